@@ -1,0 +1,43 @@
+"""The graph of a run, drawn once.
+
+prepare → reply ─┬─ no tool calls ─────────────────→ finish
+           ↑     ├─ server-side calls → act (a task a call) ─┐
+           │     └─ functions, approvals → pause ─┬─ approved → act
+           └──────────────────────────────────────┴──────────┘
+"""
+
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from graphs import nodes
+from graphs.state import RunContext, RunState
+
+__all__ = ["build_run_graph", "recursion_limit"]
+
+RunGraph = CompiledStateGraph[RunState, RunContext, RunState, RunState]
+
+
+def build_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> RunGraph:
+    """Compile the graph of a run. Without a checkpointer a run that calls functions cannot wait."""
+    graph: Any = StateGraph(RunState, context_schema=RunContext)
+    graph.add_node("prepare", nodes.prepare)
+    graph.add_node("reply", nodes.reply)
+    graph.add_node("act", nodes.act)
+    graph.add_node("pause", nodes.pause)
+    graph.add_node("finish", nodes.finish)
+    graph.add_edge(START, "prepare")
+    graph.add_edge("prepare", "reply")
+    graph.add_conditional_edges("reply", nodes.after_reply, ["act", "pause", "reply", "finish"])
+    graph.add_conditional_edges("act", nodes.after_act, ["pause", "reply"])
+    graph.add_conditional_edges("pause", nodes.after_pause, ["act", "reply"])
+    graph.add_edge("finish", END)
+    built: RunGraph = graph.compile(checkpointer=checkpointer, name="run")
+    return built
+
+
+def recursion_limit(max_tool_rounds: int) -> int:
+    """Return a LangGraph recursion limit that the run's own limit always comes before (4 supersteps a round)."""
+    return 4 * max_tool_rounds + 16

@@ -1,0 +1,204 @@
+"""LangChain → the run's parts: the one place that reads AIMessageChunk.
+
+Pure. It keeps the order both SDKs insist on (a message is closed before calls open, one thing open at a time), and
+what upstreams get wrong is put right here: indexes that are missing or all zero, names in fragments, absent ids,
+functions that nobody offered (they never reach the wire; the model is told).
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+
+from graphs.parts import (
+    Call,
+    CallDelta,
+    CallsMade,
+    CallsOpened,
+    MessageClosed,
+    MessageOpened,
+    Part,
+    RefusalDelta,
+    TextDelta,
+    Usage,
+)
+from wire.ids import derive_id
+
+__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "reply_ids"]
+
+NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+
+
+def add_usage(one: Usage, other: Usage) -> Usage:
+    """Add two usages field by field."""
+    return Usage(
+        prompt_tokens=one["prompt_tokens"] + other["prompt_tokens"],
+        completion_tokens=one["completion_tokens"] + other["completion_tokens"],
+        total_tokens=one["total_tokens"] + other["total_tokens"],
+    )
+
+
+def reply_ids(run_id: str, reply: int) -> tuple[str, str, str]:
+    """Return (message id, id of the message's step, id of the calls' step) of the run's reply number `reply`."""
+    return (
+        derive_id("msg", run_id, reply),
+        derive_id("step", run_id, reply, "message"),
+        derive_id("step", run_id, reply, "calls"),
+    )
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One call while its fragments arrive. `shown` is its index on the wire once its first delta went out."""
+
+    upstream_id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    shown: int | None = None
+
+
+class ReplyParts:
+    """Turns the chunks of one reply into parts; afterwards holds what the reply was."""
+
+    def __init__(self, run_id: str, reply: int, offered: Collection[str]) -> None:
+        self._run_id = run_id
+        self._reply = reply
+        self._offered = offered
+        self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
+        self._texts: list[str] = []
+        self._message: str = "none"  # none → open → closed
+        self._slots: list[_Slot] = []
+        self._by_index: dict[int, _Slot] = {}
+        self._shown = 0
+        self.finish: str | None = None
+        self.usage: Usage | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of the reply has been seen; after that nothing may be tried again."""
+        return bool(self._texts or self._slots)
+
+    @property
+    def text(self) -> str:
+        """The reply's text so far."""
+        return "".join(self._texts)
+
+    def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
+        """Yield the parts that one chunk brings."""
+        content = chunk.content if isinstance(chunk.content, str) else _join(chunk.content)
+        if content:
+            yield from self._feed_text(content)
+        if chunk.additional_kwargs:
+            refusal = chunk.additional_kwargs.get("refusal")
+            if refusal:
+                yield from self._feed_refusal(refusal)
+        for fragment in chunk.tool_call_chunks:
+            yield from self._feed_call(fragment)
+        if chunk.response_metadata:
+            self.finish = chunk.response_metadata.get("finish_reason") or self.finish
+        if chunk.usage_metadata:
+            seen = chunk.usage_metadata
+            self.usage = Usage(
+                prompt_tokens=seen["input_tokens"],
+                completion_tokens=seen["output_tokens"],
+                total_tokens=seen["total_tokens"],
+            )
+
+    def _feed_text(self, content: str) -> Iterator[Part]:
+        self._texts.append(content)
+        if self._message == "none" and not self._slots:
+            self._message = "open"
+            yield MessageOpened(self.message_step, self.message_id)
+        if self._message == "open":
+            yield TextDelta(self.message_id, content)
+        # Text after calls is kept for the model's own history only: a second open step would break Node's SDK.
+
+    def _feed_refusal(self, refusal: str) -> Iterator[Part]:
+        if self._message == "none" and not self._slots:
+            self._message = "open"
+            yield MessageOpened(self.message_step, self.message_id)
+        if self._message == "open":
+            yield RefusalDelta(self.message_id, refusal)
+
+    def _feed_call(self, fragment: Any) -> Iterator[Part]:
+        index, upstream_id = fragment.get("index"), fragment.get("id") or ""
+        slot = self._by_index.get(index) if index is not None else (self._slots[-1] if self._slots else None)
+        is_new = slot is None or bool(upstream_id and slot.upstream_id and upstream_id != slot.upstream_id)
+        if is_new or slot is None:
+            yield from self._show_last()
+            slot = _Slot()
+            self._slots.append(slot)
+            if index is not None:
+                self._by_index[index] = slot
+        slot.upstream_id = slot.upstream_id or upstream_id
+        if slot.shown is None:
+            slot.name += fragment.get("name") or ""
+        arguments = fragment.get("args") or ""
+        if not arguments:
+            return
+        slot.arguments.append(arguments)
+        if slot.shown is None:
+            yield from self._show(slot)
+        elif slot.shown >= 0:
+            yield CallDelta(self.calls_step, slot.shown, None, None, arguments)
+
+    def _show_last(self) -> Iterator[Part]:
+        if self._slots and self._slots[-1].shown is None:
+            yield from self._show(self._slots[-1])
+
+    def _show(self, slot: _Slot) -> Iterator[Part]:
+        """Bring a call onto the wire, its name whole by now; a call to what was not offered stays off it."""
+        if slot.name not in self._offered:
+            slot.shown = -1
+            return
+        if self._shown == 0:
+            if self._message == "open":
+                self._message = "closed"
+                # The reply's usage is not known yet; all of it is booked on the calls' step.
+                yield MessageClosed(self.message_step, self.message_id, NO_USAGE)
+            yield CallsOpened(self.calls_step)
+        slot.shown = self._shown
+        self._shown += 1
+        yield CallDelta(self.calls_step, slot.shown, self._call_id(slot.shown), slot.name, "".join(slot.arguments))
+
+    def _call_id(self, shown: int) -> str:
+        return derive_id("call", self._run_id, self._reply, shown)
+
+    def close(self, usage: Usage) -> Iterator[Part]:
+        """Yield what ends the reply, once the upstream has finished. `usage` is told or estimated."""
+        yield from self._show_last()
+        cut_off = self.finish == "length"
+        if self._shown:
+            calls = tuple(call for call, slot in zip(self.calls(), self._slots, strict=True) if slot.shown != -1)
+            yield CallsMade(self.calls_step, calls, usage, cut_off=cut_off)
+            return
+        if self._message == "none" and not (self._slots and self._offered):
+            # An empty answer is still an answer (old programs read the newest message); only calls to what was not
+            # offered among offered tools are none, because the model is asked again.
+            self._message = "open"
+            yield MessageOpened(self.message_step, self.message_id)
+        if self._message == "open":
+            self._message = "closed"
+            yield MessageClosed(self.message_step, self.message_id, usage, reason=self._cut_reason())
+
+    def _cut_reason(self) -> Any:
+        return {"length": "max_tokens", "content_filter": "content_filter"}.get(self.finish or "")
+
+    def calls(self) -> list[Call]:
+        """Return every call of the reply, also those to functions that were not offered."""
+        return [
+            Call(
+                id=self._call_id(slot.shown)
+                if slot.shown not in (None, -1)
+                else derive_id("call", self._run_id, self._reply, "stray", place),
+                upstream_id=slot.upstream_id or derive_id("call", self._run_id, self._reply, "up", place),
+                name=slot.name,
+                arguments="".join(slot.arguments).strip() or "{}",
+            )
+            for place, slot in enumerate(self._slots)
+        ]
+
+
+def _join(content: list[Any]) -> str:
+    return "".join(block if isinstance(block, str) else block.get("text", "") for block in content)

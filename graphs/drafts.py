@@ -1,0 +1,77 @@
+"""A new run before it is committed: the rows it begins with, and its first events. Pure.
+
+A run keeps the true tools (secrets of actions among them) in its private part, from the moment it is made: changing
+the assistant later does not change a run that has begun.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from store.ports import Change, Insert, Row
+from wire.actions import mask_tools, restore_secrets
+from wire.events import encode
+from wire.ids import new_id
+from wire.messages import MessageCreate, new_message
+from wire.runs import RunCreate, ThreadRunCreate, new_run
+from wire.threads import ThreadCreate, new_thread
+
+__all__ = ["Draft", "draft_run", "draft_thread", "message_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The rows of a new run; `thread` only where it is made with the run."""
+
+    row: Row
+    messages: list[Row]
+    thread: Row | None = None
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run's wire object."""
+        return self.row.body
+
+    def changes(self) -> list[Change]:
+        """The rows as changes, in the order that they refer to each other. The run's insertion checks the lock."""
+        rows = [] if self.thread is None else [self.thread]
+        return [Insert(row) for row in (*rows, *self.messages, self.row)]
+
+    def events(self) -> list[tuple[str, bytes]]:
+        """The first events of the run's log."""
+        run = encode(self.run)
+        made = [] if self.thread is None else [("thread.created", encode(self.thread.body))]
+        return [*made, ("thread.run.created", run), ("thread.run.queued", run)]
+
+
+def draft_run(request: RunCreate, assistant: Row, owner: str, thread_id: str, *, now: int, expiry_s: int) -> Draft:
+    """Draft a run on a thread, its additional messages first."""
+    messages = message_rows(request.additional_messages or (), owner, thread_id, now=now)
+    return Draft(_run_row(request, assistant, owner, thread_id, now, expiry_s), messages)
+
+
+def draft_thread(request: ThreadRunCreate, assistant: Row, owner: str, *, now: int, expiry_s: int) -> Draft:
+    """Draft a thread, its messages, and a run on it."""
+    thread_request = request.thread or ThreadCreate()
+    thread = new_thread(thread_request, id=new_id("thread"), now=now)
+    if request.tool_resources is not None:
+        thread["tool_resources"] = request.tool_resources.model_dump(exclude_none=True)
+    messages = message_rows(thread_request.messages or (), owner, thread["id"], now=now)
+    run = _run_row(request, assistant, owner, thread["id"], now, expiry_s)
+    return Draft(run, messages, Row("thread", thread["id"], owner, thread))
+
+
+def message_rows(requests: Sequence[MessageCreate], owner: str, thread_id: str, *, now: int) -> list[Row]:
+    """Make the rows of new messages, in their order."""
+    bodies = [new_message(request, id=new_id("msg"), thread_id=thread_id, now=now) for request in requests]
+    return [Row("message", body["id"], owner, body, thread_id) for body in bodies]
+
+
+def _run_row(
+    request: RunCreate | ThreadRunCreate, assistant: Row, owner: str, thread_id: str, now: int, expiry_s: int
+) -> Row:
+    run = new_run(request, assistant.body, id=new_id("run"), thread_id=thread_id, now=now, expiry_s=expiry_s)
+    kept = assistant.private.get("tools") or assistant.body["tools"]
+    tools = kept if request.tools is None else restore_secrets(run["tools"], kept)
+    run["tools"] = mask_tools(tools)
+    return Row("run", run["id"], owner, run, thread_id, private={"tools": tools})

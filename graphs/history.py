@@ -1,0 +1,47 @@
+"""What a run reads of its thread: the newest messages before its own, oldest first, and no more than can be of use.
+
+Pages come newest first and stop at a bound of characters, so that a turn costs the same in a thread of ten messages
+and in one of ten thousand.
+"""
+
+from typing import Any, Final
+
+from store.ports import PageQuery, Store
+
+__all__ = ["MAX_CHARS", "load_history"]
+
+MAX_CHARS: Final = 1_200_000
+"""Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
+
+_FIRST_PAGE: Final = 40
+_PAGE: Final = 100
+
+
+async def load_history(
+    store: Store, owner: str, thread_id: str, *, run_id: str | None, max_chars: int = MAX_CHARS, last: int | None = None
+) -> list[dict[str, Any]]:
+    """Return message bodies, oldest first, without those of the run `run_id` itself.
+
+    Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
+    messages are there.
+    """
+    newest_first: list[dict[str, Any]] = []
+    chars, cursor = 0, None
+    while True:
+        limit = _FIRST_PAGE if cursor is None else _PAGE
+        page = await store.page("message", owner, PageQuery(limit=limit, after=cursor), thread_id=thread_id)
+        for row in page.rows:
+            if run_id is not None and row.run_id == run_id:
+                continue
+            newest_first.append(row.body)
+            chars += sum(len(_text(part)) for part in row.body["content"])
+            if chars > max_chars or (last is not None and len(newest_first) >= last):
+                return newest_first[::-1]
+        if not page.has_more or not page.rows:
+            return newest_first[::-1]
+        cursor = page.rows[-1].id
+
+
+def _text(part: dict[str, Any]) -> str:
+    value = part.get("text")
+    return value["value"] if isinstance(value, dict) else (value or "")

@@ -1,0 +1,241 @@
+"""One run while it is executed in this process: its books, its log, and the task that drives its graph.
+
+The task is the only writer of the run. To stop it, say why in `stop` and cancel it; whatever comes first, an end of
+the graph or a stop, is what the run's row says, by compare-and-set.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from graphs.log import BLOCK, RunLog
+from graphs.parts import MessageClosed, Part, RunEnded, TextDelta
+from graphs.record import Recorded, Recorder
+from graphs.state import RunContext
+from graphs.status import Status
+from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
+from wire.errors import RunError, StoreError, Unavailable
+from wire.events import Event
+
+__all__ = ["Live", "Stop", "last_error"]
+
+logger = logging.getLogger("threadhold.runs")
+
+Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "deleted"]
+"""Why a task was stopped: the client cancelled; time was up; the server goes down; the first commit was refused;
+a later commit failed; the thread is gone."""
+
+_RESERVE_BEFORE = BLOCK // 2
+_FLUSH_EVENTS = 256
+_FLUSH_S = 0.25
+
+
+@dataclass(slots=True)
+class Live:
+    """One run in execution."""
+
+    owner: str
+    recorder: Recorder
+    log: RunLog
+    store: Store
+    stop: Stop | None = None
+    task: asyncio.Task[None] | None = None
+    ending: bool = False
+    """The last commit is queued; nothing can change the outcome any more."""
+    checkpointed: bool = False
+    """Whether checkpoints may exist, to be dropped at the end."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _reserving: "asyncio.Future[list[Row]] | None" = None
+    steps: list[Row] = field(default_factory=list)
+    """The run's steps and messages as the store had them when it was taken up."""
+    messages: list[Row] = field(default_factory=list)
+    _held: MessageClosed | None = None
+    _unstored: list[Event] = field(default_factory=list)
+    _flushed_at: float = 0.0
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run's wire object as it stands."""
+        return self.recorder.run
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        run_id: str = self.recorder.run["id"]
+        return run_id
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Take up the rows as they stand; whoever deletes some of them first restores from the rest instead."""
+        self.recorder.restore(self.steps, self.messages)
+
+    def say(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
+        """Queue progress: rows and events are visible at once, synced with the next answer or end (or `durable`)."""
+        events = self.log.number(recorded.events)
+        commit = self._write([*recorded.changes, *self._flushed(events)], durable=durable)
+        self.log.publish(events)
+        self._reserve()
+        return commit
+
+    def _say_text(self, part: TextDelta) -> None:
+        """The hot path: a token is shown at once and stored with its neighbours. What a crash loses of them is
+        generated anew (law 6), so nothing waits for this."""
+        events = self.log.number((self.recorder.text_delta(part.text),))
+        self.log.publish(events)
+        self._unstored.extend(events)
+        now = asyncio.get_running_loop().time()
+        if len(self._unstored) >= _FLUSH_EVENTS or now - self._flushed_at > _FLUSH_S:
+            self._flushed_at = now
+            self._write(self._flushed(()))
+            self._reserve()
+
+    def _flushed(self, events: Sequence[Event]) -> list[Change]:
+        """Take the events that wait to be stored, and these after them."""
+        waiting = [*self._unstored, *events]
+        self._unstored.clear()
+        return [Append(self.run_id, waiting)]
+
+    def _write(self, changes: Sequence[Change], *, durable: bool = False) -> "asyncio.Future[list[Row]]":
+        commit = self.store.commit(changes, durable=durable)
+        commit.add_done_callback(self._written)
+        return commit
+
+    async def conclude(self, recorded: Recorded, *more: Change) -> None:
+        """Commit a pause or an end, synced, and only then show its events. Raises StoreError."""
+        self.ending = True
+        events = self.log.number(recorded.events)
+        numbers = Patch("run", self.run_id, self.owner, private={"next_event": self.log.next})
+        changes = [*recorded.changes, numbers, *self._flushed(events), *more]
+        await asyncio.shield(self.store.commit(changes, durable=True))
+        self.log.publish(events)
+
+    async def end(self, status: Status, **fields: Any) -> None:
+        """Move the run to one of its ends."""
+        drop = (DropCheckpoints(self.run_id),) if self.checkpointed else ()
+        recorded = self._last_close() if status in ("completed", "incomplete") else Recorded()
+        recorded.extend(self.recorder.move(status, **fields))
+        await self.conclude(recorded, *drop)
+
+    def _last_close(self) -> Recorded:
+        """The close of the last message, held back so that it and the run's end are one commit: a message that is
+        completed belongs to a reply that no crash can bring a second time."""
+        held, self._held = self._held, None
+        return Recorded() if held is None else self.recorder.record(held)
+
+    def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
+        if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
+            logger.error("run %s: a commit failed, the run is stopped: %s", self.run_id, error)
+            self.halt("unwritten")
+
+    def _reserve(self) -> None:
+        """Keep the numbers that the row has reserved ahead of those in use."""
+        if self.log.ceiling - self.log.next > _RESERVE_BEFORE:
+            return
+        self.log.ceiling += BLOCK
+        patch = Patch("run", self.run_id, self.owner, private={"next_event": self.log.ceiling})
+        self._reserving = self.store.commit([patch], durable=False)
+        self._reserving.add_done_callback(self._written)
+
+    def halt(self, stop: Stop) -> None:
+        """Stop the task, unless its outcome is already on its way to the store. The first reason stays."""
+        if self.stop is None:
+            self.stop = stop
+        if self.task is not None and not self.ending:
+            self.task.cancel()
+
+    # --- driving --------------------------------------------------------------------------------------------------
+
+    async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
+        """Execute the graph until it pauses, ends or fails, and write that down."""
+        if self.run["status"] == "queued" and self.stop is None:
+            self.say(self.recorder.move("in_progress"))
+        ended: RunEnded | None = None
+        parts = graph.astream(given, config, context=context, stream_mode=["custom", "updates"], durability="sync")
+        try:
+            async for mode, part in parts:
+                if mode == "custom":
+                    if isinstance(part, RunEnded):
+                        ended = part
+                    else:
+                        self._part(part)
+                elif "__interrupt__" in part:
+                    await self._pause(part["__interrupt__"][0].value["calls"])
+                    return
+                if self._reserving is not None:
+                    await self._reserved()
+        finally:
+            await parts.aclose()
+        reason = ended.reason if ended is not None else None
+        if reason is None:
+            await self.end("completed")
+        else:
+            await self.end("incomplete", incomplete_details={"reason": reason})
+
+    def _part(self, part: Part) -> None:
+        if isinstance(part, TextDelta):
+            self._say_text(part)
+            return
+        recorded = self._last_close()
+        if isinstance(part, MessageClosed):
+            self._held = part
+        else:
+            recorded.extend(self.recorder.record(part))
+            self.say(recorded)
+
+    async def _reserved(self) -> None:
+        """Hold back before a number is used that a crash could give out again."""
+        reserving = self._reserving
+        if reserving is not None and self.log.ceiling - self.log.next <= BLOCK + 8:
+            await asyncio.wait((reserving,))
+        if reserving is not None and reserving.done():
+            self._reserving = None
+
+    async def _pause(self, calls: Sequence[dict[str, Any]]) -> None:
+        wanted = [
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": call["name"], "arguments": call["arguments"]},
+            }
+            for call in calls
+        ]
+        action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
+        await self.conclude(self.recorder.move("requires_action", required_action=action))
+
+    async def stopped(self) -> None:
+        """Write down what a stop means. Called once the graph is closed."""
+        match self.stop:
+            case "cancelled":
+                await self.end("cancelled")
+            case "expired":
+                await self.end("expired")
+            case "parked":
+                self.log.close(
+                    Unavailable(
+                        f"The server is shutting down. Run {self.run_id} goes on when it is back: read its events "
+                        f"from number {self.log.next - 1}."
+                    )
+                )
+            case "unwritten":
+                await self.end("failed", last_error={"code": "server_error", "message": _UNWRITTEN})
+            case "refused" | "deleted" | None:
+                pass
+
+    async def failed(self, error: BaseException) -> None:
+        """Write down that the run failed."""
+        await self.end("failed", last_error=last_error(error))
+
+
+_UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."
+
+
+def last_error(error: BaseException) -> dict[str, str]:
+    """Return the wire's last_error: what a RunError says, and OpenAI's own sentence for what nobody foresaw."""
+    if isinstance(error, RunError):
+        return {"code": error.code, "message": error.message}
+    if isinstance(error, StoreError):
+        return {"code": "server_error", "message": _UNWRITTEN}
+    return {"code": "server_error", "message": "Sorry, something went wrong."}

@@ -1,0 +1,273 @@
+"""The nodes of a run and the ways between them.
+
+`pause` runs again from its top when it is resumed, so `interrupt` is its first statement and it does nothing else
+that could happen twice. Nodes speak through the stream writer only; they touch no store.
+"""
+
+import json
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langgraph.runtime import Runtime
+from langgraph.types import Send, interrupt
+
+from chains.context import Prompt, build_prompt
+from chains.reply import ReplyCall
+from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
+from graphs.parts import Call, CallAnswered, CallsAnswered, RunEnded, Usage
+from graphs.state import Act, Reply, RunContext, RunState
+from wire.errors import ContextOverflow
+
+__all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
+
+DENIED = "The user denied this call; it was not made."
+_CHARS_PER_TOKEN_SPARE = 64
+
+
+async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """Load the thread's history, so that a store that fails does so before the model is asked."""
+    await runtime.context.history()
+    return {"replies": state.get("replies", 0), "usage": state.get("usage", NO_USAGE)}
+
+
+async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """Ask the model once; stream what it says as parts."""
+    context, write = runtime.context, runtime.stream_writer
+    answered = _answers(state)
+    if answered:
+        newest = state["reply"]
+        calls_step = reply_ids(context.run["id"], newest["number"])[2]
+        write(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
+    usage = state.get("usage", NO_USAGE)
+    prompt = await _prompt(context, [*state.get("exchange", ()), *answered], usage)
+    budget = context.run["max_completion_tokens"]
+    if prompt is None or (budget is not None and usage["completion_tokens"] >= budget):
+        return {"ended": "max_prompt_tokens" if prompt is None else "max_completion_tokens", "reply": _nothing(state)}
+    number = state.get("replies", 0)
+    # The last round replies without tools, so that a model that calls forever comes to an end.
+    offers_tools = bool(context.tools.specs) and number < context.max_tool_rounds
+    parts = ReplyParts(context.run["id"], number, _names(context) if offers_tools else frozenset())
+    sent = await _ask(context, prompt, parts, _call(state, context, usage, offers_tools=offers_tools), write)
+    spent = parts.usage or _estimate(context, sent, parts)
+    if parts.usage is not None:
+        context.model.learn(context.run["model"], chars=sent.chars(), prompt_tokens=spent["prompt_tokens"])
+    for part in parts.close(spent):
+        write(part)
+    calls = parts.calls() if offers_tools else []
+    update: RunState = {
+        "replies": number + 1,
+        "usage": add_usage(usage, spent),
+        "reply": Reply(number=number, text=parts.text, calls=calls, usage=spent, finish=parts.finish),
+        "ended": _ended(parts.finish),
+    }
+    if calls:
+        update["exchange"] = [*answered, _said(parts.text, calls)]
+        offered = _names(context)
+        update["outputs"] = {
+            call["id"]: f"There is no function named `{call['name']}`." for call in calls if call["name"] not in offered
+        }
+    return update
+
+
+async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
+    """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
+    call = task["call"]
+    output = await runtime.context.act(call)
+    runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
+    return {"outputs": {call["id"]: output}}
+
+
+async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """Wait for the client: outputs of functions, and `approved` or `denied` for consequential calls."""
+    given: dict[str, str] = interrupt({"calls": wanted(state, runtime.context)})
+    consequential = {call["id"] for call in state["reply"]["calls"] if _is_consequential(runtime.context, call)}
+    approved = [id for id, output in given.items() if id in consequential and _approves(output)]
+    outputs = {id: DENIED if id in consequential else output for id, output in given.items() if id not in approved}
+    return {"outputs": outputs, "approved": approved}
+
+
+async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """Say how the run ends."""
+    reason: Any = state.get("ended")
+    runtime.stream_writer(RunEnded(reason))
+    return {}
+
+
+# --- ways ---------------------------------------------------------------------------------------------------------
+
+
+def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
+    """Go on to the calls, or to the end."""
+    if state.get("ended") or not state["reply"]["calls"]:
+        return "finish"
+    ready = [
+        call
+        for call in _open_calls(state)
+        if call["name"] in runtime.context.tools.operations and not _is_consequential(runtime.context, call)
+    ]
+    return _sends(state, runtime.context, ready) or after_act(state, runtime)
+
+
+def after_act(state: RunState, runtime: Runtime[RunContext]) -> str:
+    """Wait for the client where something is still open, else reply."""
+    return "pause" if wanted(state, runtime.context) else "reply"
+
+
+def after_pause(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
+    """Make the approved calls, then reply."""
+    ready = [call for call in _open_calls(state) if call["id"] in state.get("approved", ())]
+    return _sends(state, runtime.context, ready) or "reply"
+
+
+def wanted(state: RunState, context: RunContext) -> list[Call]:
+    """Return the calls that only the client can answer."""
+    return [
+        call
+        for call in _open_calls(state)
+        if call["name"] in context.tools.functions
+        or (_is_consequential(context, call) and call["id"] not in state.get("approved", ()))
+    ]
+
+
+def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
+    step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
+    return [Send("act", Act(call=call, step_id=step_id)) for call in calls]
+
+
+def _open_calls(state: RunState) -> list[Call]:
+    outputs = state.get("outputs", {})
+    return [call for call in state["reply"]["calls"] if call["id"] not in outputs]
+
+
+def _is_consequential(context: RunContext, call: Call) -> bool:
+    operation = context.tools.operations.get(call["name"])
+    return operation is not None and operation.is_consequential
+
+
+def _approves(output: str) -> bool:
+    return output.strip().strip('"').lower() == "approved"
+
+
+# --- one model call -------------------------------------------------------------------------------------------------
+
+
+def _names(context: RunContext) -> frozenset[str]:
+    return context.tools.functions | context.tools.operations.keys()
+
+
+def _answers(state: RunState) -> list[BaseMessage]:
+    """The tool messages that answer the newest reply's calls; empty when it had none."""
+    newest = state.get("reply")
+    if not newest or not newest["calls"]:
+        return []
+    outputs = state["outputs"]
+    return [
+        ToolMessage(content=outputs.get(call["id"], ""), tool_call_id=call["upstream_id"], name=call["name"])
+        for call in newest["calls"]
+    ]
+
+
+async def _prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage) -> Prompt | None:
+    """Build the prompt within the run's budget and the model's context; None when the budget admits nothing."""
+    run = context.run
+    prompt = build_prompt(
+        instructions=run["instructions"],
+        history=await context.history(),
+        exchange=exchange,
+        truncation=run["truncation_strategy"],
+    )
+    ratio = context.model.tokens_per_char(run["model"])
+    budget = run["max_prompt_tokens"]
+    if budget is not None:
+        fitted = prompt.fit(budget - usage["prompt_tokens"], ratio)
+        if fitted is None:
+            return None
+        prompt = fitted
+    limit = context.model.context_limit(run["model"])
+    # An estimate may err: what does not fit by it is tried all the same, the upstream has the last word.
+    return prompt if limit is None else (prompt.fit(limit - _CHARS_PER_TOKEN_SPARE, ratio) or prompt.smallest())
+
+
+def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: bool) -> dict[str, Any]:
+    run = context.run
+    budget = run["max_completion_tokens"]
+    choice: Any = run["tool_choice"]
+    named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
+    binds = choice == "required" or named in _names(context)
+    if choice != "none" and (not binds or state.get("exchange")):
+        choice = "auto"  # a binding choice binds until the run's first call
+    response_format = run["response_format"]
+    return {
+        "model": run["model"],
+        "tools": list(context.tools.specs) if offers_tools else [],
+        "tool_choice": choice if offers_tools and choice != "auto" else None,
+        "parallel_tool_calls": False if offers_tools and run["parallel_tool_calls"] is False else None,
+        "response_format": None if response_format == "auto" else response_format,
+        "temperature": run["temperature"],
+        "top_p": run["top_p"],
+        "reasoning_effort": run.get("reasoning_effort"),
+        "max_tokens": None if budget is None else budget - usage["completion_tokens"],
+    }
+
+
+async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any], write: Any) -> Prompt:
+    """Stream one reply; where the upstream says the prompt is too long, drop the oldest turns and ask again."""
+    while True:
+        try:
+            chunks = context.model.stream(ReplyCall(messages=prompt.messages(), **call))
+            try:
+                async for chunk in chunks:
+                    for part in parts.feed(chunk):
+                        write(part)
+            finally:
+                # At once, not when the collector comes by: closing is what stops the upstream.
+                await chunks.aclose()  # type: ignore[attr-defined]
+            return prompt
+        except ContextOverflow as overflow:
+            if overflow.limit is not None:
+                context.model.learn_limit(call["model"], overflow.limit)
+            shorter = prompt.shrink(overflow)
+            if parts.started or shorter is None:
+                raise
+            prompt = shorter
+
+
+def _estimate(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:
+    """Usage where the upstream tells none: by characters, so that budgets still bind."""
+    ratio = context.model.tokens_per_char(context.run["model"])
+    said = len(parts.text) + sum(len(call["name"]) + len(call["arguments"]) for call in parts.calls())
+    used, made = prompt.tokens(ratio), max(1, round(said * ratio))
+    return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)
+
+
+def _ended(finish_reason: str | None) -> str | None:
+    return {"length": "max_completion_tokens", "content_filter": "content_filter"}.get(finish_reason or "")
+
+
+def _nothing(state: RunState) -> Reply:
+    return Reply(number=state.get("replies", 0), text="", calls=[], usage=NO_USAGE, finish=None)
+
+
+def _said(text: str, calls: list[Call]) -> AIMessage:
+    """The reply as the model will see it again. Arguments that are no JSON object go back as an empty one: strict
+    servers refuse a history with broken arguments, and the call's output tells the model what was wrong."""
+    return AIMessage(
+        content=text,
+        tool_calls=[
+            {
+                "name": call["name"],
+                "args": _arguments(call["arguments"]),
+                "id": call["upstream_id"],
+                "type": "tool_call",
+            }
+            for call in calls
+        ],
+    )
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

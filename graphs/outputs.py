@@ -1,0 +1,21 @@
+"""Tool outputs as a client submits them, checked against what the run waits for. Pure. Wordings: the reference's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from wire.errors import InvalidRequest
+
+__all__ = ["check_outputs"]
+
+
+def check_outputs(required_action: dict[str, Any], outputs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return output by call id.
+
+    Raises:
+        InvalidRequest: An output is missing, given twice, or answers no call that is waited for.
+    """
+    wanted = [call["id"] for call in required_action["submit_tool_outputs"]["tool_calls"]]
+    given = [output.get("tool_call_id") or "" for output in outputs]
+    if set(given) != set(wanted) or len(given) != len(set(given)):
+        raise InvalidRequest(f"Expected tool outputs for call_ids {wanted}, got {given}", param="tool_outputs")
+    return {output["tool_call_id"]: output.get("output") or "" for output in outputs}

@@ -1,0 +1,141 @@
+"""What the nodes of a run say while they work, one value a happening. `graphs/record.py` makes rows and events of
+them; nothing else writes. Parts of one reply are strictly serial: a message is closed before calls open.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from typing_extensions import TypedDict
+
+__all__ = [
+    "Call",
+    "CallAnswered",
+    "CallDelta",
+    "CallsAnswered",
+    "CallsMade",
+    "CallsOpened",
+    "MessageClosed",
+    "MessageOpened",
+    "Part",
+    "RefusalDelta",
+    "RunEnded",
+    "TextDelta",
+    "Usage",
+]
+
+
+class Usage(TypedDict):
+    """Tokens, as on the wire."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Call(TypedDict):
+    """One tool call of a reply. `id` is ours and goes on the wire; `upstream_id` is what the model's server said."""
+
+    id: str
+    upstream_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageOpened:
+    """The reply begins with text."""
+
+    step_id: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A fragment of the message's text."""
+
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    """A fragment of the model's refusal."""
+
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageClosed:
+    """The message is whole, or cut short by a limit (`reason` is the wire's incomplete reason)."""
+
+    step_id: str
+    message_id: str
+    usage: Usage
+    reason: Literal["max_tokens", "content_filter"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallsOpened:
+    """The reply begins to call tools."""
+
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A fragment of a call. `call_id` and `name` come once, with the first fragment of that index."""
+
+    step_id: str
+    index: int
+    call_id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallsMade:
+    """All calls of the reply are known, as in the deltas; `cut_off` when a limit ended the last one early."""
+
+    step_id: str
+    calls: tuple[Call, ...]
+    usage: Usage
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswered:
+    """One server-side call has its output; the step goes on."""
+
+    step_id: str
+    call_id: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallsAnswered:
+    """Every call of the step has its output; the step is done."""
+
+    step_id: str
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The graph came to its end; `reason` is the wire's incomplete reason, None for completed."""
+
+    reason: Literal["max_completion_tokens", "max_prompt_tokens", "content_filter"] | None
+
+
+Part: TypeAlias = (
+    MessageOpened
+    | TextDelta
+    | RefusalDelta
+    | MessageClosed
+    | CallsOpened
+    | CallDelta
+    | CallsMade
+    | CallAnswered
+    | CallsAnswered
+    | RunEnded
+)

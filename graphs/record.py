@@ -1,0 +1,288 @@
+"""What a run leaves behind: parts in, changes to rows and events out. Pure; the runner commits and publishes.
+
+The law: row first, then event, so every event comes with the change that makes it true. A recorder holds the run's
+body as it stands and whatever is open: at most one step, and at most one message in it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import orjson
+
+from graphs.deltas import NO_USAGE, add_usage
+from graphs.parts import (
+    CallAnswered,
+    CallDelta,
+    CallsAnswered,
+    CallsMade,
+    CallsOpened,
+    MessageClosed,
+    MessageOpened,
+    Part,
+    RefusalDelta,
+    RunEnded,
+    TextDelta,
+    Usage,
+)
+from graphs.status import Status, sources
+from store.ports import Change, Insert, Patch, Row
+from wire.events import encode
+from wire.messages import open_message
+from wire.steps import open_step
+
+__all__ = ["Recorded", "Recorder"]
+
+_MESSAGE_REASON = {"cancelled": "run_cancelled", "expired": "run_expired", "failed": "run_failed"}
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What one happening asks for: changes of one commit, and events as (name, encoded data), in order."""
+
+    changes: list[Change] = field(default_factory=list)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def extend(self, other: "Recorded") -> None:
+        """Let another happening follow in the same commit."""
+        self.changes += other.changes
+        self.events += other.events
+
+
+class Recorder:
+    """Keeps one run's books. `clock` gives Unix seconds."""
+
+    def __init__(self, run: dict[str, Any], owner: str, clock: Callable[[], int]) -> None:
+        self.run = run
+        self.step: dict[str, Any] | None = None
+        self.usage: Usage = run.get("usage") or NO_USAGE
+        self._owner = owner
+        self._clock = clock
+        self._message: dict[str, Any] | None = None
+        self._texts: list[str] = []
+        self._refusals: list[str] = []
+        self._prefix = b""
+        self._booked: Usage | None = None  # the open step's usage; on the wire it stays null until the step ends
+
+    # --- restoring ------------------------------------------------------------------------------------------------
+
+    def restore(self, steps: Sequence[Row], messages: Sequence[Row]) -> None:
+        """Take up rows that exist already."""
+        for row in steps:
+            usage = row.body["usage"] or row.private.get("usage")
+            self.usage = add_usage(self.usage, usage or NO_USAGE)
+            if row.body["status"] == "in_progress":
+                self.step, self._booked = row.body, usage
+        self._message = next((row.body for row in messages if row.body["status"] == "in_progress"), None)
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    def text_delta(self, text: str) -> tuple[str, bytes]:
+        """The hot path: one token, one event, no row."""
+        self._texts.append(text)
+        return "thread.message.delta", self._prefix + orjson.dumps(text) + b"}}]}}"
+
+    def record(self, part: Part) -> Recorded:
+        """Turn a part into changes and events."""
+        done = Recorded()
+        match part:
+            case TextDelta():
+                done.events.append(self.text_delta(part.text))
+            case RefusalDelta() | MessageOpened() | MessageClosed():
+                self._record_message(part, done)
+            case CallsOpened() | CallDelta() | CallsMade() | CallAnswered() | CallsAnswered():
+                self._record_calls(part, done)
+            case RunEnded():
+                pass  # the runner's, which knows whether the run may still end that way
+            case _:
+                assert_never(part)
+        return done
+
+    def _record_message(self, part: RefusalDelta | MessageOpened | MessageClosed, done: Recorded) -> None:
+        match part:
+            case RefusalDelta():
+                self._refuse(part, done)
+            case MessageOpened():
+                self._open_message(part, done)
+            case MessageClosed():
+                self._close_message(done, "incomplete" if part.reason else "completed", part.reason)
+                self._close_step(done, "completed", usage=part.usage)
+
+    def _record_calls(
+        self, part: CallsOpened | CallDelta | CallsMade | CallAnswered | CallsAnswered, done: Recorded
+    ) -> None:
+        match part:
+            case CallsOpened():
+                self._open_calls(part, done)
+            case CallDelta():
+                self._call_delta(part, done)
+            case CallsMade():
+                self._calls_made(part, done)
+            case CallAnswered():
+                self._answer(done, {part.call_id: part.output})
+            case CallsAnswered():
+                self.answer_all(part.outputs, done)
+
+    def _open_message(self, part: MessageOpened, done: Recorded) -> None:
+        details = {"type": "message_creation", "message_creation": {"message_id": part.message_id}}
+        self._open_step(part.step_id, "message_creation", details, done)
+        self._texts, self._refusals = [], []
+        self._open_prefix(part.message_id)
+        self._message = open_message(
+            id=part.message_id,
+            thread_id=self.run["thread_id"],
+            run_id=self.run["id"],
+            assistant_id=self.run["assistant_id"],
+            now=self._clock(),
+        )
+        row = Row("message", part.message_id, self._owner, self._message, self.run["thread_id"], self.run["id"])
+        done.changes.append(Insert(row))
+        done.events.append(("thread.message.created", encode(self._message)))
+        done.events.append(("thread.message.in_progress", encode(self._message)))
+
+    def _open_prefix(self, message_id: str) -> None:
+        head = (
+            b'{"id":"%b","object":"thread.message.delta","delta":{"content":[{"index":0,"type":"text","text":{"value":'
+        )
+        self._prefix = head % message_id.encode()
+
+    def _refuse(self, part: RefusalDelta, done: Recorded) -> None:
+        self._refusals.append(part.text)
+        content = [{"index": int(bool(self._texts)), "type": "refusal", "refusal": part.text}]
+        data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
+        done.events.append(("thread.message.delta", encode(data)))
+
+    def _open_step(self, step_id: str, kind: str, details: dict[str, Any], done: Recorded) -> None:
+        self.step = open_step(id=step_id, run=self.run, type=kind, step_details=details, now=self._clock())
+        done.changes.append(
+            Insert(Row("step", step_id, self._owner, dict(self.step), self.run["thread_id"], self.run["id"]))
+        )
+        done.events.append(("thread.run.step.created", encode(self.step)))
+        done.events.append(("thread.run.step.in_progress", encode(self.step)))
+
+    def _open_calls(self, part: CallsOpened, done: Recorded) -> None:
+        self._open_step(part.step_id, "tool_calls", {"type": "tool_calls", "tool_calls": []}, done)
+
+    def _call_delta(self, part: CallDelta, done: Recorded) -> None:
+        call: dict[str, Any] = {"index": part.index, "type": "function"}
+        if part.call_id is None:
+            call["function"] = {"arguments": part.arguments}
+        else:
+            call |= {"id": part.call_id}
+            call["function"] = {"name": part.name, "arguments": part.arguments, "output": None}
+        details = {"type": "tool_calls", "tool_calls": [call]}
+        data = {"id": part.step_id, "object": "thread.run.step.delta", "delta": {"step_details": details}}
+        done.events.append(("thread.run.step.delta", encode(data)))
+
+    def _calls_made(self, part: CallsMade, done: Recorded) -> None:
+        step = self._open(part.step_id)
+        calls = [
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": call["name"], "arguments": call["arguments"], "output": None},
+            }
+            for call in part.calls
+        ]
+        step["step_details"] = {"type": "tool_calls", "tool_calls": calls}
+        if part.cut_off:
+            error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
+            self._close_step(done, "failed", usage=part.usage, error=error)
+            return
+        self._book(part.usage)
+        private = {"usage": part.usage}
+        done.changes.append(Patch("step", step["id"], self._owner, {"step_details": step["step_details"]}, private))
+
+    def _book(self, usage: Usage) -> None:
+        self._booked = usage
+        self.usage = add_usage(self.usage, usage)
+
+    def _answer(self, done: Recorded, outputs: dict[str, str]) -> None:
+        if self.step is None:
+            return
+        for call in self.step["step_details"].get("tool_calls", ()):
+            if call["id"] in outputs:
+                call["function"]["output"] = outputs[call["id"]]
+        done.changes.append(self._patch_step("step_details"))
+
+    def answer_all(self, outputs: dict[str, str], done: Recorded) -> None:
+        """Fill in the outputs and complete the step; nothing where it was completed before."""
+        if self.step is not None:
+            self._answer(done, outputs)
+            self._close_step(done, "completed", usage=None)
+
+    def _open(self, step_id: str) -> dict[str, Any]:
+        if self.step is None or self.step["id"] != step_id:
+            raise AssertionError(f"step {step_id} is not open")
+        return self.step
+
+    def _close_message(self, done: Recorded, status: str, reason: str | None) -> None:
+        if (message := self._message) is None:
+            return
+        now = self._clock()
+        content: list[dict[str, Any]] = []
+        if self._texts or not self._refusals:
+            content.append({"type": "text", "text": {"value": "".join(self._texts), "annotations": []}})
+        if self._refusals:
+            content.append({"type": "refusal", "refusal": "".join(self._refusals)})
+        changed = {
+            "status": status,
+            "content": content,
+            "incomplete_details": {"reason": reason} if reason else None,
+            "completed_at": now if status == "completed" else None,
+            "incomplete_at": now if status == "incomplete" else None,
+        }
+        message |= changed
+        done.changes.append(Patch("message", message["id"], self._owner, changed))
+        done.events.append((f"thread.message.{status}", encode(message)))
+        self._message = None
+
+    def _patch_step(self, *keys: str) -> Patch:
+        step = self.step
+        if step is None:
+            raise AssertionError("no step is open")
+        return Patch("step", step["id"], self._owner, {key: step[key] for key in keys})
+
+    def _close_step(
+        self, done: Recorded, status: str, *, usage: Usage | None, error: dict[str, str] | None = None
+    ) -> None:
+        if (step := self.step) is None:
+            return
+        if usage is not None:
+            self._book(usage)
+        step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
+        self._booked = None
+        done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))
+        done.events.append((f"thread.run.step.{status}", encode(step)))
+        self.step = None
+
+    # --- the run itself -------------------------------------------------------------------------------------------
+
+    def move(self, status: Status, **fields: Any) -> Recorded:
+        """Move the run along the table. Ends close what is open first and set the end's own fields."""
+        done = Recorded()
+        now = self._clock()
+        changed: dict[str, Any] = {"status": status, **fields}
+        match status:
+            case "in_progress":
+                changed["started_at"] = now
+            case "queued" | "cancelling":
+                changed["required_action"] = None
+            case "requires_action":
+                pass
+            case "completed" | "incomplete" | "failed" | "cancelled" | "expired":
+                self._close_open(status, done, changed.get("last_error"))
+                changed |= {"expires_at": None, "required_action": None, "usage": self.usage}
+                if status in ("completed", "failed", "cancelled"):
+                    changed[f"{status}_at"] = now
+        self.run |= changed
+        done.changes.append(Patch("run", self.run["id"], self._owner, changed, only_if=frozenset(sources(status))))
+        done.events.append((f"thread.run.{status}", encode(self.run)))
+        return done
+
+    def _close_open(self, status: str, done: Recorded, error: dict[str, str] | None) -> None:
+        if status in _MESSAGE_REASON:
+            self._close_message(done, "incomplete", _MESSAGE_REASON[status])
+            if error is not None and error["code"] == "invalid_prompt":
+                error = error | {"code": "server_error"}  # steps know only server_error and rate_limit_exceeded
+            self._close_step(done, status, usage=None, error=error)

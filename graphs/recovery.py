@@ -1,0 +1,154 @@
+"""Taking up a run that this process did not start.
+
+The law (6): same ids, nothing twice. What the newest checkpoint vouches for is made whole from it; a reply that it
+does not vouch for is forgotten (its rows and events leave the store), one `threadhold.reset` event says so to readers
+that saw more, and the reply is generated anew under the same ids. Numbers go on above any that was ever sent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.types import Command
+
+from graphs.deltas import NO_USAGE, reply_ids
+from graphs.live import Live
+from graphs.log import RunLog
+from graphs.parts import (
+    CallDelta,
+    CallsMade,
+    CallsOpened,
+    MessageClosed,
+    MessageOpened,
+    Part,
+    TextDelta,
+)
+from graphs.record import Recorder
+from graphs.state import Reply, RunContext
+from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
+from wire.events import encode
+
+__all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
+
+_PAGE = 100
+
+
+@dataclass(slots=True)
+class Plan:
+    """How to go on: what the graph is given, and what to write first."""
+
+    given: Any
+    resumed: bool
+    changes: list[Change] = field(default_factory=list)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def make_live(store: Store, row: Row, clock: Callable[[], int]) -> Live:
+    """Return the run ready to be taken up, its rows not read yet."""
+    live = Live(row.owner, Recorder(row.body, row.owner, clock), RunLog(row.private["next_event"]), store)
+    live.checkpointed = True
+    return live
+
+
+async def load_rows(live: Live, row: Row) -> None:
+    """Read the run's steps and messages; the recorder is not restored from them yet."""
+    rows: list[Row]
+    kinds: tuple[tuple[Kind, list[Row]], ...] = (("step", live.steps), ("message", live.messages))
+    for kind, rows in kinds:
+        cursor = None
+        while True:
+            query = PageQuery(limit=_PAGE, order="asc", after=cursor)
+            page = await live.store.page(kind, row.owner, query, thread_id=row.thread_id, run_id=row.id)
+            rows.extend(page.rows)
+            if not page.has_more:
+                break
+            cursor = page.rows[-1].id
+
+
+async def revive(store: Store, row: Row, clock: Callable[[], int]) -> Live:
+    """Return a run that waits or was left, with its recorder restored from all of its rows."""
+    live = make_live(store, row, clock)
+    await load_rows(live, row)
+    live.restore()
+    return live
+
+
+async def plan_recovery(graph: Any, live: Live, row: Row, context: RunContext) -> Plan:
+    """Compare the run's rows with its newest checkpoint and restore the recorder from what stands."""
+    snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
+    values: dict[str, Any] = snapshot.values or {}
+    plan = Plan(given=_given(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
+    newest: Reply | None = values.get("reply")
+    doomed: set[str] = set()
+    if not values or set(snapshot.next) & {"reply", "prepare"}:
+        doomed.update(reply_ids(row.id, values.get("replies", 0)))
+    remake = newest is not None and not _stands(newest, live, context)
+    if newest is not None and remake:
+        doomed.update(reply_ids(row.id, newest["number"]))
+    if doomed:
+        _forget(plan, live, row, doomed)
+    live.restore()
+    if newest is not None and remake:
+        for part in _parts(newest, row.id, context):
+            recorded = live.recorder.record(part)
+            plan.changes += recorded.changes
+            plan.events += recorded.events
+    return plan
+
+
+def _given(snapshot: Any, row: Row) -> Any:
+    """Outputs that were acknowledged but had not reached the graph are given to it now."""
+    waiting = {call["id"] for interrupt in snapshot.interrupts for call in interrupt.value["calls"]}
+    submitted: dict[str, str] = row.private.get("submitted") or {}
+    return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
+
+
+def _forget(plan: Plan, live: Live, row: Row, doomed: set[str]) -> None:
+    plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
+    plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
+    plan.changes.append(Retract(row.id, frozenset(doomed)))
+    live.messages = [kept for kept in live.messages if kept.id not in doomed]
+    live.steps = [kept for kept in live.steps if kept.id not in doomed]
+    data = {
+        "object": "threadhold.reset",
+        "thread_id": row.thread_id,
+        "run_id": row.id,
+        "message_ids": sorted(id for id in doomed if id.startswith("msg_")),
+        "step_ids": sorted(id for id in doomed if id.startswith("step_")),
+    }
+    plan.events.append(("threadhold.reset", encode(data)))
+
+
+def _stands(reply: Reply, live: Live, context: RunContext) -> bool:
+    """Whether the rows show the checkpointed reply whole."""
+    message_id, _, calls_step = reply_ids(live.run_id, reply["number"])
+    message = next((row for row in live.messages if row.id == message_id), None)
+    step = next((row for row in live.steps if row.id == calls_step), None)
+    shown = _shown(reply, context)
+    calls_stand = not shown or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(shown))
+    text_stands = not reply["text"] or (message is not None and message.body["status"] != "in_progress")
+    return calls_stand and text_stands
+
+
+def _shown(reply: Reply, context: RunContext) -> list[Any]:
+    offered = context.tools.functions | context.tools.operations.keys()
+    return [call for call in reply["calls"] if call["name"] in offered]
+
+
+def _parts(reply: Reply, run_id: str, context: RunContext) -> list[Part]:
+    """Say the checkpointed reply again, whole."""
+    message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
+    shown = _shown(reply, context)
+    parts: list[Part] = []
+    if reply["text"]:
+        usage = NO_USAGE if shown else reply["usage"]
+        parts += [MessageOpened(message_step, message_id), TextDelta(message_id, reply["text"])]
+        parts.append(MessageClosed(message_step, message_id, usage))
+    if shown:
+        parts.append(CallsOpened(calls_step))
+        parts += [
+            CallDelta(calls_step, index, call["id"], call["name"], call["arguments"])
+            for index, call in enumerate(shown)
+        ]
+        parts.append(CallsMade(calls_step, tuple(shown), reply["usage"]))
+    return parts

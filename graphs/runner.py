@@ -1,0 +1,271 @@
+"""Runs belong to the server: here they are started, resumed, cancelled and followed.
+
+The laws: one mouth (only a run's own task writes its rows and events); a status moves only along the table; a 2xx
+answer means committed and synced, while the model call has long begun; whoever stops listening stops nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from langgraph.types import Command
+
+from graphs.drafts import Draft, draft_run, draft_thread
+from graphs.execution import Execution
+from graphs.idle import IdleRuns
+from graphs.live import Live
+from graphs.log import RunLog
+from graphs.outputs import check_outputs
+from graphs.record import Recorded, Recorder
+from graphs.recovery import revive
+from graphs.state import Model, RunContext
+from graphs.surroundings import Surroundings
+from graphs.tools.actions import ActionCaller
+from store.ports import Append, Change, Delete, Patch, Row, Store
+from wire.errors import InvalidRequest, Missing, NotFound, StoreError, ThreadBusy, Unavailable
+from wire.events import Event
+from wire.runs import RunCreate, ThreadRunCreate
+
+__all__ = ["Runner", "Started"]
+
+logger = logging.getLogger("threadhold.runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that was just taken up: its committed body, and the number that its new events come after."""
+
+    run: dict[str, Any]
+    after: int
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        run_id: str = self.run["id"]
+        return run_id
+
+
+class Runner:
+    """What the API asks of runs. An async context manager: entering takes up what a crash or a stop left, leaving
+    parks what still runs. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        caller: ActionCaller,
+        *,
+        expiry_s: int = 600,
+        max_tool_rounds: int = 20,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._expiry_s = expiry_s
+        self._clock = clock
+        self._surroundings = Surroundings(store, model, caller, max_tool_rounds)
+        self._execution = Execution(store, max_tool_rounds)
+        self._idle = IdleRuns(store, self._execution, self._surroundings, self._now)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._execution.enter()
+        await self._idle.take_up()
+        self._sweeping = self._execution.own(self._idle.sweep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._execution.leave()
+
+    async def drain(self, limit_s: float) -> None:
+        """Take no new runs, wait up to `limit_s` for those that are executed, then park the rest for the next start."""
+        await self._execution.drain(limit_s)
+
+    @property
+    def executing(self) -> int:
+        """How many runs are executed right now."""
+        return len(self._execution)
+
+    # --- what clients ask for -------------------------------------------------------------------------------------
+
+    async def start(self, owner: str, thread_id: str, request: RunCreate) -> Started:
+        """Start a run on a thread.
+
+        Returns once the run is committed and synced; the model call has begun by then. Raises NotFound,
+        InvalidRequest (busy thread, bad tools), Unavailable while shutting down.
+        """
+        self._accepting()
+        assistant, thread, active = await asyncio.gather(
+            self._store.get("assistant", request.assistant_id, owner),
+            self._store.get("thread", thread_id, owner),
+            self._store.active_run(thread_id, owner),
+        )
+        if thread is None:
+            raise NotFound(f"No thread found with id '{thread_id}'.")
+        if assistant is None:
+            raise _no_assistant(request.assistant_id)
+        if active is not None:
+            raise _busy(ThreadBusy(thread_id, active.id))
+        draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
+        history = await self._surroundings.history(draft.run, owner)
+        return await self._launch_new(draft, [*history, *(row.body for row in draft.messages)])
+
+    async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
+        """Create a thread with its messages and start a run on it, in one commit."""
+        self._accepting()
+        assistant = await self._store.get("assistant", request.assistant_id, owner)
+        if assistant is None:
+            raise _no_assistant(request.assistant_id)
+        draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
+        return await self._launch_new(draft, [row.body for row in draft.messages])
+
+    async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
+        """Give a waiting run its tool outputs, all of them, and go on with it."""
+        self._accepting()
+        async with self._idle.lock(run_id):
+            row = await self._run(owner, thread_id, run_id)
+            if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
+                await self._idle.finish(row, "expired")
+                row = await self._run(owner, thread_id, run_id)
+            if row.body["status"] != "requires_action":
+                raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
+            given = check_outputs(row.body["required_action"], outputs)
+            context = await self._surroundings.again(row)
+            live = await revive(self._store, row, self._now)
+            calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
+            recorded = Recorded()
+            if not any(call["function"]["name"] in context.tools.operations for call in calls):
+                live.recorder.answer_all(given, recorded)
+            recorded.extend(live.recorder.move("queued"))
+            kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": live.log.ceiling})
+            # The move comes first: where somebody was quicker, its compare-and-set refuses the whole commit.
+            changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
+            return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
+
+    async def cancel(self, owner: str, thread_id: str, run_id: str) -> dict[str, Any]:
+        """Cancel a run; returns it as `cancelling`. The upstream is told at once, the answer waits for the commit."""
+        live = self._execution.get(run_id)
+        if live is not None and live.ending:
+            await live.ended.wait()
+        async with self._idle.lock(run_id):
+            row = await self._run(owner, thread_id, run_id)
+            live = self._execution.get(run_id)
+            status = live.run["status"] if live is not None else row.body["status"]
+            stopping = live is not None and (live.ending or live.stop is not None)
+            if stopping or status not in ("queued", "in_progress", "requires_action"):
+                raise InvalidRequest(f"Cannot cancel run with status '{status}'.")
+            executed = live is not None
+            if live is None:
+                live = await revive(self._store, row, self._now)
+            commit = live.say(live.recorder.move("cancelling"), durable=True)
+            cancelling = dict(live.run)
+            live.halt("cancelled")
+            await asyncio.shield(commit)
+            if not executed:
+                await live.stopped()
+                live.log.close()
+            return cancelling
+
+    async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
+        """Replace a run's metadata, in any status."""
+        await self._run(owner, thread_id, run_id)
+        live = self._execution.get(run_id)
+        if live is not None:
+            live.run["metadata"] = metadata
+        rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
+        return rows[0].body
+
+    async def delete_thread(self, owner: str, thread_id: str) -> None:
+        """Delete a thread and all in it; a run on it is stopped, and its upstream with it. Raises NotFound."""
+        active = await self._store.active_run(thread_id, owner)
+        if active is not None and (live := self._execution.get(active.id)) is not None:
+            live.halt("deleted")
+            await live.ended.wait()
+        try:
+            await self._store.commit([Delete("thread", thread_id, owner)], durable=True)
+        except Missing as missing:
+            raise NotFound(f"No thread found with id '{thread_id}'.") from missing
+
+    def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
+        """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""
+        return self._execution.follow(run_id, after=after)
+
+    # --- starting -------------------------------------------------------------------------------------------------
+
+    async def _launch_new(self, draft: Draft, history: list[dict[str, Any]]) -> Started:
+        toolset = await self._surroundings.toolset(draft.row.private["tools"])
+        live = Live(draft.row.owner, Recorder(draft.run, draft.row.owner, self._now), RunLog(0), self._store)
+        draft.row.private["next_event"] = live.log.ceiling
+        if toolset.unbuilt:
+            logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
+        context = self._surroundings.context(live.run, toolset, history)
+        try:
+            return await self._launch(live, draft.changes(), draft.events(), ({}, False), context)
+        except ThreadBusy as busy:
+            raise _busy(busy) from busy
+        except Missing as missing:
+            raise NotFound(missing.message) from missing
+
+    async def _launch(
+        self,
+        live: Live,
+        changes: Sequence[Change],
+        events: Sequence[tuple[str, bytes]],
+        given: tuple[Any, bool],
+        context: RunContext,
+    ) -> Started:
+        """Queue the commit, start the model call beside it, and return when the commit is synced.
+
+        `given` is the graph's input, and whether it resumes. Raises StoreError, and then the call is stopped.
+        """
+        after = live.log.next - 1
+        numbered = live.log.number(events)
+        run = dict(live.run)
+        commit = self._store.commit([*changes, Append(live.run_id, numbered)], durable=True)
+        commit.add_done_callback(lambda done: _refuse(live, done))
+        live.log.publish(numbered)
+        self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
+        try:
+            await asyncio.shield(commit)
+        except StoreError:
+            await live.ended.wait()
+            raise
+        return Started(run, after)
+
+    # --- small things ---------------------------------------------------------------------------------------------
+
+    def _accepting(self) -> None:
+        if not self._execution.open:
+            raise Unavailable("The server is shutting down; try again in a moment.", headers={"Retry-After": "5"})
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    async def _run(self, owner: str, thread_id: str, run_id: str) -> Row:
+        row = await self._store.get("run", run_id, owner, thread_id=thread_id)
+        if row is None:
+            if await self._store.get("thread", thread_id, owner) is None:
+                raise NotFound(f"No thread found with id '{thread_id}'.")
+            raise NotFound(f"No run found with id '{run_id}'.")
+        return row
+
+
+def _refuse(live: Live, commit: "asyncio.Future[list[Row]]") -> None:
+    """A refused commit stops the call that was started beside it."""
+    if not commit.cancelled() and commit.exception() is not None:
+        live.halt("refused")
+
+
+def _busy(busy: ThreadBusy) -> InvalidRequest:
+    return InvalidRequest(f"Thread {busy.thread_id} already has an active run {busy.run_id}.")
+
+
+def _no_assistant(assistant_id: str) -> NotFound:
+    return NotFound(f"No assistant found with id '{assistant_id}'.")

@@ -1,0 +1,94 @@
+"""What a run's graph remembers (its state) and what it is given (its context).
+
+Law 1: the state holds this run's own exchange only, never the thread's history, so a checkpoint's size does not grow
+with the thread. What cannot be checkpointed (connections, history, tools) is the context, made anew at each take-up.
+"""
+
+import operator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from typing_extensions import TypedDict
+
+from chains.reply import ReplyCall
+from graphs.parts import Call, Usage
+from graphs.tools.toolset import ToolSet
+
+__all__ = ["Act", "Model", "Reply", "RunContext", "RunState"]
+
+
+class Reply(TypedDict):
+    """The newest reply, so that its rows and events can be made again after a crash. `number` counts from 0."""
+
+    number: int
+    text: str
+    calls: list[Call]
+    usage: Usage
+    finish: str | None
+
+
+class RunState(TypedDict, total=False):
+    """The graph's channels."""
+
+    exchange: Annotated[list[BaseMessage], operator.add]
+    """This run's replies with tool calls and the outputs they got; empty until the first call."""
+    replies: int
+    """How many replies the model has given."""
+    reply: Reply
+    """The newest of them."""
+    outputs: Annotated[dict[str, str], operator.or_]
+    """Outputs by call id, of every call of this run."""
+    approved: list[str]
+    """Ids of consequential calls that the client let pass and that are still to be made."""
+    usage: Usage
+    """Tokens of all replies so far."""
+    ended: str | None
+    """Why the run ends early, as the wire's incomplete reason; None while it goes on or ends well."""
+
+
+class Act(TypedDict):
+    """What one `act` task is sent."""
+
+    call: Call
+    step_id: str
+
+
+class Model(Protocol):
+    """What the graph needs of the chains room: `chains.Replies` is one, a test's script another."""
+
+    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the reply's chunks. Raises RunError only."""
+        ...
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the model's context length in tokens where it is known."""
+        ...
+
+    def tokens_per_char(self, model: str) -> float:
+        """Return the calibrated estimate for this model."""
+        ...
+
+    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+        """Correct the estimate by what an answer's usage told."""
+        ...
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context length that the upstream has told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the nodes work with."""
+
+    run: dict[str, Any]
+    """The run's wire object: model, instructions, budgets, tool_choice and the rest."""
+    model: Model
+    tools: ToolSet
+    history: Callable[[], Awaitable[list[dict[str, Any]]]]
+    """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""
+    act: Callable[[Call], Awaitable[str]]
+    """Makes one server-side call; whatever goes wrong is text for the model."""
+    max_tool_rounds: int

@@ -1,0 +1,64 @@
+"""What a run is given to work with: its tools, its thread's history, and the hands that make calls.
+
+Made anew at every take-up; nothing of it is checkpointed.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from graphs.history import MAX_CHARS, load_history
+from graphs.parts import Call
+from graphs.state import Model, RunContext
+from graphs.tools.actions import ActionCaller
+from graphs.tools.toolset import ToolSet, build_toolset
+from store.ports import Row, Store
+
+__all__ = ["Surroundings"]
+
+_CHARS_PER_TOKEN: Final = 8
+"""Characters read for a token of context: more than any language needs, so that the prompt's own fit decides."""
+
+
+class Surroundings:
+    """Makes run contexts."""
+
+    def __init__(self, store: Store, model: Model, caller: ActionCaller, max_tool_rounds: int) -> None:
+        self.max_tool_rounds = max_tool_rounds
+        self._store = store
+        self._model = model
+        self._caller = caller
+
+    async def toolset(self, tools: list[dict[str, Any]]) -> ToolSet:
+        """Build the tools; documents are parsed off the event loop. Raises InvalidRequest."""
+        if any(tool["type"] == "action" for tool in tools):
+            return await asyncio.to_thread(build_toolset, tools)
+        return build_toolset(tools)
+
+    async def history(self, run: dict[str, Any], owner: str, *, own: str | None = None) -> list[dict[str, Any]]:
+        """Read the thread's messages for this run, oldest first, without those of the run `own`."""
+        limit = self._model.context_limit(run["model"])
+        strategy = run["truncation_strategy"]
+        return await load_history(
+            self._store,
+            owner,
+            run["thread_id"],
+            run_id=own,
+            max_chars=MAX_CHARS if limit is None else min(MAX_CHARS, limit * _CHARS_PER_TOKEN),
+            last=strategy.get("last_messages") if strategy["type"] == "last_messages" else None,
+        )
+
+    async def again(self, row: Row) -> RunContext:
+        """Make the context of a run that goes on."""
+        history = await self.history(row.body, row.owner, own=row.id)
+        return self.context(row.body, await self.toolset(row.private["tools"]), history)
+
+    def context(self, run: dict[str, Any], toolset: ToolSet, history: list[dict[str, Any]]) -> RunContext:
+        """Make a run's context; `run` is the body that its recorder keeps current."""
+
+        async def act(call: Call) -> str:
+            return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
+
+        async def messages() -> list[dict[str, Any]]:
+            return history
+
+        return RunContext(run, self._model, toolset, messages, act, self.max_tool_rounds)

@@ -1,0 +1,150 @@
+"""From LangChain's chunks to parts: order, indexes, ids, and what upstreams get wrong."""
+
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+
+from graphs.deltas import NO_USAGE, ReplyParts
+from graphs.parts import CallDelta, CallsMade, CallsOpened, MessageClosed, MessageOpened, Part, TextDelta, Usage
+from wire.ids import derive_id
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+
+
+def call(
+    index: int | None = 0, *, id: str | None = None, name: str | None = None, args: str | None = None
+) -> AIMessageChunk:
+    fragment: Any = {"index": index, "id": id, "name": name, "args": args, "type": "tool_call_chunk"}
+    return AIMessageChunk(content="", tool_call_chunks=[fragment])
+
+
+def feed(*chunks: AIMessageChunk, offered: tuple[str, ...] = ("f", "g")) -> tuple[ReplyParts, list[Part]]:
+    reply = ReplyParts("run_1", 0, offered)
+    parts = [part for chunk in chunks for part in reply.feed(chunk)]
+    return reply, [*parts, *reply.close(USAGE)]
+
+
+def text(content: str) -> AIMessageChunk:
+    return AIMessageChunk(content=content)
+
+
+def finish(reason: str) -> AIMessageChunk:
+    return AIMessageChunk(content="", response_metadata={"finish_reason": reason})
+
+
+def shown(parts: list[Part]) -> list[tuple[int, str | None, str]]:
+    return [(part.index, part.name, part.arguments) for part in parts if isinstance(part, CallDelta)]
+
+
+def test_text_opens_a_message_once_and_closes_it_with_the_usage() -> None:
+    reply, parts = feed(text("Hel"), text("lo"), finish("stop"))
+    assert [type(part) for part in parts] == [MessageOpened, TextDelta, TextDelta, MessageClosed]
+    assert reply.text == "Hello"
+    assert parts[-1] == MessageClosed(reply.message_step, reply.message_id, USAGE, reason=None)
+
+
+def test_an_empty_answer_is_still_a_message() -> None:
+    _, parts = feed(finish("stop"))
+    assert [type(part) for part in parts] == [MessageOpened, MessageClosed]
+
+
+def test_a_length_limit_makes_the_message_incomplete() -> None:
+    _, parts = feed(text("x"), finish("length"))
+    assert isinstance(parts[-1], MessageClosed)
+    assert parts[-1].reason == "max_tokens"
+
+
+def test_the_content_filter_makes_the_message_incomplete() -> None:
+    _, parts = feed(text("x"), finish("content_filter"))
+    assert isinstance(parts[-1], MessageClosed)
+    assert parts[-1].reason == "content_filter"
+
+
+def test_a_message_is_closed_before_calls_open() -> None:
+    _, parts = feed(text("Let me see."), call(id="a", name="f", args="{}"))
+    assert [type(part) for part in parts] == [
+        MessageOpened, TextDelta, MessageClosed, CallsOpened, CallDelta, CallsMade,
+    ]  # fmt: skip
+    assert parts[2].usage == NO_USAGE  # type: ignore[union-attr]
+    assert parts[-1].usage == USAGE  # type: ignore[union-attr]
+
+
+def test_text_after_calls_stays_off_the_wire_but_in_the_reply() -> None:
+    reply, parts = feed(call(id="a", name="f", args="{}"), text("late"))
+    assert not any(isinstance(part, MessageOpened | TextDelta) for part in parts)
+    assert reply.text == "late"
+
+
+def test_id_and_name_come_once_and_arguments_in_fragments() -> None:
+    reply, parts = feed(call(id="a", name="f", args='{"x"'), call(args=": 1"), call(args="}"))
+    first, *rest = [part for part in parts if isinstance(part, CallDelta)]
+    assert (first.call_id, first.name) == (derive_id("call", "run_1", 0, 0), "f")
+    assert all(part.call_id is None and part.name is None for part in rest)
+    assert reply.calls()[0]["arguments"] == '{"x": 1}'
+
+
+def test_a_name_in_fragments_is_whole_before_it_is_shown() -> None:
+    _, parts = feed(call(id="a", name="get"), call(name="Weather"), call(args="{}"), offered=("getWeather",))
+    assert shown(parts) == [(0, "getWeather", "{}")]
+
+
+def test_a_call_without_arguments_is_shown_at_the_end_with_an_empty_object() -> None:
+    reply, parts = feed(call(id="a", name="f"))
+    assert shown(parts) == [(0, "f", "")]
+    assert reply.calls()[0]["arguments"] == "{}"
+
+
+def test_parallel_calls_with_indexes_keep_apart() -> None:
+    reply, parts = feed(
+        call(0, id="a", name="f", args="{"), call(1, id="b", name="g", args="[1"), call(0, args="}"), call(1, args="]")
+    )
+    assert shown(parts) == [(0, "f", "{"), (1, "g", "[1"), (0, None, "}"), (1, None, "]")]
+    assert [one["arguments"] for one in reply.calls()] == ["{}", "[1]"]
+
+
+def test_calls_that_all_say_index_zero_keep_apart_by_id() -> None:
+    reply, parts = feed(call(0, id="a", name="f", args="{}"), call(0, id="b", name="g", args="{}"))
+    assert shown(parts) == [(0, "f", "{}"), (1, "g", "{}")]
+    assert [one["upstream_id"] for one in reply.calls()] == ["a", "b"]
+
+
+def test_calls_without_any_index_are_followed_by_order() -> None:
+    _, parts = feed(
+        call(None, id="a", name="f", args="{"), call(None, args="}"), call(None, id="b", name="g", args="{}")
+    )
+    assert shown(parts) == [(0, "f", "{"), (0, None, "}"), (1, "g", "{}")]
+
+
+def test_a_missing_upstream_id_gets_a_stable_one() -> None:
+    one, _ = feed(call(name="f", args="{}"))
+    other, _ = feed(call(name="f", args="{}"))
+    assert one.calls() == other.calls()
+    assert one.calls()[0]["upstream_id"].startswith("call_")
+
+
+def test_a_function_that_was_not_offered_never_reaches_the_wire() -> None:
+    reply, parts = feed(call(0, id="a", name="invented", args="{}"), call(1, id="b", name="f", args="{}"))
+    assert shown(parts) == [(0, "f", "{}")]
+    made = parts[-1]
+    assert isinstance(made, CallsMade)
+    assert [one["name"] for one in made.calls] == ["f"]
+    assert [one["name"] for one in reply.calls()] == ["invented", "f"]
+
+
+def test_ids_depend_on_the_place_in_the_run_only() -> None:
+    one, _ = feed(text("a"))
+    other, _ = feed(call(id="zzz", name="f", args="{}"))
+    assert (one.message_id, one.calls_step) == (other.message_id, other.calls_step)
+    assert ReplyParts("run_1", 1, ()).message_id != one.message_id
+
+
+def test_calls_cut_off_by_a_limit_say_so() -> None:
+    _, parts = feed(call(id="a", name="f", args='{"x'), finish("length"))
+    assert isinstance(parts[-1], CallsMade)
+    assert parts[-1].cut_off
+
+
+def test_usage_told_by_the_upstream_is_kept() -> None:
+    usage: Any = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+    reply, _ = feed(text("a"), AIMessageChunk(content="", usage_metadata=usage))
+    assert reply.usage == USAGE

@@ -1,0 +1,75 @@
+"""Readers of a live log: every number from anywhere, live, and the end."""
+
+import asyncio
+
+import pytest
+
+from graphs.log import BLOCK, RunLog
+from wire.errors import Unavailable
+
+
+def say(log: RunLog, *names: str) -> None:
+    log.publish(log.number([(name, b"{}") for name in names]))
+
+
+async def read(log: RunLog, after: int) -> list[int]:
+    seen: list[int] = []
+    while True:
+        batch = log.since(after)
+        if batch:
+            after = batch[-1].number
+            seen += [event.number for event in batch]
+        elif log.closed:
+            return seen
+        else:
+            await log.grown(after)
+
+
+@pytest.mark.parametrize("first", [0, 17])
+@pytest.mark.parametrize("after", range(-1, 6))
+async def test_a_reader_gets_every_number_above_its_own_then_follows_live(first: int, after: int) -> None:
+    log = RunLog(first)
+    say(log, "a", "b", "c")
+    reader = asyncio.ensure_future(read(log, first + after))
+    await asyncio.sleep(0)
+    say(log, "d", "e")
+    await asyncio.sleep(0)
+    say(log, "f")
+    log.close()
+    assert await reader == list(range(first + after + 1, first + 6))
+
+
+async def test_several_readers_see_the_same() -> None:
+    log = RunLog(0)
+    readers = [asyncio.ensure_future(read(log, -1)) for _ in range(5)]
+    await asyncio.sleep(0)
+    say(log, "a", "b")
+    log.close()
+    assert await asyncio.gather(*readers) == [[0, 1]] * 5
+
+
+async def test_a_reader_that_leaves_leaves_nothing_behind() -> None:
+    log = RunLog(0)
+    reader = asyncio.ensure_future(read(log, -1))
+    await asyncio.sleep(0)
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    assert not log._waiting
+
+
+async def test_numbers_that_are_not_published_are_not_seen() -> None:
+    log = RunLog(0)
+    held = log.number([("a", b"{}")])
+    assert log.since(-1) == []
+    log.publish(held)
+    assert [event.name for event in log.since(-1)] == ["a"]
+
+
+def test_numbers_are_reserved_a_block_ahead() -> None:
+    assert RunLog(5).ceiling == 5 + BLOCK
+
+
+async def test_the_reason_of_an_early_end_is_kept() -> None:
+    log = RunLog(0)
+    log.close(Unavailable("going down"))
+    assert isinstance(log.error, Unavailable)

@@ -1,0 +1,36 @@
+"""The whole status table, every pair."""
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from graphs.status import ACTIVE, TERMINAL, TRANSITIONS, Status, may_move, sources
+from store import ports
+
+STATUSES = get_args(Status)
+
+MOVES = {
+    ("queued", "in_progress"),
+    ("in_progress", "requires_action"),
+    ("requires_action", "queued"),
+    ("in_progress", "completed"),
+    ("in_progress", "incomplete"),
+    ("queued", "cancelling"),
+    ("in_progress", "cancelling"),
+    ("requires_action", "cancelling"),
+    ("cancelling", "cancelled"),
+    *product(("queued", "in_progress", "requires_action", "cancelling"), ("failed", "expired")),
+}
+
+
+@pytest.mark.parametrize(("source", "target"), list(product(STATUSES, STATUSES)), ids=lambda status: status)
+def test_a_run_moves_as_the_table_says_and_in_no_other_way(source: Status, target: Status) -> None:
+    assert may_move(source, target) is ((source, target) in MOVES)
+    assert (source in sources(target)) is ((source, target) in MOVES)
+
+
+def test_nothing_leaves_an_end_and_everything_else_locks_the_thread() -> None:
+    assert {"completed", "incomplete", "failed", "cancelled", "expired"} == TERMINAL
+    assert set(TRANSITIONS) == ACTIVE | TERMINAL
+    assert ACTIVE == ports.ACTIVE

@@ -1,0 +1,1 @@
+"""What the objects look like: ids, objects, requests, events, errors, pages. Pure values, no waiting."""

@@ -1,0 +1,212 @@
+"""Every error the project raises on purpose, in one tree. Lower rooms raise; `api/problems.py` alone makes HTTP
+of them and `graphs/runner.py` alone makes a run's `last_error` of them.
+
+    ThreadholdError
+    ├── Problem                     the answer to a request
+    │   ├── InvalidRequest          400: the request is wrong; `code` and `param` say where
+    │   ├── Unauthorized            401: no key, or a wrong one
+    │   ├── Forbidden               403: a host or origin that is not allowed
+    │   ├── NotFound                404: no such object for this owner
+    │   ├── TooLarge                413: a body over the limit
+    │   ├── UnsupportedMedia        415: a body that is not JSON
+    │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
+    │   ├── UpstreamProblem         what `/chat/completions` passes on: the upstream's own status and body
+    │   └── Unavailable             503: shutting down, or no upstream set
+    ├── StoreError                  a write that the store refused; nothing of its commit was kept
+    │   ├── Missing                 a row that a change names is not there (for this owner)
+    │   ├── ThreadBusy              the thread has an active run
+    │   └── StatusConflict          the row's status is not one the change may start from
+    └── RunError                    a run cannot go on; becomes `last_error`
+        ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
+        ├── PromptRefused           upstream said the request is wrong         → invalid_prompt
+        ├── ContextOverflow         the prompt is longer than the model's context → invalid_prompt
+        └── UpstreamFailed          no connection, 5xx, time-out, broken stream → server_error
+"""
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "ContextOverflow",
+    "Forbidden",
+    "InvalidRequest",
+    "Missing",
+    "NotFound",
+    "Problem",
+    "PromptRefused",
+    "RateLimited",
+    "RunError",
+    "StatusConflict",
+    "StoreError",
+    "ThreadBusy",
+    "ThreadholdError",
+    "TooLarge",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "UnsupportedMedia",
+    "UpstreamFailed",
+    "UpstreamProblem",
+]
+
+
+class ThreadholdError(Exception):
+    """Root of the tree; `message` is a sentence for a person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Problem(ThreadholdError):
+    """The answer to a request: an HTTP status and OpenAI's four error fields."""
+
+    status: ClassVar[int] = 400
+    type: ClassVar[str] = "invalid_request_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code if code is not None else type(self).code
+        self.headers = headers or {}
+
+    def body(self) -> dict[str, Any]:
+        """The wire shape: `{"error": {message, type, param, code}}`, all four keys always."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class InvalidRequest(Problem):
+    """The request is wrong: bad value, unknown field, or a state that does not allow it."""
+
+
+class Unauthorized(Problem):
+    """No API key, or one that `API_KEYS` does not list."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(Problem):
+    """The `Host` or `Origin` is not on the allow-list."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(Problem):
+    """No such object for this owner; another owner's object looks the same."""
+
+    status = 404
+
+
+class TooLarge(Problem):
+    """The body is longer than `MAX_BODY_BYTES`."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedMedia(Problem):
+    """The body is neither empty nor JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class TooManyRequests(Problem):
+    """A limit of this server is reached; `headers` carries `Retry-After` in seconds."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class UpstreamProblem(Problem):
+    """The upstream's own answer to a passed-through request: its status and, when it is JSON, its body."""
+
+    type = "upstream_error"
+
+    def __init__(self, message: str, *, http_status: int, upstream_body: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.upstream_body = upstream_body
+
+
+class Unavailable(Problem):
+    """The server is shutting down, or no upstream is set; `headers` may carry `Retry-After`."""
+
+    status = 503
+    type = "server_error"
+    code = "unavailable"
+
+
+class StoreError(ThreadholdError):
+    """A commit that the store refused; none of its changes was kept."""
+
+
+class Missing(StoreError):
+    """A change names a row that is not there, or is another owner's."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"No {kind} found with id '{id}'.")
+        self.kind = kind
+        self.id = id
+
+
+class ThreadBusy(StoreError):
+    """The thread has an active run, so that it takes neither messages nor another run."""
+
+    def __init__(self, thread_id: str, run_id: str) -> None:
+        super().__init__(f"Thread {thread_id} already has an active run {run_id}.")
+        self.thread_id = thread_id
+        self.run_id = run_id
+
+
+class StatusConflict(StoreError):
+    """Compare-and-set failed: the row's status is `status`, which the change does not start from."""
+
+    def __init__(self, kind: str, id: str, status: str) -> None:
+        super().__init__(f"The {kind} '{id}' has status '{status}'.")
+        self.kind = kind
+        self.id = id
+        self.status = status
+
+
+class RunError(ThreadholdError):
+    """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt."""
+
+    code: ClassVar[str] = "server_error"
+
+
+class RateLimited(RunError):
+    """The upstream said 429, also after the retries."""
+
+    code = "rate_limit_exceeded"
+
+
+class PromptRefused(RunError):
+    """The upstream refused the request itself (4xx): wrong model, wrong key, wrong content."""
+
+    code = "invalid_prompt"
+
+
+class ContextOverflow(RunError):
+    """The prompt is longer than the model's context; `limit` and `used` are tokens, None when not told."""
+
+    code = "invalid_prompt"
+
+    def __init__(self, message: str, *, limit: int | None = None, used: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.used = used
+
+
+class UpstreamFailed(RunError):
+    """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used."""
