@@ -13,7 +13,9 @@ from wire.actions import mask_tools, restore_secrets
 from wire.events import encode
 from wire.ids import new_id
 from wire.messages import MessageCreate, new_message
+from wire.resources import resources_body
 from wire.runs import RunCreate, ThreadRunCreate, new_run
+from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 
 __all__ = ["Draft", "draft_run", "draft_thread", "message_rows"]
@@ -55,7 +57,7 @@ def draft_thread(request: ThreadRunCreate, assistant: Row, owner: str, *, now: i
     thread_request = request.thread or ThreadCreate()
     thread = new_thread(thread_request, id=new_id("thread"), now=now)
     if request.tool_resources is not None:
-        thread["tool_resources"] = request.tool_resources.model_dump(exclude_none=True)
+        thread["tool_resources"] = resources_body(request.tool_resources)
     messages = message_rows(thread_request.messages or (), owner, thread["id"], now=now)
     run = _run_row(request, assistant, owner, thread["id"], now, expiry_s)
     return Draft(run, messages, Row("thread", thread["id"], owner, thread))
@@ -74,4 +76,5 @@ def _run_row(
     kept = assistant.private.get("tools") or assistant.body["tools"]
     tools = kept if request.tools is None else restore_secrets(run["tools"], kept)
     run["tools"] = mask_tools(tools)
-    return Row("run", run["id"], owner, run, thread_id, private={"tools": tools})
+    asked = {**assistant.private.get("sampling", {}), **sampling(request)}
+    return Row("run", run["id"], owner, run, thread_id, private={"tools": tools, "sampling": asked})

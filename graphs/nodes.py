@@ -50,7 +50,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     sent = await _ask(context, prompt, parts, _call(state, context, usage, offers_tools=offers_tools), write)
     spent = parts.usage or _estimate(context, sent, parts)
     if parts.usage is not None:
-        context.model.learn(context.run["model"], chars=sent.chars(), prompt_tokens=spent["prompt_tokens"])
+        context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
     for part in parts.close(spent):
         write(part)
     calls = parts.calls() if offers_tools else []
@@ -185,7 +185,7 @@ async def _prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage
         prompt = fitted
     limit = context.model.context_limit(run["model"])
     # An estimate may err: what does not fit by it is tried all the same, the upstream has the last word.
-    return prompt if limit is None else (prompt.fit(limit - _CHARS_PER_TOKEN_SPARE, ratio) or prompt.smallest())
+    return prompt if limit is None else (prompt.fit(limit - _CHARS_PER_TOKEN_SPARE, ratio) or prompt.shortest())
 
 
 def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: bool) -> dict[str, Any]:
@@ -203,8 +203,7 @@ def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: b
         "tool_choice": choice if offers_tools and choice != "auto" else None,
         "parallel_tool_calls": False if offers_tools and run["parallel_tool_calls"] is False else None,
         "response_format": None if response_format == "auto" else response_format,
-        "temperature": run["temperature"],
-        "top_p": run["top_p"],
+        **context.sampling,
         "reasoning_effort": run.get("reasoning_effort"),
         "max_tokens": None if budget is None else budget - usage["completion_tokens"],
     }

@@ -135,7 +135,9 @@ class Recorder:
             assistant_id=self.run["assistant_id"],
             now=self._clock(),
         )
-        row = Row("message", part.message_id, self._owner, self._message, self.run["thread_id"], self.run["id"])
+        # A copy: the writer encodes it later, and this body goes on changing.
+        body = dict(self._message)
+        row = Row("message", part.message_id, self._owner, body, self.run["thread_id"], self.run["id"])
         done.changes.append(Insert(row))
         done.events.append(("thread.message.created", encode(self._message)))
         done.events.append(("thread.message.in_progress", encode(self._message)))

@@ -201,11 +201,13 @@ class Runner:
 
     async def _launch_new(self, draft: Draft, history: list[dict[str, Any]]) -> Started:
         toolset = await self._surroundings.toolset(draft.row.private["tools"])
-        live = Live(draft.row.owner, Recorder(draft.run, draft.row.owner, self._now), RunLog(0), self._store)
+        # A copy: the row is encoded later by the writer, while the run's body goes on changing.
+        recorder = Recorder(dict(draft.run), draft.row.owner, self._now)
+        live = Live(draft.row.owner, recorder, RunLog(0), self._store)
         draft.row.private["next_event"] = live.log.ceiling
         if toolset.unbuilt:
             logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
-        context = self._surroundings.context(live.run, toolset, history)
+        context = self._surroundings.context(live.run, draft.row.private, toolset, history)
         try:
             return await self._launch(live, draft.changes(), draft.events(), ({}, False), context)
         except ThreadBusy as busy:

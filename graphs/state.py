@@ -92,3 +92,5 @@ class RunContext:
     act: Callable[[Call], Awaitable[str]]
     """Makes one server-side call; whatever goes wrong is text for the model."""
     max_tool_rounds: int
+    sampling: dict[str, float]
+    """The sampling parameters that were asked for; others are left to the upstream."""

@@ -50,10 +50,12 @@ class Surroundings:
     async def again(self, row: Row) -> RunContext:
         """Make the context of a run that goes on."""
         history = await self.history(row.body, row.owner, own=row.id)
-        return self.context(row.body, await self.toolset(row.private["tools"]), history)
+        return self.context(row.body, row.private, await self.toolset(row.private["tools"]), history)
 
-    def context(self, run: dict[str, Any], toolset: ToolSet, history: list[dict[str, Any]]) -> RunContext:
-        """Make a run's context; `run` is the body that its recorder keeps current."""
+    def context(
+        self, run: dict[str, Any], private: dict[str, Any], toolset: ToolSet, history: list[dict[str, Any]]
+    ) -> RunContext:
+        """Make a run's context; `run` is the body that its recorder keeps current, `private` its row's."""
 
         async def act(call: Call) -> str:
             return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
@@ -61,4 +63,4 @@ class Surroundings:
         async def messages() -> list[dict[str, Any]]:
             return history
 
-        return RunContext(run, self._model, toolset, messages, act, self.max_tool_rounds)
+        return RunContext(run, self._model, toolset, messages, act, self.max_tool_rounds, private["sampling"])

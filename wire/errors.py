@@ -15,7 +15,8 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
     ├── StoreError                  a write that the store refused; nothing of its commit was kept
     │   ├── Missing                 a row that a change names is not there (for this owner)
     │   ├── ThreadBusy              the thread has an active run
-    │   └── StatusConflict          the row's status is not one the change may start from
+    │   ├── StatusConflict          the row's status is not one the change may start from
+    │   └── StoreFailed             the store itself failed: disk full, locked, closed, or in use by another process
     └── RunError                    a run cannot go on; becomes `last_error`
         ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
         ├── PromptRefused           upstream said the request is wrong         → invalid_prompt
@@ -37,6 +38,7 @@ __all__ = [
     "RunError",
     "StatusConflict",
     "StoreError",
+    "StoreFailed",
     "ThreadBusy",
     "ThreadholdError",
     "TooLarge",
@@ -177,6 +179,10 @@ class StatusConflict(StoreError):
         self.kind = kind
         self.id = id
         self.status = status
+
+
+class StoreFailed(StoreError):
+    """The store itself failed: disk full, file locked, closed, or in use by another process. Later it may work."""
 
 
 class RunError(ThreadholdError):

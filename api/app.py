@@ -1,0 +1,84 @@
+"""The app: every route with and without `/v1`, the gate in front, documents that work offline."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Response
+from fastapi_offline import FastAPIOffline
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from api import assistants, chat, health, messages, models, problems, runs, steps, threads
+from api.depends import House
+from api.guards import Gate
+from api.welcome import WELCOME
+
+__all__ = ["Access", "build_app"]
+
+_ROUTERS = (assistants, threads, runs, messages, steps, models, chat, health)
+
+_DESCRIPTION = (
+    "A self-hosted, drop-in server for OpenAI's Assistants API (v2, and what v1 clients still send), on any model. "
+    "Every route also exists without `/v1`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may come in. `keys` maps key to owner; `hosts` None admits any `Host`."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    hosts: Collection[str] | None = frozenset()
+    origins: Sequence[str] = ()
+    max_body_bytes: int = 10 * 1024 * 1024
+
+
+def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, access: Access, version: str) -> FastAPI:
+    """Put the app together; `open_house` is entered while it serves."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_house() as house:
+            app.state.house = house
+            yield
+
+    middleware = []
+    if access.origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(access.origins),
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["x-request-id", "openai-poll-after-ms"],
+            )
+        )
+    middleware.append(
+        Middleware(
+            Gate,
+            keys=access.keys,
+            hosts=access.hosts,
+            origins=access.origins,
+            max_body_bytes=access.max_body_bytes,
+        )
+    )
+    app: FastAPI = FastAPIOffline(
+        title="Threadhold",
+        version=version,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        middleware=middleware,
+        redoc_url=None,
+    )
+    problems.install(app)
+    for room in _ROUTERS:
+        app.include_router(room.router, prefix="/v1")
+        app.include_router(room.router, include_in_schema=False)
+
+    @app.get("/", include_in_schema=False)
+    async def welcome() -> Response:
+        """Say what this is."""
+        return Response(WELCOME, media_type="text/html; charset=utf-8")
+
+    return app

@@ -1,0 +1,108 @@
+"""Request bodies: read once, limited, and JSON or nothing.
+
+What passes is JSON that can also be stored: encoded anew, so that no number is too large and no text is broken.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Receive, Scope
+
+from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
+
+__all__ = ["MAX_DEPTH", "read_body"]
+
+MAX_DEPTH: Final = 100
+"""Levels of nesting; beyond some hundreds encoders give up."""
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
+    """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
+
+    Raises TooLarge, UnsupportedMedia, InvalidRequest.
+    """
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    body = await _read(receive, max_bytes)
+    if body.strip():
+        _check_type(headers.get("content-type", ""))
+        body = _normal(body)
+    else:
+        body = b"{}"
+    changed = MutableHeaders(scope=scope)
+    changed["content-type"] = "application/json"
+    changed["content-length"] = str(len(body))
+    return _again(body, receive)
+
+
+async def _read(receive: Receive, max_bytes: int) -> bytes:
+    blocks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        block = message.get("body", b"")
+        size += len(block)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        blocks.append(block)
+        more = message.get("more_body", False)
+    return b"".join(blocks)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"The request body is longer than the {max_bytes} bytes that MAX_BODY_BYTES allows.")
+
+
+def _check_type(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedMedia(f"Unsupported content type '{content_type}'. Send 'application/json'.")
+
+
+def _normal(body: bytes) -> bytes:
+    try:
+        value = orjson.loads(body)
+        if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise _unparsable(f"it is nested more than {MAX_DEPTH} levels deep")
+        return orjson.dumps(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
+        raise _unparsable(str(error)) from None
+
+
+def _unparsable(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"We could not parse the JSON body of your request: {reason}.", code="invalid_json")
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, found without recursion."""
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        current, level = waiting.pop()
+        if isinstance(current, dict | list):
+            deepest = max(deepest, level)
+            if deepest > MAX_DEPTH:
+                return deepest
+            waiting.extend((inner, level + 1) for inner in _inner(current))
+    return deepest
+
+
+def _inner(value: Any) -> Iterator[Any]:
+    return iter(value.values() if isinstance(value, dict) else value)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

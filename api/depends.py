@@ -1,0 +1,126 @@
+"""What endpoints need: the parts of the house, the owner of the request, and ids that look like ids."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Path, Query, Request
+
+from chains import Upstream
+from graphs.runner import Runner
+from store.ports import Kind, PageQuery, Row, Store
+from wire.errors import InvalidRequest, NotFound
+from wire.pages import ListQuery, list_envelope
+from wire.validation import check_id
+
+__all__ = [
+    "V1",
+    "AssistantId",
+    "House",
+    "Include",
+    "Listing",
+    "MessageId",
+    "Owner",
+    "Parts",
+    "RunId",
+    "StepId",
+    "ThreadId",
+    "list_rows",
+    "must_get",
+]
+
+
+INCLUDABLE: Final = "step_details.tool_calls[*].file_search.results[*].content"
+"""The one value of `include[]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The parts that `server.create_app` has put together."""
+
+    store: Store
+    upstream: Upstream
+    runner: Runner
+    aliases: Mapping[str, str]
+    """MODEL_ALIASES, to be listed beside the upstream's models."""
+
+
+def _house(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+def _owner(request: Request) -> str:
+    owner: str = request.state.owner
+    return owner
+
+
+def _is_v1(request: Request) -> bool:
+    return request.headers.get("openai-beta", "").strip().lower() == "assistants=v1"
+
+
+def _assistant_id(assistant_id: Annotated[str, Path()]) -> str:
+    check_id("assistant_id", assistant_id, "asst")
+    return assistant_id
+
+
+def _thread_id(thread_id: Annotated[str, Path()]) -> str:
+    check_id("thread_id", thread_id, "thread")
+    return thread_id
+
+
+def _message_id(message_id: Annotated[str, Path()]) -> str:
+    check_id("message_id", message_id, "msg")
+    return message_id
+
+
+def _run_id(run_id: Annotated[str, Path()]) -> str:
+    check_id("run_id", run_id, "run")
+    return run_id
+
+
+def _step_id(step_id: Annotated[str, Path()]) -> str:
+    check_id("step_id", step_id, "step")
+    return step_id
+
+
+def _include(
+    include: Annotated[list[str] | None, Query(alias="include[]")] = None,
+    bare: Annotated[list[str] | None, Query(alias="include", include_in_schema=False)] = None,
+) -> None:
+    """Check `include[]`; its one value has an effect only where file search has results."""
+    for value in [*(include or ()), *(bare or ())]:
+        if value != INCLUDABLE:
+            message = f"Invalid value: '{value}'. Supported values are: '{INCLUDABLE}'."
+            raise InvalidRequest(message, param="include[]", code="invalid_value")
+
+
+Parts = Annotated[House, Depends(_house)]
+Owner = Annotated[str, Depends(_owner)]
+V1 = Annotated[bool, Depends(_is_v1)]
+AssistantId = Annotated[str, Depends(_assistant_id)]
+ThreadId = Annotated[str, Depends(_thread_id)]
+MessageId = Annotated[str, Depends(_message_id)]
+RunId = Annotated[str, Depends(_run_id)]
+StepId = Annotated[str, Depends(_step_id)]
+Include = Annotated[None, Depends(_include)]
+Listing = Annotated[ListQuery, Query()]
+
+
+async def must_get(house: House, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
+    """Return a row. Raises NotFound with the thread's name where the thread is what is missing."""
+    row = await house.store.get(kind, id, owner, thread_id=thread_id)
+    if row is None:
+        if thread_id is not None:
+            await must_get(house, "thread", thread_id, owner)
+        raise NotFound(f"No {kind} found with id '{id}'.")
+    return row
+
+
+async def list_rows(
+    house: House, kind: Kind, owner: str, query: ListQuery, *, thread_id: str | None = None, run_id: str | None = None
+) -> dict[str, Any]:
+    """Return one page in the list envelope."""
+    page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
+    page = await house.store.page(kind, owner, page_query, thread_id=thread_id, run_id=run_id)
+    return list_envelope([row.body for row in page.rows], page.has_more)

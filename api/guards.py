@@ -1,0 +1,132 @@
+"""The gate in front of every route: request id, host, origin, key, body. Pure ASGI, so that streams pass untouched.
+
+The laws: nothing gets in that is not JSON of a bearable size; a page on another origin cannot post; whoever has no key
+learns nothing; every answer carries `x-request-id`, also the last-resort 500, which is logged under it.
+"""
+
+import hmac
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.answers import answer
+from api.bodies import read_body
+from api.problems import problem_answer
+from wire.errors import Forbidden, Problem, Unauthorized
+from wire.ids import new_id
+
+__all__ = ["DEFAULT_OWNER", "Gate"]
+
+logger = logging.getLogger("threadhold.api")
+
+DEFAULT_OWNER: Final = "default"
+"""Owner of everything that is made in open mode."""
+
+_PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
+_PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Gate:
+    """Lets requests through to `app`, or answers them itself.
+
+    `keys` maps key to owner, empty is open mode. `hosts` are names that `Host` may be beside the loopback ones; None
+    lets any through. `origins` are those that may post beside the server's own.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Mapping[str, str],
+        hosts: Collection[str] | None,
+        origins: Collection[str],
+        max_body_bytes: int,
+    ) -> None:
+        self._app = app
+        self._keys = {key.encode(): owner for key, owner in keys.items()}
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._origins = frozenset(origins)
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id("req")
+        started = False
+
+        async def stamped(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            receive = await self._admit(scope, receive)
+            await self._app(scope, receive, stamped)
+        except Problem as problem:
+            await problem_answer(problem)(scope, receive, stamped)
+        except Exception:
+            logger.exception("request %s (%s %s) broke", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            message = f"The server had an error while processing your request. Its log has more, under {request_id}."
+            error = {"message": message, "type": "server_error", "param": None, "code": None}
+            await answer({"error": error}, status=500)(scope, receive, stamped)
+
+    async def _admit(self, scope: Scope, receive: Receive) -> Receive:
+        """Check everything that needs no route. Raises Problem."""
+        headers = Headers(scope=scope)
+        self._check_host(headers)
+        self._check_origin(scope, headers)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["owner"] = self._owner(scope, headers)
+        if scope["method"] in _SAFE:
+            return receive
+        return await read_body(scope, receive, self._max_body_bytes)
+
+    def _check_host(self, headers: Headers) -> None:
+        """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
+        if self._hosts is None:
+            return
+        host = headers.get("host", "")
+        name = host.rsplit(":", 1)[0].lower() if not host.endswith("]") else host.lower()
+        if name not in _LOCAL and name not in self._hosts:
+            raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in _SAFE or origin in self._origins or "*" in self._origins:
+            return
+        if urlsplit(origin).netloc != headers.get("host"):
+            raise Forbidden(f"Origin '{origin}' is not allowed; name it in CORS_ORIGINS.")
+
+    def _owner(self, scope: Scope, headers: Headers) -> str:
+        if not self._keys:
+            return DEFAULT_OWNER
+        path = scope["path"]
+        is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
+        if is_public or scope["method"] == "OPTIONS":
+            return ""
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthorized(
+                "You didn't provide an API key. You need to provide your API key in an Authorization header using "
+                "Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        given, owner = key.strip().encode(), None
+        for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
+            if hmac.compare_digest(known, given):
+                owner = its_owner
+        if owner is None:
+            raise Unauthorized("Incorrect API key provided.", headers={"WWW-Authenticate": "Bearer"})
+        return owner

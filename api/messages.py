@@ -1,0 +1,83 @@
+"""Messages of a thread: add, list, read, change metadata, delete."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.answers import answer
+from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
+from graphs.drafts import message_rows
+from store.ports import Delete, Idle, Insert, Patch
+from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
+from wire.messages import Message, MessageCreate, MessageModify
+from wire.pages import Deletion, deletion
+from wire.pages import Listing as ListOf
+from wire.validation import check_id
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["messages"])
+
+
+@router.post("/threads/{thread_id}/messages", response_model=Message)
+async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts, owner: Owner, v1: V1) -> Response:
+    """Add a message. Refused while a run is active on the thread."""
+    (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
+    try:
+        await house.store.commit([Idle(thread_id, owner), Insert(row)], durable=True)
+    except ThreadBusy as busy:
+        message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
+        raise InvalidRequest(message) from busy
+    except Missing as missing:
+        raise NotFound(missing.message) from missing
+    return answer(row.body, v1=v1)
+
+
+@router.get("/threads/{thread_id}/messages", response_model=ListOf[Message])
+async def list_messages(
+    thread_id: ThreadId,
+    query: Listing,
+    house: Parts,
+    owner: Owner,
+    v1: V1,
+    run_id: Annotated[str | None, Query()] = None,
+) -> Response:
+    """List messages, newest first; with `run_id` only those that the run wrote."""
+    await must_get(house, "thread", thread_id, owner)
+    if run_id:
+        check_id("run_id", run_id, "run")
+    page = await list_rows(house, "message", owner, query, thread_id=thread_id, run_id=run_id or None)
+    return answer(page, v1=v1)
+
+
+@router.get("/threads/{thread_id}/messages/{message_id}", response_model=Message)
+async def get_message(thread_id: ThreadId, message_id: MessageId, house: Parts, owner: Owner, v1: V1) -> Response:
+    """Read a message."""
+    return answer((await must_get(house, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
+
+
+@router.post("/threads/{thread_id}/messages/{message_id}", response_model=Message)
+async def modify_message(
+    thread_id: ThreadId, message_id: MessageId, body: MessageModify, house: Parts, owner: Owner, v1: V1
+) -> Response:
+    """Replace a message's metadata."""
+    row = await must_get(house, "message", message_id, owner, thread_id=thread_id)
+    if "metadata" in body.model_fields_set:
+        change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
+        try:
+            (row,) = await house.store.commit([change], durable=True)
+        except Missing as missing:
+            raise NotFound(missing.message) from missing
+    return answer(row.body, v1=v1)
+
+
+@router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)
+async def delete_message(thread_id: ThreadId, message_id: MessageId, house: Parts, owner: Owner) -> Response:
+    """Delete a message."""
+    await must_get(house, "message", message_id, owner, thread_id=thread_id)
+    try:
+        await house.store.commit([Delete("message", message_id, owner)], durable=True)
+    except Missing as missing:
+        raise NotFound(missing.message) from missing
+    return answer(deletion(message_id, "thread.message"))

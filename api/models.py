@@ -1,0 +1,39 @@
+"""Models: what the upstream lists, in OpenAI's envelope, and the aliases of MODEL_ALIASES."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Response
+
+from api.answers import answer
+from api.depends import House, Parts
+from wire.errors import NotFound, Unavailable
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models")
+async def list_models(house: Parts) -> Response:
+    """List models; empty while no upstream is set, so that a program that only looks starts."""
+    return answer({"object": "list", "data": await _models(house)})
+
+
+@router.get("/models/{model:path}")
+async def get_model(model: Annotated[str, Path()], house: Parts) -> Response:
+    """Read one model."""
+    for entry in await _models(house):
+        if entry["id"] == model:
+            return answer(entry)
+    raise NotFound(f"The model '{model}' does not exist", param="model", code="model_not_found")
+
+
+async def _models(house: House) -> list[dict[str, Any]]:
+    try:
+        listed = await house.upstream.models()
+    except Unavailable:
+        listed = []
+    entries = [{"object": "model", "created": 0, "owned_by": "upstream", **entry} for entry in listed]
+    known = {entry.get("id") for entry in entries}
+    aliases = [name for name in house.aliases if name != "*" and name not in known]
+    return entries + [{"id": name, "object": "model", "created": 0, "owned_by": "threadhold"} for name in aliases]

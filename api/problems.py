@@ -1,0 +1,77 @@
+"""From errors to HTTP: the one place that does it, always in OpenAI's shape."""
+
+import logging
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.answers import answer
+from wire.errors import (
+    InvalidRequest,
+    Missing,
+    NotFound,
+    Problem,
+    StoreError,
+    ThreadBusy,
+    ThreadholdError,
+    Unavailable,
+    UpstreamProblem,
+)
+from wire.validation import explain
+
+__all__ = ["install", "problem_answer"]
+
+logger = logging.getLogger("threadhold.api")
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer every error of ours, of FastAPI's and of Starlette's."""
+    app.add_exception_handler(ThreadholdError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def problem_answer(problem: Problem) -> Response:
+    """Answer a problem."""
+    if isinstance(problem, UpstreamProblem):
+        return answer(problem.upstream_body or problem.body(), status=problem.http_status)
+    return answer(problem.body(), status=problem.status, headers=problem.headers)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    return problem_answer(_as_problem(error))
+
+
+def _as_problem(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case ThreadBusy():
+            return InvalidRequest(error.message)
+        case Missing():
+            return NotFound(error.message)
+        case StoreError():
+            logger.error("the store refused: %s", error.message)
+            return Unavailable("The server cannot store anything right now; nothing was changed.")
+        case _:
+            return InvalidRequest(str(error))
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return problem_answer(explain(error.errors()))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == 404:
+        message = f"Invalid URL ({request.method} {request.url.path})"
+        return answer(NotFound(message, code="unknown_url").body(), status=404)
+    if error.status_code == 405:
+        message = f"Not allowed to {request.method} on {request.url.path}."
+        problem = InvalidRequest(message, code="method_not_supported")
+        return answer(problem.body(), status=405, headers=dict(error.headers or {}))
+    return answer(InvalidRequest(str(error.detail)).body(), status=error.status_code)

@@ -1,0 +1,123 @@
+"""Runs: start, create-and-run, read, change metadata, submit outputs, cancel; and the replay of their events."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+
+from api.answers import answer
+from api.depends import V1, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
+from api.sse import EventStream
+from graphs.runner import Started
+from graphs.status import ACTIVE
+from wire.errors import InvalidRequest
+from wire.pages import Listing as ListOf
+from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
+from wire.validation import check_id
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["runs"])
+
+_POLL_AFTER_MS = "250"
+"""How soon a poller should look again; without it Node's SDK sleeps five seconds."""
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The run, or its events when `stream` is true", "content": {"text/event-stream": {}}}
+}
+
+
+@router.post("/threads/runs", response_model=Run, responses=_STREAM)
+async def create_thread_and_run(body: ThreadRunCreate, house: Parts, owner: Owner, v1: V1, _: Include) -> Response:
+    """Create a thread and start a run on it."""
+    check_id("assistant_id", body.assistant_id, "asst")
+    return _started(house, await house.runner.create_and_start(owner, body), stream=body.stream, v1=v1)
+
+
+@router.post("/threads/{thread_id}/runs", response_model=Run, responses=_STREAM)
+async def create_run(thread_id: ThreadId, body: RunCreate, house: Parts, owner: Owner, v1: V1, _: Include) -> Response:
+    """Start a run."""
+    check_id("assistant_id", body.assistant_id, "asst")
+    return _started(house, await house.runner.start(owner, thread_id, body), stream=body.stream, v1=v1)
+
+
+@router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])
+async def list_runs(thread_id: ThreadId, query: Listing, house: Parts, owner: Owner, v1: V1) -> Response:
+    """List runs, newest first."""
+    await must_get(house, "thread", thread_id, owner)
+    return answer(await list_rows(house, "run", owner, query, thread_id=thread_id), v1=v1)
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
+async def get_run(thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1) -> Response:
+    """Read a run."""
+    return _run((await must_get(house, "run", run_id, owner, thread_id=thread_id)).body, v1=v1)
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}", response_model=Run)
+async def modify_run(
+    thread_id: ThreadId, run_id: RunId, body: RunModify, house: Parts, owner: Owner, v1: V1
+) -> Response:
+    """Replace a run's metadata."""
+    if "metadata" not in body.model_fields_set:
+        return await get_run(thread_id, run_id, house, owner, v1)
+    return _run(await house.runner.amend(owner, thread_id, run_id, body.metadata or {}), v1=v1)
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_model=Run)
+async def cancel_run(thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1) -> Response:
+    """Cancel a run; its upstream is stopped."""
+    return _run(await house.runner.cancel(owner, thread_id, run_id), v1=v1)
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=_STREAM)
+async def submit_tool_outputs(
+    thread_id: ThreadId, run_id: RunId, body: SubmitToolOutputs, house: Parts, owner: Owner, v1: V1
+) -> Response:
+    """Give a waiting run its outputs, all of them."""
+    outputs = [one.model_dump() for one in body.tool_outputs]
+    started = await house.runner.submit(owner, thread_id, run_id, outputs)
+    return _started(house, started, stream=body.stream, v1=v1)
+
+
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}/events",
+    response_class=Response,
+    responses={200: {"description": "Events from a number on, then live", "content": {"text/event-stream": {}}}},
+)
+async def follow_events(
+    thread_id: ThreadId,
+    run_id: RunId,
+    house: Parts,
+    owner: Owner,
+    v1: V1,
+    after: Annotated[int | None, Query(ge=-1)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Replay a run's events with numbers above `after` (or `Last-Event-ID`), then follow live (an extension).
+
+    Ends when the run pauses or has ended and everything was sent.
+    """
+    await must_get(house, "run", run_id, owner, thread_id=thread_id)
+    if after is None:
+        after = _number(last_event_id)
+    return EventStream(house.runner.follow(run_id, after=min(after, 2**62)), v1=v1)
+
+
+def _number(last_event_id: str | None) -> int:
+    if not last_event_id:
+        return -1
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
+        message = f"Invalid 'Last-Event-ID': '{last_event_id}'. Expected the number of an event."
+        raise InvalidRequest(message, param="Last-Event-ID", code="invalid_value")
+    return int(last_event_id)
+
+
+def _started(house: House, started: Started, *, stream: bool | None, v1: bool) -> Response:
+    if stream:
+        return EventStream(house.runner.follow(started.run_id, after=started.after), v1=v1)
+    return _run(started.run, v1=v1)
+
+
+def _run(body: dict[str, Any], *, v1: bool) -> Response:
+    headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
+    return answer(body, v1=v1, headers=headers)

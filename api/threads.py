@@ -1,0 +1,59 @@
+"""Threads: create (with messages), read, change, delete; and the list of them, which is an extension."""
+
+import time
+
+from fastapi import APIRouter, Response
+
+from api.answers import answer
+from api.depends import Listing, Owner, Parts, ThreadId, list_rows, must_get
+from graphs.drafts import message_rows
+from store.ports import Insert, Patch, Row
+from wire.errors import Missing, NotFound
+from wire.ids import new_id
+from wire.pages import Deletion, deletion
+from wire.pages import Listing as ListOf
+from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["threads"])
+
+
+@router.post("/threads", response_model=Thread)
+async def create_thread(body: ThreadCreate, house: Parts, owner: Owner) -> Response:
+    """Create a thread and its messages, all in one commit."""
+    now = int(time.time())
+    made = new_thread(body, id=new_id("thread"), now=now)
+    rows = [Row("thread", made["id"], owner, made)]
+    rows += message_rows(body.messages or (), owner, made["id"], now=now)
+    await house.store.commit([Insert(row) for row in rows], durable=True)
+    return answer(made)
+
+
+@router.get("/threads", response_model=ListOf[Thread])
+async def list_threads(query: Listing, house: Parts, owner: Owner) -> Response:
+    """List this owner's threads, newest first (an extension). A thread's title is its `metadata.title`."""
+    return answer(await list_rows(house, "thread", owner, query))
+
+
+@router.get("/threads/{thread_id}", response_model=Thread)
+async def get_thread(thread_id: ThreadId, house: Parts, owner: Owner) -> Response:
+    """Read a thread."""
+    return answer((await must_get(house, "thread", thread_id, owner)).body)
+
+
+@router.post("/threads/{thread_id}", response_model=Thread)
+async def modify_thread(thread_id: ThreadId, body: ThreadModify, house: Parts, owner: Owner) -> Response:
+    """Change what is given, leave the rest."""
+    try:
+        rows = await house.store.commit([Patch("thread", thread_id, owner, amend_thread(body))], durable=True)
+    except Missing as missing:
+        raise NotFound(missing.message) from missing
+    return answer(rows[0].body)
+
+
+@router.delete("/threads/{thread_id}", response_model=Deletion)
+async def delete_thread(thread_id: ThreadId, house: Parts, owner: Owner) -> Response:
+    """Delete a thread and all in it; a run on it is stopped."""
+    await house.runner.delete_thread(owner, thread_id)
+    return answer(deletion(thread_id, "thread"))

@@ -1,0 +1,23 @@
+"""What is one model call? Model lookup, context, the reply stream and the pass-through to the upstream."""
+
+from chains.context import Prompt, build_prompt
+from chains.endpoint import Endpoint, parse_endpoint
+from chains.passage import Passage
+from chains.reply import Replies, ReplyCall, chat_model
+from chains.tokens import Calibration
+from chains.transport import Patience
+from chains.upstream import Upstream
+
+__all__ = [
+    "Calibration",
+    "Endpoint",
+    "Passage",
+    "Patience",
+    "Prompt",
+    "Replies",
+    "ReplyCall",
+    "Upstream",
+    "build_prompt",
+    "chat_model",
+    "parse_endpoint",
+]

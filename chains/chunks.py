@@ -1,0 +1,118 @@
+"""Stream data made safe: one payload in, one chunk in exactly OpenAI's shape out, or a run error. Pure.
+
+What LangChain is handed is built anew here, so that nothing an upstream sends can surprise it: tool calls get unique
+indexes, and their id and name once; a whole completion (an upstream that ignores `stream`) becomes one chunk.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from chains.refusals import MAX_SHOWN, explain, read_refusal
+from wire.errors import UpstreamFailed
+
+__all__ = ["ChunkReader"]
+
+_COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+class ChunkReader:
+    """One stream's state: whether it has finished, and which tool calls were begun."""
+
+    def __init__(self, *, host: str, model: str, learn_limit: Callable[[str, int], None]) -> None:
+        """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length."""
+        self._learn_limit = learn_limit
+        self.finished = False
+        self._host = host
+        self._model = model
+        self._calls: list[tuple[str, str]] = []  # (id, name) by our index
+        self._places: dict[int, int] = {}  # upstream's index → ours
+
+    def read(self, payload: bytes) -> dict[str, Any] | None:
+        """Return the chunk in a payload, None for one without content. Raises RunError for errors and garbage."""
+        try:
+            data = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise self._unusable("data that is not JSON", payload) from error
+        if not isinstance(data, dict):
+            raise self._unusable("data that is no object", payload)
+        if data.get("error") or ("choices" not in data and ("message" in data or "detail" in data)):
+            refusal = read_refusal(data)
+            if refusal.overflow and refusal.limit:
+                self._learn_limit(self._model, refusal.limit)
+            raise explain(refusal, host=self._host, model=self._model)
+        try:
+            return self._chunk(data)
+        except (TypeError, AttributeError, KeyError, IndexError) as error:
+            raise self._unusable("a chunk of the wrong shape", payload) from error
+
+    def _chunk(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        usage = self._usage(data.get("usage"))
+        choices = data.get("choices") or ()
+        choice = next((c for c in choices if c.get("index", 0) in (0, None)), None)
+        if choice is None:
+            return {"choices": [], "usage": usage} if usage else None
+        said = choice.get("delta") or choice.get("message") or {}
+        delta: dict[str, Any] = {"role": "assistant", "content": self._text(said)}
+        if calls := said.get("tool_calls"):
+            delta["tool_calls"] = [self._call(call, position) for position, call in enumerate(calls)]
+        finish = choice.get("finish_reason")
+        if finish:
+            self.finished = True
+        chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": str(finish) if finish else None}]}
+        return {**chunk, "model": self._model, "usage": usage} if usage or finish else chunk
+
+    @staticmethod
+    def _text(said: dict[str, Any]) -> str:
+        content = said.get("content")
+        if isinstance(content, str) and content:
+            return content
+        if isinstance(content, list):  # Mistral's reasoning models send parts
+            return "".join(part.get("text", "") for part in content if part.get("type") == "text")
+        if content:
+            raise TypeError("content is neither text nor parts")
+        # A refusal is what the model says; LangChain's chunks have no place of their own for it.
+        return str(said.get("refusal") or "")
+
+    def _call(self, call: dict[str, Any], position: int) -> dict[str, Any]:
+        function = call.get("function") or {}
+        id, name = str(call.get("id") or ""), str(function.get("name") or "")
+        arguments = function.get("arguments")
+        if arguments is not None and not isinstance(arguments, str):  # some servers send the object itself
+            arguments = orjson.dumps(arguments).decode()
+        index, is_new = self._place(call.get("index"), position, id)
+        if is_new:
+            self._calls.append((id, name))
+        else:
+            known_id, known_name = self._calls[index]
+            self._calls[index] = (known_id or id, known_name or name)
+            id = "" if known_id else id
+            name = "" if known_name else name
+        told = {"name": name or None, "arguments": arguments or ""}
+        return {"index": index, "id": id or None, "type": "function", "function": told}
+
+    def _place(self, told: Any, position: int, id: str) -> tuple[int, bool]:
+        """Return our index for a fragment, and whether it begins a call.
+
+        Ollama numbered every call 0; Gemini's endpoint leaves the index away. A new id begins a new call.
+        """
+        key = told if isinstance(told, int) else -1 - position
+        ours = self._places.get(key)
+        if ours is not None and (not id or self._calls[ours][0] in ("", id)):
+            return ours, False
+        if ours is None and told is None and not id and self._calls:
+            return len(self._calls) - 1, False
+        self._places[key] = len(self._calls)
+        return self._places[key], True
+
+    @staticmethod
+    def _usage(told: Any) -> dict[str, Any] | None:
+        if not isinstance(told, dict):
+            return None
+        counts = {name: told[name] for name in _COUNTS if type(told.get(name)) is int}
+        return counts or None
+
+    def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
+        shown = payload[:MAX_SHOWN].decode(errors="replace")
+        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check MODEL_URL and the upstream.")

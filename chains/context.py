@@ -1,0 +1,207 @@
+"""What the model is shown of a thread: the one place where wire messages become LangChain messages. Pure.
+
+Laws: the instructions come first and always; turns are dropped whole, oldest first; the newest user message is never
+dropped; tool calls are never parted from their outputs. A turn is a user message and what was said until the next one;
+a round is an assistant message with tool calls and their outputs. Attachments are not the prompt's business.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any, Final, Self
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from chains.tokens import DEFAULT_RATIO
+from wire.errors import ContextOverflow, PromptRefused
+
+__all__ = ["Prompt", "build_prompt"]
+
+_MESSAGE_CHARS: Final = 16  # what a chat template adds to a message, about
+_IMAGE_CHARS: Final = 3000  # an image, about, as characters
+_ROOM_FOR_THE_ANSWER: Final = 0.85  # a prompt that only just fits would leave none
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Messages that stay or go together; `chars` counts what they take of the context."""
+
+    messages: tuple[BaseMessage, ...]
+    chars: int
+
+    @classmethod
+    def of(cls, messages: Iterable[BaseMessage]) -> Self:
+        whole = tuple(messages)
+        return cls(whole, sum(map(_chars, whole)))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that can be made shorter. `dropped` counts messages left out for their length.
+
+    `older` turns and all `rounds` but the last may be dropped, in this order; `instructions` and `newest` never.
+    """
+
+    instructions: str
+    older: tuple[_Part, ...]
+    newest: _Part
+    rounds: tuple[_Part, ...]
+    dropped: int = 0
+
+    def messages(self) -> list[BaseMessage]:
+        """Return the messages, the system message first (strict chat templates want it there)."""
+        system = [SystemMessage(self.instructions)] if self.instructions.strip() else []
+        return [*system, *(message for part in self._parts() for message in part.messages)]
+
+    @property
+    def chars(self) -> int:
+        """What the prompt takes, as characters: images and the template's own tokens are counted as if they were."""
+        return len(self.instructions) + _MESSAGE_CHARS + sum(part.chars for part in self._parts())
+
+    def tokens(self, ratio: float = DEFAULT_RATIO) -> int:
+        """Estimate the tokens; `ratio` is tokens per character."""
+        return ceil(self.chars * ratio)
+
+    def fit(self, max_tokens: int, ratio: float = DEFAULT_RATIO) -> "Prompt | None":
+        """Drop oldest turns until the estimate is within `max_tokens`; None when the newest alone is not."""
+        prompt: Prompt | None = self
+        while prompt is not None and prompt.tokens(ratio) > max_tokens:
+            prompt = prompt._without_oldest()
+        return prompt
+
+    def shrink(self, overflow: ContextOverflow) -> "Prompt | None":
+        """Return a shorter prompt after the upstream refused this one, None when nothing may be dropped any more.
+
+        Shrinks to what the upstream told, by its own count of this prompt where it told that; else to half.
+        """
+        shorter = self._without_oldest()
+        if shorter is None:
+            return None
+        ratio = overflow.used / self.chars if overflow.used else DEFAULT_RATIO
+        target = self.tokens(ratio) // 2
+        if overflow.limit and overflow.limit * _ROOM_FOR_THE_ANSWER < self.tokens(ratio):
+            target = int(overflow.limit * _ROOM_FOR_THE_ANSWER)
+        return shorter.fit(target, ratio) or shorter.shortest()
+
+    def _parts(self) -> tuple[_Part, ...]:
+        return (*self.older, self.newest, *self.rounds)
+
+    def _without_oldest(self) -> "Prompt | None":
+        if self.older:
+            gone, *kept = self.older
+            return replace(self, older=tuple(kept), dropped=self.dropped + len(gone.messages))
+        if len(self.rounds) > 1:
+            gone, *left = self.rounds
+            return replace(self, rounds=tuple(left), dropped=self.dropped + len(gone.messages))
+        return None
+
+    def shortest(self) -> "Prompt":
+        """Drop all that may be dropped."""
+        prompt = self
+        while (shorter := prompt._without_oldest()) is not None:
+            prompt = shorter
+        return prompt
+
+
+def build_prompt(
+    *, instructions: str, history: Sequence[dict[str, Any]], exchange: Sequence[BaseMessage], truncation: dict[str, Any]
+) -> Prompt:
+    """Build the prompt of a run.
+
+    Args:
+        instructions: the run's effective instructions; empty ones make no system message.
+        history: the thread's wire messages, oldest first.
+        exchange: this run's own tool calls and outputs so far.
+        truncation: the run's `truncation_strategy`.
+
+    Raises:
+        PromptRefused: an unanswered user message has a part that no model can be shown yet.
+    """
+    answered = max((i for i, message in enumerate(history) if message["role"] == "assistant"), default=-1)
+    shown = [
+        (message, _to_langchain(message, strict=place > answered)) for place, message in _truncated(history, truncation)
+    ]
+    turns = _turns([said for _, said in shown if said is not None])
+    *older, newest = turns or [[]]  # only the first turn can lack a user message, so the newest one has the newest
+    rounds = tuple(map(_Part.of, _rounds(exchange)))
+    return Prompt(instructions, tuple(map(_Part.of, older)), _Part.of(newest), rounds)
+
+
+def _truncated(history: Sequence[dict[str, Any]], truncation: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """The messages to show, with their places: the last n and, where it is not among them, the newest user message."""
+    places = list(enumerate(history))
+    count = truncation.get("last_messages") if truncation.get("type") == "last_messages" else None
+    if count is None or count >= len(places):
+        return places
+    last = places[len(places) - count :]
+    if any(message["role"] == "user" for _, message in last):
+        return last
+    newest = [entry for entry in places if entry[1]["role"] == "user"][-1:]
+    return [*newest, *last]
+
+
+def _turns(messages: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
+    turns: list[list[BaseMessage]] = []
+    for message in messages:
+        if not turns or isinstance(message, HumanMessage):
+            turns.append([])
+        turns[-1].append(message)
+    return turns
+
+
+def _rounds(exchange: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
+    rounds: list[list[BaseMessage]] = []
+    for message in exchange:
+        if not rounds or not isinstance(message, ToolMessage):
+            rounds.append([])
+        rounds[-1].append(message)
+    return rounds
+
+
+def _to_langchain(message: dict[str, Any], *, strict: bool) -> BaseMessage | None:
+    """One wire message; None for an assistant's that has no text (it was cut off before the first word)."""
+    content = message.get("content") or []
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if message["role"] == "assistant":
+        text = "\n".join(filter(None, (_text(part) for part in parts)))
+        return AIMessage(text) if text else None
+    shown = [_user_part(part, strict=strict) for part in parts]
+    if all(part["type"] == "text" for part in shown):  # a plain string is what every server understands
+        return HumanMessage("\n".join(part["text"] for part in shown))
+    return HumanMessage(list[str | dict[Any, Any]](shown))
+
+
+def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+    match part["type"]:
+        case "image_url":
+            image = part["image_url"]
+            named = {name: image[name] for name in ("url", "detail") if image.get(name) is not None}
+            return {"type": "image_url", "image_url": named}
+        case "image_file":
+            file_id = part["image_file"].get("file_id")
+            if strict:
+                raise PromptRefused(
+                    f"The message shows '{file_id}' as an `image_file`, but this server has no file store yet. "
+                    "Send the picture as `image_url` instead (a `data:` URL works)."
+                )
+            return {"type": "text", "text": f"[image file {file_id}]"}
+        case _:
+            return {"type": "text", "text": _text(part)}
+
+
+def _text(part: dict[str, Any]) -> str:
+    """The text of a text or refusal part; empty for any other."""
+    if part["type"] == "refusal":
+        return str(part.get("refusal") or "")
+    text = part.get("text")
+    return str((text.get("value") if isinstance(text, dict) else text) or "")
+
+
+def _chars(message: BaseMessage) -> int:
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    size = _MESSAGE_CHARS + sum(len(call["name"]) + len(str(call["args"])) for call in calls)
+    if isinstance(message.content, str):
+        return size + len(message.content)
+    for part in message.content:
+        size += len(part.get("text", "")) or _IMAGE_CHARS if isinstance(part, dict) else len(part)
+    return size

@@ -1,0 +1,120 @@
+"""`MODEL_URL` taken apart: where to post, what to call the host in messages, which dialect it speaks.
+
+Nothing here looks at a model's name: what is sent, and where, is decided by the host alone.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
+
+from wire.errors import ThreadholdError
+
+__all__ = ["Endpoint", "parse_endpoint", "proxy_for"]
+
+_COMPLETIONS: Final = "/chat/completions"
+_OPENAI_HOSTS: Final = ("openai.com", "azure.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible upstream. `host` is safe to show; `secret` is not and is cut out by `redact`."""
+
+    base: str
+    query: str
+    host: str
+    secret: str | None = field(repr=False, default=None)
+    basic: str | None = field(repr=False, default=None)
+
+    @property
+    def completions(self) -> str:
+        """The URL of `/chat/completions`."""
+        return self._at(_COMPLETIONS)
+
+    @property
+    def models(self) -> str:
+        """The URL of `/models`."""
+        return self._at("/models")
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether the host takes `max_completion_tokens` where all others take `max_tokens`."""
+        name = urlsplit(self.base).hostname or ""
+        return any(name == host or name.endswith(f".{host}") for host in _OPENAI_HOSTS)
+
+    def headers(self) -> dict[str, str]:
+        """The credentials to send."""
+        if self.secret is None:
+            return {"Authorization": f"Basic {self.basic}"} if self.basic else {}
+        keyed = {"Authorization": f"Bearer {self.secret}"}
+        return {**keyed, "api-key": self.secret} if "azure.com" in self.host else keyed
+
+    def redact(self, text: str) -> str:
+        """Cut the key out of a text that the upstream wrote."""
+        for secret in (self.secret, self.basic):
+            if secret and len(secret) > 3:
+                text = text.replace(secret, "***")
+        return text
+
+    def _at(self, path: str) -> str:
+        return f"{self.base}{path}{self.query}"
+
+
+def parse_endpoint(url: str, api_key: str | None) -> Endpoint:
+    """Read a URL with or without scheme, `/v1`, `/chat/completions` and trailing slash.
+
+    Without any path `/v1` is added. Raises ThreadholdError for what is no http(s) URL.
+    """
+    spelled = url.strip()
+    parts = urlsplit(spelled if "://" in spelled else f"http://{spelled}")
+    try:
+        port, name = parts.port, parts.hostname
+    except ValueError:
+        port, name = None, None
+    if parts.scheme not in ("http", "https") or not name:
+        raise ThreadholdError(f"`MODEL_URL` must be an http or https URL, got '{_shown(spelled)}'")
+    path = parts.path.rstrip("/")
+    if path.endswith(_COMPLETIONS):
+        path = path.removesuffix(_COMPLETIONS)
+    elif not path:
+        path = "/v1"
+    host = f"[{name}]" if ":" in name else name
+    host = f"{host}:{port}" if port else host
+    basic = None
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        basic = base64.b64encode(pair.encode()).decode()
+    query = f"?{parts.query}" if parts.query else ""
+    base = urlunsplit((parts.scheme, host, path, "", ""))
+    return Endpoint(base=base, query=query, host=host, secret=api_key or None, basic=basic)
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for a URL, or None.
+
+    Loopback addresses never go through a proxy. Read here and not by aiohttp (`trust_env`), which would also read
+    `~/.netrc` from disk at every request; like `SSL_CERT_FILE` these variables belong to the libraries, not to us.
+    """
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    if _is_loopback(name) or proxy_bypass(f"{name}:{parts.port}" if parts.port else name):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    return proxy or None
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be a password."""
+    return url.rsplit("@", 1)[-1]

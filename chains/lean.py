@@ -1,0 +1,169 @@
+"""The client that ChatOpenAI is handed for streams: aiohttp and orjson, plain dicts, no object per token.
+
+openai's own client builds typed models of every chunk, which costs fifty times the wire. ChatOpenAI takes dict chunks
+as well (`_astream`), so only `create(stream=True)` is replaced; everything else goes to the real client.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from chains.chunks import ChunkReader
+from chains.refusals import MAX_SHOWN
+from chains.sse import SseDecoder
+from chains.transport import failure
+from chains.upstream import Upstream
+from wire.errors import UpstreamFailed
+
+__all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]
+
+EXCHANGE: Final = "threadhold_exchange"
+"""Keyword under which a call carries its Exchange through ChatOpenAI to the client."""
+
+_DONE: Final = b"[DONE]"
+_AFTER_FINISH_S: Final = 2.0  # for usage and [DONE] after the finish reason
+_AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
+_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
+
+
+class Exchange:
+    """One call's hold on its connection, and fields that ChatOpenAI must not see (`response_format`).
+
+    Closing LangChain's generators closes the inner ones only some time later; `close` does it at once.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        self.stream: ChunkStream | None = None
+
+    def close(self) -> None:
+        """Close the upstream's connection, unless its answer was read to the end."""
+        if self.stream is not None:
+            self.stream.close()
+
+
+class LeanCompletions:
+    """Stands in for `AsyncOpenAI().chat.completions`."""
+
+    def __init__(self, real: Any, upstream: Upstream) -> None:
+        self._real = real
+        self._upstream = upstream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def create(self, **payload: Any) -> Any:
+        """Stream through the lean reader, or hand on to the real client."""
+        exchange: Exchange = payload.pop(EXCHANGE, None) or Exchange()
+        if not payload.get("stream"):
+            return await self._real.create(**payload)
+        extra = payload.get("extra_body") or {}
+        body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
+        body = {**body, **extra, **exchange.fields}
+        body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
+        response = await self._upstream.answer(body)
+        exchange.stream = ChunkStream(response, self._upstream, model)
+        return exchange.stream
+
+
+class ChunkStream:
+    """The chunks of one answer, as ChatOpenAI reads them: an async context manager and iterator."""
+
+    def __init__(self, response: aiohttp.ClientResponse, upstream: Upstream, model: str) -> None:
+        endpoint = upstream.endpoint
+        assert endpoint is not None
+        self._endpoint = endpoint
+        self._idle_s = upstream.patience.idle_s
+        self._response = response
+        self._reader = ChunkReader(host=endpoint.host, model=model, learn_limit=upstream.learn_limit)
+        self._decoder = SseDecoder()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
+        self._response.close()
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        kind = self._response.headers.get("Content-Type", "").lower()
+        if "html" in kind:
+            return self._page()
+        return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        read, feed = self._reader.read, self._decoder.feed
+        while block := await self._next_block():
+            for payload in feed(block):
+                if payload == _DONE:
+                    await self._drain()
+                    self._check_finished()
+                    return
+                if (chunk := read(payload)) is not None:
+                    yield chunk
+        for payload in self._decoder.end():
+            if payload != _DONE and (chunk := read(payload)) is not None:
+                yield chunk
+        self._check_finished()
+
+    async def _next_block(self) -> bytes:
+        """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
+        content = self._response.content
+        try:
+            if not self._reader.finished:
+                return await content.readany()
+            async with asyncio.timeout(_AFTER_FINISH_S):
+                return await content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if self._reader.finished:
+                return b""
+            raise failure(error, self._endpoint, idle_s=self._idle_s) from error
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(_AFTER_DONE_S):
+                while await self._response.content.readany():
+                    pass
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.close()
+
+    def _check_finished(self) -> None:
+        if not self._reader.finished:
+            host = self._endpoint.host
+            raise UpstreamFailed(f"{host}: the stream ended early, without a finish reason. See the upstream's log.")
+
+    async def _whole(self) -> AsyncIterator[dict[str, Any]]:
+        """One JSON completion instead of a stream: the upstream ignores `stream`."""
+        body = await self._all(_MAX_ANSWER_BYTES)
+        chunk = self._reader.read(body)
+        if chunk is None or not chunk["choices"]:
+            shown = body[:MAX_SHOWN].decode(errors="replace")
+            raise UpstreamFailed(f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}.")
+        yield chunk
+
+    async def _page(self) -> AsyncIterator[dict[str, Any]]:
+        raise UpstreamFailed(
+            f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
+            "Check that MODEL_URL is the address of the API, mostly ending in `/v1`."
+        )
+        yield {}  # pragma: no cover (makes this a generator)
+
+    async def _all(self, max_bytes: int) -> bytes:
+        body = bytearray()
+        try:
+            async for block in self._response.content.iter_any():
+                body += block
+                if len(body) > max_bytes:
+                    raise UpstreamFailed(f"{self._endpoint.host} sent an answer of more than {max_bytes} bytes.")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise failure(error, self._endpoint, idle_s=self._idle_s) from error
+        return bytes(body)

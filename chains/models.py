@@ -1,0 +1,152 @@
+"""Which model a name means, and what the upstream tells about its models.
+
+A name that needs no listing is resolved without one: a listing that fails or hangs never fails or slows such a run.
+One fetch at a time; what has become stale is used once more while it is fetched anew in the background.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from wire.errors import RunError, UpstreamFailed
+
+__all__ = ["Models", "listed_limit"]
+
+_FRESH_S: Final = 30.0
+_AGAIN_S: Final = 30.0  # after a failed fetch, before a run's name asks again
+_LIMIT_NAMES: Final = (
+    "loaded_context_length",
+    "max_model_len",
+    "max_context_length",
+    "context_length",
+    "context_window",
+)
+_MIN_LEARNED: Final = 256  # older vLLM tells what its context leaves beside `max_tokens`, which can be next to nothing
+
+_log = logging.getLogger("threadhold.chains")
+
+
+class Models:
+    """The names: aliases, the listing with its age, and context limits, listed or learned from refusals."""
+
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[list[dict[str, Any]]]],
+        *,
+        aliases: Mapping[str, str],
+        default: str,
+    ) -> None:
+        self._fetch = fetch
+        self._aliases = dict(aliases)
+        self._default = default
+        self._listing: list[dict[str, Any]] | None = None
+        self._fetched_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._flight: asyncio.Task[list[dict[str, Any]]] | None = None
+        self._learned: dict[str, int] = {}
+
+    async def listing(self, *, max_age_s: float = _FRESH_S) -> list[dict[str, Any]]:
+        """Return the upstream's entries, not older than `max_age_s`. Raises RunError."""
+        if self._listing is not None and time.monotonic() - self._fetched_at <= max_age_s:
+            return self._listing
+        return await asyncio.shield(self._refresh())
+
+    async def resolve(self, name: str) -> str:
+        """Return the name to send: alias, else without its organisation when only the bare name is listed.
+
+        Empty means the default, else the first listed. Raises UpstreamFailed when there is none.
+        """
+        wanted = name.strip() or self._default
+        if not wanted:
+            return await self._first()
+        if (target := self._aliased(wanted)) is not None:
+            return target
+        self._keep_fresh()
+        return await self._without_organisation(wanted) if "/" in wanted else wanted
+
+    def names(self) -> list[str]:
+        """The ids last listed; empty before the first listing."""
+        return [entry["id"] for entry in self._listing or ()]
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context limit (tokens) that the upstream told in a refusal; it outranks the listed one."""
+        if limit >= _MIN_LEARNED:
+            self._learned[model] = limit
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the model's context in tokens, None when nothing has told it. Never waits."""
+        if model in self._learned:
+            return self._learned[model]
+        return next((listed_limit(entry) for entry in self._listing or () if entry["id"] == model), None)
+
+    async def close(self) -> None:
+        """Stop a fetch that is under way."""
+        if self._flight is not None:
+            self._flight.cancel()
+            with contextlib.suppress(asyncio.CancelledError, RunError):
+                await self._flight
+            self._flight = None
+
+    def _aliased(self, name: str) -> str | None:
+        # `*` leaves names alone that are targets themselves, so that resolving twice does no harm.
+        if name in self._aliases:
+            return self._aliases[name]
+        return self._aliases.get("*") if name not in self._aliases.values() else None
+
+    async def _first(self) -> str:
+        listing = self._listing if self._listing and not self._stale() else await self.listing()
+        if not listing:
+            raise UpstreamFailed("No model was named and the upstream lists none. Set DEFAULT_MODEL.")
+        name: str = listing[0]["id"]
+        return name
+
+    async def _without_organisation(self, name: str) -> str:
+        listed = self.names()
+        bare = name.rsplit("/", 1)[-1]
+        if name not in listed and bare not in listed and self._stale() and not self._failed_lately():
+            with contextlib.suppress(RunError):
+                await asyncio.shield(self._refresh())
+            listed = self.names()
+        return bare if name not in listed and bare in listed else name
+
+    def _stale(self) -> bool:
+        return time.monotonic() - self._fetched_at > _FRESH_S
+
+    def _failed_lately(self) -> bool:
+        return time.monotonic() - self._failed_at < _AGAIN_S
+
+    def _keep_fresh(self) -> None:
+        if self._stale() and not self._failed_lately():
+            self._refresh()
+
+    def _refresh(self) -> "asyncio.Task[list[dict[str, Any]]]":
+        """Return the fetch under way, or start one; it is owned by this object and ended by `close`."""
+        if self._flight is None or self._flight.done():
+            self._flight = asyncio.create_task(self._update(), name="upstream-models")
+            self._flight.add_done_callback(_heard)
+        return self._flight
+
+    async def _update(self) -> list[dict[str, Any]]:
+        try:
+            self._listing = await self._fetch()
+        except RunError:
+            self._failed_at = time.monotonic()
+            raise
+        self._fetched_at = time.monotonic()
+        return self._listing
+
+
+def listed_limit(entry: Mapping[str, Any]) -> int | None:
+    """Return the context length that a `/models` entry tells, in tokens, None without one."""
+    meta = entry.get("meta")
+    told = [entry.get(name) for name in _LIMIT_NAMES] + [meta.get("n_ctx") if isinstance(meta, dict) else None]
+    return next((value for value in told if type(value) is int and value > 0), None)
+
+
+def _heard(flight: "asyncio.Task[list[dict[str, Any]]]") -> None:
+    # A background refresh has nobody else to take its error; whoever waits for the flight gets it as well.
+    if not flight.cancelled() and (error := flight.exception()) is not None:
+        _log.debug("the upstream's models could not be listed: %s", error)

@@ -1,0 +1,175 @@
+"""What an upstream's error means: HTTP status and body in, the right error of the house out. Pure.
+
+Servers agree on little: the body may be `{"error": {…}}`, `{"error": "…"}`, flat (vLLM), FastAPI's `detail`, or HTML;
+`code` may be a word or a number. Overflow is therefore told by `code`, `type` *or* wording.
+"""
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from typing import Any, Final
+
+import orjson
+
+from wire.errors import ContextOverflow, PromptRefused, RateLimited, RunError, UpstreamFailed
+
+__all__ = ["Refusal", "explain", "read_refusal"]
+
+MAX_SHOWN: Final = 500
+_LISTED_MODELS: Final = 20
+
+_OVERFLOW_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"}
+# Wordings seen, each with the groups `limit`, `used`, `answer` (tokens kept for the answer) where it tells them.
+_OVERFLOW: Final = tuple(
+    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for pattern in (
+        # OpenAI, llama-cpp-python, vLLM until 2025, DeepSeek
+        r"maximum context length (?:is|of) (?P<limit>[\d,]+) tokens.*?requested (?:about )?[\d,]+ tokens"
+        r" \((?P<used>[\d,]+) (?:in|of)[^,;]*[,;] (?P<answer>[\d,]+|None)",
+        # vLLM since 2026
+        r"max(?:_completion)?_tokens.*?too large: (?P<answer>[\d,]+).*?maximum context length is"
+        r" (?P<limit>[\d,]+) tokens.*?has (?P<used>[\d,]+) input tokens",
+        r"maximum context length is (?P<limit>[\d,]+) tokens.*?(?:has|contains)(?: at least)? (?P<used>[\d,]+)"
+        r" input tokens(?: plus (?P<answer>[\d,]+))?",
+        # vLLM, prompt and answer together
+        r"maximum context length is (?P<limit>[\d,]+) tokens.*?requested (?P<answer>[\d,]+) output tokens.*?"
+        r"(?P<used>[\d,]+) input tokens",
+        r"maximum context length (?:is|of) (?P<limit>[\d,]+) tokens.*?(?:resulted in|requested)(?: about)?"
+        r" (?P<used>[\d,]+) tokens",
+        r"exceed(?:s)? the configured limit of (?P<limit>[\d,]+) tokens.*?resulted in (?P<used>[\d,]+)",
+        # llama.cpp, now and before
+        r"request \((?P<used>[\d,]+) tokens\) exceeds the available context size \((?P<limit>[\d,]+) tokens\)",
+        r"exceeds? the available context size",
+        # llama-cpp-python
+        r"requested tokens \((?P<used>[\d,]+)\) exceed context window of (?P<limit>[\d,]+)",
+        # LM Studio, through the years
+        r"trying to keep the first (?P<used>[\d,]+) tokens when.*?context.*?context length of only (?P<limit>[\d,]+)",
+        r"n_keep:?\s*\(?(?P<used>\d+)\)?\s*>=\s*n_ctx:?\s*\(?(?P<limit>\d+)",
+        r"tokens to keep from the initial prompt is greater than the context length",
+        r"input length (?P<used>[\d,]+) exceeds context length (?P<limit>[\d,]+)",
+        # Ollama
+        r"input length exceeds (?:the |maximum )?context length",
+        r"prompt (?:is )?too long[^\d]*(?P<used>[\d,]+) tokens > (?P<limit>[\d,]+) maximum",
+        # SGLang, TGI, Mistral, Gemini, Anthropic's compatible endpoint
+        r"input \((?P<used>[\d,]+) tokens\) is longer than the model's context length \((?P<limit>[\d,]+)",
+        r"`inputs` must have less than (?P<limit>[\d,]+) tokens\. Given: (?P<used>[\d,]+)",
+        r"max_new_tokens` must be <= (?P<limit>[\d,]+)\. Given: (?P<used>[\d,]+) `inputs`[^\d]*(?P<answer>[\d,]+)",
+        r"prompt contains (?P<used>[\d,]+) tokens.*?model with (?P<limit>[\d,]+) maximum context",
+        r"input token count \((?P<used>[\d,]+)\) exceeds the maximum number of tokens allowed \((?P<limit>[\d,]+)",
+        r"exceed context limit: (?P<used>[\d,]+) \+ (?P<answer>[\d,]+) > (?P<limit>[\d,]+)",
+        # nothing but the fact
+        r"(?:exceed\w*|(?:longer|larger|greater) than|too long for) (?:the )?(?:model'?s? )?(?:maximum |available )?"
+        r"context (?:length|window|size|limit)",
+        r"maximum context length|context (?:length|window) (?:is )?exceeded|prompt is too long",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An upstream's error, read: its message, and overflow figures where it is an overflow.
+
+    `limit` is the model's whole context, `room` what of it the prompt may take; tokens, None when not told.
+    """
+
+    message: str
+    code: str = ""
+    overflow: bool = False
+    limit: int | None = None
+    room: int | None = None
+    used: int | None = None
+    status: int | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed a moment later."""
+        if self.overflow or self.status is None or self.code == "insufficient_quota":
+            return False
+        return self.status in (408, 409, 425, 429) or self.status >= 500
+
+
+def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> Refusal:
+    """Read an error body, or an error object inside a stream (then `status` may be in it)."""
+    error = _error_object(body)
+    message = _flat(str(error.get("message") or error.get("detail") or ""))
+    codes = [str(error.get(name)) for name in ("code", "type") if error.get(name) is not None]
+    if status is None:
+        status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
+    code = next((code for code in codes if not code.isdigit()), "")
+    if status in (401, 403, 404, 429):
+        return Refusal(message, code=codes[0] if codes else "", status=status)
+    match = next((found for pattern in _OVERFLOW if (found := pattern.search(message))), None)
+    if match is None and not _OVERFLOW_CODES.intersection(codes):
+        return Refusal(message, code=code, status=status)
+    told = match.groupdict() if match else {}
+    limit = _count(error.get("n_ctx")) or _count(told.get("limit"))
+    used = _count(error.get("n_prompt_tokens")) or _count(told.get("used"))
+    room = limit - (_count(told.get("answer")) or 0) if limit else None
+    if room is not None and room <= 0:
+        return Refusal(message, code=code, status=status)  # the answer alone is too long: no prompt would fit
+    return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status)
+
+
+def explain(refusal: Refusal, *, host: str, model: str = "", listed: list[str] | None = None) -> RunError:
+    """Return the run error for a refusal, with what a person can do about it. `listed`: the upstream's models."""
+    said = refusal.message or "no message"
+    status = refusal.status
+    if refusal.overflow:
+        return ContextOverflow(f"{host}: {said}", limit=refusal.room, used=refusal.used)
+    if status == 429 or "rate_limit" in refusal.code or refusal.code == "insufficient_quota":
+        return RateLimited(f"{host} is limiting requests (429): {said}")
+    if status in (401, 403):
+        return UpstreamFailed(f"{host} refused the server's key ({status}): {said}. Set MODEL_API_KEY to a valid key.")
+    if status == 404:
+        lacks = f"does not serve model `{model}`" if model else "has nothing at this address"
+        return PromptRefused(f"{host} {lacks} (404): {said}. {_advice(listed)}")
+    if status is None or status >= 500:
+        spelled = f" ({status})" if status else ""
+        return UpstreamFailed(f"{host} failed{spelled}: {said}. See the upstream's own log, then try again.")
+    if status < 400:
+        return UpstreamFailed(f"{host} answered {status}: {said}. Check MODEL_URL.")
+    return PromptRefused(f"{host} refused the request ({status}): {said}")
+
+
+def _advice(listed: list[str] | None) -> str:
+    if not listed:
+        return "It lists no models: check that MODEL_URL ends in `/v1`."
+    names = ", ".join(f"`{name}`" for name in listed[:_LISTED_MODELS])
+    more = f" and {len(listed) - _LISTED_MODELS} more" if len(listed) > _LISTED_MODELS else ""
+    return f"It lists {names}{more}: use one of these, or map the name with MODEL_ALIASES."
+
+
+def _error_object(body: bytes | dict[str, Any]) -> dict[str, Any]:
+    """The error as one flat dict, whatever the server made of it."""
+    data: Any = body
+    if isinstance(body, bytes):
+        try:
+            data = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return {"message": _plain(body.decode(errors="replace"))}
+    if isinstance(data, list) and data:  # Gemini wraps the object in a list
+        data = data[0]
+    if not isinstance(data, dict):
+        return {"message": str(data)}
+    error = data.get("error", data)
+    if isinstance(error, dict):
+        return error
+    return {**data, "message": error}
+
+
+def _plain(text: str) -> str:
+    """An HTML page as a person would read it."""
+    if "<" not in text:
+        return text
+    bare = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text[:20_000])
+    return unescape(bare)
+
+
+def _flat(text: str) -> str:
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
+
+
+def _count(told: Any) -> int | None:
+    digits = str(told).replace(",", "") if told is not None else ""
+    return int(digits) if digits.isdigit() else None

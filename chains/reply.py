@@ -1,0 +1,118 @@
+"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and the lean client.
+
+Laws: only RunError (and cancellation) comes out; leaving the stream closes the upstream's connection at once; what is
+None is not sent; the model's name never changes what else is sent.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from chains.lean import EXCHANGE, Exchange, LeanCompletions
+from chains.upstream import Upstream
+
+__all__ = ["Replies", "ReplyCall", "chat_model"]
+
+_NAME = "threadhold"
+_NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI that is built before a MODEL_URL is set
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyCall:
+    """What to ask for. None means: not sent. `tools` are OpenAI's function tools."""
+
+    model: str
+    """Any name, as the run has it: it is resolved on the way."""
+
+    messages: list[BaseMessage]
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: str | dict[str, Any] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning_effort: str | None = None
+    max_tokens: int | None = None
+
+
+class Replies:
+    """Model calls at one upstream."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self._chat = chat_model(upstream)
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the model's context length in tokens where it is known."""
+        return self.upstream.context_limit(model)
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context length, in tokens, that the upstream has told."""
+        self.upstream.learn_limit(model, limit)
+
+    def tokens_per_char(self, model: str) -> float:
+        """Return the estimate for this model, corrected by every answer's usage."""
+        return self.upstream.calibration.ratio(model)
+
+    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+        """Take in what a prompt of `chars` characters turned out to have."""
+        self.upstream.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+
+    async def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the answer as it comes; the last chunks carry finish reason and usage.
+
+        Raises RunError: RateLimited, PromptRefused, ContextOverflow, UpstreamFailed.
+        """
+        exchange = Exchange(**_fields(call))
+        carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
+        stream = self._chat.astream(call.messages, **carried)
+        try:
+            async with aclosing(stream):  # type: ignore[type-var]
+                async for chunk in stream:
+                    if isinstance(chunk, AIMessageChunk):
+                        yield chunk
+        finally:
+            exchange.close()
+
+
+def chat_model(upstream: Upstream) -> ChatOpenAI:
+    """Return a ChatOpenAI whose streams go through the lean client; `model` may be bound to any name.
+
+    All is set here that ChatOpenAI would else take from the environment (base URL, key) or guess from the model's
+    name (temperature, Responses API, system role).
+    """
+    endpoint = upstream.endpoint
+    chat = ChatOpenAI(
+        model=_NAME,
+        base_url=endpoint.base if endpoint else _NOWHERE,
+        api_key=SecretStr(endpoint.secret if endpoint and endpoint.secret else "none"),
+        streaming=True,
+        stream_usage=True,
+        stream_chunk_timeout=None,  # the transport limits silence
+        max_retries=upstream.patience.retries,
+        use_responses_api=False,
+    )
+    chat.async_client = LeanCompletions(chat.async_client, upstream)
+    # A key that looks like LangSmith's would make ChatOpenAI take another way than `create`.
+    chat.openai_api_key = SecretStr("held by the client")
+    return chat
+
+
+def _fields(call: ReplyCall) -> dict[str, Any]:
+    """The body's fields beside model and messages; they go round ChatOpenAI, which would change some of them."""
+    tools = call.tools or None
+    return {
+        "tools": tools,
+        "tool_choice": call.tool_choice if tools else None,
+        "parallel_tool_calls": call.parallel_tool_calls if tools else None,
+        "response_format": None if call.response_format in ("auto", None) else call.response_format,
+        "temperature": call.temperature,
+        "top_p": call.top_p,
+        "reasoning_effort": call.reasoning_effort,
+        "max_tokens": call.max_tokens,
+    }

@@ -1,0 +1,76 @@
+"""Server-sent events as they come from a socket: bytes in, the `data` of whole events out. Pure.
+
+Follows the event stream format of the HTML standard (https://html.spec.whatwg.org/multipage/server-sent-events.html)
+with one leniency: an event that the end of the stream cut off before its blank line is given out by `end`, because
+some servers leave the last blank line away. It never splits a character: only ASCII bytes are looked at.
+"""
+
+from typing import Final
+
+from wire.errors import UpstreamFailed
+
+__all__ = ["SseDecoder"]
+
+MAX_EVENT_BYTES: Final = 32 * 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class SseDecoder:
+    """One stream's state between reads."""
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_bytes = max_event_bytes
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._bytes = 0
+        self._begun = False
+        self._after_cr = False
+
+    def feed(self, block: bytes) -> list[bytes]:
+        """Take the next bytes and return the data of the events they complete, in order. Raises UpstreamFailed."""
+        block = self._rest + block
+        if not self._begun:
+            if len(block) < len(_BOM) and _BOM.startswith(block):
+                self._rest = block
+                return []
+            self._begun = True
+            block = block.removeprefix(_BOM)
+        if self._after_cr or b"\r" in block:
+            block = self._plain_line_ends(block)
+        *lines, self._rest = block.split(b"\n")
+        payloads: list[bytes] = []
+        for line in lines:
+            self._take(line, payloads)
+        if len(self._rest) + self._bytes > self._max_bytes:
+            raise UpstreamFailed(f"The upstream sent an event of more than {self._max_bytes} bytes.")
+        return payloads
+
+    def end(self) -> list[bytes]:
+        """Return the data of a last event that lacks its blank line."""
+        payloads: list[bytes] = []
+        for line in (self._rest, b""):
+            self._take(line, payloads)
+        self._rest = b""
+        return payloads
+
+    def _plain_line_ends(self, block: bytes) -> bytes:
+        # A CR ends its line at once; an LF that follows, perhaps in the next read, belongs to it.
+        if self._after_cr and block:
+            block = block.removeprefix(b"\n")
+            self._after_cr = False
+        if block.endswith(b"\r"):
+            self._after_cr = True
+        return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _take(self, line: bytes, payloads: list[bytes]) -> None:
+        if not line:
+            if self._data:
+                payloads.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                self._data = []
+                self._bytes = 0
+        elif line.startswith(b"data:"):
+            value = line[6:] if line.startswith(b"data: ") else line[5:]
+            self._data.append(value)
+            self._bytes += len(value)
+        elif line == b"data":
+            self._data.append(b"")

@@ -1,0 +1,32 @@
+"""How many tokens a prompt has, without a tokenizer: characters times a ratio that each answer's usage corrects."""
+
+from typing import Final
+
+__all__ = ["DEFAULT_RATIO", "Calibration"]
+
+DEFAULT_RATIO: Final = 0.3
+"""Tokens per character before anything was learned: English needs about 0.25, code and other languages more."""
+
+_LOWEST: Final = 0.02
+_HIGHEST: Final = 4.0
+_WEIGHT: Final = 0.5
+_FEWEST_CHARS: Final = 200  # shorter prompts are mostly the template's own tokens
+
+
+class Calibration:
+    """Tokens per character, by model."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[str, float] = {}
+
+    def ratio(self, model: str) -> float:
+        """Return the tokens per character to expect."""
+        return self._ratios.get(model, DEFAULT_RATIO)
+
+    def learn(self, model: str, *, chars: int, tokens: int) -> None:
+        """Take in that a prompt of `chars` characters had `tokens` tokens; nonsense and short prompts are ignored."""
+        if chars < _FEWEST_CHARS or tokens <= 0:
+            return
+        seen = min(max(tokens / chars, _LOWEST), _HIGHEST)
+        known = self._ratios.get(model)
+        self._ratios[model] = seen if known is None else known + _WEIGHT * (seen - known)

@@ -1,0 +1,246 @@
+"""The way to the upstream: one pooled HTTP session, retries, time-outs, proxies, TLS.
+
+Laws: a request is tried again only before the first byte of a good answer was handed out; redirects are not followed,
+so that no key and no prompt reaches another host; closing an answer or cancelling a call closes its connection at once.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from chains.endpoint import Endpoint, proxy_for
+from chains.refusals import Refusal, read_refusal
+from wire.errors import RunError, UpstreamFailed
+
+__all__ = ["Patience", "Transport", "failure", "retry_after_s"]
+
+MAX_ERROR_BYTES: Final = 256 * 1024
+_ERROR_BODY_S: Final = 5.0
+_KEEPALIVE_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what. `idle_s`: silence before the first byte, or between two reads."""
+
+    idle_s: float = 600.0
+    connect_s: float = 10.0
+    retries: int = 2
+    backoff_s: float = 0.5
+    backoff_max_s: float = 8.0
+    retry_after_max_s: float = 60.0
+
+    def delay_s(self, attempt: int, headers: Mapping[str, str] | None) -> float:
+        """Return the wait before retry number `attempt` (from 0): what Retry-After asks, capped, else back-off."""
+        asked = retry_after_s(headers) if headers is not None else None
+        if asked is not None:
+            return min(asked, self.retry_after_max_s)
+        steps: float = self.backoff_s * 2.0**attempt
+        return min(steps, self.backoff_max_s) * random.uniform(0.75, 1.0)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the trace hooks learn about one request."""
+
+    reused: bool = field(default=False)
+
+
+class Transport:
+    """The session. `open` and `close` frame its life; requests outside of it fail."""
+
+    def __init__(self, endpoint: Endpoint, *, user_agent: str, patience: Patience) -> None:
+        self.endpoint = endpoint
+        self.patience = patience
+        self._headers = {
+            "User-Agent": user_agent,
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            **endpoint.headers(),
+        }
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+        self._proxy_headers: dict[str, str] | None = None
+
+    async def open(self) -> None:
+        """Make the session. The TLS context is made now, so that a SSL_CERT_FILE set at start counts."""
+        secure: ssl.SSLContext | bool = True
+        if self.endpoint.base.startswith("https:"):
+            secure = await asyncio.to_thread(ssl.create_default_context)
+        proxy = proxy_for(self.endpoint.base)
+        if proxy is not None:
+            self._proxy, credentials = _split_credentials(proxy)
+            if secure is True:
+                self._headers |= credentials  # plain HTTP: the request itself goes to the proxy
+            else:
+                self._proxy_headers = credentials or None  # only the CONNECT does
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=secure, keepalive_timeout=_KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.idle_s
+            ),
+            headers=self._headers,
+            trace_configs=[trace],
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def send(self, method: str, url: str, body: bytes | None = None) -> aiohttp.ClientResponse:
+        """Send once, whatever the status. A dead kept-alive connection is replaced at once, without counting.
+
+        Raises aiohttp.ClientError, TimeoutError or OSError; `failure` explains them.
+        """
+        if self._session is None:
+            raise aiohttp.ClientConnectionError("the connection pool is closed")
+        while True:
+            attempt = _Attempt()
+            try:
+                return await self._session.request(
+                    method,
+                    url,
+                    data=body,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    proxy_headers=self._proxy_headers,
+                    trace_request_ctx=attempt,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                # Each turn of the loop uses one pooled connection up, so that it ends with a fresh one.
+                if not attempt.reused or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
+                    raise
+
+    async def post(self, body: bytes) -> aiohttp.ClientResponse | Refusal:
+        """Post to `/chat/completions` with retries; returns a 2xx answer, its body unread, or the last refusal.
+
+        Raises UpstreamFailed when no answer came.
+        """
+        attempt = 0
+        while True:
+            headers: Mapping[str, str] | None = None
+            try:
+                response = await self.send("POST", self.endpoint.completions, body)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if attempt >= self.patience.retries or not _may_retry(error):
+                    raise failure(error, self.endpoint, idle_s=self.patience.idle_s) from error
+            else:
+                if 200 <= response.status < 300:
+                    return response
+                refusal = await self.refusal(response)
+                if attempt >= self.patience.retries or not refusal.retryable:
+                    return refusal
+                headers = response.headers
+            await asyncio.sleep(self.patience.delay_s(attempt, headers))
+            attempt += 1
+
+    async def refusal(self, response: aiohttp.ClientResponse) -> Refusal:
+        """Read an error answer and close it."""
+        status = response.status
+        if 300 <= status < 400:
+            response.close()
+            where = response.headers.get("Location", "nowhere")
+            return Refusal(self.endpoint.redact(f"it redirects to {where[:200]}, which is not followed"), status=status)
+        body = await self.error_body(response)
+        return read_refusal(self.endpoint.redact(body.decode(errors="replace")).encode(), status=status)
+
+    async def error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read what comes of an error body within a few seconds, then close the answer."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_ERROR_BODY_S):
+                async for block in response.content.iter_any():
+                    body += block
+                    if len(body) > MAX_ERROR_BYTES:
+                        break
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass  # the status says enough
+        finally:
+            response.release() if response.content.at_eof() else response.close()
+        return bytes(body)
+
+
+def failure(error: Exception, endpoint: Endpoint, *, idle_s: float) -> RunError:
+    """Explain why no answer came, or why it broke off."""
+    host = endpoint.host
+    match error:
+        case aiohttp.SocketTimeoutError():
+            return UpstreamFailed(f"{host} was silent for {idle_s:g} s. See its log, or raise UPSTREAM_TIMEOUT_S.")
+        case aiohttp.ServerTimeoutError() | TimeoutError():
+            return UpstreamFailed(f"{host} did not take the connection in time. Check MODEL_URL and the network.")
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            why = endpoint.redact(str(error))
+            return UpstreamFailed(f"TLS with {host} failed: {why}. Name the authority's file in SSL_CERT_FILE.")
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return UpstreamFailed(
+                f"The proxy on the way to {host} failed ({_kind(error)}). Check HTTPS_PROXY, NO_PROXY."
+            )
+        case aiohttp.ClientConnectorError():
+            why = error.os_error.strerror or "name not found"
+            return UpstreamFailed(f"{host} cannot be reached: {why}. Is the upstream running, and MODEL_URL right?")
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
+            return UpstreamFailed(f"{host} closed the connection in the middle of the answer. See the upstream's log.")
+        case _:
+            return UpstreamFailed(f"{host} gave no usable HTTP answer ({_kind(error)}). Check MODEL_URL.")
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return what `retry-after-ms` or `Retry-After` (seconds or an HTTP date) ask for, None without or for nonsense."""
+    millis = headers.get("retry-after-ms")
+    told = headers.get("Retry-After")
+    try:
+        if millis is not None:
+            return max(0.0, float(millis) / 1000)
+        if told is None:
+            return None
+        return max(0.0, float(told))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(told or "").timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _may_retry(error: Exception) -> bool:
+    """Whether the failure came before the upstream began to work on the request.
+
+    Silence (a read time-out) is not tried again: a slow model would only get more to do.
+    """
+    never = (aiohttp.SocketTimeoutError, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
+    return isinstance(error, aiohttp.ClientConnectionError | TimeoutError | OSError) and not isinstance(error, never)
+
+
+async def _note_reuse(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    del session, params
+    attempt: Any = context.trace_request_ctx
+    attempt.reused = True
+
+
+def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
+    url = URL(proxy)
+    if url.user is None:
+        return proxy, {}
+    auth = aiohttp.encode_basic_auth(url.user, url.password or "")
+    return str(url.with_user(None)), {"Proxy-Authorization": auth}
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__

@@ -1,0 +1,212 @@
+"""Carries out action operations: the model's arguments in, words for the model out.
+
+Law: whatever goes wrong is text; only cancellation is raised, and it closes the connection. Credentials go to the
+document's own origin only, and no secret of theirs is in the text. Redirects are followed here, by hand, each checked.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterable
+from urllib.parse import urljoin
+
+import httpcore2
+import httpx2
+
+from graphs.tools.answers import Answer, read_answer
+from graphs.tools.arguments import BadArguments, read_arguments
+from graphs.tools.calls import Call, Pairs, build_call
+from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
+from graphs.tools.operations import Operation
+from graphs.tools.servers import check_url
+from wire.errors import ThreadholdError
+
+__all__ = ["ActionCaller"]
+
+MAX_REDIRECTS = 5
+_USER_AGENT = "threadhold"
+_log = logging.getLogger("threadhold.actions")
+
+
+class _Refused(ThreadholdError):
+    """The call is not made, or not made any further; the message is for the model."""
+
+
+class ActionCaller:
+    """Calls APIs for runs; one for the whole server. Close it when the server stops.
+
+    `allow_hosts` are the entries of `ACTIONS_ALLOW_HOSTS`; `timeout_s` bounds a whole call, redirects included;
+    `max_bytes` of an answer are read. `resolve` and `tls` stand in for the system's resolver and trust store.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_hosts: Iterable[str] = (),
+        timeout_s: float = 30.0,
+        max_bytes: int = 65_536,
+        resolve: Resolve = look_up,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._pool = httpcore2.AsyncConnectionPool(
+            # trust_env off: SSL_CERT_FILE and the like are the environment, which only server.py reads.
+            ssl_context=tls or httpx2.create_ssl_context(trust_env=False),
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=15.0,
+            network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
+        )
+
+    async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
+        """Return what the model is told: the body of a 2xx answer, else status and body, or what went wrong.
+
+        `arguments` is the model's JSON text; `call_id` becomes the `Idempotency-Key`.
+        """
+        try:
+            values, unknown = read_arguments(operation, arguments)
+            call = build_call(operation, values)
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._follow(operation, call, call_id)
+            text = answer.text
+        except BadArguments as error:
+            return f"The arguments of `{operation.name}` cannot be used: {error}."
+        except _Refused as error:
+            text = f"`{operation.name}` was not carried out: {error}."
+        except AddressRefused:
+            text = f"`{operation.name}` was not carried out: its host is not one that this server may call."
+        except TimeoutError:
+            text = f"`{operation.name}` was stopped: no complete answer within {self._timeout_s:g} seconds."
+        except _FAILURES as error:
+            _log.info("action %s failed: %s", operation.name, type(error).__name__)
+            text = f"`{operation.name}` failed: {_reason(error)}."
+        else:
+            if unknown:
+                text += (
+                    f"\n\n(Arguments that `{operation.name}` does not have were left out: {', '.join(unknown)[:300]}.)"
+                )
+        return operation.credentials.hide(text)
+
+    async def close(self) -> None:
+        """Close every connection; calls that are still waiting fail."""
+        await self._pool.aclose()
+
+    async def _follow(self, operation: Operation, call: Call, call_id: str) -> Answer:
+        credentials = operation.credentials
+        request = _first_request(operation, call, call_id)
+        home = _origin(request.url)
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._send(request)
+            try:
+                location = next((value for name, value in response.headers if name.lower() == b"location"), None)
+                if location is None or response.status not in (301, 302, 303, 307, 308):
+                    return await read_answer(response, max_bytes=self._max_bytes, credentials=credentials)
+            finally:
+                await response.aclose()
+            request = _next_request(request, response.status, location, home)
+        raise _Refused(f"it was redirected more than {MAX_REDIRECTS} times")
+
+    async def _send(self, request: httpx2.Request) -> httpcore2.Response:
+        url = httpcore2.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
+        return await self._pool.handle_async_request(
+            httpcore2.Request(
+                method=request.method,
+                url=url,
+                headers=request.headers.raw,
+                content=await request.aread() or None,
+                extensions={"timeout": limits},
+            )
+        )
+
+
+_FAILURES = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.UnsupportedProtocol,
+    httpx2.HTTPError,
+    httpx2.InvalidURL,
+    ssl.SSLError,
+    OSError,
+    RecursionError,
+    ValueError,
+)
+
+
+def _first_request(operation: Operation, call: Call, call_id: str) -> httpx2.Request:
+    credentials = operation.credentials
+    own = {name.lower() for name, _ in credentials.headers}
+    cookies = [value for name, value in call.headers if name == "Cookie"]
+    cookies += [f"{name}={value}" for name, value in credentials.cookies]
+    headers: Pairs = [(name, value) for name, value in call.headers if name != "Cookie" and name.lower() not in own]
+    given = own | {name.lower() for name, _ in headers}
+    # No compression is asked for: what is counted against the limit is then what was sent.
+    ours = {"Accept": "application/json, text/*;q=0.9, */*;q=0.1", "User-Agent": _USER_AGENT}
+    headers += [(name, value) for name, value in ours.items() if name.lower() not in given]
+    headers += [*credentials.headers, ("Accept-Encoding", "identity"), ("Idempotency-Key", call_id)]
+    if cookies:
+        headers.append(("Cookie", "; ".join(cookies)))
+    url = call.url
+    if credentials.query:
+        pairs = httpx2.QueryParams(list(credentials.query))
+        url += ("&" if "?" in url else "?") + str(pairs)
+    return _request(call.method, url, headers, content=call.content, files=call.files)
+
+
+def _request(method: str, url: str, headers: Pairs, *, content: bytes | None, files: object = None) -> httpx2.Request:
+    if problem := check_url(url):
+        raise _Refused(f"its URL {problem}")
+    encoded = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]
+    return httpx2.Request(method, url, headers=encoded, content=content, files=files)  # type: ignore[arg-type]
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+# What stays when the origin changes: nothing that tells who we are, and none of the action's own headers.
+_STAYS_ABROAD = frozenset({"accept", "accept-encoding", "user-agent", "content-type", "idempotency-key"})
+
+
+def _next_request(
+    request: httpx2.Request, status: int, location: bytes, home: tuple[str, str, int | None]
+) -> httpx2.Request:
+    target = urljoin(str(request.url), location.decode("utf-8", "replace").strip())
+    if problem := check_url(target):
+        raise _Refused(f"it was redirected to a URL that {problem}")
+    url = httpx2.URL(target)
+    method, content = request.method, request.content or None
+    if (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST"):
+        method, content = "GET", None
+    dropped = {"host", "content-length", "transfer-encoding"} | ({"content-type"} if content is None else set())
+    headers = [
+        (name.decode("ascii"), value.decode("utf-8"))
+        for name, value in request.headers.raw
+        if name.lower().decode("ascii") not in dropped
+        and (_origin(url) == home or name.lower().decode("ascii") in _STAYS_ABROAD)
+    ]
+    return _request(method, target, headers, content=content)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case httpcore2.TimeoutException():
+            return "the server did not answer in time"
+        case ssl.SSLError():
+            return "no secure connection to the server could be made"
+        case httpcore2.ConnectError():
+            certificate = isinstance(error.__cause__, ssl.SSLError) or "certificate" in str(error).lower()
+            return "no secure connection to the server could be made" if certificate else "the server cannot be reached"
+        case httpcore2.NetworkError():
+            return "the connection broke before the answer was complete"
+        case httpcore2.ProtocolError():
+            return "the server's answer is not proper HTTP"
+        case _:
+            return "the request could not be made"

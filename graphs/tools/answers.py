@@ -1,0 +1,93 @@
+"""An API's answer as the model reads it: bounded, as text, with the status when it is not a success.
+
+Law: never more than the limit in memory, however the body is sent or packed; no secret of the action in the text.
+"""
+
+import re
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpcore2
+
+from graphs.tools.credentials import Credentials
+
+__all__ = ["Answer", "read_answer"]
+
+MAX_ERROR_CHARACTERS = 4_000
+_TEXTUAL = re.compile(
+    r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|graphql|sql|toml|x-yaml|x-ndjson|ndjson|jsonl|x-www-form-urlencoded|"
+    r"problem\+json|xhtml\+xml)|image/svg\+xml"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The status and what the model is told."""
+
+    status: int
+    text: str
+
+
+async def read_answer(response: httpcore2.Response, *, max_bytes: int, credentials: Credentials) -> Answer:
+    """Read at most `max_bytes` of the body; the caller closes the response."""
+    headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+    # Enough beyond the limit that a secret across the cut is whole when it is looked for.
+    body, whole = await _read(response, headers.get("content-encoding", ""), max_bytes + credentials.longest())
+    text = _decode(body, headers, whole=whole, credentials=credentials)
+    if text is None:
+        kind = headers.get("content-type", "unknown type").partition(";")[0][:100]
+        size = f"{len(body)} bytes" if whole else f"more than {max_bytes} bytes"
+        text = f"(The answer is {kind}, {size}; it cannot be shown as text.)"
+    else:
+        cut = len(text.encode()) > max_bytes or not whole
+        if cut:
+            text = text.encode()[:max_bytes].decode(errors="ignore")
+            text += f"\n\n(The answer was cut here; it is longer than {max_bytes} bytes.)"
+    if 200 <= response.status < 300:
+        return Answer(response.status, text or f"(HTTP {response.status}, no content)")
+    if len(text) > MAX_ERROR_CHARACTERS:
+        text = text[:MAX_ERROR_CHARACTERS] + "…"
+    return Answer(
+        response.status, f"HTTP {response.status} {_phrase(response.status)}".rstrip() + (f"\n{text}" if text else "")
+    )
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
+
+
+async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tuple[bytes, bool]:
+    """Return the body, unpacked, and whether it is complete."""
+    coding = coding.strip().lower()
+    # Asked for identity, some servers compress all the same: unpacked in bounded steps, so that no bomb goes off.
+    unpack = zlib.decompressobj(47) if coding in ("gzip", "x-gzip", "deflate") else None
+    found = bytearray()
+    stream = response.stream
+    assert isinstance(stream, AsyncIterator) or hasattr(stream, "__aiter__")
+    async for part in stream:
+        try:
+            found += part if unpack is None else unpack.decompress(part, max_bytes + 1 - len(found))
+        except zlib.error:
+            return bytes(found[:max_bytes]), False
+        if len(found) > max_bytes:
+            return bytes(found[:max_bytes]), False
+    return bytes(found), True
+
+
+def _decode(body: bytes, headers: dict[str, str], *, whole: bool, credentials: Credentials) -> str | None:
+    kind, _, parameters = headers.get("content-type", "").partition(";")
+    kind = kind.strip().lower()
+    charset = re.search(r"charset=\"?([\w.:-]+)", parameters)
+    if kind and not _TEXTUAL.fullmatch(kind):
+        return None if body else ""
+    if b"\0" in body[:1024] and not charset:
+        return None
+    try:
+        text = body.decode(charset[1] if charset else "utf-8", errors="replace")
+    except LookupError:
+        text = body.decode(errors="replace")
+    if not kind and not charset and "\ufffd" in (text if whole else text[:-4]):
+        return None
+    return credentials.hide(text)

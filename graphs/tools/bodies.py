@@ -1,0 +1,107 @@
+"""A request body as the model sees it: the properties of an object one by one, anything else as one argument.
+
+Of several media types the one that says most with text alone is taken: JSON, form, multipart, plain text, the first.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphs.tools.pointers import Pointer
+from graphs.tools.schemas import Inliner
+
+__all__ = ["Body", "FieldOf", "is_json", "read_body"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOf:
+    """One property of a body, or (name None) the body as a whole."""
+
+    argument: str
+    name: str | None
+    schema: dict[str, Any]
+    required: bool
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent: `extra` says that arguments which the schema does not name belong into it as well."""
+
+    media_type: str
+    required: bool
+    fields: tuple[FieldOf, ...]
+    extra: bool = False
+    encoding: dict[str, Any] = field(default_factory=dict)
+
+
+def is_json(media_type: str) -> bool:
+    """Say whether `media_type` (parameters and case aside) is JSON: `*/*` counts, `+json` too."""
+    bare = media_type.partition(";")[0].strip().lower()
+    return bare in {"application/json", "*/*", "application/*", "text/json"} or bare.endswith("+json")
+
+
+def read_body(inliner: Inliner, node: Any, *, taken: set[str], place: Pointer) -> Body | None:
+    """Return the body of an operation; argument names avoid those `taken` by parameters."""
+    node = inliner.resolve(node)
+    if not isinstance(node, dict) or not node.get("content"):
+        return None
+    content: dict[str, Any] = node["content"]
+    media_type = min(content, key=_rank)
+    media = inliner.resolve(content[media_type])
+    schema = inliner.schema(media.get("schema", {}), (*place, "content", media_type, "schema"))
+    required = node.get("required") is True
+    merged = _as_object(schema) if _rank(media_type) < _RANK_TEXT else None
+    if merged is None:
+        whole = FieldOf(
+            _free("body", taken), None, schema, required, schema.get("description") or node.get("description")
+        )
+        return Body(media_type, required, (whole,), encoding=media.get("encoding") or {})
+    fields: list[FieldOf] = []
+    taken = set(taken)
+    for name, each in merged["properties"].items():
+        if isinstance(each, dict) and each.get("readOnly") is True:
+            continue
+        argument = _free(name, taken)
+        taken.add(argument)
+        fields.append(FieldOf(argument, name, each if isinstance(each, dict) else {}, name in merged["required"]))
+    return Body(media_type, required, tuple(fields), merged["extra"], media.get("encoding") or {})
+
+
+_RANK_TEXT = 3
+
+
+def _rank(media_type: str) -> int:
+    bare = media_type.partition(";")[0].strip().lower()
+    if is_json(bare):
+        return 0
+    return {"application/x-www-form-urlencoded": 1, "multipart/form-data": 2, "text/plain": _RANK_TEXT}.get(bare, 4)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    candidate, count = name if name not in taken else f"body_{name}", 1
+    while candidate in taken:
+        count += 1
+        candidate = f"body_{name}_{count}"
+    return candidate
+
+
+def _as_object(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Return {properties, required, extra} of a schema that is an object by its own words and its `allOf`'s."""
+    if schema.keys() & {"anyOf", "oneOf", "not", "if", "patternProperties"}:
+        return None
+    if schema.get("type", "object") not in ("object", ["object"]):
+        return None
+    properties: dict[str, Any] = dict(schema.get("properties") or {})
+    required: set[str] = set(schema.get("required") or ())
+    extra = bool(schema.get("additionalProperties", False))
+    for part in schema.get("allOf") or ():
+        inner = _as_object(part) if isinstance(part, dict) else None
+        if inner is None:
+            return None
+        for name, each in inner["properties"].items():
+            properties[name] = {"allOf": [properties[name], each]} if name in properties else each
+        required |= inner["required"]
+        extra = extra or inner["extra"]
+    if not properties and "allOf" not in schema:
+        return None
+    return {"properties": properties, "required": required, "extra": extra}

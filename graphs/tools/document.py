@@ -1,0 +1,254 @@
+"""An OpenAPI document, from text or object to a checked plain tree: size, depth, `$ref`s, then the specification.
+
+Law: whatever is handed in, the answer comes in bounded time and memory, and nothing is ever fetched: a `$ref` that
+leaves the document is refused before the validator sees it. Every refusal is an `InvalidRequest` with a JSON pointer.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import yaml
+from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
+from openapi_spec_validator.validation.validators import SpecValidator
+
+from graphs.tools.pointers import Pointer, follow, spell
+from wire.errors import InvalidRequest
+
+__all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "Refusal", "read_document"]
+
+MAX_DOCUMENT_BYTES = 1_048_576
+MAX_DEPTH = 64  # levels of nesting as written
+MAX_NODES = 50_000  # values as written, YAML aliases counted wherever they stand
+MAX_EXPANDED = 100_000  # values that the validator may meet once `$ref`s are followed
+
+Refusal = Callable[[str], InvalidRequest]
+"""Makes the error for a message: knows which tool the document belongs to."""
+
+# What could make a library look outside the document, or move the base that `$ref`s are relative to.
+_MOVING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"})
+_VALIDATORS: dict[str, type[SpecValidator]] = {"3.0": OpenAPIV30SpecValidator, "3.1": OpenAPIV31SpecValidator}
+
+
+def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, Any]:
+    """Parse and check an OpenAPI 3.0 or 3.1 document: CPU work up to a few seconds, so not on an event loop.
+
+    Raises:
+        InvalidRequest: made by `refuse`; the message names the place inside the document.
+    """
+    try:
+        parsed = _parse(source, refuse) if isinstance(source, str) else source
+        document = _plain(parsed, refuse)
+        if not isinstance(document, dict):
+            raise refuse("the document is not an object")
+        _check_references(document, refuse)
+        _check_specification(document, refuse)
+    except RecursionError:
+        raise refuse("the document nests too deeply, or its references go round in a circle") from None
+    return document
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe YAML with the plain types of YAML 1.2's core schema: `on` and `2024-01-01` stay text, as OpenAPI wants."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+    merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Bound what merge keys (`<<`) copy: lists of merges of merges grow as a power."""
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                continue
+            for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(part, yaml.MappingNode):
+                    self.flatten_mapping(part)
+                    self.merged += len(part.value)
+            if self.merged > MAX_NODES:
+                raise yaml.YAMLError(f"merge keys make more than {MAX_NODES} values")
+        super().flatten_mapping(node)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+def _parse(text: str, refuse: Refusal) -> Any:
+    size = len(text.encode(errors="replace"))
+    if size > MAX_DOCUMENT_BYTES:
+        raise refuse(f"the document has {size} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")
+    wrong: Exception | None = None
+    try:
+        if text.lstrip().startswith("{"):
+            try:
+                return json.loads(text)
+            except json.JSONDecodeError as error:
+                wrong = error  # perhaps YAML's flow style
+        _check_events(text, refuse)
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # also a number with thousands of digits, odd keys
+        reason = " ".join(str(wrong or error).split())[:300]
+        raise refuse(f"it is {'not JSON' if wrong else 'neither YAML nor JSON'}: {reason}") from None
+
+
+def _check_events(text: str, refuse: Refusal) -> None:
+    # Composing nodes is recursive in C: depth must be known before, and events cost no recursion.
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH or count > 2 * MAX_NODES:
+            raise refuse(
+                _too_large(
+                    f"line {event.start_mark.line + 1}" if event.start_mark else "its text", deep=depth > MAX_DEPTH
+                )
+            )
+
+
+def _too_large(place: str, *, deep: bool) -> str:
+    figure = f"nests deeper than {MAX_DEPTH} levels" if deep else f"has more than {MAX_NODES} values"
+    return f"the document {figure} (at {place})"
+
+
+def _plain(value: Any, refuse: Refusal) -> Any:
+    """Copy into dicts with text keys, lists and JSON's scalars; aliases become copies, so that size is honest."""
+    count = 0
+
+    def copy(value: Any, place: Pointer) -> Any:
+        nonlocal count
+        count += 1
+        if count > MAX_NODES or len(place) > MAX_DEPTH:
+            raise refuse(_too_large(spell(place[:MAX_DEPTH]), deep=count <= MAX_NODES))
+        if isinstance(value, dict):
+            return {(name := _key(key)): copy(item, (*place, name)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [copy(item, (*place, index)) for index, item in enumerate(value)]
+        if isinstance(value, str):
+            return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        raise refuse(f"`{spell(place)}` is not a JSON value")
+
+    return copy(value, ())
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    return json.dumps(key) if key is None or isinstance(key, bool | int | float) else str(key)
+
+
+def _walk(value: Any, place: Pointer = ()) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    if isinstance(value, dict):
+        yield place, value
+        for key, item in value.items():
+            yield from _walk(item, (*place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _walk(item, (*place, index))
+
+
+def _check_references(document: dict[str, Any], refuse: Refusal) -> None:
+    for place, node in _walk(document):
+        for key in _MOVING & node.keys():
+            if isinstance(node[key], str):
+                raise refuse(f"`{spell(place)}` has `{key}`, which is not supported: use `$ref`s of the form `#/…`")
+        reference = node.get("$ref")
+        if not isinstance(reference, str):
+            continue
+        seen: set[str] = set()
+        target: Any = node
+        while isinstance(target, dict) and isinstance(target.get("$ref"), str):
+            reference = target["$ref"]
+            if reference in seen or len(seen) == MAX_DEPTH:
+                raise refuse(f"`{spell((*place, '$ref'))}` goes round in a circle, or on and on")
+            seen.add(reference)
+            if not reference.startswith("#"):
+                where = spell((*place, "$ref"))
+                raise refuse(f"`{where}` leaves the document (`{reference[:200]}`), which is not allowed")
+            try:
+                target = follow(document, reference)
+            except LookupError:
+                raise refuse(f"`{spell((*place, '$ref'))}` names `{reference[:200]}`, which is not there") from None
+    _check_expansion(document, refuse)
+
+
+def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
+    """Refuse `$ref` bombs: add up what the validator walks again and again."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if not isinstance(node, dict | list):
+            return 1
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = 1  # met again inside itself: recursive, counted once
+        total = 1 + sum(size(item) for item in (node.values() if isinstance(node, dict) else node))
+        if isinstance(node, dict) and isinstance(node.get("$ref"), str):
+            total += size(follow(document, node["$ref"]))
+        sizes[id(node)] = total
+        return total
+
+    walked = 0
+    for place, node in _walk(document):
+        if isinstance(node.get("allOf"), list):
+            walked += size(node["allOf"])
+        if "default" in node:
+            walked += size(node)
+        if walked > MAX_EXPANDED:
+            raise refuse(f"the `$ref`s at `{spell(place)}` expand to more than {MAX_EXPANDED} values")
+
+
+def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
+    version = document.get("openapi")
+    checker = _VALIDATORS.get(str(version)[:3])
+    if checker is None or not isinstance(version, str) or not re.fullmatch(r"3\.[01]\.\d+(-.+)?", version):
+        raise refuse(f"`#/openapi` is `{str(version)[:40]}`; versions 3.0 and 3.1 are supported, as text like `3.1.0`")
+    # A hostile `pattern` could keep Python's `re` busy for ever while it tries a `default`: tried without patterns.
+    validator = checker(_without_patterns(document))
+    # Not `validator.iter_errors()`: openapi-spec-validator 0.9 keeps every document it has seen in an unbounded
+    # lru_cache there. These are its two halves. They can go back to one call once that cache is gone.
+    error = next(validator.schema_validator.iter_errors(validator.schema), None)
+    with suppress(RecursionError):
+        # The library's search for property names under `allOf` does not know lists that contain themselves, which
+        # are lawful; unlawful circles are found when the operations are built.
+        error = error or next(validator.root_validator(validator.schema_path), None)
+    if error is not None:
+        raise refuse(_deepest(error))
+
+
+def _deepest(error: Any) -> str:
+    # Under `oneOf` (object or `$ref`) the alternatives' own errors say more than "not valid under any".
+    telling = [each for each in error.context or () if "$ref" not in each.message]
+    if not telling:
+        return _short(error.message) + f" (at `{spell(tuple(error.absolute_path))}`)"
+    best = max(telling, key=lambda each: (each.validator == "enum", len(each.absolute_path)))
+    if best.validator == "enum":
+        same = [each for each in telling if each.validator == "enum" and each.absolute_path == best.absolute_path]
+        values = ", ".join(str(value) for each in same for value in each.validator_value)
+        return f"{best.instance!r} is not one of: {values} (at `{spell(tuple(best.absolute_path))}`)"
+    return _deepest(best)
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= 300 else message[:140] + " … " + message[-140:]
+
+
+def _without_patterns(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: {} if key == "patternProperties" else _without_patterns(item)
+            for key, item in value.items()
+            if not (key == "pattern" and isinstance(item, str))
+        }
+    return [_without_patterns(item) for item in value] if isinstance(value, list) else value

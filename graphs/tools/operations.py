@@ -1,0 +1,204 @@
+"""What an OpenAPI document offers to a model: one `Operation` each method of each path, with one flat object schema.
+
+Rule for names: an argument has its parameter's or body property's own name. When two clash, the first of path, query,
+header, cookie, body keeps it, the others are called after their place: `query_id`, `body_id` (then `body_id_2` …).
+A body that is no object with named properties is one argument, `body`.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from graphs.tools.bodies import Body, FieldOf, read_body
+from graphs.tools.credentials import Credentials
+from graphs.tools.document import Refusal
+from graphs.tools.pointers import Pointer, spell
+from graphs.tools.schemas import Inliner
+from graphs.tools.servers import server_url
+
+__all__ = ["MAX_OPERATIONS", "Field", "Operation", "Place", "read_operations"]
+
+MAX_OPERATIONS = 128
+MAX_DESCRIPTION = 1_024
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+Place = Literal["path", "query", "header", "cookie"]
+_PLACES: tuple[Place, ...] = ("path", "query", "header", "cookie")
+_STYLES = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
+# OpenAPI says of the first three that a parameter of that name is ignored; the others belong to the HTTP library.
+_OWN_HEADERS = frozenset(
+    {"accept", "content-type", "authorization", "host", "connection", "content-length", "transfer-encoding"}
+    | {"te", "trailer", "upgrade", "expect", "proxy-authorization", "accept-encoding", "idempotency-key"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter: where its value goes, and how it is spelt there."""
+
+    argument: str
+    name: str
+    place: Place
+    style: str
+    explode: bool
+    schema: dict[str, Any]
+    required: bool
+    description: str | None = None
+    json: bool = False  # `content` instead of `schema`: the value goes as JSON text
+    reserved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing the model may ask this server to do; `credentials` are never shown."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    is_consequential: bool
+    method: str
+    server: str
+    path: str
+    fields: tuple[Field, ...] = ()
+    body: Body | None = None
+    credentials: Credentials = field(default=Credentials(), repr=False)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the function tool that the model sees."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
+    def bound(self, credentials: Credentials, *, is_consequential: bool | None) -> "Operation":
+        """Return this operation with its secrets; parameters which they provide are no longer the model's."""
+        left = tuple(each for each in self.fields if not credentials.provide(each.place, each.name))
+        changed = replace(self, fields=left, parameters=_parameters(left, self.body), credentials=credentials)
+        return changed if is_consequential is None else replace(changed, is_consequential=is_consequential)
+
+
+def read_operations(document: dict[str, Any], *, base_url: str | None, refuse: Refusal) -> tuple[Operation, ...]:
+    """Return the operations of a document that `read_document` has passed, in its order; names may still repeat."""
+    inliner = Inliner(document, refuse)
+    operations: list[Operation] = []
+    for path, item in (document.get("paths") or {}).items():
+        if not path.startswith("/"):
+            continue  # an `x-` extension
+        item = inliner.resolve(item)
+        for method in METHODS:
+            if method not in item:
+                continue
+            if len(operations) == MAX_OPERATIONS:
+                raise refuse(f"the document has more than {MAX_OPERATIONS} operations")
+            reader = _Reader(inliner, refuse, document, base_url)
+            operations.append(reader.operation(path, method, item))
+    if not operations:
+        raise refuse("`#/paths` has no operation")
+    return tuple(operations)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    inliner: Inliner
+    refuse: Refusal
+    document: dict[str, Any]
+    base_url: str | None
+
+    def operation(self, path: str, method: str, item: dict[str, Any]) -> Operation:
+        place: Pointer = ("paths", path, method)
+        node = self.inliner.resolve(item[method])
+        fields = self._fields(item, node, place)
+        missing = set(re.findall(r"\{([^{}]+)\}", path)) - {each.name for each in fields if each.place == "path"}
+        if missing:
+            raise self.refuse(f"`{spell(place)}` has no path parameter `{min(missing)}`, which its path names")
+        taken = {each.argument for each in fields}
+        body = read_body(self.inliner, node.get("requestBody"), taken=taken, place=(*place, "requestBody"))
+        servers = node.get("servers") or item.get("servers") or self.document.get("servers") or []
+        return Operation(
+            name=str(node.get("operationId") or f"{method}_{path}"),
+            description=_describe(node, item, f"{method.upper()} {path}"),
+            parameters=_parameters(fields, body),
+            is_consequential=self._is_consequential(node, item),
+            method=method.upper(),
+            server=server_url(servers, base_url=self.base_url, place=place, refuse=self.refuse),
+            path=path,
+            fields=fields,
+            body=body,
+        )
+
+    def _is_consequential(self, *nodes: dict[str, Any]) -> bool:
+        for node in (*nodes, self.document):
+            if isinstance(flag := node.get("x-openai-isConsequential"), bool):
+                return flag
+        return False
+
+    def _fields(self, item: dict[str, Any], node: dict[str, Any], place: Pointer) -> tuple[Field, ...]:
+        found: dict[tuple[str, str], tuple[dict[str, Any], Pointer]] = {}
+        for owner, where in ((item, place[:-1]), (node, place)):
+            for index, parameter in enumerate(owner.get("parameters") or []):
+                parameter = self.inliner.resolve(parameter)
+                if parameter["in"] == "header" and parameter["name"].lower() in _OWN_HEADERS:
+                    continue
+                # An operation's own parameter replaces the path's of the same name and place.
+                found[parameter["in"], parameter["name"]] = parameter, (*where, "parameters", index)
+        fields: list[Field] = []
+        taken: set[str] = set()
+        for kind in _PLACES:
+            for parameter, where in found.values():
+                if parameter["in"] == kind:
+                    fields.append(self._field(parameter, kind, taken, where))
+                    taken.add(fields[-1].argument)
+        return tuple(fields)
+
+    def _field(self, parameter: dict[str, Any], kind: Place, taken: set[str], place: Pointer) -> Field:
+        content = parameter.get("content")
+        written = next(iter(content.values())).get("schema", {}) if content else parameter.get("schema", {})
+        style = parameter.get("style", _STYLES[kind])
+        return Field(
+            argument=free_name(parameter["name"], kind, taken),
+            name=parameter["name"],
+            place=kind,
+            style=style,
+            explode=parameter.get("explode", style == "form"),
+            schema=self.inliner.schema(written, (*place, "schema")),
+            required=kind == "path" or parameter.get("required") is True,
+            description=parameter.get("description"),
+            json=bool(content),
+            reserved=parameter.get("allowReserved") is True,
+        )
+
+
+def free_name(name: str, place: str, taken: Iterable[str]) -> str:
+    """Return `name`, or the name after its place that is not `taken` yet."""
+    if name not in taken:
+        return name
+    candidate, count = f"{place}_{name}", 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{place}_{name}_{count}"
+    return candidate
+
+
+def _describe(node: dict[str, Any], item: dict[str, Any], fallback: str) -> str:
+    parts: list[str] = []
+    for key in ("summary", "description"):
+        text = str(node.get(key) or item.get(key) or "").strip()
+        if text and text not in parts:
+            parts.append(text)
+    text = "\n\n".join(parts) or fallback
+    return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
+
+
+def _parameters(fields: tuple[Field, ...], body: Body | None) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    entries: list[Field | FieldOf] = [*fields, *(body.fields if body else ())]
+    for each in entries:
+        schema = each.schema
+        if each.description:
+            schema = {**schema, "description": each.description}
+        properties[each.argument] = schema
+        needed = each.required and (isinstance(each, Field) or (body is not None and body.required))
+        if needed and "default" not in schema:
+            required.append(each.argument)
+    result: dict[str, Any] = {"type": "object", "properties": properties}
+    return {**result, "required": required} if required else result

@@ -1,0 +1,36 @@
+"""JSON pointers (RFC 6901) in their URI-fragment form: how places inside a document are spelt and followed."""
+
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = ["Pointer", "follow", "spell"]
+
+Pointer = tuple[str | int, ...]
+
+
+def spell(place: Pointer) -> str:
+    """Return e.g. `#/paths/~1pets/get`."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
+
+
+def follow(document: Any, reference: str) -> Any:
+    """Return what `reference` (`#`, `#/…`) points at.
+
+    Raises:
+        LookupError: there is nothing, or the fragment is not a pointer.
+    """
+    fragment = unquote(reference[1:])
+    if fragment and not fragment.startswith("/"):
+        raise LookupError(reference)
+    node = document
+    for part in fragment.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            if not (name.isascii() and name.isdecimal()) or len(name) > 9:
+                raise LookupError(reference)
+            node = node[int(name)]
+        elif isinstance(node, dict):
+            node = node[name]
+        else:
+            raise LookupError(reference)
+    return node

@@ -1,0 +1,105 @@
+"""OpenAPI schemas as the model sees them: plain JSON Schema, `$ref`s written out, 3.0's dialect turned into 2020-12.
+
+Law: the result is a finite tree. A schema that contains itself is cut where it comes round, keeping its type and
+description; one that is nothing but itself, or that grows past the budget, is refused.
+"""
+
+from typing import Any
+
+from graphs.tools.document import Refusal
+from graphs.tools.pointers import Pointer, follow, spell
+
+__all__ = ["MAX_WRITTEN_OUT", "Inliner"]
+
+MAX_WRITTEN_OUT = 100_000  # values of all schemas of one document, `$ref`s written out
+_MAX_NESTING = 100
+
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_SINGLE = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"})
+_SINGLE_3_1 = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+_STRUCTURE = frozenset({"properties", "patternProperties", "items", "prefixItems", "additionalProperties"})
+# For people and generators; of no use to a model or a validator.
+_DROPPED = frozenset({"example", "examples", "xml", "externalDocs", "discriminator", "nullable", "$schema", "$comment"})
+
+
+class Inliner:
+    """Writes out the schemas of one document; the budget is the document's."""
+
+    def __init__(self, document: dict[str, Any], refuse: Refusal) -> None:
+        self._document = document
+        self._refuse = refuse
+        self._old = str(document["openapi"]).startswith("3.0")
+        self.written = 0
+
+    def resolve(self, node: Any) -> Any:
+        """Follow `$ref`s until something else stands there (parameters, bodies, path items)."""
+        while isinstance(node, dict) and isinstance(node.get("$ref"), str):
+            node = follow(self._document, node["$ref"])
+        return node
+
+    def schema(self, schema: Any, place: Pointer) -> dict[str, Any]:
+        """Return `schema` as a JSON Schema object that refers to nothing outside itself."""
+        result = self._write(schema, place, {}, 0)
+        return result if isinstance(result, dict) else {} if result else {"not": {}}
+
+    def _write(self, schema: Any, place: Pointer, above: dict[str, int], structure: int) -> Any:
+        self.written += 1
+        if self.written > MAX_WRITTEN_OUT or len(above) > _MAX_NESTING:
+            raise self._refuse(f"the schema at `{spell(place)}` expands to more than {MAX_WRITTEN_OUT} values")
+        if not isinstance(schema, dict):
+            return schema
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            return self._write_reference(schema, reference, place, above, structure)
+        result: dict[str, Any] = {}
+        for key, value in schema.items():
+            if key in _DROPPED or key.startswith("x-"):
+                continue
+            deeper = structure + (key in _STRUCTURE)
+            result[key] = self._write_keyword(key, value, place, above, deeper)
+        return _from_3_0(result, schema) if self._old else result
+
+    def _write_keyword(self, key: str, value: Any, place: Pointer, above: dict[str, int], structure: int) -> Any:
+        if key in _MAPS and isinstance(value, dict):
+            return {name: self._write(each, place, above, structure) for name, each in value.items()}
+        if key in _LISTS and isinstance(value, list):
+            return [self._write(each, place, above, structure) for each in value]
+        if key in _SINGLE or key in _SINGLE_3_1:
+            return self._write(value, place, above, structure)
+        return value
+
+    def _write_reference(
+        self, schema: dict[str, Any], reference: str, place: Pointer, above: dict[str, int], structure: int
+    ) -> Any:
+        target = follow(self._document, reference)
+        if reference in above:
+            if above[reference] == structure:
+                raise self._refuse(f"`{reference}`, used at `{spell(place)}`, goes round in a circle")
+            return _cut(target)
+        written = self._write(target, place, {**above, reference: structure}, structure)
+        beside = {} if self._old else {key: value for key, value in schema.items() if key != "$ref"}
+        if not beside or not isinstance(written, dict):
+            return written
+        beside = self._write(beside, place, above, structure)
+        if beside.keys() <= {"description", "title", "default", "deprecated"}:
+            return {**written, **beside}
+        return {"allOf": [written, beside]}
+
+
+def _cut(target: Any) -> dict[str, Any]:
+    if not isinstance(target, dict):
+        return {}
+    return {key: target[key] for key in ("type", "description") if key in target}
+
+
+def _from_3_0(result: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(result.get(exclusive), bool) and result.pop(exclusive) and bound in result:
+            result[exclusive] = result.pop(bound)
+    if schema.get("nullable") is True:
+        if isinstance(result.get("type"), str):
+            result["type"] = [result["type"], "null"]
+        if isinstance(result.get("enum"), list) and None not in result["enum"]:
+            result["enum"] = [*result["enum"], None]
+    return result

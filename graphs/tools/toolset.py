@@ -1,0 +1,149 @@
+"""The tools of an assistant or run as the model is offered them: functions, and one function an action operation.
+
+Building reads OpenAPI documents, which is CPU work: call it in a thread (`asyncio.to_thread`) for a new assistant.
+Checked documents are remembered by content, so that a run with a known assistant costs microseconds.
+"""
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from graphs.tools.credentials import read_credentials
+from graphs.tools.document import MAX_DOCUMENT_BYTES, read_document
+from graphs.tools.operations import Operation, read_operations
+from graphs.tools.servers import check_url
+from wire.errors import InvalidRequest
+
+__all__ = ["MAX_TOOLS", "ToolSet", "build_toolset"]
+
+MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
+_UNBUILT = ("file_search", "code_interpreter")
+_DATA = frozenset({"openapi_spec", "headers", "auth", "is_consequential", "base_url"})
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSet:
+    """`specs` goes to the model; `operations` are carried out here, `functions` by the client, `unbuilt` by nobody."""
+
+    specs: tuple[dict[str, Any], ...]
+    operations: dict[str, Operation]
+    functions: frozenset[str]
+    unbuilt: tuple[str, ...]
+
+
+def build_toolset(tools: list[dict[str, Any]]) -> ToolSet:
+    """Return what `tools` (as stored with their secrets) offer to a model.
+
+    Functions keep their names; an operation whose name is taken gets `_2`, `_3` … in the order of the tools. Up to a
+    few seconds of CPU for a large document that is new to this process.
+
+    Raises:
+        InvalidRequest: a document is refused (`tools[0].data.openapi_spec`), or other parts of an action's `data` are.
+    """
+    functions = [tool["function"] for tool in tools if tool["type"] == "function"]
+    taken = {function["name"] for function in functions}
+    operations: dict[str, Operation] = {}
+    specs: list[dict[str, Any]] = []
+    for index, tool in enumerate(tools):
+        if tool["type"] == "function":
+            specs.append({"type": "function", "function": _with_parameters(tool["function"])})
+        elif tool["type"] == "action":
+            for operation in _read_action(tool["data"], f"tools[{index}].data"):
+                named = replace(operation, name=_free(operation.name, taken))
+                taken.add(named.name)
+                operations[named.name] = named
+                specs.append(named.spec())
+    if operations and len(specs) > MAX_TOOLS:
+        message = f"`tools` offers {len(specs)} functions and operations; at most {MAX_TOOLS} are allowed"
+        raise InvalidRequest(message, param="tools", code="array_above_max_length")
+    unbuilt = tuple(name for name in _UNBUILT if any(tool["type"] == name for tool in tools))
+    return ToolSet(tuple(specs), operations, frozenset(function["name"] for function in functions), unbuilt)
+
+
+def _with_parameters(function: dict[str, Any]) -> dict[str, Any]:
+    # OpenAI lets a function go without parameters; several upstreams do not.
+    if function.get("parameters") is not None:
+        return function
+    return {**function, "parameters": {"type": "object", "properties": {}}}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    name = re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9_-]", "_", name)).strip("_")[:64] or "call"
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name[: 64 - len(str(count)) - 1]}_{count}"
+    return candidate
+
+
+def _read_action(data: dict[str, Any], param: str) -> list[Operation]:
+    for key in data.keys() - _DATA:
+        raise InvalidRequest(f"Unknown parameter: '{param}.{key}'.", param=f"{param}.{key}", code="unknown_parameter")
+    flag = data.get("is_consequential")
+    if flag is not None and not isinstance(flag, bool):
+        where = f"{param}.is_consequential"
+        raise InvalidRequest(f"Invalid type for '{where}': expected a boolean.", param=where, code="invalid_type")
+    credentials = read_credentials(data, param=param)
+    base_url = data.get("base_url")
+    if base_url is not None:
+        problem = check_url(base_url) if isinstance(base_url, str) else "is not a string"
+        if problem:
+            where = f"{param}.base_url"
+            raise InvalidRequest(f"Invalid value: '{where}' {problem}.", param=where, code="invalid_value")
+    read = _DOCUMENTS.operations(data.get("openapi_spec"), base_url, f"{param}.openapi_spec")
+    return [operation.bound(credentials, is_consequential=flag) for operation in read]
+
+
+class _Documents:
+    """Operations by content of their document, least recently used ones forgotten; holds no secrets. Thread-safe."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, tuple[int, tuple[Operation, ...]]] = OrderedDict()
+        self._lock = Lock()
+
+    def operations(self, source: Any, base_url: str | None, param: str) -> tuple[Operation, ...]:
+        def refuse(message: str) -> InvalidRequest:
+            return InvalidRequest(
+                f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value"
+            )
+
+        key = hashlib.sha256(f"{base_url}\0".encode() + _content(source, refuse)).digest()
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][1]
+        read = read_operations(read_document(source, refuse), base_url=base_url, refuse=refuse)
+        size = sum(len(json.dumps(operation.parameters)) for operation in read)
+        with self._lock:
+            self._entries[key] = size, read
+            while len(self._entries) > self._max_entries or self._size() > self._max_bytes:
+                self._entries.popitem(last=False)
+        return read
+
+    def _size(self) -> int:
+        return sum(size for size, _ in self._entries.values())
+
+
+def _content(source: Any, refuse: Any) -> bytes:
+    if isinstance(source, str):
+        text = source
+    elif isinstance(source, dict):
+        try:
+            text = json.dumps(source, ensure_ascii=False)
+        except (RecursionError, TypeError, ValueError):
+            raise refuse("the object is not JSON, or nests too deeply") from None
+    else:
+        raise refuse("it is neither text nor an object")
+    content = text.encode("utf-8", "surrogatepass")
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise refuse(f"the document has {len(content)} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")
+    return b"%s\0%s" % (type(source).__name__.encode(), content)
+
+
+_DOCUMENTS = _Documents(max_entries=64, max_bytes=8 * MAX_DOCUMENT_BYTES)

@@ -1,0 +1,187 @@
+"""Changes made into operations on the one writing connection.
+
+Law: `prepare` runs on the event loop and takes a snapshot (whatever the caller does to its dicts afterwards, this is
+what will be stored); what it returns runs on the writer thread, inside a savepoint, and either does the whole change
+or raises StoreError. Checks and writes share the transaction, so nothing can come between them.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
+
+import orjson
+
+from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Patch, Retract, Row
+from store.tables import ACTIVE_SQL, TABLES, decode, insert_values
+from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy
+
+__all__ = ["Operation", "drop_checkpoints", "prepare"]
+
+Operation = Callable[[sqlite3.Connection], Row | None]
+"""One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
+
+_OWNER_OF_RUN = "(SELECT owner FROM runs WHERE id = ?)"
+
+_BELOW_THREAD = (
+    *(
+        f"DELETE FROM {table} WHERE run_id IN (SELECT id FROM runs WHERE thread_id = ?)"
+        for table in ("events", "checkpoints", "checkpoint_writes")
+    ),
+    *(f"DELETE FROM {table} WHERE thread_id = ?" for table in ("steps", "messages", "runs", "tombstones")),
+)
+_BELOW_RUN = tuple(
+    f"DELETE FROM {table} WHERE run_id = ?" for table in ("events", "checkpoints", "checkpoint_writes", "steps")
+)
+_BELOW: dict[Kind, tuple[str, ...]] = {
+    "assistant": (),
+    "thread": _BELOW_THREAD,
+    "message": (),
+    "run": _BELOW_RUN,
+    "step": (),
+}
+
+
+def prepare(change: Change) -> Operation:
+    """Make the operation of a change. Raises TypeError for a body that is not JSON."""
+    match change:
+        case Insert(row):
+            return _insert(row)
+        case Patch():
+            return _patch(change)
+        case Delete(kind, id, owner):
+            return _delete(kind, id, owner)
+        case Idle(thread_id, owner):
+            return _idle(thread_id, owner)
+        case Append(run_id, events):
+            return _append(run_id, [(event.number, event.name, event.json.decode()) for event in events])
+        case Retract(run_id, object_ids):
+            return _retract(run_id, sorted(object_ids))
+        case DropCheckpoints(run_id):
+            return drop_checkpoints(run_id)
+        case _:
+            assert_never(change)
+
+
+def drop_checkpoints(run_id: str) -> Operation:
+    """Remove LangGraph's checkpoints of one run, and the writes of its tasks."""
+
+    def run(conn: sqlite3.Connection) -> None:
+        conn.execute("DELETE FROM checkpoints WHERE run_id = ?", (run_id,))
+        conn.execute("DELETE FROM checkpoint_writes WHERE run_id = ?", (run_id,))
+
+    return run
+
+
+def _insert(row: Row) -> Operation:
+    sql = TABLES[row.kind].insert
+    body, private = orjson.dumps(row.body), orjson.dumps(row.private)
+    values = insert_values(row, body.decode(), private.decode())
+
+    def run(conn: sqlite3.Connection) -> Row:
+        try:
+            added = conn.execute(sql, values).rowcount
+        except sqlite3.IntegrityError as error:
+            raise _clash(conn, row.kind, row.id, row.thread_id) from error
+        if not added:
+            raise Missing("thread", row.thread_id or "")
+        return Row(row.kind, row.id, row.owner, orjson.loads(body), row.thread_id, row.run_id, orjson.loads(private))
+
+    return run
+
+
+def _patch(change: Patch) -> Operation:
+    kind, id, owner, only_if = change.kind, change.id, change.owner, change.only_if
+    select, _ = TABLES[kind].select_one()
+    update = TABLES[kind].update
+    body, private = orjson.dumps(change.body), orjson.dumps(change.private)
+
+    def run(conn: sqlite3.Connection) -> Row:
+        found = conn.execute(select, (id, owner)).fetchone()
+        if found is None:
+            raise Missing(kind, id)
+        row = decode(kind, found)
+        if only_if is not None and row.body.get("status") not in only_if:
+            raise StatusConflict(kind, id, str(row.body.get("status")))
+        row.body.update(orjson.loads(body))
+        row.private.update(orjson.loads(private))
+        values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
+        if kind == "run":
+            values += [row.body["status"], row.body.get("expires_at")]
+        try:
+            conn.execute(update, (*values, id, owner))
+        except sqlite3.IntegrityError as error:
+            raise _clash(conn, kind, id, row.thread_id) from error
+        return row
+
+    return run
+
+
+def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:
+    """Say in the house's words which unique index refused a row."""
+    if kind == "run" and thread_id is not None:
+        active = _active_run_id(conn, thread_id)
+        if active is not None and active != id:
+            return ThreadBusy(thread_id, active)
+    return StoreError(f"There is a {kind} with id '{id}' already.")
+
+
+def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
+    found = conn.execute(f"SELECT id FROM runs WHERE thread_id = ? AND {ACTIVE_SQL}", (thread_id,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _delete(kind: Kind, id: str, owner: str) -> Operation:
+    table = TABLES[kind]
+    thread = "thread_id" if "thread_id" in table.places else "NULL"
+    run = "run_id" if "run_id" in table.places else "NULL"
+    bury = (
+        "INSERT OR REPLACE INTO tombstones (id, kind, owner, thread_id, run_id, seq) "
+        f"SELECT id, ?, owner, {thread}, {run}, seq FROM {table.name} WHERE id = ? AND owner = ?"
+    )
+    remove = f"DELETE FROM {table.name} WHERE id = ? AND owner = ?"
+
+    def operation(conn: sqlite3.Connection) -> None:
+        if not conn.execute(bury, (kind, id, owner)).rowcount:
+            raise Missing(kind, id)
+        for sql in _BELOW[kind]:
+            conn.execute(sql, (id,))
+        conn.execute(remove, (id, owner))
+
+    return operation
+
+
+def _idle(thread_id: str, owner: str) -> Operation:
+    def run(conn: sqlite3.Connection) -> None:
+        if conn.execute("SELECT 1 FROM threads WHERE id = ? AND owner = ?", (thread_id, owner)).fetchone() is None:
+            raise Missing("thread", thread_id)
+        active = _active_run_id(conn, thread_id)
+        if active is not None:
+            raise ThreadBusy(thread_id, active)
+
+    return run
+
+
+def _append(run_id: str, events: Sequence[tuple[int, str, str]]) -> Operation:
+    values = [(run_id, number, run_id, name, json) for number, name, json in events]
+    sql = f"INSERT INTO events (run_id, number, owner, name, json) VALUES (?, ?, {_OWNER_OF_RUN}, ?, ?)"
+
+    def run(conn: sqlite3.Connection) -> None:
+        try:
+            conn.executemany(sql, values)
+        except sqlite3.IntegrityError as error:
+            # No run: its owner is NULL, which the column refuses.
+            if conn.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:
+                raise Missing("run", run_id) from error
+            raise StoreError(f"The log of the run '{run_id}' has an event with one of these numbers.") from error
+
+    return run
+
+
+def _retract(run_id: str, object_ids: Sequence[str]) -> Operation:
+    marks = ", ".join("?" * len(object_ids))
+    sql = f"DELETE FROM events WHERE run_id = ? AND name LIKE '%.delta' AND json_extract(json, '$.id') IN ({marks})"
+
+    def run(conn: sqlite3.Connection) -> None:
+        conn.execute(sql, (run_id, *object_ids))
+
+    return run

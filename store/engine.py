@@ -1,0 +1,165 @@
+"""One SQLite file, open: its lock, the writer thread, the readers, and what is on its way between them.
+
+Law: a commit is queued the moment it is asked for, without waiting; a read waits for the commits that it must see and
+for no other; nobody else has the file open for writing while it is open here.
+"""
+
+import asyncio
+import os
+import sqlite3
+import tempfile
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from sqlite_utils import Database
+
+from store.changes import Operation
+from store.lock import FileLock
+from store.migrations import migrate
+from store.pending import Pending
+from store.ports import Row
+from store.readers import Readers
+from store.writer import Commit, Outcome, Writer
+from wire.errors import StoreError, StoreFailed
+
+__all__ = ["Engine", "Trace"]
+
+_READERS: Final = 3
+_CLOSE_S: Final = 30.0
+
+Trace = Callable[[str], None]
+"""Called with every SQL statement, values filled in, on the thread that runs it."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Engine:
+    """The open file. Made by `Engine.open`, ended by `close`; belongs to the event loop that opened it."""
+
+    def __init__(
+        self, path: Path, *, loop: AbstractEventLoop, synced: bool, busy_timeout_s: float, trace: Trace | None
+    ) -> None:
+        """Open the file; blocks. When it raises, nothing is left open."""
+        self.pending = Pending()
+        self._loop = loop
+        self._closed = False
+        with ExitStack() as undo:
+            self._lock = FileLock(path)
+            undo.callback(self._lock.release)
+            # Secrets are in it: for the owner of the process alone, and so its -wal and -shm.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            writing = undo.enter_context(closing(_connect(path, busy_timeout_s, trace)))
+            writing.execute("PRAGMA journal_mode = WAL")
+            migrate(Database(writing), str(path))
+            # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
+            writing.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")
+            writing.execute("DELETE FROM checkpoint_writes WHERE run_id NOT IN (SELECT id FROM runs)")
+            reading = [
+                undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
+                for _ in range(_READERS)
+            ]
+            undo.pop_all()
+        self._readers = Readers(reading)
+        self._writer = Writer(writing, loop=loop, deliver=self._deliver, synced=synced)
+        self._writer.start()
+
+    @classmethod
+    async def open(cls, path: Path | None, *, busy_timeout_s: float, trace: Trace | None) -> "Engine":
+        """Open a file, or with None one that is thrown away at the end. Raises StoreFailed."""
+        loop = asyncio.get_running_loop()
+
+        def work() -> Engine:
+            if path is None:
+                return _Temporary(loop=loop, busy_timeout_s=busy_timeout_s, trace=trace)
+            try:
+                whole = path.expanduser().resolve()
+                whole.parent.mkdir(parents=True, exist_ok=True)
+                return cls(whole, loop=loop, synced=True, busy_timeout_s=busy_timeout_s, trace=trace)
+            except (OSError, sqlite3.Error) as error:
+                raise StoreFailed(f"The database `{path}` could not be opened: {error}.") from error
+
+        return await asyncio.to_thread(work)
+
+    def queue(
+        self,
+        operations: Sequence[Operation],
+        *,
+        touches: frozenset[str],
+        durable: bool = False,
+        moves: frozenset[str] = frozenset(),
+        ends: frozenset[str] = frozenset(),
+        saves: str | None = None,
+        renews: bool = False,
+    ) -> "Future[list[Row]]":
+        """Queue one commit (see `store.writer.Commit` for the parts); cancelling the future does not withdraw it."""
+        future: Future[list[Row]] = self._loop.create_future()
+        if self._closed or not self._writer.alive:
+            _fail(future, StoreFailed("The store is closed."))
+            return future
+        commit = Commit(operations, durable, touches, future, moves=moves, ends=ends, saves=saves, renews=renews)
+        self.pending.add(commit)
+        self._writer.put(commit)
+        return future
+
+    async def read(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""
+        return await self._readers.run(read, *args, **kwargs)
+
+    async def close(self) -> None:
+        """Commit what is queued, end the threads, close the file; within half a minute, also when cancelled."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        stopped = self._writer.stop(_CLOSE_S)
+        self._readers.close()
+        self._lock.release()
+        if not stopped:
+            raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
+
+    def _deliver(self, outcomes: list[tuple[Commit, Outcome]]) -> None:
+        for commit, outcome in outcomes:
+            self.pending.remove(commit)
+            if isinstance(outcome, StoreError):
+                _fail(commit.future, outcome)
+                continue
+            for row in outcome:
+                self.pending.learn(row)
+            if not commit.future.done():
+                commit.future.set_result(outcome)
+
+
+class _Temporary(Engine):
+    """A file in a folder of its own that goes when the store is closed; never synced."""
+
+    def __init__(self, *, loop: AbstractEventLoop, busy_timeout_s: float, trace: Trace | None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="threadhold-")
+        path = Path(self._folder.name).resolve() / "threadhold.db"
+        super().__init__(path, loop=loop, synced=False, busy_timeout_s=busy_timeout_s, trace=trace)
+
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self._folder.cleanup()
+
+
+def _fail(future: "Future[list[Row]]", error: StoreError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        # Looked at once, so that asyncio does not complain about a progress commit that nobody awaits.
+        future.exception()
+
+
+def _connect(path: Path, busy_timeout_s: float, trace: Trace | None, *, read_only: bool = False) -> sqlite3.Connection:
+    uri = path.as_uri() + ("?mode=ro" if read_only else "?mode=rw")
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.set_trace_callback(trace)
+    return connection

@@ -1,0 +1,113 @@
+"""The schema of the SQLite file, as numbered steps that only ever get added to.
+
+Law: a step and the row that records it are one transaction; a step that has been released is never edited; a file
+that knows steps which this code does not is refused, not guessed at. Every table has the owner from the first step on.
+
+`seq` is AUTOINCREMENT: a number is never given twice, so that the place of a deleted row stays its own (tombstones).
+"""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from wire.errors import StoreFailed
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+MIGRATIONS = Migrations("threadhold")
+
+
+def migrate(db: Database, name: str) -> None:
+    """Bring the file up to date. Raises StoreFailed (naming the file as `name`) when it is newer than this code."""
+    if newer := sorted({step.name for step in MIGRATIONS.applied(db)} - set(STEPS)):
+        raise StoreFailed(
+            f"The database `{name}` was written by a newer threadhold (it has the schema step `{newer[-1]}`, "
+            f"the newest here is `{STEPS[-1]}`): use that version, or another `DATABASE_URL`."
+        )
+    MIGRATIONS.apply(db)
+
+
+def _run_all(db: Database, script: str) -> None:
+    # Not executescript(): that would commit the step's transaction first.
+    for statement in script.split(";"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+@MIGRATIONS()
+def m001_objects(db: Database) -> None:
+    """Assistants, threads, messages, runs and steps, and the places that deleted ones had in their lists."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE assistants (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX assistants_list ON assistants (owner);
+
+        CREATE TABLE threads (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX threads_list ON threads (owner);
+
+        CREATE TABLE messages (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            thread_id TEXT NOT NULL, run_id TEXT, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX messages_list ON messages (thread_id, owner);
+        CREATE INDEX messages_of_run ON messages (run_id, thread_id, owner) WHERE run_id IS NOT NULL;
+
+        CREATE TABLE runs (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            thread_id TEXT NOT NULL, status TEXT NOT NULL, expires_at INTEGER,
+            body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX runs_list ON runs (thread_id, owner);
+        CREATE UNIQUE INDEX runs_active ON runs (thread_id)
+            WHERE status IN ('cancelling', 'in_progress', 'queued', 'requires_action');
+
+        CREATE TABLE steps (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            thread_id TEXT NOT NULL, run_id TEXT, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX steps_list ON steps (thread_id, owner);
+        CREATE INDEX steps_of_run ON steps (run_id, thread_id, owner) WHERE run_id IS NOT NULL;
+
+        CREATE TABLE tombstones (
+            id TEXT NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL, thread_id TEXT, run_id TEXT,
+            seq INTEGER NOT NULL, PRIMARY KEY (id, kind)) WITHOUT ROWID;
+        CREATE INDEX tombstones_of_thread ON tombstones (thread_id) WHERE thread_id IS NOT NULL
+        """,
+    )
+
+
+@MIGRATIONS()
+def m002_events(db: Database) -> None:
+    """The event log of each run."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE events (
+            run_id TEXT NOT NULL, number INTEGER NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, json TEXT NOT NULL,
+            PRIMARY KEY (run_id, number)) WITHOUT ROWID
+        """,
+    )
+
+
+@MIGRATIONS()
+def m003_checkpoints(db: Database) -> None:
+    """LangGraph's scratch: checkpoints of runs under way, and the writes of their tasks. `ns` is its namespace."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE checkpoints (
+            run_id TEXT NOT NULL, ns TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL, parent_id TEXT,
+            type TEXT NOT NULL, checkpoint BLOB NOT NULL, metadata_type TEXT NOT NULL, metadata BLOB NOT NULL,
+            PRIMARY KEY (run_id, ns, id));
+        CREATE TABLE checkpoint_writes (
+            run_id TEXT NOT NULL, ns TEXT NOT NULL, checkpoint_id TEXT NOT NULL, task_id TEXT NOT NULL,
+            idx INTEGER NOT NULL, owner TEXT NOT NULL, task_path TEXT NOT NULL, channel TEXT NOT NULL,
+            type TEXT NOT NULL, value BLOB NOT NULL,
+            PRIMARY KEY (run_id, ns, checkpoint_id, task_id, idx))
+        """,
+    )
+
+
+STEPS = ("m001_objects", "m002_events", "m003_checkpoints")
+"""Every step, oldest first."""

@@ -1,0 +1,175 @@
+"""The store in one SQLite file: `store.ports.Store` as the rest of the house uses it.
+
+Law: what the port says, proven by `tests/store/test_conformance.py`. This file only joins the parts: which commits
+touch what (`pending`), what a change is in SQL (`changes`, `tables`), who writes and who reads (`engine`).
+"""
+
+import sqlite3
+from asyncio import Future
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from store.changes import prepare
+from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
+from store.engine import Engine, Trace
+from store.pending import ANYTHING
+from store.ports import ACTIVE, Append, Change, DropCheckpoints, Insert, Kind, Page, PageQuery, Patch, Retract, Row
+from store.tables import ACTIVE_SQL, TABLES, decode
+from wire.errors import InvalidRequest
+from wire.events import Event
+
+__all__ = ["SqliteStore", "open_store"]
+
+_BUSY_TIMEOUT_S: Final = 5.0
+
+
+async def open_store(
+    path: str | Path = ":memory:",
+    *,
+    busy_timeout_s: float = _BUSY_TIMEOUT_S,
+    trace: Trace | None = None,
+    keeps: Keeps = has_exchange,
+) -> "SqliteStore":
+    """Open a database file, made with its folder where it is not there; `":memory:"` is thrown away at the end.
+
+    Args:
+        busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
+        trace: Called with every SQL statement, values filled in.
+        keeps: Which LangGraph checkpoints are worth writing.
+
+    Raises:
+        StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
+    """
+    place = None if path == ":memory:" else Path(path)
+    return SqliteStore(await Engine.open(place, busy_timeout_s=busy_timeout_s, trace=trace), keeps=keeps)
+
+
+class SqliteStore:
+    """See `store.ports.Store`; the documentation of each door is there."""
+
+    def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange) -> None:
+        self._engine = engine
+        self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
+
+    def commit(self, changes: Sequence[Change], *, durable: bool) -> "Future[list[Row]]":
+        moves, ends = _runs(changes)
+        return self._engine.queue(
+            [prepare(change) for change in changes],
+            touches=self._engine.pending.touched_by(changes),
+            durable=durable,
+            moves=moves,
+            ends=ends,
+        )
+
+    async def get(
+        self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Row | None:
+        pending = self._engine.pending
+        await pending.wait_for(id, thread_id or pending.thread_of(id))
+        row = await self._engine.read(_read_row, kind, id, owner, thread_id, run_id)
+        return self._learned(row)
+
+    async def page(
+        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Page:
+        if thread_id is not None:
+            await self._engine.pending.wait_for(thread_id, ANYTHING)
+        page = await self._engine.read(_read_page, kind, owner, query, thread_id=thread_id, run_id=run_id)
+        for row in page.rows:
+            self._engine.pending.learn(row)
+        return page
+
+    async def active_run(self, thread_id: str, owner: str) -> Row | None:
+        await self._engine.pending.wait_for(thread_id, ANYTHING)
+        return self._learned(await self._engine.read(_read_active, thread_id, owner))
+
+    async def unfinished(self, *, due_before: int | None = None) -> list[Row]:
+        await self._engine.pending.wait_for_all()
+        rows = await self._engine.read(_read_unfinished, due_before)
+        for row in rows:
+            self._engine.pending.learn(row)
+        return rows
+
+    async def events(self, run_id: str, *, after: int, limit: int) -> list[Event]:
+        await self._engine.pending.wait_for(run_id)
+        return await self._engine.read(_read_events, run_id, after, limit)
+
+    @property
+    def checkpoints(self) -> SqliteCheckpoints:
+        return self._checkpoints
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    def _learned(self, row: Row | None) -> Row | None:
+        if row is not None:
+            self._engine.pending.learn(row)
+        return row
+
+
+def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the runs that the changes move, and those that they end or whose checkpoints they drop."""
+    moves, ends = set(), set()
+    for change in changes:
+        match change:
+            case Patch("run", id):
+                moves.add(id)
+                if change.body.get("status", "queued") not in ACTIVE:
+                    ends.add(id)
+            case Append(run_id) | Retract(run_id):
+                moves.add(run_id)
+            case DropCheckpoints(run_id):
+                ends.add(run_id)
+            case Insert(row) if row.kind == "step" and row.run_id is not None:
+                moves.add(row.run_id)
+    return frozenset(moves), frozenset(ends)
+
+
+def _read_row(
+    conn: sqlite3.Connection, kind: Kind, id: str, owner: str, thread_id: str | None, run_id: str | None
+) -> Row | None:
+    sql, pins = TABLES[kind].select_one(thread_id=thread_id, run_id=run_id)
+    found = conn.execute(sql, (id, owner, *pins)).fetchone()
+    return None if found is None else decode(kind, found)
+
+
+def _read_page(
+    conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None, run_id: str | None
+) -> Page:
+    table = TABLES[kind]
+    cursor_sql, pins = table.select_cursor(thread_id=thread_id, run_id=run_id)
+    places: list[int] = []
+    for param, cursor in (("after", query.after), ("before", query.before)):
+        if cursor is not None:
+            found = conn.execute(cursor_sql, (cursor, owner, *pins, cursor, owner, *pins, kind)).fetchone()
+            if found is None:
+                raise InvalidRequest(f"No {kind} found with id '{cursor}'.", param=param)
+            places.append(found[0])
+    sql, pins = table.select_page(query, thread_id=thread_id, run_id=run_id)
+    values: list[Any] = [owner, *pins, *places, query.limit + 1]
+    found = conn.execute(sql, values).fetchall()
+    rows = found[: query.limit]
+    has_more = len(found) > query.limit
+    if query.before is not None and query.after is None:
+        rows.reverse()
+        beyond, pins = table.select_any_beyond(query.order, thread_id=thread_id, run_id=run_id)
+        has_more = bool(rows) and conn.execute(beyond, (owner, *pins, rows[-1][-1])).fetchone() is not None
+    return Page([decode(kind, row) for row in rows], has_more)
+
+
+def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str) -> Row | None:
+    sql = f"SELECT {TABLES['run'].row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}"
+    found = conn.execute(sql, (thread_id, owner)).fetchone()
+    return None if found is None else decode("run", found)
+
+
+def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Row]:
+    due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
+    sql = f"SELECT {TABLES['run'].row} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due} ORDER BY seq"
+    return [decode("run", found) for found in conn.execute(sql, values)]
+
+
+def _read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:
+    sql = "SELECT number, name, CAST(json AS BLOB) FROM events WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?"
+    return [Event(*found) for found in conn.execute(sql, (run_id, after, limit))]

@@ -1,0 +1,34 @@
+"""A scripted upstream per test, and connections to it that are closed again."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from chains import Patience, Upstream
+from tests.upstream import ScriptedUpstream
+
+Connect = Callable[..., Awaitable[Upstream]]
+
+FAST = Patience(idle_s=5.0, connect_s=2.0, backoff_s=0.01, retry_after_max_s=0.2)
+
+
+@pytest.fixture
+def up() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as up:
+        yield up
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Open an Upstream at a URL; `patience` is short unless given."""
+    async with AsyncExitStack() as stack:
+
+        async def open_upstream(url: str | None, **settings: Any) -> Upstream:
+            upstream = Upstream(url, **{"patience": FAST, **settings})
+            await upstream.open()
+            stack.push_async_callback(upstream.close)
+            return upstream
+
+        yield open_upstream

@@ -1,0 +1,200 @@
+"""What the model is shown, and what goes first when it is too much."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from chains import Prompt, build_prompt
+from wire.errors import ContextOverflow, PromptRefused
+
+AUTO = {"type": "auto", "last_messages": None}
+
+
+def said(role: str, *parts: Any, status: str = "completed") -> dict[str, Any]:
+    content = [{"type": "text", "text": {"value": p, "annotations": []}} if isinstance(p, str) else p for p in parts]
+    return {"object": "thread.message", "role": role, "status": status, "content": content, "attachments": []}
+
+
+def build(
+    *history: dict[str, Any], instructions: str = "be brief", exchange: Any = (), truncation: Any = AUTO
+) -> Prompt:
+    return build_prompt(instructions=instructions, history=history, exchange=exchange, truncation=truncation)
+
+
+def shown(prompt: Prompt) -> list[tuple[str, Any]]:
+    return [(message.type, message.content) for message in prompt.messages()]
+
+
+def round_of(number: int, size: int = 1) -> list[BaseMessage]:
+    calls = [{"name": "f", "args": {}, "id": f"c{number}{place}", "type": "tool_call"} for place in range(2)]
+    outputs = [ToolMessage(f"output {number} " * size, tool_call_id=call["id"]) for call in calls]
+    return [AIMessage("", tool_calls=calls), *outputs]
+
+
+TALK = [said("user", "q1"), said("assistant", "a1"), said("user", "q2"), said("assistant", "a2"), said("user", "q3")]
+
+
+def test_the_system_message_comes_first_then_the_thread_then_the_exchange() -> None:
+    prompt = build(*TALK, exchange=round_of(1))
+    assert shown(prompt)[:6] == [
+        ("system", "be brief"), ("human", "q1"), ("ai", "a1"), ("human", "q2"), ("ai", "a2"), ("human", "q3")
+    ]  # fmt: skip
+    assert [message.type for message in prompt.messages()[6:]] == ["ai", "tool", "tool"]
+    assert prompt.dropped == 0
+
+
+@pytest.mark.parametrize("instructions", ["", "  \n"])
+def test_empty_instructions_make_no_system_message(instructions: str) -> None:
+    assert shown(build(TALK[0], instructions=instructions)) == [("human", "q1")]
+
+
+def test_consecutive_roles_stay_as_they_are() -> None:
+    history = [said("assistant", "a"), said("assistant", "b"), said("user", "c"), said("user", "d")]
+    assert shown(build(*history))[1:] == [("ai", "a"), ("ai", "b"), ("human", "c"), ("human", "d")]
+
+
+def test_parts_become_text_or_parts() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": "low"}}
+    plain = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": None}}
+    prompt = build(said("user", "a", "b"), said("user", "look", image, plain), {"role": "user", "content": "bare"})
+    assert shown(prompt)[1:] == [
+        ("human", "a\nb"),
+        (
+            "human",
+            [{"type": "text", "text": "look"}, image, {"type": "image_url", "image_url": {"url": "https://h/i.png"}}],
+        ),
+        ("human", "bare"),
+    ]
+
+
+def test_a_cut_off_answer_counts_if_it_has_text() -> None:
+    history = [
+        said("user", "q"),
+        said("assistant", "half an", status="incomplete"),
+        said("assistant", status="incomplete"),
+    ]
+    refusal = said("assistant", {"type": "refusal", "refusal": "no"})
+    assert shown(build(*history, refusal))[1:] == [("human", "q"), ("ai", "half an"), ("ai", "no")]
+
+
+def test_an_image_file_is_refused_until_it_is_answered() -> None:
+    image = {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "auto"}}
+    with pytest.raises(PromptRefused, match=r"'file-1'.*`image_url`"):
+        build(*TALK, said("user", "look", image), said("user", "well?"))
+    prompt = build(said("user", "look", image), said("assistant", "cannot"), said("user", "and now?"))
+    assert shown(prompt)[1] == ("human", "look\n[image file file-1]")
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"),
+    [(1, ["q3"]), (2, ["a2", "q3"]), (5, ["q1", "a1", "q2", "a2", "q3"]), (9, ["q1", "a1", "q2", "a2", "q3"]),
+     (None, ["q1", "a1", "q2", "a2", "q3"])],
+)  # fmt: skip
+def test_last_messages_keeps_the_last_n(count: int | None, kept: list[str]) -> None:
+    prompt = build(*TALK, truncation={"type": "last_messages", "last_messages": count})
+    assert [text for _, text in shown(prompt)[1:]] == kept
+
+
+def test_last_messages_never_loses_the_newest_user_message() -> None:
+    history = [*TALK, said("assistant", "a3"), said("assistant", "a4")]
+    prompt = build(*history, truncation={"type": "last_messages", "last_messages": 1})
+    assert [text for _, text in shown(prompt)[1:]] == ["q3", "a4"]
+
+
+def test_fit_drops_whole_turns_oldest_first() -> None:
+    prompt = build(*TALK)
+    assert prompt.fit(prompt.tokens()) is prompt
+    shorter = prompt.fit(prompt.tokens() - 1)
+    assert shorter is not None
+    assert [text for _, text in shown(shorter)] == ["be brief", "q2", "a2", "q3"]
+    assert shorter.dropped == 2
+    newest = build(TALK[-1])
+    least = prompt.fit(newest.tokens())
+    assert least is not None
+    assert shown(least) == shown(newest)
+    assert prompt.fit(newest.tokens() - 1) is None
+
+
+def test_old_rounds_go_last_and_whole() -> None:
+    prompt = build(*TALK, exchange=[*round_of(1), *round_of(2)])
+    least = build(TALK[-1], exchange=round_of(2))
+    shorter = prompt.fit(least.tokens())
+    assert shorter is not None
+    assert shown(shorter) == shown(least)
+    assert prompt.fit(least.tokens() - 1) is None
+    assert shorter.dropped == 4 + 3
+
+
+messages = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integers(1, 400)), max_size=12)
+
+
+@given(messages, st.integers(0, 4), st.integers(0, 2000))
+def test_whatever_is_dropped_the_laws_hold(talk: list[tuple[str, int]], rounds: int, limit: int) -> None:
+    history = [said(role, f"{place}:" + "x" * size) for place, (role, size) in enumerate(talk)]
+    exchange = [message for number in range(rounds) for message in round_of(number, 20)]
+    prompt = build(*history, exchange=exchange)
+    kept = prompt.fit(limit)
+    if kept is None:
+        return
+    assert kept.tokens() <= limit
+    everything, rest = prompt.messages(), kept.messages()
+    assert isinstance(rest[0], SystemMessage)
+    said_before, in_run = everything[1 : len(talk) + 1], everything[len(talk) + 1 :]
+    kept_before = [message for message in rest[1:] if message in said_before]
+    kept_in_run = rest[1 + len(kept_before) :]
+    # Suffixes both: oldest first, nothing from in between; rounds of this run go when no turn is left to go.
+    assert said_before[len(said_before) - len(kept_before) :] == kept_before
+    assert in_run[len(in_run) - len(kept_in_run) :] == kept_in_run
+    assert kept.dropped == len(everything) - len(rest)
+    users = [message for message in everything if isinstance(message, HumanMessage)]
+    if users:
+        assert users[-1] in rest
+    calls = {call["id"] for message in rest if isinstance(message, AIMessage) for call in message.tool_calls}
+    assert calls == {message.tool_call_id for message in rest if isinstance(message, ToolMessage)}
+
+
+def long_talk(turns: int = 20, size: int = 400) -> list[dict[str, Any]]:
+    return [said(role, "x" * size) for _ in range(turns) for role in ("user", "assistant")] + [said("user", "now?")]
+
+
+@pytest.mark.parametrize(
+    ("limit", "used"), [(None, None), (2048, None), (2048, 5300), (2048, 2078), (100, 9000), (10**6, None)]
+)
+def test_shrinking_always_makes_progress_and_ends(limit: int | None, used: int | None) -> None:
+    prompt: Prompt | None = build(*long_talk())
+    steps = 0
+    while prompt is not None:
+        before, kept = prompt.dropped, prompt
+        prompt = prompt.shrink(ContextOverflow("too long", limit=limit, used=used))
+        assert prompt is None or prompt.dropped > before
+        steps += 1
+    assert [text for _, text in shown(kept)] == ["be brief", "now?"]
+    assert steps < 42
+
+
+def test_shrinking_goes_to_the_told_limit_by_the_told_count() -> None:
+    prompt = build(*long_talk())
+    shorter = prompt.shrink(ContextOverflow("too long", limit=2048, used=4096))
+    assert shorter is not None
+    assert 0.35 < shorter.chars / prompt.chars <= 0.5 * 0.85
+    halved = prompt.shrink(ContextOverflow("too long"))
+    assert halved is not None
+    assert 0.4 < halved.chars / prompt.chars <= 0.5
+
+
+def test_nothing_left_to_drop_is_none() -> None:
+    assert build(said("user", "x" * 9000)).shrink(ContextOverflow("too long", limit=100)) is None
+    assert build(said("user", "x"), exchange=round_of(1, 999)).shrink(ContextOverflow("too long")) is None
+
+
+def test_the_estimate_counts_everything_that_is_sent() -> None:
+    one = build(said("user", "x" * 1000), instructions="")
+    assert one.tokens(0.25) >= 250
+    assert build(said("user", "x" * 1000), instructions="y" * 1000).chars >= one.chars + 1000
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    assert 1000 < build(said("user", image)).chars < 10_000
+    assert build(TALK[0], exchange=round_of(1, 100)).chars > 1800
+    assert build().messages() == [SystemMessage("be brief")]

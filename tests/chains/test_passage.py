@@ -1,0 +1,150 @@
+"""`/chat/completions` passed through: bytes as they come, errors as they are, closed when the client leaves."""
+
+import asyncio
+import time
+from contextlib import aclosing
+
+import orjson
+import pytest
+
+from tests.chains.conftest import Connect
+from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
+from wire.errors import InvalidRequest, Unavailable, UpstreamProblem
+
+BODY = {
+    "model": "org/test-model",
+    "messages": [{"role": "user", "content": "hi"}],
+    "tools": [],
+    "seed": 7,
+    "user": None,
+}
+
+
+async def test_a_whole_answer_passes_as_it_is(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url, api_key="sk-ours")
+    passage = await upstream.pass_through({**BODY, "max_tokens": -1})
+    assert (passage.status, passage.content_type) == (200, "application/json")
+    assert passage.body is not None
+    assert orjson.loads(passage.body)["choices"][0]["message"]["content"] == "Echo: hi"
+    assert up.requests[-1].body == {**BODY, "model": "test-model"}
+    assert up.requests[-1].headers["authorization"] == "Bearer sk-ours"
+
+
+async def test_a_stream_passes_byte_by_byte_as_it_comes(up: ScriptedUpstream, connect: Connect) -> None:
+    parts = [b"data: {nope\r\n\r\n", b": odd\n\n", "data: é".encode()[:-1], b"\xa9\n\n", b"data: [DONE]"]
+    up.script(Raw(parts, delay_s=0.01))
+    passage = await (await connect(up.url)).pass_through({**BODY, "stream": True})
+    assert (passage.status, passage.content_type, passage.body) == (200, "text/event-stream", None)
+    assert [block async for block in passage.blocks()] == parts
+
+
+async def test_the_first_block_comes_before_the_last_is_written(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply("one two", pause_after=2))
+    passage = await (await connect(up.url)).pass_through({**BODY, "stream": True})
+    async with aclosing(passage.blocks()) as blocks:  # type: ignore[type-var]
+        assert b"choices" in await anext(blocks)
+        up.release()
+        assert b"[DONE]" in b"".join([block async for block in blocks])
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 503])
+async def test_errors_pass_with_status_and_body_and_are_not_tried_again(
+    up: ScriptedUpstream, connect: Connect, status: int
+) -> None:
+    told = {"error": {"message": "because", "type": "t", "param": "p", "code": "c"}}
+    up.script(Fail(status, told, {"Retry-After": "7"}))
+    for stream in (False, True):
+        up.script(Fail(status, told, {"Retry-After": "7"}))
+        passage = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
+        assert passage.status == status
+        assert passage.content_type == "application/json"
+        assert passage.headers == {"Retry-After": "7"}
+        assert orjson.loads(passage.body or b"") == told
+    assert len(up.requests) == 2
+
+
+async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Fail(401, {"error": {"message": "Incorrect API key provided: sk-ours"}}))
+    passage = await (await connect(up.url, api_key="sk-ours")).pass_through(BODY)
+    assert b"sk-ours" not in (passage.body or b"")
+    assert b"Incorrect" in (passage.body or b"")
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "said"),
+    [
+        (Fail(502, "<h1>Bad gateway</h1>"), 502, "Bad gateway"),
+        (Fail(404, "not here"), 404, "MODEL_URL"),
+        (Fail(307, "", {"Location": "http://elsewhere/"}), 502, "redirects"),
+    ],
+    ids=["html 502", "text 404", "redirect"],
+)
+async def test_what_is_no_json_becomes_a_problem(
+    up: ScriptedUpstream, connect: Connect, step: Fail, status: int, said: str
+) -> None:
+    up.script(step)
+    with pytest.raises(UpstreamProblem, match=said) as told:
+        await (await connect(up.url)).pass_through(BODY)
+    assert told.value.http_status == status
+
+
+async def test_no_upstream_is_a_problem(connect: Connect) -> None:
+    with pytest.raises(Unavailable, match="Set MODEL_URL"):
+        await (await connect(None)).pass_through(BODY)
+    with ScriptedUpstream() as gone:
+        url = gone.url
+    with pytest.raises(UpstreamProblem, match="cannot be reached") as told:
+        await (await connect(url)).pass_through(BODY)
+    assert told.value.http_status == 502
+
+
+async def test_silence_is_a_504(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Hang())
+    with pytest.raises(UpstreamProblem, match="silent") as told:
+        await (await connect(up.url, patience=None, timeout_s=0.1)).pass_through(BODY)
+    assert told.value.http_status == 504
+
+
+async def test_a_bad_body_is_an_invalid_request(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    with pytest.raises(InvalidRequest):
+        await upstream.pass_through({**BODY, "model": 3})
+    with pytest.raises(InvalidRequest):
+        await upstream.pass_through({**BODY, "user": "\ud800"})
+
+
+async def test_a_break_in_mid_stream_ends_with_an_error_frame(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply("one two three", cut_after=2))
+    passage = await (await connect(up.url)).pass_through({**BODY, "stream": True})
+    *_, last = [block async for block in passage.blocks()]
+    assert "the upstream broke off" in orjson.loads(last.split(b"data: ")[1])["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_before_the_answer_closes_the_upstream(
+    up: ScriptedUpstream, connect: Connect, stream: bool
+) -> None:
+    up.script(Hang())
+    upstream = await connect(up.url)
+    task = asyncio.create_task(upstream.pass_through({**BODY, "stream": stream}))
+    await up.eventually(lambda up: up.open_streams == 1)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await up.eventually(lambda up: up.closed_early == 1)
+    assert up.closed_at[-1] - began < 0.05
+
+
+async def test_a_client_that_leaves_in_mid_stream_closes_the_upstream(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    for leave in ("iterator", "passage"):
+        up.script(Reply("one two", pause_after=2))
+        passage = await upstream.pass_through({**BODY, "stream": True})
+        blocks = passage.blocks()
+        await anext(blocks)
+        closed = up.closed_early
+        await (blocks.aclose() if leave == "iterator" else asyncio.to_thread(bool))  # type: ignore[attr-defined]
+        passage.close()
+        await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
+        await blocks.aclose()  # type: ignore[attr-defined]

@@ -1,0 +1,142 @@
+"""What servers in use say, word by word, and what it means."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from chains.refusals import explain, read_refusal
+from wire.errors import ContextOverflow, PromptRefused, RateLimited, UpstreamFailed
+
+M = "This model's maximum context length is "
+OVERFLOWS: dict[str, tuple[dict[str, Any], int | None, int | None, int | None]] = {
+    # id: (body, limit, room for the prompt, used)
+    "openai": (
+        {"error": {"message": M + "128000 tokens. However, your messages resulted in 140001 tokens. Please reduce the"
+                   " length of the messages.", "type": "invalid_request_error", "param": "messages",
+                   "code": "context_length_exceeded"}}, 128000, 128000, 140001),
+    "openai, configured limit": (
+        {"error": {"message": "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in"
+                   " 300009 tokens. Please reduce the length of the messages.", "code": "context_length_exceeded"}},
+        272000, 272000, 300009),
+    "openai, code alone": ({"error": {"message": "No.", "code": "context_length_exceeded"}}, None, None, None),
+    "llama-cpp-python, seed 003": (
+        {"error": {"message": M + "2048 tokens. However, you requested 2078 tokens (2078 in the messages, None in the"
+                   " completion). Please reduce the length of the messages or completion.",
+                   "type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}},
+        2048, 2048, 2078),
+    "llama-cpp-python, ValueError": (
+        {"error": {"message": "Requested tokens (2078) exceed context window of 2048", "type": "internal_server_error",
+                   "code": None}}, 2048, 2048, 2078),
+    "llama.cpp": (
+        {"error": {"code": 400, "message": "request (9031 tokens) exceeds the available context size (8192 tokens), try"
+                   " increasing it", "type": "exceed_context_size_error", "n_prompt_tokens": 9031, "n_ctx": 8192}},
+        8192, 8192, 9031),
+    "llama.cpp, before": (
+        {"error": {"code": 400, "message": "the request exceeds the available context size. try increasing the context"
+                   " size or enable context shift", "type": "invalid_request_error"}}, None, None, None),
+    "vllm, 2025": (
+        {"object": "error", "message": M + "16384 tokens. However, you requested 22946 tokens (12946 in the messages,"
+                   " 10000 in the completion). Please reduce the length of the messages or completion.",
+         "type": "BadRequestError", "param": None, "code": 400}, 16384, 6384, 12946),
+    "vllm, 2026": (
+        {"error": {"message": M + "2048 tokens. However, your request has 2500 input tokens. Please reduce the length"
+                   " of the input messages. (parameter=input_tokens, value=2500)", "type": "BadRequestError",
+                   "param": "input_tokens", "code": 400}}, 2048, 2048, 2500),
+    "vllm, 2026, with max_tokens": (
+        {"error": {"message": M + "2048 tokens. However, your request has 1800 input tokens plus 1045 'max_tokens'."
+                   " Please reduce one or the other.", "type": "BadRequestError", "code": 400}}, 2048, 1003, 1800),
+    "vllm, max_tokens too large": (
+        {"error": {"message": "'max_tokens' or 'max_completion_tokens' is too large: 500. " + M + "4096 tokens and your"
+                   " request has 4000 input tokens (500 > 4096 - 4000).", "code": 400}}, 4096, 3596, 4000),
+    "lm studio": (
+        {"error": "Trying to keep the first 15857 tokens when context the overflows. However, the model is loaded with"
+                  " context length of only 4096 tokens, which is not enough. Try to load the model with a larger"
+                  " context length, or provide a shorter input"}, 4096, 4096, 15857),
+    "lm studio, n_keep": (
+        {"error": "The number of tokens to keep from the initial prompt is greater than the context length (n_keep:"
+                  " 13055>= n_ctx: 4096). Try to load the model with a larger context length"}, 4096, 4096, 13055),
+    "lm studio, cannot truncate": (
+        {"error": {"message": "Cannot truncate prompt with n_keep (15028) >= n_ctx (7424)"}}, 7424, 7424, 15028),
+    "ollama": ({"error": {"message": "the input length exceeds the context length"}}, None, None, None),
+    "anthropic": (
+        {"type": "error", "error": {"type": "invalid_request_error",
+         "message": "prompt is too long: 210000 tokens > 200000 maximum"}}, 200000, 200000, 210000),
+    "gemini, in a list": (
+        [{"error": {"code": 400, "message": "The input token count (1,200,000) exceeds the maximum number of tokens"
+                    " allowed (1048576).", "status": "INVALID_ARGUMENT"}}], 1048576, 1048576, 1200000),
+    "mistral": (
+        {"object": "error", "message": "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768"
+         " maximum context length", "code": 3051}, 32768, 32768, 40000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "limit", "room", "used"), OVERFLOWS.values(), ids=OVERFLOWS)
+def test_overflow_is_told_by_code_type_or_wording(
+    body: dict[str, Any], limit: int | None, room: int | None, used: int | None
+) -> None:
+    for status in (400, 413, 500):
+        refusal = read_refusal(orjson.dumps(body), status=status)
+        assert (refusal.overflow, refusal.limit, refusal.room, refusal.used) == (True, limit, room, used)
+        assert not refusal.retryable
+        error = explain(refusal, host="h", model="m")
+        assert isinstance(error, ContextOverflow)
+        assert (error.limit, error.used) == (room, used)
+
+
+def test_an_answer_that_is_too_long_alone_is_no_overflow_of_the_prompt() -> None:
+    body = {
+        "error": {"message": f"'max_tokens' is too large: 9000. {M}4096 tokens and your request has 10 input tokens"}
+    }
+    assert isinstance(explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m"), PromptRefused)
+    body = {
+        "error": {"message": "max_tokens is too large: 200000. This model supports at most 16384 completion tokens"}
+    }
+    assert isinstance(explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m"), PromptRefused)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (401, UpstreamFailed, "MODEL_API_KEY"),
+        (403, UpstreamFailed, "MODEL_API_KEY"),
+        (404, PromptRefused, "`m`"),
+        (400, PromptRefused, "why"),
+        (422, PromptRefused, "why"),
+        (429, RateLimited, "why"),
+        (500, UpstreamFailed, "why"),
+        (503, UpstreamFailed, "why"),
+        (302, UpstreamFailed, "MODEL_URL"),
+    ],
+)
+def test_each_status_becomes_its_error_and_says_what_to_do(status: int, kind: type[Exception], said: str) -> None:
+    error = explain(read_refusal(b'{"error": {"message": "why"}}', status=status), host="host:1", model="m")
+    assert type(error) is kind
+    assert said in error.message
+    assert "host:1" in error.message
+    assert "why" in error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nope", b"<html><style>x{}</style><h1>why</h1></html>", b"[]", b"3", b"null", b'{"error": null}',
+     b'{"error": []}', b'{"detail": [{"loc": 1}]}', b"\xff\xfe", b'{"error": {"message": {"a": 1}, "code": {}}}'],
+)  # fmt: skip
+def test_any_body_can_be_explained(body: bytes) -> None:
+    error = explain(read_refusal(body, status=500), host="h", model="m")
+    assert type(error) is UpstreamFailed
+    assert "<" not in error.message
+
+
+def test_an_exhausted_quota_is_a_rate_limit_that_no_retry_helps() -> None:
+    refusal = read_refusal(b'{"error": {"message": "x", "code": "insufficient_quota"}}', status=429)
+    assert not refusal.retryable
+    assert isinstance(explain(refusal, host="h", model="m"), RateLimited)
+
+
+def test_a_status_inside_a_stream_error_counts() -> None:
+    assert isinstance(explain(read_refusal({"error": {"message": "x", "code": 429}}), host="h", model="m"), RateLimited)
+    assert isinstance(
+        explain(read_refusal({"error": {"message": "x", "code": 500}}), host="h", model="m"), UpstreamFailed
+    )
+    assert isinstance(explain(read_refusal({"error": "cuda"}), host="h", model="m"), UpstreamFailed)

@@ -1,0 +1,341 @@
+"""One model call against a real HTTP server: what is sent, what comes back, and what is said when it goes wrong."""
+
+from typing import Any
+
+import orjson
+import pytest
+from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
+
+from chains import Replies, ReplyCall, Upstream
+from tests.chains.conftest import Connect
+from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
+from wire.errors import ContextOverflow, PromptRefused, RateLimited, RunError, UpstreamFailed
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "f", "description": "d", "strict": True, "parameters": {"type": "object"}},
+}
+
+
+def call(text: str = "hello there", **settings: Any) -> ReplyCall:
+    return ReplyCall(**{"model": "test-model", "messages": [SystemMessage("be brief"), HumanMessage(text)], **settings})
+
+
+async def chunks(upstream: Upstream, asked: ReplyCall | None = None) -> list[AIMessageChunk]:
+    return [chunk async for chunk in Replies(upstream).stream(asked or call())]
+
+
+async def whole(upstream: Upstream, asked: ReplyCall | None = None) -> AIMessageChunk:
+    first, *rest = await chunks(upstream, asked)
+    for chunk in rest:
+        first += chunk
+    return first
+
+
+async def error_of(upstream: Upstream, asked: ReplyCall | None = None) -> RunError:
+    with pytest.raises(RunError) as told:
+        await chunks(upstream, asked)
+    return told.value
+
+
+def event(**chunk: Any) -> bytes:
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def text_event(text: str | None = None, finish: str | None = None) -> bytes:
+    return event(choices=[{"index": 0, "delta": {} if text is None else {"content": text}, "finish_reason": finish}])
+
+
+DONE = b"data: [DONE]\n\n"
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+async def test_text_comes_token_by_token_with_finish_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    got = await chunks(upstream)
+    assert [chunk.content for chunk in got if chunk.content] == ["Echo:", " hello", " there"]
+    message = await whole(upstream)
+    assert message.response_metadata["finish_reason"] == "stop"
+    assert message.usage_metadata is not None
+    assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (6, 3)
+
+
+async def test_parallel_tool_calls_come_in_fragments_and_add_up(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply(tool_calls=[("f", {"city": "München is far"}, "call_1"), ("g", "{}", "call_2")]))
+    message = await whole(await connect(up.url), call(tools=[TOOL]))
+    assert [(c["name"], c["args"], c["id"]) for c in message.tool_calls] == [
+        ("f", {"city": "München is far"}, "call_1"),
+        ("g", {}, "call_2"),
+    ]
+    assert message.response_metadata["finish_reason"] == "tool_calls"
+
+
+def fragment(index: Any, id: Any = None, name: Any = None, arguments: Any = None) -> dict[str, Any]:
+    told = {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[fragment(0, "a", "f", '{"x"')], [fragment(0, None, None, ":1}")], [fragment(1, "b", "g", "{}")]],
+        [[fragment(0, "a", "f", '{"x"')], [fragment(0, "a", "f", ":1}")], [fragment(1, "b", "g", "{}")]],
+        [[fragment(0, "a", "f", '{"x":1}'), fragment(0, "b", "g", "{}")]],
+        [[fragment(0, "a", "f", '{"x":1}')], [fragment(0, "b", "g", "{}")]],
+        [[fragment(None, "a", "f", '{"x":1}'), fragment(None, "b", "g", "{}")]],
+        [[fragment(None, "a", "f", '{"x":1}')], [fragment(None, "b", "g", "{}")]],
+        [[fragment(0, "a", "f", {"x": 1}), fragment(1, "b", "g", {})]],
+        [[fragment(3, "a", "f", '{"x":1}'), fragment(7, "b", "g", "{}")]],
+    ],
+    ids=["openai", "id and name repeated", "all indexes 0", "indexes 0 in turn", "no index", "no index in turn",
+         "arguments as an object", "odd indexes"],
+)  # fmt: skip
+async def test_tool_calls_are_told_apart_whatever_the_servers_numbering(
+    up: ScriptedUpstream, connect: Connect, deltas: list[Any]
+) -> None:
+    parts = [event(choices=[{"index": 0, "delta": {"tool_calls": calls}}]) for calls in deltas]
+    up.script(Raw([*parts, text_event(finish="tool_calls"), DONE]))
+    message = await whole(await connect(up.url))
+    assert [(c["name"], c["args"], c["id"]) for c in message.tool_calls] == [("f", {"x": 1}, "a"), ("g", {}, "b")]
+    assert [c["index"] for c in message.tool_call_chunks] == [0, 1]
+
+
+async def test_a_whole_completion_instead_of_a_stream_is_one_answer(up: ScriptedUpstream, connect: Connect) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "all at once"}}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    body = orjson.dumps({"object": "chat.completion", "choices": [choice], "usage": usage})
+    up.script(Raw([body[:20], body[20:]], content_type="application/json; charset=utf-8"))
+    message = await whole(await connect(up.url))
+    assert message.content == "all at once"
+    assert message.usage_metadata is not None
+    assert message.usage_metadata["total_tokens"] == 7
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
+async def test_real_event_streams_are_read(up: ScriptedUpstream, connect: Connect, line_end: bytes) -> None:
+    stream = b"\xef\xbb\xbf: hi\n\nevent: x\n" + text_event("né").replace(b"data: ", b"data:") + b": ping\n\n"
+    stream += text_event("😀") + text_event(finish="stop") + DONE
+    stream = stream.replace(b"\n", line_end)
+    up.script(Raw([stream[i : i + 7] for i in range(0, len(stream), 7)]))
+    assert (await whole(await connect(up.url))).content == "né😀"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [[], [DONE[:-1]], [event(choices=[], usage={"prompt_tokens": 1})], [b": bye\n\n"]],
+    ids=["nothing", "no blank line", "usage only", "comment"],
+)
+async def test_after_a_finish_reason_the_done_mark_may_be_missing(
+    up: ScriptedUpstream, connect: Connect, end: list[bytes]
+) -> None:
+    upstream = await connect(up.url)
+    for then in ("end", "drop"):
+        up.script(Raw([text_event("well"), text_event(finish="stop"), *end], then=then))  # type: ignore[arg-type]
+        assert (await whole(upstream)).content == "well"
+
+
+async def test_odd_but_harmless_chunks_are_taken(up: ScriptedUpstream, connect: Connect) -> None:
+    odd = [
+        event(choices=[], prompt_filter_results=[]),
+        event(type="ping"),
+        event(choices=None, usage=None),
+        event(choices=[{"index": 0, "delta": None}]),
+        event(choices=[{"index": 0, "delta": {"role": "user", "content": None, "reasoning_content": "hm"}}]),
+        event(choices=[{"index": 1, "delta": {"content": "another choice"}}]),
+        event(choices=[{"delta": {"content": [{"type": "thinking"}, {"type": "text", "text": "yes"}]}}]),
+        event(choices=[{"index": 0, "delta": {"refusal": " no"}}], usage={"prompt_tokens": "many"}),
+        event(choices=[{"index": 0, "delta": {"function_call": {"name": "old"}}, "logprobs": {"content": 5}}]),
+    ]
+    up.script(Raw([*odd, text_event(finish="stop"), DONE]))
+    assert (await whole(await connect(up.url))).content == "yes no"
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------------
+
+SENT = {
+    "tools": [TOOL],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}},
+    },
+    "temperature": 0.0,
+    "top_p": 0.5,
+    "reasoning_effort": "low",
+    "max_tokens": 77,
+}
+BASE = {
+    "model": "test-model",
+    "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello there"}],
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+
+
+@pytest.mark.parametrize("model", ["test-model", "gpt-5", "o1-mini", "gpt-6-x", "gpt-5-pro", "claude-x"])
+async def test_the_body_is_what_was_asked_for_whatever_the_models_name(
+    up: ScriptedUpstream, connect: Connect, model: str
+) -> None:
+    upstream = await connect(up.url)
+    await chunks(upstream, call(model=model, **SENT))
+    assert up.requests[-1].body == {**BASE, **SENT, "model": model}
+
+
+async def test_what_is_none_is_not_sent(up: ScriptedUpstream, connect: Connect) -> None:
+    await chunks(await connect(up.url), call(**dict.fromkeys(SENT, None) | {"tools": []}))
+    assert up.requests[-1].body == BASE
+    await chunks(await connect(up.url), call(max_tokens=-1, response_format="auto", tool_choice="none"))
+    assert up.requests[-1].body == BASE
+
+
+async def test_openai_gets_max_completion_tokens_by_its_host(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream itself plays the proxy
+    upstream = await connect("http://api.openai.com/v1")
+    await chunks(upstream, call(max_tokens=5))
+    assert up.requests[-1].body == {**BASE, "max_completion_tokens": 5}
+    assert up.requests[-1].headers["host"] == "api.openai.com"
+
+
+async def test_only_our_own_key_and_name_are_sent(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-environment")
+    await chunks(await connect(up.url, api_key="lsv2_looks_like_langsmith"))
+    headers = up.requests[-1].headers
+    assert headers["authorization"] == "Bearer lsv2_looks_like_langsmith"
+    assert headers["user-agent"].startswith("threadhold/")
+    await chunks(await connect(up.url))
+    assert "environment" not in str(up.requests[-1].headers)
+    assert "authorization" not in up.requests[-1].headers
+
+
+async def test_text_that_is_no_unicode_is_refused_before_it_is_sent(up: ScriptedUpstream, connect: Connect) -> None:
+    assert isinstance(await error_of(await connect(up.url), call("\ud800")), PromptRefused)
+    assert not up.requests
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+USELESS = {
+    "not json": ([b"data: {nope\n\n"], "not JSON"),
+    "not an object": ([b"data: 3\n\n"], "no object"),
+    "choices of the wrong kind": ([event(choices=[3])], "wrong shape"),
+    "delta of the wrong kind": ([event(choices=[{"delta": [1]}])], "wrong shape"),
+    "content of the wrong kind": ([event(choices=[{"delta": {"content": 5}}])], "wrong shape"),
+    "tool calls of the wrong kind": ([event(choices=[{"delta": {"tool_calls": ["x"]}}])], "wrong shape"),
+    "tool function of the wrong kind": (
+        [event(choices=[{"delta": {"tool_calls": [{"function": "x"}]}}])],
+        "wrong shape",
+    ),
+    "no finish reason": ([text_event("and then"), DONE], "ended early"),
+    "no finish reason, no end": ([text_event("and then")], "ended early"),
+    "nothing at all": ([], "ended early"),
+    "only comments": ([b": a\n\n: b\n\n"], "ended early"),
+    "half an event": ([text_event("a"), b'data: {"choices": [{"delta": {"con'], "not JSON"),
+    "an error object": ([text_event("a"), event(error={"message": "CUDA out of memory"})], "CUDA out of memory"),
+    "an error text": ([text_event("a"), event(error="model crashed")], "model crashed"),
+    "an error event": ([b'event: error\ndata: {"message": "slot gone"}\n\n'], "slot gone"),
+    "an error beside choices": ([event(choices=[{"delta": {}}], error={"code": 502, "message": "up up"})], "up up"),
+}
+
+
+@pytest.mark.parametrize(("parts", "said"), USELESS.values(), ids=USELESS)
+async def test_unusable_stream_data_fails_the_run(
+    up: ScriptedUpstream, connect: Connect, parts: list[bytes], said: str
+) -> None:
+    up.script(Raw(parts))
+    error = await error_of(await connect(up.url))
+    assert type(error) is UpstreamFailed
+    assert said in error.message
+    assert len(up.requests) == 1
+
+
+async def test_a_connection_cut_in_mid_answer_is_told_and_not_tried_again(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.script(Reply("one two three", cut_after=2))
+    error = await error_of(await connect(up.url))
+    assert type(error) is UpstreamFailed
+    assert "closed the connection" in error.message
+    assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "slow down", "code": 429}, RateLimited),
+        ({"message": "slow down", "code": "rate_limit_exceeded"}, RateLimited),
+        ({"message": "bad image", "code": 400}, PromptRefused),
+        ({"message": "x", "code": "context_length_exceeded"}, ContextOverflow),
+        ("(n_keep: 13055>= n_ctx: 4096)", ContextOverflow),
+    ],
+)
+async def test_an_error_in_the_stream_is_the_right_one(
+    up: ScriptedUpstream, connect: Connect, error: Any, kind: type[RunError]
+) -> None:
+    up.script(Raw([event(error=error)]))
+    assert type(await error_of(await connect(up.url))) is kind
+
+
+async def test_html_and_other_json_with_status_200_say_what_to_check(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    up.script(
+        Raw([b"<html>Sign in</html>"], content_type="text/html"),
+        Raw([b'{"ok": true}'], content_type="application/json"),
+    )
+    up.script(Raw([b"OK"], content_type="application/json"), Raw([b"OK"], content_type="text/plain"))
+    for said in ("MODEL_URL", "no completion", "not JSON", "ended early"):
+        error = await error_of(upstream)
+        assert type(error) is UpstreamFailed
+        assert said in error.message
+
+
+async def test_a_redirect_is_not_followed(up: ScriptedUpstream, connect: Connect) -> None:
+    with ScriptedUpstream() as elsewhere:
+        up.script(Fail(307, "", {"Location": f"{elsewhere.url}/chat/completions"}))
+        error = await error_of(await connect(up.url, api_key="sk-secret"))
+        assert type(error) is UpstreamFailed
+        assert "redirects" in error.message
+        assert not elsewhere.requests
+
+
+async def test_an_unknown_model_is_refused_with_the_models_there_are(up: ScriptedUpstream, connect: Connect) -> None:
+    up.models = [{"id": "qwen"}, {"id": "llama"}]
+    up.script(Fail(404, {"error": {"message": "model 'x' not found"}}))
+    error = await error_of(await connect(up.url), call(model="x"))
+    assert type(error) is PromptRefused
+    for named in ("`x`", "`qwen`", "`llama`", "MODEL_ALIASES"):
+        assert named in error.message
+
+
+async def test_the_key_is_in_no_message(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url, api_key="sk-very-secret")
+    for status in (400, 401, 404, 307):
+        told = {"error": {"message": "Incorrect API key provided: sk-very-secret"}}
+        up.script(Fail(status, told, {"Location": "http://h/?key=sk-very-secret"}))
+        assert "sk-very-secret" not in (await error_of(upstream)).message
+
+
+async def test_overflow_teaches_the_context_limit(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    up.context = 512
+    error = await error_of(upstream, call("x" * 4000))
+    assert isinstance(error, ContextOverflow)
+    assert error.limit == 512
+    assert error.used is not None
+    assert error.used > 1000
+    assert upstream.context_limit("test-model") == 512
+    up.script(Raw([event(error="(n_keep: 13055>= n_ctx: 4096)")]))
+    await error_of(upstream)
+    assert upstream.context_limit("test-model") == 4096
+
+
+async def test_without_a_url_the_message_says_what_to_set(connect: Connect) -> None:
+    error = await error_of(await connect(None))
+    assert type(error) is UpstreamFailed
+    assert "Set MODEL_URL" in error.message

@@ -1,0 +1,432 @@
+"""The way to the upstream: retries, time-outs, dead connections, closing, TLS, proxies. All over real sockets."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from langchain_core.messages import AIMessageChunk, HumanMessage
+
+from chains import Patience, Replies, ReplyCall, Upstream
+from chains.transport import retry_after_s
+from tests.chains.conftest import FAST, Connect
+from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
+from wire.errors import PromptRefused, RateLimited, RunError, UpstreamFailed
+
+CALL = ReplyCall(model="test-model", messages=[HumanMessage("hello there")])
+CLOSED_WITHIN_S = 0.02
+
+
+async def text(upstream: Upstream) -> str:
+    return "".join([str(chunk.content) async for chunk in Replies(upstream).stream(CALL)])
+
+
+async def error_of(upstream: Upstream) -> RunError:
+    with pytest.raises(RunError) as told:
+        await text(upstream)
+    return told.value
+
+
+# --- retries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
+async def test_a_passing_failure_is_tried_again_twice(up: ScriptedUpstream, connect: Connect, status: int) -> None:
+    upstream = await connect(up.url)
+    up.script(Fail(status), Fail(status, "<html>busy</html>"))
+    assert await text(upstream) == "Echo: hello there"
+    assert len(up.requests) == 3
+    up.script(Fail(status), Fail(status), Fail(status), Fail(status))
+    assert isinstance(await error_of(upstream), RateLimited if status == 429 else RunError)
+    assert len(up.requests) == 6
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+async def test_a_lasting_refusal_is_not_tried_again(up: ScriptedUpstream, connect: Connect, status: int) -> None:
+    up.script(Fail(status))
+    await error_of(await connect(up.url))
+    assert len(up.requests) == 1
+
+
+async def test_a_dropped_fresh_connection_is_tried_again_twice(up: ScriptedUpstream, connect: Connect) -> None:
+    port = await refusing_server(drops=2, then=up.port)
+    async with port as url:
+        assert await text(await connect(url)) == "Echo: hello there"
+    async with await refusing_server(drops=9, then=up.port) as url:
+        error = await error_of(await connect(url))
+        assert type(error) is UpstreamFailed
+        assert "closed the connection" in error.message
+
+
+async def test_an_unreachable_host_is_named(connect: Connect) -> None:
+    with ScriptedUpstream() as gone:
+        url = gone.url
+    error = await error_of(await connect(url))
+    assert type(error) is UpstreamFailed
+    assert url.split("/")[2] in error.message
+    assert "Is the upstream running" in error.message
+    error = await error_of(await connect("http://no-such-host.invalid/v1"))
+    assert "no-such-host.invalid" in error.message
+
+
+@pytest.mark.parametrize(
+    ("told", "waits_s"),
+    [
+        ({"Retry-After": "0.15"}, 0.15),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "3600"}, 0.2),  # capped
+        ({"retry-after-ms": "100", "Retry-After": "9"}, 0.1),
+        ({"Retry-After": "soon"}, 0.0075),  # the back-off
+        ({}, 0.0075),
+    ],
+)
+async def test_retry_after_is_honoured_and_capped(
+    up: ScriptedUpstream, connect: Connect, told: dict[str, str], waits_s: float
+) -> None:
+    up.script(Fail(429, headers=told))
+    await text(await connect(up.url))
+    first, second = (seen.at for seen in up.requests)
+    assert waits_s <= second - first < waits_s + 0.1
+
+
+def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
+    assert retry_after_s({"Retry-After": "12"}) == 12
+    assert retry_after_s({"Retry-After": "-3"}) == 0
+    assert retry_after_s({"Retry-After": "never"}) is None
+    assert retry_after_s({}) is None
+    soon = retry_after_s({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)})
+    assert soon is not None
+    assert 28 < soon <= 30
+    assert retry_after_s({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+
+
+def test_back_off_grows_with_jitter_up_to_its_limit() -> None:
+    patience = Patience(backoff_s=0.5, backoff_max_s=4.0)
+    for attempt, most in enumerate([0.5, 1.0, 2.0, 4.0, 4.0, 4.0]):
+        delays = {patience.delay_s(attempt, None) for _ in range(50)}
+        assert len(delays) > 10
+        assert all(0.75 * most <= delay <= most for delay in delays)
+
+
+async def test_cancelling_in_a_back_off_ends_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Fail(429, headers={"Retry-After": "50"}))
+    task = asyncio.create_task(text(await connect(up.url, patience=replace(FAST, retry_after_max_s=60.0))))
+    await up.eventually(lambda up: up.finished == 1)
+    await cancel(task)
+    assert len(up.requests) == 1
+
+
+# --- silence ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [Hang(), Reply("one two three", pause_after=2)], ids=["first byte", "in mid-stream"])
+async def test_silence_has_a_limit_and_is_not_tried_again(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
+    up.script(step)
+    upstream = await connect(up.url, patience=replace(FAST, idle_s=0.1))
+    began = time.monotonic()
+    error = await error_of(upstream)
+    assert 0.1 <= time.monotonic() - began < 1
+    assert type(error) is UpstreamFailed
+    assert "silent for 0.1 s" in error.message
+    assert "UPSTREAM_TIMEOUT_S" in error.message
+    assert len(up.requests) == 1
+    await up.eventually(lambda up: up.open_streams == 0)
+
+
+async def test_an_answer_may_last_longer_than_the_limit_of_silence(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply("a b c d e f g h", delay_s=0.05))
+    assert await text(await connect(up.url, patience=replace(FAST, idle_s=0.2))) == "a b c d e f g h"
+
+
+async def test_after_the_finish_reason_an_open_connection_is_not_waited_for(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    finish = b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}\n\n'
+    upstream = await connect(up.url)
+    up.script(Raw([finish, b"data: [DONE]\n\n"], then="hang"))
+    began = time.monotonic()
+    assert await text(upstream) == "x"
+    assert time.monotonic() - began < 0.5
+    await up.eventually(lambda up: up.closed_early == 1)
+    up.script(Raw([finish], then="hang"))
+    assert await text(upstream) == "x"
+    assert time.monotonic() - began < 4
+    await up.eventually(lambda up: up.closed_early == 2)
+
+
+# --- closing ----------------------------------------------------------------------------------------------------------
+
+SILENT_STALLED_STREAMING = {
+    "silent": Hang(),
+    "stalled": Reply("one two three", pause_after=2),
+    "streaming": Reply("word " * 2000, delay_s=0.005),
+}
+
+
+@pytest.mark.parametrize("step", SILENT_STALLED_STREAMING.values(), ids=SILENT_STALLED_STREAMING)
+async def test_cancelling_closes_the_upstream_at_once(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
+    upstream = await connect(up.url)
+    took_s = []
+    for _ in range(5):
+        up.script(step)
+        task = asyncio.create_task(text(upstream))
+        seen = len(up.requests)
+        await up.eventually(lambda up, seen=seen: len(up.requests) > seen)  # type: ignore[misc]
+        await asyncio.sleep(0.03)
+        closed = up.closed_early
+        began = time.monotonic()
+        await cancel(task)
+        await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
+        took_s.append(up.closed_at[-1] - began)
+    assert sorted(took_s)[2] < CLOSED_WITHIN_S, took_s
+    assert up.open_streams == 0
+
+
+async def test_closing_the_iterator_closes_the_upstream_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply("one two three", pause_after=2))
+    stream = Replies(await connect(up.url)).stream(CALL)
+    async with aclosing(stream):  # type: ignore[type-var]
+        async for chunk in stream:
+            assert isinstance(chunk, AIMessageChunk)
+            if chunk.content:
+                break
+    await asyncio.sleep(0)  # the socket's own turn; no other is left to garbage collection
+    up.wait_for(lambda up: up.closed_early == 1, timeout_s=1)  # blocks the loop on purpose
+
+
+async def test_many_streams_run_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    up.default = lambda _: Reply("one two", pause_after=2)
+    tasks = [asyncio.create_task(text(upstream)) for _ in range(150)]
+    await up.eventually(lambda up: up.open_streams == 150)
+    up.release()
+    assert set(await asyncio.gather(*tasks)) == {"one two"}
+
+
+# --- kept connections -------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_is_used_again(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    for _ in range(4):
+        await text(upstream)
+    up.script(Fail(400))
+    await error_of(upstream)
+    await text(upstream)
+    assert len({seen.peer for seen in up.requests}) <= 2  # the first one's neighbour is the listing of the models
+
+
+async def test_a_kept_connection_that_proves_dead_is_replaced_at_once_without_counting(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    slow = replace(FAST, backoff_s=5.0, backoff_max_s=5.0, retries=0)
+    async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
+        upstream = await connect(url, patience=slow)
+        began = time.monotonic()
+        assert await asyncio.gather(*(text(upstream) for _ in range(5)))  # five kept connections, all dead soon
+        for _ in range(6):
+            assert await text(upstream) == "Echo: hello there"
+        assert time.monotonic() - began < 2
+    assert len(up.requests) == 11
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure_up() -> Any:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ScriptedUpstream(ssl_context=context) as up:
+        yield up, authority
+
+
+async def test_tls_trusts_the_file_that_ssl_cert_file_names(
+    secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    up, authority = secure_up
+    pem = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    upstream = await connect(up.url)
+    assert await text(upstream) == "Echo: hello there"
+    up.script(Reply("one two three", pause_after=2))
+    task = asyncio.create_task(text(upstream))
+    await up.eventually(lambda up: up.open_streams == 1)
+    await cancel(task)
+    await up.eventually(lambda up: up.closed_early == 1)
+
+
+async def test_an_unknown_authority_is_refused_at_once_with_advice(
+    secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect
+) -> None:
+    up, _ = secure_up
+    error = await error_of(await connect(up.url, patience=replace(FAST, backoff_s=30, backoff_max_s=30)))
+    assert type(error) is UpstreamFailed
+    assert "SSL_CERT_FILE" in error.message
+    assert not up.requests
+
+
+# --- proxies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_http_goes_through_the_proxy_with_its_credentials(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy_to(up.port) as (port, seen):
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:pass@127.0.0.1:{port}")
+        assert await text(await connect("http://upstream.example/v1")) == "Echo: hello there"
+        assert seen[0].startswith("POST http://upstream.example/v1/chat/completions")
+        assert "proxy-authorization: basic dxnlcjpwyxnz" in seen[0].lower()
+        monkeypatch.setenv("NO_PROXY", "upstream.example")
+        await error_of(await connect("http://upstream.example/v1", patience=replace(FAST, retries=0)))
+        await text(await connect(up.url))
+        assert len([head for head in seen if head.startswith("POST")]) == 1
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_https_goes_through_a_tunnel(connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("upstream.example").configure_cert(context)
+    pem = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with ScriptedUpstream(ssl_context=context) as up:
+        async with proxy_to(up.port) as (port, seen):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            assert await text(await connect("https://upstream.example/v1")) == "Echo: hello there"
+            assert seen[0].startswith("CONNECT upstream.example:443")
+            assert "authorization" not in seen[0].lower()
+
+
+@pytest.mark.usefixtures("no_proxies")
+async def test_a_proxy_that_fails_is_blamed(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    error = await error_of(await connect("https://upstream.example/v1"))
+    assert type(error) is UpstreamFailed
+    assert "proxy" in error.message
+
+
+async def test_a_closed_upstream_fails_the_run_and_not_the_server(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url)
+    await upstream.close()
+    assert not isinstance(await error_of(upstream), PromptRefused)
+
+
+# --- small worlds -----------------------------------------------------------------------------------------------------
+
+
+async def cancel(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def tcp_server(connected: Connected) -> AsyncIterator[int]:
+    """A TCP server whose connections all end with it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await connected(reader, writer)
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        with contextlib.suppress(ConnectionError):
+            while block := await reader.read(65536):
+                writer.write(block)
+                await writer.drain()
+    finally:
+        writer.close()
+
+
+async def refusing_server(*, drops: int, then: int, requests_a_connection: int = 99) -> Any:
+    """Closes the first connections unanswered; each further one is served that many requests, then closed dead."""
+    left = drops
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            await reader.read(100)
+            return
+        for _ in range(requests_a_connection):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            body = await reader.readexactly(length)
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", then)
+            upstream_writer.write(head + body)
+            answer = b""
+            while not answer.endswith(b"0\r\n\r\n"):
+                answer += await upstream_reader.read(65536)
+            upstream_writer.close()
+            writer.write(answer)
+        await reader.read(1)  # the next request comes: close without an answer
+
+    @asynccontextmanager
+    async def world() -> AsyncIterator[str]:
+        async with tcp_server(connected) as port:
+            yield f"http://127.0.0.1:{port}/v1"
+
+    return world()
+
+
+@asynccontextmanager
+async def proxy_to(target: int) -> AsyncIterator[tuple[int, list[str]]]:
+    """A forward proxy that leads every host name to one local port; also gives the heads of what it was asked."""
+    seen: list[str] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(head.decode())
+        there, back = await asyncio.open_connection("127.0.0.1", target)
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            back.write(head)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(relay(reader, back))
+            group.create_task(relay(there, writer))
+
+    async with tcp_server(connected) as port:
+        yield port, seen

@@ -1,0 +1,169 @@
+"""From parts to rows and events: each event comes with the change that makes it true."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from graphs.parts import (
+    CallAnswered,
+    CallDelta,
+    CallsAnswered,
+    CallsMade,
+    CallsOpened,
+    MessageClosed,
+    MessageOpened,
+    Part,
+    RefusalDelta,
+    TextDelta,
+    Usage,
+)
+from graphs.record import Recorded, Recorder
+from store.ports import Insert, Patch, Row
+from wire.assistants import AssistantCreate, new_assistant
+from wire.runs import RunCreate, new_run
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+CALL: Any = {"id": "call_1", "upstream_id": "u", "name": "f", "arguments": "{}"}
+
+
+def recorder() -> Recorder:
+    assistant = new_assistant(AssistantCreate(model="m"), id="asst_1", now=1)
+    request = RunCreate(assistant_id="asst_1")
+    run = new_run(request, assistant, id="run_1", thread_id="thread_1", now=1, expiry_s=600)
+    return Recorder(run | {"status": "in_progress"}, "default", lambda: 7)
+
+
+def record(books: Recorder, *parts: Part) -> Recorded:
+    done = Recorded()
+    for part in parts:
+        done.extend(books.record(part))
+    return done
+
+
+class Shelf:
+    """Rows as the changes leave them."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, dict[str, Any]] = {}
+
+    def apply(self, done: Recorded) -> None:
+        for change in done.changes:
+            if isinstance(change, Insert):
+                self.bodies[change.row.id] = dict(change.row.body)
+            elif isinstance(change, Patch):
+                self.bodies.setdefault(change.id, {}).update(change.body)
+
+
+def told(done: Recorded) -> list[tuple[str, Any]]:
+    return [(name, orjson.loads(data)) for name, data in done.events]
+
+
+TEXT = [
+    MessageOpened("step_1", "msg_1"),
+    TextDelta("msg_1", "Hé"),
+    TextDelta("msg_1", '"\n'),
+    MessageClosed("step_1", "msg_1", USAGE),
+]
+CALLS = [
+    CallsOpened("step_1"),
+    CallDelta("step_1", 0, "call_1", "f", "{"),
+    CallDelta("step_1", 0, None, None, "}"),
+    CallsMade("step_1", (CALL,), USAGE),
+]
+
+
+@pytest.mark.parametrize("parts", [TEXT, [*CALLS, CallsAnswered("step_1", {"call_1": "x"})]], ids=["text", "calls"])
+def test_rows_end_as_the_last_event_tells(parts: list[Part]) -> None:
+    books, shelf = recorder(), Shelf()
+    last: dict[str, Any] = {}
+    for part in parts:
+        done = books.record(part)
+        shelf.apply(done)
+        for name, data in told(done):
+            if not name.endswith("delta"):
+                last[data["id"]] = data
+                assert {key: shelf.bodies[data["id"]][key] for key in ("status",)} == {"status": data["status"]}
+    for id, data in last.items():
+        assert shelf.bodies[id] == data
+
+
+def test_the_prepared_frame_of_a_token_is_the_same_as_an_encoded_one() -> None:
+    books = recorder()
+    done = record(books, *TEXT[:3])
+    deltas = [data for name, data in told(done) if name == "thread.message.delta"]
+    assert deltas[1] == {
+        "id": "msg_1",
+        "object": "thread.message.delta",
+        "delta": {"content": [{"index": 0, "type": "text", "text": {"value": '"\n'}}]},
+    }
+
+
+def test_a_refusal_is_a_part_of_its_own() -> None:
+    done = record(
+        recorder(),
+        MessageOpened("step_1", "msg_1"),
+        RefusalDelta("msg_1", "I "),
+        RefusalDelta("msg_1", "can't."),
+        MessageClosed("step_1", "msg_1", USAGE),
+    )
+    closed = next(data for name, data in told(done) if name == "thread.message.completed")
+    assert closed["content"] == [{"type": "refusal", "refusal": "I can't."}]
+
+
+def test_a_step_tells_its_usage_when_it_ends_and_the_run_sums_them() -> None:
+    books = recorder()
+    made = record(books, *CALLS)
+    assert all(data.get("usage") is None for name, data in told(made) if name.startswith("thread.run.step."))
+    answered = record(books, CallAnswered("step_1", "call_1", "x"), CallsAnswered("step_1", {"call_1": "x"}))
+    (closed,) = [data for name, data in told(answered) if name == "thread.run.step.completed"]
+    assert closed["usage"] == USAGE
+    record(books, *TEXT)
+    ended = books.move("completed")
+    assert told(ended)[-1][1]["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("cancelled", "run_cancelled"), ("expired", "run_expired"), ("failed", "run_failed")]
+)
+def test_what_is_open_is_closed_before_the_run_ends(status: Any, reason: str) -> None:
+    books = recorder()
+    record(books, *TEXT[:2])
+    error = {"code": "invalid_prompt", "message": "no"} if status == "failed" else None
+    done = books.move(status, **({"last_error": error} if error else {}))
+    names = [name for name, _ in told(done)]
+    assert names == ["thread.message.incomplete", f"thread.run.step.{status}", f"thread.run.{status}"]
+    message, step, run = (data for _, data in told(done))
+    assert message["incomplete_details"] == {"reason": reason}
+    assert message["content"][0]["text"]["value"] == "Hé"
+    assert step[f"{status}_at"] == 7
+    assert run["expires_at"] is None
+    if error:
+        assert run["last_error"]["code"] == "invalid_prompt"
+        assert step["last_error"]["code"] == "server_error"
+
+
+def test_a_move_names_the_statuses_it_may_start_from() -> None:
+    (patch,) = recorder().move("completed").changes
+    assert isinstance(patch, Patch)
+    assert patch.only_if == {"in_progress"}
+
+
+def test_calls_cut_off_by_a_limit_fail_their_step() -> None:
+    done = record(recorder(), *CALLS[:2], CallsMade("step_1", (CALL,), USAGE, cut_off=True))
+    assert told(done)[-1][0] == "thread.run.step.failed"
+
+
+def test_restored_books_go_on_where_the_rows_stand() -> None:
+    books, shelf = recorder(), Shelf()
+    shelf.apply(record(books, *CALLS))
+    again = recorder()
+    step = Row("step", "step_1", "default", shelf.bodies["step_1"], "thread_1", "run_1", {"usage": USAGE})
+    again.restore([step], [])
+    done = Recorded()
+    again.answer_all({"call_1": "x"}, done)
+    ((name, data),) = told(done)
+    assert name == "thread.run.step.completed"
+    assert data["usage"] == USAGE
+    assert again.usage == USAGE
+    assert data["step_details"]["tool_calls"][0]["function"]["output"] == "x"

@@ -1,0 +1,135 @@
+"""A small world for the runner's tests: a real store, a real model client, a scripted upstream, no HTTP of our own."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chains import Replies, Upstream
+from graphs.runner import Runner, Started
+from graphs.tools.actions import ActionCaller
+from store import SqliteStore, open_store
+from store.ports import Insert, PageQuery, Row
+from tests.upstream import ScriptedUpstream
+from wire.assistants import AssistantCreate, new_assistant
+from wire.events import Event
+from wire.ids import new_id
+from wire.messages import MessageCreate, new_message
+from wire.runs import RunCreate
+from wire.threads import ThreadCreate, new_thread
+
+OWNER = "default"
+
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "getWeather",
+        "description": "Weather of a place",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    },
+}
+TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "parameters": {"type": "object"}}}
+
+
+@dataclass
+class Clock:
+    """Time that a test can push forward."""
+
+    now: float = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class World:
+    """What a test works with."""
+
+    store: SqliteStore
+    runner: Runner
+    upstream: ScriptedUpstream
+    clock: Clock = field(default_factory=Clock)
+
+    async def assistant(self, **fields: Any) -> str:
+        """Store an assistant, return its id."""
+        body = new_assistant(AssistantCreate(**{"model": "m", **fields}), id=new_id("asst"), now=1)
+        row = Row("assistant", body["id"], OWNER, body, private={"tools": body["tools"], "sampling": {}})
+        await self.store.commit([Insert(row)], durable=True)
+        return row.id
+
+    async def thread(self, *texts: str) -> str:
+        """Store a thread with user messages, return its id."""
+        body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
+        await self.store.commit([Insert(Row("thread", body["id"], OWNER, body))], durable=True)
+        for text in texts:
+            message = new_message(
+                MessageCreate(role="user", content=text), id=new_id("msg"), thread_id=body["id"], now=1
+            )
+            await self.store.commit([Insert(Row("message", message["id"], OWNER, message, body["id"]))], durable=True)
+        thread_id: str = body["id"]
+        return thread_id
+
+    async def start(self, thread_id: str, assistant_id: str, **fields: Any) -> Started:
+        """Start a run."""
+        return await self.runner.start(OWNER, thread_id, RunCreate(assistant_id=assistant_id, **fields))
+
+    async def begin(self, text: str = "Hello", tools: Sequence[Any] = (), **fields: Any) -> Started:
+        """Start a run on a fresh thread with a fresh assistant."""
+        return await self.start(await self.thread(text), await self.assistant(tools=list(tools)), **fields)
+
+    async def events(self, run_id: str, after: int = -1) -> list[Event]:
+        """Follow until the run pauses or has ended."""
+        return [event async for batch in self.runner.follow(run_id, after=after) for event in batch]
+
+    async def run(self, started: Started) -> dict[str, Any]:
+        """The run's row as it stands."""
+        row = await self.store.get("run", started.run_id, OWNER, thread_id=started.run["thread_id"])
+        assert row is not None
+        return row.body
+
+    async def rows(self, kind: Any, started: Started) -> list[dict[str, Any]]:
+        """A run's steps, or its thread's messages, oldest first."""
+        run_id = started.run_id if kind == "step" else None
+        query = PageQuery(limit=100, order="asc")
+        page = await self.store.page(kind, OWNER, query, thread_id=started.run["thread_id"], run_id=run_id)
+        return [row.body for row in page.rows]
+
+
+@asynccontextmanager
+async def world(
+    upstream: ScriptedUpstream, path: Path | None = None, clock: Clock | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """Open a world; `path` keeps the store on disk."""
+    clock = clock or Clock()
+    store = await open_store(path) if path is not None else await open_store(":memory:")
+    model = Upstream(upstream.url, timeout_s=10)
+    await model.open()
+    caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000)
+    try:
+        async with Runner(store, Replies(model), caller, clock=clock, **options) as runner:
+            yield World(store, runner, upstream, clock)
+    finally:
+        await caller.close()
+        await model.close()
+        await store.close()
+
+
+def names(events: Sequence[Event]) -> list[str]:
+    """Event names without the `thread.` before them, repeated deltas folded into one."""
+    folded: list[str] = []
+    for event in events:
+        name = event.name.removeprefix("thread.")
+        if not (name.endswith("delta") and folded and folded[-1] == name):
+            folded.append(name)
+    return folded
+
+
+def text_of(events: Sequence[Event]) -> str:
+    """The text that the deltas spell."""
+    return "".join(
+        part["text"]["value"]
+        for event in events
+        if event.name == "thread.message.delta"
+        for part in event.data()["delta"]["content"]
+    )

@@ -1,0 +1,87 @@
+"""The server as a process of its own, for tests that kill it. Everything else uses the fixtures of `conftest.py`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+
+__all__ = ["ROOT", "ServerProcess", "free_port"]
+
+ROOT = Path(__file__).parent.parent
+_START_S = 30.0
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """`server.py` on a port, with its data in `folder`. Can be killed and started again on the same data."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+        self._settings: Mapping[str, str] = {"DATA_DIR": str(folder), "PORT": str(self.port), **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "server.py")],
+                env={**kept, **self._settings},
+                cwd=self.log.parent,
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + _START_S
+        while time.monotonic() < end:
+            try:
+                if httpx2.get(f"{self.url}/health", timeout=1).status_code == 200:
+                    return self
+            except httpx2.TransportError:
+                if self._process.poll() is not None:
+                    break
+                time.sleep(0.02)
+        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    def kill(self) -> None:
+        """kill -9, at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, limit_s: float) -> int:
+        """Wait for the process to end; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(limit_s)
+
+    def request(self, method: str, path: str, json: Any = None) -> Any:
+        """One JSON request, its answer checked for 200."""
+        answer = httpx2.request(method, self.url + path, json=json, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

@@ -1,0 +1,226 @@
+"""kill -9 at chosen moments and a restart: nothing acknowledged is lost, nothing comes twice, the same ids.
+
+The upstream lives on in this process; the server is a process of its own on a real file.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+
+pytestmark = pytest.mark.timeout(60)
+
+TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def server(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path, MODEL_URL=upstream.url, DRAIN_S="0.5", ACTIONS_ALLOW_HOSTS="127.0.0.1")
+    with process:
+        yield process
+
+
+def begin(server: ServerProcess, **fields: Any) -> tuple[str, str]:
+    """An assistant and a thread with one message; returns (thread id, assistant id)."""
+    assistant = server.request("POST", "/v1/assistants", {"model": "m", **fields})
+    thread = server.request("POST", "/v1/threads", {"messages": [{"role": "user", "content": "Hello"}]})
+    return thread["id"], assistant["id"]
+
+
+def stream(server: ServerProcess, path: str, body: Any, until: str, count: int = 1) -> list[tuple[int, str, Any]]:
+    """Post, read events until the `count`th of that name, and leave."""
+    seen: list[tuple[int, str, Any]] = []
+    with httpx2.stream("POST", server.url + path, json=body, timeout=10) as answer:
+        assert answer.status_code == 200, answer.read()
+        for event in events_of(answer):
+            seen.append(event)
+            if sum(name == until for _, name, _ in seen) == count:
+                break
+    return seen
+
+
+def events_of(answer: httpx2.Response) -> Iterator[tuple[int, str, Any]]:
+    number, name = -1, ""
+    for line in answer.iter_lines():
+        key, _, value = line.partition(": ")
+        if key == "id":
+            number = int(value)
+        elif key == "event":
+            name = value
+        elif key == "data" and name != "done":
+            yield number, name, json.loads(value)
+
+
+def replay(server: ServerProcess, thread: str, run: str, after: int = -1) -> list[tuple[int, str, Any]]:
+    url = f"{server.url}/v1/threads/{thread}/runs/{run}/events?after={after}"
+    with httpx2.stream("GET", url, timeout=20) as answer:
+        assert answer.status_code == 200
+        return list(events_of(answer))
+
+
+def end(server: ServerProcess, thread: str, run: str, *statuses: str) -> Any:
+    limit = time.monotonic() + 15
+    while time.monotonic() < limit:
+        body = server.request("GET", f"/v1/threads/{thread}/runs/{run}")
+        if body["status"] in statuses:
+            return body
+        time.sleep(0.02)
+    raise AssertionError(f"the run is {body['status']}, last_error {body['last_error']}")
+
+
+def text_of(events: list[tuple[int, str, Any]]) -> str:
+    return "".join(
+        data["delta"]["content"][0]["text"]["value"] for _, name, data in events if name == "thread.message.delta"
+    )
+
+
+def messages(server: ServerProcess, thread: str) -> list[Any]:
+    listed: list[Any] = server.request("GET", f"/v1/threads/{thread}/messages?order=asc")["data"]
+    return listed
+
+
+def test_a_reply_cut_off_by_a_crash_comes_anew_under_its_ids(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply("one two three four", pause_after=4), Reply("five six"))
+    thread, assistant = begin(server)
+    body = {"assistant_id": assistant, "stream": True}
+    seen = stream(server, f"/v1/threads/{thread}/runs", body, "thread.message.delta", 3)
+    run = seen[0][2]["id"]
+    server.kill()
+    server.start()
+    end(server, thread, run, "completed")
+    later = replay(server, thread, run, after=seen[-1][0])
+    assert later[0][1] == "threadhold.reset"
+    before = {data["id"] for _, name, data in seen if name.startswith("thread.message.")}
+    after = {data["id"] for _, name, data in later if name.startswith("thread.message.")}
+    assert before == after
+    assert before <= set(later[0][2]["message_ids"])
+    whole = replay(server, thread, run)
+    numbers = [number for number, _, _ in whole]
+    assert numbers == sorted(set(numbers))
+    assert [name for _, name, _ in whole].count("thread.message.created") == 1
+    assert text_of(whole) == "five six"
+    stored = messages(server, thread)
+    assert [message["role"] for message in stored] == ["user", "assistant"]
+    assert stored[1]["content"][0]["text"]["value"] == "five six"
+    assert stored[1]["id"] in before
+    server.request("POST", f"/v1/threads/{thread}/messages", {"role": "user", "content": "next"})
+
+
+def test_numbers_go_on_above_any_that_was_ever_sent(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply("x " * 200, pause_after=151), Reply("y " * 3, pause_after=3), Reply("z"))
+    thread, assistant = begin(server)
+    seen = stream(
+        server, f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}, "thread.message.delta", 150
+    )
+    run = seen[0][2]["id"]
+    highest = seen[-1][0]
+    for _ in range(2):
+        server.kill()
+        server.start()
+        with httpx2.stream(
+            "GET", f"{server.url}/v1/threads/{thread}/runs/{run}/events?after={highest}", timeout=20
+        ) as answer:
+            number = next(number for number, name, _ in events_of(answer) if name == "thread.message.delta")
+        assert number > highest
+        highest = number
+    end(server, thread, run, "completed")
+    assert text_of(replay(server, thread, run)) == "z"
+
+
+def test_a_run_that_waits_for_outputs_goes_on_waiting(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("It is noon."))
+    thread, assistant = begin(server, tools=[TIME])
+    run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
+    waiting = end(server, thread, run, "requires_action")
+    server.kill()
+    server.start()
+    again = server.request("GET", f"/v1/threads/{thread}/runs/{run}")
+    assert again == waiting
+    call = again["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
+    outputs = {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
+    server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
+    end(server, thread, run, "completed")
+    assert len(upstream.requests) == 2
+
+
+def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
+    server: ServerProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("lost", start_s=30), Reply("It is noon."))
+    thread, assistant = begin(server, tools=[TIME])
+    run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
+    waiting = end(server, thread, run, "requires_action")
+    call = waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
+    outputs = {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
+    server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
+    server.kill()
+    server.start()
+    end(server, thread, run, "completed")
+    assert upstream.requests[-1].body["messages"][-1]["content"] == "noon"
+    steps = server.request("GET", f"/v1/threads/{thread}/runs/{run}/steps?order=asc")["data"]
+    assert [step["status"] for step in steps] == ["completed", "completed"]
+    assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == "noon"
+    assert len(messages(server, thread)) == 2
+
+
+def test_a_cancel_that_was_acknowledged_holds(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply("one two three", pause_after=2))
+    thread, assistant = begin(server)
+    body = {"assistant_id": assistant, "stream": True}
+    seen = stream(server, f"/v1/threads/{thread}/runs", body, "thread.message.delta")
+    run = seen[0][2]["id"]
+    server.request("POST", f"/v1/threads/{thread}/runs/{run}/cancel")
+    server.kill()
+    server.start()
+    end(server, thread, run, "cancelled")
+    assert messages(server, thread)[1]["incomplete_details"] == {"reason": "run_cancelled"}
+
+
+def test_sigterm_lets_a_run_finish_that_needs_little_time(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply("one two three", delay_s=0.05))
+    thread, assistant = begin(server)
+    run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
+    server.terminate()
+    assert server.wait(5) == 0
+    server.start()
+    assert server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"] == "completed"
+    assert len(upstream.requests) == 1
+
+
+def test_sigterm_parks_what_takes_longer_and_the_next_start_goes_on(
+    server: ServerProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(Reply("one two three", pause_after=2), Reply("four"))
+    thread, assistant = begin(server)
+    body = {"assistant_id": assistant, "stream": True}
+    with (
+        suppress(httpx2.TransportError),
+        httpx2.stream("POST", f"{server.url}/v1/threads/{thread}/runs", json=body, timeout=10) as answer,
+    ):
+        names = []
+        for number, name, data in events_of(answer):
+            if number == 0:
+                run = data["id"]
+            names.append(name)
+            if name == "thread.message.delta":
+                server.terminate()
+    assert names[-1] == "error"
+    assert server.wait(5) == 0
+    assert upstream.open_streams == 0
+    server.start()
+    end(server, thread, run, "completed")
+    assert [message["role"] for message in messages(server, thread)] == ["user", "assistant"]

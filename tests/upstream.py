@@ -1,0 +1,437 @@
+"""The only fake of the test suite: a real HTTP server that speaks `/chat/completions` from a script.
+
+    with ScriptedUpstream() as up:
+        up.script(Reply("Hello"), Fail(429, headers={"Retry-After": "1"}), Hang())
+        ...  # point MODEL_URL at up.url
+        assert up.requests[0].body["messages"]
+
+Replies are served first in, first out; with an empty script `up.default` answers, which echoes. It runs in a thread of
+its own, or as a process (`python -m tests.upstream --port N`), scripted by `POST /script` and read by `GET /seen`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import re
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, Self
+
+import orjson
+from aiohttp import web
+
+__all__ = ["Fail", "Hang", "Raw", "Reply", "ScriptedUpstream", "Seen", "Step"]
+
+CHARS_PER_TOKEN = 4  # what the fake counts as a token of the prompt
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One good answer, streamed or whole as the request asks.
+
+    Text is cut into words unless `chunks` says where. A tool call is (name, arguments) or (name, arguments, id).
+    `pause_after` n chunks the stream stalls until `up.release()`; `cut_after` n chunks the connection is dropped.
+    """
+
+    text: str = ""
+    chunks: Sequence[str] | None = None
+    tool_calls: Sequence[tuple[Any, ...]] = ()
+    delay_s: float = 0.0
+    start_s: float = 0.0
+    finish: str | None = "stop"
+    usage: bool | dict[str, int] = True
+    done: bool = True
+    pause_after: int | None = None
+    cut_after: int | None = None
+
+
+@dataclass(frozen=True)
+class Fail:
+    """An HTTP error: a dict body becomes JSON, a string is sent as `content_type`."""
+
+    status: int = 500
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "text/html"
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Nothing, not even headers, until the client leaves or `up.release()` (then the connection is dropped)."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Bytes as they stand, one write each; `then` ends the answer well, stalls, or drops the connection."""
+
+    parts: Sequence[bytes] = ()
+    status: int = 200
+    content_type: str = "text/event-stream"
+    then: Literal["end", "hang", "drop"] = "end"
+    delay_s: float = 0.0
+
+
+Step = Reply | Fail | Hang | Raw
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One recorded request to `/chat/completions`; `at` is time.monotonic(), header names are lower case."""
+
+    body: dict[str, Any]
+    headers: dict[str, str]
+    at: float
+    peer: Any
+
+
+def echo(body: dict[str, Any]) -> Step:
+    """The default answer: the last user text."""
+    texts = [_text(m.get("content")) for m in body.get("messages", []) if m.get("role") == "user"]
+    return Reply(f"Echo: {texts[-1] if texts else ''}")
+
+
+class ScriptedUpstream:
+    """The server in its own thread. Read attributes from any thread; the counters only ever change in the server's."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        models: Sequence[dict[str, Any]] = ({"id": "test-model", "object": "model", "created": 1, "owned_by": "test"},),
+        ssl_context: ssl.SSLContext | None = None,
+        context: int | None = None,
+    ) -> None:
+        """`context` (tokens of four characters): longer prompts are refused in llama.cpp's words."""
+        self.models: list[dict[str, Any]] = list(models)
+        self.models_reply: Fail | Hang | Raw | None = None
+        self.models_asked = 0
+        self.context = context
+        self.default: Callable[[dict[str, Any]], Step] = echo
+        self.requests: list[Seen] = []
+        self.open_streams = 0
+        self.closed_early = 0
+        self.closed_at: list[float] = []
+        self.finished = 0
+        self.port = port
+        self._script: deque[Step] = deque()
+        self._ssl = ssl_context
+        self._changed = threading.Condition()
+        self._numbers = itertools.count(1)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._go: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._ssl else 'http'}://127.0.0.1:{self.port}/v1"
+
+    def script(self, *steps: Step) -> None:
+        """Queue answers."""
+        self._script.extend(steps)
+
+    def release(self) -> None:
+        """Let everything that is stalled now go on."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._release)
+
+    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> None:
+        """Block until the condition holds (use `eventually` on an event loop). Raises TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: condition(self), timeout_s):
+                raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
+
+    async def eventually(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> None:
+        """Wait until the condition holds, without blocking the loop. Raises TimeoutError."""
+        limit = time.monotonic() + timeout_s
+        while not condition(self):
+            if time.monotonic() > limit:
+                raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
+            await asyncio.sleep(0.001)
+
+    def __enter__(self) -> Self:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(ready.set)), name="scripted-upstream")
+        self._thread.start()
+        if not ready.wait(10):
+            raise TimeoutError("the scripted upstream did not start")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Serve until stopped; `ready` is called once the port is open."""
+        self._loop, self._stop, self._go = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        app = web.Application(client_max_size=1 << 28)
+        for prefix in ("", "/v1"):
+            app.router.add_get(f"{prefix}/models", self._list_models)
+            app.router.add_post(f"{prefix}/chat/completions", self._complete)
+        app.router.add_post("/script", self._take_script)
+        app.router.add_get("/seen", self._show_seen)
+        # Cancelling the handler on disconnect is how a closed client is noticed at once.
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._ssl)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        ready()
+        try:
+            await self._stop.wait()
+        finally:
+            self._release()
+            await site.stop()
+            # A connection accepted just now becomes a transport only in the next turns of the loop; one that is
+            # closed needs a turn as well. Without them the interpreter warns of unclosed sockets.
+            await asyncio.sleep(0.002)
+            await runner.cleanup()
+            await asyncio.sleep(0.002)
+
+    # --- handlers -------------------------------------------------------------------------------------------------
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        self.models_asked += 1
+        if self.models_reply is not None:
+            return await self._play(self.models_reply, request, {})
+        return _json({"object": "list", "data": self.models})
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        self.requests.append(Seen(body, headers, time.monotonic(), peer))
+        self._count("open_streams", 1)
+        try:
+            overflow = self._overflow(body)
+            step = overflow or (self._script.popleft() if self._script else self.default(body))
+            response = await self._play(step, request, body)
+        except (asyncio.CancelledError, ConnectionError):
+            self.closed_at.append(time.monotonic())
+            self._count("closed_early", 1)
+            raise
+        else:
+            self._count("finished", 1)
+            return response
+        finally:
+            self._count("open_streams", -1)
+
+    async def _play(self, step: Step, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        match step:
+            case Reply():
+                await asyncio.sleep(step.start_s)
+                if body.get("stream"):
+                    return await self._stream(step, request, body)
+                return _json(_completion(step, body, next(self._numbers)))
+            case Fail(status, content, headers):
+                if isinstance(content, str):
+                    return web.Response(status=status, text=content, headers=headers, content_type=step.content_type)
+                return _json(content if content is not None else _error(status), status, headers)
+            case Hang():
+                await self._stall()
+                return _drop(request, web.Response())
+            case Raw():
+                return await self._raw(step, request)
+
+    async def _stream(self, reply: Reply, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        usage = bool((body.get("stream_options") or {}).get("include_usage")) and _usage(reply, body)
+        told = orjson.dumps(usage) if usage else b""
+        calls, model = orjson.dumps(_calls(reply)), str(body.get("model"))
+        frames = _frames(tuple(_pieces(reply)), calls, _finish(reply), model, reply.done, told)
+        for number, frame in enumerate(frames):
+            if number == reply.pause_after:
+                await self._stall()
+            if number == reply.cut_after:
+                return _drop(request, response)
+            if reply.delay_s:
+                await asyncio.sleep(reply.delay_s)
+            await response.write(frame)
+        await response.write_eof()
+        return response
+
+    async def _raw(self, raw: Raw, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=raw.status, headers={"Content-Type": raw.content_type})
+        await response.prepare(request)
+        for part in raw.parts:
+            if raw.delay_s:
+                await asyncio.sleep(raw.delay_s)
+            await response.write(part)
+        if raw.then == "hang":
+            await self._stall()
+        if raw.then == "drop":
+            return _drop(request, response)
+        await response.write_eof()
+        return response
+
+    async def _take_script(self, request: web.Request) -> web.Response:
+        """A list of steps to queue, or `{"default": step}`; a step is `{"kind": "reply", …fields}`."""
+        told = orjson.loads(await request.read())
+        if isinstance(told, dict):
+            step = _step(told["default"])
+            self.default = lambda _: step
+        else:
+            self.script(*map(_step, told))
+        return _json({"queued": len(self._script)})
+
+    async def _show_seen(self, request: web.Request) -> web.Response:
+        del request
+        requests = [{"body": seen.body, "headers": seen.headers} for seen in self.requests]
+        return _json({**self._counters(), "requests": requests})
+
+    # --- state ----------------------------------------------------------------------------------------------------
+
+    async def _stall(self) -> None:
+        assert self._go is not None
+        await self._go.wait()
+
+    def _release(self) -> None:
+        assert self._go is not None
+        self._go.set()
+        self._go = asyncio.Event()
+
+    def _count(self, name: Literal["open_streams", "closed_early", "finished"], by: int) -> None:
+        with self._changed:
+            setattr(self, name, getattr(self, name) + by)
+            self._changed.notify_all()
+
+    def _counters(self) -> dict[str, int]:
+        return {
+            "seen": len(self.requests),
+            "open_streams": self.open_streams,
+            "closed_early": self.closed_early,
+            "finished": self.finished,
+        }
+
+    def _overflow(self, body: dict[str, Any]) -> Fail | None:
+        used = _prompt_tokens(body)
+        if self.context is None or used <= self.context:
+            return None
+        limit = f"the available context size ({self.context} tokens)"
+        message = f"request ({used} tokens) exceeds {limit}, try increasing it"
+        told = {"code": 400, "message": message, "type": "exceed_context_size_error"}
+        return Fail(400, {"error": {**told, "n_prompt_tokens": used, "n_ctx": self.context}})
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content if part.get("type") == "text")
+    return content or ""
+
+
+def _pieces(reply: Reply) -> Sequence[str]:
+    return reply.chunks if reply.chunks is not None else re.findall(r"\s*\S+|\s+$", reply.text)
+
+
+def _finish(reply: Reply) -> str | None:
+    return "tool_calls" if reply.tool_calls and reply.finish == "stop" else reply.finish
+
+
+def _calls(reply: Reply) -> list[dict[str, Any]]:
+    calls = []
+    for number, (name, arguments, *given) in enumerate(reply.tool_calls):
+        spelled = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        function = {"name": name, "arguments": spelled}
+        calls.append({"id": given[0] if given else f"call_up_{number}", "type": "function", "function": function})
+    return calls
+
+
+def _prompt_tokens(body: dict[str, Any]) -> int:
+    return sum(len(_text(m.get("content"))) // CHARS_PER_TOKEN + 1 for m in body.get("messages", []))
+
+
+def _usage(reply: Reply, body: dict[str, Any]) -> dict[str, int] | None:
+    if isinstance(reply.usage, dict):
+        return reply.usage
+    prompt, completion = _prompt_tokens(body), len(_pieces(reply)) + len(reply.tool_calls)
+    told = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return told if reply.usage else None
+
+
+def _completion(reply: Reply, body: dict[str, Any], number: int) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(_pieces(reply)) or None}
+    if reply.tool_calls:
+        message["tool_calls"] = _calls(reply)
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
+    head = {"id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1, "model": body.get("model")}
+    return {**head, "choices": [choice], "usage": _usage(reply, body)}
+
+
+@lru_cache(maxsize=64)
+def _frames(
+    pieces: tuple[str, ...], calls: bytes, finish: str | None, model: str, done: bool, usage: bytes
+) -> tuple[bytes, ...]:
+    """The whole stream, encoded once; tool calls come as OpenAI sends them: head, then fragments of the arguments."""
+
+    def frame(delta: dict[str, Any] | None, finish_reason: str | None = None, **more: Any) -> bytes:
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return b"data: " + orjson.dumps({**head, "choices": [] if delta is None else [choice], **more}) + b"\n\n"
+
+    frames = [frame({"role": "assistant", "content": ""})]
+    frames += [frame({"content": piece}) for piece in pieces]
+    for number, call in enumerate(orjson.loads(calls)):
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        head = {"index": number, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
+        frames.append(frame({"tool_calls": [head]}))
+        for start in range(0, len(arguments), 8):
+            fragment = {"index": number, "function": {"arguments": arguments[start : start + 8]}}
+            frames.append(frame({"tool_calls": [fragment]}))
+    if finish is not None:
+        frames.append(frame({}, finish))
+    if usage:
+        frames.append(frame(None, usage=orjson.loads(usage)))
+    if done:
+        frames.append(b"data: [DONE]\n\n")
+    return tuple(frames)
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {"error": {"message": f"scripted {status}", "type": "scripted_error", "param": None, "code": None}}
+
+
+def _json(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(data), headers=headers, content_type="application/json")
+
+
+def _drop(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Close the connection in the middle of the answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+def _step(told: dict[str, Any]) -> Step:
+    kinds: dict[str, Callable[..., Step]] = {"reply": Reply, "fail": Fail, "hang": Hang, "raw": Raw}
+    fields = {name: value for name, value in told.items() if name != "kind"}
+    if "parts" in fields:
+        fields["parts"] = [part.encode() for part in fields["parts"]]
+    return kinds[told.get("kind", "reply")](**fields)
+
+
+def main() -> None:
+    """Serve as a process until it is stopped; prints the URL when it listens."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--context", type=int, default=None)
+    options = parser.parse_args()
+    up = ScriptedUpstream(port=options.port, context=options.context)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(up.serve(lambda: print(up.url, flush=True)))  # noqa: T201 (how the parent learns the port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Secrets of action tools on the wire: masked when read, kept when a masked value is posted back.
+
+Law: `body["tools"]` of an assistant or run is what `mask_tools` returned; the true values are in `private["tools"]`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from wire.errors import InvalidRequest
+
+__all__ = ["MASK", "mask_tools", "restore_secrets"]
+
+MASK = "********"
+_SECRET_FIELDS = ("token", "password", "value")
+
+
+def mask_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a copy of `tools` with the values of `data.headers` and the secret ones of `data.auth` masked."""
+    return [_mask(tool) if tool.get("type") == "action" else tool for tool in tools]
+
+
+def restore_secrets(tools: list[dict[str, Any]], earlier_private_tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `tools` with each masked value replaced by the one stored before.
+
+    The stored action with the same document counts, else the one at the same place among the actions.
+
+    Raises:
+        InvalidRequest: a value is masked, but there is none to keep.
+    """
+    earlier = [tool["data"] for tool in earlier_private_tools if tool.get("type") == "action"]
+    matches = iter(_match([tool["data"] for tool in tools if tool.get("type") == "action"], earlier))
+    restored: list[dict[str, Any]] = []
+    for index, tool in enumerate(tools):
+        if tool.get("type") == "action":
+            tool = {**tool, "data": _restore(tool["data"], next(matches), f"tools[{index}].data")}
+        restored.append(tool)
+    return restored
+
+
+def _mask(tool: dict[str, Any]) -> dict[str, Any]:
+    data = dict(tool["data"])
+    if isinstance(data.get("headers"), dict):
+        data["headers"] = dict.fromkeys(data["headers"], MASK)
+    if isinstance(data.get("auth"), dict):
+        data["auth"] = {key: MASK if key in _SECRET_FIELDS else value for key, value in data["auth"].items()}
+    return {**tool, "data": data}
+
+
+def _match(actions: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    left = list(range(len(earlier)))
+    found: dict[int, int] = {}
+    for place, data in enumerate(actions):
+        same = [each for each in left if earlier[each].get("openapi_spec") == data.get("openapi_spec")]
+        if same:
+            found[place] = place if place in same else same[0]
+            left.remove(found[place])
+    for place in range(len(actions)):
+        if place not in found and place in left:
+            found[place] = place
+    return (earlier[found[place]] if place in found else {} for place in range(len(actions)))
+
+
+def _restore(data: dict[str, Any], stored: dict[str, Any], param: str) -> dict[str, Any]:
+    result = dict(data)
+    if isinstance(data.get("headers"), dict):
+        known = {name.lower(): value for name, value in (stored.get("headers") or {}).items()}
+        result["headers"] = {
+            name: _keep(value, known.get(name.lower()), f"{param}.headers.{name}")
+            for name, value in data["headers"].items()
+        }
+    auth, stored_auth = data.get("auth"), stored.get("auth") or {}
+    if isinstance(auth, dict):
+        known = stored_auth if stored_auth.get("type") == auth.get("type") else {}
+        result["auth"] = {
+            key: _keep(value, known.get(key), f"{param}.auth.{key}") if key in _SECRET_FIELDS else value
+            for key, value in auth.items()
+        }
+    return result
+
+
+def _keep(value: Any, stored: Any, param: str) -> Any:
+    if value != MASK:
+        return value
+    if stored is None:
+        message = (
+            f"Invalid value for '{param}': it is masked, and there is no stored value to keep. Send the value itself."
+        )
+        raise InvalidRequest(message, param=param, code="invalid_value")
+    return stored

@@ -1,0 +1,117 @@
+"""Assistants: create, modify, the object, and what the one makes of the other."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from wire import v1
+from wire.metadata import Metadata
+from wire.resources import NewToolResources, ToolResources, attach_files, resources_body
+from wire.tools import ReasoningEffort, ResponseFormat, Tool, echo
+from wire.validation import Id, Request
+
+__all__ = ["Assistant", "AssistantCreate", "AssistantModify", "amend_assistant", "new_assistant"]
+
+Instructions = Annotated[str, StringConstraints(max_length=256_000)]
+FileIds = Annotated[list[Id], Field(max_length=20)]
+Name = Annotated[str, StringConstraints(max_length=256)]
+Description = Annotated[str, StringConstraints(max_length=512)]
+
+
+class _AssistantFields(Request):
+    name: Name | None = None
+    description: Description | None = None
+    instructions: Instructions | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    metadata: Metadata | None = None
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    top_p: float | None = Field(None, ge=0.0, le=1.0)
+    response_format: ResponseFormat | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    file_ids: FileIds | None = Field(
+        None, description="v1; becomes part of `tool_resources`", json_schema_extra={"deprecated": True}
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_v1(cls, data: Any) -> Any:
+        return v1.rename_retrieval(data)
+
+
+class AssistantCreate(_AssistantFields):
+    """POST /assistants."""
+
+    model: str
+    tool_resources: NewToolResources | None = None
+
+
+class AssistantModify(_AssistantFields):
+    """POST /assistants/{assistant_id}: only the given fields change; metadata is replaced as a whole."""
+
+    model: str | None = None
+    tool_resources: ToolResources | None = None
+
+
+class Assistant(BaseModel):
+    """The object `assistant`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["assistant"]
+    created_at: int
+    name: str | None
+    description: str | None
+    model: str
+    instructions: str | None
+    tools: list[dict[str, Any]]
+    tool_resources: dict[str, Any]
+    metadata: dict[str, str]
+    temperature: float
+    top_p: float
+    response_format: str | dict[str, Any]
+    reasoning_effort: str | None
+    file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
+
+
+def new_assistant(request: AssistantCreate, *, id: str, now: int) -> dict[str, Any]:
+    """Make the wire object; `now` in Unix seconds."""
+    tools = [echo(tool) for tool in request.tools or ()]
+    return {
+        "id": id,
+        "object": "assistant",
+        "created_at": now,
+        "name": request.name,
+        "description": request.description,
+        "model": request.model,
+        "instructions": request.instructions,
+        "tools": tools,
+        "tool_resources": attach_files(resources_body(request.tool_resources), request.file_ids, tools),
+        "metadata": request.metadata or {},
+        "temperature": 1.0 if request.temperature is None else request.temperature,
+        "top_p": 1.0 if request.top_p is None else request.top_p,
+        "response_format": "auto" if request.response_format is None else echo(request.response_format),
+        "reasoning_effort": request.reasoning_effort,
+    }
+
+
+def amend_assistant(request: AssistantModify, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of `body` that the request changes, with their new values."""
+    changes: dict[str, Any] = {}
+    for name in request.model_fields_set - {"file_ids", "tool_resources", "tools", "model"}:
+        value = getattr(request, name)
+        changes[name] = _DEFAULTS.get(name) if value is None else echo(value)
+    if request.model is not None:
+        changes["model"] = request.model
+    if request.tools is not None:
+        changes["tools"] = [echo(tool) for tool in request.tools]
+    if "tool_resources" in request.model_fields_set:
+        changes["tool_resources"] = resources_body(request.tool_resources)
+    if request.file_ids is not None:
+        resources = changes.get("tool_resources", body["tool_resources"])
+        tools = changes.get("tools", body["tools"])
+        changes["tool_resources"] = attach_files(resources, request.file_ids, tools)
+    return changes
+
+
+_DEFAULTS: dict[str, Any] = {"metadata": {}, "temperature": 1.0, "top_p": 1.0, "response_format": "auto"}

@@ -1,0 +1,174 @@
+"""Messages: create, modify, the object, and what the one makes of the other."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+
+from wire.metadata import Metadata
+from wire.validation import Id, Request, one_of
+
+__all__ = ["Message", "MessageCreate", "MessageModify", "new_message", "open_message"]
+
+Text = Annotated[str, StringConstraints(max_length=256_000)]
+Detail = Literal["auto", "low", "high"]
+
+
+class TextPart(Request):
+    """Text; in a request it is a plain string."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ImageUrl(Request):
+    """Where an image is."""
+
+    url: str
+    detail: Detail | None = None
+
+
+class ImageUrlPart(Request):
+    """An image by URL."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class ImageFile(Request):
+    """Which file an image is."""
+
+    file_id: Id
+    detail: Detail | None = None
+
+
+class ImageFilePart(Request):
+    """An image by file."""
+
+    type: Literal["image_file"]
+    image_file: ImageFile
+
+
+class AttachmentTool(Request):
+    """A tool that a file is for."""
+
+    type: Literal["code_interpreter", "file_search"]
+
+
+class Attachment(Request):
+    """A file, and the tools that it is for."""
+
+    file_id: Id
+    tools: list[AttachmentTool] | None = None
+
+
+Part: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_file=ImageFilePart)  # type: ignore[valid-type]
+Parts = Annotated[list[Part], Field(min_length=1)]
+# Told apart first, so that an error names the place within the one that was meant.
+Content = Annotated[
+    Annotated[Text, Tag("~text")] | Annotated[Parts, Tag("~parts")],
+    Discriminator(lambda value: "~parts" if isinstance(value, list) else "~text"),
+]
+
+
+class MessageCreate(Request):
+    """POST /threads/{thread_id}/messages, and the messages of a new thread or run."""
+
+    role: Literal["user", "assistant"]
+    content: Content
+    attachments: list[Attachment] | None = None
+    metadata: Metadata | None = None
+    file_ids: Annotated[list[Id], Field(max_length=10)] | None = Field(
+        None, description="v1; becomes `attachments` for both tools", json_schema_extra={"deprecated": True}
+    )
+
+
+class MessageModify(Request):
+    """POST /threads/{thread_id}/messages/{message_id}: metadata only."""
+
+    metadata: Metadata | None = None
+
+
+class Reason(BaseModel):
+    """Why a message or run is incomplete."""
+
+    reason: str
+
+
+class Message(BaseModel):
+    """The object `thread.message`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["thread.message"]
+    created_at: int
+    thread_id: str
+    status: Literal["in_progress", "incomplete", "completed"]
+    incomplete_details: Reason | None
+    completed_at: int | None
+    incomplete_at: int | None
+    role: Literal["user", "assistant"]
+    content: list[dict[str, Any]]
+    assistant_id: str | None
+    run_id: str | None
+    attachments: list[dict[str, Any]]
+    metadata: dict[str, str]
+    file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
+
+
+def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) -> dict[str, Any]:
+    """Make the wire object of a message that is whole; `now` in Unix seconds."""
+    attachments = [each.model_dump(exclude_none=True) for each in request.attachments or ()]
+    tools = [{"type": "file_search"}, {"type": "code_interpreter"}]
+    attachments += [{"file_id": file_id, "tools": tools} for file_id in request.file_ids or ()]
+    return {
+        **open_message(id=id, thread_id=thread_id, run_id=None, assistant_id=None, now=now),
+        "status": "completed",
+        "completed_at": now,
+        "role": request.role,
+        "content": _content(request.content),
+        "attachments": attachments,
+        "metadata": request.metadata or {},
+    }
+
+
+def open_message(*, id: str, thread_id: str, run_id: str | None, assistant_id: str | None, now: int) -> dict[str, Any]:
+    """Make the wire object of a message that a run begins to write; `now` in Unix seconds."""
+    return {
+        "id": id,
+        "object": "thread.message",
+        "created_at": now,
+        "thread_id": thread_id,
+        "status": "in_progress",
+        "incomplete_details": None,
+        "completed_at": None,
+        "incomplete_at": None,
+        "role": "assistant",
+        "content": [],
+        "assistant_id": assistant_id,
+        "run_id": run_id,
+        "attachments": [],
+        "metadata": {},
+    }
+
+
+def _content(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [_text(content)]
+    return [_part(part) for part in content]
+
+
+def _part(part: TextPart | ImageUrlPart | ImageFilePart) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            return _text(part.text)
+        case ImageUrlPart():
+            url = part.image_url
+            return {"type": "image_url", "image_url": {"url": url.url, "detail": url.detail or "auto"}}
+        case ImageFilePart():
+            file = part.image_file
+            return {"type": "image_file", "image_file": {"file_id": file.file_id, "detail": file.detail or "auto"}}
+
+
+def _text(value: str) -> dict[str, Any]:
+    return {"type": "text", "text": {"value": value, "annotations": []}}

@@ -1,0 +1,12 @@
+"""Metadata as on every object: at most 16 pairs of strings, keys up to 64 and values up to 512 characters."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+__all__ = ["Metadata"]
+
+_Key = Annotated[str, StringConstraints(max_length=64)]
+_Value = Annotated[str, StringConstraints(max_length=512)]
+
+Metadata = Annotated[dict[_Key, _Value], Field(max_length=16)]

@@ -1,0 +1,207 @@
+"""Runs: create, create with a thread, modify, submit outputs, the object, and what the one makes of the other."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from wire import v1
+from wire.assistants import Instructions
+from wire.messages import MessageCreate, Reason
+from wire.metadata import Metadata
+from wire.resources import ToolResources
+from wire.threads import ThreadCreate
+from wire.tools import ReasoningEffort, ResponseFormat, Tool, ToolChoice, TruncationStrategy, echo
+from wire.validation import Id, Request
+
+__all__ = [
+    "Run",
+    "RunCreate",
+    "RunModify",
+    "RunUsage",
+    "SubmitToolOutputs",
+    "ThreadRunCreate",
+    "ToolOutput",
+    "new_run",
+]
+
+
+def _unlimited(value: Any) -> Any:
+    """Old clients say -1 for no limit."""
+    return None if type(value) is int and value == -1 else value
+
+
+_Budget = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unlimited)]
+
+
+class _RunFields(Request):
+    assistant_id: Id
+    model: str | None = None
+    instructions: Instructions | None = None
+    tools: Annotated[list[Tool], Field(max_length=20)] | None = None
+    metadata: Metadata | None = None
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    top_p: float | None = Field(None, ge=0.0, le=1.0)
+    response_format: ResponseFormat | None = None
+    max_prompt_tokens: _Budget = None
+    max_completion_tokens: _Budget = None
+    truncation_strategy: TruncationStrategy | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    stream: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_v1(cls, data: Any) -> Any:
+        return v1.rename_retrieval(data)
+
+
+class RunCreate(_RunFields):
+    """POST /threads/{thread_id}/runs: what is given replaces the assistant's value, for this run."""
+
+    additional_instructions: Instructions | None = None
+    additional_messages: list[MessageCreate] | None = None
+    reasoning_effort: ReasoningEffort | None = None
+
+
+class ThreadRunCreate(_RunFields):
+    """POST /threads/runs."""
+
+    thread: ThreadCreate | None = None
+    tool_resources: ToolResources | None = None
+
+
+class RunModify(Request):
+    """POST /threads/{thread_id}/runs/{run_id}: metadata only."""
+
+    metadata: Metadata | None = None
+
+
+class ToolOutput(Request):
+    """What a function returned."""
+
+    tool_call_id: str
+    output: str | None = None
+
+
+class SubmitToolOutputs(Request):
+    """POST …/submit_tool_outputs: all outputs in one request."""
+
+    tool_outputs: list[ToolOutput]
+    stream: bool | None = None
+
+
+class RunUsage(BaseModel):
+    """Tokens of all completions."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class LastError(BaseModel):
+    """Why a run or step failed."""
+
+    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+    message: str
+
+
+class Run(BaseModel):
+    """The object `thread.run`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["thread.run"]
+    created_at: int
+    thread_id: str
+    assistant_id: str
+    status: Literal[
+        "queued",
+        "in_progress",
+        "requires_action",
+        "cancelling",
+        "cancelled",
+        "failed",
+        "completed",
+        "incomplete",
+        "expired",
+    ]
+    required_action: dict[str, Any] | None
+    last_error: LastError | None
+    expires_at: int | None
+    started_at: int | None
+    cancelled_at: int | None
+    failed_at: int | None
+    completed_at: int | None
+    incomplete_details: Reason | None
+    model: str
+    instructions: str
+    tools: list[dict[str, Any]]
+    tool_resources: dict[str, Any]
+    metadata: dict[str, str]
+    usage: RunUsage | None
+    temperature: float | None
+    top_p: float | None
+    max_prompt_tokens: int | None
+    max_completion_tokens: int | None
+    truncation_strategy: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    parallel_tool_calls: bool
+    response_format: str | dict[str, Any]
+    reasoning_effort: str | None
+    file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
+
+
+def new_run(
+    request: RunCreate | ThreadRunCreate,
+    assistant: dict[str, Any],
+    *,
+    id: str,
+    thread_id: str,
+    now: int,
+    expiry_s: int,
+) -> dict[str, Any]:
+    """Make the wire object, queued, with the values that count for this run; `now` in Unix seconds."""
+    tools = assistant["tools"] if request.tools is None else [echo(tool) for tool in request.tools]
+    truncation = request.truncation_strategy
+    return {
+        "id": id,
+        "object": "thread.run",
+        "created_at": now,
+        "thread_id": thread_id,
+        "assistant_id": request.assistant_id,
+        "status": "queued",
+        "required_action": None,
+        "last_error": None,
+        "expires_at": now + expiry_s,
+        "started_at": None,
+        "cancelled_at": None,
+        "failed_at": None,
+        "completed_at": None,
+        "incomplete_details": None,
+        "model": _or(request.model, assistant["model"]),
+        "instructions": _instructions(request, assistant),
+        "tools": tools,
+        "tool_resources": assistant["tool_resources"],
+        "metadata": request.metadata or {},
+        "usage": None,
+        "temperature": _or(request.temperature, assistant["temperature"]),
+        "top_p": _or(request.top_p, assistant["top_p"]),
+        "max_prompt_tokens": request.max_prompt_tokens,
+        "max_completion_tokens": request.max_completion_tokens,
+        "truncation_strategy": truncation.model_dump() if truncation else {"type": "auto", "last_messages": None},
+        "tool_choice": _or(echo(request.tool_choice), "auto"),
+        "parallel_tool_calls": _or(request.parallel_tool_calls, True),
+        "response_format": _or(echo(request.response_format), assistant["response_format"]),
+        "reasoning_effort": _or(getattr(request, "reasoning_effort", None), assistant["reasoning_effort"]),
+    }
+
+
+def _instructions(request: RunCreate | ThreadRunCreate, assistant: dict[str, Any]) -> str:
+    base = _or(request.instructions, assistant["instructions"]) or ""
+    added = request.additional_instructions if isinstance(request, RunCreate) else None
+    return "\n\n".join(part for part in (base, added) if part)
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value

@@ -1,0 +1,63 @@
+"""Run steps: the object, and a new one. Only runs make steps."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from wire.runs import LastError, RunUsage
+
+__all__ = ["RunStep", "open_step"]
+
+
+class RunStep(BaseModel):
+    """The object `thread.run.step`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["thread.run.step"]
+    created_at: int
+    assistant_id: str
+    thread_id: str
+    run_id: str
+    type: Literal["message_creation", "tool_calls"]
+    status: Literal["in_progress", "cancelled", "failed", "completed", "expired"]
+    step_details: dict[str, Any]
+    last_error: LastError | None
+    expires_at: int | None
+    expired_at: int | None
+    cancelled_at: int | None
+    failed_at: int | None
+    completed_at: int | None
+    metadata: dict[str, str]
+    usage: RunUsage | None
+
+
+def open_step(
+    *,
+    id: str,
+    run: dict[str, Any],
+    type: str,
+    step_details: dict[str, Any],
+    now: int,
+) -> dict[str, Any]:
+    """Make the wire object of a step that begins; `now` in Unix seconds."""
+    return {
+        "id": id,
+        "object": "thread.run.step",
+        "created_at": now,
+        "assistant_id": run["assistant_id"],
+        "thread_id": run["thread_id"],
+        "run_id": run["id"],
+        "type": type,
+        "status": "in_progress",
+        "step_details": step_details,
+        "last_error": None,
+        "expires_at": run["expires_at"],
+        "expired_at": None,
+        "cancelled_at": None,
+        "failed_at": None,
+        "completed_at": None,
+        "metadata": {},
+        "usage": None,
+    }

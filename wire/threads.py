@@ -1,0 +1,60 @@
+"""Threads: create, modify, the object, and what the one makes of the other."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from wire.messages import MessageCreate
+from wire.metadata import Metadata
+from wire.resources import NewToolResources, ToolResources, resources_body
+from wire.validation import Request
+
+__all__ = ["Thread", "ThreadCreate", "ThreadModify", "amend_thread", "new_thread"]
+
+
+class ThreadCreate(Request):
+    """POST /threads."""
+
+    messages: list[MessageCreate] | None = None
+    tool_resources: NewToolResources | None = None
+    metadata: Metadata | None = None
+
+
+class ThreadModify(Request):
+    """POST /threads/{thread_id}: only the given fields change; metadata is replaced as a whole."""
+
+    tool_resources: ToolResources | None = None
+    metadata: Metadata | None = None
+
+
+class Thread(BaseModel):
+    """The object `thread`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["thread"]
+    created_at: int
+    metadata: dict[str, str]
+    tool_resources: dict[str, Any]
+
+
+def new_thread(request: ThreadCreate, *, id: str, now: int) -> dict[str, Any]:
+    """Make the wire object, without its messages; `now` in Unix seconds."""
+    return {
+        "id": id,
+        "object": "thread",
+        "created_at": now,
+        "metadata": request.metadata or {},
+        "tool_resources": resources_body(request.tool_resources),
+    }
+
+
+def amend_thread(request: ThreadModify) -> dict[str, Any]:
+    """Return the keys that the request changes, with their new values."""
+    changes: dict[str, Any] = {}
+    if "metadata" in request.model_fields_set:
+        changes["metadata"] = request.metadata or {}
+    if "tool_resources" in request.model_fields_set:
+        changes["tool_resources"] = resources_body(request.tool_resources)
+    return changes

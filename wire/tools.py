@@ -1,0 +1,147 @@
+"""The unions that assistants and runs share: tool, tool_choice, response_format, truncation_strategy.
+
+Law: what a client sent is echoed as it was sent, function parameters and schemas verbatim; `action` is the only kind
+of tool that OpenAI did not have, and what is in its `data` is the graphs' to judge.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from wire.validation import Request, one_of
+
+__all__ = ["ReasoningEffort", "ResponseFormat", "Tool", "ToolChoice", "TruncationStrategy", "echo"]
+
+Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class CodeInterpreterTool(Request):
+    """Accepted and stored; not offered to the model yet."""
+
+    type: Literal["code_interpreter"]
+
+
+class RankingOptions(Request):
+    """How file search ranks."""
+
+    score_threshold: float = Field(ge=0.0, le=1.0)
+    ranker: Literal["auto", "default_2024_08_21"] | None = None
+
+
+class FileSearchOptions(Request):
+    """Overrides of file search."""
+
+    max_num_results: int | None = Field(None, ge=1, le=50)
+    ranking_options: RankingOptions | None = None
+
+
+class FileSearchTool(Request):
+    """Accepted and stored; not offered to the model yet."""
+
+    type: Literal["file_search"]
+    file_search: FileSearchOptions | None = None
+
+
+class Function(Request):
+    """A function that the client carries out."""
+
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Request):
+    """A function that the client carries out."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ActionTool(Request):
+    """An API that this server calls: `openapi_spec` and optional `headers`, `auth`, `is_consequential`."""
+
+    type: Literal["action"]
+    data: dict[str, Any]
+
+
+Tool = one_of(
+    code_interpreter=CodeInterpreterTool, function=FunctionTool, file_search=FileSearchTool, action=ActionTool
+)
+
+
+class ChosenFunction(Request):
+    """The function that must be called."""
+
+    name: str
+
+
+class FunctionChoice(Request):
+    """A function that must be called first."""
+
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+class BuiltInChoice(Request):
+    """A tool of OpenAI's own that must be called first."""
+
+    type: Literal["code_interpreter", "file_search"]
+    function: None = None
+
+
+ToolChoice = one_of(
+    text_=Literal["none", "auto", "required"],
+    function=FunctionChoice,
+    code_interpreter=BuiltInChoice,
+    file_search=BuiltInChoice,
+)
+
+
+class TextFormat(Request):
+    """Plain text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Request):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchema(Request):
+    """A named JSON Schema."""
+
+    # `schema` is a method of pydantic's models, so the field has another name here.
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    name: Name
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Request):
+    """JSON that a schema describes."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = one_of(
+    text_=Literal["auto"], text=TextFormat, json_object=JsonObjectFormat, json_schema=JsonSchemaFormat
+)
+
+
+class TruncationStrategy(Request):
+    """Which messages of the thread a run reads."""
+
+    type: Literal["auto", "last_messages"]
+    last_messages: int | None = Field(None, ge=1)
+
+
+def echo(value: Any) -> Any:
+    """Return a union's value as the client sent it: a string, or an object without unset fields."""
+    return value.model_dump(exclude_unset=True, by_alias=True) if isinstance(value, Request) else value

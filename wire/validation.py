@@ -1,0 +1,276 @@
+"""A request that is wrong, in OpenAI's words: pydantic's errors in, one InvalidRequest out. Pure.
+
+Law: only the first error is told, as OpenAI does it, but an unknown parameter outranks a missing one.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
+
+from wire.errors import InvalidRequest
+
+__all__ = ["Id", "Request", "check_id", "explain", "one_of", "parse"]
+
+_TAG: Final = "~"
+_KEY: Final = "[key]"
+_MAX_ID: Final = 64  # characters
+_MAX_SHOWN: Final = 200  # characters of a wrong value that are repeated to the client
+_TYPES: Final = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a decimal number",
+    "bool_type": "a boolean",
+    "list_type": "an array",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Request(BaseModel):
+    """What a client sends: unknown fields refused, nothing coerced, and never changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Id = Annotated[str, StringConstraints(max_length=_MAX_ID)]
+
+
+def one_of(**members: Any) -> Any:
+    """Make a union of objects told apart by their `type`; a member named `text_` takes plain strings.
+
+    A plain discriminated union would do, but for strings beside objects, and for the paths of its errors, in which
+    a tag cannot be told from a field of the same name.
+    """
+    union: Any = None
+    for name, member in members.items():
+        tagged: Any = Annotated[member, Tag(_TAG + name)]
+        union = tagged if union is None else union | tagged
+    return Annotated[union, Discriminator(_tag_of("text_" in members))]
+
+
+def _tag_of(strings: bool) -> Callable[[Any], str | None]:
+    def tag(value: Any) -> str | None:
+        if strings and isinstance(value, str):
+            return _TAG + "text_"
+        kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+        return None if kind is None else f"{_TAG}{kind}"
+
+    return tag
+
+
+def parse(model: type[M], data: Any) -> M:
+    """Validate a request. Raises InvalidRequest in OpenAI's words."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise explain(error.errors(include_url=False)) from None
+
+
+def check_id(param: str, value: str, prefix: str) -> None:
+    """Raise InvalidRequest for an id that no object of this kind can have, such as `undefined`."""
+    if len(value) > _MAX_ID:
+        raise _too_long(param, _MAX_ID, len(value))
+    if not value.startswith(prefix):
+        raise InvalidRequest(
+            f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'.",
+            param=param,
+            code="invalid_value",
+        )
+
+
+def explain(errors: Sequence[Any]) -> InvalidRequest:
+    """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
+    error = min(errors, key=lambda each: each["type"] == "missing")
+    loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",)) else error["loc"]
+    where = _path(loc)
+    kind: str = error["type"]
+    context = error.get("ctx", {})
+    given = error.get("input")
+    if kind in _TYPES:
+        return _wrong_type(where, _TYPES[kind], given)
+    if kind == "int_parsing" or kind == "float_parsing":  # of a query
+        return _wrong_type(where, "an integer" if kind == "int_parsing" else "a decimal number", given)
+    translate = _TRANSLATORS.get(kind)
+    if translate is not None:
+        return translate(where, given, context, loc)
+    message = f"Invalid value for '{where}': {error['msg']}." if where else f"Invalid request: {error['msg']}."
+    return InvalidRequest(message, param=where or None, code="invalid_value")
+
+
+# --- one translation a kind of error --------------------------------------------------------------------------------
+
+
+def _missing(where: str, *_: Any) -> InvalidRequest:
+    message = f"Missing required parameter: '{where}'."
+    return InvalidRequest(message, param=where, code="missing_required_parameter")
+
+
+def _unknown(where: str, *_: Any) -> InvalidRequest:
+    return InvalidRequest(f"Unknown parameter: '{where}'.", param=where, code="unknown_parameter")
+
+
+def _enum(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+    if given is None or isinstance(given, dict | list):
+        return _wrong_type(where, "a string", given)
+    return _unsupported(where, given, re.findall(r"'([^']*)'", context["expected"]))
+
+
+def _union_tag(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+    known = [tag.removeprefix(_TAG) for tag in re.findall(r"'([^']*)'", context["expected_tags"])]
+    kinds = [tag for tag in known if tag not in ("text_", "action")]  # `action` is ours; the wording is OpenAI's
+    kind = given.get("type") if isinstance(given, dict) else given
+    if not isinstance(given, dict):
+        return _unsupported(where, given, kinds)
+    path = f"{where}.type" if where else "type"
+    return _unsupported(path, kind, kinds) if isinstance(kind, str) else _wrong_type(path, "a string", kind)
+
+
+def _union_no_tag(where: str, given: Any, *_: Any) -> InvalidRequest:
+    if isinstance(given, dict):
+        return _missing(f"{where}.type" if where else "type")
+    return _wrong_type(where, "an object", given)
+
+
+def _string_long(where: str, given: Any, context: dict[str, Any], loc: tuple[Any, ...]) -> InvalidRequest:
+    if loc[-1:] == (_KEY,):
+        message = (
+            f"Invalid '{_path(loc[:-2])}': key too long. Expected a key with maximum length {context['max_length']}, "
+            f"but got a key with length {len(given)} instead."
+        )
+        return InvalidRequest(message, param=_path(loc[:-2]), code="string_above_max_length")
+    return _too_long(where, context["max_length"], len(given))
+
+
+def _string_short(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+    message = (
+        f"Invalid '{where}': string too short. Expected a string with minimum length {context['min_length']}, "
+        f"but got a string with length {len(given)} instead."
+    )
+    return InvalidRequest(message, param=where, code="string_below_min_length")
+
+
+def _pattern(where: str, _: Any, context: dict[str, Any], *__: Any) -> InvalidRequest:
+    message = (
+        f"Invalid '{where}': string does not match pattern. "
+        f"Expected a string that matches the pattern '{context['pattern']}'."
+    )
+    return InvalidRequest(message, param=where, code="invalid_value")
+
+
+def _many(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+    limit = context["max_length"]
+    if isinstance(given, dict):
+        message = (
+            f"Invalid '{where}': too many properties. Expected an object with at most {limit} properties, "
+            f"but got an object with {len(given)} properties instead."
+        )
+        return InvalidRequest(message, param=where, code="object_above_max_properties")
+    message = (
+        f"Invalid '{where}': array too long. Expected an array with maximum length {limit}, "
+        f"but got an array with length {len(given)} instead."
+    )
+    return InvalidRequest(message, param=where, code="array_above_max_length")
+
+
+def _few(where: str, _: Any, context: dict[str, Any], *__: Any) -> InvalidRequest:
+    message = (
+        f"Invalid '{where}': empty array. Expected an array with minimum length {context['min_length']}, "
+        "but got an empty array instead."
+    )
+    return InvalidRequest(message, param=where, code="empty_array")
+
+
+def _above(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+    return _beyond(where, given, context["le"], ("above", "maximum", "<="))
+
+
+def _below(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
+    return _beyond(where, given, context["ge"], ("below", "minimum", ">="))
+
+
+def _beyond(where: str, given: Any, limit: float, words: tuple[str, str, str]) -> InvalidRequest:
+    kind = "decimal" if isinstance(limit, float) else "integer"
+    side, end, sign = words
+    message = (
+        f"Invalid '{where}': {kind} {side} {end} value. "
+        f"Expected a value {sign} {limit:g}, but got {_shown(given)} instead."
+    )
+    return InvalidRequest(message, param=where, code=f"{kind}_{side}_{end[:3]}_value")
+
+
+_Translate = Callable[[str, Any, dict[str, Any], tuple[Any, ...]], InvalidRequest]
+_TRANSLATORS: Final[dict[str, _Translate]] = {
+    "missing": _missing,
+    "extra_forbidden": _unknown,
+    "literal_error": _enum,
+    "union_tag_invalid": _union_tag,
+    "union_tag_not_found": _union_no_tag,
+    "string_too_long": _string_long,
+    "string_too_short": _string_short,
+    "string_pattern_mismatch": _pattern,
+    "too_long": _many,
+    "too_short": _few,
+    "less_than_equal": _above,
+    "greater_than_equal": _below,
+}
+
+
+def _too_long(where: str, limit: int, length: int) -> InvalidRequest:
+    message = (
+        f"Invalid '{where}': string too long. Expected a string with maximum length {limit}, "
+        f"but got a string with length {length} instead."
+    )
+    return InvalidRequest(message, param=where, code="string_above_max_length")
+
+
+def _wrong_type(where: str, expected: str, given: Any) -> InvalidRequest:
+    message = f"Invalid type for '{where}': expected {expected}, but got {_kind(given)} instead."
+    if not where:
+        message = f"Invalid type for the request body: expected {expected}, but got {_kind(given)} instead."
+    return InvalidRequest(message, param=where or None, code="invalid_type")
+
+
+def _unsupported(where: str, given: Any, supported: Sequence[str]) -> InvalidRequest:
+    quoted = [f"'{value}'" for value in supported]
+    told = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
+    message = f"Invalid value: '{_shown(given)}'. Supported values are: {told}."
+    return InvalidRequest(message, param=where or None, code="invalid_value")
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _path(loc: Sequence[Any]) -> str:
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith(_TAG) and part != _KEY:
+            path += f".{_shown(part)}" if path else _shown(part)
+    return path
