@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -254,6 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lifespan="on",
     )
     server = _Server(config, app, settings.drain_s)
+    # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, lambda *_: sys.exit(0))
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listening]))
     if not server.started:

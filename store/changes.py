@@ -179,7 +179,7 @@ def _append(run_id: str, events: Sequence[tuple[int, str, str]]) -> Operation:
 
 def _retract(run_id: str, object_ids: Sequence[str]) -> Operation:
     marks = ", ".join("?" * len(object_ids))
-    sql = f"DELETE FROM events WHERE run_id = ? AND name LIKE '%.delta' AND json_extract(json, '$.id') IN ({marks})"
+    sql = f"DELETE FROM events WHERE run_id = ? AND json_extract(json, '$.id') IN ({marks})"
 
     def run(conn: sqlite3.Connection) -> None:
         conn.execute(sql, (run_id, *object_ids))

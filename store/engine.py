@@ -64,6 +64,7 @@ class Engine:
             ]
             undo.pop_all()
         self._readers = Readers(reading)
+        self._connection = writing
         self._writer = Writer(writing, loop=loop, deliver=self._deliver, synced=synced)
         self._writer.start()
 
@@ -118,9 +119,11 @@ class Engine:
     def _close(self) -> None:
         stopped = self._writer.stop(_CLOSE_S)
         self._readers.close()
-        self._lock.release()
-        if not stopped:
+        if not stopped:  # its connection is in use, so the file stays locked
             raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
+        # The writing connection goes last: it takes the WAL with it, which a read-only one cannot.
+        self._connection.close()
+        self._lock.release()
 
     def _deliver(self, outcomes: list[tuple[Commit, Outcome]]) -> None:
         for commit, outcome in outcomes:

@@ -52,7 +52,7 @@ class Commit:
 
 
 class Writer:
-    """Owns the writing connection from the start of its thread to its end."""
+    """Has the writing connection to itself from the start of its thread to its end; whoever opened it closes it."""
 
     def __init__(
         self,
@@ -105,7 +105,6 @@ class Writer:
             left = batch + self._rest()
             if left:
                 self._hand_over([(commit, StoreFailed("The store's writer has stopped.")) for commit in left])
-            self._conn.close()
 
     def _take(self) -> tuple[list[Commit], bool]:
         """Wait for a commit, then take all that wait with it; tell whether to stop afterwards."""

@@ -157,16 +157,18 @@ def test_a_run_that_waits_for_outputs_goes_on_waiting(server: ServerProcess, ups
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize("calls_seen", [1, 2], ids=["at once", "when the model is asked"])
 def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
-    server: ServerProcess, upstream: ScriptedUpstream
+    server: ServerProcess, upstream: ScriptedUpstream, calls_seen: int
 ) -> None:
-    upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("lost", start_s=30), Reply("It is noon."))
+    upstream.script(Reply(tool_calls=[("getTime", {})]), *[Reply("It is noon.", start_s=0.5)] * 2)
     thread, assistant = begin(server, tools=[TIME])
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
     waiting = end(server, thread, run, "requires_action")
     call = waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
     outputs = {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
+    upstream.wait_for(lambda up: len(up.requests) >= calls_seen, 5)
     server.kill()
     server.start()
     end(server, thread, run, "completed")
