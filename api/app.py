@@ -16,7 +16,8 @@ from api.welcome import WELCOME
 
 __all__ = ["Access", "build_app"]
 
-_ROUTERS = (assistants, threads, runs, messages, steps, models, chat, health)
+# `POST /threads/runs` comes before `POST /threads/{thread_id}`, which would take it
+_ROUTERS = (assistants, runs, threads, messages, steps, models, chat, health)
 
 _DESCRIPTION = (
     "A self-hosted, drop-in server for OpenAI's Assistants API (v2, and what v1 clients still send), on any model. "
