@@ -250,6 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here depends on the client's address or scheme
         timeout_graceful_shutdown=5,
         server_header=False,
         lifespan="on",

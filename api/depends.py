@@ -1,4 +1,7 @@
-"""What endpoints need: the parts of the house, the owner of the request, and ids that look like ids."""
+"""What endpoints need: the parts of the house, the owner of the request, and ids that look like ids.
+
+Dependencies are async without waiting for anything: FastAPI runs plain functions in a thread, a hop for each.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,46 +48,46 @@ class House:
     """MODEL_ALIASES, to be listed beside the upstream's models."""
 
 
-def _house(request: Request) -> House:
+async def _house(request: Request) -> House:
     house: House = request.app.state.house
     return house
 
 
-def _owner(request: Request) -> str:
+async def _owner(request: Request) -> str:
     owner: str = request.state.owner
     return owner
 
 
-def _is_v1(request: Request) -> bool:
+async def _is_v1(request: Request) -> bool:
     return request.headers.get("openai-beta", "").strip().lower() == "assistants=v1"
 
 
-def _assistant_id(assistant_id: Annotated[str, Path()]) -> str:
+async def _assistant_id(assistant_id: Annotated[str, Path()]) -> str:
     check_id("assistant_id", assistant_id, "asst")
     return assistant_id
 
 
-def _thread_id(thread_id: Annotated[str, Path()]) -> str:
+async def _thread_id(thread_id: Annotated[str, Path()]) -> str:
     check_id("thread_id", thread_id, "thread")
     return thread_id
 
 
-def _message_id(message_id: Annotated[str, Path()]) -> str:
+async def _message_id(message_id: Annotated[str, Path()]) -> str:
     check_id("message_id", message_id, "msg")
     return message_id
 
 
-def _run_id(run_id: Annotated[str, Path()]) -> str:
+async def _run_id(run_id: Annotated[str, Path()]) -> str:
     check_id("run_id", run_id, "run")
     return run_id
 
 
-def _step_id(step_id: Annotated[str, Path()]) -> str:
+async def _step_id(step_id: Annotated[str, Path()]) -> str:
     check_id("step_id", step_id, "step")
     return step_id
 
 
-def _include(
+async def _include(
     include: Annotated[list[str] | None, Query(alias="include[]")] = None,
     bare: Annotated[list[str] | None, Query(alias="include", include_in_schema=False)] = None,
 ) -> None:

@@ -30,6 +30,7 @@ class Execution:
     def __init__(self, store: Store, max_tool_rounds: int) -> None:
         self.open = False
         self.graph = build_run_graph(store.checkpoints)
+        self._plain = build_run_graph()  # for runs without tools: they can neither wait nor repeat anything
         self.broken: dict[str, Exception] = {}
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
@@ -83,11 +84,12 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
+        graph = self.graph if live.checkpointed else self._plain
         config = {
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},
             "recursion_limit": self._recursion_limit,
         }
-        await live.drive(self.graph, given, config, context)
+        await live.drive(graph, given, config, context)
 
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits

@@ -6,30 +6,38 @@ and in one of ten thousand.
 
 from typing import Any, Final
 
-from store.ports import PageQuery, Store
+from store.ports import Page, PageQuery, Store
 
-__all__ = ["MAX_CHARS", "load_history"]
+__all__ = ["FIRST_PAGE", "MAX_CHARS", "load_history"]
 
 MAX_CHARS: Final = 1_200_000
 """Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
 
-_FIRST_PAGE: Final = 40
+FIRST_PAGE: Final = PageQuery(limit=40)
+"""The page that most threads end in; a run's start asks for it beside its other reads."""
+
 _PAGE: Final = 100
 
 
 async def load_history(
-    store: Store, owner: str, thread_id: str, *, run_id: str | None, max_chars: int = MAX_CHARS, last: int | None = None
+    store: Store,
+    owner: str,
+    thread_id: str,
+    *,
+    run_id: str | None,
+    max_chars: int = MAX_CHARS,
+    last: int | None = None,
+    first: Page | None = None,
 ) -> list[dict[str, Any]]:
     """Return message bodies, oldest first, without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
-    messages are there.
+    messages are there. `first` is the FIRST_PAGE where the caller has it already.
     """
     newest_first: list[dict[str, Any]] = []
-    chars, cursor = 0, None
+    chars = 0
+    page = first or await store.page("message", owner, FIRST_PAGE, thread_id=thread_id)
     while True:
-        limit = _FIRST_PAGE if cursor is None else _PAGE
-        page = await store.page("message", owner, PageQuery(limit=limit, after=cursor), thread_id=thread_id)
         for row in page.rows:
             if run_id is not None and row.run_id == run_id:
                 continue
@@ -39,7 +47,8 @@ async def load_history(
                 return newest_first[::-1]
         if not page.has_more or not page.rows:
             return newest_first[::-1]
-        cursor = page.rows[-1].id
+        query = PageQuery(limit=_PAGE, after=page.rows[-1].id)
+        page = await store.page("message", owner, query, thread_id=thread_id)
 
 
 def _text(part: dict[str, Any]) -> str:

@@ -153,7 +153,8 @@ class Live:
         if self.run["status"] == "queued" and self.stop is None:
             self.say(self.recorder.move("in_progress"))
         ended: RunEnded | None = None
-        parts = graph.astream(given, config, context=context, stream_mode=["custom", "updates"], durability="sync")
+        durability = {"durability": "sync"} if self.checkpointed else {}
+        parts = graph.astream(given, config, context=context, stream_mode=["custom", "updates"], **durability)
         try:
             async for mode, part in parts:
                 if mode == "custom":

@@ -16,6 +16,7 @@ from langgraph.types import Command
 
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
+from graphs.history import FIRST_PAGE
 from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
@@ -102,10 +103,11 @@ class Runner:
         InvalidRequest (busy thread, bad tools), Unavailable while shutting down.
         """
         self._accepting()
-        assistant, thread, active = await asyncio.gather(
+        assistant, thread, active, first = await asyncio.gather(
             self._store.get("assistant", request.assistant_id, owner),
             self._store.get("thread", thread_id, owner),
             self._store.active_run(thread_id, owner),
+            self._store.page("message", owner, FIRST_PAGE, thread_id=thread_id),
         )
         if thread is None:
             raise NotFound(f"No thread found with id '{thread_id}'.")
@@ -114,7 +116,7 @@ class Runner:
         if active is not None:
             raise _busy(ThreadBusy(thread_id, active.id))
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
-        history = await self._surroundings.history(draft.run, owner)
+        history = await self._surroundings.history(draft.run, owner, first=first)
         return await self._launch_new(draft, [*history, *(row.body for row in draft.messages)])
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:

@@ -11,7 +11,7 @@ from graphs.parts import Call
 from graphs.state import Model, RunContext
 from graphs.tools.actions import ActionCaller
 from graphs.tools.toolset import ToolSet, build_toolset
-from store.ports import Row, Store
+from store.ports import Page, Row, Store
 
 __all__ = ["Surroundings"]
 
@@ -34,7 +34,9 @@ class Surroundings:
             return await asyncio.to_thread(build_toolset, tools)
         return build_toolset(tools)
 
-    async def history(self, run: dict[str, Any], owner: str, *, own: str | None = None) -> list[dict[str, Any]]:
+    async def history(
+        self, run: dict[str, Any], owner: str, *, own: str | None = None, first: Page | None = None
+    ) -> list[dict[str, Any]]:
         """Read the thread's messages for this run, oldest first, without those of the run `own`."""
         limit = self._model.context_limit(run["model"])
         strategy = run["truncation_strategy"]
@@ -45,6 +47,7 @@ class Surroundings:
             run_id=own,
             max_chars=MAX_CHARS if limit is None else min(MAX_CHARS, limit * _CHARS_PER_TOKEN),
             last=strategy.get("last_messages") if strategy["type"] == "last_messages" else None,
+            first=first,
         )
 
     async def again(self, row: Row) -> RunContext:

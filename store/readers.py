@@ -1,21 +1,26 @@
-"""Reading beside the writer: a few threads, each call with a read-only connection of its own.
+"""Reading beside the writer: a few threads, each with a read-only connection of its own.
 
-Law: no SQLite call on the event loop, and no reader ever writes, not even a checkpoint of the WAL.
+Laws: no SQLite call on the event loop; no reader ever writes, not even a checkpoint of the WAL; reads that are asked
+for in one turn of the event loop share one hop to a thread, which costs several times what a point read does.
 """
 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from wire.errors import StoreFailed
+from wire.errors import StoreFailed, ThreadholdError
 
 __all__ = ["Readers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_MOST: Final = 8
+"""Reads of one hop; more go to the other threads."""
 
 
 class Readers:
@@ -27,16 +32,20 @@ class Readers:
         for connection in connections:
             self._free.put(connection)
         self._pool = ThreadPoolExecutor(len(connections), "threadhold-reader")
+        self._asked: list[_Read] = []
         self._closed = False
 
     async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `read(connection, …)`, called on a reader thread. Raises StoreFailed when the database fails."""
         if self._closed:
             raise StoreFailed("The store is closed.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        if not self._asked:
+            loop.call_soon(self._submit, loop)
+        self._asked.append(_Read(lambda connection: read(connection, *args, **kwargs), future))
         try:
-            return await asyncio.wrap_future(
-                self._pool.submit(self._call, lambda connection: read(connection, *args, **kwargs))
-            )
+            return await future
         except sqlite3.Error as error:
             raise StoreFailed(f"The store could not read: {error}.") from error
 
@@ -47,9 +56,46 @@ class Readers:
         for connection in self._connections:
             connection.close()
 
-    def _call(self, read: Callable[[sqlite3.Connection], R]) -> R:
+    def _submit(self, loop: asyncio.AbstractEventLoop) -> None:
+        asked, self._asked = self._asked, []
+        for start in range(0, len(asked), _MOST):
+            reads = asked[start : start + _MOST]
+            try:
+                self._pool.submit(self._serve, loop, reads)
+            except RuntimeError:  # closed in the meantime
+                for read in reads:
+                    if not read.future.done():
+                        read.future.set_exception(StoreFailed("The store is closed."))
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"]) -> None:
         connection = self._free.get()  # never waits: there are as many as threads
         try:
-            return read(connection)
+            outcomes = [_outcome(read.call, connection) for read in reads]
         finally:
             self._free.put(connection)
+        loop.call_soon_threadsafe(_settle, reads, outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was asked for, and who waits for it."""
+
+    call: Callable[[sqlite3.Connection], Any]
+    future: "asyncio.Future[Any]"
+
+
+def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> tuple[Any, Exception | None]:
+    try:
+        return call(connection), None
+    except (sqlite3.Error, ThreadholdError) as error:
+        return None, error
+
+
+def _settle(reads: Sequence[_Read], outcomes: Sequence[tuple[Any, Exception | None]]) -> None:
+    for read, (value, error) in zip(reads, outcomes, strict=True):
+        if read.future.done():
+            continue
+        if error is None:
+            read.future.set_result(value)
+        else:
+            read.future.set_exception(error)

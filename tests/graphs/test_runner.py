@@ -371,7 +371,7 @@ async def test_a_run_that_takes_too_long_expires_and_its_upstream_stops(upstream
         small.clock.now += 601
         events = await small.events(started.run_id)
         assert names(events)[-3:] == ["message.incomplete", "run.step.expired", "run.expired"]
-        assert upstream.open_streams == 0
+        await until(lambda: upstream.open_streams == 0, 1.0)
         assert (await small.rows("message", started))[1]["incomplete_details"] == {"reason": "run_expired"}
 
 
@@ -491,7 +491,7 @@ async def test_what_is_parked_goes_on_at_the_next_start_under_the_same_ids(
                 seen += batch
                 if sum(event.name == "thread.message.delta" for event in seen) == 2:
                     await small.runner.drain(0)
-        assert upstream.open_streams == 0
+        await until(lambda: upstream.open_streams == 0, 1.0)
         with pytest.raises(Unavailable):
             await small.begin()
     async with world(upstream, path, clock) as small:

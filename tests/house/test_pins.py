@@ -1,0 +1,103 @@
+"""The pins are whole, agree with what is declared, name no place to get them from, and suffice for what is imported."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.house.test_rooms import OURS, SOURCES, TOP
+from tests.sdk.conftest import absent
+
+FILES = ["requirements.txt", "requirements-build.txt", "requirements-test.txt"]
+PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
+
+
+def pins(*names: str) -> dict[str, str]:
+    """Distribution → version, of pin files."""
+    lines = [line for name in names for line in (TOP / name).read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)] == []
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (PROJECT["project"]["dependencies"], FILES[:1]),
+        (PROJECT["dependency-groups"]["build"], FILES[:2]),
+        (PROJECT["dependency-groups"]["test"], FILES),
+    ],
+    ids=["runtime", "build", "test"],
+)
+def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], names: list[str]) -> None:
+    pinned = pins(*names)
+    waiting = [Requirement(text) for text in wanted]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name == "pip":
+            continue  # sqlite-utils asks for it; it comes with the environment
+        if (name, frozenset(requirement.extras)) in seen:
+            continue
+        seen.add((name, frozenset(requirement.extras)))
+        assert name in pinned, f"{requirement} is not pinned in {names}"
+        assert requirement.specifier.contains(pinned[name], prereleases=True), f"{requirement}, but {pinned[name]}"
+        for text in metadata.requires(name) or []:
+            needed = Requirement(text)
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(needed)
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    pinned = pins(*FILES)
+    assert {name: metadata.version(name) for name in pinned} == pinned
+
+
+def test_the_server_imports_nothing_beyond_its_runtime_pins() -> None:
+    runtime = pins("requirements.txt")
+    owners = metadata.packages_distributions()
+    used: dict[str, str] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import():
+                    names = [alias.name for alias in node.names]
+                case ast.ImportFrom(module=str(module), level=0):
+                    names = [module]
+                case _:
+                    continue
+            used |= {name.partition(".")[0]: str(path.relative_to(TOP)) for name in names}
+    foreign = {name: where for name, where in used.items() if name not in {*OURS, *sys.stdlib_module_names}}
+    unpinned = {
+        name: where
+        for name, where in foreign.items()
+        if not {canonicalize_name(owner) for owner in owners.get(name, [])} & set(runtime)
+    }
+    assert unpinned == {}
+
+
+def test_the_wheel_holds_every_room_and_the_console_script(tmp_path: Path) -> None:
+    if not (Path(sys.executable).parent / "hatchling").exists():
+        absent("hatchling (`make install`)")
+    subprocess.run(
+        [Path(sys.executable).parent / "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=TOP,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+        (script,) = [name for name in held if name.endswith("entry_points.txt")]
+        assert "threadhold = server:main" in archive.read(script).decode()
+    assert {str(path.relative_to(TOP)) for path in SOURCES} <= held
+    assert {name.partition("/")[0].partition(".py")[0] for name in held if "dist-info" not in name} <= set(OURS)

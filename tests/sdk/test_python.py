@@ -1,0 +1,191 @@
+"""Programs written for openai-python run unchanged, at three ages of the SDK: 1.20 (v1 header), 1.51 and the newest."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process import ROOT
+from tests.sdk.conftest import Orphans, absent
+from tests.upstream import Hang, Reply, Step
+
+pytestmark = pytest.mark.timeout(90)
+
+NORMAL = [
+    "thread.run.created",
+    "thread.run.queued",
+    "thread.run.in_progress",
+    "thread.run.step.created",
+    "thread.run.step.in_progress",
+    "thread.message.created",
+    "thread.message.in_progress",
+]
+ENDED = ["thread.message.completed", "thread.run.step.completed", "thread.run.completed"]
+
+
+class Program:
+    """Runs a program of `programs/` under one SDK."""
+
+    def __init__(self, python: Path, orphans: Orphans) -> None:
+        self._python = python
+        self._orphans = orphans
+
+    def __call__(self, name: str, *model_says: Step) -> Any:
+        self._orphans.model_says(*model_says)
+        return self._orphans.run([self._python, Path(__file__).parent / "programs" / f"{name}.py"])
+
+
+@pytest.fixture(params=["1.20", "1.51", "newest"])
+def program(request: pytest.FixtureRequest, orphans: Orphans) -> Program:
+    python = Path(sys.executable) if request.param == "newest" else ROOT / f".venv-openai-{request.param}/bin/python"
+    if not python.exists():
+        absent(f"openai-python {request.param} (`make sdks`)")
+    return Program(python, orphans)
+
+
+def test_assistants_are_made_read_changed_listed_and_deleted(program: Program) -> None:
+    seen = program("assistants")
+    assert seen.pop("id").startswith("asst_")
+    assert seen == {
+        "same": True,
+        "object": "assistant",
+        "name": "Tutor",
+        "instructions": "You are a personal math tutor.",
+        "metadata": {"team": "b"},
+        "tools": ["code_interpreter"],
+        "listed": True,
+        "oldest_first": True,
+        "deleted": [True, "assistant.deleted"],
+        "left": True,
+    }
+
+
+def test_a_thread_is_paged_to_its_end_and_no_message_comes_twice(program: Program) -> None:
+    assert program("threads") == {
+        "thread": ["thread", {"user": "u1"}, {"user": "u2"}],
+        "newest_first": True,
+        "oldest_first": True,
+        "page": True,
+        "before": True,
+        "noted": [{"seen": "yes"}, {"seen": "yes"}],
+        "text": "Message 0",
+        "role": "user",
+        "deleted": [True, "thread.deleted"],
+    }
+
+
+def test_a_run_is_polled_to_its_end(program: Program) -> None:
+    assert program("polling", Reply("Two."), Reply("Still two.")) == {
+        "run": ["thread.run", "completed", "gpt-4", "Be short.\n\nBe kind."],
+        "times": [True, True, None],
+        "usage": True,
+        "texts": ["Two.", "What is 1 + 1?"],
+        "by": [["assistant", True, True], ["user", False, False]],
+        "step": ["message_creation", "completed", True],
+        "noted": {"rated": "5"},
+        "runs": True,
+        "both": ["completed", "Still two."],
+    }
+
+
+def test_an_event_handler_sees_the_answer_while_it_comes(program: Program) -> None:
+    answer = "Echo: Tell me of Umeå ☃."
+    seen = program("streaming")
+    deltas = seen["events"].count("thread.message.delta")
+    assert deltas >= 1
+    assert seen == {
+        "events": [*NORMAL, *["thread.message.delta"] * deltas, *ENDED],
+        "seen": [
+            "step created: message_creation",
+            "message created",
+            "text created",
+            f"text done: {answer}",
+            "message done: completed",
+            "step done: completed",
+            "end",
+        ],
+        "text": answer,
+        "run": ["completed", True],
+        "final": [answer],
+        "steps": ["message_creation"],
+        "fresh": ["Echo: Once more.", "thread.created", "completed"],
+        "raw": ["thread.created", "thread.run.completed"],
+    }
+
+
+def test_parallel_function_calls_are_answered_by_polling_and_by_streaming(
+    program: Program, two_calls: tuple[Step, Step]
+) -> None:
+    oslo = Reply(tool_calls=[("get_weather", {"city": "Oslo"}, "call_c")])
+    seen = program("functions", *two_calls, oslo, Reply("Oslo is cold."))
+    heard = [event for event in seen.pop("heard") if not event.endswith(".delta")]
+    assert seen == {
+        "waiting": ["requires_action", ["get_weather", "get_weather"]],
+        "run": ["completed", None],
+        "steps": [["tool_calls", "completed"], ["message_creation", "completed"]],
+        "outputs": ["Paris", "Rome"],
+        "answer": "Both are warm.",
+        "last": "completed",
+    }
+    assert heard == [
+        *NORMAL[:5],
+        "call created: get_weather",
+        "thread.run.requires_action",
+        "thread.run.step.completed",
+        "thread.run.queued",
+        "thread.run.in_progress",
+        *NORMAL[3:],
+        "thread.message.completed",
+        "text: Oslo is cold.",
+        "thread.run.step.completed",
+        "thread.run.completed",
+        'call done: {"city":"Oslo"}',  # after the program's own answer to the event that ended the stream
+    ]
+
+
+def test_a_cancelled_run_ends_and_its_upstream_is_closed(program: Program, orphans: Orphans) -> None:
+    closed = orphans.upstream.closed_early
+    assert program("cancelling", Hang()) == {
+        "status": "cancelled",
+        "cancelled_at": True,
+        "refused": [
+            "Can't add messages to THREAD while a run RUN is active.",
+            "Thread THREAD already has an active run RUN.",
+            "Cannot cancel run with status 'cancelled'.",
+        ],
+    }
+    orphans.upstream.wait_for(lambda up: up.closed_early == closed + 1)
+
+
+def test_problems_have_the_sdk_s_classes_and_name_the_parameter(program: Program) -> None:
+    missing = ["NotFoundError", 404, "invalid_request_error", None]
+    wrong = ["BadRequestError", 400, "invalid_request_error"]
+    assert program("problems")["told"] == [
+        missing,
+        missing,
+        missing,
+        missing,
+        missing,
+        [*wrong, "colour"],
+        [*wrong, "tools[0].type"],
+        [*wrong, "name"],
+        [*wrong, "limit"],
+        [*wrong, "role"],
+        missing,
+    ]
+
+
+def test_a_model_that_breaks_down_fails_the_run_and_ends_the_stream(program: Program) -> None:
+    seen = program("interrupted", Reply("one two three four", cut_after=3))
+    assert seen == {
+        "events": [
+            "thread.message.delta",
+            "thread.message.incomplete",
+            "thread.run.step.failed",
+            "thread.run.failed",
+        ],
+        "raised": None,
+        "run": "failed",
+        "code": "server_error",
+    }

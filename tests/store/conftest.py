@@ -1,0 +1,37 @@
+"""Backends under test. A second backend joins the conformance suite with one more parameter of `opener`."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from store import SqliteStore, open_store
+from store.ports import Store
+
+Opener = Callable[[], Awaitable[Store]]
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_on_the_loop() -> Iterator[None]:
+    with blockbuster_ctx():
+        yield
+
+
+@pytest.fixture(params=["memory", "file"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens an empty store of each kind."""
+
+    async def opened() -> SqliteStore:
+        return await open_store(":memory:" if request.param == "memory" else tmp_path / "store.db")
+
+    return opened
+
+
+@pytest.fixture
+async def store(opener: Opener) -> AsyncIterator[Store]:
+    opened = await opener()
+    try:
+        yield opened
+    finally:
+        await opened.close()

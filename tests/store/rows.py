@@ -1,0 +1,57 @@
+"""Small rows for the store's tests: only what the store looks at."""
+
+from typing import Any
+
+from store.ports import ACTIVE, Append, Insert, Row, Store
+from wire.events import Event, encode
+from wire.ids import new_id
+
+
+def assistant(owner: str = "ann", **body: Any) -> Row:
+    id = new_id("asst")
+    return Row("assistant", id, owner, {"id": id, "object": "assistant", **body})
+
+
+def thread(owner: str = "ann", **body: Any) -> Row:
+    id = new_id("thread")
+    return Row("thread", id, owner, {"id": id, "object": "thread", "metadata": {}, **body})
+
+
+def message(of: Row, *, run_id: str | None = None, owner: str | None = None, **body: Any) -> Row:
+    id = new_id("msg")
+    whole = {"id": id, "object": "thread.message", "thread_id": of.id, "status": "completed", **body}
+    return Row("message", id, owner or of.owner, whole, thread_id=of.id, run_id=run_id)
+
+
+def run(of: Row, status: str = "queued", *, owner: str | None = None, **body: Any) -> Row:
+    id = new_id("run")
+    whole = {"id": id, "object": "thread.run", "thread_id": of.id, "status": status, "expires_at": 1000, **body}
+    return Row("run", id, owner or of.owner, whole, thread_id=of.id)
+
+
+def step(of: Row, **body: Any) -> Row:
+    id = new_id("step")
+    whole = {"id": id, "object": "thread.run.step", "run_id": of.id, "status": "in_progress", **body}
+    return Row("step", id, of.owner, whole, thread_id=of.thread_id, run_id=of.id)
+
+
+def event(number: int, name: str = "thread.message.delta", id: str = "msg_1", **data: Any) -> Event:
+    return Event(number, name, encode({"id": id, **data}))
+
+
+async def put(store: Store, *rows: Row) -> list[Row]:
+    """Insert rows in one commit."""
+    return await store.commit([Insert(row) for row in rows], durable=False)
+
+
+async def put_run(store: Store, status: str = "queued", *, events: int = 0) -> tuple[Row, Row]:
+    """Insert a thread with a run, and some events in its log."""
+    of = thread()
+    made = run(of, status)
+    log = [event(number) for number in range(events)]
+    await store.commit([Insert(of), Insert(made), Append(made.id, log)], durable=False)
+    return of, made
+
+
+ENDED = ("completed", "incomplete", "failed", "cancelled", "expired")
+STATUSES = (*sorted(ACTIVE), *ENDED)

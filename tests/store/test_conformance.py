@@ -1,0 +1,541 @@
+"""Every law of `store/ports.py`, for every backend."""
+
+import asyncio
+import gc
+import logging
+from typing import Any, get_args
+
+import pytest
+
+from store.ports import (
+    ACTIVE,
+    Append,
+    Change,
+    Delete,
+    Idle,
+    Insert,
+    Kind,
+    PageQuery,
+    Patch,
+    Retract,
+    Row,
+    Store,
+)
+from tests.store.conftest import Opener
+from tests.store.rows import ENDED, STATUSES, assistant, event, message, put, put_run, run, step, thread
+from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+async def world(store: Store) -> dict[Kind, Row]:
+    """One row of each kind, all of one thread and run."""
+    a, t = assistant(), thread()
+    r = run(t)
+    rows = [a, t, r, message(t, run_id=r.id), step(r)]
+    await put(store, *rows)
+    return {row.kind: row for row in rows}
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+async def test_what_is_inserted_reads_back_whole(store: Store, kind: Kind) -> None:
+    row = (await world(store))[kind]
+    assert await store.get(kind, row.id, "ann") == row
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+async def test_a_row_of_another_owner_looks_unknown(store: Store, kind: Kind) -> None:
+    row = (await world(store))[kind]
+    assert await store.get(kind, row.id, "bob") is None
+    listed = await store.page(kind, "bob", PageQuery(), thread_id=row.thread_id, run_id=row.run_id)
+    assert listed.rows == []
+    for change in (Patch(kind, row.id, "bob", {"x": 1}), Delete(kind, row.id, "bob")):
+        with pytest.raises(Missing) as missed:
+            await store.commit([change], durable=False)
+        assert (missed.value.kind, missed.value.id) == (kind, row.id)
+    assert await store.get(kind, row.id, "ann") == row
+
+
+@pytest.mark.parametrize("kind", ["message", "run", "step"])
+async def test_get_compares_the_thread_and_the_run(store: Store, kind: Kind) -> None:
+    rows = await world(store)
+    row, run_id = rows[kind], rows["run"].id
+    assert await store.get(kind, row.id, "ann", thread_id=row.thread_id) == row
+    assert await store.get(kind, row.id, "ann", thread_id="thread_other") is None
+    if kind != "run":
+        assert await store.get(kind, row.id, "ann", thread_id=row.thread_id, run_id=run_id) == row
+        assert await store.get(kind, row.id, "ann", run_id="run_other") is None
+
+
+async def test_an_id_of_another_kind_is_unknown(store: Store) -> None:
+    rows = await world(store)
+    assert await store.get("thread", rows["assistant"].id, "ann") is None
+
+
+async def test_text_of_any_kind_survives(store: Store) -> None:
+    row = assistant(name="Zoë 🦉 \x00 \u2028 'quoted' \"x\"", n=2**53 + 1, f=0.1, none=None, deep={"a": [1, {"b": []}]})
+    await put(store, row)
+    found = await store.get("assistant", row.id, "ann")
+    assert found is not None
+    assert found.body == row.body
+
+
+async def test_a_private_part_is_kept_apart_from_the_body(store: Store) -> None:
+    row = assistant()
+    row = Row("assistant", row.id, "ann", row.body, private={"tools": [{"auth": "secret"}]})
+    await put(store, row)
+    found = await store.get("assistant", row.id, "ann")
+    assert found == row
+    assert "secret" not in str(found.body if found else "secret")
+
+
+async def test_a_commit_is_a_snapshot_of_what_it_was_given(store: Store) -> None:
+    row = thread()
+    patch = Patch("thread", row.id, "ann", {"metadata": {"a": "1"}})
+    asked = store.commit([Insert(row), patch], durable=False)
+    row.body["metadata"]["late"] = "x"
+    patch.body["metadata"]["late"] = "x"
+    inserted, patched = await asked
+    assert (inserted.body["metadata"], patched.body["metadata"]) == ({}, {"a": "1"})
+
+
+async def test_an_id_is_given_once(store: Store) -> None:
+    row = thread()
+    await put(store, row)
+    with pytest.raises(StoreError, match=row.id):
+        await put(store, row)
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_commit_answers_the_row_after_each_insert_and_patch_in_order(store: Store) -> None:
+    t = thread()
+    r = run(t)
+    changes: list[Change] = [
+        Insert(t),
+        Idle(t.id, "ann"),
+        Insert(r),
+        Append(r.id, [event(0)]),
+        Patch("run", r.id, "ann", {"status": "in_progress"}),
+        Patch("thread", t.id, "ann", {"metadata": {"a": "b"}}),
+    ]
+    rows = await store.commit(changes, durable=True)
+    assert [(row.kind, row.body.get("status"), row.body.get("metadata")) for row in rows] == [
+        ("thread", None, {}),
+        ("run", "queued", None),
+        ("run", "in_progress", None),
+        ("thread", None, {"a": "b"}),
+    ]
+
+
+async def test_a_patch_merges_top_level_keys_and_stores_none(store: Store) -> None:
+    row = assistant(metadata={"a": "1"}, name="n", model="m")
+    await put(store, Row("assistant", row.id, "ann", row.body, private={"x": 1, "y": 2}))
+    change = Patch("assistant", row.id, "ann", {"metadata": {"b": "2"}, "name": None}, private={"y": 3})
+    await store.commit([change], durable=False)
+    found = await store.get("assistant", row.id, "ann")
+    assert found is not None
+    assert found.body == {**row.body, "metadata": {"b": "2"}, "name": None}
+    assert found.private == {"x": 1, "y": 3}
+
+
+async def test_a_refused_change_takes_the_whole_commit_with_it(store: Store) -> None:
+    t, other = thread(), thread()
+    await put(store, t)
+    refused = [Insert(other), Patch("thread", t.id, "ann", {"x": 1}), Delete("message", "msg_none", "ann")]
+    with pytest.raises(Missing):
+        await store.commit(refused, durable=True)
+    assert await store.get("thread", other.id, "ann") is None
+    assert await store.get("thread", t.id, "ann") == t
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_compare_and_set_moves_only_from_the_named_statuses(store: Store, status: str) -> None:
+    t, r = await put_run(store, status)
+    change = Patch("run", r.id, "ann", {"status": "failed"}, only_if=frozenset({"queued", "in_progress"}))
+    if status in ("queued", "in_progress"):
+        [after] = await store.commit([change], durable=False)
+        assert after.body["status"] == "failed"
+    else:
+        with pytest.raises(StatusConflict) as conflict:
+            await store.commit([change], durable=False)
+        assert conflict.value.status == status
+        assert await store.get("run", r.id, "ann", thread_id=t.id) == r
+
+
+async def test_of_two_that_compare_and_set_one_wins(store: Store) -> None:
+    _, r = await put_run(store)
+    changes = [Patch("run", r.id, "ann", {"status": s}, only_if=frozenset({"queued"})) for s in ("a", "b")]
+    results = await asyncio.gather(*(store.commit([c], durable=True) for c in changes), return_exceptions=True)
+    assert [type(result) for result in results] == [list, StatusConflict]
+
+
+# --- the thread lock ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_an_active_run_locks_its_thread_and_an_ended_one_does_not(store: Store, status: str) -> None:
+    t, r = await put_run(store, status)
+    second = run(t)
+    active = await store.active_run(t.id, "ann")
+    if status in ACTIVE:
+        assert active == r
+        for changes in ([Insert(second)], [Idle(t.id, "ann"), Insert(message(t))]):
+            with pytest.raises(ThreadBusy) as busy:
+                await store.commit(changes, durable=False)
+            assert (busy.value.thread_id, busy.value.run_id) == (t.id, r.id)
+    else:
+        assert active is None
+        await store.commit([Idle(t.id, "ann"), Insert(second)], durable=False)
+        assert await store.active_run(t.id, "ann") == second
+
+
+async def test_of_many_runs_at_once_one_gets_the_thread(store: Store) -> None:
+    t = thread()
+    await put(store, t)
+    runs = [run(t) for _ in range(20)]
+    results = await asyncio.gather(*(put(store, r) for r in runs), return_exceptions=True)
+    assert results[0] == [runs[0]]
+    assert all(isinstance(result, ThreadBusy) and result.run_id == runs[0].id for result in results[1:])
+
+
+async def test_a_run_cannot_become_active_again_beside_another(store: Store) -> None:
+    t, first = await put_run(store, "completed")
+    second = run(t)
+    await put(store, second)
+    with pytest.raises(ThreadBusy) as busy:
+        await store.commit([Patch("run", first.id, "ann", {"status": "queued"})], durable=False)
+    assert busy.value.run_id == second.id
+
+
+async def test_other_threads_are_not_locked(store: Store) -> None:
+    await put_run(store)
+    await put_run(store)
+    t, _ = await put_run(store, "completed")
+    await store.commit([Idle(t.id, "ann")], durable=False)
+
+
+async def test_an_active_run_is_its_owners(store: Store) -> None:
+    t, _ = await put_run(store)
+    assert await store.active_run(t.id, "bob") is None
+    with pytest.raises(Missing):
+        await store.commit([Idle(t.id, "bob")], durable=False)
+
+
+@pytest.mark.parametrize("owner", ["ann", "bob"], ids=["no thread", "another owner's"])
+async def test_nothing_is_added_to_a_thread_that_is_not_there(store: Store, owner: str) -> None:
+    t = thread()
+    if owner == "bob":
+        await put(store, t)
+    r = Row("run", run(t).id, owner, run(t).body, thread_id=t.id)
+    for row in (message(t, owner=owner), r, step(r)):
+        with pytest.raises(Missing) as missed:
+            await put(store, row)
+        assert (missed.value.kind, missed.value.id) == ("thread", t.id)
+
+
+# --- deleting -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_thread_takes_all_below_it(store: Store) -> None:
+    rows, others = await world(store), await world(store)
+    for each in (rows, others):
+        await store.commit([Append(each["run"].id, [event(0)])], durable=False)
+    await store.commit([Delete("thread", rows["thread"].id, "ann")], durable=True)
+    for kind in ("thread", "run", "message", "step"):
+        assert await store.get(kind, rows[kind].id, "ann") is None
+        assert await store.get(kind, others[kind].id, "ann") == others[kind]
+    assert await store.events(rows["run"].id, after=-1, limit=10) == []
+    assert len(await store.events(others["run"].id, after=-1, limit=10)) == 1
+    assert [row.id for row in await store.unfinished()] == [others["run"].id]
+    assert await store.get("assistant", rows["assistant"].id, "ann") is not None
+
+
+async def test_a_deleted_run_takes_its_steps_and_log_and_frees_the_thread(store: Store) -> None:
+    rows = await world(store)
+    r = rows["run"]
+    await store.commit([Append(r.id, [event(0)]), Delete("run", r.id, "ann")], durable=False)
+    assert await store.get("step", rows["step"].id, "ann") is None
+    assert await store.events(r.id, after=-1, limit=10) == []
+    assert await store.get("message", rows["message"].id, "ann") == rows["message"]
+    await store.commit([Idle(rows["thread"].id, "ann")], durable=False)
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+async def messages(store: Store, count: int) -> tuple[Row, list[str]]:
+    t = thread()
+    rows = [message(t) for _ in range(count)]
+    await put(store, t, *rows)
+    return t, [row.id for row in rows]
+
+
+async def listed(store: Store, t: Row, **query: Any) -> tuple[list[str], bool]:
+    page = await store.page("message", "ann", PageQuery(**query), thread_id=t.id)
+    return [row.id for row in page.rows], page.has_more
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+async def test_pages_after_each_other_are_the_list_and_has_more_ends_them(store: Store, order: str, limit: int) -> None:
+    t, ids = await messages(store, 7)
+    seen: list[str] = []
+    more = True
+    while more:
+        found, more = await listed(store, t, limit=limit, order=order, after=seen[-1] if seen else None)
+        seen += found
+    assert seen == (ids if order == "asc" else ids[::-1])
+    assert await listed(store, t, limit=limit, order=order, after=seen[-1]) == ([], False)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_before_gives_the_page_that_ends_just_before_the_cursor(store: Store, order: str) -> None:
+    t, ids = await messages(store, 7)
+    inorder = ids if order == "asc" else ids[::-1]
+    for place, cursor in enumerate(inorder):
+        found, more = await listed(store, t, limit=3, order=order, before=cursor)
+        assert found == inorder[max(0, place - 3) : place]
+        assert more is bool(found)  # at least the cursor's own row follows
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_after_and_before_together_are_a_range_from_its_start(store: Store, order: str) -> None:
+    t, ids = await messages(store, 7)
+    inorder = ids if order == "asc" else ids[::-1]
+    span = {"order": order, "after": inorder[0], "before": inorder[5]}
+    assert await listed(store, t, limit=3, **span) == (inorder[1:4], True)
+    assert await listed(store, t, limit=4, **span) == (inorder[1:5], False)
+
+
+async def test_an_empty_list_is_an_empty_page(store: Store) -> None:
+    t, _ = await messages(store, 0)
+    assert await listed(store, t) == ([], False)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_list_a_page_delete_it_and_ask_for_the_next_sees_every_row_once(store: Store, order: str) -> None:
+    t, ids = await messages(store, 9)
+    seen: list[str] = []
+    while True:
+        found, _ = await listed(store, t, limit=2, order=order, after=seen[-1] if seen else None)
+        if not found:
+            break
+        seen += found
+        await store.commit([Delete("message", id, "ann") for id in found], durable=False)
+    assert seen == (ids if order == "asc" else ids[::-1])
+
+
+async def test_a_thread_that_was_deleted_stays_a_cursor(store: Store) -> None:
+    rows = [thread() for _ in range(3)]
+    await put(store, *rows)
+    await store.commit([Delete("thread", rows[1].id, "ann")], durable=False)
+    page = await store.page("thread", "ann", PageQuery(order="asc", after=rows[1].id))
+    assert [row.id for row in page.rows] == [rows[2].id]
+
+
+async def test_the_place_of_a_deleted_last_row_is_not_given_again(store: Store) -> None:
+    t, ids = await messages(store, 2)
+    await store.commit([Delete("message", ids[1], "ann")], durable=False)
+    new = message(t)
+    await put(store, new)
+    assert await listed(store, t, order="asc", after=ids[1]) == ([new.id], False)
+
+
+@pytest.mark.parametrize("param", ["after", "before"])
+@pytest.mark.parametrize("deleted", [False, True], ids=["there", "deleted"])
+async def test_a_cursor_that_never_was_in_the_list_is_refused(store: Store, param: str, deleted: bool) -> None:
+    t, _ = await messages(store, 1)
+    _, elsewhere = await messages(store, 1)
+    foreign = thread("bob")
+    his = message(foreign)
+    await put(store, foreign, his)
+    if deleted:
+        gone = [Delete("message", elsewhere[0], "ann"), Delete("message", his.id, "bob")]
+        await store.commit(gone, durable=False)
+    for cursor in ("msg_never", elsewhere[0], his.id, t.id):
+        with pytest.raises(InvalidRequest) as refused:
+            await listed(store, t, **{param: cursor})
+        assert refused.value.param == param
+
+
+async def test_lists_are_one_threads_or_one_runs(store: Store) -> None:
+    rows, others = await world(store), await world(store)
+    t, r = rows["thread"], rows["run"]
+    own = message(t)
+    await put(store, own)
+    of_run = await store.page("message", "ann", PageQuery(), thread_id=t.id, run_id=r.id)
+    assert [row.id for row in of_run.rows] == [rows["message"].id]
+    assert (await listed(store, t, order="asc"))[0] == [rows["message"].id, own.id]
+    with pytest.raises(InvalidRequest):
+        await store.page("message", "ann", PageQuery(after=own.id), thread_id=t.id, run_id=r.id)
+    steps = await store.page("step", "ann", PageQuery(), thread_id=t.id, run_id=r.id)
+    assert [row.id for row in steps.rows] == [rows["step"].id]
+    runs = await store.page("run", "ann", PageQuery(), thread_id=others["thread"].id)
+    assert [row.id for row in runs.rows] == [others["run"].id]
+
+
+# --- unfinished runs ----------------------------------------------------------------------------------------------
+
+
+async def test_unfinished_are_all_owners_active_runs_oldest_first(store: Store) -> None:
+    made = []
+    for number, status in enumerate(STATUSES):
+        t = thread("ann" if number % 2 else "bob")
+        made.append(run(t, status, expires_at=100 * number if number else None))
+        await put(store, t, made[-1])
+    active = [r.id for r in made if r.body["status"] in ACTIVE]
+    assert [row.id for row in await store.unfinished()] == active
+    assert len(active) == len(STATUSES) - len(ENDED)
+    assert [row.id for row in await store.unfinished(due_before=200)] == active[1:3]
+
+
+async def test_unfinished_follows_patches(store: Store) -> None:
+    _, r = await put_run(store)
+    assert await store.unfinished(due_before=999) == []
+    await store.commit([Patch("run", r.id, "ann", {"expires_at": 999})], durable=False)
+    assert len(await store.unfinished(due_before=999)) == 1
+    asked = store.commit([Patch("run", r.id, "ann", {"status": "expired", "expires_at": None})], durable=True)
+    assert await store.unfinished() == []
+    await asked
+
+
+# --- event logs ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_log_is_read_from_every_number(store: Store) -> None:
+    _, r = await put_run(store, events=5)
+    whole = await store.events(r.id, after=-1, limit=100)
+    assert whole == [event(number) for number in range(5)]
+    for after in range(-1, 6):
+        assert await store.events(r.id, after=after, limit=100) == whole[after + 1 :]
+        assert await store.events(r.id, after=after, limit=2) == whole[after + 1 : after + 3]
+
+
+async def test_numbers_may_jump_and_come_in_order(store: Store) -> None:
+    _, r = await put_run(store, events=2)
+    await store.commit([Append(r.id, [event(1000), event(1001)])], durable=False)
+    await store.commit([Append(r.id, [])], durable=False)
+    assert [e.number for e in await store.events(r.id, after=-1, limit=9)] == [0, 1, 1000, 1001]
+
+
+async def test_a_number_is_used_once_in_a_log(store: Store) -> None:
+    _, r = await put_run(store, events=2)
+    with pytest.raises(StoreError):
+        await store.commit([Append(r.id, [event(2), event(1)])], durable=False)
+    assert len(await store.events(r.id, after=-1, limit=9)) == 2
+
+
+async def test_a_log_belongs_to_a_run_that_is_there(store: Store) -> None:
+    with pytest.raises(Missing) as missed:
+        await store.commit([Append("run_none", [event(0)])], durable=False)
+    assert missed.value.kind == "run"
+
+
+async def test_event_data_keeps_its_bytes(store: Store) -> None:
+    _, r = await put_run(store)
+    odd = event(0, value="ü \U0001f989 \x00 \n data:")
+    await store.commit([Append(r.id, [odd])], durable=False)
+    assert await store.events(r.id, after=-1, limit=1) == [odd]
+
+
+async def test_retract_takes_every_event_of_the_named_objects_and_no_other(store: Store) -> None:
+    _, r = await put_run(store)
+    _, other = await put_run(store, events=1)
+    log = [
+        event(0, "thread.message.created", "msg_1"),
+        event(1, "thread.message.delta", "msg_1"),
+        event(2, "thread.run.step.delta", "step_1"),
+        event(3, "thread.message.delta", "msg_2"),
+        event(4, "thread.message.completed", "msg_1"),
+    ]
+    await store.commit([Append(r.id, log), Retract(r.id, frozenset({"msg_1", "step_1"}))], durable=False)
+    assert [e.number for e in await store.events(r.id, after=-1, limit=9)] == [3]
+    assert len(await store.events(other.id, after=-1, limit=9)) == 1
+
+
+# --- order, and who sees what -------------------------------------------------------------------------------------
+
+
+async def test_a_read_of_a_thread_sees_what_was_queued_before_it(store: Store) -> None:
+    t, r = await put_run(store)
+    for number in range(30):
+        new = message(t)
+        asked = store.commit([Insert(new)], durable=number % 2 == 0)
+        page = await store.page("message", "ann", PageQuery(limit=1), thread_id=t.id)
+        assert [row.id for row in page.rows] == [new.id]
+        store.commit([Patch("run", r.id, "ann", {"n": number})], durable=False)
+        active = await store.active_run(t.id, "ann")
+        assert active is not None
+        assert active.body["n"] == number
+        store.commit([Append(r.id, [event(number)])], durable=False)
+        assert len(await store.events(r.id, after=-1, limit=100)) == number + 1
+        await asked
+
+
+async def test_get_sees_a_queued_insert_patch_and_delete_of_its_row(store: Store) -> None:
+    row = assistant()
+    asked = [store.commit([Insert(row)], durable=True)]
+    assert await store.get("assistant", row.id, "ann") == row
+    asked.append(store.commit([Patch("assistant", row.id, "ann", {"name": "x"})], durable=True))
+    found = await store.get("assistant", row.id, "ann")
+    assert found is not None
+    assert found.body["name"] == "x"
+    asked.append(store.commit([Delete("assistant", row.id, "ann")], durable=True))
+    assert await store.get("assistant", row.id, "ann") is None
+    await asyncio.gather(*asked)
+
+
+async def test_a_thread_that_is_being_deleted_is_seen_as_gone(store: Store) -> None:
+    rows = await world(store)
+    t = rows["thread"]
+    asked = store.commit([Delete("thread", t.id, "ann")], durable=True)
+    assert await store.get("message", rows["message"].id, "ann", thread_id=t.id) is None
+    assert await store.active_run(t.id, "ann") is None
+    await asked
+
+
+async def test_commits_are_made_in_the_order_of_the_calls(store: Store) -> None:
+    row = thread(n=-1)
+    asked = [store.commit([Insert(row)], durable=False)]
+    for number in range(200):
+        change = Patch("thread", row.id, "ann", {"n": number})
+        asked.append(store.commit([change], durable=number % 7 == 0))
+    await asyncio.gather(*asked)
+    assert [(await each)[0].body["n"] for each in asked] == list(range(-1, 200))
+
+
+async def test_a_caller_that_gives_up_does_not_withdraw_its_commit(store: Store) -> None:
+    t = thread()
+    asked = store.commit([Insert(t)], durable=True)
+    asked.cancel()
+    assert await store.get("thread", t.id, "ann") == t
+
+
+async def test_a_refusal_that_nobody_awaits_is_silent(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        store.commit([Delete("thread", "thread_none", "ann")], durable=False)
+        await store.unfinished()
+        gc.collect()
+    assert caplog.records == []
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+async def test_close_commits_what_is_queued(opener: Opener) -> None:
+    store = await opener()
+    asked = [store.commit([Insert(thread())], durable=False) for _ in range(100)]
+    await store.close()
+    assert all(each.done() and each.exception() is None for each in asked)
+
+
+async def test_after_close_everything_fails_with_store_error_and_close_is_harmless(opener: Opener) -> None:
+    store = await opener()
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await store.commit([Insert(thread())], durable=True)
+    with pytest.raises(StoreError, match="closed"):
+        await store.get("thread", "thread_x", "ann")

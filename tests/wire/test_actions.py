@@ -1,0 +1,59 @@
+import copy
+from typing import Any
+
+import pytest
+
+from wire.actions import MASK, mask_tools, restore_secrets
+from wire.errors import InvalidRequest
+
+
+def action(spec: str = "doc", **data: Any) -> dict[str, Any]:
+    return {"type": "action", "data": {"openapi_spec": spec, **data}}
+
+
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "f"}},
+    action("a", headers={"X-Key": "secret-1"}, auth={"type": "bearer", "token": "secret-2"}),
+    action("b", auth={"type": "basic", "username": "ann", "password": "secret-3"}),
+    action("b", auth={"type": "api_key", "in": "query", "name": "key", "value": "secret-4"}),
+    action("c", is_consequential=True),
+]
+
+
+def test_no_secret_is_left_after_masking_and_the_input_is_untouched() -> None:
+    before = copy.deepcopy(TOOLS)
+    masked = mask_tools(TOOLS)
+    assert before == TOOLS
+    assert "secret" not in str(masked)
+    assert masked[2]["data"]["auth"] == {"type": "basic", "username": "ann", "password": MASK}
+    assert masked[4] == TOOLS[4]
+
+
+def test_masked_values_posted_back_keep_the_stored_secrets() -> None:
+    assert restore_secrets(mask_tools(TOOLS), TOOLS) == TOOLS
+
+
+def test_secrets_follow_their_document_when_the_order_changes() -> None:
+    masked = mask_tools(TOOLS)
+    assert restore_secrets([masked[2], masked[1]], TOOLS) == [TOOLS[2], TOOLS[1]]
+
+
+def test_a_new_document_at_the_same_place_keeps_the_secret_and_a_new_value_replaces_it() -> None:
+    stored = [action("old", headers={"X-Key": "secret", "X-Two": "other"})]
+    posted = [action("new", headers={"x-key": MASK, "X-Two": "changed"})]
+    assert restore_secrets(posted, stored) == [action("new", headers={"x-key": "secret", "X-Two": "changed"})]
+
+
+@pytest.mark.parametrize(
+    ("posted", "param"),
+    [
+        (action("a", headers={"X-Other": MASK}), "tools[0].data.headers.X-Other"),
+        (action("a", auth={"type": "basic", "username": "u", "password": MASK}), "tools[0].data.auth.password"),
+    ],
+)
+def test_a_mask_with_nothing_behind_it_is_refused(posted: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        restore_secrets([posted], TOOLS[1:2])
+    assert caught.value.param == param
+    with pytest.raises(InvalidRequest):
+        restore_secrets([posted], [])
