@@ -42,6 +42,7 @@ __all__ = ["Settings", "create_app", "main"]
 logger = logging.getLogger("threadhold")
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_SWITCH_S = 0.00005
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -187,7 +188,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         try:
             await upstream.open()
             async with runner:
-                _tune_collector()
+                _tune_interpreter()
                 yield House(store, upstream, runner, settings.model_aliases)
         finally:
             await caller.close()
@@ -197,8 +198,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return build_app(open_house, access=settings.access, version=_version())
 
 
-def _tune_collector() -> None:
-    """Everything that is loaded by now stays: the collector need not look at it again. Its pauses were the p99."""
+def _tune_interpreter() -> None:
+    """Everything that is loaded by now stays: the collector need not look at it again. Its pauses were the p99.
+
+    The writer gives the interpreter up at every SQL statement; with the default interval of 5 ms it got it back so
+    late, while the event loop was busy, that a commit of 1 ms took 6. Measured: first token 8.8 → 6.5 ms.
+    """
+    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

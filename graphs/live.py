@@ -7,7 +7,7 @@ the graph or a stop, is what the run's row says, by compare-and-set.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from graphs.log import BLOCK, RunLog
@@ -107,8 +107,12 @@ class Live:
         """Commit a pause or an end, synced, and only then show its events. Raises StoreError."""
         self.ending = True
         events = self.log.number(recorded.events)
-        numbers = Patch("run", self.run_id, self.owner, private={"next_event": self.log.next})
-        changes = [*recorded.changes, numbers, *self._flushed(events), *more]
+        *before, move = recorded.changes
+        if not isinstance(move, Patch):
+            raise AssertionError("a conclusion ends with the run's move")
+        # One patch a row and commit: the numbers go with the move.
+        move = replace(move, private={"next_event": self.log.next})
+        changes = [*before, move, *self._flushed(events), *more]
         await asyncio.shield(self.store.commit(changes, durable=True))
         self.log.publish(events)
 

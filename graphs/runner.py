@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -207,11 +207,17 @@ class Runner:
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now)
         live = Live(draft.row.owner, recorder, RunLog(0), self._store)
         draft.row.private["next_event"] = live.log.ceiling
+        events = draft.events()
+        queued = draft.run
+        # Nobody can see the row while it is only queued, so it is stored as it is a moment later.
+        events += recorder.move("in_progress").events
+        row = replace(draft.row, body=dict(recorder.run))
         if toolset.unbuilt:
             logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
         context = self._surroundings.context(live.run, draft.row.private, toolset, history)
         try:
-            return await self._launch(live, draft.changes(), draft.events(), ({}, False), context)
+            started = await self._launch(live, replace(draft, row=row).changes(), events, ({}, False), context)
+            return replace(started, run=queued)
         except ThreadBusy as busy:
             raise _busy(busy) from busy
         except Missing as missing:

@@ -7,6 +7,7 @@ or raises StoreError. Checks and writes share the transaction, so nothing can co
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, assert_never
 
 import orjson
@@ -21,6 +22,9 @@ Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
 
 _OWNER_OF_RUN = "(SELECT owner FROM runs WHERE id = ?)"
+
+_ROWS = 32
+"""Events a statement."""
 
 _BELOW_THREAD = (
     *(
@@ -161,13 +165,21 @@ def _idle(thread_id: str, owner: str) -> Operation:
     return run
 
 
+@cache
+def _append_sql(rows: int) -> str:
+    row = f"(?, ?, {_OWNER_OF_RUN}, ?, ?)"
+    return f"INSERT INTO events (run_id, number, owner, name, json) VALUES {', '.join([row] * rows)}"
+
+
 def _append(run_id: str, events: Sequence[tuple[int, str, str]]) -> Operation:
+    # Many rows a statement: each statement gives the interpreter up once, and may wait long to get it back.
     values = [(run_id, number, run_id, name, json) for number, name, json in events]
-    sql = f"INSERT INTO events (run_id, number, owner, name, json) VALUES (?, ?, {_OWNER_OF_RUN}, ?, ?)"
+    slices = [values[start : start + _ROWS] for start in range(0, len(values), _ROWS)]
 
     def run(conn: sqlite3.Connection) -> None:
         try:
-            conn.executemany(sql, values)
+            for rows in slices:
+                conn.execute(_append_sql(len(rows)), [value for row in rows for value in row])
         except sqlite3.IntegrityError as error:
             # No run: its owner is NULL, which the column refuses.
             if conn.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:

@@ -7,7 +7,7 @@ for in one turn of the event loop share one hop to a thread, which costs several
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -59,21 +59,35 @@ class Readers:
     def _submit(self, loop: asyncio.AbstractEventLoop) -> None:
         asked, self._asked = self._asked, []
         for start in range(0, len(asked), _MOST):
-            reads = asked[start : start + _MOST]
-            try:
-                self._pool.submit(self._serve, loop, reads)
-            except RuntimeError:  # closed in the meantime
-                for read in reads:
-                    if not read.future.done():
-                        read.future.set_exception(StoreFailed("The store is closed."))
+            self._send(loop, asked[start : start + _MOST])
 
-    def _serve(self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"]) -> None:
+    def _send(self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"]) -> None:
+        try:
+            hop = self._pool.submit(self._serve, reads)
+        except RuntimeError:  # closed in the meantime
+            closed = StoreFailed("The store is closed.")
+            _settle(reads, [(None, closed)] * len(reads))
+        else:
+            hop.add_done_callback(lambda done: loop.call_soon_threadsafe(self._back, loop, reads, done))
+
+    def _back(self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"], hop: "Hop") -> None:
+        """Hand out what a hop brought. A read that broke it (a defect, text that is no Unicode) may harm no other and
+        leave nobody waiting: each goes again by itself."""
+        broken = hop.exception()
+        if broken is None:
+            _settle(reads, hop.result())
+        elif len(reads) == 1:
+            _settle(reads, [(None, broken)])
+        else:
+            for read in reads:
+                self._send(loop, (read,))
+
+    def _serve(self, reads: Sequence["_Read"]) -> "Outcomes":
         connection = self._free.get()  # never waits: there are as many as threads
         try:
-            outcomes = [_outcome(read.call, connection) for read in reads]
+            return [_outcome(read.call, connection) for read in reads]
         finally:
             self._free.put(connection)
-        loop.call_soon_threadsafe(_settle, reads, outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,10 @@ class _Read:
     future: "asyncio.Future[Any]"
 
 
+Outcomes = list[tuple[Any, BaseException | None]]
+Hop = Future[Outcomes]
+
+
 def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> tuple[Any, Exception | None]:
     try:
         return call(connection), None
@@ -91,7 +109,7 @@ def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Conn
         return None, error
 
 
-def _settle(reads: Sequence[_Read], outcomes: Sequence[tuple[Any, Exception | None]]) -> None:
+def _settle(reads: Sequence[_Read], outcomes: Outcomes) -> None:
     for read, (value, error) in zip(reads, outcomes, strict=True):
         if read.future.done():
             continue

@@ -49,14 +49,14 @@ class SqliteStore:
     """See `store.ports.Store`; the documentation of each door is there."""
 
     def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange) -> None:
-        self._engine = engine
+        self.engine = engine
         self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
 
     def commit(self, changes: Sequence[Change], *, durable: bool) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
-        return self._engine.queue(
+        return self.engine.queue(
             [prepare(change) for change in changes],
-            touches=self._engine.pending.touched_by(changes),
+            touches=self.engine.pending.touched_by(changes),
             durable=durable,
             moves=moves,
             ends=ends,
@@ -65,46 +65,46 @@ class SqliteStore:
     async def get(
         self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Row | None:
-        pending = self._engine.pending
+        pending = self.engine.pending
         await pending.wait_for(id, thread_id or pending.thread_of(id))
-        row = await self._engine.read(_read_row, kind, id, owner, thread_id, run_id)
+        row = await self.engine.read(_read_row, kind, id, owner, thread_id, run_id)
         return self._learned(row)
 
     async def page(
         self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
         if thread_id is not None:
-            await self._engine.pending.wait_for(thread_id, ANYTHING)
-        page = await self._engine.read(_read_page, kind, owner, query, thread_id=thread_id, run_id=run_id)
+            await self.engine.pending.wait_for(thread_id, ANYTHING)
+        page = await self.engine.read(_read_page, kind, owner, query, thread_id=thread_id, run_id=run_id)
         for row in page.rows:
-            self._engine.pending.learn(row)
+            self.engine.pending.learn(row)
         return page
 
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
-        await self._engine.pending.wait_for(thread_id, ANYTHING)
-        return self._learned(await self._engine.read(_read_active, thread_id, owner))
+        await self.engine.pending.wait_for(thread_id, ANYTHING)
+        return self._learned(await self.engine.read(_read_active, thread_id, owner))
 
     async def unfinished(self, *, due_before: int | None = None) -> list[Row]:
-        await self._engine.pending.wait_for_all()
-        rows = await self._engine.read(_read_unfinished, due_before)
+        await self.engine.pending.wait_for_all()
+        rows = await self.engine.read(_read_unfinished, due_before)
         for row in rows:
-            self._engine.pending.learn(row)
+            self.engine.pending.learn(row)
         return rows
 
     async def events(self, run_id: str, *, after: int, limit: int) -> list[Event]:
-        await self._engine.pending.wait_for(run_id)
-        return await self._engine.read(_read_events, run_id, after, limit)
+        await self.engine.pending.wait_for(run_id)
+        return await self.engine.read(_read_events, run_id, after, limit)
 
     @property
     def checkpoints(self) -> SqliteCheckpoints:
         return self._checkpoints
 
     async def close(self) -> None:
-        await self._engine.close()
+        await self.engine.close()
 
     def _learned(self, row: Row | None) -> Row | None:
         if row is not None:
-            self._engine.pending.learn(row)
+            self.engine.pending.learn(row)
         return row
 
 

@@ -139,8 +139,10 @@ class Writer:
         try:
             self._sync(any(commit.durable for commit in batch))
             self._conn.execute("BEGIN IMMEDIATE")
-            outcomes = [(commit, self._try(commit)) for commit in batch]
-            self._conn.execute("COMMIT")
+            # A commit that is alone in its batch needs no savepoint: what refuses it refuses the batch.
+            outcomes = [(commit, self._try(commit, apart=len(batch) > 1)) for commit in batch]
+            if self._conn.in_transaction:
+                self._conn.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
@@ -159,18 +161,23 @@ class Writer:
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
 
-    def _try(self, commit: Commit) -> Outcome:
-        self._conn.execute("SAVEPOINT one")
+    def _try(self, commit: Commit, *, apart: bool) -> Outcome:
+        if apart:
+            self._conn.execute("SAVEPOINT one")
         try:
             self._check_saved(commit)
             rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
         except _REFUSED as error:
-            self._conn.execute("ROLLBACK TO one")
-            self._conn.execute("RELEASE one")
+            if apart:
+                self._conn.execute("ROLLBACK TO one")
+                self._conn.execute("RELEASE one")
+            else:
+                self._roll_back()
             if commit.saves is not None:
                 self._unsaved.add(commit.saves)
             return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
-        self._conn.execute("RELEASE one")
+        if apart:
+            self._conn.execute("RELEASE one")
         self._unsaved -= commit.ends
         if commit.renews and commit.saves is not None:
             self._unsaved.discard(commit.saves)

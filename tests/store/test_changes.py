@@ -1,0 +1,22 @@
+"""Changes in SQL that the conformance suite cannot see from outside: what a deleted thread leaves in the tables."""
+
+from store import open_store
+from store.ports import Append, Delete
+from tests.store.rows import event, message, put, put_run, step
+
+
+async def test_a_deleted_thread_leaves_nothing_but_its_own_tombstone() -> None:
+    store = await open_store(keeps=lambda _: True)
+    of, run = await put_run(store)
+    gone = message(of)
+    await put(store, message(of, run_id=run.id), step(run), gone)
+    config = {"configurable": {"thread_id": run.id, "checkpoint_ns": "", "checkpoint_id": "1"}}
+    await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
+    await store.commit([Append(run.id, [event(0)]), Delete("message", gone.id, "ann")], durable=False)
+    await store.commit([Delete("thread", of.id, "ann")], durable=False)
+    objects = ("assistants", "threads", "messages", "runs", "steps")
+    tables = (*objects, "events", "checkpoints", "checkpoint_writes", "tombstones")
+    counts = " + ".join(f"(SELECT count(*) FROM {name})" for name in tables)
+    left = await store.engine.read(lambda connection: connection.execute(f"SELECT {counts}").fetchone()[0])
+    assert left == 1
+    await store.close()

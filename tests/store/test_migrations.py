@@ -1,0 +1,78 @@
+"""The schema: numbered steps, each whole or not at all, and never backwards."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from store import open_store
+from store.migrations import MIGRATIONS, STEPS, migrate
+from tests.store.rows import put, thread
+from wire.errors import StoreFailed
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
+        yield Database(connection)
+
+
+def test_steps_are_numbered_without_a_gap_and_all_are_listed(db: Database) -> None:
+    assert [name[:5] for name in STEPS] == [f"m{number:03}_" for number in range(1, len(STEPS) + 1)]
+    assert tuple(step.name for step in MIGRATIONS.pending(db)) == STEPS
+
+
+def test_each_step_is_recorded_and_runs_once(db: Database) -> None:
+    migrate(db, "t.db")
+    assert tuple(step.name for step in MIGRATIONS.applied(db)) == STEPS
+    migrate(db, "t.db")
+    assert MIGRATIONS.pending(db) == []
+
+
+def test_every_table_has_an_owner(db: Database) -> None:
+    migrate(db, "t.db")
+    tables = set(db.table_names()) - {"sqlite_sequence", Migrations.migrations_table}
+    assert len(tables) == 9
+    assert [name for name in tables if "owner" not in db[name].columns_dict] == []
+
+
+def test_a_step_that_fails_leaves_nothing_behind_and_stays_pending(db: Database) -> None:
+    db.conn.execute("CREATE TABLE tombstones (squatter)")
+    with pytest.raises(sqlite3.OperationalError, match="tombstones"):
+        migrate(db, "t.db")
+    assert set(db.table_names()) <= {"tombstones", Migrations.migrations_table, "sqlite_sequence"}
+    db.conn.execute("DROP TABLE tombstones")
+    migrate(db, "t.db")
+    assert MIGRATIONS.pending(db) == []
+
+
+def test_a_file_stopped_between_steps_goes_on_from_there(db: Database) -> None:
+    MIGRATIONS.apply(db, stop_before=STEPS[1])
+    migrate(db, "t.db")
+    assert tuple(step.name for step in MIGRATIONS.applied(db)) == STEPS
+
+
+@pytest.fixture
+def newer(db: Database) -> None:
+    migrate(db, "t.db")
+    db[Migrations.migrations_table].insert({"migration_set": "threadhold", "name": "m999_later", "applied_at": "x"})
+
+
+@pytest.mark.usefixtures("newer")
+async def test_a_newer_schema_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed, match=r"`m999_later`.*use that version"):
+        await open_store(tmp_path / "t.db")
+
+
+async def test_rows_survive_a_restart_and_its_migration(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    row = thread()
+    await put(store, row)
+    await store.close()
+    store = await open_store(tmp_path / "t.db")
+    assert await store.get("thread", row.id, "ann") == row
+    await store.close()

@@ -1,0 +1,84 @@
+"""Who waits for whom: the youngest commit that touches the same thing, and nobody else."""
+
+import asyncio
+
+import pytest
+
+from store.pending import ANYTHING, Pending
+from store.ports import Append, Delete, DropCheckpoints, Idle, Insert, Patch, Retract
+from store.writer import Commit
+from tests.store.rows import event, message, run, step, thread
+
+
+def commit(*touches: str) -> Commit:
+    return Commit([], False, frozenset(touches), asyncio.get_running_loop().create_future())
+
+
+async def test_a_reader_waits_for_the_youngest_commit_that_touches_its_thread() -> None:
+    pending = Pending()
+    first, second, other = commit("t"), commit("t"), commit("u")
+    for each in (first, second, other):
+        pending.add(each)
+    waiting = asyncio.ensure_future(pending.wait_for("t"))
+    for each, ends in ((first, False), (second, True)):
+        await asyncio.sleep(0)
+        pending.remove(each)
+        await asyncio.wait([waiting], timeout=0.01)
+        assert waiting.done() is ends
+    pending.remove(other)
+
+
+async def test_nobody_waits_for_what_was_queued_after_them() -> None:
+    pending = Pending()
+    first, second = commit("t"), commit("t")
+    pending.add(first)
+    waiting = asyncio.ensure_future(pending.wait_for("t"))
+    await asyncio.sleep(0)
+    pending.add(second)
+    pending.remove(first)
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_a_read_that_nothing_touches_does_not_wait() -> None:
+    pending = Pending()
+    pending.add(commit("t"))
+    await asyncio.wait_for(pending.wait_for("u", None), 1)
+
+
+async def test_unfinished_waits_for_the_last_of_all() -> None:
+    pending = Pending()
+    commits = [commit("t"), commit("u")]
+    for each in commits:
+        pending.add(each)
+    waiting = asyncio.ensure_future(pending.wait_for_all())
+    await asyncio.sleep(0)
+    pending.remove(commits[0])
+    await asyncio.wait([waiting], timeout=0.01)
+    assert not waiting.done()
+    pending.remove(commits[1])
+    await asyncio.wait_for(waiting, 1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_patch_touches_the_thread_of_its_object_or_any_when_that_is_not_known(known: bool) -> None:
+    pending, of = Pending(), thread()
+    r = run(of)
+    if known:
+        pending.learn(r)
+    assert pending.touched_by([Patch("run", r.id, "ann")]) == {r.id, of.id if known else ANYTHING}
+
+
+def test_changes_touch_objects_threads_and_logs() -> None:
+    pending, of = Pending(), thread()
+    r, m = run(of), message(of)
+    s = step(r)
+    assert pending.touched_by([Insert(of)]) == {of.id}
+    assert pending.touched_by([Insert(r), Insert(m), Delete("message", m.id, "ann")]) == {of.id, r.id, m.id}
+    assert pending.touched_by([Insert(s)]) == {of.id, s.id}
+    for change in (Append(r.id, [event(0)]), Retract(r.id, frozenset()), DropCheckpoints(r.id)):
+        assert pending.touched_by([change]) == {r.id}
+    assert pending.touched_by([Delete("thread", of.id, "ann"), Delete("assistant", "asst_x", "ann")]) == {
+        of.id,
+        "asst_x",
+    }
+    assert pending.touched_by([Idle(of.id, "ann")]) == frozenset()

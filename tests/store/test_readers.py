@@ -1,0 +1,54 @@
+"""Readers: many at once, and a read that breaks harms no other."""
+
+import asyncio
+import sqlite3
+from typing import NoReturn
+
+import pytest
+
+from store import open_store
+from tests.store.rows import put, thread
+from wire.errors import StoreFailed
+
+
+def broken(_: sqlite3.Connection) -> NoReturn:
+    raise ValueError("a defect")
+
+
+@pytest.mark.timeout(10)
+async def test_a_read_that_breaks_fails_alone_and_nobody_is_left_waiting() -> None:
+    store = await open_store()
+    row = thread()
+    await put(store, row)
+    reads = [store.engine.read(broken) if number == 3 else store.get("thread", row.id, "ann") for number in range(20)]
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    assert [type(result) for number, result in enumerate(results) if number == 3] == [ValueError]
+    assert [result for number, result in enumerate(results) if number != 3] == [row] * 19
+    with pytest.raises(UnicodeEncodeError):
+        await store.get("thread", "thread_\ud800", "ann")
+    await store.close()
+
+
+@pytest.mark.timeout(10)
+async def test_a_reader_that_is_cancelled_harms_no_other() -> None:
+    store = await open_store()
+    row = thread()
+    await put(store, row)
+    tasks = [asyncio.create_task(store.get("thread", row.id, "ann")) for _ in range(30)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[1::2] == [row] * 15
+    await store.close()
+
+
+@pytest.mark.timeout(10)
+async def test_reads_at_the_moment_of_closing_end_one_way_or_the_other() -> None:
+    store = await open_store()
+    row = thread()
+    await put(store, row)
+    tasks = [asyncio.create_task(store.get("thread", row.id, "ann")) for _ in range(30)]
+    await store.close()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert result == row or isinstance(result, StoreFailed)

@@ -1,0 +1,187 @@
+"""The writer thread: what is grouped, what is refused alone, what fails together, what is synced."""
+
+import asyncio
+import logging
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from store import open_store
+from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch
+from tests.store.rows import event, message, put, put_run, thread
+from wire.errors import Missing, StoreError, StoreFailed
+
+
+@contextmanager
+def file_size_limit(max_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond the limit: the nearest thing to a full disk without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def transactions(statements: list[str]) -> list[str]:
+    """How the batches ended, each with the sync level that was set when it began."""
+    level, ended = "", []
+    for sql in statements:
+        if sql.startswith("PRAGMA synchronous"):
+            level = sql.split()[-1]
+        elif sql in ("COMMIT", "ROLLBACK"):
+            ended.append(f"{sql} {level}")
+    return ended
+
+
+async def test_commits_that_wait_together_are_one_transaction(tmp_path: Path) -> None:
+    seen: list[str] = []
+    store = await open_store(tmp_path / "t.db", trace=seen.append)
+    seen.clear()
+    # Long enough for the writer to be busy while the others are queued.
+    first = thread()
+    slow = store.commit([Insert(first), *(Insert(message(first)) for _ in range(3000))], durable=True)
+    while "BEGIN IMMEDIATE" not in seen:
+        await asyncio.sleep(0)
+    asked = [store.commit([Insert(thread())], durable=True) for _ in range(100)]
+    await asyncio.gather(slow, *asked)
+    assert transactions(seen) == ["COMMIT FULL"] * 2
+    await store.close()
+
+
+async def test_a_batch_is_synced_when_one_of_its_commits_is_durable(tmp_path: Path) -> None:
+    seen: list[str] = []
+    store = await open_store(tmp_path / "t.db", trace=seen.append)
+    seen.clear()
+    await store.commit([Insert(thread())], durable=False)
+    await store.commit([Insert(thread())], durable=True)
+    await store.commit([Insert(thread())], durable=False)
+    assert transactions(seen) == ["COMMIT NORMAL", "COMMIT FULL", "COMMIT NORMAL"]
+    await store.close()
+
+
+async def test_a_refused_commit_leaves_the_others_of_its_batch() -> None:
+    store = await open_store()
+    threads = [thread() for _ in range(50)]
+    asked = []
+    for row in threads:
+        asked.append(store.commit([Insert(row)], durable=True))
+        asked.append(store.commit([Insert(thread("eve")), Delete("thread", "thread_none", "ann")], durable=True))
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(result) for result in results] == [list, Missing] * 50
+    page = await store.page("thread", "ann", PageQuery(limit=100, order="asc"))
+    assert [row.id for row in page.rows] == [row.id for row in threads]
+    assert (await store.page("thread", "eve", PageQuery())).rows == []
+    await store.close()
+
+
+async def test_what_is_not_json_is_refused_at_the_call_and_a_value_too_large_alone() -> None:
+    store = await open_store()
+    with pytest.raises(TypeError):
+        store.commit([Insert(thread(metadata=object()))], durable=False)
+    too_large = message(thread())
+    _, run = await put_run(store)
+    results = await asyncio.gather(
+        store.commit([Patch("run", run.id, "ann", {"expires_at": 2**63})], durable=False),
+        put(store, thread()),
+        put(store, too_large),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [StoreFailed, list, Missing]
+    await store.close()
+
+
+async def test_a_full_disk_fails_the_whole_batch_and_the_writer_lives_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await open_store(tmp_path / "t.db")
+    kept, small, large = thread(), thread(), thread(pad="x" * 10_000_000)
+    await store.commit([Insert(kept)], durable=True)
+    with file_size_limit(2_000_000), caplog.at_level(logging.ERROR):
+        asked = [store.commit([Insert(row)], durable=True) for row in (large, small)]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(results[0], StoreFailed)
+        assert await store.get("thread", kept.id, "ann") == kept
+        assert await store.get("thread", large.id, "ann") is None
+    assert "failed" in caplog.text
+    # The small one failed with it when they were one batch, and stands when they were two; nothing in between.
+    found = await store.get("thread", small.id, "ann")
+    assert (found is None) is isinstance(results[1], StoreFailed)
+    await put(store, large)
+    await store.close()
+
+
+async def test_a_file_locked_by_a_foreign_program_fails_the_batch_and_later_ones_go_on(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db", busy_timeout_s=0.05)
+    row = thread()
+
+    def foreign() -> sqlite3.Connection:
+        connection = sqlite3.connect(tmp_path / "t.db", isolation_level=None, check_same_thread=False)
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    with closing(await asyncio.to_thread(foreign)) as connection:
+        results = await asyncio.gather(put(store, row), put(store, thread()), return_exceptions=True)
+        assert [type(result) for result in results] == [StoreFailed, StoreFailed]
+        assert await store.get("thread", row.id, "ann") is None
+        await asyncio.to_thread(connection.execute, "ROLLBACK")
+    await put(store, row)
+    await store.close()
+
+
+async def test_a_progress_commit_that_fails_unawaited_is_logged_once_by_the_house(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await open_store(tmp_path / "t.db")
+    with file_size_limit(2_000_000), caplog.at_level(logging.ERROR):
+        store.commit([Insert(thread(pad="x" * 10_000_000))], durable=False)
+        await store.unfinished()
+    assert [record.name for record in caplog.records] == ["threadhold.store"]
+    await store.close()
+
+
+async def test_a_reader_does_not_wait_for_other_threads_commits(tmp_path: Path) -> None:
+    seen: list[str] = []
+    store = await open_store(tmp_path / "t.db", trace=seen.append)
+    of, run = await put_run(store)
+    _, other_run = await put_run(store)
+    log = [event(number, pad="x" * 200) for number in range(100_000)]
+    slow = store.commit([Append(other_run.id, log)], durable=True)
+    assert await store.get("run", run.id, "ann", thread_id=of.id) == run
+    assert (await store.page("run", "ann", PageQuery(), thread_id=of.id)).rows == [run]
+    assert await store.active_run(of.id, "ann") == run
+    assert not slow.done()
+    await store.events(other_run.id, after=-1, limit=1)
+    assert slow.done()
+    await store.close()
+
+
+@pytest.mark.parametrize("way_out", ["end", "drop", "renew"])
+async def test_a_run_whose_checkpoint_was_lost_is_not_acknowledged(tmp_path: Path, way_out: str) -> None:
+    store = await open_store(tmp_path / "t.db", keeps=lambda _: True)
+    _, run = await put_run(store, "in_progress")
+    pause = Patch("run", run.id, "ann", {"status": "requires_action"})
+    with file_size_limit(2_000_000):
+        await store.checkpoints.aput_writes(
+            {"configurable": {"thread_id": run.id, "checkpoint_ns": "", "checkpoint_id": "1"}},
+            [("exchange", "x" * 10_000_000)],
+            "task",
+        )
+        await store.unfinished()
+    with pytest.raises(StoreError, match="checkpoint"):
+        await store.commit([pause], durable=True)
+    await store.commit([Append(run.id, [event(0)])], durable=False)
+    if way_out == "end":
+        await store.commit([Patch("run", run.id, "ann", {"status": "failed"})], durable=True)
+    elif way_out == "drop":
+        await store.commit([DropCheckpoints(run.id), pause], durable=True)
+    else:
+        whole = {"v": 1, "id": "2", "ts": "", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}
+        config = {"configurable": {"thread_id": run.id, "checkpoint_ns": ""}}
+        await store.checkpoints.aput(config, {**whole, "updated_channels": None}, {"step": 1}, {})  # type: ignore[typeddict-item]
+        await store.commit([pause], durable=True)
+    await store.close()
