@@ -162,17 +162,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     settings = settings or Settings()
     settings.check()
+    upstream = Upstream(
+        settings.model_url or None,
+        api_key=settings.model_api_key or None,
+        timeout_s=settings.upstream_timeout_s,
+        aliases=settings.model_aliases,
+        default_model=settings.default_model,
+    )
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
         store = await open_store(settings.database)
-        upstream = Upstream(
-            settings.model_url or None,
-            api_key=settings.model_api_key or None,
-            timeout_s=settings.upstream_timeout_s,
-            aliases=settings.model_aliases,
-            default_model=settings.default_model,
-        )
         caller = ActionCaller(
             allow_hosts=settings.actions_allow_hosts,
             timeout_s=settings.action_timeout_s,
@@ -259,16 +259,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         proxy_headers=False,  # nothing here depends on the client's address or scheme
         timeout_graceful_shutdown=5,
         server_header=False,
-        lifespan="on",
+        lifespan="off",  # `_serve` enters it, so that what goes wrong in it can be told in a sentence
     )
     server = _Server(config, app, settings.drain_s)
     # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: sys.exit(0))
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve(sockets=[listening]))
-    if not server.started:
-        sys.exit(3)
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(app, server, listening))
+    except ThreadholdError as error:
+        sys.exit(f"threadhold: {error}")
+
+
+async def _serve(app: FastAPI, server: uvicorn.Server, listening: socket.socket) -> None:
+    async with app.router.lifespan_context(app):
+        await server.serve(sockets=[listening])
 
 
 def _setting_name(error: Any) -> str:

@@ -28,6 +28,19 @@ async def test_a_reader_waits_for_the_youngest_commit_that_touches_its_thread() 
     pending.remove(other)
 
 
+async def test_of_two_things_it_names_the_younger_commit_counts() -> None:
+    pending = Pending()
+    first, second = commit("t"), commit(ANYTHING)
+    for each in (first, second):
+        pending.add(each)
+    waiting = asyncio.ensure_future(pending.wait_for("t", ANYTHING))
+    for each, ends in ((first, False), (second, True)):
+        await asyncio.sleep(0)
+        pending.remove(each)
+        await asyncio.wait([waiting], timeout=0.01)
+        assert waiting.done() is ends
+
+
 async def test_nobody_waits_for_what_was_queued_after_them() -> None:
     pending = Pending()
     first, second = commit("t"), commit("t")

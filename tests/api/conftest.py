@@ -1,0 +1,113 @@
+"""One server in open mode and one with keys, both real processes on real ports, on one scripted upstream."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream, Step, echo
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture(autouse=True)
+def echoes(upstream: ScriptedUpstream) -> None:
+    """Every test begins with a model that echoes and a script that is empty."""
+    upstream.default = lambda body: echo(body)
+
+
+@pytest.fixture(scope="session")
+def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings = {
+        "MODEL_URL": upstream.url,
+        "MODEL_API_KEY": "sk-of-the-server",
+        "MODEL_ALIASES": "gpt-4o=test-model",
+        "MAX_BODY_BYTES": "200000",
+        "CORS_ORIGINS": "http://allowed.example",
+        "ALLOWED_HOSTS": "named.example",
+    }
+    with ServerProcess(tmp_path_factory.mktemp("open"), **settings) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def keyed(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    keys = "ann=key-ann,bob=key-bob,plain-key"
+    with ServerProcess(tmp_path_factory.mktemp("keyed"), MODEL_URL=upstream.url, API_KEYS=keys) as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=f"{server.url}/v1", timeout=10) as made:
+        yield made
+
+
+@pytest.fixture
+def says(upstream: ScriptedUpstream) -> Callable[..., None]:
+    """Let the model answer in this order, then echo."""
+
+    def say(*steps: Step) -> None:
+        left = iter(steps)
+        upstream.default = lambda body: next(left, None) or echo(body)
+
+    return say
+
+
+class World:
+    """Short ways to the objects that tests need."""
+
+    def __init__(self, client: httpx2.Client) -> None:
+        self.client = client
+
+    def post(self, path: str, body: Any = None, status: int = 200, **options: Any) -> Any:
+        answer = self.client.post(path, json={} if body is None else body, **options)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def get(self, path: str, status: int = 200, **options: Any) -> Any:
+        answer = self.client.get(path, **options)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def delete(self, path: str, status: int = 200) -> Any:
+        answer = self.client.delete(path)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def assistant(self, **fields: Any) -> str:
+        made: str = self.post("/assistants", {"model": "m", **fields})["id"]
+        return made
+
+    def thread(self, *texts: str) -> str:
+        messages = [{"role": "user", "content": text} for text in texts]
+        made: str = self.post("/threads", {"messages": messages})["id"]
+        return made
+
+    def run(self, *, tools: Sequence[Any] = (), **fields: Any) -> dict[str, Any]:
+        """A run on a fresh thread, as it was answered."""
+        assistant = self.assistant(tools=list(tools))
+        made: dict[str, Any] = self.post(f"/threads/{self.thread('Hello')}/runs", {"assistant_id": assistant, **fields})
+        return made
+
+    def ended(self, run: dict[str, Any]) -> dict[str, Any]:
+        """The run once it has paused or ended."""
+        path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+        with self.client.stream("GET", f"{path}/events") as answer:
+            answer.read()
+        found: dict[str, Any] = self.get(path)
+        return found
+
+
+@pytest.fixture
+def world(client: httpx2.Client) -> World:
+    return World(client)

@@ -1,0 +1,62 @@
+"""Chat completions passed through, and the list of models."""
+
+from collections.abc import Callable
+
+import httpx2
+
+from tests.process import ServerProcess
+from tests.upstream import Fail, Reply, ScriptedUpstream
+
+HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": -1}
+
+
+def test_a_whole_answer_passes_with_the_name_mapped_and_our_key(
+    client: httpx2.Client, upstream: ScriptedUpstream, says: Callable[..., None]
+) -> None:
+    says(Reply("Hello"))
+    answer = client.post("/chat/completions", json=HELLO, headers={"authorization": "Bearer of-the-client"})
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello"
+    sent = upstream.requests[-1]
+    assert sent.body["model"] == "test-model"
+    assert "max_tokens" not in sent.body
+    assert "of-the-client" not in str(sent.headers)
+    assert "sk-of-the-server" in str(sent.headers)
+
+
+def test_a_stream_passes_token_by_token(client: httpx2.Client, says: Callable[..., None]) -> None:
+    says(Reply("one two three", delay_s=0.05))
+    with client.stream("POST", "/chat/completions", json={**HELLO, "stream": True}) as answer:
+        blocks = list(answer.iter_raw())
+    assert len(blocks) > 2
+    assert b"[DONE]" in b"".join(blocks)
+
+
+def test_a_client_that_leaves_stops_the_upstream(
+    client: httpx2.Client, upstream: ScriptedUpstream, says: Callable[..., None]
+) -> None:
+    says(Reply("one two three", pause_after=2))
+    closed = upstream.closed_early
+    with client.stream("POST", "/chat/completions", json={**HELLO, "stream": True}) as answer:
+        next(answer.iter_raw())
+    upstream.wait_for(lambda up: up.closed_early == closed + 1, 2)
+
+
+def test_an_error_of_the_upstream_passes_with_its_status(client: httpx2.Client, says: Callable[..., None]) -> None:
+    says(Fail(418, {"error": {"message": "teapot"}}))
+    answer = client.post("/chat/completions", json=HELLO)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (418, "teapot")
+
+
+def test_models_are_the_upstream_s_and_the_aliases(client: httpx2.Client) -> None:
+    listed = client.get("/models").json()
+    assert listed["object"] == "list"
+    assert {one["id"] for one in listed["data"]} == {"test-model", "gpt-4o"}
+    assert all(set(one) >= {"id", "object", "created", "owned_by"} for one in listed["data"])
+    assert client.get("/models/test-model").json()["id"] == "test-model"
+    assert client.get("/models/none").status_code == 404
+
+
+def test_health_and_readiness(server: ServerProcess) -> None:
+    assert httpx2.get(f"{server.url}/health").json() == {"status": "ok"}
+    ready = httpx2.get(f"{server.url}/ready")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "checks": {"store": "ok", "upstream": "ok"}})

@@ -1,0 +1,101 @@
+"""Messages over HTTP."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import World
+from tests.upstream import Reply
+from wire.messages import Message
+
+
+def test_a_message_has_every_field(world: World) -> None:
+    thread = world.thread()
+    made = world.post(f"/threads/{thread}/messages", {"role": "user", "content": "Hé", "metadata": {"a": "b"}})
+    Message.model_validate(made)
+    assert made["content"] == [{"type": "text", "text": {"value": "Hé", "annotations": []}}]
+    assert (made["status"], made["run_id"], made["assistant_id"], made["role"]) == ("completed", None, None, "user")
+    assert world.get(f"/threads/{thread}/messages/{made['id']}") == made
+
+
+def test_parts_become_objects(world: World) -> None:
+    parts = [
+        {"type": "text", "text": "Look"},
+        {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}},
+        {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "low"}},
+    ]
+    made = world.post(f"/threads/{world.thread()}/messages", {"role": "assistant", "content": parts})
+    assert made["content"][0] == {"type": "text", "text": {"value": "Look", "annotations": []}}
+    assert made["content"][1]["image_url"]["url"] == "https://x.example/a.png"
+    assert made["content"][2]["image_file"] == {"file_id": "file-1", "detail": "low"}
+
+
+def test_only_the_metadata_of_a_message_changes(world: World) -> None:
+    thread = world.thread("x")
+    message = world.get(f"/threads/{thread}/messages")["data"][0]
+    path = f"/threads/{thread}/messages/{message['id']}"
+    assert world.post(path, {"metadata": {"a": "b"}}) == {**message, "metadata": {"a": "b"}}
+    assert world.post(path, {"content": "y"}, 400)["error"]["code"] == "unknown_parameter"
+
+
+def test_a_message_of_another_thread_is_not_found_here(world: World) -> None:
+    thread, other = world.thread("x"), world.thread()
+    id = world.get(f"/threads/{thread}/messages")["data"][0]["id"]
+    assert world.get(f"/threads/{other}/messages/{id}", 404)["error"]["message"] == f"No message found with id '{id}'."
+
+
+def test_a_deleted_message_is_gone(world: World) -> None:
+    thread = world.thread("x")
+    id = world.get(f"/threads/{thread}/messages")["data"][0]["id"]
+    gone = world.delete(f"/threads/{thread}/messages/{id}")
+    assert gone == {"id": id, "object": "thread.message.deleted", "deleted": True}
+    world.get(f"/threads/{thread}/messages/{id}", 404)
+
+
+def test_no_message_is_added_while_a_run_is_active(world: World, says: Callable[..., None]) -> None:
+    says(Reply("a b", start_s=30))
+    run = world.run()
+    thread = run["thread_id"]
+    error = world.post(f"/threads/{thread}/messages", {"role": "user", "content": "x"}, 400)["error"]
+    assert error == {
+        "message": f"Can't add messages to {thread} while a run {run['id']} is active.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+    world.post(f"/threads/{thread}/runs/{run['id']}/cancel")
+    world.ended(run)
+    world.post(f"/threads/{thread}/messages", {"role": "user", "content": "x"})
+
+
+def test_the_messages_of_one_run_can_be_listed(world: World) -> None:
+    run = world.ended(world.run())
+    listed = world.get(f"/threads/{run['thread_id']}/messages", params={"run_id": run["id"]})
+    assert [(one["role"], one["run_id"]) for one in listed["data"]] == [("assistant", run["id"])]
+
+
+def test_v1_attaches_files_by_file_ids(world: World) -> None:
+    v1 = {"OpenAI-Beta": "assistants=v1"}
+    body = {"role": "user", "content": "x", "file_ids": ["file-1"]}
+    made = world.post(f"/threads/{world.thread()}/messages", body, headers=v1)
+    assert made["file_ids"] == ["file-1"]
+    assert made["attachments"][0]["file_id"] == "file-1"
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({}, "role", "missing_required_parameter"),
+        ({"role": "user"}, "content", "missing_required_parameter"),
+        ({"role": "system", "content": "x"}, "role", "invalid_value"),
+        ({"role": "user", "content": 5}, "content", "invalid_type"),
+        ({"role": "user", "content": []}, "content", "empty_array"),
+        ({"role": "user", "content": [{"type": "video"}]}, "content[0].type", "invalid_value"),
+        ({"role": "user", "content": "x", "metadata": {"k": 1}}, "metadata.k", "invalid_type"),
+    ],
+    ids=["nothing", "no content", "role", "number", "no parts", "part type", "metadata"],
+)
+def test_a_wrong_message_is_a_400_with_its_place(world: World, body: Any, param: str, code: str) -> None:
+    error = world.post(f"/threads/{world.thread()}/messages", body, 400)["error"]
+    assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")

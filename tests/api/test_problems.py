@@ -1,0 +1,113 @@
+"""Errors over HTTP: OpenAI's shape and words, whatever comes."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+
+
+def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["x-request-id"].startswith("req_")
+    body = answer.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    found: dict[str, Any] = body["error"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/threads/undefined", 400,
+         "Invalid 'thread_id': 'undefined'. Expected an ID that begins with 'thread'."),
+        ("GET", "/threads/thread_X", 404, "No thread found with id 'thread_X'."),
+        ("GET", "/assistants/asst_X", 404, "No assistant found with id 'asst_X'."),
+        ("POST", "/threads/thread_X", 404, "No thread found with id 'thread_X'."),
+        ("DELETE", "/threads/thread_X", 404, "No thread found with id 'thread_X'."),
+        ("GET", "/threads/thread_X/runs/run_X", 404, "No thread found with id 'thread_X'."),
+        ("GET", "/nothing", 404, "Invalid URL (GET /v1/nothing)"),
+        ("PUT", "/threads", 405, "Not allowed to PUT on /v1/threads."),
+        ("GET", "/assistants?limit=101", 400,
+         "Invalid 'limit': integer above maximum value. Expected a value <= 100, but got 101 instead."),
+        ("GET", "/assistants?limit=0", 400,
+         "Invalid 'limit': integer below minimum value. Expected a value >= 1, but got 0 instead."),
+        ("GET", "/assistants?order=up", 400, "Invalid value: 'up'. Supported values are: 'asc' and 'desc'."),
+    ],
+)  # fmt: skip
+def test_the_exact_words(client: httpx2.Client, method: str, path: str, status: int, message: str) -> None:
+    assert error_of(client.request(method, path), status)["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (b"\xff\xfe", 400, "invalid_json"),
+        (b'{"metadata": {"a": "\\ud800"}}', 400, "invalid_json"),
+        (b'{"metadata": NaN}', 400, "invalid_json"),
+        (b"[" * 5000 + b"]" * 5000, 400, "invalid_json"),
+        (b'{"metadata":' * 150 + b"1" + b"}" * 150, 400, "invalid_json"),
+        (b"[]", 400, "invalid_type"),
+        (b'"x"', 400, "invalid_type"),
+        (b"null", 400, None),
+        (b'{"x": 1}', 400, "unknown_parameter"),
+        (b'{"metadata": {"a": "' + b"x" * 300_000 + b'"}}', 413, "request_too_large"),
+    ],
+    ids=[
+        "cut",
+        "no utf-8",
+        "surrogate",
+        "nan",
+        "deep list",
+        "deep object",
+        "list",
+        "string",
+        "null",
+        "unknown",
+        "large",
+    ],
+)
+def test_a_body_that_cannot_be_used_is_refused(
+    client: httpx2.Client, body: bytes, status: int, code: str | None
+) -> None:
+    error = error_of(client.post("/threads", content=body, headers={"content-type": "application/json"}), status)
+    if code is not None:
+        assert error["code"] == code
+
+
+def test_a_large_body_without_a_length_is_refused_too(client: httpx2.Client) -> None:
+    chunks = (b'{"metadata": {"a": "' + b"x" * 100_000 for _ in range(3))
+    answer = client.post("/threads", content=chunks, headers={"content-type": "application/json"})
+    assert error_of(answer, 413)["code"] == "request_too_large"
+
+
+def test_a_number_beyond_64_bits_can_be_stored(world: World) -> None:
+    tool = b'{"model":"m","tools":[{"type":"function","function":{"name":"f","parameters":{"maximum":%d}}}]}' % 10**30
+    made = world.client.post("/assistants", content=tool, headers={"content-type": "application/json"})
+    assert made.status_code == 200
+    world.get(f"/assistants/{made.json()['id']}")
+
+
+def test_a_body_of_another_type_is_a_415(client: httpx2.Client) -> None:
+    answer = client.post("/threads", content=b"a=b", headers={"content-type": "application/x-www-form-urlencoded"})
+    assert error_of(answer, 415)["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("id", ["thread_%00", "thread_é", "thread_" + "x" * 500, "thread_%F0%9F%A6%89", "thread_'--"])
+def test_an_odd_id_is_unknown_or_refused_but_breaks_nothing(client: httpx2.Client, id: str) -> None:
+    answer = client.get(f"/threads/{id}")
+    assert answer.status_code in (400, 404)
+
+
+def test_an_unknown_cursor_is_named(client: httpx2.Client) -> None:
+    assert error_of(client.get("/assistants", params={"after": "asst_never"}), 400)["param"] == "after"
+
+
+def test_an_assistant_id_of_a_run_must_look_like_one(world: World) -> None:
+    error = world.post(f"/threads/{world.thread()}/runs", {"assistant_id": "gpt-4"}, 400)["error"]
+    assert error["message"] == "Invalid 'assistant_id': 'gpt-4'. Expected an ID that begins with 'asst'."
+    error = world.post(f"/threads/{world.thread()}/runs", {}, 400)["error"]
+    assert error["message"] == "Missing required parameter: 'assistant_id'."

@@ -1,0 +1,126 @@
+"""Settings, and what the start refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import ValidationError
+
+from server import Settings
+from tests.process import ROOT, ServerProcess, free_port
+from wire.errors import ThreadholdError
+
+
+def settings(**given: Any) -> Settings:
+    return Settings(_env_file=None, **given)
+
+
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "server.py"), *arguments],
+        env={**kept, "DATA_DIR": str(folder), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_lists_are_written_with_commas() -> None:
+    one = settings(model_aliases="gpt-4o=m, *=other", api_keys="k1,ann=k2", actions_allow_hosts="a.example, 10.0.0.0/8")
+    assert one.model_aliases == {"gpt-4o": "m", "*": "other"}
+    assert one.api_keys == {"k1": "default", "k2": "ann"}
+    assert one.actions_allow_hosts == ("a.example", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize("given", [{"model_aliases": "gpt-4o"}, {"api_keys": "ann="}, {"port": 70000}, {"drain_s": -1}])
+def test_a_setting_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**given)
+
+
+def test_open_mode_is_for_loopback_only() -> None:
+    with pytest.raises(ThreadholdError, match="API_KEYS"):
+        settings(host="0.0.0.0").check()
+    settings(host="0.0.0.0", api_keys="k").check()
+    settings(host="127.0.0.1").check()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"), [("sqlite:///a/b.db", "a/b.db"), ("sqlite:////abs/b.db", "/abs/b.db"), ("", "data/threadhold.db")]
+)
+def test_the_store_s_file_comes_from_the_url(url: str, path: str) -> None:
+    assert str(settings(database_url=url).database) == path
+
+
+@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "sqlite://"])
+def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
+    with pytest.raises(ThreadholdError) as caught:
+        settings(database_url=url).check()
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"HOST": "0.0.0.0"}, "API_KEYS is empty"),
+        ({"DATABASE_URL": "postgres://postgres:secret@localhost:5432/mydatabase"}, "only SQLite is built"),
+        ({"MODEL_ALIASES": "oops"}, "MODEL_ALIASES"),
+        ({"PORT": "x"}, "PORT"),
+        ({"MODEL_URL": "ftp://host/v1"}, "MODEL_URL"),
+    ],
+    ids=["open to the world", "postgres", "alias", "port", "model url"],
+)
+def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
+    tmp_path: Path, environment: dict[str, str], words: str
+) -> None:
+    done = start(tmp_path, **environment)
+    assert done.returncode == 1, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        other = tmp_path / "other"
+        other.mkdir()
+        done = start(other, "--port", str(server.port))
+        assert (done.returncode, str(server.port) in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path):
+        done = start(tmp_path, PORT=str(free_port()))
+        assert done.returncode != 0
+        assert "in use" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_without_a_model_it_starts_and_says_what_to_set(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, REDIS_URL="redis://x", S3_ENDPOINT="http://x") as server:
+        ready = httpx2.get(f"{server.url}/ready")
+        assert ready.status_code == 503
+        assert "MODEL_URL" in ready.json()["checks"]["upstream"]
+        assert server.request("GET", "/models")["data"] == []
+        assistant = server.request("POST", "/assistants", {"model": ""})["id"]
+        run = server.request("POST", "/threads/runs", {"assistant_id": assistant})
+        events = httpx2.get(f"{server.url}/threads/{run['thread_id']}/runs/{run['id']}/events").text
+        assert "thread.run.failed" in events
+        assert "MODEL_URL" in events
+    log = server.log.read_text()
+    assert log.count("not built yet") == 1
+    assert "REDIS_URL, S3_ENDPOINT" in log
+
+
+def test_help_and_version_say_what_they_should() -> None:
+    for argument in ("--help", "--version"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "server.py"), argument], capture_output=True, text=True, timeout=20, check=True
+        )
+        assert "threadhold" in done.stdout
