@@ -111,6 +111,7 @@ class Execution:
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot go on; see the server's log."))
         finally:
+            live.open()
             self._lives.pop(live.run_id, None)
             live.log.close(live.log.error)
             live.ended.set()

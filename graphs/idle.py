@@ -54,7 +54,7 @@ class IdleRuns:
     async def _resume(self, live: Live, row: Row) -> None:
         logger.info("run %s is taken up again", row.id)
         await load_rows(live, row)
-        context = await self._surroundings.again(row)
+        context = await self._surroundings.again(live, row)
         plan = await plan_recovery(self._execution.graph, live, row, context)
         reserved = Patch("run", row.id, row.owner, private={"next_event": live.log.ceiling})
         numbered = live.log.number(plan.events)

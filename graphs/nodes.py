@@ -72,6 +72,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
     call = task["call"]
+    runtime.context.asking()
     output = await runtime.context.act(call)
     runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}
@@ -214,6 +215,7 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
     while True:
         try:
             chunks = context.model.stream(ReplyCall(messages=prompt.messages(), **call))
+            context.asking()
             try:
                 async for chunk in chunks:
                     for part in parts.feed(chunk):

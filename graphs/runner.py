@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from langgraph.types import Command
 
@@ -34,6 +34,9 @@ from wire.runs import RunCreate, ThreadRunCreate
 __all__ = ["Runner", "Started"]
 
 logger = logging.getLogger("threadhold.runs")
+
+_OPEN_S: Final = 0.02
+"""How long the commit of a new run may wait for the model call to be on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,8 @@ class Runner:
             if row.body["status"] != "requires_action":
                 raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
             given = check_outputs(row.body["required_action"], outputs)
-            context = await self._surroundings.again(row)
             live = await revive(self._store, row, self._now)
+            context = await self._surroundings.again(live, row)
             calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if not any(call["function"]["name"] in context.tools.operations for call in calls):
@@ -214,7 +217,7 @@ class Runner:
         row = replace(draft.row, body=dict(recorder.run))
         if toolset.unbuilt:
             logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
-        context = self._surroundings.context(live.run, draft.row.private, toolset, history)
+        context = self._surroundings.context(live, draft.row.private, toolset, history)
         try:
             started = await self._launch(live, replace(draft, row=row).changes(), events, ({}, False), context)
             return replace(started, run=queued)
@@ -231,19 +234,26 @@ class Runner:
         given: tuple[Any, bool],
         context: RunContext,
     ) -> Started:
-        """Queue the commit, start the model call beside it, and return when the commit is synced.
+        """Start the model call, queue the commit beside it, and return when the commit is synced.
 
         `given` is the graph's input, and whether it resumes. Raises StoreError, and then the call is stopped.
         """
         after = live.log.next - 1
         numbered = live.log.number(events)
         run = dict(live.run)
-        commit = self._store.commit([*changes, Append(live.run_id, numbered)], durable=True)
-        commit.add_done_callback(lambda done: _refuse(live, done))
+        loop = asyncio.get_running_loop()
+        committed: asyncio.Future[None] = loop.create_future()
+
+        def opening() -> None:
+            commit = self._store.commit([*changes, Append(live.run_id, numbered)], durable=True)
+            commit.add_done_callback(lambda done: _settle(live, done, committed))
+
+        live.opening = opening
+        loop.call_later(_OPEN_S, live.open)
         live.log.publish(numbered)
         self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
         try:
-            await asyncio.shield(commit)
+            await asyncio.shield(committed)
         except StoreError:
             await live.ended.wait()
             raise
@@ -267,10 +277,18 @@ class Runner:
         return row
 
 
-def _refuse(live: Live, commit: "asyncio.Future[list[Row]]") -> None:
-    """A refused commit stops the call that was started beside it."""
-    if not commit.cancelled() and commit.exception() is not None:
+def _settle(live: Live, commit: "asyncio.Future[list[Row]]", committed: "asyncio.Future[None]") -> None:
+    """Pass the commit's outcome on; a refused one stops the call that was started beside it."""
+    error = commit.exception()
+    if error is not None:
         live.halt("refused")
+    if committed.done():
+        return
+    if error is None:
+        committed.set_result(None)
+    else:
+        committed.set_exception(error)
+        committed.exception()  # seen, also where nobody waits any more
 
 
 def _busy(busy: ThreadBusy) -> InvalidRequest:

@@ -94,3 +94,5 @@ class RunContext:
     max_tool_rounds: int
     sampling: dict[str, float]
     """The sampling parameters that were asked for; others are left to the upstream."""
+    asking: Callable[[], None] = lambda: None
+    """Called whenever the graph is about to wait for somebody outside; see `Live.open`."""

@@ -7,6 +7,7 @@ import asyncio
 from typing import Any, Final
 
 from graphs.history import MAX_CHARS, load_history
+from graphs.live import Live
 from graphs.parts import Call
 from graphs.state import Model, RunContext
 from graphs.tools.actions import ActionCaller
@@ -50,15 +51,15 @@ class Surroundings:
             first=first,
         )
 
-    async def again(self, row: Row) -> RunContext:
+    async def again(self, live: Live, row: Row) -> RunContext:
         """Make the context of a run that goes on."""
         history = await self.history(row.body, row.owner, own=row.id)
-        return self.context(row.body, row.private, await self.toolset(row.private["tools"]), history)
+        return self.context(live, row.private, await self.toolset(row.private["tools"]), history)
 
     def context(
-        self, run: dict[str, Any], private: dict[str, Any], toolset: ToolSet, history: list[dict[str, Any]]
+        self, live: Live, private: dict[str, Any], toolset: ToolSet, history: list[dict[str, Any]]
     ) -> RunContext:
-        """Make a run's context; `run` is the body that its recorder keeps current, `private` its row's."""
+        """Make a run's context; `private` is its row's."""
 
         async def act(call: Call) -> str:
             return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
@@ -66,4 +67,9 @@ class Surroundings:
         async def messages() -> list[dict[str, Any]]:
             return history
 
-        return RunContext(run, self._model, toolset, messages, act, self.max_tool_rounds, private["sampling"])
+        def asking() -> None:
+            # In the next turn of the loop: by then the request to the model is on its way.
+            asyncio.get_running_loop().call_soon(live.open)
+
+        rounds = self.max_tool_rounds
+        return RunContext(live.run, self._model, toolset, messages, act, rounds, private["sampling"], asking)
