@@ -1,0 +1,21 @@
+"""Ids: shape, chance, and the ones that belong to a place."""
+
+import re
+
+from wire.ids import derive_id, new_id
+
+
+def test_an_id_is_a_prefix_and_24_alphanumerics() -> None:
+    assert re.fullmatch(r"thread_[0-9A-Za-z]{24}", new_id("thread"))
+    assert re.fullmatch(r"msg_[0-9A-Za-z]{24}", derive_id("msg", "run_1", 0))
+
+
+def test_random_ids_do_not_repeat() -> None:
+    assert len({new_id("run") for _ in range(10_000)}) == 10_000
+
+
+def test_the_same_place_has_the_same_id_and_no_other_place_has_it() -> None:
+    places = [("run_1", 0), ("run_1", 1), ("run_2", 0), ("run_1", 0, "calls"), ("run_10",), ("run_1",)]
+    assert len({derive_id("step", *place) for place in places}) == len(places)
+    assert derive_id("step", "run_1", 0) == derive_id("step", "run_1", 0)
+    assert derive_id("step", "run_1", 0)[5:] != derive_id("msg", "run_1", 0)[4:]
