@@ -4,6 +4,7 @@ The upstream lives on in this process; the server is a process of its own on a r
 """
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.graphs.tools.apis import Answer, Api, Seen, document
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -177,6 +179,42 @@ def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == "noon"
     assert len(messages(server, thread)) == 2
+
+
+def test_an_action_that_was_recorded_is_not_called_again(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    """Two calls of one turn, one answered, one under way: only the latter is repeated, under its Idempotency-Key."""
+    quick, slow = threading.Event(), threading.Event()
+
+    def respond(seen: Seen) -> Answer:
+        if seen.path == "/slow" and not slow.is_set():
+            quick.wait(5)
+            time.sleep(0.4)  # the quick one's answer is in the store by now
+            slow.set()
+            killed.wait(10)
+        quick.set()
+        return Answer(body=b'"fine"')
+
+    killed = threading.Event()
+    upstream.script(Reply(tool_calls=[("quick", {}), ("slow", {})]), Reply("Both done."))
+    with Api(respond) as api:
+        paths = {"/quick": {"post": {"operationId": "quick"}}, "/slow": {"post": {"operationId": "slow"}}}
+        action = {"type": "action", "data": {"openapi_spec": document(api.url, paths)}}
+        thread, assistant = begin(server, tools=[action])
+        run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
+        assert slow.wait(10)
+        server.kill()
+        killed.set()
+        server.start()
+        end(server, thread, run, "completed")
+        keys = [(seen.path, seen.headers["Idempotency-Key"]) for seen in api.seen]
+        assert [path for path, _ in keys].count("/quick") == 1
+        assert len({key for path, key in keys if path == "/slow"}) == 1
+        assert [path for path, _ in keys].count("/slow") == 2
+    assert len(upstream.requests) == 2
+    steps = server.request("GET", f"/v1/threads/{thread}/runs/{run}/steps?order=asc")["data"]
+    assert [step["status"] for step in steps] == ["completed", "completed"]
+    assert all(call["function"]["output"] for call in steps[0]["step_details"]["tool_calls"])
+    assert [name for _, name, _ in replay(server, thread, run)].count("thread.run.step.created") == 2
 
 
 def test_a_cancel_that_was_acknowledged_holds(server: ServerProcess, upstream: ScriptedUpstream) -> None:

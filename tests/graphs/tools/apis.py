@@ -4,13 +4,15 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Self
 
+import trustme
+
 from graphs.tools import Operation, build_toolset
 
-CERTIFICATE = Path(__file__).with_name("api_test.pem")  # for `api.test`, self-signed, with its (test-only) key
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("api.test")
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Api:
         self._server.daemon_threads = True
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(CERTIFICATE)
+            CERTIFICATE.configure_cert(context)
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )

@@ -13,7 +13,7 @@ import pytest
 
 from graphs.tools import ActionCaller, build_toolset
 from graphs.tools.network import Resolve, look_up
-from tests.graphs.tools.apis import CERTIFICATE, Answer, Api, Seen, document, operation, simple
+from tests.graphs.tools.apis import AUTHORITY, Answer, Api, Seen, document, operation, simple
 
 LOCAL = ("127.0.0.1",)
 
@@ -382,7 +382,8 @@ async def test_tls_is_verified_for_the_name_although_the_address_is_dialled() ->
     async def resolve(_host: str, _port: int) -> list[str]:
         return ["127.0.0.1"]
 
-    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    trusting = ssl.create_default_context()
+    AUTHORITY.configure_trust(trusting)
     with Api(tls=True) as api:
         async with caller(resolve=resolve, tls=trusting) as actions:
             right = await actions.call(simple(f"https://api.test:{api.port}"), "{}", call_id="c")
