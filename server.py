@@ -116,9 +116,11 @@ class Settings(BaseSettings):
         keys: dict[str, str] = {}
         for part in filter(None, (part.strip() for part in value.split(","))):
             owner, equals, key = (piece.strip() for piece in part.partition("="))
-            if equals and not (owner and key):
+            if equals and not (owner and key.strip("=")):
                 raise ValueError("an entry has an empty owner or key; write key or owner=key")
-            keys[key or owner] = owner if equals else DEFAULT_OWNER
+            key, owner = (key, owner) if equals else (owner, DEFAULT_OWNER)
+            if keys.setdefault(key, owner) != owner:
+                raise ValueError(f"'{owner}' and '{keys[key]}' have the same key; give each owner its own")
         return keys
 
     @property
@@ -126,10 +128,10 @@ class Settings(BaseSettings):
         """The store's file. Raises ThreadholdError for what is not built."""
         if not self.database_url:
             return self.data_dir / "threadhold.db"
-        url = urlsplit(self.database_url)
-        if url.scheme != "sqlite":
+        scheme = self.database_url.partition("://")[0]
+        if scheme != "sqlite":
             raise ThreadholdError(
-                f"DATABASE_URL is a '{url.scheme}' URL, but only SQLite is built yet. Unset it, or write "
+                f"DATABASE_URL is a '{scheme[:20]}' URL, but only SQLite is built yet. Unset it, or write "
                 "sqlite:///path/to/file.db."
             )
         path = self.database_url.removeprefix("sqlite://").removeprefix("/")

@@ -71,6 +71,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         lifespan=lifespan,
         middleware=middleware,
         redoc_url=None,
+        redirect_slashes=False,
     )
     problems.install(app)
     for room in _ROUTERS:

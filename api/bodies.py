@@ -3,6 +3,7 @@
 What passes is JSON that can also be stored: encoded anew, so that no number is too large and no text is broken.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from starlette.types import Message, Receive, Scope
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
 __all__ = ["MAX_DEPTH", "read_body"]
+
+_SILENCE_S: Final = 60.0
 
 MAX_DEPTH: Final = 100
 """Levels of nesting; beyond some hundreds encoders give up."""
@@ -42,9 +45,14 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
 async def _read(receive: Receive, max_bytes: int) -> bytes:
     blocks, size, more = [], 0, True
     while more:
-        message = await receive()
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                message = await receive()
+        except TimeoutError:
+            raise InvalidRequest(f"The request body did not go on for {_SILENCE_S:g} s.") from None
         if message["type"] == "http.disconnect":
-            return b""
+            # Nobody reads the answer; what matters is that half a body is not taken for an empty one.
+            raise InvalidRequest("The connection was closed before the request body had ended.")
         block = message.get("body", b"")
         size += len(block)
         if size > max_bytes:

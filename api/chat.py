@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.depends import Parts
-from api.sse import ByteStream
+from api.sse import ByteStream, unless_left
 from wire.errors import InvalidRequest
 
 __all__ = ["router"]
@@ -23,7 +23,9 @@ async def complete_chat(request: Request, house: Parts) -> Response:
     body = await request.json()
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
-    passage = await house.upstream.pass_through(body)
+    passage = await unless_left(request.receive, house.upstream.pass_through(body))
+    if passage is None:
+        return Response(status_code=499)  # nobody reads it
     if passage.body is None:
         return ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
     return Response(passage.body, passage.status, passage.headers, passage.content_type)

@@ -106,7 +106,11 @@ class Gate:
         origin = headers.get("origin")
         if origin is None or scope["method"] in _SAFE or origin in self._origins or "*" in self._origins:
             return
-        if urlsplit(origin).netloc != headers.get("host"):
+        try:
+            place = urlsplit(origin).netloc
+        except ValueError:
+            place = None
+        if place is None or place != headers.get("host"):
             raise Forbidden(f"Origin '{origin}' is not allowed; name it in CORS_ORIGINS.")
 
     def _owner(self, scope: Scope, headers: Headers) -> str:

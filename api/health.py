@@ -16,13 +16,13 @@ router = APIRouter(tags=["health"])
 _STORE_S: Final = 2.0
 
 
-@router.get("/health")
+@router.api_route("/health", methods=["GET", "HEAD"])
 async def health() -> Response:
     """The process is up."""
     return answer({"status": "ok"})
 
 
-@router.get("/ready", responses={503: {"description": "Not ready; `checks` says why"}})
+@router.api_route("/ready", methods=["GET", "HEAD"], responses={503: {"description": "Not ready; `checks` says why"}})
 async def ready(house: Parts) -> Response:
     """The store takes writes and the upstream answers; each check is "ok" or says what is wrong."""
     store, upstream = await asyncio.gather(_check_store(house), house.upstream.check())

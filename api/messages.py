@@ -69,6 +69,8 @@ async def modify_message(
             (row,) = await house.store.commit([change], durable=True)
         except Missing as missing:
             raise NotFound(missing.message) from missing
+        if row.run_id is not None:
+            house.runner.note_message(row.run_id, message_id, row.body["metadata"])
     return answer(row.body, v1=v1)
 
 

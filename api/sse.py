@@ -5,9 +5,9 @@ comments; what breaks a stream is told in it, nested as the SDKs read it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import Response
@@ -17,11 +17,27 @@ from wire.errors import Problem
 from wire.events import Event, encode
 from wire.v1 import with_file_ids
 
-__all__ = ["ByteStream", "EventStream"]
+__all__ = ["ByteStream", "EventStream", "unless_left"]
+
+T = TypeVar("T")
 
 KEEP_ALIVE_S: Final = 15.0
 _PING: Final = b": keep-alive\n\n"
 _DONE: Final = b"event: done\ndata: [DONE]\n\n"
+
+
+async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` does, or None when the client leaves first: then the work is cancelled."""
+    leaving = asyncio.ensure_future(_left(receive))
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
 
 
 class ByteStream(Response):

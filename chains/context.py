@@ -115,11 +115,11 @@ def build_prompt(
         truncation: the run's `truncation_strategy`.
 
     Raises:
-        PromptRefused: an unanswered user message has a part that no model can be shown yet.
+        PromptRefused: the newest user message has a part that no model can be shown yet; older ones get a note.
     """
-    answered = max((i for i, message in enumerate(history) if message["role"] == "assistant"), default=-1)
+    asked = max((i for i, message in enumerate(history) if message["role"] == "user"), default=-1)
     shown = [
-        (message, _to_langchain(message, strict=place > answered)) for place, message in _truncated(history, truncation)
+        (message, _to_langchain(message, strict=place == asked)) for place, message in _truncated(history, truncation)
     ]
     turns = _turns([said for _, said in shown if said is not None])
     *older, newest = turns or [[]]  # only the first turn can lack a user message, so the newest one has the newest

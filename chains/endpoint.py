@@ -68,11 +68,11 @@ def parse_endpoint(url: str, api_key: str | None) -> Endpoint:
     Without any path `/v1` is added. Raises ThreadholdError for what is no http(s) URL.
     """
     spelled = url.strip()
-    parts = urlsplit(spelled if "://" in spelled else f"http://{spelled}")
     try:
+        parts = urlsplit(spelled if "://" in spelled else f"http://{spelled}")
         port, name = parts.port, parts.hostname
     except ValueError:
-        port, name = None, None
+        raise ThreadholdError(f"`MODEL_URL` must be an http or https URL, got '{_shown(spelled)}'") from None
     if parts.scheme not in ("http", "https") or not name:
         raise ThreadholdError(f"`MODEL_URL` must be an http or https URL, got '{_shown(spelled)}'")
     path = parts.path.rstrip("/")

@@ -5,7 +5,8 @@ as well (`_astream`), so only `create(stream=True)` is replaced; everything else
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -14,9 +15,9 @@ import aiohttp
 from chains.chunks import ChunkReader
 from chains.refusals import MAX_SHOWN
 from chains.sse import SseDecoder
-from chains.transport import failure
+from chains.transport import failure, may_retry
 from chains.upstream import Upstream
-from wire.errors import UpstreamFailed
+from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]
 
@@ -65,21 +66,41 @@ class LeanCompletions:
         body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
         body = {**body, **extra, **exchange.fields}
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
-        response = await self._upstream.answer(body)
-        exchange.stream = ChunkStream(response, self._upstream, model)
-        return exchange.stream
+        stream = ChunkStream(self._upstream, body, model)
+        exchange.stream = stream
+        await stream.open()
+        return stream
+
+
+class _BrokeOffError(Exception):
+    """The connection ended before the answer did; `told` is what the run fails with when it is not tried again."""
+
+    def __init__(self, told: RunError) -> None:
+        super().__init__(told.message)
+        self.told = told
+
+
+def _says(chunk: dict[str, Any]) -> bool:
+    return any(choice["delta"].get("content") or choice["delta"].get("tool_calls") for choice in chunk["choices"])
 
 
 class ChunkStream:
     """The chunks of one answer, as ChatOpenAI reads them: an async context manager and iterator."""
 
-    def __init__(self, response: aiohttp.ClientResponse, upstream: Upstream, model: str) -> None:
-        endpoint = upstream.endpoint
-        assert endpoint is not None
-        self._endpoint = endpoint
+    def __init__(self, upstream: Upstream, body: dict[str, Any], model: str) -> None:
+        self._upstream = upstream
+        self._body = body
+        self._model = model
         self._idle_s = upstream.patience.idle_s
-        self._response = response
-        self._reader = ChunkReader(host=endpoint.host, model=model, learn_limit=upstream.learn_limit)
+        self._said = False
+
+    async def open(self) -> None:
+        """Post the request. Raises RunError."""
+        self._response = await self._upstream.answer(self._body)
+        endpoint = self._upstream.endpoint
+        assert endpoint is not None  # or nothing would have answered
+        self._endpoint = endpoint
+        self._reader = ChunkReader(host=endpoint.host, model=self._model, learn_limit=self._upstream.learn_limit)
         self._decoder = SseDecoder()
 
     async def __aenter__(self) -> Self:
@@ -92,21 +113,42 @@ class ChunkStream:
 
     def close(self) -> None:
         """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
-        self._response.close()
+        if (response := getattr(self, "_response", None)) is not None:
+            response.close()
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         kind = self._response.headers.get("Content-Type", "").lower()
         if "html" in kind:
             return self._page()
-        return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
+        return self._whole() if "json" in kind and "ndjson" not in kind else self._persistent()
 
-    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+    async def _persistent(self) -> AsyncIterator[dict[str, Any]]:
+        """The stream's chunks; a connection that breaks before anything was said is tried anew, with back-off."""
+        patience = self._upstream.patience
+        for attempt in range(patience.retries + 1):
+            try:
+                async with aclosing(self._events()) as chunks:
+                    async for chunk in chunks:
+                        self._said = self._said or _says(chunk)
+                        yield chunk
+                return
+            except _BrokeOffError as broken:
+                if self._said or attempt == patience.retries:
+                    raise broken.told from broken
+            self._response.close()
+            await asyncio.sleep(patience.delay_s(attempt, None))
+            await self.open()
+
+    async def _events(self) -> AsyncGenerator[dict[str, Any]]:
         read, feed = self._reader.read, self._decoder.feed
         while block := await self._next_block():
             for payload in feed(block):
                 if payload == _DONE:
                     await self._drain()
-                    self._check_finished()
+                    if self._said and not self._reader.finished:  # an end mark of its own
+                        yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+                    else:
+                        self._check_finished()
                     return
                 if (chunk := read(payload)) is not None:
                     yield chunk
@@ -126,7 +168,10 @@ class ChunkStream:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._reader.finished:
                 return b""
-            raise failure(error, self._endpoint, idle_s=self._idle_s) from error
+            told = failure(error, self._endpoint, idle_s=self._idle_s)
+            if may_retry(error) or isinstance(error, aiohttp.ClientPayloadError):
+                raise _BrokeOffError(told) from error
+            raise told from error
 
     async def _drain(self) -> None:
         try:
@@ -139,7 +184,8 @@ class ChunkStream:
     def _check_finished(self) -> None:
         if not self._reader.finished:
             host = self._endpoint.host
-            raise UpstreamFailed(f"{host}: the stream ended early, without a finish reason. See the upstream's log.")
+            told = f"{host}: the stream ended early, without a finish reason. See the upstream's log."
+            raise _BrokeOffError(UpstreamFailed(told))
 
     async def _whole(self) -> AsyncIterator[dict[str, Any]]:
         """One JSON completion instead of a stream: the upstream ignores `stream`."""

@@ -21,7 +21,7 @@ from chains.endpoint import Endpoint, proxy_for
 from chains.refusals import Refusal, read_refusal
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["Patience", "Transport", "failure", "retry_after_s"]
+__all__ = ["Patience", "Transport", "failure", "may_retry", "retry_after_s"]
 
 MAX_ERROR_BYTES: Final = 256 * 1024
 _ERROR_BODY_S: Final = 5.0
@@ -137,7 +137,7 @@ class Transport:
             try:
                 response = await self.send("POST", self.endpoint.completions, body)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if attempt >= self.patience.retries or not _may_retry(error):
+                if attempt >= self.patience.retries or not may_retry(error):
                     raise failure(error, self.endpoint, idle_s=self.patience.idle_s) from error
             else:
                 if 200 <= response.status < 300:
@@ -217,7 +217,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _may_retry(error: Exception) -> bool:
+def may_retry(error: Exception) -> bool:
     """Whether the failure came before the upstream began to work on the request.
 
     Silence (a read time-out) is not tried again: a slow model would only get more to do.

@@ -16,7 +16,7 @@ from graphs.record import Recorded, Recorder
 from graphs.state import RunContext
 from graphs.status import Status
 from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
-from wire.errors import RunError, StoreError, Unavailable
+from wire.errors import NotFound, RunError, StoreError, Unavailable
 from wire.events import Event
 
 __all__ = ["Live", "Stop", "last_error"]
@@ -239,7 +239,9 @@ class Live:
                 )
             case "unwritten":
                 await self.end("failed", last_error={"code": "server_error", "message": _UNWRITTEN})
-            case "refused" | "deleted" | None:
+            case "deleted":
+                self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
+            case "refused" | None:
                 pass
 
     async def failed(self, error: BaseException) -> None:

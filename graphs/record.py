@@ -75,6 +75,11 @@ class Recorder:
                 self.step, self._booked = row.body, usage
         self._message = next((row.body for row in messages if row.body["status"] == "in_progress"), None)
 
+    def note_message(self, message_id: str, metadata: dict[str, str]) -> None:
+        """Take in metadata that a client gave to the open message."""
+        if self._message is not None and self._message["id"] == message_id:
+            self._message["metadata"] = metadata
+
     # --- parts ----------------------------------------------------------------------------------------------------
 
     def text_delta(self, text: str) -> tuple[str, bytes]:
@@ -235,7 +240,8 @@ class Recorder:
             "incomplete_at": now if status == "incomplete" else None,
         }
         message |= changed
-        done.changes.append(Patch("message", message["id"], self._owner, changed))
+        # The client may have deleted the message meanwhile; that is no fault of the run.
+        done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
         done.events.append((f"thread.message.{status}", encode(message)))
         self._message = None
 

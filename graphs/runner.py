@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,14 +27,17 @@ from graphs.recovery import revive
 from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.actions import ActionCaller
-from store.ports import Append, Change, Delete, Patch, Row, Store
-from wire.errors import InvalidRequest, Missing, NotFound, StoreError, ThreadBusy, Unavailable
+from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
+from wire.errors import InvalidRequest, Missing, NotFound, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
 from wire.runs import RunCreate, ThreadRunCreate
 
 __all__ = ["Runner", "Started"]
 
 logger = logging.getLogger("threadhold.runs")
+
+_TRIES: Final = 20
+"""How often a start is tried anew because messages came between its read and its commit."""
 
 _OPEN_S: Final = 0.02
 """How long the commit of a new run may wait for the model call to be on its way."""
@@ -105,6 +109,14 @@ class Runner:
         Returns once the run is committed and synced; the model call has begun by then. Raises NotFound,
         InvalidRequest (busy thread, bad tools), Unavailable while shutting down.
         """
+        for _ in range(_TRIES):
+            with suppress(ThreadMoved):
+                return await self._try_to_start(owner, thread_id, request)
+        raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
+
+    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate) -> Started:
+        """Start a run on the thread as it is now. Raises ThreadMoved when a message came or went meanwhile: the
+        model would not be shown what the thread says."""
         self._accepting()
         assistant, thread, active, first = await asyncio.gather(
             self._store.get("assistant", request.assistant_id, owner),
@@ -120,7 +132,8 @@ class Runner:
             raise _busy(ThreadBusy(thread_id, active.id))
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         history = await self._surroundings.history(draft.run, owner, first=first)
-        return await self._launch_new(draft, [*history, *(row.body for row in draft.messages)])
+        newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
+        return await self._launch_new(draft, [*history, *(row.body for row in draft.messages)], newest)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
@@ -187,6 +200,12 @@ class Runner:
         rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
         return rows[0].body
 
+    def note_message(self, run_id: str, message_id: str, metadata: dict[str, str]) -> None:
+        """Let a run know the metadata that was just given to a message that it may be writing."""
+        live = self._execution.get(run_id)
+        if live is not None:
+            live.recorder.note_message(message_id, metadata)
+
     async def delete_thread(self, owner: str, thread_id: str) -> None:
         """Delete a thread and all in it; a run on it is stopped, and its upstream with it. Raises NotFound."""
         active = await self._store.active_run(thread_id, owner)
@@ -204,7 +223,7 @@ class Runner:
 
     # --- starting -------------------------------------------------------------------------------------------------
 
-    async def _launch_new(self, draft: Draft, history: list[dict[str, Any]]) -> Started:
+    async def _launch_new(self, draft: Draft, history: list[dict[str, Any]], *guards: Change) -> Started:
         toolset = await self._surroundings.toolset(draft.row.private["tools"])
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now)
@@ -219,7 +238,8 @@ class Runner:
             logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
         context = self._surroundings.context(live, draft.row.private, toolset, history)
         try:
-            started = await self._launch(live, replace(draft, row=row).changes(), events, ({}, False), context)
+            changes = [*guards, *replace(draft, row=row).changes()]
+            started = await self._launch(live, changes, events, ({}, False), context)
             return replace(started, run=queued)
         except ThreadBusy as busy:
             raise _busy(busy) from busy

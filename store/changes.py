@@ -12,9 +12,9 @@ from typing import Any, assert_never
 
 import orjson
 
-from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Patch, Retract, Row
+from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row
 from store.tables import ACTIVE_SQL, TABLES, decode, insert_values
-from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy
+from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["Operation", "drop_checkpoints", "prepare"]
 
@@ -58,6 +58,8 @@ def prepare(change: Change) -> Operation:
             return _idle(thread_id, owner)
         case Append(run_id, events):
             return _append(run_id, [(event.number, event.name, event.json.decode()) for event in events])
+        case Newest(thread_id, owner, message_id):
+            return _newest(thread_id, owner, message_id)
         case Retract(run_id, object_ids):
             return _retract(run_id, sorted(object_ids))
         case DropCheckpoints(run_id):
@@ -99,9 +101,11 @@ def _patch(change: Patch) -> Operation:
     update = TABLES[kind].update
     body, private = orjson.dumps(change.body), orjson.dumps(change.private)
 
-    def run(conn: sqlite3.Connection) -> Row:
+    def run(conn: sqlite3.Connection) -> Row | None:
         found = conn.execute(select, (id, owner)).fetchone()
         if found is None:
+            if change.if_there:
+                return None
             raise Missing(kind, id)
         row = decode(kind, found)
         if only_if is not None and row.body.get("status") not in only_if:
@@ -161,6 +165,17 @@ def _idle(thread_id: str, owner: str) -> Operation:
         active = _active_run_id(conn, thread_id)
         if active is not None:
             raise ThreadBusy(thread_id, active)
+
+    return run
+
+
+def _newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
+    sql = "SELECT id FROM messages WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
+
+    def run(conn: sqlite3.Connection) -> None:
+        found = conn.execute(sql, (owner, thread_id)).fetchone()
+        if (None if found is None else found[0]) != message_id:
+            raise ThreadMoved(thread_id)
 
     return run
 

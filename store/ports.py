@@ -23,6 +23,7 @@ __all__ = [
     "Idle",
     "Insert",
     "Kind",
+    "Newest",
     "Page",
     "PageQuery",
     "Patch",
@@ -96,6 +97,8 @@ class Patch:
     body: dict[str, Any] = field(default_factory=dict)
     private: dict[str, Any] = field(default_factory=dict)
     only_if: frozenset[str] | None = None
+    if_there: bool = False
+    """Do nothing, instead of raising Missing, where the row is gone; no row is returned for it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,15 @@ class Idle:
 
     thread_id: str
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Refuse the commit with ThreadMoved unless this is the thread's newest message (None: it has none)."""
+
+    thread_id: str
+    owner: str
+    message_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +150,7 @@ class DropCheckpoints:
     run_id: str
 
 
-Change = Insert | Patch | Delete | Idle | Append | Retract | DropCheckpoints
+Change = Insert | Patch | Delete | Idle | Newest | Append | Retract | DropCheckpoints
 
 
 class Store(Protocol):

@@ -39,7 +39,17 @@ def test_lists_are_written_with_commas() -> None:
     assert one.actions_allow_hosts == ("a.example", "10.0.0.0/8")
 
 
-@pytest.mark.parametrize("given", [{"model_aliases": "gpt-4o"}, {"api_keys": "ann="}, {"port": 70000}, {"drain_s": -1}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model_aliases": "gpt-4o"},
+        {"api_keys": "ann="},
+        {"api_keys": "a=k,b=k"},
+        {"api_keys": "sk-abc=="},
+        {"port": 70000},
+        {"drain_s": -1},
+    ],
+)
 def test_a_setting_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings(**given)
@@ -59,7 +69,7 @@ def test_the_store_s_file_comes_from_the_url(url: str, path: str) -> None:
     assert str(settings(database_url=url).database) == path
 
 
-@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "sqlite://"])
+@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "sqlite://", "http://["])
 def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
     with pytest.raises(ThreadholdError) as caught:
         settings(database_url=url).check()
@@ -74,8 +84,10 @@ def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
         ({"MODEL_ALIASES": "oops"}, "MODEL_ALIASES"),
         ({"PORT": "x"}, "PORT"),
         ({"MODEL_URL": "ftp://host/v1"}, "MODEL_URL"),
+        ({"MODEL_URL": "http://["}, "MODEL_URL"),
+        ({"DATA_DIR": "/proc/none"}, "could not be opened"),
     ],
-    ids=["open to the world", "postgres", "alias", "port", "model url"],
+    ids=["open to the world", "postgres", "alias", "port", "model url", "broken url", "no place for data"],
 )
 def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
     tmp_path: Path, environment: dict[str, str], words: str

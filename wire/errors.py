@@ -15,6 +15,7 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
     ├── StoreError                  a write that the store refused; nothing of its commit was kept
     │   ├── Missing                 a row that a change names is not there (for this owner)
     │   ├── ThreadBusy              the thread has an active run
+    │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
     │   └── StoreFailed             the store itself failed: disk full, locked, closed, or in use by another process
     └── RunError                    a run cannot go on; becomes `last_error`
@@ -40,6 +41,7 @@ __all__ = [
     "StoreError",
     "StoreFailed",
     "ThreadBusy",
+    "ThreadMoved",
     "ThreadholdError",
     "TooLarge",
     "TooManyRequests",
@@ -169,6 +171,14 @@ class ThreadBusy(StoreError):
         super().__init__(f"Thread {thread_id} already has an active run {run_id}.")
         self.thread_id = thread_id
         self.run_id = run_id
+
+
+class ThreadMoved(StoreError):
+    """The thread's newest message is not the one that the change was prepared for."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"The thread '{thread_id}' has changed since it was read.")
+        self.thread_id = thread_id
 
 
 class StatusConflict(StoreError):

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import httpx2
+import pytest
 
 from tests.process import ServerProcess
-from tests.upstream import Fail, Reply, ScriptedUpstream
+from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
 
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": -1}
 
@@ -38,6 +39,17 @@ def test_a_client_that_leaves_stops_the_upstream(
     closed = upstream.closed_early
     with client.stream("POST", "/chat/completions", json={**HELLO, "stream": True}) as answer:
         next(answer.iter_raw())
+    upstream.wait_for(lambda up: up.closed_early == closed + 1, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_stops_the_upstream_too(
+    client: httpx2.Client, upstream: ScriptedUpstream, says: Callable[..., None], stream: bool
+) -> None:
+    says(Hang())
+    closed = upstream.closed_early
+    with pytest.raises(httpx2.TimeoutException):
+        client.post("/chat/completions", json={**HELLO, "stream": stream}, timeout=0.3)
     upstream.wait_for(lambda up: up.closed_early == closed + 1, 2)
 
 

@@ -80,10 +80,11 @@ def test_a_cut_off_answer_counts_if_it_has_text() -> None:
     assert shown(build(*history, refusal))[1:] == [("human", "q"), ("ai", "half an"), ("ai", "no")]
 
 
-def test_an_image_file_is_refused_until_it_is_answered() -> None:
+def test_an_image_file_is_refused_in_the_newest_user_message_only() -> None:
     image = {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "auto"}}
     with pytest.raises(PromptRefused, match=r"'file-1'.*`image_url`"):
-        build(*TALK, said("user", "look", image), said("user", "well?"))
+        build(*TALK, said("user", "look", image))
+    assert "[image file file-1]" in shown(build(said("user", "look", image), said("user", "well?")))[1][1]
     prompt = build(said("user", "look", image), said("assistant", "cannot"), said("user", "and now?"))
     assert shown(prompt)[1] == ("human", "look\n[image file file-1]")
 

@@ -232,7 +232,6 @@ USELESS = {
         [event(choices=[{"delta": {"tool_calls": [{"function": "x"}]}}])],
         "wrong shape",
     ),
-    "no finish reason": ([text_event("and then"), DONE], "ended early"),
     "no finish reason, no end": ([text_event("and then")], "ended early"),
     "nothing at all": ([], "ended early"),
     "only comments": ([b": a\n\n: b\n\n"], "ended early"),
@@ -248,11 +247,26 @@ USELESS = {
 async def test_unusable_stream_data_fails_the_run(
     up: ScriptedUpstream, connect: Connect, parts: list[bytes], said: str
 ) -> None:
-    up.script(Raw(parts))
+    up.script(*[Raw(parts)] * 3)
     error = await error_of(await connect(up.url))
     assert type(error) is UpstreamFailed
     assert said in error.message
-    assert len(up.requests) == 1
+    # An answer that ends before it has begun is tried again, as any lost connection is.
+    assert len(up.requests) == (3 if said == "ended early" and not any(b"choices" in part for part in parts) else 1)
+
+
+async def test_done_is_an_end_too_once_something_was_said(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Raw([text_event("whole"), DONE]))
+    assert (await whole(await connect(up.url))).content == "whole"
+
+
+@pytest.mark.parametrize("step", [Reply("lost", cut_after=0), Raw([]), Raw([DONE])], ids=["cut", "empty", "done"])
+async def test_an_answer_that_breaks_off_before_its_first_token_is_asked_for_again(
+    up: ScriptedUpstream, connect: Connect, step: Any
+) -> None:
+    up.script(step, step, Reply("again"))
+    assert (await whole(await connect(up.url))).content == "again"
+    assert len(up.requests) == 3
 
 
 async def test_a_connection_cut_in_mid_answer_is_told_and_not_tried_again(
@@ -288,7 +302,7 @@ async def test_html_and_other_json_with_status_200_say_what_to_check(up: Scripte
         Raw([b"<html>Sign in</html>"], content_type="text/html"),
         Raw([b'{"ok": true}'], content_type="application/json"),
     )
-    up.script(Raw([b"OK"], content_type="application/json"), Raw([b"OK"], content_type="text/plain"))
+    up.script(Raw([b"OK"], content_type="application/json"), *[Raw([b"OK"], content_type="text/plain")] * 3)
     for said in ("MODEL_URL", "no completion", "not JSON", "ended early"):
         error = await error_of(upstream)
         assert type(error) is UpstreamFailed

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graphs.runner import Started
+from store.ports import Delete, Idle, Insert, Patch, Row
 from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, world
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
-from wire.errors import InvalidRequest, NotFound, ThreadholdError, Unavailable
+from wire.errors import InvalidRequest, NotFound, ThreadBusy, ThreadholdError, Unavailable
+from wire.ids import new_id
+from wire.messages import MessageCreate, new_message
 
 MESSAGE = ["run.step.created", "run.step.in_progress", "message.created", "message.in_progress", "message.delta"]
 START = ["run.created", "run.queued", "run.in_progress"]
@@ -264,6 +268,59 @@ async def test_a_second_run_is_refused_with_the_exact_words_and_its_call_is_stop
         assert (await small.run(await small.start(thread, assistant)))["status"] in ("queued", "in_progress")
 
 
+async def test_a_message_that_came_before_the_run_is_shown_to_the_model(upstream: ScriptedUpstream) -> None:
+    async with world(upstream) as small:
+        assistant = await small.assistant()
+        for _ in range(10):
+            thread = await small.thread("base")
+            starting = asyncio.ensure_future(small.start(thread, assistant))
+            added = []
+            for number in range(4):
+                body = new_message(
+                    MessageCreate(role="user", content=f"n{number}"), id=new_id("msg"), thread_id=thread, now=1
+                )
+                row = Row("message", body["id"], OWNER, body, thread)
+                with suppress(ThreadBusy):
+                    await small.store.commit([Idle(thread, OWNER), Insert(row)], durable=True)
+                    added.append(f"n{number}")
+            started = await starting
+            await small.events(started.run_id)
+            sent = [message["content"] for message in upstream.requests[-1].body["messages"]]
+            assert sent == ["base", *added]
+
+
+async def test_a_message_deleted_while_it_is_written_does_not_fail_its_run(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply("one two three", pause_after=2))
+    async with world(upstream) as small:
+        started = await small.begin()
+        async for batch in small.runner.follow(started.run_id, after=-1):
+            if batch[-1].name == "thread.message.delta":
+                break
+        message = (await small.rows("message", started))[1]["id"]
+        await small.store.commit([Delete("message", message, OWNER)], durable=True)
+        upstream.release()
+        events = await small.events(started.run_id)
+        assert names(events)[-3:] == ["message.completed", "run.step.completed", "run.completed"]
+        assert [one["role"] for one in await small.rows("message", started)] == ["user"]
+
+
+async def test_metadata_given_to_a_message_that_is_being_written_stays(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply("one two three", pause_after=2))
+    async with world(upstream) as small:
+        started = await small.begin()
+        async for batch in small.runner.follow(started.run_id, after=-1):
+            if batch[-1].name == "thread.message.delta":
+                break
+        message = (await small.rows("message", started))[1]["id"]
+        small.runner.note_message(started.run_id, message, {"a": "b"})
+        await small.store.commit([Patch("message", message, OWNER, {"metadata": {"a": "b"}})], durable=True)
+        upstream.release()
+        events = await small.events(started.run_id)
+        completed = next(event.data() for event in events if event.name == "thread.message.completed")
+        assert completed == (await small.rows("message", started))[1]
+        assert completed["metadata"] == {"a": "b"}
+
+
 async def test_unknown_things_are_named(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
@@ -352,7 +409,11 @@ async def test_deleting_the_thread_stops_the_run_and_its_upstream(upstream: Scri
     async with world(upstream) as small:
         started = await small.begin()
         await until(lambda: upstream.open_streams == 1)
+        reading = asyncio.ensure_future(small.events(started.run_id))
+        await asyncio.sleep(0)
         await small.runner.delete_thread(OWNER, started.run["thread_id"])
+        with pytest.raises(NotFound, match="was deleted while its run was active"):
+            await reading
         await until(lambda: upstream.open_streams == 0, 1.0)
         assert await small.store.get("run", started.run_id, OWNER) is None
         assert await small.store.events(started.run_id, after=-1, limit=10) == []

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blockbuster import blockbuster_ctx
+
 from chains import Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
@@ -108,7 +110,8 @@ async def world(
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000)
     try:
         async with Runner(store, Replies(model), caller, clock=clock, **options) as runner:
-            yield World(store, runner, upstream, clock)
+            with blockbuster_ctx(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop any more
+                yield World(store, runner, upstream, clock)
     finally:
         await caller.close()
         await model.close()

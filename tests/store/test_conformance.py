@@ -15,6 +15,7 @@ from store.ports import (
     Idle,
     Insert,
     Kind,
+    Newest,
     PageQuery,
     Patch,
     Retract,
@@ -23,7 +24,7 @@ from store.ports import (
 )
 from tests.store.conftest import Opener
 from tests.store.rows import ENDED, STATUSES, assistant, event, message, put, put_run, run, step, thread
-from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy
+from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
 # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -453,6 +454,21 @@ async def test_retract_takes_every_event_of_the_named_objects_and_no_other(store
     await store.commit([Append(r.id, log), Retract(r.id, frozenset({"msg_1", "step_1"}))], durable=False)
     assert [e.number for e in await store.events(r.id, after=-1, limit=9)] == [3, 4]
     assert len(await store.events(other.id, after=-1, limit=9)) == 1
+
+
+async def test_a_commit_for_a_thread_that_has_changed_is_refused(store: Store) -> None:
+    t, r = await put_run(store)
+    with pytest.raises(ThreadMoved):
+        await store.commit([Newest(t.id, t.owner, "msg_other"), Patch("run", r.id, t.owner, {"x": 1})], durable=False)
+    await store.commit([Newest(t.id, t.owner, None), Patch("run", r.id, t.owner, {"x": 2})], durable=False)
+    first = message(t)
+    with pytest.raises(ThreadMoved):
+        await store.commit([Insert(first), Newest(t.id, t.owner, None)], durable=False)
+    await store.commit([Insert(first), Newest(t.id, t.owner, first.id)], durable=False)
+
+
+async def test_a_patch_of_what_may_be_gone_does_nothing_then(store: Store) -> None:
+    assert await store.commit([Patch("message", "msg_gone", "ann", {"x": 1}, if_there=True)], durable=False) == []
 
 
 # --- order, and who sees what -------------------------------------------------------------------------------------

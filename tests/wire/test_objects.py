@@ -1,0 +1,161 @@
+"""Requests become objects with every field of the reference, and only the given ones change."""
+
+from typing import Any
+
+import pytest
+
+from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
+from wire.messages import Message, MessageCreate, new_message, open_message
+from wire.pages import deletion, list_envelope
+from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
+from wire.steps import RunStep, open_step
+from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
+from wire.v1 import with_file_ids
+from wire.validation import parse
+
+SCHEMA = {"type": "object", "properties": {"place": {"type": "string", "x-extra": [1, None]}}}
+
+
+def assistant(**fields: Any) -> dict[str, Any]:
+    return new_assistant(parse(AssistantCreate, {"model": "m", **fields}), id="asst_1", now=5)
+
+
+def run(assistant_fields: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    request = parse(RunCreate, {"assistant_id": "asst_1", **fields})
+    made = new_run(request, assistant(**assistant_fields or {}), id="run_1", thread_id="thread_1", now=5, expiry_s=600)
+    Run.model_validate(made)
+    return made
+
+
+def message(content: Any = "Hi", **fields: Any) -> dict[str, Any]:
+    request = parse(MessageCreate, {"role": "user", "content": content, **fields})
+    made = new_message(request, id="msg_1", thread_id="thread_1", now=5)
+    Message.model_validate(made)
+    return made
+
+
+def test_new_objects_have_every_field_of_the_reference() -> None:
+    made = run()
+    Assistant.model_validate(assistant())
+    Thread.model_validate(new_thread(ThreadCreate(), id="thread_1", now=5))
+    opened = open_message(id="msg_1", thread_id="thread_1", run_id="run_1", assistant_id="asst_1", now=5)
+    Message.model_validate(opened)
+    details = {"type": "tool_calls", "tool_calls": []}
+    RunStep.model_validate(open_step(id="step_1", run=made, type="tool_calls", step_details=details, now=6))
+
+
+def test_nulls_become_the_defaults() -> None:
+    made = assistant(temperature=None, top_p=None, metadata=None, response_format=None, tools=None)
+    assert (made["temperature"], made["top_p"], made["response_format"]) == (1.0, 1.0, "auto")
+    assert (made["metadata"], made["tools"], made["tool_resources"]) == ({}, [], {})
+
+
+def test_tools_and_schemas_are_echoed_as_they_were_sent() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA, "strict": None}}]
+    shape = {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}}
+    made = assistant(tools=tools, response_format=shape)
+    assert made["tools"] == tools
+    assert made["response_format"] == shape
+
+
+def test_a_change_of_an_assistant_touches_only_what_is_given() -> None:
+    body = assistant(name="A", metadata={"k": "v"})
+    assert amend_assistant(parse(AssistantModify, {}), body) == {}
+    assert amend_assistant(parse(AssistantModify, {"name": None}), body) == {"name": None}
+    assert amend_assistant(parse(AssistantModify, {"metadata": {"a": "b"}}), body) == {"metadata": {"a": "b"}}
+    assert amend_assistant(parse(AssistantModify, {"temperature": None}), body) == {"temperature": 1.0}
+    assert amend_assistant(parse(AssistantModify, {"model": None, "tools": None}), body) == {}
+
+
+def test_a_change_of_a_thread_touches_only_what_is_given() -> None:
+    assert amend_thread(parse(ThreadModify, {})) == {}
+    assert amend_thread(parse(ThreadModify, {"metadata": None})) == {"metadata": {}}
+
+
+def test_a_run_takes_the_assistant_s_values_unless_it_says_otherwise() -> None:
+    base = {"instructions": "Be brief.", "temperature": 0.5, "reasoning_effort": "low", "metadata": {"a": "b"}}
+    plain = run(base)
+    assert plain["expires_at"] == 605
+    assert (plain["model"], plain["instructions"], plain["temperature"]) == ("m", "Be brief.", 0.5)
+    assert (plain["reasoning_effort"], plain["metadata"]) == ("low", {})
+    other = run(base, model="n", instructions="Be long.", temperature=0, tools=[{"type": "code_interpreter"}])
+    assert (other["model"], other["instructions"], other["temperature"]) == ("n", "Be long.", 0)
+    assert other["tools"] == [{"type": "code_interpreter"}]
+
+
+@pytest.mark.parametrize(
+    ("base", "fields", "instructions"),
+    [
+        (None, {}, ""),
+        ("A", {"additional_instructions": "B"}, "A\n\nB"),
+        (None, {"additional_instructions": "B"}, "B"),
+        ("A", {"instructions": "", "additional_instructions": "B"}, "B"),
+        ("A", {"instructions": ""}, ""),
+    ],
+)
+def test_instructions_are_never_null_and_additions_follow(
+    base: str | None, fields: dict[str, Any], instructions: str
+) -> None:
+    assert run({"instructions": base}, **fields)["instructions"] == instructions
+
+
+def test_old_clients_say_minus_one_for_no_budget() -> None:
+    made = run(max_prompt_tokens=-1, max_completion_tokens=16)
+    assert (made["max_prompt_tokens"], made["max_completion_tokens"]) == (None, 16)
+
+
+def test_a_run_says_what_it_will_do_by_default() -> None:
+    made = run()
+    assert made["truncation_strategy"] == {"type": "auto", "last_messages": None}
+    assert (made["tool_choice"], made["parallel_tool_calls"]) == ("auto", True)
+    named = {"type": "function", "function": {"name": "f"}}
+    assert run(tool_choice=named)["tool_choice"] == named
+
+
+def test_create_and_run_takes_no_additional_messages() -> None:
+    assert "additional_messages" not in ThreadRunCreate.model_fields
+
+
+def test_a_string_and_parts_become_parts_with_objects() -> None:
+    text = {"type": "text", "text": {"value": "Hi", "annotations": []}}
+    assert message("Hi")["content"] == [text]
+    parts = [
+        {"type": "text", "text": "Hi"},
+        {"type": "image_url", "image_url": {"url": "http://x/y.png"}},
+        {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "low"}},
+    ]
+    assert message(parts)["content"] == [
+        text,
+        {"type": "image_url", "image_url": {"url": "http://x/y.png", "detail": "auto"}},
+        {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "low"}},
+    ]
+
+
+def test_a_list_names_its_ends() -> None:
+    assert list_envelope([], False)["last_id"] is None
+    page = list_envelope([{"id": "a"}, {"id": "b"}], True)
+    assert (page["first_id"], page["last_id"], page["has_more"]) == ("a", "b", True)
+    assert deletion("msg_1", "thread.message") == {"id": "msg_1", "object": "thread.message.deleted", "deleted": True}
+
+
+@pytest.mark.parametrize("tools", [[], ["code_interpreter"], ["retrieval"], ["retrieval", "code_interpreter"]])
+def test_v1_file_ids_of_an_assistant_come_back(tools: list[str]) -> None:
+    made = assistant(tools=[{"type": kind} for kind in tools], file_ids=["file-1", "file-2"])
+    assert [tool["type"] for tool in made["tools"]] == [kind.replace("retrieval", "file_search") for kind in tools]
+    assert with_file_ids(made)["file_ids"] == ["file-1", "file-2"]
+    assert "file_ids" not in made
+    changed = made | amend_assistant(parse(AssistantModify, {"file_ids": ["file-3"]}), made)
+    assert with_file_ids(changed)["file_ids"] == ["file-3"]
+
+
+def test_v1_file_ids_of_a_message_become_attachments() -> None:
+    made = message(file_ids=["file-1"])
+    assert made["attachments"][0]["file_id"] == "file-1"
+    page = with_file_ids(list_envelope([made], False))
+    assert page["data"][0]["file_ids"] == ["file-1"]
+
+
+def test_objects_that_v1_had_no_files_on_stay_as_they_are() -> None:
+    thread = new_thread(ThreadCreate(), id="thread_1", now=5)
+    assert with_file_ids(thread) == thread
+    assert with_file_ids(run(None))["file_ids"] == []
