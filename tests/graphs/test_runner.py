@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from graphs.log import BLOCK
 from graphs.runner import Started
 from store.ports import Delete, Idle, Insert, Patch, Row
 from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, world
@@ -91,6 +92,20 @@ async def test_the_log_replays_from_every_number_while_live_and_afterwards(upstr
             assert seen == whole[after + 1 :]
         for after in range(-1, len(whole) + 2):
             assert await small.events(started.run_id, after) == whole[after + 1 :]
+
+
+async def test_numbers_are_reserved_in_the_row_before_they_are_used(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(chunks=["x"] * (3 * BLOCK)))
+    async with world(upstream) as small:
+        started = await small.begin()
+        seen = -1
+        async for batch in small.runner.follow(started.run_id, after=-1):
+            seen = batch[-1].number
+            row = await small.store.get("run", started.run_id, OWNER, thread_id=started.run["thread_id"])
+            assert row is not None
+            assert row.private["next_event"] > seen
+        assert seen > 3 * BLOCK
+        assert [event.number for event in await small.events(started.run_id)] == list(range(seen + 1))
 
 
 async def test_a_reader_that_leaves_does_not_stop_the_run(upstream: ScriptedUpstream) -> None:
