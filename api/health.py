@@ -16,13 +16,15 @@ router = APIRouter(tags=["health"])
 _STORE_S: Final = 2.0
 
 
-@router.api_route("/health", methods=["GET", "HEAD"])
+@router.head("/health", include_in_schema=False)
+@router.get("/health")
 async def health() -> Response:
     """The process is up."""
     return answer({"status": "ok"})
 
 
-@router.api_route("/ready", methods=["GET", "HEAD"], responses={503: {"description": "Not ready; `checks` says why"}})
+@router.head("/ready", include_in_schema=False)
+@router.get("/ready", responses={503: {"description": "Not ready; `checks` says why"}})
 async def ready(house: Parts) -> Response:
     """The store takes writes and the upstream answers; each check is "ok" or says what is wrong."""
     store, upstream = await asyncio.gather(_check_store(house), house.upstream.check())

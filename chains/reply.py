@@ -4,13 +4,16 @@ Laws: only RunError (and cancellation) comes out; leaving the stream closes the 
 None is not sent; the model's name never changes what else is sent.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_core.globals import get_debug, get_verbose
 from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.runnables.config import ensure_config
 from langchain_openai import ChatOpenAI
+from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
 from chains.lean import EXCHANGE, Exchange, LeanCompletions
@@ -70,14 +73,35 @@ class Replies:
         """
         exchange = Exchange(**_fields(call))
         carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
-        stream = self._chat.astream(call.messages, **carried)
+        stream = self._traced(call, carried) if _is_traced() else self._untraced(call, carried)
         try:
-            async with aclosing(stream):  # type: ignore[type-var]
+            async with aclosing(stream):
                 async for chunk in stream:
-                    if isinstance(chunk, AIMessageChunk):
-                        yield chunk
+                    yield chunk
         finally:
             exchange.close()
+
+    async def _traced(self, call: ReplyCall, carried: dict[str, Any]) -> AsyncGenerator[AIMessageChunk]:
+        async for chunk in self._chat.astream(call.messages, **carried):
+            if isinstance(chunk, AIMessageChunk):
+                yield chunk
+
+    async def _untraced(self, call: ReplyCall, carried: dict[str, Any]) -> AsyncGenerator[AIMessageChunk]:
+        """The same without what `astream` does for callbacks, at every call and token, when there is none."""
+        async for generated in self._chat._astream(call.messages, **carried):
+            message = generated.message
+            if isinstance(message, AIMessageChunk):
+                if generated.generation_info:
+                    message.response_metadata = {**generated.generation_info, **message.response_metadata}
+                yield message
+
+
+def _is_traced() -> bool:
+    """Whether somebody follows LangChain's callbacks: a handler in the config that surrounds the call, LangSmith by its
+    usual variables, or a global debug switch."""
+    callbacks = ensure_config().get("callbacks")
+    handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None)
+    return bool(handlers or tracing_is_enabled() or get_debug() or get_verbose())
 
 
 def chat_model(upstream: Upstream) -> ChatOpenAI:

@@ -70,5 +70,6 @@ def test_models_are_the_upstream_s_and_the_aliases(client: httpx2.Client) -> Non
 
 def test_health_and_readiness(server: ServerProcess) -> None:
     assert httpx2.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx2.head(f"{server.url}/health").status_code == 200  # what some probes send
     ready = httpx2.get(f"{server.url}/ready")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "checks": {"store": "ok", "upstream": "ok"}})

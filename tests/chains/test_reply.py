@@ -1,10 +1,12 @@
 """One model call against a real HTTP server: what is sent, what comes back, and what is said when it goes wrong."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableLambda
 
 from chains import Replies, ReplyCall, Upstream
 from tests.chains.conftest import Connect
@@ -49,6 +51,28 @@ def text_event(text: str | None = None, finish: str | None = None) -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 # --- what comes back --------------------------------------------------------------------------------------------------
+
+
+async def test_callbacks_hear_of_a_call_and_the_chunks_are_the_same(up: ScriptedUpstream, connect: Connect) -> None:
+    class Ear(AsyncCallbackHandler):
+        heard: ClassVar[list[str]] = []
+
+        async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+            self.heard.append("start")
+
+        async def on_llm_end(self, *_: Any, **__: Any) -> None:
+            self.heard.append("end")
+
+    upstream = await connect(up.url)
+    alone = await whole(upstream)
+
+    async def follow(_: None) -> AIMessageChunk:
+        return await whole(upstream)
+
+    message = await RunnableLambda(follow).ainvoke(None, {"callbacks": [Ear()]})
+    assert Ear.heard == ["start", "end"]
+    assert (message.content, message.usage_metadata) == (alone.content, alone.usage_metadata)
+    assert message.response_metadata["finish_reason"] == alone.response_metadata["finish_reason"]
 
 
 async def test_text_comes_token_by_token_with_finish_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:
