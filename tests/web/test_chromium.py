@@ -17,7 +17,7 @@ _CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if (_CHROMIUM is None or _DRIVER is None) and not os.environ.get("CI"):
     pytest.skip("chromium or chromedriver is not installed", allow_module_level=True)
 pytestmark = pytest.mark.timeout(60)
-_FLAGS = [
+_FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -27,7 +27,7 @@ _FLAGS = [
     "--disable-sync",
     "--lang=en-US",
     "--window-size=1400,900",
-]
+)
 
 
 @pytest.fixture
