@@ -115,3 +115,26 @@ def test_nothing_that_a_model_says_runs_or_loads(page: Any, up: ScriptedUpstream
     _send(page, "Attack")
     _shows(page, "end")
     assert not page.find_elements("css selector", "#log img, #log script, #log a[href^=javascript]")
+
+
+def test_a_thread_is_renamed_by_keyboard_and_deleted(page: Any, server: ServerProcess) -> None:
+    _send(page, "Hello")
+    _shows(page, "Echo: Hello")
+    page.find_element("id", "rename").click()
+    page.switch_to.active_element.send_keys("Another title\n")
+    end = time.monotonic() + 5
+    while "Another title" not in page.find_element("id", "threads").text:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    page.find_element("id", "remove").click()
+    page.find_element("id", "askYes").click()
+    while server.request("GET", "/threads")["data"]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_context_that_is_full_is_told_with_its_figures(page: Any, up: ScriptedUpstream) -> None:
+    up.context = 60
+    _send(page, "x " * 300)
+    _shows(page, "Context: 151 of 60 tokens")
+    _shows(page, "What to do: start a new thread")
