@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api import assistants, chat, health, messages, models, problems, runs, steps, threads
 from api.depends import House
 from api.guards import Gate
-from api.welcome import WELCOME
+from api.page import build_page
 
 __all__ = ["Access", "build_app"]
 
@@ -77,10 +77,5 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")
         app.include_router(room.router, include_in_schema=False)
-
-    @app.get("/", include_in_schema=False)
-    async def welcome() -> Response:
-        """Say what this is."""
-        return Response(WELCOME, media_type="text/html; charset=utf-8")
-
+    app.include_router(build_page())
     return app
