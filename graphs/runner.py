@@ -27,7 +27,7 @@ from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.actions import ActionCaller
 from store.ports import Append, Change, Delete, Patch, Row, Store
-from wire.errors import InvalidRequest, Missing, NotFound, StoreError, ThreadBusy, Unavailable
+from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, Unavailable
 from wire.events import Event
 from wire.runs import RunCreate, ThreadRunCreate
 
@@ -177,6 +177,17 @@ class Runner:
                 await live.stopped()
                 live.log.close()
             return cancelling
+
+    def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
+        """Cancel a run that nobody wants any more, in a task of the house; one that has ended is left alone."""
+
+        async def cancel() -> None:
+            try:
+                await self.cancel(owner, thread_id, run_id)
+            except (Problem, StoreError) as error:
+                logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
+
+        self._execution.own(cancel())
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""
