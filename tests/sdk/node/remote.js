@@ -25,7 +25,7 @@ async function main() {
   told.events = [chunks[0].event, chunks.at(-1).event];
   told.text = chunks
     .filter((chunk) => chunk.event === 'thread.message.delta')
-    .map((chunk) => chunk.data.delta.content[0].text.value)
+    .map((chunk) => chunk.data.delta.content[0].value.value)
     .join('');
   console.log(JSON.stringify(told));
 }
