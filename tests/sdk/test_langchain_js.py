@@ -17,6 +17,6 @@ def test_remote_runnable_invokes_batches_and_streams(orphans: Orphans) -> None:
         "batch": ["Echo: hello", "Echo: hello"],
         "streamed": "Echo: hello",
         "assistant": "Echo: hi",
-        "events": ["thread.run.created", "thread.run.completed"],
+        "events": ["thread.created", "thread.run.completed"],
         "text": "Echo: more",
     }
