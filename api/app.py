@@ -42,6 +42,9 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_house() as house:
             app.state.house = house
+            from api.langserve import build_router  # takes its time, and only a server that starts needs it
+
+            app.include_router(build_router(house), include_in_schema=False)
             yield
 
     middleware = []

@@ -28,6 +28,7 @@ DEFAULT_OWNER: Final = "default"
 
 _PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
+_PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -120,6 +121,11 @@ class Gate:
         is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
         if is_public or scope["method"] == "OPTIONS":
             return ""
+        if path.startswith(_PLAYGROUNDS):
+            raise Unauthorized(
+                "The playgrounds are closed while API_KEYS is set: their pages cannot send a key. Use the page at /, "
+                "or LangServe's RemoteRunnable with an Authorization header."
+            )
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized(

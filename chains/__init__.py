@@ -1,5 +1,6 @@
 """What is one model call? Model lookup, context, the reply stream and the pass-through to the upstream."""
 
+from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.passage import Passage
@@ -10,6 +11,7 @@ from chains.upstream import Upstream
 
 __all__ = [
     "Calibration",
+    "ChatInput",
     "Endpoint",
     "Passage",
     "Patience",
@@ -17,6 +19,7 @@ __all__ = [
     "Replies",
     "ReplyCall",
     "Upstream",
+    "build_chat_chain",
     "build_prompt",
     "chat_model",
     "parse_endpoint",

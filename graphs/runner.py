@@ -28,7 +28,7 @@ from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.actions import ActionCaller
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
-from wire.errors import InvalidRequest, Missing, NotFound, StoreError, ThreadBusy, ThreadMoved, Unavailable
+from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
 from wire.runs import RunCreate, ThreadRunCreate
 
@@ -190,6 +190,17 @@ class Runner:
                 await live.stopped()
                 live.log.close()
             return cancelling
+
+    def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
+        """Cancel a run that nobody wants any more, in a task of the house; one that has ended is left alone."""
+
+        async def cancel() -> None:
+            try:
+                await self.cancel(owner, thread_id, run_id)
+            except (Problem, StoreError) as error:
+                logger.info("run %s was abandoned, and not cancelled: %s", run_id, error.message)
+
+        self._execution.own(cancel())
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""

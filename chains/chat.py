@@ -1,0 +1,140 @@
+"""The plain chat chain: `{system, human}` in, text out, as prompt | model | parser.
+
+Laws: what the caller does not set is not sent; leaving a stream closes the upstream's connection at once. It is
+pleasant without a server: give an address, and every call opens and closes its own connection.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
+
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompt_values import PromptValue
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from pydantic import BaseModel
+
+from chains.bridge import BridgedRunnable
+from chains.lean import EXCHANGE, Exchange
+from chains.leaving import on_leaving
+from chains.reply import chat_model
+from chains.upstream import Upstream
+from wire.errors import RunError
+
+__all__ = ["ChatInput", "build_chat_chain"]
+
+_HELD: Final = "__exchange"  # LangChain keeps names with these underscores out of what it shows
+
+_FIELDS: Final = [
+    ConfigurableFieldSpec(id="model", annotation=str, name="Model", default="", description="Empty: the default one"),
+    ConfigurableFieldSpec(id="temperature", annotation=float, name="Temperature", default=1.0),
+    ConfigurableFieldSpec(id="max_tokens", annotation=int, name="Max tokens", default=-1, description="-1: no limit"),
+]
+
+
+class ChatInput(BaseModel):
+    """What the chain takes."""
+
+    system: str = ""
+    human: str = ""
+
+
+def build_chat_chain(upstream: Upstream | str, *, tells_failures: bool = False) -> Runnable[dict[str, Any], str]:
+    """Return the chain; `model`, `temperature` and `max_tokens` are taken from `config["configurable"]`.
+
+    `upstream` is an open Upstream, or an address. With `tells_failures` a failing model call ends the text with the
+    reason instead of raising RunError.
+    """
+    prompt = ChatPromptTemplate.from_messages([("system", "{system}"), ("human", "{human}")])
+    filled = prompt.with_config(run_name="prompt")
+    model = _ChatModel(upstream, tells_failures=tells_failures)
+    chain = RunnableLambda(_complete, name="defaults") | filled | model | StrOutputParser()
+    given: Any = ChatInput
+    return _Chat(bound=chain, config={"run_name": "chat"}, custom_input_type=given, custom_output_type=str)
+
+
+def _complete(given: dict[str, Any]) -> dict[str, Any]:
+    return ChatInput.model_validate(given).model_dump()
+
+
+class _Chat(BridgedRunnable[dict[str, Any], str], RunnableBinding[dict[str, Any], str]):
+    """The chain, with a reader whose leaving is noticed."""
+
+    async def astream(
+        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[str]:
+        """Yield the text as it comes."""
+        exchange = Exchange()
+        held: Any = {**(config or {})}
+        held["configurable"] = {**held.get("configurable", {}), _HELD: exchange}
+        with on_leaving(exchange.close):
+            async for text in super().astream(input, held, **kwargs):
+                yield text
+
+
+class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
+    """ChatOpenAI over the lean client, asked with what the configuration says."""
+
+    def __init__(self, upstream: Upstream | str, *, tells_failures: bool) -> None:
+        self._upstream = upstream
+        self._tells_failures = tells_failures
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The fields of `config["configurable"]` that count."""
+        return _FIELDS
+
+    async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
+        """Ask, and return the whole answer."""
+        whole: AIMessageChunk = AIMessageChunk(content="")
+        async for chunk in self.astream(input, config, **kwargs):
+            if isinstance(chunk, AIMessageChunk):
+                whole += chunk
+        return whole
+
+    async def astream(
+        self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[BaseMessage]:
+        """Ask, and yield the answer as it comes."""
+        fields = {**(config or {}).get("configurable", {}), **kwargs}
+        model = str(fields.get("model") or "")
+        budget = fields.get("max_tokens")
+        exchange: Exchange = fields.get(_HELD) or Exchange()
+        exchange.fields = {
+            "temperature": fields.get("temperature"),
+            "max_tokens": budget if budget is not None and budget > 0 else None,
+        }
+        asked: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
+        try:
+            async with _opened(self._upstream) as upstream:
+                try:
+                    stream = chat_model(upstream).astream(_said(input), config, **asked)
+                    async with aclosing(stream):  # type: ignore[type-var]
+                        async for chunk in stream:
+                            yield chunk
+                finally:
+                    exchange.close()
+        except RunError as error:
+            if not self._tells_failures:
+                raise
+            yield AIMessageChunk(content=f"\n\n[{error.code}] {error.message}")
+
+
+def _said(prompt: PromptValue) -> list[BaseMessage]:
+    """The messages, without an empty system message: some engines refuse one."""
+    return [message for message in prompt.to_messages() if message.content or isinstance(message, HumanMessage)]
+
+
+@asynccontextmanager
+async def _opened(upstream: Upstream | str) -> AsyncIterator[Upstream]:
+    if isinstance(upstream, Upstream):
+        yield upstream
+        return
+    own = Upstream(upstream)
+    await own.open()
+    try:
+        yield own
+    finally:
+        await own.close()

@@ -1,0 +1,253 @@
+"""Runs as one Runnable: a turn in, the run's events out, the same events and numbers as everywhere.
+
+The laws: only the reader that took a run up cancels it by leaving, one that re-attached never; failures travel as
+data, the last chunk; an assistant made for a model and instructions is found again for the same ones.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_core.runnables import RunnableConfig
+from pydantic import BaseModel, Field, ValidationError
+
+from chains.bridge import BridgedRunnable
+from chains.leaving import on_leaving
+from graphs.runner import Runner, Started
+from store.ports import Insert, Row, Store
+from wire.assistants import AssistantCreate, new_assistant
+from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadholdError, Unavailable
+from wire.events import RUN_ENDS, Event
+from wire.ids import derive_id
+from wire.messages import MessageCreate
+from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
+from wire.threads import ThreadCreate
+from wire.validation import explain
+
+__all__ = ["OWNER", "RunChunk", "RunFacade", "Turn"]
+
+OWNER: Final = "__owner"
+"""Key of `config["configurable"]` that says whose objects these are; only the server may set it."""
+
+_PAUSES: Final = RUN_ENDS | {"thread.run.requires_action"}
+
+
+class Output(BaseModel):
+    """What a function returned."""
+
+    tool_call_id: str = ""
+    output: str = ""
+
+
+class Turn(BaseModel):
+    """A new turn (`content`), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to follow (`run_id`).
+
+    Defaults instead of None: LangServe's playground shows a blank page for what may be null.
+    """
+
+    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
+    model: str = ""
+    instructions: str = ""
+    thread_id: str = Field("", description="Empty: a new thread")
+    content: str = ""
+    run_id: str = ""
+    tool_outputs: list[Output] = []
+    after: int = Field(-1, description="Only events with a higher number")
+    temperature: float = Field(1.0, description="1 is left to the assistant, or to the model's own default")
+    max_completion_tokens: int = Field(-1, description="-1: no limit")
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+
+
+class RunChunk(BaseModel):
+    """One event: its name, its data, and its sequence number; the last one stands for a whole run."""
+
+    event: str
+    data: dict[str, Any]
+    id: int
+    text: str = Field("", description="Of all messages; of a whole run only, chunks of a stream have none")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What a reader has to do with a run; `started` only where the reader took it up."""
+
+    turn: Turn
+    owner: str
+    started: Started | None = None
+    starting: "asyncio.Future[Started] | None" = None
+    settled: bool = False
+    number: int = -1
+
+
+class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
+    """See the module. Synchronous calls need a runner that was opened on the bridge's loop."""
+
+    name = "assistant"
+
+    def __init__(self, runner: Runner, store: Store, *, owner: str = "default") -> None:
+        self._runner = runner
+        self._store = store
+        self._owner = owner
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """Return Turn."""
+        return Turn
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """Return RunChunk."""
+        return RunChunk
+
+    async def ainvoke(
+        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run to the next pause or the end; returns the last event of the run itself, and the `text` of its messages.
+
+        A failure is returned as `error`.
+        """
+        last: dict[str, Any] = {}
+        texts: dict[str, str] = {}
+        async for chunk in self.astream(input, config, **kwargs):
+            name, data = chunk["event"], chunk["data"]
+            if name in ("thread.message.completed", "thread.message.incomplete"):
+                texts[data["id"]] = "".join(part["text"]["value"] for part in data["content"])
+            elif name == "error" or (name.startswith("thread.run.") and not name.startswith("thread.run.step.")):
+                last = chunk
+        return {**last, "text": "\n".join(texts.values())}
+
+    async def astream(
+        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events as they come."""
+        owner = (config or {}).get("configurable", {}).get(OWNER, self._owner)
+        try:
+            turn = Turn.model_validate(input)
+        except ValidationError as error:
+            yield _told(explain([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]), -1)
+            return
+        reading = _Reading(turn, owner, number=turn.after)
+
+        async def events(_: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+            async for chunk in self._events(reading):
+                yield chunk
+
+        async def given() -> AsyncIterator[dict[str, Any]]:
+            yield input
+
+        with on_leaving(lambda: self._left(reading)):
+            async for chunk in self._atransform_stream_with_config(given(), events, config, **kwargs):
+                yield chunk
+
+    async def _events(self, reading: _Reading) -> AsyncIterator[dict[str, Any]]:
+        try:
+            run_id = await self._taken_up(reading)
+            async with aclosing(self._runner.follow(run_id, after=reading.number)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    for event in batch:
+                        reading.number = event.number
+                        reading.settled = event.name in _PAUSES
+                        yield _chunk(event)
+            reading.settled = True
+        except ValidationError as error:
+            yield _told(explain([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]), reading.number)
+        except ThreadholdError as error:
+            yield _told(_problem(error), reading.number)
+
+    def _left(self, reading: _Reading) -> None:
+        """The reader is gone: stop what it took up, unless it is settled or was to go on."""
+        if reading.settled or reading.turn.on_disconnect == "continue" or reading.starting is None:
+            return
+        owner = reading.owner
+
+        def stop(starting: "asyncio.Future[Started]") -> None:
+            if not starting.cancelled() and starting.exception() is None:
+                run = starting.result().run
+                self._runner.abandon(owner, run["thread_id"], run["id"])
+
+        reading.starting.add_done_callback(stop)
+
+    # --- taking up ------------------------------------------------------------------------------------------------
+
+    async def _taken_up(self, reading: _Reading) -> str:
+        """Start, resume or find the run; returns its id."""
+        turn = reading.turn
+        if turn.run_id and turn.content:
+            raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there; not both.")
+        if not turn.run_id and not turn.content:
+            raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there.", param="content")
+        if turn.run_id and not turn.tool_outputs:
+            return (await self._row(turn.run_id, reading.owner)).id
+        taking = self._resume(reading) if turn.run_id else self._start(reading)
+        reading.starting = asyncio.ensure_future(taking)
+        started = await asyncio.shield(reading.starting)
+        reading.number = max(reading.number, started.after)
+        return started.run_id
+
+    async def _resume(self, reading: _Reading) -> Started:
+        outputs = SubmitToolOutputs.model_validate(
+            {"tool_outputs": [output.model_dump() for output in reading.turn.tool_outputs]}
+        )
+        row = await self._row(reading.turn.run_id, reading.owner)
+        given = [output.model_dump() for output in outputs.tool_outputs]
+        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, given)
+
+    async def _start(self, reading: _Reading) -> Started:
+        turn, owner = reading.turn, reading.owner
+        fields: dict[str, Any] = {"assistant_id": turn.assistant_id or await self._assistant(turn, owner)}
+        if turn.assistant_id and turn.model:
+            fields["model"] = turn.model
+        if turn.assistant_id and turn.instructions:
+            fields["instructions"] = turn.instructions
+        if turn.temperature != 1:
+            fields["temperature"] = turn.temperature
+        if turn.max_completion_tokens != -1:
+            fields["max_completion_tokens"] = turn.max_completion_tokens
+        message = MessageCreate.model_validate({"role": "user", "content": turn.content})
+        if turn.thread_id:
+            request = RunCreate(**fields, additional_messages=[message])
+            return await self._runner.start(owner, turn.thread_id, request)
+        return await self._runner.create_and_start(
+            owner, ThreadRunCreate(**fields, thread=ThreadCreate(messages=[message]))
+        )
+
+    async def _assistant(self, turn: Turn, owner: str) -> str:
+        """Return the id of the assistant with this model and these instructions; it is made where there is none."""
+        id = derive_id("asst", "facade", owner, turn.model, turn.instructions)
+        if await self._store.get("assistant", id, owner) is None:
+            request = AssistantCreate.model_validate({"model": turn.model, "instructions": turn.instructions or None})
+            body = new_assistant(request, id=id, now=int(time.time()))
+            row = Row("assistant", id, owner, body, private={"tools": [], "sampling": {}})
+            try:
+                await self._store.commit([Insert(row)], durable=True)
+            except StoreError:
+                if await self._store.get("assistant", id, owner) is None:  # somebody else was quicker, or not
+                    raise
+        return id
+
+    async def _row(self, run_id: str, owner: str) -> Row:
+        row = await self._store.get("run", run_id, owner)
+        if row is None:
+            raise NotFound(f"No run found with id '{run_id}'.", param="run_id")
+        return row
+
+
+def _chunk(event: Event) -> dict[str, Any]:
+    return {"event": event.name, "data": event.data(), "id": event.number}
+
+
+def _told(problem: Problem, number: int) -> dict[str, Any]:
+    return {"event": "error", "data": problem.body(), "id": number}
+
+
+def _problem(error: ThreadholdError) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case Missing():
+            return NotFound(error.message)
+        case StoreError():
+            return Unavailable("The server cannot store anything right now; nothing was changed.")
+        case _:
+            return InvalidRequest(error.message)

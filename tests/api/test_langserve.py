@@ -1,0 +1,213 @@
+"""LangServe's routes as its own clients use them: RemoteRunnable for Python, and raw HTTP where it hides something."""
+
+import asyncio
+import json
+import time
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from langserve import RemoteRunnable
+
+from tests.api.conftest import World
+from tests.process import ServerProcess
+from tests.upstream import Fail, Reply, ScriptedUpstream
+
+ASKED = {"system": "Be brief.", "human": "hello there"}
+TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+
+
+@asynccontextmanager
+async def remote(url: str) -> AsyncIterator[RemoteRunnable]:
+    """A RemoteRunnable that is closed here; its own finalizer comes when the loop is gone."""
+    runnable = RemoteRunnable(url)
+    for finalizer in [one for one in weakref.finalize._registry if one.peek() and one.peek()[0] is runnable]:
+        finalizer.detach()
+    try:
+        yield runnable
+    finally:
+        runnable.sync_client.close()
+        await runnable.async_client.aclose()
+
+
+@pytest.fixture
+async def chat(server: ServerProcess) -> AsyncIterator[RemoteRunnable]:
+    async with remote(f"{server.url}/chat") as runnable:
+        yield runnable
+
+
+@pytest.fixture
+async def assistant(server: ServerProcess) -> AsyncIterator[RemoteRunnable]:
+    async with remote(f"{server.url}/assistant") as runnable:
+        yield runnable
+
+
+def chunks_of(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
+    """The data of a LangServe stream."""
+    event = ""
+    for line in answer.iter_lines():
+        if line.startswith("event:"):
+            event = line.removeprefix("event:").strip()
+        elif line.startswith("data:") and event == "data":
+            yield json.loads(line.removeprefix("data:"))
+
+
+def text_of(chunks: list[dict[str, Any]]) -> str:
+    return "".join(
+        part["text"]["value"]
+        for chunk in chunks
+        if chunk["event"] == "thread.message.delta"
+        for part in chunk["data"]["delta"]["content"]
+    )
+
+
+def test_the_chat_chain_serves_python_s_remote_runnable(chat: RemoteRunnable) -> None:
+    assert chat.invoke(ASKED) == "Echo: hello there"
+    assert chat.batch([ASKED, ASKED]) == ["Echo: hello there"] * 2
+    assert "".join(chat.stream(ASKED)) == "Echo: hello there"
+
+
+async def test_the_chat_chain_serves_it_asynchronously(chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
+    config: Any = {"configurable": {"model": "gpt-4o", "temperature": 0.5, "max_tokens": 9}}
+    assert await chat.ainvoke(ASKED, config) == "Echo: hello there"
+    body = upstream.requests[-1].body
+    assert [body["model"], body["temperature"], body["max_tokens"]] == ["test-model", 0.5, 9]
+    assert "".join([chunk async for chunk in chat.astream(ASKED)]) == "Echo: hello there"
+    logged = [patch async for patch in chat.astream_log(ASKED)]
+    assert "hello" in str(logged[-1])
+    events = [event["event"] async for event in chat.astream_events(ASKED, version="v2")]
+    assert "on_chat_model_stream" in events
+
+
+def test_a_run_serves_python_s_remote_runnable(assistant: RemoteRunnable) -> None:
+    done = assistant.invoke({"content": "hi", "instructions": "Be kind."})
+    assert [done["event"], done["text"]] == ["thread.run.completed", "Echo: hi"]
+    again = list(
+        assistant.stream({"content": "more", "instructions": "Be kind.", "thread_id": done["data"]["thread_id"]})
+    )
+    assert text_of(again) == "Echo: more"
+    assert again[-1]["data"]["assistant_id"] == done["data"]["assistant_id"]
+    numbers = [chunk["id"] for chunk in again]
+    assert numbers == sorted(set(numbers))
+    assert [one["text"] for one in assistant.batch([{"content": "a"}, {"content": "b"}])] == ["Echo: a", "Echo: b"]
+
+
+async def test_a_run_serves_it_asynchronously(assistant: RemoteRunnable) -> None:
+    assert (await assistant.ainvoke({"content": "hi"}))["text"] == "Echo: hi"
+    assert text_of([chunk async for chunk in assistant.astream({"content": "hi"})]) == "Echo: hi"
+    assert "thread.run.completed" in str([patch async for patch in assistant.astream_log({"content": "hi"})])
+
+
+def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world: World, says: Any) -> None:
+    says(Reply(tool_calls=[("now", {}, "c1")]), Reply("Noon."))
+    waiting = assistant.invoke({"content": "time?", "assistant_id": world.assistant(tools=[TOOL])})
+    assert waiting["event"] == "thread.run.requires_action"
+    (call,) = waiting["data"]["required_action"]["submit_tool_outputs"]["tool_calls"]
+    outputs = [{"tool_call_id": call["id"], "output": "12:00"}]
+    done = assistant.invoke({"run_id": waiting["data"]["id"], "tool_outputs": outputs})
+    assert [done["event"], done["text"]] == ["thread.run.completed", "Noon."]
+    assert done["id"] > waiting["id"]
+
+
+def test_failures_are_data(assistant: RemoteRunnable, chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
+    assert assistant.invoke({})["data"]["error"]["param"] == "content"
+    (told,) = assistant.stream({"run_id": "run_none"})
+    assert [told["event"], told["data"]["error"]["message"]] == ["error", "No run found with id 'run_none'."]
+    (told,) = assistant.stream({"content": "x", "max_completion_tokens": 0})
+    assert told["data"]["error"]["param"] == "max_completion_tokens"
+    upstream.default = lambda body: Fail(400, {"error": {"message": "no such model"}})
+    failed = assistant.invoke({"content": "x"})
+    assert failed["event"] == "thread.run.failed"
+    assert "no such model" in failed["data"]["last_error"]["message"]
+    assert "no such model" in chat.invoke(ASKED)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/assistant"], ids=["chat", "assistant"])
+@pytest.mark.parametrize("way", ["stream", "stream_log"])
+def test_leaving_closes_the_upstream_within_a_fifth_of_a_second(
+    path: str, way: str, server: ServerProcess, upstream: ScriptedUpstream
+) -> None:
+    upstream.default = lambda body: Reply("one two three four", pause_after=3)
+    closed = upstream.closed_early
+    given = ASKED if path == "/chat" else {"content": "count"}
+    with httpx2.stream("POST", f"{server.url}{path}/{way}", json={"input": given}) as answer:
+        for line in answer.iter_lines():
+            if " two" in line:
+                break
+    left = time.monotonic()
+    upstream.wait_for(lambda up: up.closed_early == closed + 1)
+    assert time.monotonic() - left < 0.2
+
+
+def test_a_reader_that_left_comes_back_and_loses_nothing(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda body: Reply("one two three four", pause_after=3)
+    url, closed = f"{server.url}/assistant/stream", upstream.closed_early
+    given = {"content": "count", "on_disconnect": "continue"}
+    seen: list[dict[str, Any]] = []
+    with httpx2.stream("POST", url, json={"input": given}) as answer:
+        for chunk in chunks_of(answer):
+            seen.append(chunk)
+            if chunk["event"] == "thread.message.delta":
+                break
+    run_id = next(chunk["data"]["id"] for chunk in seen if chunk["event"] == "thread.run.created")
+    for _ in range(2):  # one that was attached leaves, too, and stops nothing
+        with httpx2.stream("POST", url, json={"input": {"run_id": run_id, "after": seen[-1]["id"]}}) as answer:
+            for chunk in chunks_of(answer):
+                seen.append(chunk)
+                if chunk["event"] == "thread.message.delta" and " two" in str(chunk):
+                    break
+            else:
+                break
+        time.sleep(0.1)
+        upstream.release()
+    assert upstream.closed_early == closed
+    assert seen[-1]["event"] == "thread.run.completed"
+    assert text_of(seen) == "one two three four"
+    assert [chunk["id"] for chunk in seen] == list(range(len(seen)))
+
+
+@pytest.mark.parametrize("path", ["/chat", "/assistant"], ids=["chat", "assistant"])
+def test_a_playground_works_and_its_assets_come_from_here(path: str, server: ServerProcess) -> None:
+    page = httpx2.get(f"{server.url}{path}/playground/")
+    assert page.status_code == 200
+    assets = [part.split('"')[0] for mark in ('src="', 'href="') for part in page.text.split(mark)[1:]]
+    assert assets
+    for asset in assets:
+        assert asset.startswith(f"{path}/playground/"), asset
+        assert httpx2.get(server.url + asset).status_code == 200
+    assert httpx2.get(f"{server.url}{path}/input_schema").status_code == 200
+
+
+def test_nothing_of_an_input_may_be_null(server: ServerProcess) -> None:
+    """The playground shows a blank page for a schema with a null in it."""
+    for path in ("/chat", "/assistant"):
+        assert '"null"' not in httpx2.get(f"{server.url}{path}/input_schema").text
+        assert '"null"' not in httpx2.get(f"{server.url}{path}/config_schema").text
+
+
+def test_with_keys_playgrounds_are_closed_and_owners_kept_apart(keyed: ServerProcess) -> None:
+    told = httpx2.get(f"{keyed.url}/chat/playground/", headers={"Authorization": "Bearer key-ann"})
+    assert told.status_code == 401
+    assert "API_KEYS" in told.json()["error"]["message"]
+    url = f"{keyed.url}/assistant/invoke"
+    ann, bob = ({"Authorization": f"Bearer key-{name}"} for name in ("ann", "bob"))
+    assert httpx2.post(url, json={"input": {"content": "hi"}}).status_code == 401
+    run = httpx2.post(url, json={"input": {"content": "hi"}}, headers=ann).json()["output"]["data"]
+    stolen = {"input": {"run_id": run["id"]}, "config": {"configurable": {"__owner": "ann", "owner": "ann"}}}
+    assert httpx2.post(url, json=stolen, headers=bob).json()["output"]["event"] == "error"
+    assert httpx2.post(url, json=stolen, headers=ann).json()["output"]["event"] == "thread.run.completed"
+
+
+def test_what_was_not_asked_for_is_not_there(server: ServerProcess) -> None:
+    for path in ("/chat/feedback", "/assistant/stream_events", "/chat/c/N4XyA/invoke"):
+        assert httpx2.post(server.url + path, json={"input": {}}).status_code == 404
+    plain = httpx2.post(f"{server.url}/chat/invoke", content="{}", headers={"Content-Type": "text/plain"})
+    assert plain.status_code == 415
+
+
+async def test_many_readers_at_once(assistant: RemoteRunnable) -> None:
+    answers = await asyncio.gather(*(assistant.ainvoke({"content": f"n{n}"}) for n in range(10)))
+    assert [answer["text"] for answer in answers] == [f"Echo: n{n}" for n in range(10)]

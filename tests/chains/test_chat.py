@@ -1,0 +1,70 @@
+"""The chat chain with and without a server of ours, called in all four ways."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from chains import build_chat_chain
+from tests.chains.conftest import Connect
+from tests.upstream import Fail, Reply, ScriptedUpstream
+from wire.errors import RunError
+
+ASKED = {"system": "Be brief.", "human": "hello there"}
+
+
+async def test_the_chain_streams_and_sends_only_what_was_set(up: ScriptedUpstream, connect: Connect) -> None:
+    chain = build_chat_chain(await connect(up.url))
+    assert [chunk async for chunk in chain.astream(ASKED) if chunk] == ["Echo:", " hello", " there"]
+    config = {"configurable": {"model": "other", "temperature": 0.2, "max_tokens": 7}}
+    assert await chain.ainvoke({"human": "hi"}, config) == "Echo: hi"  # type: ignore[arg-type]
+    plain, configured = (seen.body for seen in up.requests)
+    assert [message["content"] for message in plain["messages"]] == ["Be brief.", "hello there"]
+    assert not {"temperature", "max_tokens"} & plain.keys()
+    assert (configured["model"], configured["temperature"], configured["max_tokens"]) == ("other", 0.2, 7)
+    assert [message["role"] for message in configured["messages"]] == ["user"]
+
+
+def test_the_chain_works_synchronously_from_an_address(up: ScriptedUpstream) -> None:
+    chain = build_chat_chain(up.url)
+    assert chain.invoke(ASKED) == "Echo: hello there"
+    assert [chunk for chunk in chain.stream(ASKED) if chunk] == ["Echo:", " hello", " there"]
+    assert chain.batch([ASKED, ASKED]) == ["Echo: hello there"] * 2
+
+
+def test_leaving_a_synchronous_stream_closes_the_upstream(up: ScriptedUpstream) -> None:
+    up.script(Reply("one two three four", pause_after=2))
+    with contextlib.closing(build_chat_chain(up.url).stream(ASKED)) as stream:  # type: ignore[type-var]
+        next(stream)
+    up.wait_for(lambda seen: seen.closed_early == 1)
+
+
+async def test_leaving_a_stream_closes_the_upstream_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply("one two three four", pause_after=2))
+    chain = build_chat_chain(await connect(up.url))
+    heard = asyncio.Event()
+
+    async def listen() -> None:
+        async for chunk in chain.astream(ASKED):
+            if chunk:
+                heard.set()
+
+    task = asyncio.create_task(listen())
+    await heard.wait()
+    task.cancel()
+    await up.eventually(lambda seen: seen.closed_early == 1, 0.2)
+
+
+async def test_a_failure_is_raised_or_told(up: ScriptedUpstream, connect: Connect) -> None:
+    up.default = lambda body: Fail(400, {"error": {"message": "no such model"}})
+    upstream = await connect(up.url)
+    with pytest.raises(RunError, match="no such model"):
+        await build_chat_chain(upstream).ainvoke(ASKED)
+    assert "no such model" in await build_chat_chain(upstream, tells_failures=True).ainvoke(ASKED)
+
+
+def test_the_chain_shows_its_fields_and_can_be_drawn() -> None:
+    chain = build_chat_chain("http://127.0.0.1:9/v1")
+    assert [spec.id for spec in chain.config_specs] == ["max_tokens", "model", "temperature"]
+    assert set(chain.get_input_jsonschema()["properties"]) == {"system", "human"}
+    assert "ChatModel" in chain.get_graph().draw_mermaid()
