@@ -408,6 +408,28 @@ async def test_an_ended_run_cannot_be_cancelled(upstream: ScriptedUpstream) -> N
             await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
 
 
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [
+        (Fail(400, {"error": {"message": "no"}}), "failed"),
+        (Reply("x", finish="length"), "incomplete"),
+        (Hang(), "expired"),
+    ],
+    ids=["failed", "incomplete", "expired"],
+)
+async def test_no_end_of_any_kind_can_be_cancelled(upstream: ScriptedUpstream, step: Any, status: str) -> None:
+    upstream.script(step)
+    async with world(upstream) as small:
+        started = await small.begin()
+        await until(lambda: len(upstream.requests) == 1)
+        if status == "expired":
+            small.clock.now += 601
+        await small.events(started.run_id)
+        assert (await small.run(started))["status"] == status
+        with pytest.raises(InvalidRequest, match=rf"^Cannot cancel run with status '{status}'\.$"):
+            await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+
+
 async def test_cancels_at_once_cancel_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
     async with world(upstream) as small:
