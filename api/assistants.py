@@ -7,12 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import answer
-from api.depends import V1, AssistantId, House, Listing, Owner, Parts, list_rows, must_get
+from api.depends import V1, AssistantId, Listing, Owner, Parts, list_rows, must_get
 from graphs.tools.toolset import build_toolset
 from store.ports import Delete, Insert, Patch, Row
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
-from wire.errors import Missing, NotFound
 from wire.ids import new_id
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
@@ -63,14 +62,14 @@ async def modify_assistant(
     if body.model_fields_set & {"temperature", "top_p"}:
         kept = {name: value for name, value in row.private["sampling"].items() if name not in body.model_fields_set}
         private["sampling"] = kept | sampling(body)
-    rows = await _commit(house, Patch("assistant", assistant_id, owner, changed, private))
+    rows = await house.store.commit([Patch("assistant", assistant_id, owner, changed, private)], durable=True)
     return answer(rows[0].body, v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
 async def delete_assistant(assistant_id: AssistantId, house: Parts, owner: Owner) -> Response:
     """Delete an assistant; its runs go on and stay readable."""
-    await _commit(house, Delete("assistant", assistant_id, owner))
+    await house.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
     return answer(deletion(assistant_id, "assistant"))
 
 
@@ -80,10 +79,3 @@ async def check_tools(tools: list[dict[str, Any]]) -> None:
         await asyncio.to_thread(build_toolset, tools)
     else:
         build_toolset(tools)
-
-
-async def _commit(house: House, change: Patch | Delete) -> list[Row]:
-    try:
-        return await house.store.commit([change], durable=True)
-    except Missing as missing:
-        raise NotFound(missing.message) from missing

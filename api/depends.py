@@ -62,29 +62,14 @@ async def _is_v1(request: Request) -> bool:
     return request.headers.get("openai-beta", "").strip().lower() == "assistants=v1"
 
 
-async def _assistant_id(assistant_id: Annotated[str, Path()]) -> str:
-    check_id("assistant_id", assistant_id, "asst")
-    return assistant_id
+def _path_id(param: str, prefix: str) -> Any:
+    """Depend on an id in the path that can be one of its kind."""
 
+    async def checked(value: Annotated[str, Path(alias=param)]) -> str:
+        check_id(param, value, prefix)
+        return value
 
-async def _thread_id(thread_id: Annotated[str, Path()]) -> str:
-    check_id("thread_id", thread_id, "thread")
-    return thread_id
-
-
-async def _message_id(message_id: Annotated[str, Path()]) -> str:
-    check_id("message_id", message_id, "msg")
-    return message_id
-
-
-async def _run_id(run_id: Annotated[str, Path()]) -> str:
-    check_id("run_id", run_id, "run")
-    return run_id
-
-
-async def _step_id(step_id: Annotated[str, Path()]) -> str:
-    check_id("step_id", step_id, "step")
-    return step_id
+    return Depends(checked)
 
 
 async def _include(
@@ -101,11 +86,11 @@ async def _include(
 Parts = Annotated[House, Depends(_house)]
 Owner = Annotated[str, Depends(_owner)]
 V1 = Annotated[bool, Depends(_is_v1)]
-AssistantId = Annotated[str, Depends(_assistant_id)]
-ThreadId = Annotated[str, Depends(_thread_id)]
-MessageId = Annotated[str, Depends(_message_id)]
-RunId = Annotated[str, Depends(_run_id)]
-StepId = Annotated[str, Depends(_step_id)]
+AssistantId = Annotated[str, _path_id("assistant_id", "asst")]
+ThreadId = Annotated[str, _path_id("thread_id", "thread")]
+MessageId = Annotated[str, _path_id("message_id", "msg")]
+RunId = Annotated[str, _path_id("run_id", "run")]
+StepId = Annotated[str, _path_id("step_id", "step")]
 Include = Annotated[None, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]
 

@@ -9,7 +9,7 @@ from api.answers import answer
 from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
 from graphs.drafts import message_rows
 from store.ports import Delete, Idle, Insert, Patch
-from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
+from wire.errors import InvalidRequest, ThreadBusy
 from wire.messages import Message, MessageCreate, MessageModify
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
@@ -29,8 +29,6 @@ async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts,
     except ThreadBusy as busy:
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy
-    except Missing as missing:
-        raise NotFound(missing.message) from missing
     return answer(row.body, v1=v1)
 
 
@@ -65,10 +63,7 @@ async def modify_message(
     row = await must_get(house, "message", message_id, owner, thread_id=thread_id)
     if "metadata" in body.model_fields_set:
         change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
-        try:
-            (row,) = await house.store.commit([change], durable=True)
-        except Missing as missing:
-            raise NotFound(missing.message) from missing
+        (row,) = await house.store.commit([change], durable=True)
         if row.run_id is not None:
             house.runner.note_message(row.run_id, message_id, row.body["metadata"])
     return answer(row.body, v1=v1)
@@ -78,8 +73,5 @@ async def modify_message(
 async def delete_message(thread_id: ThreadId, message_id: MessageId, house: Parts, owner: Owner) -> Response:
     """Delete a message."""
     await must_get(house, "message", message_id, owner, thread_id=thread_id)
-    try:
-        await house.store.commit([Delete("message", message_id, owner)], durable=True)
-    except Missing as missing:
-        raise NotFound(missing.message) from missing
+    await house.store.commit([Delete("message", message_id, owner)], durable=True)
     return answer(deletion(message_id, "thread.message"))

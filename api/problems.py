@@ -9,14 +9,13 @@ from starlette.exceptions import HTTPException
 from api.answers import answer
 from wire.errors import (
     InvalidRequest,
-    Missing,
     NotFound,
     Problem,
     StoreError,
-    ThreadBusy,
     ThreadholdError,
     Unavailable,
     UpstreamProblem,
+    as_problem,
 )
 from wire.validation import explain
 
@@ -40,22 +39,12 @@ def problem_answer(problem: Problem) -> Response:
 
 
 async def _ours(_request: Request, error: Exception) -> Response:
-    return problem_answer(_as_problem(error))
-
-
-def _as_problem(error: Exception) -> Problem:
-    match error:
-        case Problem():
-            return error
-        case ThreadBusy():
-            return InvalidRequest(error.message)
-        case Missing():
-            return NotFound(error.message)
-        case StoreError():
-            logger.error("the store refused: %s", error.message)
-            return Unavailable("The server cannot store anything right now; nothing was changed.")
-        case _:
-            return InvalidRequest(str(error))
+    if not isinstance(error, ThreadholdError):
+        raise error
+    problem = as_problem(error)
+    if isinstance(error, StoreError) and isinstance(problem, Unavailable):
+        logger.error("the store refused: %s", error.message)
+    return problem_answer(problem)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

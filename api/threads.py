@@ -8,7 +8,6 @@ from api.answers import answer
 from api.depends import Listing, Owner, Parts, ThreadId, list_rows, must_get
 from graphs.drafts import message_rows
 from store.ports import Insert, Patch, Row
-from wire.errors import Missing, NotFound
 from wire.ids import new_id
 from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
@@ -45,10 +44,7 @@ async def get_thread(thread_id: ThreadId, house: Parts, owner: Owner) -> Respons
 @router.post("/threads/{thread_id}", response_model=Thread)
 async def modify_thread(thread_id: ThreadId, body: ThreadModify, house: Parts, owner: Owner) -> Response:
     """Change what is given, leave the rest."""
-    try:
-        rows = await house.store.commit([Patch("thread", thread_id, owner, amend_thread(body))], durable=True)
-    except Missing as missing:
-        raise NotFound(missing.message) from missing
+    rows = await house.store.commit([Patch("thread", thread_id, owner, amend_thread(body))], durable=True)
     return answer(rows[0].body)
 
 

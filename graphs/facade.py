@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from langchain_core.runnables import RunnableConfig
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from chains.bridge import BridgedRunnable
 from chains.leaving import on_leaving
 from graphs.runner import Runner, Started
 from store.ports import Insert, Row, Store
 from wire.assistants import AssistantCreate, new_assistant
-from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadholdError, Unavailable
+from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event
 from wire.ids import derive_id
 from wire.messages import MessageCreate
 from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
-from wire.validation import explain
+from wire.validation import parse
 
 __all__ = ["OWNER", "RunChunk", "RunFacade", "Turn"]
 
@@ -123,9 +123,9 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         """Yield the events as they come."""
         owner = (config or {}).get("configurable", {}).get(OWNER, self._owner)
         try:
-            turn = Turn.model_validate(input)
-        except ValidationError as error:
-            yield _told(explain([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]), -1)
+            turn = parse(Turn, input)
+        except InvalidRequest as error:
+            yield _told(error, -1)
             return
         reading = _Reading(turn, owner, number=turn.after)
 
@@ -150,10 +150,8 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
                         reading.settled = event.name in _PAUSES
                         yield _chunk(event)
             reading.settled = True
-        except ValidationError as error:
-            yield _told(explain([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]), reading.number)
         except ThreadholdError as error:
-            yield _told(_problem(error), reading.number)
+            yield _told(as_problem(error), reading.number)
 
     def _left(self, reading: _Reading) -> None:
         """The reader is gone: stop what it took up, unless it is settled or was to go on."""
@@ -186,12 +184,11 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         return started.run_id
 
     async def _resume(self, reading: _Reading) -> Started:
-        outputs = SubmitToolOutputs.model_validate(
-            {"tool_outputs": [output.model_dump() for output in reading.turn.tool_outputs]}
-        )
+        given = {"tool_outputs": [output.model_dump() for output in reading.turn.tool_outputs]}
+        outputs = parse(SubmitToolOutputs, given)
         row = await self._row(reading.turn.run_id, reading.owner)
-        given = [output.model_dump() for output in outputs.tool_outputs]
-        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, given)
+        checked = [output.model_dump() for output in outputs.tool_outputs]
+        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, checked)
 
     async def _start(self, reading: _Reading) -> Started:
         turn, owner = reading.turn, reading.owner
@@ -204,19 +201,18 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
             fields["temperature"] = turn.temperature
         if turn.max_completion_tokens != -1:
             fields["max_completion_tokens"] = turn.max_completion_tokens
-        message = MessageCreate.model_validate({"role": "user", "content": turn.content})
+        message = parse(MessageCreate, {"role": "user", "content": turn.content})
         if turn.thread_id:
-            request = RunCreate(**fields, additional_messages=[message])
+            request = parse(RunCreate, {**fields, "additional_messages": [message]})
             return await self._runner.start(owner, turn.thread_id, request)
-        return await self._runner.create_and_start(
-            owner, ThreadRunCreate(**fields, thread=ThreadCreate(messages=[message]))
-        )
+        begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=[message])})
+        return await self._runner.create_and_start(owner, begun)
 
     async def _assistant(self, turn: Turn, owner: str) -> str:
         """Return the id of the assistant with this model and these instructions; it is made where there is none."""
         id = derive_id("asst", "facade", owner, turn.model, turn.instructions)
         if await self._store.get("assistant", id, owner) is None:
-            request = AssistantCreate.model_validate({"model": turn.model, "instructions": turn.instructions or None})
+            request = parse(AssistantCreate, {"model": turn.model, "instructions": turn.instructions or None})
             body = new_assistant(request, id=id, now=int(time.time()))
             row = Row("assistant", id, owner, body, private={"tools": [], "sampling": {}})
             try:
@@ -239,15 +235,3 @@ def _chunk(event: Event) -> dict[str, Any]:
 
 def _told(problem: Problem, number: int) -> dict[str, Any]:
     return {"event": "error", "data": problem.body(), "id": number}
-
-
-def _problem(error: ThreadholdError) -> Problem:
-    match error:
-        case Problem():
-            return error
-        case Missing():
-            return NotFound(error.message)
-        case StoreError():
-            return Unavailable("The server cannot store anything right now; nothing was changed.")
-        case _:
-            return InvalidRequest(error.message)

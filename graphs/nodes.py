@@ -21,7 +21,7 @@ from wire.errors import ContextOverflow
 __all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
 
 DENIED = "The user denied this call; it was not made."
-_CHARS_PER_TOKEN_SPARE = 64
+_SPARE_TOKENS = 64
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
@@ -186,7 +186,7 @@ async def _prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage
         prompt = fitted
     limit = context.model.context_limit(run["model"])
     # An estimate may err: what does not fit by it is tried all the same, the upstream has the last word.
-    return prompt if limit is None else (prompt.fit(limit - _CHARS_PER_TOKEN_SPARE, ratio) or prompt.shortest())
+    return prompt if limit is None else (prompt.fit(limit - _SPARE_TOKENS, ratio) or prompt.shortest())
 
 
 def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: bool) -> dict[str, Any]:

@@ -50,6 +50,7 @@ __all__ = [
     "UnsupportedMedia",
     "UpstreamFailed",
     "UpstreamProblem",
+    "as_problem",
 ]
 
 
@@ -226,3 +227,18 @@ class ContextOverflow(RunError):
 
 class UpstreamFailed(RunError):
     """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used."""
+
+
+def as_problem(error: ThreadholdError) -> Problem:
+    """Return what a request is answered that ended in this error."""
+    match error:
+        case Problem():
+            return error
+        case Missing():
+            return NotFound(error.message)
+        case ThreadBusy():
+            return InvalidRequest(error.message)
+        case StoreError():
+            return Unavailable("The server cannot store anything right now; nothing was changed.")
+        case _:
+            return InvalidRequest(error.message)
