@@ -212,7 +212,12 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         """Return the id of the assistant with this model and these instructions; it is made where there is none."""
         id = derive_id("asst", "facade", owner, turn.model, turn.instructions)
         if await self._store.get("assistant", id, owner) is None:
-            request = parse(AssistantCreate, {"model": turn.model, "instructions": turn.instructions or None})
+            told = {
+                "model": turn.model,
+                "instructions": turn.instructions or None,
+                "metadata": {"threadhold": "facade"},
+            }
+            request = parse(AssistantCreate, told)
             body = new_assistant(request, id=id, now=int(time.time()))
             row = Row("assistant", id, owner, body, private={"tools": [], "sampling": {}})
             try:
@@ -234,4 +239,6 @@ def _chunk(event: Event) -> dict[str, Any]:
 
 
 def _told(problem: Problem, number: int) -> dict[str, Any]:
-    return {"event": "error", "data": problem.body(), "id": number}
+    """The problem as the REST API would answer it, and the status that it would have there."""
+    body = problem.body()
+    return {"event": "error", "data": {"error": {**body["error"], "status": problem.status}}, "id": number}

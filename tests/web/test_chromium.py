@@ -121,13 +121,14 @@ def test_a_thread_is_renamed_by_keyboard_and_deleted(page: Any, server: ServerPr
     _send(page, "Hello")
     _shows(page, "Echo: Hello")
     page.find_element("id", "rename").click()
-    page.switch_to.active_element.send_keys("Another title\n")
+    page.switch_to.alert.send_keys("Another title")
+    page.switch_to.alert.accept()
     end = time.monotonic() + 5
     while "Another title" not in page.find_element("id", "threads").text:
         assert time.monotonic() < end
         time.sleep(0.02)
     page.find_element("id", "remove").click()
-    page.find_element("id", "askYes").click()
+    page.switch_to.alert.accept()
     while server.request("GET", "/threads")["data"]:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -29,7 +29,6 @@ def test_the_page_names_the_hashes_of_its_own_script_and_style() -> None:
     assert sealed(_html()) == _html(), "run `python -m tests.web.seal`"
 
 
-@pytest.mark.xfail(strict=True, reason="the page has 75 KB, and is to be trimmed to 60")
 def test_the_page_is_small() -> None:
     assert PAGE.stat().st_size < 60 * 1024
 
