@@ -36,10 +36,10 @@ venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
-.PHONY: help run install test check bench soak pins clean python sdks
+.PHONY: help run install test check bench bench-compare soak pins clean python sdks
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 run: $(INSTALLED) ## Install what is missing, then serve on 127.0.0.1:3000.
 	@exec $(BIN)/python server.py
@@ -57,6 +57,9 @@ check: $(TESTABLE) ## Format, lint, types and import contracts.
 
 bench: $(TESTABLE) ## Compare with the same upstream called directly; results go to bench/results/.
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-compare: $(TESTABLE) ## Compare with another revision: make bench-compare BASE=main
+	@$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
 
 soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out.
 	@$(BIN)/python -m pytest -m soak $(ARGS)

@@ -29,7 +29,9 @@ def free_port() -> int:
 class ServerProcess:
     """`server.py` on a port, with its data in `folder`. Can be killed and started again on the same data."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, root: Path = ROOT, **settings: str) -> None:
+        """`root` is the checkout whose server it is; another one runs in the environment that it has."""
+        self._command = [sys.executable if root == ROOT else str(root / ".venv/bin/python"), str(root / "server.py")]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
@@ -41,7 +43,7 @@ class ServerProcess:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "server.py")],
+                self._command,
                 env={**kept, **self._settings},
                 cwd=self.log.parent,
                 stdout=log,
@@ -55,8 +57,14 @@ class ServerProcess:
             except httpx2.TransportError:
                 if self._process.poll() is not None:
                     break
-                time.sleep(0.02)
+                time.sleep(0.01)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """kill -9, at once."""
