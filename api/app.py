@@ -44,8 +44,12 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             app.state.house = house
             from api.langserve import build_router  # takes its time, and only a server that starts needs it
 
+            routes = list(app.router.routes)
             app.include_router(build_router(house), include_in_schema=False)
-            yield
+            try:
+                yield
+            finally:
+                app.router.routes[:] = routes  # they hold this house; the next start makes its own
 
     middleware = []
     if access.origins:

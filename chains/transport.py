@@ -121,7 +121,11 @@ class Transport:
                     proxy_headers=self._proxy_headers,
                     trace_request_ctx=attempt,
                 )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            except (
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ClientOSError,
+                aiohttp.ClientConnectionResetError,  # no ClientOSError, though as much a dead connection
+            ) as error:
                 # Each turn of the loop uses one pooled connection up, so that it ends with a fresh one.
                 if not attempt.reused or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise

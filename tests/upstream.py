@@ -147,10 +147,15 @@ class ScriptedUpstream:
             if not self._changed.wait_for(lambda: condition(self), timeout_s):
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
 
-    async def eventually(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> None:
-        """Wait until the condition holds, without blocking the loop. Raises TimeoutError."""
+    async def eventually(
+        self, condition: Callable[[Self], bool], timeout_s: float = 5.0, *, asked_by: "asyncio.Task[Any] | None" = None
+    ) -> None:
+        """Wait until the condition holds, without blocking the loop. Raises TimeoutError, or at once what the task
+        that asks has failed with."""
         limit = time.monotonic() + timeout_s
         while not condition(self):
+            if asked_by is not None and asked_by.done():
+                raise AssertionError(f"its asker ended first: {self._counters()}") from asked_by.exception()
             if time.monotonic() > limit:
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
             await asyncio.sleep(0.001)
