@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -31,7 +32,7 @@ from pydantic_settings import (
 from api.app import Access, build_app
 from api.depends import House
 from api.guards import DEFAULT_OWNER
-from chains import Replies, Upstream
+from chains import Builtin, Replies, Shape, Upstream
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
 from store import open_store
@@ -43,6 +44,7 @@ logger = logging.getLogger("threadhold")
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SWITCH_S = 0.00005
+_BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -57,6 +59,11 @@ class Settings(BaseSettings):
     model_url: str = ""
     model_api_key: str = ""
     default_model: str = ""
+    model_path: Path | None = None
+    model_context_size: Annotated[int, Field(ge=256)] = 8_192
+    model_parallel: Annotated[int, Field(ge=1)] = 4
+    model_threads: Annotated[int, Field(ge=0)] = 0
+    max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
     model_aliases: Annotated[dict[str, str], NoDecode] = {}
     database_url: str = ""
     data_dir: Path = Path("data")
@@ -93,6 +100,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _find_home(cls, value: Any) -> Any:
+        """Empty is none, and `~` a home, as in a shell."""
+        return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
 
     @field_validator("model_aliases", mode="before")
     @classmethod
@@ -164,13 +177,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     settings = settings or Settings()
     settings.check()
-    upstream = Upstream(
-        settings.model_url or None,
-        api_key=settings.model_api_key or None,
-        timeout_s=settings.upstream_timeout_s,
-        aliases=settings.model_aliases,
-        default_model=settings.default_model,
-    )
+    upstream = _upstream(settings)
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
@@ -198,6 +205,32 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await store.close()
 
     return build_app(open_house, access=settings.access, version=_version())
+
+
+def _upstream(settings: Settings) -> Upstream:
+    """MODEL_URL's, or the built-in engine where there is none."""
+    if settings.model_url:
+        return Upstream(
+            settings.model_url,
+            api_key=settings.model_api_key or None,
+            timeout_s=settings.upstream_timeout_s,
+            aliases=settings.model_aliases,
+            default_model=settings.default_model,
+            max_reply_tokens=settings.max_reply_tokens,
+        )
+    return Builtin(
+        settings.model_path,
+        shape=Shape(
+            context_size=settings.model_context_size,
+            parallel=settings.model_parallel,
+            # all of them would slow each other down, and the server: on two busy ones, two threads took 8 times one
+            threads=settings.model_threads or max(1, (os.cpu_count() or 1) // 2),
+            max_reply_tokens=settings.max_reply_tokens or _BUILTIN_REPLY_TOKENS,
+        ),
+        timeout_s=settings.upstream_timeout_s,
+        aliases=settings.model_aliases,
+        default_model=settings.default_model,
+    )
 
 
 def _tune_interpreter() -> None:
@@ -306,8 +339,8 @@ def _announce(settings: Settings, port: int) -> None:
         logger.warning("%s: not built yet, and not used", ", ".join(unused))
     if settings.model_url:
         logger.info("models: %s", urlsplit(settings.model_url)._replace(query="").geturl().rpartition("@")[2])
-    else:
-        logger.warning("no model: set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1")
+        if settings.model_path is not None:
+            logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
     logger.info("store: %s", settings.database)
     logger.info("threadhold %s serves on %s (documents at %s/docs); try: curl -s %s/ready", _version(), url, url, url)
 

@@ -31,6 +31,7 @@ __all__ = ["UNSET", "Upstream"]
 
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
+_REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 _MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -47,14 +48,17 @@ class Upstream:
         default_model: str = "",
         user_agent: str | None = None,
         patience: Patience | None = None,
+        max_reply_tokens: int | None = None,
     ) -> None:
-        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds).
+        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds). `max_reply_tokens` is the limit of
+        answers for which nobody gave one.
 
         Raises ThreadholdError for a URL that is none.
         """
         self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key) if url else None
         self.calibration = Calibration()
+        self._max_reply_tokens = max_reply_tokens
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._transport: Transport | None = None
         if self.endpoint is not None:
@@ -129,6 +133,8 @@ class Upstream:
             payload = {**body, "model": await self.resolve(model)}
             if payload.get("max_tokens") == -1:
                 del payload["max_tokens"]
+            if self._max_reply_tokens and not any(payload.get(name) for name in _REPLY_LIMITS):
+                payload["max_tokens"] = self._max_reply_tokens
             encoded = _encode(payload)
         except PromptRefused as error:
             raise InvalidRequest(error.message) from error
@@ -170,7 +176,7 @@ class Upstream:
     def _dialect(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Drop what is not set, and call the answer's limit what the host calls it."""
         kept = {name: value for name, value in payload.items() if value is not None}
-        limit = kept.pop("max_completion_tokens", None) or kept.pop("max_tokens", None)
+        limit = kept.pop("max_completion_tokens", None) or kept.pop("max_tokens", None) or self._max_reply_tokens
         kept.pop("max_tokens", None)
         if limit is not None and limit > 0:
             is_openai = self.endpoint is not None and self.endpoint.is_openai

@@ -38,6 +38,12 @@ class ServerProcess:
         self._settings: Mapping[str, str] = {"DATA_DIR": str(folder), "PORT": str(self.port), **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Self:
         """Start it and wait until it answers."""
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
