@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -32,7 +32,7 @@ from pydantic_settings import (
 from api.app import Access, build_app
 from api.depends import House
 from api.guards import DEFAULT_OWNER
-from chains import Builtin, Replies, Shape, Upstream
+from chains import Builtin, Member, Provider, Replies, Routes, Shape, Upstream
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
 from store import open_store
@@ -47,6 +47,23 @@ _SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class UpstreamSettings(BaseModel):
+    """One `[upstreams.NAME]` of threadhold.toml. Unknown keys are refused: a misspelled one would go unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = ""
+    api_key: str = Field("", repr=False)
+    models: tuple[str, ...] = ()
+    provider: str = "openai"
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        if self.provider == "openai" and not self.url:
+            raise ValueError("`url` is missing; write an OpenAI-compatible address, or another `provider`")
+        return self
 
 
 class Settings(BaseSettings):
@@ -65,6 +82,7 @@ class Settings(BaseSettings):
     model_threads: Annotated[int, Field(ge=0)] = 0
     max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
     model_aliases: Annotated[dict[str, str], NoDecode] = {}
+    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
     database_url: str = ""
     data_dir: Path = Path("data")
     api_keys: Annotated[dict[str, str], NoDecode] = {}
@@ -177,7 +195,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     settings = settings or Settings()
     settings.check()
-    upstream = _upstream(settings)
+    routes = _routes(settings)
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
@@ -189,33 +207,61 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
         runner = Runner(
             store,
-            Replies(upstream),
+            routes,
             caller,
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
         )
         try:
-            await upstream.open()
+            await routes.open()
             async with runner:
                 _tune_interpreter()
-                yield House(store, upstream, runner, settings.model_aliases)
+                yield House(store, routes, runner, settings.model_aliases)
         finally:
             await caller.close()
-            await upstream.close()
+            await routes.close()
             await store.close()
 
     return build_app(open_house, access=settings.access, version=_version())
 
 
-def _upstream(settings: Settings) -> Upstream:
-    """MODEL_URL's, or the built-in engine where there is none."""
+def _routes(settings: Settings) -> Routes:
+    """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
+    timeout_s = settings.upstream_timeout_s
+    members: list[Member] = []
+    if settings.model_url or settings.model_path or not settings.upstreams:
+        first = _first_upstream(settings)
+        members.append(Member("", first, Replies(first)))
+    for name, one in settings.upstreams.items():
+        if one.provider == "openai":
+            upstream = Upstream(
+                one.url,
+                api_key=one.api_key or None,
+                timeout_s=timeout_s,
+                name=name,
+                max_reply_tokens=settings.max_reply_tokens,
+            )
+            members.append(Member(name, upstream, Replies(upstream), one.models))
+        else:
+            provider = Provider(
+                name,
+                one.provider,
+                url=one.url or None,
+                api_key=one.api_key or None,
+                models=one.models,
+                timeout_s=timeout_s,
+            )
+            members.append(Member(name, provider, provider, one.models))
+    return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)
+
+
+def _first_upstream(settings: Settings) -> Upstream:
+    """MODEL_URL's, or the built-in engine."""
     if settings.model_url:
         return Upstream(
             settings.model_url,
             api_key=settings.model_api_key or None,
             timeout_s=settings.upstream_timeout_s,
-            aliases=settings.model_aliases,
-            default_model=settings.default_model,
             max_reply_tokens=settings.max_reply_tokens,
         )
     return Builtin(
@@ -228,8 +274,6 @@ def _upstream(settings: Settings) -> Upstream:
             max_reply_tokens=settings.max_reply_tokens or _BUILTIN_REPLY_TOKENS,
         ),
         timeout_s=settings.upstream_timeout_s,
-        aliases=settings.model_aliases,
-        default_model=settings.default_model,
     )
 
 
@@ -277,6 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"threadhold {_version()}")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request of a provider's client
     try:
         given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
         settings = Settings(**given)
@@ -338,11 +383,17 @@ def _announce(settings: Settings, port: int) -> None:
     if unused:
         logger.warning("%s: not built yet, and not used", ", ".join(unused))
     if settings.model_url:
-        logger.info("models: %s", urlsplit(settings.model_url)._replace(query="").geturl().rpartition("@")[2])
+        logger.info("models: %s", _shown(settings.model_url))
         if settings.model_path is not None:
             logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
+    for name, one in settings.upstreams.items():
+        logger.info("models: %s/… at %s", name, _shown(one.url) or one.provider)
     logger.info("store: %s", settings.database)
     logger.info("threadhold %s serves on %s (documents at %s/docs); try: curl -s %s/ready", _version(), url, url, url)
+
+
+def _shown(url: str) -> str:
+    return urlsplit(url)._replace(query="").geturl().rpartition("@")[2]
 
 
 def _version() -> str:

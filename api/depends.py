@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Query, Request
 
-from chains import Upstream
+from chains import Routes
 from graphs.runner import Runner
 from store.ports import Kind, PageQuery, Row, Store
 from wire.errors import InvalidRequest, NotFound
@@ -42,7 +42,7 @@ class House:
     """The parts that `server.create_app` has put together."""
 
     store: Store
-    upstream: Upstream
+    upstream: Routes
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, to be listed beside the upstream's models."""

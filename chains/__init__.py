@@ -6,7 +6,9 @@ from chains.context import Prompt, build_prompt
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.engine import Shape
 from chains.passage import Passage
+from chains.provider import Provider
 from chains.reply import Replies, ReplyCall, chat_model
+from chains.routes import Member, Routes
 from chains.tokens import Calibration
 from chains.transport import Patience
 from chains.upstream import Upstream
@@ -16,11 +18,14 @@ __all__ = [
     "Calibration",
     "ChatInput",
     "Endpoint",
+    "Member",
     "Passage",
     "Patience",
     "Prompt",
+    "Provider",
     "Replies",
     "ReplyCall",
+    "Routes",
     "Shape",
     "Upstream",
     "build_chat_chain",

@@ -115,4 +115,4 @@ class ChunkReader:
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
-        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check MODEL_URL and the upstream.")
+        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log.")

@@ -199,7 +199,7 @@ class ChunkStream:
     async def _page(self) -> AsyncIterator[dict[str, Any]]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
-            "Check that MODEL_URL is the address of the API, mostly ending in `/v1`."
+            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`."
         )
         yield {}  # pragma: no cover (makes this a generator)
 

@@ -71,7 +71,7 @@ async def open_passage(transport: Transport, body: bytes) -> Passage:
     if response.status < 400 or "json" not in kind:
         refusal = await transport.refusal(response)
         status = response.status if response.status >= 400 else 502
-        raise UpstreamProblem(explain(refusal, host=transport.endpoint.host).message, http_status=status)
+        raise UpstreamProblem(explain(refusal, **transport.endpoint.told).message, http_status=status)
     said = await transport.error_body(response)
     return Passage(response.status, kind, headers, _without_key(said, transport.endpoint))
 

@@ -1,4 +1,4 @@
-"""The upstream: any OpenAI-compatible server at MODEL_URL. What it lists, what it answers, whether it is there.
+"""An upstream: any OpenAI-compatible server, MODEL_URL's or a named one. What it lists, answers, whether it is there.
 
 Nothing is ever sent to another host because of a model's name, and the clients' own keys are never sent at all.
 """
@@ -49,14 +49,15 @@ class Upstream:
         user_agent: str | None = None,
         patience: Patience | None = None,
         max_reply_tokens: int | None = None,
+        name: str = "",
     ) -> None:
-        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds). `max_reply_tokens` is the limit of
-        answers for which nobody gave one.
+        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds); `name` as in `[upstreams.NAME]`;
+        `max_reply_tokens` is the limit of answers for which nobody gave one.
 
         Raises ThreadholdError for a URL that is none.
         """
         self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
-        self.endpoint: Endpoint | None = parse_endpoint(url, api_key) if url else None
+        self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
@@ -103,13 +104,27 @@ class Upstream:
             return error.message
         return None
 
+    @property
+    def settled(self) -> bool:
+        """Whether `names` needs no waiting; see `settle`."""
+        return self._transport is None or self._models.settled
+
+    async def settle(self) -> None:
+        """Wait, once and for a limited time, for the first listing. Never raises for one that fails."""
+        if self._transport is not None:
+            await self._models.settle()
+
+    def names(self) -> list[str]:
+        """The ids last listed, without waiting."""
+        return self._models.names()
+
     def context_limit(self, model: str) -> int | None:
         """Return the model's context in tokens as far as it is known: told by a refusal, else by the listing."""
-        return self._models.context_limit(model)
+        return self._models.context_limit(self._models.known_as(model))
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context limit in tokens that a refusal told."""
-        self._models.learn_limit(model, limit)
+        self._models.learn_limit(self._models.known_as(model), limit)
 
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""
@@ -152,7 +167,7 @@ class Upstream:
                 listed = [entry["id"] for entry in await self._models.listing()]
             except RunError:
                 listed = self._models.names()
-        return explain(refusal, host=self._set_transport().endpoint.host, model=model, listed=listed)
+        return explain(refusal, **self._set_transport().endpoint.told, model=model, listed=listed)
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
         transport = self._set_transport()
@@ -161,12 +176,12 @@ class Upstream:
                 response = await transport.send("GET", transport.endpoint.models)
                 if response.status != 200:
                     refusal = await transport.refusal(response)
-                    error = explain(refusal, host=transport.endpoint.host)
+                    error = explain(refusal, **transport.endpoint.told)
                     raise error if not isinstance(error, RateLimited) else UpstreamFailed(error.message)
                 body = await _read(response, _MAX_LISTING_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failure(error, transport.endpoint, idle_s=_LISTING_S) from error
-        return _entries(body, transport.endpoint.host)
+        return _entries(body, transport.endpoint)
 
     def _set_transport(self) -> Transport:
         if self._transport is None:
@@ -210,12 +225,13 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _entries(body: bytes, host: str) -> list[dict[str, Any]]:
+def _entries(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
     """The entries with an id, from any of the shapes in use: `{"data": […]}`, `{"models": […]}`, a bare list."""
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise UpstreamFailed(f"{host} answered `/models` with something else than JSON. Check MODEL_URL.") from error
+        told = f"{endpoint.host} answered `/models` with something else than JSON. Check {endpoint.setting}."
+        raise UpstreamFailed(told) from error
     if isinstance(told, dict):
         told = told.get("data") or told.get("models")
     entries = [entry for entry in told or () if isinstance(entry, dict)] if isinstance(told, list) else []

@@ -66,12 +66,6 @@ class ServerProcess:
                 time.sleep(0.01)
         raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        assert self._process is not None
-        return self._process.pid
-
     def kill(self) -> None:
         """kill -9, at once."""
         if self._process is not None:
