@@ -4,22 +4,18 @@
 """
 
 import argparse
-import asyncio
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
-import uvicorn
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -29,14 +25,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from api.app import Access, build_app
-from api.depends import House
-from api.guards import DEFAULT_OWNER
-from chains import Builtin, Member, Provider, Replies, Routes, Shape, Upstream
-from graphs.runner import Runner
-from graphs.tools.actions import ActionCaller
-from store import open_store
+from api.serving import open_port, serve
 from wire.errors import ThreadholdError
+from wire.ids import DEFAULT_OWNER
+
+if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
+    from fastapi import FastAPI
+
+    from api.app import Access
+    from chains import Routes, Upstream
 
 __all__ = ["Settings", "create_app", "main"]
 
@@ -180,8 +177,10 @@ class Settings(BaseSettings):
             )
 
     @property
-    def access(self) -> Access:
+    def access(self) -> "Access":
         """Who may come in. Behind keys any `Host` may, unless ALLOWED_HOSTS says which."""
+        from api.app import Access
+
         any_host = self.host not in _LOOPBACK and not self.allowed_hosts
         return Access(
             keys=self.api_keys,
@@ -191,8 +190,14 @@ class Settings(BaseSettings):
         )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
+    from api.app import build_app
+    from api.depends import House
+    from graphs.runner import Runner
+    from graphs.tools.actions import ActionCaller
+    from store import open_store
+
     settings = settings or Settings()
     settings.check()
     routes = _routes(settings)
@@ -225,8 +230,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return build_app(open_house, access=settings.access, version=_version())
 
 
-def _routes(settings: Settings) -> Routes:
+def _routes(settings: Settings) -> "Routes":
     """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
+    from chains import Member, Provider, Replies, Routes, Upstream
+
     timeout_s = settings.upstream_timeout_s
     members: list[Member] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
@@ -255,8 +262,10 @@ def _routes(settings: Settings) -> Routes:
     return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)
 
 
-def _first_upstream(settings: Settings) -> Upstream:
+def _first_upstream(settings: Settings) -> "Upstream":
     """MODEL_URL's, or the built-in engine."""
+    from chains import Builtin, Shape, Upstream
+
     if settings.model_url:
         return Upstream(
             settings.model_url,
@@ -289,25 +298,6 @@ def _tune_interpreter() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn waits for open connections before the lifespan ends; streams end only when their runs do. So runs are
-    drained first, while the server still answers."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
-        super().__init__(config)
-        self._app = app
-        self._drain_s = drain_s
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then shut down."""
-        house: House | None = getattr(self._app.state, "house", None)
-        if house is not None:
-            if house.runner.executing:
-                logger.info("waiting up to %g s for %d runs", self._drain_s, house.runner.executing)
-            await house.runner.drain(self._drain_s)
-        await super().shutdown(sockets)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve; the console script `threadhold`."""
     parser = argparse.ArgumentParser(
@@ -325,60 +315,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
         settings = Settings(**given)
-        app = create_app(settings)
-        listening = _listen(settings.host, settings.port)
+        settings.check()
+        listening = open_port(settings.host, settings.port)
     except ValidationError as error:
         sys.exit("\n".join(f"threadhold: {_setting_name(one)}: {one['msg']}" for one in error.errors()))
     except (ThreadholdError, OSError) as error:
         sys.exit(f"threadhold: {error}")
-    _announce(settings, listening.getsockname()[1])
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # nothing here depends on the client's address or scheme
-        timeout_graceful_shutdown=5,
-        server_header=False,
-        lifespan="off",  # `_serve` enters it, so that what goes wrong in it can be told in a sentence
-    )
-    server = _Server(config, app, settings.drain_s)
+    url = f"http://{settings.host}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: sys.exit(0))
+    _announce(settings)
     try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(app, server, listening))
+        serve(lambda: create_app(settings), listening, drain_s=settings.drain_s, ready=lambda: _invite(url))
     except ThreadholdError as error:
         sys.exit(f"threadhold: {error}")
-
-
-async def _serve(app: FastAPI, server: uvicorn.Server, listening: socket.socket) -> None:
-    async with app.router.lifespan_context(app):
-        await server.serve(sockets=[listening])
 
 
 def _setting_name(error: Any) -> str:
     return str(error["loc"][0]).upper() if error["loc"] else "settings"
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Open the port. Raises OSError with what to do when it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise OSError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another with PORT or --port"
-        ) from error
-    return listening
-
-
-def _announce(settings: Settings, port: int) -> None:
-    """Say where it is, what it works with, and how to try it."""
-    url = f"http://{settings.host}:{port}"
+def _announce(settings: Settings) -> None:
+    """Say what it works with, and what it does not use."""
     unused = [name for name in _NOT_BUILT if getattr(settings, name.lower())]
     if unused:
         logger.warning("%s: not built yet, and not used", ", ".join(unused))
@@ -389,11 +348,19 @@ def _announce(settings: Settings, port: int) -> None:
     for name, one in settings.upstreams.items():
         logger.info("models: %s/… at %s", name, _shown(one.url) or one.provider)
     logger.info("store: %s", settings.database)
+
+
+def _invite(url: str) -> None:
+    """Say where it is, and how to try it."""
     logger.info("threadhold %s serves on %s (documents at %s/docs); try: curl -s %s/ready", _version(), url, url, url)
 
 
 def _shown(url: str) -> str:
-    return urlsplit(url)._replace(query="").geturl().rpartition("@")[2]
+    """The address without what may be secret in it."""
+    try:
+        return urlsplit(url)._replace(query="").geturl().rpartition("@")[2]
+    except ValueError:  # which is told when it is used
+        return "?"
 
 
 def _version() -> str:

@@ -21,7 +21,7 @@ from store.ports import Insert, Row, Store
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event
-from wire.ids import derive_id
+from wire.ids import DEFAULT_OWNER, derive_id
 from wire.messages import MessageCreate
 from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
@@ -87,7 +87,9 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
 
     name = "assistant"
 
-    def __init__(self, runner: Runner, store: Store, *, owner: str = "default", tells_failures: bool = True) -> None:
+    def __init__(
+        self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, tells_failures: bool = True
+    ) -> None:
         """Without `tells_failures` they are raised, as ThreadholdError."""
         self._runner = runner
         self._store = store

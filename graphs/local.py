@@ -36,14 +36,12 @@ from store.ports import Insert, Row, Store
 from wire.actions import mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, StoreError
-from wire.ids import derive_id
+from wire.ids import DEFAULT_OWNER, derive_id
 from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 from wire.validation import parse
 
 __all__ = ["RunGraph", "build_run_graph"]
-
-_OWNER = "default"
 
 
 def build_run_graph(
@@ -96,7 +94,7 @@ def build_run_graph(
             runner = Runner(opened, replies, caller, expiry_s=expiry_s, max_tool_rounds=max_tool_rounds)
             assistant_id = await _keep_assistant(opened, request, hands.specs)
             await stack.enter_async_context(runner)
-            facade = RunFacade(runner, opened, owner=_OWNER, tells_failures=False)
+            facade = RunFacade(runner, opened, owner=DEFAULT_OWNER, tells_failures=False)
             yield _House(opened, runner, facade, assistant_id)
 
     return RunGraph(open_house, hands)
@@ -211,7 +209,7 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
 
         def left() -> None:
             if cancels and not made:
-                house.runner.abandon(_OWNER, waiting["thread_id"], waiting["id"])
+                house.runner.abandon(DEFAULT_OWNER, waiting["thread_id"], waiting["id"])
 
         with on_leaving(left):
             outputs = await self._hands.outputs(calls)
@@ -235,7 +233,7 @@ async def _turn(
     if turn.get("run_id"):
         return turn
     if not turn.get("thread_id") and named:
-        await _keep(house.store, Row("thread", named, _OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
+        await _keep(house.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
         turn["thread_id"] = named
     if not turn.get("assistant_id"):
         turn["assistant_id"] = house.assistant_id
@@ -244,7 +242,7 @@ async def _turn(
 
 async def _resumed(house: _House, hands: Hands, command: Command[Any], thread_id: str) -> dict[str, Any]:
     """Return a command as the turn that it stands for."""
-    row = await house.store.active_run(thread_id, _OWNER) if thread_id else None
+    row = await house.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
     if row is None or row.body["status"] != "requires_action":
         where = f"thread '{thread_id}'" if thread_id else 'the thread; name it in `config["configurable"]["thread_id"]`'
         raise InvalidRequest(f"No run waits on {where}.")
@@ -259,7 +257,7 @@ async def _resumed(house: _House, hands: Hands, command: Command[Any], thread_id
 
 async def _with_ours(house: _House, hands: Hands, turn: dict[str, Any]) -> dict[str, Any]:
     """Add the outputs of those waiting calls that the caller left to us."""
-    row = await house.store.get("run", str(turn.get("run_id", "")), _OWNER)
+    row = await house.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
     if row is None or row.body["status"] != "requires_action":
         return turn  # the runner says what is wrong
     given = {output.get("tool_call_id") for output in turn["tool_outputs"]}
@@ -276,7 +274,9 @@ async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[di
     """Store the graph's assistant, or find it again in a file that has it; returns its id."""
     id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
     body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}
-    await _keep(store, Row("assistant", id, _OWNER, body, private={"tools": tools, "sampling": sampling(request)}))
+    await _keep(
+        store, Row("assistant", id, DEFAULT_OWNER, body, private={"tools": tools, "sampling": sampling(request)})
+    )
     return id
 
 
