@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,7 +123,10 @@ class Page:
     def shows(self, *texts: str, limit_s: float = LIMIT_S) -> None:
         """Wait until the conversation has all these texts."""
         for text in texts:
-            self.eventually(lambda text=text: text in self.log, f"the log has {text!r}", limit_s=limit_s)
+            self.eventually(functools.partial(self._reads, text), f"the log has {text!r}", limit_s=limit_s)
+
+    def _reads(self, text: str) -> bool:
+        return text in self.log
 
     def idle(self, *, limit_s: float = LIMIT_S) -> None:
         """Wait until no answer is being written."""
@@ -189,7 +193,7 @@ class Page:
     def choose(self, id: str, value: str) -> None:
         """Choose an entry of a list, once it is there, by its value."""
         self.eventually(lambda: self.all(f"#{id} option[value='{value}']"), f"#{id} offers {value!r}")
-        field = self.wait_id(id)
+        field = self.by_id(id)
         self.js(
             "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change', { bubbles: true }))",
             field,
@@ -206,7 +210,7 @@ class Page:
 
     def thread_id(self) -> str:
         """Which thread the address names."""
-        return urlsplit(self.driver.current_url).fragment
+        return str(urlsplit(self.driver.current_url).fragment)
 
     def runs(self) -> list[dict[str, Any]]:
         """The open thread's runs on the server, newest first."""
@@ -215,6 +219,7 @@ class Page:
 
     def messages(self) -> list[tuple[str, str]]:
         """The open thread's messages on the server, oldest first: role and text."""
+        rows: list[dict[str, Any]]
         rows = self.server.request("GET", f"/threads/{self.thread_id()}/messages?order=asc")["data"]
         return [(row["role"], "".join(part["text"]["value"] for part in row["content"])) for row in rows]
 
@@ -226,7 +231,7 @@ class Page:
             self.js(AXE.read_text(encoding="utf-8") + ";window.axe = axe")
         run = (
             "const done = arguments[0]; axe.run({ resultTypes: ['violations'] }).then(r => done(r.violations),"
-            "e => done([{ id: 'broken'', nodes: [{ target: [], failureSummary: String(e) }] }]))"
+            " e => done([{ id: 'broken', nodes: [{ target: [], failureSummary: String(e) }] }]))"
         )
         found = self.driver.execute_async_script(run)
         return [
