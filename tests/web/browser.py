@@ -40,7 +40,7 @@ _LOCAL = ("127.0.0.1", None)  # None: file:, data:, blob:, about:
 # Told before any script of a page runs: what must never happen is counted, and a page that was left is noticed.
 _WATCH = """
 window.__ran = [];
-for (const name of ['alert', 'confirm', 'prompt', 'open', 'print', 'pwned'])
+for (const name of ['alert', 'open', 'print', 'pwned'])
   window[name] = (...args) => { window.__ran.push(name + args); };
 window.__reports = [];
 addEventListener('securitypolicyviolation', e => window.__reports.push(e.effectiveDirective + ' ' + e.blockedURI));

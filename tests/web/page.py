@@ -7,7 +7,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tests.process import ServerProcess
@@ -63,7 +63,7 @@ class Page:
     def look(
         self,
         *,
-        theme: Literal["light", "dark"] = "light",
+        theme: str = "light",
         language: str = "en-US",
         width: int = 0,
         height: int = 900,
@@ -199,6 +199,25 @@ class Page:
             field,
             value,
         )
+
+    def answer(self, text: str | None = None, *, yes: bool = True) -> str:
+        """Answer the browser's own question, with a text where it wants one; returns what was asked."""
+        from selenium.common.exceptions import NoAlertPresentException
+
+        end = time.monotonic() + LIMIT_S
+        while True:
+            with contextlib.suppress(NoAlertPresentException):
+                box = self.driver.switch_to.alert
+                break
+            assert time.monotonic() < end, "nothing is asked"
+        asked = str(box.text)
+        if text is not None:
+            box.send_keys(text)
+        if yes:
+            box.accept()
+        else:
+            box.dismiss()
+        return asked
 
     def copied(self) -> str:
         """What is on the clipboard."""

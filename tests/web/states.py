@@ -89,23 +89,6 @@ def assistant_dialog(page: Page, up: ScriptedUpstream) -> None:
     page.fill(page.all("#mTools textarea")[1], "openapi: 2.0\n")
 
 
-def question_dialog(page: Page, up: ScriptedUpstream) -> None:
-    """A thread is to be deleted."""
-    page.send("Short")
-    page.shows("Echo: Short")
-    page.idle()
-    del up
-    page.click("remove")
-    page.wait_id("askYes")
-
-
-def keys_dialog(page: Page, up: ScriptedUpstream) -> None:
-    """The list of keys."""
-    del up
-    page.click("help")
-    page.wait_id("keysBox")
-
-
 def error(page: Page, up: ScriptedUpstream) -> None:
     """The model's context is full, and the model broke before that."""
     up.script(Fail(400, {"error": {"message": "This model cannot be loaded.", "code": "broken"}}))
@@ -117,7 +100,7 @@ def error(page: Page, up: ScriptedUpstream) -> None:
     up.context = 60
     page.fill(page.by_id("human"), "word " * 90)
     page.click("send")
-    page.eventually(lambda: page.all("#log meter"), "the figures are shown")
+    page.eventually(lambda: len(page.all("#log [role=alert]")) == 2, "the figures are shown")
     page.idle()
 
 
@@ -138,8 +121,6 @@ STATES: Final[dict[str, State]] = {
         streaming,
         requires_action,
         assistant_dialog,
-        question_dialog,
-        keys_dialog,
         error,
     )
 }

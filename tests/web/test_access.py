@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Literal
 
 import pytest
 
 from tests.upstream import Reply, ScriptedUpstream
-from tests.web.page import CONTROL, ENTER, ESCAPE, SHIFT, TAB, Page
+from tests.web.page import ENTER, ESCAPE, SHIFT, TAB, Page
 from tests.web.states import STATES
 
-_THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+_THEMES = ("light", "dark")
 _OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 _LISTEN = """
@@ -95,20 +94,13 @@ def test_a_whole_conversation_goes_by_keyboard(page: Page, up: ScriptedUpstream)
     page.idle()
     _tab_to(page, "rename")
     _keys(page, ENTER)
-    assert _focus(page) == "askText"
-    _keys(page, CONTROL + "a")
-    _keys(page, "Renamed", ENTER)
+    page.answer("Renamed")
     page.until("return document.getElementById('title').textContent === 'Renamed'", "it is renamed")
     assert _focus(page) == "rename"
-    _keys(page, "?")
-    page.until("return document.getElementById('keysBox').open", "the keys are listed")
-    _keys(page, ESCAPE)
-    page.until("return !document.getElementById('keysBox').open", "the list closes")
-    _keys(page, "n")
+    _tab_to(page, "new", key=SHIFT + TAB)
+    _keys(page, ENTER)
     page.until("return document.querySelector('#log .hello')", "a new thread")
     assert _focus(page) == "human"
-    _keys(page, SHIFT + TAB)
-    assert _focus(page) != "human"
 
 
 def test_a_form_is_filled_and_sent_by_keyboard(page: Page, up: ScriptedUpstream) -> None:
@@ -154,16 +146,9 @@ def test_whoever_wants_less_motion_gets_none(page: Page, up: ScriptedUpstream) -
         page.idle()
 
 
-def test_the_theme_follows_the_system_and_the_switch(page: Page) -> None:
+def test_the_theme_follows_the_system(page: Page) -> None:
     back = "return getComputedStyle(document.body).backgroundColor"
     page.look(theme="light")
     light = page.js(back)
     page.look(theme="dark")
-    dark = page.js(back)
-    assert light != dark
-    page.click("theme")
-    assert page.js(back) == light
-    page.reload()
-    assert page.js(back) == light
-    page.click("theme")
-    assert page.js(back) == dark
+    assert page.js(back) != light

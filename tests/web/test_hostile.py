@@ -114,7 +114,8 @@ def test_error_messages_are_harmless(page: Page, up: ScriptedUpstream) -> None:
     with _harmless(page):
         for number in range(1, 6):
             page.send(f"Fail {number}")
-            page.eventually(lambda number=number: len(page.all("#log [role=alert]")) == number, "an alert more")
+            count = "return document.querySelectorAll('#log [role=alert]').length === arguments[0]"
+            page.until(count, "an alert more", number)
             page.idle()
         assert "<script>pwned(1)</script>" in page.log
 

@@ -1,7 +1,6 @@
 """Errors stay, in words, with code and request id and what to do."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -70,16 +69,14 @@ def test_a_refusal_of_the_server_names_parameter_and_request(page: Page, up: Scr
 
 
 def test_a_server_that_dies_in_mid_answer_and_comes_back_loses_nothing(
-    page: Page, up: ScriptedUpstream, tmp_path: Path
+    page: Page, server: ServerProcess, up: ScriptedUpstream
 ) -> None:
-    with ServerProcess(tmp_path, MODEL_URL=up.url) as mortal:
-        page.fresh(server=mortal)
-        up.script(Reply("one two three four", pause_after=3), Reply("five six seven"))
-        page.send("Count")
-        page.shows("one two")
-        mortal.kill()
-        mortal.start()
-        page.shows("five six seven")
-        page.idle()
-        assert "one two" not in page.log  # made anew, and what was said before is taken back
-        assert page.messages() == [("user", "Count"), ("assistant", "five six seven")]
+    up.script(Reply("one two three four", pause_after=3), Reply("five six seven"))
+    page.send("Count")
+    page.shows("one two")
+    server.kill()
+    server.start()
+    page.shows("five six seven", limit_s=20)
+    page.idle()
+    assert "one two" not in page.log  # made anew, and what was said before is taken back
+    assert page.messages() == [("user", "Count"), ("assistant", "five six seven")]

@@ -2,7 +2,7 @@
 
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
-from tests.web.page import CONTROL, ENTER, ESCAPE, Page
+from tests.web.page import ENTER, Page
 
 
 def _listed(page: Page) -> list[str]:
@@ -65,18 +65,15 @@ def test_a_thread_is_renamed_and_deleted_by_keyboard(page: Page, server: ServerP
     page.visit(f"{server.url}/#{id}")
     page.shows("Text")
     page.wait_id("rename").send_keys(ENTER)
-    page.wait_id("askText").send_keys(CONTROL + "a")
-    page.by_id("askText").send_keys("New title", ENTER)
+    assert page.answer("New title") == "Title of this thread"
     page.eventually(lambda: _listed(page) == ["New title"], "the list has the new title")
     assert page.by_id("title").text == "New title"
     assert server.request("GET", f"/threads/{id}")["metadata"]["title"] == "New title"
     page.wait_id("remove").send_keys(ENTER)
-    page.wait_id("askYes")
-    page.driver.switch_to.active_element.send_keys(ESCAPE)
-    page.until("return !document.querySelector('dialog[open]')", "the question closes")
+    page.answer(yes=False)
     assert len(server.request("GET", "/threads")["data"]) == 1
     page.wait_id("remove").send_keys(ENTER)
-    page.wait_id("askYes").send_keys(ENTER)
+    assert "with all that is in it" in page.answer()
     page.eventually(lambda: not server.request("GET", "/threads")["data"], "the thread is gone")
     page.eventually(lambda: _listed(page) == [], "the list is empty")
     assert page.thread_id() == ""
