@@ -7,6 +7,7 @@ foreign was asked for, no policy was broken and no script failed.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,14 @@ from tests.web.browser import Browser, chromium, missing, refuse
 from tests.web.page import Page
 
 KEY = "sesame-opens"
+_LIMIT_S = 60  # the first test waits for Chromium and a server, on a machine that may have other work
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder more time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(_LIMIT_S))
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +54,12 @@ def _start(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iter
 
         def start(**settings: str) -> ServerProcess:
             folder: Path = tmp_path_factory.mktemp("server")
-            settings = {"CORS_ORIGINS": "null", "MODEL_URL": f"http://127.0.0.1:{upstream_port}/v1", **settings}
-            return stack.enter_context(ServerProcess(folder, **settings))
+            told: dict[str, Any] = {
+                "CORS_ORIGINS": "null",
+                "MODEL_URL": f"http://127.0.0.1:{upstream_port}/v1",
+                **settings,
+            }
+            return stack.enter_context(ServerProcess(folder, **told))
 
         yield start
 

@@ -118,7 +118,7 @@ class Page:
                 if found := look():
                     return found
             assert time.monotonic() < end, f"not within {limit_s} s: {what}; the log reads {self.log!r}"
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def shows(self, *texts: str, limit_s: float = LIMIT_S) -> None:
         """Wait until the conversation has all these texts."""
@@ -249,7 +249,8 @@ class Page:
         if not self.js("return typeof axe === 'object'"):
             self.js(AXE.read_text(encoding="utf-8") + ";window.axe = axe")
         run = (
-            "const done = arguments[0]; axe.run({ resultTypes: ['violations'] }).then(r => done(r.violations),"
+            "const done = arguments[0], rules = { 'target-size': { enabled: true } };"
+            "axe.run({ resultTypes: ['violations'], rules }).then(r => done(r.violations),"
             " e => done([{ id: 'broken', nodes: [{ target: [], failureSummary: String(e) }] }]))"
         )
         found = self.driver.execute_async_script(run)

@@ -21,12 +21,11 @@ new MutationObserver(list => list.forEach(({ target }) => {
 """
 
 
-def _views(page: Page) -> Iterator[str]:
-    """The page in both themes, languages and at both widths, one after the other."""
-    for width in (0, 320):
-        for theme in _THEMES:
-            page.look(theme=theme, width=width, calm=True)
-            yield f"{theme} {width or 'wide'}"
+def _views(page: Page, *, phone_theme: str) -> Iterator[str]:
+    """The page in both themes, and in one of them on a phone, one after the other."""
+    for theme, width in (("light", 0), ("dark", 0), (phone_theme, 320)):
+        page.look(theme=theme, width=width, calm=True)
+        yield f"{theme} {width or 'wide'}"
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
@@ -37,7 +36,7 @@ def test_axe_finds_nothing(page: Page, up: ScriptedUpstream, state: str, languag
     if language == "fr":
         page.js("const l = document.getElementById('lang'); l.value = 'fr'; l.dispatchEvent(new Event('change'))")
     found: dict[str, list[str]] = {}
-    for view in _views(page):
+    for view in _views(page, phone_theme="light" if language == "en" else "dark"):
         for wrong in page.axe():
             found.setdefault(wrong, []).append(view)
     up.release()
@@ -56,6 +55,31 @@ def test_a_phone_of_320_px_needs_no_sideways_scrolling(page: Page, up: ScriptedU
         ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.id || e.outerHTML)"
     )
     assert beyond == []
+
+
+_PLACEHOLDERS = """
+const paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+const light = colour => {
+  paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+  const [r, g, b] = [...paint.getImageData(0, 0, 1, 1).data].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+};
+return [...document.querySelectorAll('[placeholder]')].filter(e => e.placeholder && e.checkVisibility()).map(e => {
+  const a = light(getComputedStyle(e, '::placeholder').color), b = light(getComputedStyle(e).backgroundColor);
+  return [e.id, Math.max(a, b) / Math.min(a, b)];
+});
+"""
+
+
+@pytest.mark.parametrize("theme", _THEMES)
+def test_placeholders_can_be_read(page: Page, theme: str) -> None:
+    """axe does not look at them; 4.5 to 1 is WCAG's AA."""
+    page.look(theme=theme)
+    page.open_setup()
+    told = page.js(_PLACEHOLDERS)
+    assert len(told) >= 5
+    assert [id for id, contrast in told if contrast < 4.5] == []
 
 
 def _focus(page: Page) -> str:

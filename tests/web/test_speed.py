@@ -7,8 +7,6 @@ one, and a second try is allowed. How often styles are computed does not depend 
 import json
 from typing import Any
 
-import pytest
-
 from tests.upstream import Raw, ScriptedUpstream
 from tests.web.page import Page
 
@@ -57,7 +55,6 @@ def _styles(page: Page) -> float:
     return float(next(metric["value"] for metric in metrics if metric["name"] == "RecalcStyleCount"))
 
 
-@pytest.mark.timeout(60)
 def test_20000_tokens_drop_no_frame_worth_noticing(page: Page, up: ScriptedUpstream) -> None:
     page.browser.cdp("Performance.enable")
     for is_last in (False, True):

@@ -41,7 +41,8 @@ def test_stop_before_the_first_word_stops_too(page: Page, up: ScriptedUpstream) 
     assert [run["status"] for run in page.runs()] == ["cancelled"]
 
 
-def test_a_run_that_waits_for_its_person_is_stopped_by_esc(page: Page, up: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("way", ["button", "Esc"])
+def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     made = page.server.request("POST", "/assistants", {"model": "", "name": "Looker", "tools": [tool]})
     page.reload()
@@ -50,8 +51,10 @@ def test_a_run_that_waits_for_its_person_is_stopped_by_esc(page: Page, up: Scrip
     page.send("Look")
     page.shows("The run waits for you")
     page.idle()
-    page.by_id("log").click()
-    page.driver.switch_to.active_element.send_keys(ESCAPE)
+    if way == "button":
+        page.press("Stop", within="log")
+    else:
+        page.driver.switch_to.active_element.send_keys(ESCAPE)
     page.shows("Stopped")
     page.eventually(lambda: page.runs()[0]["status"] == "cancelled", "the run is cancelled")
     assert page.all("form.ask") == []
