@@ -76,9 +76,9 @@ def locked(_start: Callable[..., ServerProcess]) -> ServerProcess:
 
 
 @pytest.fixture(scope="session")
-def unset(_start: Callable[..., ServerProcess]) -> ServerProcess:
-    """A server that has no model."""
-    return _start(MODEL_URL="")
+def lonely(_start: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server whose model is not there."""
+    return _start(MODEL_URL="http://127.0.0.1:9/v1")
 
 
 @pytest.fixture

@@ -17,10 +17,16 @@ def _stays(page: Page, *texts: str) -> None:
     assert "What to do: " in told
 
 
-def test_a_server_without_a_model_is_told_with_what_to_set(page: Page, unset: ServerProcess) -> None:
-    page.fresh(server=unset)
+def test_a_model_that_is_not_there_is_told_by_its_address(page: Page, lonely: ServerProcess) -> None:
+    page.fresh(server=lonely)
     page.send("Hello?")
-    _stays(page, "MODEL_URL", "request req_")
+    _stays(page, "127.0.0.1:9", "code server_error", "request req_", "look at the server's MODEL_URL")
+
+
+def test_a_model_that_is_overloaded_is_told_in_words(page: Page, up: ScriptedUpstream) -> None:
+    up.default = lambda _: Fail(503, {"error": {"message": "Loading model"}}, headers={"Retry-After": "0"})
+    page.send("Wake up")
+    _stays(page, "503", "Loading model", "code server_error", "request req_")
 
 
 def test_a_rate_limit_is_told_in_words(page: Page, up: ScriptedUpstream) -> None:

@@ -60,13 +60,13 @@ def test_what_was_set_up_is_still_there_after_a_reload(page: Page) -> None:
     assert page.by_id("temperature").get_attribute("value") == "1.5"
 
 
-def test_the_dot_tells_whether_the_model_can_be_asked(page: Page, unset: ServerProcess) -> None:
+def test_the_dot_tells_whether_the_model_can_be_asked(page: Page, lonely: ServerProcess) -> None:
     page.until("return document.getElementById('dot').classList.contains('ok')", "the dot is good")
     assert "Ready" in page.by_id("state").text
-    page.fresh(server=unset)
+    page.fresh(server=lonely)
     page.until("return document.getElementById('dot').classList.contains('bad')", "the dot is bad")
     assert "not ready" in page.by_id("state").text
-    assert "MODEL_URL" in page.js("return document.getElementById('reach').textContent")
+    assert "127.0.0.1:9" in page.js("return document.getElementById('reach').textContent")
 
 
 def test_a_server_that_wants_a_key_says_so_and_opens_with_it(
