@@ -141,6 +141,22 @@ def test_a_form_is_filled_and_sent_by_keyboard(page: Page, up: ScriptedUpstream)
     page.idle()
 
 
+def test_on_a_phone_the_threads_open_by_a_press_and_close_by_esc(page: Page) -> None:
+    page.server.request("POST", "/threads", {"metadata": {"title": "Pocket"}})
+    page.fresh(width=320)
+    assert not page.by_id("nav").is_displayed()
+    page.click("more")
+    page.eventually(lambda: page.driver.find_element("link text", "Pocket").is_displayed(), "the list is there")
+    assert page.by_id("more").get_attribute("aria-expanded") == "true"
+    _keys(page, ESCAPE)
+    page.eventually(lambda: not page.by_id("nav").is_displayed(), "the list is gone")
+    assert _focus(page) == "more"
+    page.click("more")
+    page.driver.find_element("link text", "Pocket").click()
+    page.until("return document.getElementById('title').textContent === 'Pocket'", "the thread opens")
+    assert not page.by_id("nav").is_displayed()
+
+
 def test_a_screen_reader_is_told_the_turns_and_not_the_tokens(page: Page, up: ScriptedUpstream) -> None:
     page.js(_LISTEN)
     up.script(Reply(" ".join(f"word{number}" for number in range(150)), delay_s=0.002))

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.upstream import Reply, ScriptedUpstream
 from tests.web.page import Page
 
@@ -29,20 +31,32 @@ def test_figures_are_written_as_the_language_writes_them(page: Page, up: Scripte
     page.shows("1\u202f234 lus, 5 écrits", "premier après 0,")
 
 
-def test_reading_further_up_is_not_disturbed_and_the_latest_is_one_press_away(page: Page, up: ScriptedUpstream) -> None:
+_BELOW = """
+const log = document.getElementById('log'), end = log.lastElementChild.getBoundingClientRect().bottom;
+return end - Math.min(innerHeight, log.getBoundingClientRect().bottom);
+"""
+_UP = "document.getElementById('log').scrollTop = 100; if (scrollY > 100) scrollTo(0, 100);"
+_PLACE = "return [document.getElementById('log').scrollTop, scrollY]"
+
+
+@pytest.mark.parametrize("width", [0, 320], ids=["wide", "phone"])
+def test_reading_further_up_is_not_disturbed_and_the_latest_is_one_press_away(
+    page: Page, up: ScriptedUpstream, width: int
+) -> None:
+    page.look(width=width)
     lines = [f"line {number}\n\n" for number in range(120)]
     up.script(Reply(chunks=lines, pause_after=100))
     page.send("Long")
     page.shows("line 90")
-    place = "const log = document.getElementById('log'); return log.scrollHeight - log.scrollTop - log.clientHeight"
-    page.eventually(lambda: page.js(place) < 80, "it follows what comes")
+    page.eventually(lambda: page.js(_BELOW) < 80, "it follows what comes")
     assert not page.by_id("down").is_displayed()
-    page.js("document.getElementById('log').scrollTop = 100")
+    page.js(_UP)
     page.wait_id("down")
+    place = page.js(_PLACE)
     up.release()
     page.shows("line 119")
     page.idle()
-    assert page.js("return document.getElementById('log').scrollTop") == 100
+    assert page.js(_PLACE) == place
     page.press("↓ Latest")
-    page.eventually(lambda: page.js(place) < 80, "the end is shown")
+    page.eventually(lambda: page.js(_BELOW) < 80, "the end is shown")
     page.until("return document.getElementById('down').hidden", "nothing more to jump to")

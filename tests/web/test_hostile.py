@@ -138,4 +138,7 @@ def test_a_page_without_guards_would_have_been_caught(browser: Browser, server: 
         while len(browser.driver.execute_script("return window.__ran")) < 2:
             assert time.monotonic() < end
         assert browser.strangers()
+        fetch = "const [url, done] = arguments; fetch(url, { mode: 'no-cors' }).then(() => done('got'), () => done(''))"
+        for url in ("http://example.com/", "https://192.0.2.1/", "http://localhost:9/"):
+            assert browser.driver.execute_async_script(fetch, url) == "", f"{url} could be reached"
         browser.forget()
