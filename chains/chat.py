@@ -31,7 +31,10 @@ _HELD: Final = "__exchange"  # LangChain keeps names with these underscores out 
 
 _FIELDS: Final = [
     ConfigurableFieldSpec(id="model", annotation=str, name="Model", default="", description="Empty: the default one"),
-    ConfigurableFieldSpec(id="temperature", annotation=float, name="Temperature", default=1.0),
+    # Playgrounds send what their forms show, so that a default must be one that is not sent on.
+    ConfigurableFieldSpec(
+        id="temperature", annotation=float, name="Temperature", default=-1.0, description="-1: the engine's own"
+    ),
     ConfigurableFieldSpec(id="max_tokens", annotation=int, name="Max tokens", default=-1, description="-1: no limit"),
 ]
 
@@ -104,10 +107,10 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         """Ask, and yield the answer as it comes."""
         fields = {**(config or {}).get("configurable", {}), **kwargs}
         model = str(fields.get("model") or "")
-        budget = fields.get("max_tokens")
+        temperature, budget = fields.get("temperature"), fields.get("max_tokens")
         exchange: Exchange = fields.get(_HELD) or Exchange()
         exchange.fields = {
-            "temperature": fields.get("temperature"),
+            "temperature": temperature if temperature is not None and temperature >= 0 else None,
             "max_tokens": budget if budget is not None and budget > 0 else None,
         }
         try:

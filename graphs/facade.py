@@ -45,14 +45,14 @@ class Output(BaseModel):
 class Turn(BaseModel):
     """A new turn (`content`), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to follow (`run_id`).
 
-    Defaults instead of None: LangServe's playground shows a blank page for what may be null.
+    Defaults instead of None: LangServe's playground shows a blank page for what may be null. Its form has this order.
     """
 
-    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
-    model: str = ""
-    instructions: str = ""
-    thread_id: str = Field("", description="Empty: a new thread")
     content: str = ""
+    instructions: str = ""
+    model: str = ""
+    thread_id: str = Field("", description="Empty: a new thread")
+    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
     run_id: str = ""
     tool_outputs: list[Output] = []
     after: int = Field(-1, description="Only events with a higher number")

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from langserve import RemoteRunnable
+from langserve.lzstring import LZString
 from starlette.testclient import TestClient
 
 from api.app import Access, build_app
@@ -245,6 +246,22 @@ def test_a_playground_works_and_its_assets_come_from_here(path: str, server: Ser
     assert httpx2.get(f"{server.url}{path}/input_schema").status_code == 200
 
 
+def config_hash(configurable: dict[str, Any]) -> str:
+    """How LangServe's playgrounds spell a configuration in a path."""
+    spelled: str = LZString.compressToEncodedURIComponent(json.dumps({"configurable": configurable}))
+    return spelled
+
+
+def test_what_a_playground_shares_is_there_with_its_configuration(
+    server: ServerProcess, upstream: ScriptedUpstream
+) -> None:
+    shared = f"{server.url}/chat/c/{config_hash({'temperature': 0.25})}"
+    assert httpx2.get(f"{shared}/playground/").status_code == 200
+    assert httpx2.get(f"{shared}/input_schema").status_code == 200
+    assert httpx2.post(f"{shared}/invoke", json={"input": ASKED}).json()["output"] == "Echo: hello there"
+    assert upstream.requests[-1].body["temperature"] == 0.25
+
+
 def test_nothing_of_an_input_may_be_null(server: ServerProcess) -> None:
     """The playground shows a blank page for a schema with a null in it."""
     for path in ("/chat", "/assistant"):
@@ -262,11 +279,14 @@ def test_with_keys_playgrounds_are_closed_and_owners_kept_apart(keyed: ServerPro
     run = httpx2.post(url, json={"input": {"content": "hi"}}, headers=ann).json()["output"]["data"]
     stolen = {"input": {"run_id": run["id"]}, "config": {"configurable": {"__owner": "ann", "owner": "ann"}}}
     assert httpx2.post(url, json=stolen, headers=bob).json()["output"]["event"] == "error"
+    hashed = f"{keyed.url}/assistant/c/{config_hash({'__owner': 'ann'})}"
+    assert httpx2.post(f"{hashed}/invoke", json=stolen, headers=bob).json()["output"]["event"] == "error"
+    assert httpx2.get(f"{hashed}/playground/").status_code == 401
     assert httpx2.post(url, json=stolen, headers=ann).json()["output"]["event"] == "thread.run.completed"
 
 
 def test_what_was_not_asked_for_is_not_there(server: ServerProcess) -> None:
-    for path in ("/chat/feedback", "/assistant/stream_events", "/chat/c/N4XyA/invoke"):
+    for path in ("/chat/feedback", "/assistant/stream_events"):
         assert httpx2.post(server.url + path, json={"input": {}}).status_code == 404
     plain = httpx2.post(f"{server.url}/chat/invoke", content="{}", headers={"Content-Type": "text/plain"})
     assert plain.status_code == 415
