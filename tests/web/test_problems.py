@@ -20,7 +20,7 @@ def _stays(page: Page, *texts: str) -> None:
 def test_a_model_that_is_not_there_is_told_by_its_address(page: Page, lonely: ServerProcess) -> None:
     page.fresh(server=lonely)
     page.send("Hello?")
-    _stays(page, "127.0.0.1:9", "code server_error", "request req_", "look at the server's MODEL_URL")
+    _stays(page, "127.0.0.1:9", "code server_error", "request req_", "look at the server's log, and at its MODEL_URL")
 
 
 def test_a_model_that_is_overloaded_is_told_in_words(page: Page, up: ScriptedUpstream) -> None:
