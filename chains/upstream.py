@@ -60,6 +60,8 @@ class Upstream:
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
+        self.thinkers: frozenset[str] = frozenset()
+        """Models whose answers begin with thoughts that no tag opens."""
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._transport: Transport | None = None
         if self.endpoint is not None:
@@ -125,6 +127,11 @@ class Upstream:
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context limit in tokens that a refusal told."""
         self._models.learn_limit(self._models.known_as(model), limit)
+
+    def note_thinker(self, model: str, *, begins: bool) -> None:
+        """Remember whether a model's answers begin with thoughts."""
+        if begins != (model in self.thinkers):
+            self.thinkers = self.thinkers | {model} if begins else self.thinkers - {model}
 
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""

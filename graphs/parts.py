@@ -20,6 +20,7 @@ __all__ = [
     "RefusalDelta",
     "RunEnded",
     "TextDelta",
+    "ThoughtDelta",
     "Usage",
 ]
 
@@ -55,6 +56,18 @@ class TextDelta:
 
     message_id: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """A fragment of what the model thinks; no part of the message, which may come later or not at all.
+
+    `taken`: all text of the message so far was thoughts too, and is none of its text any more.
+    """
+
+    message_id: str
+    text: str
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +143,7 @@ class RunEnded:
 Part: TypeAlias = (
     MessageOpened
     | TextDelta
+    | ThoughtDelta
     | RefusalDelta
     | MessageClosed
     | CallsOpened
