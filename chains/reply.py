@@ -17,6 +17,8 @@ from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
+from chains.context import Prompt
+from chains.fitting import fit_prompt
 from chains.lean import EXCHANGE, Exchange, LeanCompletions
 from chains.upstream import Upstream
 
@@ -69,6 +71,10 @@ class Replies:
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Take in what a prompt of `chars` characters turned out to have."""
         self.upstream.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
 
     async def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunks carry finish reason and usage.

@@ -14,6 +14,7 @@ __all__ = [
     "CallsAnswered",
     "CallsMade",
     "CallsOpened",
+    "LeftOut",
     "MessageClosed",
     "MessageOpened",
     "Part",
@@ -134,6 +135,19 @@ class CallsAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The prompt of a reply left out that many of the thread's messages, or more (`at_least`), for their length.
+
+    `message_id` is that of the reply; `context_limit` is in tokens, None where nothing has told it.
+    """
+
+    message_id: str
+    messages: int
+    at_least: bool
+    context_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The graph came to its end; `reason` is the wire's incomplete reason, None for completed."""
 
@@ -151,5 +165,6 @@ Part: TypeAlias = (
     | CallsMade
     | CallAnswered
     | CallsAnswered
+    | LeftOut
     | RunEnded
 )

@@ -17,6 +17,7 @@ from graphs.parts import (
     CallsAnswered,
     CallsMade,
     CallsOpened,
+    LeftOut,
     MessageClosed,
     MessageOpened,
     Part,
@@ -96,6 +97,8 @@ class Recorder:
                 done.events.append(self.text_delta(part.text))
             case ThoughtDelta():
                 self._think(part, done)
+            case LeftOut():
+                self._leave_out(part, done)
             case RefusalDelta() | MessageOpened() | MessageClosed():
                 self._record_message(part, done)
             case CallsOpened() | CallDelta() | CallsMade() | CallAnswered() | CallsAnswered():
@@ -155,6 +158,17 @@ class Recorder:
             b'{"id":"%b","object":"thread.message.delta","delta":{"content":[{"index":0,"type":"text","text":{"value":'
         )
         self._prefix = head % message_id.encode()
+
+    def _leave_out(self, part: LeftOut, done: Recorded) -> None:
+        told: dict[str, Any] = {"left_out_messages": part.messages, "context_limit": part.context_limit}
+        if part.at_least:
+            told["at_least"] = True
+        if self.run.get("threadhold") == told:
+            return
+        self.run["threadhold"] = told
+        done.changes.append(Patch("run", self.run["id"], self._owner, {"threadhold": told}))
+        fields = {"id": part.message_id, "run_id": self.run["id"], **told}
+        done.events.append(("threadhold.context", own_data("threadhold.context", fields)))
 
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
         name = "threadhold.reasoning.delta"

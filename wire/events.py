@@ -37,6 +37,7 @@ EVENT_NAMES: Final[dict[str, str]] = {
     "thread.message.incomplete": "a message was cut off",
     "threadhold.reset": "ours: after a crash, forget the deltas of the named message and step; they come anew",
     "threadhold.reasoning.delta": "ours: a fragment of what the model thinks; no part of any message",
+    "threadhold.context": "ours: how many of the thread's messages the prompt left out, for their length",
     "error": "the stream cannot go on; nested {'error': {...}}",
     "done": "the last frame of a stream, literal [DONE]; never part of a log",
 }
