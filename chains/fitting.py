@@ -5,14 +5,14 @@ one, else the calibrated estimate; what does not fit by the estimate is tried al
 word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from langchain_core.messages import BaseMessage
 
 from chains.context import Prompt
 
-__all__ = ["Window", "fit_prompt", "room_for_answer"]
+__all__ = ["Uncounted", "Window", "fit_prompt", "room_for_answer"]
 
 _SURELY_SMALL: Final = 700
 """Tokens, estimated: what fits into any context of 2,048 however wrong the estimate is."""
@@ -40,6 +40,24 @@ class Window(Protocol):
     ) -> int | None:
         """Return a prompt's tokens, None where the upstream does not count."""
         ...
+
+
+class Uncounted:
+    """The window of an upstream that counts nothing, or not for nothing: what is known of it is all there is."""
+
+    def __init__(self, limit: Callable[[str], int | None]) -> None:
+        self.context_limit = limit
+
+    async def ask_limit(self, model: str) -> int | None:
+        """Return what is known."""
+        return self.context_limit(model)
+
+    async def count_tokens(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+    ) -> int | None:
+        """Return None."""
+        del model, messages, tools
+        return None
 
 
 def room_for_answer(limit: int, wanted: int | None) -> int:

@@ -12,13 +12,13 @@ from importlib import import_module
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
 from chains.completions import open_completion
 from chains.context import Prompt
-from chains.fitting import fit_prompt
+from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import ChunkPlainer, explain_foreign
 from chains.models import Models
 from chains.passage import Passage
@@ -148,21 +148,12 @@ class Provider:
         """Take in what a prompt of `chars` characters turned out to have."""
         self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
-    async def ask_limit(self, model: str) -> int | None:
-        """Return the context of the model, once LangChain's model is there to tell it."""
-        await self._chat(model or await self._models.resolve(""))
-        return self.context_limit(model)
-
-    async def count_tokens(
-        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
-    ) -> int | None:
-        """Return None: a count would be a paid request at most providers."""
-        del model, messages, tools
-        return None
-
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
-        return await fit_prompt(prompt, model, self, ratio=self.tokens_per_char(model), answer=answer)
+        known = model or await self._models.resolve("")
+        await self._chat(known)  # LangChain's model knows its context; a count would be a request of its own
+        ratio = self.tokens_per_char(model)
+        return await fit_prompt(prompt, known, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunk carries finish reason and usage. Raises RunError."""
