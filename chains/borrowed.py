@@ -13,6 +13,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
+from chains.context import Prompt
+from chains.fitting import Uncounted, fit_prompt
 from chains.reply import ReplyCall
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
@@ -35,6 +37,11 @@ class BorrowedReplies:
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length, in tokens."""
         self._limits[model] = limit
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        ratio = self.tokens_per_char(model)
+        return await fit_prompt(prompt, model, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
     def tokens_per_char(self, model: str) -> float:
         """Return the estimate, corrected by every answer's usage."""

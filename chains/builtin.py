@@ -13,7 +13,7 @@ import contextlib
 import importlib.util
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+from langchain_core.messages import BaseMessage
 
 from chains.assembly import Assembly
 from chains.endpoint import Endpoint
@@ -118,6 +119,30 @@ class Builtin(Upstream):
             return await self._fetch_models()
         except UpstreamFailed:
             return []
+
+    def names(self) -> list[str]:
+        """The models that there were when they were last looked for."""
+        return list(self._files)
+
+    def context_limit(self, model: str) -> int | None:
+        """Return a model's context in tokens once it was loaded, by any name that means it."""
+        known = self._models.known_as(model)
+        if known not in self._files and len(self._files) == 1:
+            known = next(iter(self._files))
+        return super().context_limit(known)
+
+    async def ask_limit(self, model: str) -> int | None:
+        """Return a model's context in tokens, loaded first where it is not. Raises RunError."""
+        await self.at(model)
+        return self.context_limit(await self.resolve(model))
+
+    async def count_tokens(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+    ) -> int | None:
+        """Return how many tokens a prompt is. Raises RunError where the model cannot be loaded."""
+        name, upstream = await self.resolve(model), await self.at(model)
+        await upstream.ask_limit(name)
+        return await upstream.count_tokens(name, messages, tools)
 
     async def check(self) -> str | None:
         """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""

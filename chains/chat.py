@@ -20,7 +20,7 @@ from chains.bridge import BridgedRunnable
 from chains.lean import EXCHANGE, Exchange
 from chains.leaving import on_leaving
 from chains.provider import Provider
-from chains.reply import ReplyCall, chat_model
+from chains.reply import TAKEN, ReplyCall, chat_model
 from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError
@@ -98,6 +98,8 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         whole: AIMessageChunk = AIMessageChunk(content="")
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
+                if chunk.additional_kwargs.get(TAKEN):
+                    whole = AIMessageChunk(content="")
                 whole += chunk
         return whole
 

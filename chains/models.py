@@ -72,6 +72,10 @@ class Models:
         """The ids last listed; empty before the first listing."""
         return [entry["id"] for entry in self._listing or ()]
 
+    def entry(self, model: str) -> dict[str, Any] | None:
+        """The model's entry as last listed."""
+        return next((entry for entry in self._listing or () if entry["id"] == model), None)
+
     @property
     def settled(self) -> bool:
         """Whether `names` is as good as it gets without waiting: listed once, or just asked for in vain."""
@@ -101,10 +105,13 @@ class Models:
             self._learned[model] = limit
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context in tokens, None when nothing has told it. Never waits."""
-        if model in self._learned:
-            return self._learned[model]
-        return next((listed_limit(entry) for entry in self._listing or () if entry["id"] == model), None)
+        """Return the model's context in tokens, as listed; None when nothing has told it. Never waits."""
+        entry = self.entry(model)
+        return None if entry is None else listed_limit(entry)
+
+    def learned_limit(self, model: str) -> int | None:
+        """Return what a refusal has told."""
+        return self._learned.get(model)
 
     async def close(self) -> None:
         """Stop a fetch that is under way."""

@@ -17,6 +17,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
 from chains.completions import open_completion
+from chains.context import Prompt
+from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import ChunkPlainer, explain_foreign
 from chains.models import Models
 from chains.passage import Passage
@@ -129,7 +131,7 @@ class Provider:
 
     def context_limit(self, model: str) -> int | None:
         """Return what a refusal has told, else what LangChain knows of the model."""
-        told = self._models.context_limit(model)
+        told = self._models.learned_limit(model) or self._models.context_limit(model)
         chat = self._chats.get(model)
         known: Any = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
         return told if told is not None else known
@@ -145,6 +147,13 @@ class Provider:
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
         """Take in what a prompt of `chars` characters turned out to have."""
         self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        known = model or await self._models.resolve("")
+        await self._chat(known)  # LangChain's model knows its context; a count would be a request of its own
+        ratio = self.tokens_per_char(model)
+        return await fit_prompt(prompt, known, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunk carries finish reason and usage. Raises RunError."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from langchain_core.messages import AIMessageChunk
 
 from chains.aliases import Aliases
+from chains.context import Prompt
 from chains.passage import Passage
 from chains.reply import ReplyCall
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
@@ -72,6 +73,10 @@ class Speaker(Protocol):
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens where it is known."""
+        ...
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it. Raises RunError."""
         ...
 
     def learn_limit(self, model: str, limit: int) -> None:
@@ -219,6 +224,11 @@ class Routes:
         """Return the model's context length in tokens where it is known."""
         route = self._known(model)
         return None if route is None else route.member.speaker.context_limit(route.model)
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        route = self._at_once(model) or await self.route(model)
+        return await route.member.speaker.fit(route.model, prompt, answer=answer)
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length, in tokens, that an upstream has told."""

@@ -4,12 +4,13 @@ Nothing is ever sent to another host because of a model's name, and the clients'
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import aiohttp
 import orjson
+from langchain_core.messages import BaseMessage
 
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.models import Models
@@ -17,6 +18,7 @@ from chains.passage import Passage, open_passage
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
+from chains.windows import Windows
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -60,7 +62,10 @@ class Upstream:
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
+        self.thinkers: frozenset[str] = frozenset()
+        """Models whose answers begin with thoughts that no tag opens."""
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
+        self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
         if self.endpoint is not None:
             agent = user_agent or f"threadhold/{_version()}"
@@ -74,6 +79,7 @@ class Upstream:
     async def close(self) -> None:
         """Stop what is under way and close every connection."""
         try:
+            await self._windows.close()
             await self._models.close()
         finally:
             if self._transport is not None:
@@ -119,12 +125,36 @@ class Upstream:
         return self._models.names()
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context in tokens as far as it is known: told by a refusal, else by the listing."""
-        return self._models.context_limit(self._models.known_as(model))
+        """Return the model's context in tokens as far as it is known, without waiting: told by a refusal, else by the
+        engine, else by its listing."""
+        known = self._models.known_as(model)
+        return (
+            self._models.learned_limit(known)
+            or (self._windows.limit(known) if known else None)
+            or self._models.context_limit(known)
+        )
+
+    async def ask_limit(self, model: str) -> int | None:
+        """The same, after asking the engine in limited time where it was not asked yet."""
+        known = self._models.known_as(model)
+        if known and self._models.learned_limit(known) is None:
+            await self._windows.ask(known)
+        return self.context_limit(model)
+
+    async def count_tokens(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+    ) -> int | None:
+        """Return how many tokens a prompt is, None where the engine does not tell."""
+        return await self._windows.count(self._models.known_as(model), messages, tools)
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context limit in tokens that a refusal told."""
         self._models.learn_limit(self._models.known_as(model), limit)
+
+    def note_thinker(self, model: str, *, begins: bool) -> None:
+        """Remember whether a model's answers begin with thoughts."""
+        if begins != (model in self.thinkers):
+            self.thinkers = self.thinkers | {model} if begins else self.thinkers - {model}
 
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""

@@ -17,7 +17,7 @@ from langgraph.types import Command
 
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
-from graphs.history import FIRST_PAGE
+from graphs.history import FIRST_PAGE, History
 from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
@@ -133,7 +133,7 @@ class Runner:
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         history = await self._surroundings.history(draft.run, owner, first=first)
         newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
-        return await self._launch_new(draft, [*history, *(row.body for row in draft.messages)], newest)
+        return await self._launch_new(draft, history.and_then(row.body for row in draft.messages), newest)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
@@ -142,7 +142,7 @@ class Runner:
         if assistant is None:
             raise _no_assistant(request.assistant_id)
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
-        return await self._launch_new(draft, [row.body for row in draft.messages])
+        return await self._launch_new(draft, History([row.body for row in draft.messages]))
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""
@@ -234,7 +234,7 @@ class Runner:
 
     # --- starting -------------------------------------------------------------------------------------------------
 
-    async def _launch_new(self, draft: Draft, history: list[dict[str, Any]], *guards: Change) -> Started:
+    async def _launch_new(self, draft: Draft, history: History, *guards: Change) -> Started:
         toolset = await self._surroundings.toolset(draft.row.private["tools"])
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now)

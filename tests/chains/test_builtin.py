@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 
 from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
 from chains.builtin import MAX_LOADED
@@ -257,3 +257,14 @@ async def test_a_prompt_that_is_too_long_is_told_with_the_context_s_length(engin
     passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 3000}]})
     assert passage.status == 400
     assert b"exceeds the available context size" in (passage.body or b"")
+
+
+async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(engine: Open) -> None:
+    builtin = await engine()
+    said = [HumanMessage("Say hello."), AIMessage("Hello!"), HumanMessage("And now in French, s'il vous plaît.")]
+    assert builtin.context_limit("gpt-4") is None
+    assert await builtin.ask_limit("gpt-4") == builtin.context_limit("") == builtin.context_limit("gpt-4") == 1024
+    count = await builtin.count_tokens("gpt-4", said, ())
+    chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=said, max_tokens=1))]
+    (usage,) = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
+    assert count == usage["input_tokens"]
