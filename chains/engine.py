@@ -39,10 +39,10 @@ _log = logging.getLogger("threadhold.engine")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a model is run: tokens of context, answers made at once, threads of a computation."""
+    """How a model is run: tokens of context for each answer, answers made at once, threads of a computation."""
 
     context_size: int = 8_192
-    parallel: int = 4
+    parallel: int = 2
     threads: int = 1
     max_reply_tokens: int | None = 1_024
 

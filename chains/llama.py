@@ -28,9 +28,10 @@ def _serve(asked: dict[str, Any]) -> Any:
     params.cors_credentials = False
     params.ui = False
     params.offline = True
-    params.n_ctx = asked["context_size"]
+    # Each answer has a context of its own. When they share one, and fill it together, llama.cpp fails all of them.
+    params.n_ctx = asked["context_size"] * asked["parallel"]
     params.n_parallel = asked["parallel"]
-    params.kv_unified = True  # every conversation may use the whole context, as long as the others leave it
+    params.kv_unified = False
     params.ctx_shift = False  # what does not fit is refused, and shortened with sense by the server
     params.n_batch = asked["batch"]
     params.n_ubatch = asked["batch"]

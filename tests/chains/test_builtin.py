@@ -257,3 +257,10 @@ async def test_a_prompt_that_is_too_long_is_told_with_the_context_s_length(engin
     passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 3000}]})
     assert passage.status == 400
     assert b"exceeds the available context size" in (passage.body or b"")
+
+
+async def test_answers_made_at_once_leave_each_other_their_contexts(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=256, parallel=2, threads=1))
+    full = [{"role": "user", "content": "word " * 180}]  # two of these are more than one context
+    answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
+    assert [answer.status for answer in answers] == [200, 200, 200]
