@@ -119,6 +119,23 @@ class Builtin(Upstream):
         except UpstreamFailed:
             return []
 
+    def names(self) -> list[str]:
+        """The models that there were when it was last looked."""
+        return list(self._files)
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the model's context in tokens, known once it was loaded."""
+        return self._models.context_limit(self._known(model))
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context limit in tokens that a refusal told."""
+        self._models.learn_limit(self._known(model), limit)
+
+    async def props(self, model: str) -> dict[str, Any] | None:
+        """Return llama.cpp's `/props` for a model, loading it first where it is not. Raises RunError."""
+        async with self._asking(await self.resolve(model)) as engine:
+            return engine.props
+
     async def check(self) -> str | None:
         """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""
         try:
@@ -184,6 +201,11 @@ class Builtin(Upstream):
             f"There is no model `{name}` at MODEL_PATH. There are {_spelled(list(files))}: use one of these, or map "
             "the name with MODEL_ALIASES."
         )
+
+    def _known(self, model: str) -> str:
+        """The name that `resolve` would find, as far as that is known without waiting."""
+        name = self._models.known_as(model)
+        return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
 
     def _entry(self, model: Gguf) -> dict[str, Any]:
         loaded = self._engines.get(model.name)

@@ -101,7 +101,8 @@ async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_
     assert told["usage"]["completion_tokens"] == 5
     assert "loading `SmolLM2-135M-Instruct`" in said
     assert turns > 10
-    assert builtin.context_limit("SmolLM2-135M-Instruct") == 1024
+    assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
+    assert isinstance(((await builtin.props("gpt-4o")) or {})["chat_template_caps"]["supports_tools"], bool)
     assert states(await builtin.models()) == {"SmolLM2-135M-Instruct": "loaded"}
 
 
