@@ -2,7 +2,7 @@
 
 Laws: nothing is loaded before it is asked for, and who asks waits for it with a limit; a model in use is never
 unloaded; who waits for room gets it next, however busy the others are; every answer is streamed, because those alone
-does llama.cpp stop when their reader leaves.
+does llama.cpp stop when their reader leaves, and from the begin of its prompt on.
 
 At most two models stay loaded: two assistants on two models can take turns without loading them and reading their
 threads anew each time, and a folder of large files does not fill the memory one by one.
@@ -39,6 +39,9 @@ MAX_LOADED: Final = 2
 _LIBRARY: Final = "xllamacpp"
 _NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
 _NAMED: Final = 20
+# llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
+# looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
+_WATCHED: Final = {"return_progress": True}
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -149,7 +152,7 @@ class Builtin(Upstream):
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
         async with self._asking(str(payload.get("model") or "")) as engine:
-            response = await engine.upstream.answer(payload)
+            response = await engine.upstream.answer({**payload, **_WATCHED})
             engine.use(response)
             return response
 
@@ -160,7 +163,7 @@ class Builtin(Upstream):
             raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
         try:
             async with self._asking(await self.resolve(model)) as engine:
-                asked = {**body, "model": engine.model.name}
+                asked = {**body, **_WATCHED, "model": engine.model.name}
                 if not body.get("stream"):
                     return await _whole(engine.upstream, asked)
                 passage = await engine.upstream.pass_through(asked)
