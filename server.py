@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     default_model: str = ""
     model_path: Path | None = None
     model_context_size: Annotated[int, Field(ge=256)] = 8_192
-    model_parallel: Annotated[int, Field(ge=1)] = 4
+    model_parallel: Annotated[int, Field(ge=1)] = 2
     model_threads: Annotated[int, Field(ge=0)] = 0
     max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
     model_aliases: Annotated[dict[str, str], NoDecode] = {}

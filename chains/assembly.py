@@ -10,7 +10,7 @@ import orjson
 __all__ = ["Assembly"]
 
 _JOINED: Final = ("content", "reasoning_content", "refusal")
-_OURS: Final = ("choices", "object", "error")
+_LEFT_OUT: Final = ("choices", "object", "error", "prompt_progress")
 
 
 class Assembly:
@@ -32,7 +32,7 @@ class Assembly:
         if chunk.get("error"):
             self.error = self.error or chunk
             return
-        self._rest |= {name: value for name, value in chunk.items() if name not in _OURS and value is not None}
+        self._rest |= {name: value for name, value in chunk.items() if name not in _LEFT_OUT and value is not None}
         for choice in chunk.get("choices") or ():
             self._add_choice(choice)
 

@@ -2,7 +2,7 @@
 
 Laws: nothing is loaded before it is asked for, and who asks waits for it with a limit; a model in use is never
 unloaded; who waits for room gets it next, however busy the others are; every answer is streamed, because those alone
-does llama.cpp stop when their reader leaves.
+does llama.cpp stop when their reader leaves, and from the begin of its prompt on.
 
 At most two models stay loaded: two assistants on two models can take turns without loading them and reading their
 threads anew each time, and a folder of large files does not fill the memory one by one.
@@ -40,6 +40,9 @@ MAX_LOADED: Final = 2
 _LIBRARY: Final = "xllamacpp"
 _NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
 _NAMED: Final = 20
+# llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
+# looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
+_WATCHED: Final = {"return_progress": True}
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -126,10 +129,11 @@ class Builtin(Upstream):
 
     def context_limit(self, model: str) -> int | None:
         """Return a model's context in tokens once it was loaded, by any name that means it."""
-        known = self._models.known_as(model)
-        if known not in self._files and len(self._files) == 1:
-            known = next(iter(self._files))
-        return super().context_limit(known)
+        return super().context_limit(self._known(model))
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context limit in tokens that a refusal told."""
+        super().learn_limit(self._known(model), limit)
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loaded first where it is not. Raises RunError."""
@@ -144,6 +148,11 @@ class Builtin(Upstream):
         await upstream.ask_limit(name)
         return await upstream.count_tokens(name, messages, tools)
 
+    async def props(self, model: str) -> dict[str, Any] | None:
+        """Return llama.cpp's `/props` for a model, loading it first where it is not. Raises RunError."""
+        async with self._asking(await self.resolve(model)) as engine:
+            return engine.props
+
     async def check(self) -> str | None:
         """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""
         try:
@@ -157,7 +166,7 @@ class Builtin(Upstream):
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
         async with self._asking(str(payload.get("model") or "")) as engine:
-            response = await engine.upstream.answer(payload)
+            response = await engine.upstream.answer({**payload, **_WATCHED})
             engine.use(response)
             return response
 
@@ -168,7 +177,7 @@ class Builtin(Upstream):
             raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
         try:
             async with self._asking(await self.resolve(model)) as engine:
-                asked = {**body, "model": engine.model.name}
+                asked = {**body, **_WATCHED, "model": engine.model.name}
                 if not body.get("stream"):
                     return await _whole(engine.upstream, asked)
                 passage = await engine.upstream.pass_through(asked)
@@ -209,6 +218,11 @@ class Builtin(Upstream):
             f"There is no model `{name}` at MODEL_PATH. There are {_spelled(list(files))}: use one of these, or map "
             "the name with MODEL_ALIASES."
         )
+
+    def _known(self, model: str) -> str:
+        """The name that `resolve` would find, as far as that is known without waiting."""
+        name = self._models.known_as(model)
+        return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
 
     def _entry(self, model: Gguf) -> dict[str, Any]:
         loaded = self._engines.get(model.name)

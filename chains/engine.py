@@ -33,16 +33,17 @@ _KILL_S: Final = 5.0
 _LAST_BREATH_S: Final = 0.5
 _IDLE_LOOK_S: Final = 0.05
 _KEPT_LINES: Final = 50
+_LINE_BYTES: Final = 4 * 1024 * 1024  # its template is in `props`
 
 _log = logging.getLogger("threadhold.engine")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a model is run: tokens of context, answers made at once, threads of a computation."""
+    """How a model is run: tokens of context for each answer, answers made at once, threads of a computation."""
 
     context_size: int = 8_192
-    parallel: int = 4
+    parallel: int = 2
     threads: int = 1
     max_reply_tokens: int | None = 1_024
 
@@ -63,7 +64,7 @@ class Engine:
         self.model = model
         self.leaving = False  # it takes no more requests, and makes room when it has answered those it has
         self.asking = 0  # requests that have no answer yet
-        self.context: int | None = None
+        self.props: dict[str, Any] = {}  # llama.cpp's own, of the time of loading
         self._shape = shape
         self._patience = patience
         self._uses: list[weakref.ref[Use]] = []
@@ -77,6 +78,12 @@ class Engine:
         """The upstream that it is; only once it is started."""
         assert self._upstream is not None
         return self._upstream
+
+    @property
+    def context(self) -> int | None:
+        """The context of an answer in tokens: what was asked for, or less where the model was trained with less."""
+        told = (self.props.get("default_generation_settings") or {}).get("n_ctx")
+        return told if isinstance(told, int) else None
 
     @property
     def alive(self) -> bool:
@@ -154,6 +161,7 @@ class Engine:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
             start_new_session=True,  # Ctrl-C is for the server, which ends this in its own time
         )
         assert process.stdin is not None
@@ -168,7 +176,7 @@ class Engine:
         if "error" in told:
             raise await self._failure(told)
         self._said.clear()
-        self.context = told["n_ctx"]
+        self.props = told["props"]
         self._upstream = Upstream(
             told["url"], api_key=key, patience=self._patience, max_reply_tokens=self._shape.max_reply_tokens
         )

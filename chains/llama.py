@@ -1,6 +1,6 @@
 """The program of an engine's process: llama.cpp's HTTP server, through xllamacpp. Run by `chains/engine.py`, alone.
 
-It reads one line of JSON (what to load), writes one (`url` and `n_ctx`, or `error`), and ends with its standard input,
+It reads one line of JSON (what to load), writes one (`url` and `props`, or `error`), and ends with its standard input,
 so that it never outlives the server, however that ended. It is a process of its own because xllamacpp holds the
 interpreter's lock for as long as it loads or ends a model, and a failed assertion of llama.cpp ends whatever it is in.
 """
@@ -28,9 +28,10 @@ def _serve(asked: dict[str, Any]) -> Any:
     params.cors_credentials = False
     params.ui = False
     params.offline = True
-    params.n_ctx = asked["context_size"]
+    # Each answer has a context of its own. When they share one, and fill it together, llama.cpp fails all of them.
+    params.n_ctx = asked["context_size"] * asked["parallel"]
     params.n_parallel = asked["parallel"]
-    params.kv_unified = True  # every conversation may use the whole context, as long as the others leave it
+    params.kv_unified = False
     params.ctx_shift = False  # what does not fit is refused, and shortened with sense by the server
     params.n_batch = asked["batch"]
     params.n_ubatch = asked["batch"]
@@ -42,12 +43,12 @@ def _serve(asked: dict[str, Any]) -> Any:
     return xllamacpp.Server(params)
 
 
-def _context(address: str, key: str) -> int:
-    """What a conversation may have in tokens, as llama.cpp settled it: no more than the model was trained with."""
+def _props(address: str, key: str) -> dict[str, Any]:
+    """What llama.cpp says of the model and of what it settled, such as the context it has left."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
     try:
         connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}"})
-        told: int = json.loads(connection.getresponse().read())["default_generation_settings"]["n_ctx"]
+        told: dict[str, Any] = json.loads(connection.getresponse().read())
         return told
     finally:
         connection.close()
@@ -62,7 +63,7 @@ def _main() -> None:
     asked = json.loads(sys.stdin.readline())
     try:
         server = _serve(asked)
-        _tell(url=f"{server.listening_address}/v1", n_ctx=_context(server.listening_address, asked["key"]))
+        _tell(url=f"{server.listening_address}/v1", props=_props(server.listening_address, asked["key"]))
     except ImportError as error:
         _tell(error="import", why=str(error))
     except Exception as error:

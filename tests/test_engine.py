@@ -20,9 +20,10 @@ ENDS_S = 40.0
 
 
 def engines(server: ServerProcess) -> list[int]:
-    """The processes of engines that the server has."""
+    """The processes of engines that the server has; one that is only just forked is still the server."""
     tasks = Path(f"/proc/{server.pid}/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    pids = [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    return [pid for pid in pids if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def within(limit_s: float, look: Callable[[], Any]) -> Any:
@@ -114,7 +115,7 @@ def test_sigterm_while_it_loads_ends_both_in_bounded_time(tmp_path: Path) -> Non
         run = begin(server, "Say hello.")
         (engine,) = within(ENDS_S, lambda: engines(server))
         os.kill(engine, signal.SIGSTOP)  # a load that takes for ever
-        assert "loading" in httpx2.get(f"{server.url}/ready").json()["checks"]["upstream"]
+        assert "loading" in httpx2.get(f"{server.url}/ready", timeout=20).json()["checks"]["upstream"]
         assert look_at(server, run)["status"] == "in_progress"
         began = time.monotonic()
         server.terminate()

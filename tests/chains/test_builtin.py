@@ -101,7 +101,8 @@ async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_
     assert told["usage"]["completion_tokens"] == 5
     assert "loading `SmolLM2-135M-Instruct`" in said
     assert turns > 10
-    assert builtin.context_limit("SmolLM2-135M-Instruct") == 1024
+    assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
+    assert isinstance(((await builtin.props("gpt-4o")) or {})["chat_template_caps"]["supports_tools"], bool)
     assert states(await builtin.models()) == {"SmolLM2-135M-Instruct": "loaded"}
 
 
@@ -135,6 +136,23 @@ async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool)
     began = time.monotonic()
     await within(5, is_idle)  # 900 tokens would take longer
     assert time.monotonic() - began < 2
+
+
+async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_within_a_batch(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1, threads=1))
+    upstream = await builtin.at("")
+    long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
+    passage = await builtin.pass_through({**long, "stream": True})
+    async with contextlib.aclosing(passage.blocks()) as blocks:  # type: ignore[type-var]
+        assert b'"processed":0' in await anext(blocks)
+
+    async def is_idle() -> bool:
+        return await busy_slots(upstream) == 0
+
+    await within(30, is_idle)
+    told = json.loads((await builtin.pass_through(long)).body or b"")
+    assert "prompt_progress" not in told
+    assert told["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read on to the end
 
 
 async def test_it_keeps_no_more_models_than_it_may_and_none_that_is_in_use_goes(engine: Open, folder: Path) -> None:
@@ -268,3 +286,10 @@ async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(eng
     chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=said, max_tokens=1))]
     (usage,) = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert count == usage["input_tokens"]
+
+
+async def test_answers_made_at_once_leave_each_other_their_contexts(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=256, parallel=2, threads=1))
+    full = [{"role": "user", "content": "word " * 180}]  # two of these are more than one context
+    answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
+    assert [answer.status for answer in answers] == [200, 200, 200]
