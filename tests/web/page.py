@@ -110,11 +110,11 @@ class Page:
 
     def eventually(self, look: Callable[[], Any], what: str, *, limit_s: float = LIMIT_S) -> Any:
         """Wait until `look` returns something true; return that. Raises AssertionError, with what can be read."""
-        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 
         end = time.monotonic() + limit_s
         while True:
-            with contextlib.suppress(StaleElementReferenceException):  # the page drew anew while we looked
+            with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):  # it is drawn anew
                 if found := look():
                     return found
             assert time.monotonic() < end, f"not within {limit_s} s: {what}; the log reads {self.log!r}"
@@ -159,11 +159,24 @@ class Page:
 
     def press(self, words: str, *, within: str = "") -> None:
         """Press the button with these words."""
-        self.button(words, within=within).click()
+        self._click(lambda: self.button(words, within=within), f"the button {words!r} is pressed")
 
     def click(self, id: str) -> None:
         """Press the element with that id."""
-        self.wait_id(id).click()
+        self._click(lambda: self.wait_id(id), f"#{id} is pressed")
+
+    def open_thread(self, title: str) -> None:
+        """Press the thread with that title in the list."""
+        self._click(lambda: self.driver.find_element("link text", title), f"the thread {title!r} is pressed")
+
+    def _click(self, find: Callable[[], "WebElement"], what: str) -> None:
+        """Press what is found; where the page draws it anew at that moment, look once more."""
+
+        def pressed() -> bool:
+            find().click()
+            return True
+
+        self.eventually(pressed, what)
 
     def type(self, id: str, text: str) -> None:
         """Empty a field and write into it, as fast fingers do; the change counts when the field is left."""

@@ -152,7 +152,7 @@ def test_on_a_phone_the_threads_open_by_a_press_and_close_by_esc(page: Page) -> 
     page.eventually(lambda: not page.by_id("nav").is_displayed(), "the list is gone")
     assert _focus(page) == "more"
     page.click("more")
-    page.driver.find_element("link text", "Pocket").click()
+    page.open_thread("Pocket")
     page.until("return document.getElementById('title').textContent === 'Pocket'", "the thread opens")
     assert not page.by_id("nav").is_displayed()
 

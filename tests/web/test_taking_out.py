@@ -14,7 +14,7 @@ from tests.upstream import Reply, ScriptedUpstream
 from tests.web.conftest import KEY
 from tests.web.page import Page
 
-NASTY = "It's \"quoted\" $HOME `id` \\n é 🙂\n'''two''' lines %s {x}"
+NASTY = "It's \"quoted\" $HOME `id` \\n é 🙂\n'''two''' lines %s {x} true null"
 
 
 def _ask(page: Page, text: str = NASTY) -> None:

@@ -22,11 +22,11 @@ def test_the_server_s_threads_are_listed_newest_first_and_open_by_a_press(page: 
     page.reload()
     page.eventually(lambda: len(_listed(page)) == 3, "three threads are listed")
     assert _listed(page) == ["Newest", "Middle", "Oldest"]
-    page.driver.find_element("link text", "Middle").click()
+    page.open_thread("Middle")
     page.shows("In Middle")
     assert page.by_id("title").text == "Middle"
     assert page.all("#threads a[aria-current=page]")[0].text == "Middle"
-    page.driver.find_element("link text", "Oldest").click()
+    page.open_thread("Oldest")
     page.shows("In Oldest")
     assert "In Middle" not in page.log
     page.driver.back()
@@ -103,10 +103,10 @@ def test_going_to_another_thread_and_back_in_mid_answer_loses_no_token(
     up.script(Reply("one two three four five", pause_after=4))
     page.send("Count")
     page.shows("one two three")
-    page.driver.find_element("link text", "Another").click()
+    page.open_thread("Another")
     page.shows("Elsewhere")
     assert page.by_id("send").text == "Send"
-    page.driver.find_element("link text", "Count").click()
+    page.open_thread("Count")
     page.shows("one two three")
     up.release()
     page.shows("one two three four five")
