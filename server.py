@@ -32,7 +32,7 @@ from pydantic_settings import (
 from api.app import Access, build_app
 from api.depends import House
 from api.guards import DEFAULT_OWNER
-from chains import Builtin, Member, Provider, Replies, Routes, Shape, Upstream
+from chains import Builtin, Member, Prompts, Provider, Replies, Routes, Shape, ToolCalls, Upstream
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
 from store import open_store
@@ -58,6 +58,7 @@ class UpstreamSettings(BaseModel):
     api_key: str = Field("", repr=False)
     models: tuple[str, ...] = ()
     provider: str = "openai"
+    tool_calls: ToolCalls | None = None
 
     @model_validator(mode="after")
     def _has_address(self) -> Self:
@@ -83,6 +84,8 @@ class Settings(BaseSettings):
     max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
     model_aliases: Annotated[dict[str, str], NoDecode] = {}
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
+    tool_calls: ToolCalls = "auto"
+    prompts: dict[str, str] = {}
     database_url: str = ""
     data_dir: Path = Path("data")
     api_keys: Annotated[dict[str, str], NoDecode] = {}
@@ -228,10 +231,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _routes(settings: Settings) -> Routes:
     """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
     timeout_s = settings.upstream_timeout_s
+    prompts = Prompts.changed(settings.prompts)
     members: list[Member] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
-        members.append(Member("", first, Replies(first)))
+        members.append(Member("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
     for name, one in settings.upstreams.items():
         if one.provider == "openai":
             upstream = Upstream(
@@ -241,7 +245,8 @@ def _routes(settings: Settings) -> Routes:
                 name=name,
                 max_reply_tokens=settings.max_reply_tokens,
             )
-            members.append(Member(name, upstream, Replies(upstream), one.models))
+            replies = Replies(upstream, tool_calls=one.tool_calls or settings.tool_calls, prompts=prompts)
+            members.append(Member(name, upstream, replies, one.models))
         else:
             provider = Provider(
                 name,
@@ -250,6 +255,7 @@ def _routes(settings: Settings) -> Routes:
                 api_key=one.api_key or None,
                 models=one.models,
                 timeout_s=timeout_s,
+                prompts=prompts,
             )
             members.append(Member(name, provider, provider, one.models))
     return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)

@@ -162,6 +162,13 @@ class Builtin(Upstream):
         async with self._asking(await self.resolve(model)) as engine:
             return engine.upstream
 
+    async def props(self, model: str) -> dict[str, Any] | None:
+        """Return the `/props` of a model, loaded for it. None where it cannot be."""
+        try:
+            return await (await self.at(model)).props(model)
+        except RunError:
+            return None
+
     async def _fetch_models(self) -> list[dict[str, Any]]:
         return [self._entry(model) for model in (await self._look()).values()]
 
