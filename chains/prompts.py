@@ -28,10 +28,7 @@ class Prompts:
     small_talk: str = "Hi there\nTell me a joke"
     """What needs no function, a line each: shown with `decide` as examples, before those of the functions."""
 
-    call: str = (
-        "You call functions by replying with JSON only: {example}\n"
-        "Make one call, unless several are needed. The functions:\n{functions}"
-    )
+    call: str = "You call functions by replying with JSON only: {example}\n{functions}"
     """Asks for the call itself. `{functions}`: a JSON object each; `{example}`: the reply's form."""
 
     offer: str = (
@@ -44,10 +41,10 @@ class Prompts:
     must: str = "Reply with a call of {names} now, as JSON only."
     """Follows `offer` where a function must be called. `{names}`: those that may be."""
 
-    result: str = "The function {name} was called with {arguments} and returned:\n{output}"
+    result: str = "Result of {name}({arguments}):\n{output}"
     """Tells a model without a tool role what a call brought."""
 
-    answer: str = "Answer in words now."
+    answer: str = "Answer in words, from this result."
     """Follows the results where no function is offered any more."""
 
     repair: str = "That call cannot be made: {problem}. Reply with the corrected JSON only."

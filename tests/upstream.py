@@ -116,7 +116,7 @@ class ScriptedUpstream:
         self.tools: Literal["native", "ignored", "refused"] = "native"
         """What becomes of `tools`; the probe for them is answered by this and counted, never scripted or recorded."""
         self.probes = 0
-        self.formats: Sequence[str] = ("text", "json_object", "json_schema")
+        self.formats: Sequence[str] = ("json_object", "json_schema")
         """Kinds of `response_format` that are known; others are refused."""
         self.strict_turns = False
         """Whether the chat template raises at a system message and at turns that do not alternate, as Mistral's."""
@@ -345,8 +345,8 @@ class ScriptedUpstream:
         return Fail(400, {"error": {**told, "n_prompt_tokens": used, "n_ctx": self.context}})
 
     def _refused(self, body: dict[str, Any]) -> Fail | None:
-        kind = (body.get("response_format") or {}).get("type", "text")
-        if kind not in self.formats:
+        kind = (body.get("response_format") or {}).get("type")
+        if kind and kind not in self.formats:
             return Fail(400, {"error": {"message": f"response_format type {kind} is not supported", "code": 400}})
         if self.tools == "refused" and body.get("tools"):
             return _NO_TOOLS

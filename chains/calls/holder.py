@@ -8,7 +8,7 @@ from chains.calls.parser import may_call
 
 __all__ = ["Holder"]
 
-_SIGN: Final = re.compile(r"[{\[<`]")
+_LAST_WORD: Final = re.compile(r"[\w.-]+[ \t]*\Z")
 
 
 class Holder:
@@ -20,6 +20,8 @@ class Holder:
         self._gone: list[str] = []
         self._offered = offered
         self._sure = everything
+        names = "|".join(map(re.escape, offered))
+        self._sign = re.compile(rf"[{{\[<`]|\b(?:{names})[ \t]*\(" if names else r"[{\[<`]")
 
     @property
     def text(self) -> str:
@@ -31,18 +33,22 @@ class Holder:
         self.held += text
         if self._sure:
             return ""
-        free = 0
-        while (sign := _SIGN.search(self.held, free)) is not None:
-            verdict = may_call(self.held[sign.start() :], self._offered)
-            if verdict == "no":
-                free = sign.end()
-                continue
-            self._sure = verdict == "yes"
-            free = sign.start()
-            break
-        else:
-            free = len(self.held)
+        free = self._free()
         gone, self.held = self.held[:free], self.held[free:]
         if gone:
             self._gone.append(gone)
         return gone
+
+    def _free(self) -> int:
+        """Return how much of what is held is no call."""
+        free = 0
+        while (sign := self._sign.search(self.held, free)) is not None:
+            verdict = "yes" if sign[0].endswith("(") else may_call(self.held[sign.start() :], self._offered)
+            if verdict != "no":
+                self._sure = verdict == "yes"
+                return sign.start()
+            free = sign.end()
+        # `getWeather` may go on as `getWeather(`
+        word = _LAST_WORD.search(self.held, free)
+        begins = word is not None and any(name.startswith(word[0].strip()) for name in self._offered)
+        return word.start() if word is not None and begins else len(self.held)

@@ -14,7 +14,9 @@ from json_repair import repair_json
 __all__ = ["Written", "find_calls", "may_call", "read_object"]
 
 _MAX_CHARS: Final = 200_000  # of a text; what is longer is no call
-_MAX_TRIES: Final = 20
+_MAX_MENDED: Final = 20_000
+_MAX_TRIES: Final = 5  # at mending
+_MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repair can take the product, 0.1 s of this
 _MAX_CALLS: Final = 128
 
 _NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")
@@ -22,7 +24,7 @@ _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input",
 _LISTS: Final = ("calls", "tool_calls", "function_calls", "functions", "tools")
 _FIRST_KEYS: Final = (*_NAMES, *_ARGUMENTS, *_LISTS, "id", "type", "function_call", "tool_call")
 
-_BLANK: Final = re.compile(r"\s*")
+_BARE_KEY: Final = re.compile(r"([A-Za-z_]\w*)\s*(:|\Z)")
 _OPENING: Final = re.compile(r"[{\[]")
 _TAGS: Final = ("<tool_call>", "<tools>", "<function", "<|tool_call", "[TOOL_CALLS]")
 _decoder = json.JSONDecoder()
@@ -45,14 +47,18 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
     if len(text) > _MAX_CHARS:
         return []
     calls: list[Written] = []
-    for value, place in _values(text):
+    bare: dict[str, Any] | None = None
+    for value, place, mended in _values(text):
         found = list(_calls(value, offered))
-        if not found and (before := _name_before(text, place, offered)) and isinstance(value, dict):
-            found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
+        if not found and isinstance(value, dict):
+            if before := _name_before(text, place, offered):
+                found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
+            bare = bare or value
         calls += found
-    if not calls and only is not None:
-        bare = next((value for value, _ in _values(text) if isinstance(value, dict)), None)
-        calls = [Written(only, _spell(bare))] if bare is not None else []
+        if found and mended:
+            break  # mending has read all that follows
+    if not calls and only is not None and bare is not None:
+        calls = [Written(only, _spell(bare))]
     return calls[:_MAX_CALLS]
 
 
@@ -60,7 +66,7 @@ def read_object(text: str) -> dict[str, Any] | None:
     """Return the first JSON object in a text, mended where it has to be; None without one."""
     if len(text) > _MAX_CHARS:
         return None
-    return next((value for value, _ in _values(text) if isinstance(value, dict)), None)
+    return next((value for value, _, _ in _values(text) if isinstance(value, dict)), None)
 
 
 def may_call(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]:
@@ -92,31 +98,35 @@ def _object(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]
     inside = text[1:].lstrip()
     if not inside:
         return "wait"
-    if inside[0] not in "\"'":
-        return "no"
-    key, quote, _ = inside[1:].partition(inside[0])
     known = (*_FIRST_KEYS, *offered)
+    if inside[0] in "\"'":
+        key, quote, _ = inside[1:].partition(inside[0])
+    elif (bare := _BARE_KEY.match(inside)) is not None:  # {name: "getWeather"}
+        key, quote = bare[1], bare[2]
+    else:
+        return "no"
     if quote:
         return "yes" if key in known else "no"
     return "wait" if any(each.startswith(key) for each in known) else "no"
 
 
-def _values(text: str) -> Iterator[tuple[Any, int]]:
-    """The JSON values in a text with the place of each; what is no JSON is mended from its first brace on."""
+def _values(text: str) -> Iterator[tuple[Any, int, bool]]:
+    """The JSON values in a text with the place of each, and whether it had to be mended, from its first brace on."""
     place, tries = 0, 0
-    while (opening := _OPENING.search(text, place)) and tries < _MAX_TRIES:
-        tries += 1
+    while opening := _OPENING.search(text, place):
         place = opening.start()
         try:
             value, end = _decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
-            value, end = _mended(text[place:]), place + 1
-            if _is_rich(value):
-                yield value, place
+            tries += 1
+            if tries > _MAX_TRIES:
                 return
+            if _is_rich(value := _mended(text[place : place + _MAX_MENDED])):
+                yield value, place, True
+            place += 1
         else:
-            yield value, place
-        place = end
+            yield value, place, False
+            place = end
 
 
 def _mended(text: str) -> Any:
@@ -124,6 +134,8 @@ def _mended(text: str) -> Any:
     text = text if closing < 0 else text[:closing]
     for tag in ("</tool_call>", "</function>", "</tools>"):
         text = text.partition(tag)[0]
+    if len(text) * sum(map(text.count, "\"'{[")) > _MAX_COST:
+        return None
     try:
         return repair_json(text, return_objects=True, skip_json_loads=True)
     except (RecursionError, ValueError):

@@ -9,17 +9,17 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-__all__ = ["NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
+__all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
 
 NONE: Final = "none"
 """The choice of no function. A function of this name can still be called by name."""
 
-MAX_STRING: Final = 1_000  # characters; llama.cpp takes repetitions below 2,000
+MAX_STRING: Final = 1_900  # characters; llama.cpp takes repetitions below 2,000
+TIGHT_STRING: Final = 60
 MAX_ITEMS: Final = 32
 MAX_CALLS: Final = 8
 _MAX_NODES: Final = 2_000
 _MAX_DEPTH: Final = 20
-_MAX_REPEATS: Final = 1_900
 
 _KEPT: Final = ("type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "required")
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
@@ -31,21 +31,23 @@ def parameters_of(tool: dict[str, Any]) -> dict[str, Any]:
     return given if isinstance(given, dict) else {"type": "object", "properties": {}}
 
 
-def choice_shape(names: Sequence[str]) -> dict[str, Any]:
-    """Return the schema of `{"function": name}` with one of these names."""
-    return _object({"function": {"enum": list(names)}})
+def choice_shape(names: Sequence[str], *, counted: bool) -> dict[str, Any]:
+    """Return the schema of `{"function": name}` with one of these names, and `"calls": n` where they are counted."""
+    function = {"enum": list(names)}
+    return _object(
+        {"function": function, "calls": {"enum": list(range(MAX_CALLS + 1))}} if counted else {"function": function}
+    )
 
 
-def call_shape(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of `{"name", "arguments"}` for one function."""
-    return _object({"name": {"const": tool["function"]["name"]}, "arguments": _arguments(parameters_of(tool))})
+def call_shape(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
+    """Return the schema of `{"name", "arguments"}` for one function; `tight` for a model that has found no end."""
+    arguments = _arguments(parameters_of(tool), TIGHT_STRING if tight else MAX_STRING)
+    return _object({"name": {"const": tool["function"]["name"]}, "arguments": arguments})
 
 
-def calls_shape(tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the schema of `{"calls": […]}` with one call or more of these functions."""
-    shapes = [call_shape(tool) for tool in tools]
-    one = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
-    return _object({"calls": {"type": "array", "minItems": 1, "maxItems": MAX_CALLS, "items": one}})
+def calls_shape(tool: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return the schema of `{"calls": […]}` with so many calls of one function."""
+    return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call_shape(tool)}})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -56,9 +58,9 @@ class _TooLargeError(Exception):
     pass
 
 
-def _arguments(parameters: dict[str, Any]) -> dict[str, Any]:
+def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
     try:
-        bounded = _Bounds(parameters).write({**parameters, "type": "object"}, (), 0)
+        bounded = _Bounds(parameters, max_string).write({**parameters, "type": "object"}, (), 0)
     except (_TooLargeError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         bounded = {"type": "object"}
     if "properties" not in bounded and not any(key in bounded for key in (*_ALTERNATIVES, "allOf")):
@@ -71,8 +73,9 @@ def _arguments(parameters: dict[str, Any]) -> dict[str, Any]:
 class _Bounds:
     """Writes one function's schema out."""
 
-    def __init__(self, root: dict[str, Any]) -> None:
+    def __init__(self, root: dict[str, Any], max_string: int) -> None:
         self._root = root
+        self._max_string = max_string
         self._nodes = 0
 
     def write(self, schema: Any, above: tuple[str, ...], depth: int) -> dict[str, Any]:
@@ -100,12 +103,12 @@ class _Bounds:
         kinds = told if isinstance(told, list) else [told]
         bounds: dict[str, Any] = {}
         if "string" in kinds:
-            bounds["maxLength"] = min(schema.get("maxLength", MAX_STRING), _MAX_REPEATS)
+            bounds["maxLength"] = min(schema.get("maxLength", self._max_string), self._max_string)
             if lowest := schema.get("minLength"):
                 bounds["minLength"] = min(lowest, bounds["maxLength"])
         if "array" in kinds:
             bounds["items"] = self.write(schema.get("items", {"type": "string"}), above, depth + 1)
-            bounds["maxItems"] = min(schema.get("maxItems", MAX_ITEMS), _MAX_REPEATS)
+            bounds["maxItems"] = min(schema.get("maxItems", MAX_ITEMS), MAX_STRING)
             if lowest := schema.get("minItems"):
                 bounds["minItems"] = min(lowest, bounds["maxItems"])
         if "properties" in schema:
