@@ -31,6 +31,7 @@ __all__ = [
     "ContextOverflow",
     "Forbidden",
     "InvalidRequest",
+    "MalformedCall",
     "Missing",
     "NotFound",
     "Problem",
@@ -226,7 +227,18 @@ class ContextOverflow(RunError):
 
 
 class UpstreamFailed(RunError):
-    """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used."""
+    """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used.
+
+    `status` is the HTTP status where there was one.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class MalformedCall(UpstreamFailed):
+    """The upstream could not read the tool call that its own model wrote."""
 
 
 def as_problem(error: ThreadholdError) -> Problem:
