@@ -28,6 +28,6 @@ def test_messages_that_the_prompt_had_no_room_for_are_told(page: Page, up: Scrip
         page.click("send")
         page.shows(f"Echo: Question {number}")
         page.idle()
-    page.shows("earlier messages left out")
+    page.shows("older messages did not fit")
     page.reload()
-    page.shows("earlier messages left out")
+    page.shows("older messages did not fit")
