@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.graphs.world import TIME, WEATHER, World, text_of, world
-from tests.upstream import Reply, ScriptedUpstream
+from tests.upstream import Hang, Reply, ScriptedUpstream
 
 ROME = ("getWeather", {"place": "Rome"}, "up1")
 WRONG = ("getWeather", {"city": "Rome"}, "up1")
@@ -88,3 +89,25 @@ async def test_a_model_without_tools_is_spared_the_second_time(upstream: Scripte
     last = upstream.requests[-1].body["messages"]
     assert [message["role"] for message in last] == ["user"]
     assert last[0]["content"].startswith('Hello\n\nResult of getWeather({"place": "Rome"}):\n68')
+
+
+async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    path = tmp_path / "threadhold.db"
+    upstream.script(Reply(tool_calls=[WRONG, ("getTime", {}, "up3")]), Reply("no"), Hang())
+    async with world(upstream, path) as small:
+        started = await small.begin(tools=[WEATHER, TIME])
+        await small.events(started.run_id)
+        await answer(small, started, "noon")
+        await upstream.eventually(lambda seen: len(seen.requests) == 3)
+    upstream.script(Reply("Done."))
+    async with world(upstream, path) as small:
+        events = await small.events(started.run_id)
+        assert text_of(events) == "Done."
+        calls_step, _ = await small.rows("step", started)
+        (call,) = calls_step["step_details"]["tool_calls"]
+        assert (call["function"]["name"], call["function"]["output"]) == ("getTime", "noon")
+        forgotten = [id for event in events if event.name == "threadhold.reset" for id in event.data()["step_ids"]]
+        assert calls_step["id"] not in forgotten
+        assert sum(event.name == "thread.run.step.created" for event in events) == 2
