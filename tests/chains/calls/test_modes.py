@@ -471,6 +471,17 @@ async def test_llama_cpp_is_believed_without_a_probe(up: ScriptedUpstream, conne
     assert ("tools" in sent(up)) is supported
 
 
+async def test_a_named_choice_is_the_only_function_where_the_server_knows_no_names(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.props = {"chat_template_caps": {"supports_tools": True}}
+    refusal = Fail(400, {"error": "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"})
+    for mode, steps in (("auto", [Reply(tool_calls=ROME)]), ("native", [refusal, Reply(tool_calls=ROME)])):
+        assert (await reply(up, connect, mode, *steps, call=asked(tool_choice=NAMED))).calls == ROME
+        assert [tool["function"]["name"] for tool in sent(up)["tools"]] == ["getWeather"]
+        assert sent(up)["tool_choice"] == "required"
+
+
 async def test_known_hosts_are_native_without_a_probe(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
