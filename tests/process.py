@@ -87,7 +87,7 @@ class ServerProcess:
 
     def request(self, method: str, path: str, json: Any = None) -> Any:
         """One JSON request, its answer checked for 200."""
-        answer = httpx2.request(method, self.url + path, json=json, timeout=10)
+        answer = httpx2.request(method, self.url + path, json=json, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
