@@ -86,7 +86,7 @@ class Modes:
             try:
                 async with aclosing(native):
                     async for chunk in native:
-                        said = True
+                        said = said or bool(chunk.content or chunk.tool_call_chunks)
                         yield chunk
                 return
             except MalformedCall:

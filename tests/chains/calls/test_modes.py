@@ -396,6 +396,17 @@ async def test_words_and_foreign_braces_are_streamed_as_they_come(up: ScriptedUp
     assert len(heard.pieces) > 5
 
 
+@pytest.mark.parametrize("mode", ["native", "prompt"])
+async def test_what_a_model_thinks_aloud_comes_through(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
+    said = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
+    up.script(Raw([thought, said]))
+    replies = Replies(await connect(up.url), tool_calls=mode)
+    chunks = [chunk async for chunk in replies.stream(asked())]
+    assert chunks[0].additional_kwargs.get("reasoning_content") == "Hm."
+    assert "".join(str(chunk.content) for chunk in chunks) == "Hi."
+
+
 async def test_what_looked_like_a_call_and_is_none_is_text_after_all(up: ScriptedUpstream, connect: Connect) -> None:
     heard = await reply(up, connect, "prompt", Reply('{"name": "Bob", "age": 3}'))
     assert (heard.text, heard.calls) == ('{"name": "Bob", "age": 3}', [])
