@@ -1,7 +1,7 @@
 """The port: opened first, and answered from then on; what takes long is loaded behind it.
 
-Laws: `/health` is answered to this machine as soon as the port is open, every other request waits for the app; a start that fails ends
-the process with its reason; at the end runs are drained while the server still answers.
+Laws: `/health` is answered to this machine as soon as the port is open, every other request waits for the app; a start
+that fails ends the process with its reason; at the end runs are drained while the server still answers.
 """
 
 import asyncio
