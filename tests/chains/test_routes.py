@@ -1,7 +1,7 @@
 """Which upstream a name means, with real servers behind: routing is what the file says and nothing else."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -83,7 +83,9 @@ async def test_a_name_means_one_upstream(house: House, name: str, asked: dict[st
         for _ in range(2):
             assert await said(routes, name) == "Echo: hi"
             assert house.asked() == asked
-            await (await routes.pass_through({"model": name, "messages": []})).blocks().__anext__()
+            with closing(await routes.pass_through({"model": name, "messages": []})) as passage:
+                async with aclosing(passage.blocks()) as blocks:
+                    await anext(blocks)
             assert house.asked() == asked
             await build_chat_chain(routes).ainvoke({"human": "hi"}, {"configurable": {"model": name}})
             assert house.asked() == asked
