@@ -18,6 +18,7 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
     │   └── StoreFailed             the store itself failed: disk full, locked, closed, or in use by another process
+    ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
     └── RunError                    a run cannot go on; becomes `last_error`
         ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
         ├── PromptRefused           upstream said the request is wrong         → invalid_prompt
@@ -29,6 +30,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "ContextOverflow",
+    "EmbeddingFailed",
     "Forbidden",
     "InvalidRequest",
     "Missing",
@@ -194,6 +196,10 @@ class StatusConflict(StoreError):
 
 class StoreFailed(StoreError):
     """The store itself failed: disk full, file locked, closed, or in use by another process. Later it may work."""
+
+
+class EmbeddingFailed(ThreadholdError):
+    """Texts could not be made into vectors: no model, no connection, a refusal, or an answer that is none."""
 
 
 class RunError(ThreadholdError):
