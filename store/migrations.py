@@ -109,5 +109,53 @@ def m003_checkpoints(db: Database) -> None:
     )
 
 
-STEPS = ("m001_objects", "m002_events", "m003_checkpoints")
+@MIGRATIONS()
+def m004_files(db: Database) -> None:
+    """Files, vector stores, the files in them, and the batches that these came in."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE files (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            purpose TEXT NOT NULL, expires_at INTEGER, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX files_list ON files (owner);
+        CREATE INDEX files_by_purpose ON files (purpose, owner);
+        CREATE INDEX files_expiring ON files (expires_at) WHERE expires_at IS NOT NULL;
+
+        CREATE TABLE vector_stores (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            status TEXT NOT NULL, expires_at INTEGER, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX vector_stores_list ON vector_stores (owner);
+        CREATE INDEX vector_stores_expiring ON vector_stores (expires_at)
+            WHERE expires_at IS NOT NULL AND status != 'expired';
+
+        CREATE TABLE vector_store_files (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            vector_store_id TEXT NOT NULL, batch_id TEXT, file_id TEXT NOT NULL,
+            status TEXT NOT NULL, usage_bytes INTEGER NOT NULL, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX vector_store_files_list ON vector_store_files (owner);
+        CREATE INDEX vector_store_files_of_vector_store ON vector_store_files (vector_store_id, owner);
+        CREATE INDEX vector_store_files_by_status ON vector_store_files (vector_store_id, owner, status);
+        CREATE INDEX vector_store_files_count ON vector_store_files (vector_store_id, status, usage_bytes);
+        CREATE INDEX vector_store_files_of_batch ON vector_store_files (batch_id, vector_store_id, owner)
+            WHERE batch_id IS NOT NULL;
+        CREATE INDEX vector_store_files_count_of_batch ON vector_store_files (batch_id, status, usage_bytes)
+            WHERE batch_id IS NOT NULL;
+        CREATE INDEX vector_store_files_of_file ON vector_store_files (file_id);
+        CREATE INDEX vector_store_files_waiting ON vector_store_files (status) WHERE status = 'in_progress';
+
+        CREATE TABLE file_batches (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            vector_store_id TEXT NOT NULL, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX file_batches_list ON file_batches (owner);
+        CREATE INDEX file_batches_of_vector_store ON file_batches (vector_store_id);
+
+        ALTER TABLE tombstones ADD COLUMN vector_store_id TEXT;
+        ALTER TABLE tombstones ADD COLUMN batch_id TEXT;
+        CREATE INDEX tombstones_of_vector_store ON tombstones (vector_store_id) WHERE vector_store_id IS NOT NULL
+        """,
+    )
+
+
+STEPS = ("m001_objects", "m002_events", "m003_checkpoints", "m004_files")
 """Every step, oldest first."""

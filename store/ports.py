@@ -35,10 +35,13 @@ __all__ = [
     "Retract",
     "Row",
     "Store",
+    "There",
     "Vectors",
 ]
 
-Kind = Literal["assistant", "thread", "message", "run", "step"]
+Kind = Literal[
+    "assistant", "thread", "message", "run", "step", "file", "vector_store", "vector_store_file", "file_batch"
+]
 
 ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 """Run statuses that lock the thread."""
@@ -46,7 +49,11 @@ ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelli
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages."""
+    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
+    `vector_store_id` on batches and on a store's files, `file_id` and (where it came in one) `batch_id` on the latter.
+
+    A store's file has the id of the file on the wire, but here that of its place, `store.library.place_id`.
+    """
 
     kind: Kind
     id: str
@@ -55,6 +62,9 @@ class Row:
     thread_id: str | None = None
     run_id: str | None = None
     private: dict[str, Any] = field(default_factory=dict)
+    vector_store_id: str | None = None
+    batch_id: str | None = None
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,8 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class Insert:
     """Add a row. A run is refused with ThreadBusy while its thread has an active one; a message, run or step
-    whose thread is not there (for this owner) is refused with Missing."""
+    whose thread is not there (for this owner) is refused with Missing, and so is a store's file or batch without
+    its vector store, or without its file."""
 
     row: Row
 
@@ -109,7 +120,17 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a row and all below it (a thread's messages, runs, steps, events, checkpoints). Raises Missing."""
+    """Remove a row and all below it (a thread's messages, runs, steps, events, checkpoints; a vector store's files
+    and batches; a file's places in vector stores). Raises Missing."""
+
+    kind: Kind
+    id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Refuse the commit with Missing unless the row is there."""
 
     kind: Kind
     id: str
@@ -156,7 +177,7 @@ class DropCheckpoints:
     run_id: str
 
 
-Change = Insert | Patch | Delete | Idle | Newest | Append | Retract | DropCheckpoints
+Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | DropCheckpoints
 
 
 class Store(Protocol):

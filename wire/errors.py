@@ -162,7 +162,7 @@ class Missing(StoreError):
     """A change names a row that is not there, or is another owner's."""
 
     def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"No {kind} found with id '{id}'.")
+        super().__init__(f"No {kind.replace('_', ' ')} found with id '{id}'.")
         self.kind = kind
         self.id = id
 
