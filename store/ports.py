@@ -285,9 +285,9 @@ class Found:
 
 
 class Vectors(Protocol):
-    """Six doors. Everything is within one owner's store; what another owner has looks as if it were not there.
+    """Seven doors. Everything is within one owner's store; what another owner has looks as if it were not there.
 
-    A file is found when the whole of it has been added, and no longer from the moment its removal is asked for.
+    A file is found when the whole of it has been added, and no longer once `remove` has returned.
     """
 
     async def add(
@@ -302,8 +302,8 @@ class Vectors(Protocol):
     ) -> None:
         """Index a file, in place of what the store had of it; synced to disk when it returns.
 
-        It goes in small commits, so that others come between; a crash on the way leaves nothing that can be found.
-        `model` is what made the vectors (None: there are none). Cancelled, it takes back what it had written.
+        It goes in small commits, so that others come between; a crash or a cancel on the way leaves nothing that can be
+        found. `model` is what made the vectors (None: there are none).
 
         Raises:
             Missing: the file or the store was removed meanwhile; nothing is kept.
@@ -312,7 +312,17 @@ class Vectors(Protocol):
         ...
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
-        """Forget a file, or the whole store; nothing happens where there is none. Synced when it returns."""
+        """Forget a file, or the whole store; nothing happens where there is none. Synced when it returns.
+
+        What an addition has written of it by then is forgotten, too. The room is freed by `tidy`.
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Free the room of what was removed, replaced or never became whole, every owner's, in small commits.
+
+        For whoever does work in the background: at the start, and after a removal. What is being added stays.
+        """
         ...
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:

@@ -4,6 +4,7 @@ Law: what the port says, proven by `tests/store/test_conformance.py`. This file 
 touch what (`pending`), what a change is in SQL (`changes`, `tables`), who writes and who reads (`engine`).
 """
 
+import asyncio
 import sqlite3
 from asyncio import Future
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Final
 from store.changes import prepare
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
 from store.engine import Engine, Trace
+from store.index import SqliteVectors
 from store.library import SqliteLibrary
 from store.pages import read_page
 from store.pending import ANYTHING
@@ -51,6 +53,7 @@ class SqliteStore:
 
     def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange) -> None:
         self.engine = engine
+        self.vectors = SqliteVectors(engine)
         self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
         self.library = SqliteLibrary(engine)
 
@@ -103,6 +106,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self.engine.close()
+        await asyncio.to_thread(self.vectors.close)
 
     def _learned(self, row: Row | None) -> Row | None:
         if row is not None:
