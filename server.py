@@ -32,9 +32,13 @@ from api.app import Access, build_app
 from api.depends import House
 from api.guards import DEFAULT_OWNER
 from chains import Replies, Upstream
+from documents.extraction import Extractor
+from graphs.attachments import Attachments
+from graphs.ingestion import Ingestion
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
 from store import open_store
+from store.blobs import FolderBlobs
 from wire.errors import ThreadholdError
 
 __all__ = ["Settings", "create_app", "main"]
@@ -71,6 +75,7 @@ class Settings(BaseSettings):
     max_tool_rounds: Annotated[int, Field(ge=1)] = 20
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
+    max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     redis_url: str = ""
     s3_endpoint: str = ""
     s3_access_key: str = ""
@@ -180,18 +185,36 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             timeout_s=settings.action_timeout_s,
             max_bytes=settings.action_max_bytes,
         )
+        blobs = FolderBlobs(settings.data_dir / "files")
+        embedder = None
+        ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
+        attachments = Attachments(store, wake=ingestion.wake)
         runner = Runner(
             store,
             Replies(upstream),
             caller,
+            attachments=attachments,
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
         )
         try:
+            await blobs.open()
             await upstream.open()
-            async with runner:
+            async with ingestion, runner:
                 _tune_interpreter()
-                yield House(store, upstream, runner, settings.model_aliases)
+                yield House(
+                    store=store,
+                    upstream=upstream,
+                    runner=runner,
+                    aliases=settings.model_aliases,
+                    library=store.library,
+                    vectors=store.vectors,
+                    embedder=embedder,
+                    blobs=blobs,
+                    ingestion=ingestion,
+                    attachments=attachments,
+                    max_file_bytes=settings.max_file_bytes,
+                )
         finally:
             await caller.close()
             await upstream.close()

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from langgraph.types import Command
 
+from graphs.attachments import Attachments
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE
@@ -67,11 +68,13 @@ class Runner:
         model: Model,
         caller: ActionCaller,
         *,
+        attachments: Attachments | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._attachments = attachments or Attachments(store, clock=clock)
         self._expiry_s = expiry_s
         self._clock = clock
         self._surroundings = Surroundings(store, model, caller, max_tool_rounds)
@@ -133,7 +136,9 @@ class Runner:
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         history = await self._surroundings.history(draft.run, owner, first=first)
         newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
-        return await self._launch_new(draft, [*history, *(row.body for row in draft.messages)], newest)
+        whole = [*history, *(row.body for row in draft.messages)]
+        async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
+            return await self._launch_new(draft, whole, newest, *attached)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
@@ -142,7 +147,9 @@ class Runner:
         if assistant is None:
             raise _no_assistant(request.assistant_id)
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
-        return await self._launch_new(draft, [row.body for row in draft.messages])
+        assert draft.thread is not None, "drafted with one"
+        async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
+            return await self._launch_new(draft, [row.body for row in draft.messages], *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""

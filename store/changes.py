@@ -60,8 +60,8 @@ def prepare(change: Change) -> Operation:
             return _insert(row)
         case Patch():
             return _patch(change)
-        case Delete(kind, id, owner):
-            return _delete(kind, id, owner)
+        case Delete(kind, id, owner, if_there):
+            return _delete(kind, id, owner, if_there=if_there)
         case There(kind, id, owner):
             return _there(kind, id, owner)
         case Idle(thread_id, owner):
@@ -168,7 +168,7 @@ def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _delete(kind: Kind, id: str, owner: str) -> Operation:
+def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
     table = TABLES[kind]
     places = "".join(f"{column}, " for column in table.places if column != "file_id")
     bury = (
@@ -179,6 +179,8 @@ def _delete(kind: Kind, id: str, owner: str) -> Operation:
 
     def operation(conn: sqlite3.Connection) -> None:
         if not conn.execute(bury, (kind, id, owner)).rowcount:
+            if if_there:
+                return
             raise Missing(kind, id)
         for sql in _BELOW[kind]:
             conn.execute(sql, (id,))

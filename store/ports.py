@@ -126,6 +126,8 @@ class Delete:
     kind: Kind
     id: str
     owner: str
+    if_there: bool = False
+    """Do nothing, instead of raising Missing, where the row is not there."""
 
 
 @dataclass(frozen=True, slots=True)
