@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 __all__ = ["fuse"]
 
-_K: Final = 60
+_K: Final = 10
 """How fast a rank loses weight; the value of the paper (Cormack, Clarke, Büttcher 2009)."""
 
 K = TypeVar("K", bound=Hashable)
