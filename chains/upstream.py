@@ -4,7 +4,7 @@ Nothing is ever sent to another host because of a model's name, and the clients'
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ __all__ = ["UNSET", "Upstream"]
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
 _MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
+_MAX_EMBEDDINGS_BYTES: Final = 64 * 1024 * 1024
 
 
 class Upstream:
@@ -113,6 +114,21 @@ class Upstream:
         if isinstance(answer, Refusal):
             raise await self._explained(answer, str(payload.get("model", "")))
         return answer
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Any:
+        """Post to `/embeddings` with retries and return the answer's JSON. Raises RunError."""
+        transport = self._set_transport()
+        body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
+        answer = await transport.post(body, transport.endpoint.embeddings)
+        if isinstance(answer, Refusal):
+            raise await self._explained(answer, model)
+        try:
+            return orjson.loads(await _read(answer, _MAX_EMBEDDINGS_BYTES))
+        except orjson.JSONDecodeError as error:
+            host = transport.endpoint.host
+            raise UpstreamFailed(f"{host} answered `/embeddings` with something else than JSON.") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise failure(error, transport.endpoint, idle_s=self.patience.idle_s) from error
 
     async def pass_through(self, body: dict[str, Any]) -> Passage:
         """Send a client's `/chat/completions` body on and return the answer, errors of the upstream included.
