@@ -4,22 +4,19 @@
 """
 
 import argparse
-import asyncio
 import gc
 import logging
+import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
-import uvicorn
-from fastapi import FastAPI
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,18 +25,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from api.app import Access, build_app
-from api.depends import House
-from api.guards import DEFAULT_OWNER
-from chains import Replies, Upstream
-from documents.extraction import Extractor
-from graphs.attachments import Attachments
-from graphs.ingestion import Ingestion
-from graphs.runner import Runner
-from graphs.tools.actions import ActionCaller
-from store import open_store
-from store.blobs import FolderBlobs
+from api.serving import open_port, serve
 from wire.errors import ThreadholdError
+from wire.ids import DEFAULT_OWNER
+
+if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
+    from fastapi import FastAPI
+
+    from api.app import Access
+    from chains import Routes, Upstream
 
 __all__ = ["Settings", "create_app", "main"]
 
@@ -47,8 +41,26 @@ logger = logging.getLogger("threadhold")
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SWITCH_S = 0.00005
+_BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class UpstreamSettings(BaseModel):
+    """One `[upstreams.NAME]` of threadhold.toml. Unknown keys are refused: a misspelled one would go unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = ""
+    api_key: str = Field("", repr=False)
+    models: tuple[str, ...] = ()
+    provider: str = "openai"
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        if self.provider == "openai" and not self.url:
+            raise ValueError("`url` is missing; write an OpenAI-compatible address, or another `provider`")
+        return self
 
 
 class Settings(BaseSettings):
@@ -61,7 +73,13 @@ class Settings(BaseSettings):
     model_url: str = ""
     model_api_key: str = ""
     default_model: str = ""
+    model_path: Path | None = None
+    model_context_size: Annotated[int, Field(ge=256)] = 8_192
+    model_parallel: Annotated[int, Field(ge=1)] = 2
+    model_threads: Annotated[int, Field(ge=0)] = 0
+    max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
     model_aliases: Annotated[dict[str, str], NoDecode] = {}
+    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
     database_url: str = ""
     data_dir: Path = Path("data")
     api_keys: Annotated[dict[str, str], NoDecode] = {}
@@ -98,6 +116,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _find_home(cls, value: Any) -> Any:
+        """Empty is none, and `~` a home, as in a shell."""
+        return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
 
     @field_validator("model_aliases", mode="before")
     @classmethod
@@ -154,8 +178,10 @@ class Settings(BaseSettings):
             )
 
     @property
-    def access(self) -> Access:
+    def access(self) -> "Access":
         """Who may come in. Behind keys any `Host` may, unless ALLOWED_HOSTS says which."""
+        from api.app import Access
+
         any_host = self.host not in _LOOPBACK and not self.allowed_hosts
         return Access(
             keys=self.api_keys,
@@ -165,17 +191,21 @@ class Settings(BaseSettings):
         )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
+    from api.app import build_app
+    from api.depends import House
+    from documents.extraction import Extractor
+    from graphs.attachments import Attachments
+    from graphs.ingestion import Ingestion
+    from graphs.runner import Runner
+    from graphs.tools.actions import ActionCaller
+    from store import open_store
+    from store.blobs import FolderBlobs
+
     settings = settings or Settings()
     settings.check()
-    upstream = Upstream(
-        settings.model_url or None,
-        api_key=settings.model_api_key or None,
-        timeout_s=settings.upstream_timeout_s,
-        aliases=settings.model_aliases,
-        default_model=settings.default_model,
-    )
+    routes = _routes(settings)
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
@@ -191,7 +221,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         attachments = Attachments(store, wake=ingestion.wake)
         runner = Runner(
             store,
-            Replies(upstream),
+            routes,
             caller,
             attachments=attachments,
             expiry_s=settings.run_expiry_s,
@@ -199,12 +229,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
         try:
             await blobs.open()
-            await upstream.open()
+            await routes.open()
             async with ingestion, runner:
                 _tune_interpreter()
                 yield House(
                     store=store,
-                    upstream=upstream,
+                    upstream=routes,
                     runner=runner,
                     aliases=settings.model_aliases,
                     library=store.library,
@@ -217,10 +247,66 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 )
         finally:
             await caller.close()
-            await upstream.close()
+            await routes.close()
             await store.close()
 
     return build_app(open_house, access=settings.access, version=_version())
+
+
+def _routes(settings: Settings) -> "Routes":
+    """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
+    from chains import Member, Provider, Replies, Routes, Upstream
+
+    timeout_s = settings.upstream_timeout_s
+    members: list[Member] = []
+    if settings.model_url or settings.model_path or not settings.upstreams:
+        first = _first_upstream(settings)
+        members.append(Member("", first, Replies(first)))
+    for name, one in settings.upstreams.items():
+        if one.provider == "openai":
+            upstream = Upstream(
+                one.url,
+                api_key=one.api_key or None,
+                timeout_s=timeout_s,
+                name=name,
+                max_reply_tokens=settings.max_reply_tokens,
+            )
+            members.append(Member(name, upstream, Replies(upstream), one.models))
+        else:
+            provider = Provider(
+                name,
+                one.provider,
+                url=one.url or None,
+                api_key=one.api_key or None,
+                models=one.models,
+                timeout_s=timeout_s,
+            )
+            members.append(Member(name, provider, provider, one.models))
+    return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)
+
+
+def _first_upstream(settings: Settings) -> "Upstream":
+    """MODEL_URL's, or the built-in engine."""
+    from chains import Builtin, Shape, Upstream
+
+    if settings.model_url:
+        return Upstream(
+            settings.model_url,
+            api_key=settings.model_api_key or None,
+            timeout_s=settings.upstream_timeout_s,
+            max_reply_tokens=settings.max_reply_tokens,
+        )
+    return Builtin(
+        settings.model_path,
+        shape=Shape(
+            context_size=settings.model_context_size,
+            parallel=settings.model_parallel,
+            # all of them would slow each other down, and the server: on two busy ones, two threads took 8 times one
+            threads=settings.model_threads or max(1, (os.cpu_count() or 1) // 2),
+            max_reply_tokens=settings.max_reply_tokens or _BUILTIN_REPLY_TOKENS,
+        ),
+        timeout_s=settings.upstream_timeout_s,
+    )
 
 
 def _tune_interpreter() -> None:
@@ -233,25 +319,6 @@ def _tune_interpreter() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn waits for open connections before the lifespan ends; streams end only when their runs do. So runs are
-    drained first, while the server still answers."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
-        super().__init__(config)
-        self._app = app
-        self._drain_s = drain_s
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then shut down."""
-        house: House | None = getattr(self._app.state, "house", None)
-        if house is not None:
-            if house.runner.executing:
-                logger.info("waiting up to %g s for %d runs", self._drain_s, house.runner.executing)
-            await house.runner.drain(self._drain_s)
-        await super().shutdown(sockets)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -267,72 +334,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"threadhold {_version()}")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request of a provider's client
     try:
         given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
         settings = Settings(**given)
-        app = create_app(settings)
-        listening = _listen(settings.host, settings.port)
+        settings.check()
+        listening = open_port(settings.host, settings.port)
     except ValidationError as error:
         sys.exit("\n".join(f"threadhold: {_setting_name(one)}: {one['msg']}" for one in error.errors()))
     except (ThreadholdError, OSError) as error:
         sys.exit(f"threadhold: {error}")
-    _announce(settings, listening.getsockname()[1])
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # nothing here depends on the client's address or scheme
-        timeout_graceful_shutdown=5,
-        server_header=False,
-        lifespan="off",  # `_serve` enters it, so that what goes wrong in it can be told in a sentence
-    )
-    server = _Server(config, app, settings.drain_s)
+    url = f"http://{settings.host}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: sys.exit(0))
+    _announce(settings)
     try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(app, server, listening))
+        serve(lambda: create_app(settings), listening, drain_s=settings.drain_s, ready=lambda: _invite(url))
     except ThreadholdError as error:
         sys.exit(f"threadhold: {error}")
-
-
-async def _serve(app: FastAPI, server: uvicorn.Server, listening: socket.socket) -> None:
-    async with app.router.lifespan_context(app):
-        await server.serve(sockets=[listening])
 
 
 def _setting_name(error: Any) -> str:
     return str(error["loc"][0]).upper() if error["loc"] else "settings"
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Open the port. Raises OSError with what to do when it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise OSError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another with PORT or --port"
-        ) from error
-    return listening
-
-
-def _announce(settings: Settings, port: int) -> None:
-    """Say where it is, what it works with, and how to try it."""
-    url = f"http://{settings.host}:{port}"
+def _announce(settings: Settings) -> None:
+    """Say what it works with, and what it does not use."""
     unused = [name for name in _NOT_BUILT if getattr(settings, name.lower())]
     if unused:
         logger.warning("%s: not built yet, and not used", ", ".join(unused))
     if settings.model_url:
-        logger.info("models: %s", urlsplit(settings.model_url)._replace(query="").geturl().rpartition("@")[2])
-    else:
-        logger.warning("no model: set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1")
+        logger.info("models: %s", _shown(settings.model_url))
+        if settings.model_path is not None:
+            logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
+    for name, one in settings.upstreams.items():
+        logger.info("models: %s/… at %s", name, _shown(one.url) or one.provider)
     logger.info("store: %s", settings.database)
+
+
+def _invite(url: str) -> None:
+    """Say where it is, and how to try it."""
     logger.info("threadhold %s serves on %s (documents at %s/docs); try: curl -s %s/ready", _version(), url, url, url)
+
+
+def _shown(url: str) -> str:
+    """The address without what may be secret in it."""
+    try:
+        return urlsplit(url)._replace(query="").geturl().rpartition("@")[2]
+    except ValueError:  # which is told when it is used
+        return "?"
 
 
 def _version() -> str:

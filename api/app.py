@@ -1,10 +1,11 @@
 """The app: every route with and without `/v1`, the gate in front, documents that work offline."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -71,10 +72,12 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_house() as house:
             app.state.house = house
-            from api.langserve import build_router  # takes its time, and only a server that starts needs it
-
-            app.include_router(build_router(house), include_in_schema=False)
-            yield
+            routes = list(app.router.routes)
+            app.include_router(await asyncio.to_thread(_langserve, house), include_in_schema=False)
+            try:
+                yield
+            finally:
+                app.router.routes[:] = routes  # they hold this house; the next start makes its own
 
     middleware = []
     if access.origins:
@@ -111,3 +114,10 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         app.include_router(room.router, include_in_schema=False)
     app.include_router(build_page())
     return app
+
+
+def _langserve(house: House) -> APIRouter:
+    """LangServe's routes. They take their time, which only a server that starts has to spend."""
+    from api.langserve import build_router
+
+    return build_router(house)

@@ -1,4 +1,4 @@
-"""Chat completions, passed through to the upstream: with streaming and tools, without looking into them."""
+"""Chat completions, passed through to the upstream that the model means: streams and tools too, unread."""
 
 from typing import Any
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Query, Request
 
-from chains import Upstream
+from chains import Routes
 from chains.embeddings import Embedder
 from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
@@ -50,7 +50,7 @@ class House:
     """The parts that `server.create_app` has put together."""
 
     store: Store
-    upstream: Upstream
+    upstream: Routes
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, to be listed beside the upstream's models."""

@@ -19,14 +19,11 @@ from api.bodies import read_body
 from api.problems import problem_answer
 from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
-from wire.ids import new_id
+from wire.ids import DEFAULT_OWNER, new_id
 
-__all__ = ["DEFAULT_OWNER", "Gate"]
+__all__ = ["Gate"]
 
 logger = logging.getLogger("threadhold.api")
-
-DEFAULT_OWNER: Final = "default"
-"""Owner of everything that is made in open mode."""
 
 _PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")

@@ -26,7 +26,7 @@ async def health() -> Response:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"description": "Not ready; `checks` says why"}})
 async def ready(house: Parts) -> Response:
-    """The store takes writes and the upstream answers; each check is "ok" or says what is wrong."""
+    """The store takes writes and every upstream answers; each check is "ok" or says what is wrong."""
     store, upstream = await asyncio.gather(_check_store(house), house.upstream.check())
     checks = {"store": store or "ok", "upstream": upstream or "ok"}
     is_ready = store is None and upstream is None

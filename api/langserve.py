@@ -1,7 +1,7 @@
 """LangServe's routes: the chat chain at `/chat`, runs at `/assistant`, and their playgrounds.
 
 The only file that knows LangServe, which is in maintenance. It is imported when the server starts, not before. What it
-adds to every deployment and nobody asked for (config hashes, feedback) is left out.
+adds to every deployment and nobody asked for (feedback) is left out.
 """
 
 import warnings
@@ -16,7 +16,8 @@ from graphs.facade import OWNER, RunFacade
 
 __all__ = ["build_router"]
 
-_SCHEMAS: Final = ("input_schema", "output_schema", "config_schema")
+# The playgrounds ask for schemas and link to themselves (Share) under the hash of what is configured in them.
+_SHOWN: Final = ("input_schema", "output_schema", "config_schema", "config_hashes")
 
 
 def build_router(house: House) -> APIRouter:
@@ -28,14 +29,14 @@ def build_router(house: House) -> APIRouter:
         router,
         build_chat_chain(house.upstream, tells_failures=True),
         path="/chat",
-        enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SCHEMAS],
+        enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SHOWN],
         enable_feedback_endpoint=False,
     )
     add_routes(
         router,
         RunFacade(house.runner, house.store),
         path="/assistant",
-        enabled_endpoints=["invoke", "batch", "stream", "stream_log", "playground", *_SCHEMAS],
+        enabled_endpoints=["invoke", "batch", "stream", "stream_log", "playground", *_SHOWN],
         per_req_config_modifier=_with_owner,
         enable_feedback_endpoint=False,
     )

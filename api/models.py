@@ -1,4 +1,4 @@
-"""Models: what the upstream lists, in OpenAI's envelope, and the aliases of MODEL_ALIASES."""
+"""Models: what the upstreams list, in OpenAI's envelope, and the aliases of MODEL_ALIASES."""
 
 from typing import Annotated, Any
 

@@ -1,23 +1,32 @@
 """What is one model call? Model lookup, context, the reply stream and the pass-through to the upstream."""
 
+from chains.builtin import Builtin
 from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
 from chains.endpoint import Endpoint, parse_endpoint
+from chains.engine import Shape
 from chains.passage import Passage
+from chains.provider import Provider
 from chains.reply import Replies, ReplyCall, chat_model
+from chains.routes import Member, Routes
 from chains.tokens import Calibration
 from chains.transport import Patience
 from chains.upstream import Upstream
 
 __all__ = [
+    "Builtin",
     "Calibration",
     "ChatInput",
     "Endpoint",
+    "Member",
     "Passage",
     "Patience",
     "Prompt",
+    "Provider",
     "Replies",
     "ReplyCall",
+    "Routes",
+    "Shape",
     "Upstream",
     "build_chat_chain",
     "build_prompt",

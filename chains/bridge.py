@@ -1,7 +1,7 @@
-"""The one bridge from synchronous callers to our asynchronous code; nothing has a synchronous twin.
+"""The one bridge from synchronous callers, and from other event loops, to our asynchronous code; nothing has a twin.
 
-One event loop in a thread of its own serves all of them. Context variables go along, and a caller that stops reading
-closes the asynchronous generator that it read from.
+One event loop in a daemon's thread serves all of them. Context variables go along; a caller that stops waiting or
+reading stops what it waited for, and closes the asynchronous generator that it read from.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-__all__ = ["BridgedRunnable", "iterate", "run"]
+__all__ = ["BridgedRunnable", "follow", "iterate", "join", "run"]
 
 T = TypeVar("T")
 Given = TypeVar("Given")
@@ -33,58 +34,108 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the bridge's loop, and wait for what it returns or raises."""
-    done: Future[T] = Future()
-    _begin(work, done)
+    """Run a coroutine on the bridge's loop, and wait for what it returns or raises; interrupting the wait stops it.
+
+    Raises RuntimeError on the bridge itself, which would wait for itself.
+    """
+    if _is_here():
+        work.close()
+        raise RuntimeError("Called synchronously from asynchronous code on the bridge's own loop: await it instead.")
+    begun = _begin(work)
     try:
-        return done.result()
-    except BaseException:
-        done.cancel()
-        raise
+        return begun.done.result()
+    finally:
+        begun.stop()
+
+
+async def join(work: Coroutine[Any, Any, T]) -> T:
+    """The same from another event loop; cancelling the wait stops it. On the bridge's own loop it is just awaited."""
+    if _is_here():
+        return await work
+    begun = _begin(work)
+    try:
+        return await asyncio.wrap_future(begun.done)
+    finally:
+        begun.stop()
 
 
 def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
-    """Yield what an asynchronous generator yields, as it comes; leaving closes it."""
+    """Yield what an asynchronous generator yields, as it comes; leaving closes it. Raises as `run` does."""
+    if _is_here():
+        raise RuntimeError("Iterated synchronously on the bridge's own loop: use `async for` instead.")
     chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    done: Future[None] = Future()
-    tasks: list[asyncio.Task[None]] = []
-
-    async def pump() -> None:
-        try:
-            async with aclosing(make()) as items:  # type: ignore[type-var]
-                async for item in items:
-                    chunks.put(item)
-        finally:
-            chunks.put(_END)
-
-    _begin(pump(), done, tasks)
+    begun = _begin(_pump(make, chunks.put))
     try:
         while (item := chunks.get()) is not _END:
             yield item
-        done.result()
+        begun.done.result()
     finally:
-        for task in tasks:
-            _loop().call_soon_threadsafe(task.cancel)
+        begun.stop()
 
 
-def _begin(work: Coroutine[Any, Any, T], done: "Future[T]", tasks: list["asyncio.Task[T]"] | None = None) -> None:
+async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
+    """The same for another event loop; on the bridge's own, the generator itself."""
+    if _is_here():
+        async with aclosing(make()) as items:  # type: ignore[type-var]
+            async for item in items:
+                yield item
+        return
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[Any] = asyncio.Queue()
+    begun = _begin(_pump(make, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)))
+    try:
+        while (item := await chunks.get()) is not _END:
+            yield item
+        await asyncio.wrap_future(begun.done)
+    finally:
+        begun.stop()
+
+
+async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[Any], object]) -> None:
+    try:
+        async with aclosing(make()) as items:  # type: ignore[type-var]
+            async for item in items:
+                put(item)
+    finally:
+        put(_END)
+
+
+@dataclass(slots=True)
+class _Begun(Generic[T]):
+    """Work on the bridge's loop: what it comes to, and its task once it has one."""
+
+    done: "Future[T]"
+    task: "asyncio.Task[T] | None" = None
+
+    def stop(self) -> None:
+        """Cancel it unless it has ended. The loop takes calls in order, so its task is there by then."""
+        if self.task is None or not self.task.done():
+            _loop().call_soon_threadsafe(lambda: self.task.cancel() if self.task is not None else None)
+
+
+def _is_here() -> bool:
+    try:
+        return asyncio.get_running_loop() is _loop()
+    except RuntimeError:
+        return False
+
+
+def _begin(work: Coroutine[Any, Any, T]) -> _Begun[T]:
+    begun: _Begun[T] = _Begun(Future())
+    begun.done.set_running_or_notify_cancel()  # whoever waits may leave; only the task settles it
+
     def begin() -> None:
-        task = asyncio.ensure_future(work)
-        if tasks is not None:
-            tasks.append(task)
-        task.add_done_callback(lambda ended: _settle(ended, done))
+        begun.task = asyncio.ensure_future(work)
+        begun.task.add_done_callback(lambda ended: _settle(ended, begun.done))
 
     # `call_soon_threadsafe` takes the context that LangChain and LangGraph keep the run's configuration in.
     _loop().call_soon_threadsafe(begin, context=contextvars.copy_context())
+    return begun
 
 
 def _settle(task: "asyncio.Task[T]", done: "Future[T]") -> None:
-    if done.cancelled():
-        if not task.cancelled():
-            task.exception()  # seen, though nobody waits any more
-    elif task.cancelled():
-        done.cancel()
-    elif (error := task.exception()) is not None:
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if error is not None:
         done.set_exception(error)
     else:
         done.set_result(task.result())

@@ -19,7 +19,9 @@ from pydantic import BaseModel
 from chains.bridge import BridgedRunnable
 from chains.lean import EXCHANGE, Exchange
 from chains.leaving import on_leaving
-from chains.reply import chat_model
+from chains.provider import Provider
+from chains.reply import TAKEN, ReplyCall, chat_model
+from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError
 
@@ -29,7 +31,10 @@ _HELD: Final = "__exchange"  # LangChain keeps names with these underscores out 
 
 _FIELDS: Final = [
     ConfigurableFieldSpec(id="model", annotation=str, name="Model", default="", description="Empty: the default one"),
-    ConfigurableFieldSpec(id="temperature", annotation=float, name="Temperature", default=1.0),
+    # Playgrounds send what their forms show, so that a default must be one that is not sent on.
+    ConfigurableFieldSpec(
+        id="temperature", annotation=float, name="Temperature", default=-1.0, description="-1: the engine's own"
+    ),
     ConfigurableFieldSpec(id="max_tokens", annotation=int, name="Max tokens", default=-1, description="-1: no limit"),
 ]
 
@@ -41,11 +46,13 @@ class ChatInput(BaseModel):
     human: str = ""
 
 
-def build_chat_chain(upstream: Upstream | str, *, tells_failures: bool = False) -> Runnable[dict[str, Any], str]:
+def build_chat_chain(
+    upstream: Upstream | Routes | str, *, tells_failures: bool = False
+) -> Runnable[dict[str, Any], str]:
     """Return the chain; `model`, `temperature` and `max_tokens` are taken from `config["configurable"]`.
 
-    `upstream` is an open Upstream, or an address. With `tells_failures` a failing model call ends the text with the
-    reason instead of raising RunError.
+    `upstream` is an open Upstream, several as Routes, or an address. With `tells_failures` a failing model call ends
+    the text with the reason instead of raising RunError.
     """
     prompt = ChatPromptTemplate.from_messages([("system", "{system}"), ("human", "{human}")])
     filled = prompt.with_config(run_name="prompt")
@@ -77,7 +84,7 @@ class _Chat(BridgedRunnable[dict[str, Any], str], RunnableBinding[dict[str, Any]
 class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     """ChatOpenAI over the lean client, asked with what the configuration says."""
 
-    def __init__(self, upstream: Upstream | str, *, tells_failures: bool) -> None:
+    def __init__(self, upstream: Upstream | Routes | str, *, tells_failures: bool) -> None:
         self._upstream = upstream
         self._tells_failures = tells_failures
 
@@ -91,6 +98,8 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         whole: AIMessageChunk = AIMessageChunk(content="")
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
+                if chunk.additional_kwargs.get(TAKEN):
+                    whole = AIMessageChunk(content="")
                 whole += chunk
         return whole
 
@@ -100,17 +109,16 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         """Ask, and yield the answer as it comes."""
         fields = {**(config or {}).get("configurable", {}), **kwargs}
         model = str(fields.get("model") or "")
-        budget = fields.get("max_tokens")
+        temperature, budget = fields.get("temperature"), fields.get("max_tokens")
         exchange: Exchange = fields.get(_HELD) or Exchange()
         exchange.fields = {
-            "temperature": fields.get("temperature"),
+            "temperature": temperature if temperature is not None and temperature >= 0 else None,
             "max_tokens": budget if budget is not None and budget > 0 else None,
         }
-        asked: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
         try:
             async with _opened(self._upstream) as upstream:
                 try:
-                    stream = chat_model(upstream).astream(_said(input), config, **asked)
+                    stream = await _stream(upstream, model, _said(input), config, exchange)
                     async with aclosing(stream):  # type: ignore[type-var]
                         async for chunk in stream:
                             yield chunk
@@ -122,14 +130,28 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
             yield AIMessageChunk(content=f"\n\n[{error.code}] {error.message}")
 
 
+async def _stream(
+    upstream: Upstream | Routes, model: str, said: list[BaseMessage], config: RunnableConfig | None, exchange: Exchange
+) -> AsyncIterator[BaseMessage]:
+    """Ask the upstream that the name means. Raises RunError."""
+    source: Any = upstream
+    if isinstance(upstream, Routes):
+        route = await upstream.route(model)
+        source, model = route.member.source, route.model
+    if isinstance(source, Provider):
+        return source.follow(ReplyCall(model=model, messages=said, **exchange.fields), config)
+    asked: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
+    return chat_model(source).astream(said, config, **asked)
+
+
 def _said(prompt: PromptValue) -> list[BaseMessage]:
     """The messages, without an empty system message: some engines refuse one."""
     return [message for message in prompt.to_messages() if message.content or isinstance(message, HumanMessage)]
 
 
 @asynccontextmanager
-async def _opened(upstream: Upstream | str) -> AsyncIterator[Upstream]:
-    if isinstance(upstream, Upstream):
+async def _opened(upstream: Upstream | Routes | str) -> AsyncIterator[Upstream | Routes]:
+    if not isinstance(upstream, str):
         yield upstream
         return
     own = Upstream(upstream)

@@ -1,7 +1,8 @@
 """Stream data made safe: one payload in, one chunk in exactly OpenAI's shape out, or a run error. Pure.
 
 What LangChain is handed is built anew here, so that nothing an upstream sends can surprise it: tool calls get unique
-indexes, and their id and name once; a whole completion (an upstream that ignores `stream`) becomes one chunk.
+indexes, and their id and name once; a whole completion (an upstream that ignores `stream`) becomes one chunk; what the
+model thinks aloud leaves the content, for `reasoning_content` (see `chains.thoughts`).
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from chains.refusals import MAX_SHOWN, explain, read_refusal
+from chains.thoughts import Heard, Thoughts
 from wire.errors import UpstreamFailed
 
 __all__ = ["ChunkReader"]
@@ -20,8 +22,12 @@ _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 class ChunkReader:
     """One stream's state: whether it has finished, and which tool calls were begun."""
 
-    def __init__(self, *, host: str, model: str, learn_limit: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, *, host: str, model: str, learn_limit: Callable[[str, int], None], begins_with_thoughts: bool = False
+    ) -> None:
         """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length."""
+        self.begins_with_thoughts = begins_with_thoughts
+        self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._learn_limit = learn_limit
         self.finished = False
         self._host = host
@@ -54,7 +60,7 @@ class ChunkReader:
         if choice is None:
             return {"choices": [], "usage": usage} if usage else None
         said = choice.get("delta") or choice.get("message") or {}
-        delta: dict[str, Any] = {"role": "assistant", "content": self._text(said)}
+        delta = self._heard(self._text(said), said, ends=bool(choice.get("finish_reason")))
         if calls := said.get("tool_calls"):
             delta["tool_calls"] = [self._call(call, position) for position, call in enumerate(calls)]
         finish = choice.get("finish_reason")
@@ -63,13 +69,36 @@ class ChunkReader:
         chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": str(finish) if finish else None}]}
         return {**chunk, "model": self._model, "usage": usage} if usage or finish else chunk
 
+    def end(self) -> dict[str, Any]:
+        """Return the chunk that ends a stream whose upstream has an end mark of its own."""
+        self.finished = True
+        return {"choices": [{"index": 0, "delta": self._heard("", {}, ends=True), "finish_reason": "stop"}]}
+
+    def _heard(self, content: str, said: dict[str, Any], *, ends: bool) -> dict[str, Any]:
+        """The delta's text, and beside it what are thoughts, by a field of their own or by their tags."""
+        heard = self._thoughts.feed(content) if content else Heard()
+        if heard.taken:
+            self.begins_with_thoughts = True
+        if ends:
+            rest = self._thoughts.end()
+            heard = Heard(heard.text + rest.text, heard.thoughts + rest.thoughts, heard.taken)
+            self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
+        delta: dict[str, Any] = {"role": "assistant", "content": heard.text}
+        field = said.get("reasoning_content") or said.get("reasoning")
+        thoughts = (field if isinstance(field, str) else "") + heard.thoughts
+        if thoughts or heard.taken:
+            delta["reasoning_content"] = thoughts
+        if heard.taken:
+            delta["taken"] = True
+        return delta
+
     @staticmethod
     def _text(said: dict[str, Any]) -> str:
         content = said.get("content")
         if isinstance(content, str) and content:
             return content
         if isinstance(content, list):  # Mistral's reasoning models send parts
-            return "".join(part.get("text", "") for part in content if part.get("type") == "text")
+            return "".join(_part(part) for part in content)
         if content:
             raise TypeError("content is neither text nor parts")
         # A refusal is what the model says; LangChain's chunks have no place of their own for it.
@@ -115,4 +144,13 @@ class ChunkReader:
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
-        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check MODEL_URL and the upstream.")
+        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log.")
+
+
+def _part(part: dict[str, Any]) -> str:
+    """A part's text; thoughts of Mistral's reasoning models get tags, as others send them."""
+    if part.get("type") == "thinking":
+        thoughts = part.get("thinking")
+        told = thoughts if isinstance(thoughts, str) else "".join(one.get("text", "") for one in thoughts or ())
+        return f"<think>{told}</think>"
+    return part.get("text", "") if part.get("type") == "text" else ""

@@ -47,6 +47,9 @@ class Prompt:
     newest: _Part
     rounds: tuple[_Part, ...]
     dropped: int = 0
+    tools: tuple[dict[str, Any], ...] = ()
+    """The functions that are offered beside it: they take room too."""
+    tool_chars: int = 0
 
     def messages(self) -> list[BaseMessage]:
         """Return the messages, the system message first (strict chat templates want it there)."""
@@ -56,7 +59,8 @@ class Prompt:
     @property
     def chars(self) -> int:
         """What the prompt takes, as characters: images and the template's own tokens are counted as if they were."""
-        return len(self.instructions) + _MESSAGE_CHARS + sum(part.chars for part in self._parts())
+        said = sum(part.chars for part in self._parts())
+        return len(self.instructions) + _MESSAGE_CHARS + said + self.tool_chars
 
     def tokens(self, ratio: float = DEFAULT_RATIO) -> int:
         """Estimate the tokens; `ratio` is tokens per character."""
@@ -104,7 +108,12 @@ class Prompt:
 
 
 def build_prompt(
-    *, instructions: str, history: Sequence[dict[str, Any]], exchange: Sequence[BaseMessage], truncation: dict[str, Any]
+    *,
+    instructions: str,
+    history: Sequence[dict[str, Any]],
+    exchange: Sequence[BaseMessage],
+    truncation: dict[str, Any],
+    tools: Sequence[dict[str, Any]] = (),
 ) -> Prompt:
     """Build the prompt of a run.
 
@@ -113,6 +122,7 @@ def build_prompt(
         history: the thread's wire messages, oldest first.
         exchange: this run's own tool calls and outputs so far.
         truncation: the run's `truncation_strategy`.
+        tools: the functions that are offered beside it.
 
     Raises:
         PromptRefused: the newest user message has a part that no model can be shown yet; older ones get a note.
@@ -124,7 +134,14 @@ def build_prompt(
     turns = _turns([said for _, said in shown if said is not None])
     *older, newest = turns or [[]]  # only the first turn can lack a user message, so the newest one has the newest
     rounds = tuple(map(_Part.of, _rounds(exchange)))
-    return Prompt(instructions, tuple(map(_Part.of, older)), _Part.of(newest), rounds)
+    return Prompt(
+        instructions,
+        tuple(map(_Part.of, older)),
+        _Part.of(newest),
+        rounds,
+        tools=tuple(tools),
+        tool_chars=sum(len(str(tool)) for tool in tools),
+    )
 
 
 def _truncated(history: Sequence[dict[str, Any]], truncation: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""`MODEL_URL` taken apart: where to post, what to call the host in messages, which dialect it speaks.
+"""An upstream's address taken apart: where to post, what to call the host in messages, which dialect it speaks.
 
 Nothing here looks at a model's name: what is sent, and where, is decided by the host alone.
 """
@@ -6,7 +6,7 @@ Nothing here looks at a model's name: what is sent, and where, is decided by the
 import base64
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,13 +20,18 @@ _OPENAI_HOSTS: Final = ("openai.com", "azure.com")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible upstream. `host` is safe to show; `secret` is not and is cut out by `redact`."""
+    """An OpenAI-compatible upstream. `host` is safe to show; `secret` is not and is cut out by `redact`.
+
+    `setting` and `key_setting` are where its address and key come from, for messages that say what to correct.
+    """
 
     base: str
     query: str
     host: str
     secret: str | None = field(repr=False, default=None)
     basic: str | None = field(repr=False, default=None)
+    setting: str = "MODEL_URL"
+    key_setting: str = "MODEL_API_KEY"
 
     @property
     def completions(self) -> str:
@@ -49,6 +54,11 @@ class Endpoint:
         name = urlsplit(self.base).hostname or ""
         return any(name == host or name.endswith(f".{host}") for host in _OPENAI_HOSTS)
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What `chains.refusals.explain` is told of it."""
+        return {"host": self.host, "url": self.setting, "key": self.key_setting}
+
     def headers(self) -> dict[str, str]:
         """The credentials to send."""
         if self.secret is None:
@@ -67,19 +77,27 @@ class Endpoint:
         return f"{self.base}{path}{self.query}"
 
 
-def parse_endpoint(url: str, api_key: str | None) -> Endpoint:
+def parse_endpoint(url: str, api_key: str | None, *, upstream: str = "") -> Endpoint:
     """Read a URL with or without scheme, `/v1`, `/chat/completions` and trailing slash.
 
-    Without any path `/v1` is added. Raises ThreadholdError for what is no http(s) URL.
+    `upstream` is the NAME of an `[upstreams.NAME]`, empty for MODEL_URL. Without any path `/v1` is added.
+    Raises ThreadholdError for what is no http(s) URL.
     """
     spelled = url.strip()
+    setting, key_setting = "MODEL_URL", "MODEL_API_KEY"
+    if upstream:
+        setting, key_setting = (f"`{key}` of [upstreams.{upstream}]" for key in ("url", "api_key"))
     try:
         parts = urlsplit(spelled if "://" in spelled else f"http://{spelled}")
         port, name = parts.port, parts.hostname
     except ValueError:
-        raise ThreadholdError(f"`MODEL_URL` must be an http or https URL, got '{_shown(spelled)}'") from None
+        raise ThreadholdError(
+            f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{_shown(spelled)}'"
+        ) from None
     if parts.scheme not in ("http", "https") or not name:
-        raise ThreadholdError(f"`MODEL_URL` must be an http or https URL, got '{_shown(spelled)}'")
+        raise ThreadholdError(
+            f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{_shown(spelled)}'"
+        )
     path = parts.path.rstrip("/")
     if path.endswith(_COMPLETIONS):
         path = path.removesuffix(_COMPLETIONS)
@@ -93,7 +111,8 @@ def parse_endpoint(url: str, api_key: str | None) -> Endpoint:
         basic = base64.b64encode(pair.encode()).decode()
     query = f"?{parts.query}" if parts.query else ""
     base = urlunsplit((parts.scheme, host, path, "", ""))
-    return Endpoint(base=base, query=query, host=host, secret=api_key or None, basic=basic)
+    secret = api_key or None
+    return Endpoint(base, query, host, secret, basic, setting, key_setting)
 
 
 def proxy_for(url: str) -> str | None:

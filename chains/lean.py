@@ -81,7 +81,10 @@ class _BrokeOffError(Exception):
 
 
 def _says(chunk: dict[str, Any]) -> bool:
-    return any(choice["delta"].get("content") or choice["delta"].get("tool_calls") for choice in chunk["choices"])
+    return any(
+        delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
+        for delta in (choice["delta"] for choice in chunk["choices"])
+    )
 
 
 class ChunkStream:
@@ -100,7 +103,12 @@ class ChunkStream:
         endpoint = self._upstream.endpoint
         assert endpoint is not None  # or nothing would have answered
         self._endpoint = endpoint
-        self._reader = ChunkReader(host=endpoint.host, model=self._model, learn_limit=self._upstream.learn_limit)
+        self._reader = ChunkReader(
+            host=endpoint.host,
+            model=self._model,
+            learn_limit=self._upstream.learn_limit,
+            begins_with_thoughts=self._model in self._upstream.thinkers,
+        )
         self._decoder = SseDecoder()
 
     async def __aenter__(self) -> Self:
@@ -115,6 +123,7 @@ class ChunkStream:
         """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
         if (response := getattr(self, "_response", None)) is not None:
             response.close()
+            self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         kind = self._response.headers.get("Content-Type", "").lower()
@@ -146,7 +155,7 @@ class ChunkStream:
                 if payload == _DONE:
                     await self._drain()
                     if self._said and not self._reader.finished:  # an end mark of its own
-                        yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+                        yield self._reader.end()
                     else:
                         self._check_finished()
                     return
@@ -199,7 +208,7 @@ class ChunkStream:
     async def _page(self) -> AsyncIterator[dict[str, Any]]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
-            "Check that MODEL_URL is the address of the API, mostly ending in `/v1`."
+            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`."
         )
         yield {}  # pragma: no cover (makes this a generator)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from chains.aliases import Aliases
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["Models", "listed_limit"]
@@ -40,7 +41,7 @@ class Models:
         default: str,
     ) -> None:
         self._fetch = fetch
-        self._aliases = dict(aliases)
+        self._aliases = Aliases(aliases)
         self._default = default
         self._listing: list[dict[str, Any]] | None = None
         self._fetched_at = float("-inf")
@@ -62,7 +63,7 @@ class Models:
         wanted = name.strip() or self._default
         if not wanted:
             return await self._first()
-        if (target := self._aliased(wanted)) is not None:
+        if (target := self._aliases.target(wanted)) is not None:
             return target
         self._keep_fresh()
         return await self._without_organisation(wanted) if "/" in wanted else wanted
@@ -71,16 +72,46 @@ class Models:
         """The ids last listed; empty before the first listing."""
         return [entry["id"] for entry in self._listing or ()]
 
+    def entry(self, model: str) -> dict[str, Any] | None:
+        """The model's entry as last listed."""
+        return next((entry for entry in self._listing or () if entry["id"] == model), None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether `names` is as good as it gets without waiting: listed once, or just asked for in vain."""
+        return self._listing is not None or self._failed_lately()
+
+    async def settle(self) -> None:
+        """Wait for the first listing; later ones are fetched in the background. Never raises for one that fails."""
+        if not self.settled:
+            with contextlib.suppress(RunError):
+                await asyncio.shield(self._refresh())
+        self._keep_fresh()
+
+    def known_as(self, name: str) -> str:
+        """Return what `resolve` would, as far as that is known without waiting."""
+        wanted = name.strip() or self._default
+        listed = self.names()
+        if not wanted:
+            return listed[0] if listed else ""
+        if (target := self._aliases.target(wanted)) is not None:
+            return target
+        bare = wanted.rsplit("/", 1)[-1]
+        return bare if wanted not in listed and bare in listed else wanted
+
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context limit (tokens) that the upstream told in a refusal; it outranks the listed one."""
         if limit >= _MIN_LEARNED:
             self._learned[model] = limit
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context in tokens, None when nothing has told it. Never waits."""
-        if model in self._learned:
-            return self._learned[model]
-        return next((listed_limit(entry) for entry in self._listing or () if entry["id"] == model), None)
+        """Return the model's context in tokens, as listed; None when nothing has told it. Never waits."""
+        entry = self.entry(model)
+        return None if entry is None else listed_limit(entry)
+
+    def learned_limit(self, model: str) -> int | None:
+        """Return what a refusal has told."""
+        return self._learned.get(model)
 
     async def close(self) -> None:
         """Stop a fetch that is under way."""
@@ -89,12 +120,6 @@ class Models:
             with contextlib.suppress(asyncio.CancelledError, RunError):
                 await self._flight
             self._flight = None
-
-    def _aliased(self, name: str) -> str | None:
-        # `*` leaves names alone that are targets themselves, so that resolving twice does no harm.
-        if name in self._aliases:
-            return self._aliases[name]
-        return self._aliases.get("*") if name not in self._aliases.values() else None
 
     async def _first(self) -> str:
         listing = self._listing if self._listing and not self._stale() else await self.listing()

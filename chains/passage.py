@@ -21,7 +21,7 @@ __all__ = ["Passage", "open_passage"]
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms", "x-request-id")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Passage:
     """An upstream's answer: whole in `body`, or, when that is None, as a stream through `blocks()`."""
 
@@ -30,6 +30,11 @@ class Passage:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     _response: aiohttp.ClientResponse | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the upstream has no more to do for it."""
+        return self._response is None or self._response.closed
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """Yield the bytes as they come. When the upstream breaks off, an error frame is the last."""
@@ -66,7 +71,7 @@ async def open_passage(transport: Transport, body: bytes) -> Passage:
     if response.status < 400 or "json" not in kind:
         refusal = await transport.refusal(response)
         status = response.status if response.status >= 400 else 502
-        raise UpstreamProblem(explain(refusal, host=transport.endpoint.host).message, http_status=status)
+        raise UpstreamProblem(explain(refusal, **transport.endpoint.told).message, http_status=status)
     said = await transport.error_body(response)
     return Passage(response.status, kind, headers, _without_key(said, transport.endpoint))
 

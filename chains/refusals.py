@@ -110,8 +110,19 @@ def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> 
     return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status)
 
 
-def explain(refusal: Refusal, *, host: str, model: str = "", listed: list[str] | None = None) -> RunError:
-    """Return the run error for a refusal, with what a person can do about it. `listed`: the upstream's models."""
+def explain(
+    refusal: Refusal,
+    *,
+    host: str,
+    model: str = "",
+    listed: list[str] | None = None,
+    url: str = "MODEL_URL",
+    key: str = "MODEL_API_KEY",
+) -> RunError:
+    """Return the run error for a refusal, with what a person can do about it.
+
+    `listed` are the upstream's models; `url` and `key` are the settings that hold its address and key.
+    """
     said = refusal.message or "no message"
     status = refusal.status
     if refusal.overflow:
@@ -119,21 +130,21 @@ def explain(refusal: Refusal, *, host: str, model: str = "", listed: list[str] |
     if status == 429 or "rate_limit" in refusal.code or refusal.code == "insufficient_quota":
         return RateLimited(f"{host} is limiting requests (429): {said}")
     if status in (401, 403):
-        return UpstreamFailed(f"{host} refused the server's key ({status}): {said}. Set MODEL_API_KEY to a valid key.")
+        return UpstreamFailed(f"{host} refused the server's key ({status}): {said}. Set {key} to a valid key.")
     if status == 404:
         lacks = f"does not serve model `{model}`" if model else "has nothing at this address"
-        return PromptRefused(f"{host} {lacks} (404): {said}. {_advice(listed)}")
+        return PromptRefused(f"{host} {lacks} (404): {said}. {_advice(listed, url)}")
     if status is None or status >= 500:
         spelled = f" ({status})" if status else ""
         return UpstreamFailed(f"{host} failed{spelled}: {said}. See the upstream's own log, then try again.")
     if status < 400:
-        return UpstreamFailed(f"{host} answered {status}: {said}. Check MODEL_URL.")
+        return UpstreamFailed(f"{host} answered {status}: {said}. Check {url}.")
     return PromptRefused(f"{host} refused the request ({status}): {said}")
 
 
-def _advice(listed: list[str] | None) -> str:
+def _advice(listed: list[str] | None, url: str) -> str:
     if not listed:
-        return "It lists no models: check that MODEL_URL ends in `/v1`."
+        return f"It lists no models: check that {url} ends in `/v1`."
     names = ", ".join(f"`{name}`" for name in listed[:_LISTED_MODELS])
     more = f" and {len(listed) - _LISTED_MODELS} more" if len(listed) > _LISTED_MODELS else ""
     return f"It lists {names}{more}: use one of these, or map the name with MODEL_ALIASES."

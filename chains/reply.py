@@ -11,15 +11,21 @@ from typing import Any
 
 from langchain_core.globals import get_debug, get_verbose
 from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables.config import ensure_config
 from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
+from chains.context import Prompt
+from chains.fitting import fit_prompt
 from chains.lean import EXCHANGE, Exchange, LeanCompletions
 from chains.upstream import Upstream
 
-__all__ = ["Replies", "ReplyCall", "chat_model"]
+__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model"]
+
+TAKEN = "threadhold_taken"
+"""Key of a chunk's `additional_kwargs`: all text before it was thoughts (no tag had opened them)."""
 
 _NAME = "threadhold"
 _NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI that is built before a MODEL_URL is set
@@ -66,6 +72,10 @@ class Replies:
         """Take in what a prompt of `chars` characters turned out to have."""
         self.upstream.calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
+
     async def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunks carry finish reason and usage.
 
@@ -104,6 +114,20 @@ def _is_traced() -> bool:
     return bool(handlers or tracing_is_enabled() or get_debug() or get_verbose())
 
 
+class ThinkingChatOpenAI(ChatOpenAI):
+    """ChatOpenAI, which drops `reasoning_content`: here it stays, beside the text."""
+
+    def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *args: Any) -> ChatGenerationChunk | None:
+        generated = super()._convert_chunk_to_generation_chunk(chunk, *args)
+        choices = chunk["choices"]
+        if choices and generated is not None and "reasoning_content" in (delta := choices[0]["delta"]):
+            beside = generated.message.additional_kwargs
+            beside["reasoning_content"] = delta["reasoning_content"]
+            if "taken" in delta:
+                beside[TAKEN] = True
+        return generated
+
+
 def chat_model(upstream: Upstream) -> ChatOpenAI:
     """Return a ChatOpenAI whose streams go through the lean client; `model` may be bound to any name.
 
@@ -111,7 +135,7 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
     name (temperature, Responses API, system role).
     """
     endpoint = upstream.endpoint
-    chat = ChatOpenAI(
+    chat = ThinkingChatOpenAI(
         model=_NAME,
         base_url=endpoint.base if endpoint else _NOWHERE,
         api_key=SecretStr(endpoint.secret if endpoint and endpoint.secret else "none"),

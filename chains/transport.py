@@ -121,7 +121,11 @@ class Transport:
                     proxy_headers=self._proxy_headers,
                     trace_request_ctx=attempt,
                 )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            except (
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ClientOSError,
+                aiohttp.ClientConnectionResetError,  # no ClientOSError, though as much a dead connection
+            ) as error:
                 # Each turn of the loop uses one pooled connection up, so that it ends with a fresh one.
                 if not attempt.reused or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
@@ -184,7 +188,9 @@ def failure(error: Exception, endpoint: Endpoint, *, idle_s: float) -> RunError:
         case aiohttp.SocketTimeoutError():
             return UpstreamFailed(f"{host} was silent for {idle_s:g} s. See its log, or raise UPSTREAM_TIMEOUT_S.")
         case aiohttp.ServerTimeoutError() | TimeoutError():
-            return UpstreamFailed(f"{host} did not take the connection in time. Check MODEL_URL and the network.")
+            return UpstreamFailed(
+                f"{host} did not take the connection in time. Check {endpoint.setting} and the network."
+            )
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             why = endpoint.redact(str(error))
             return UpstreamFailed(f"TLS with {host} failed: {why}. Name the authority's file in SSL_CERT_FILE.")
@@ -194,11 +200,13 @@ def failure(error: Exception, endpoint: Endpoint, *, idle_s: float) -> RunError:
             )
         case aiohttp.ClientConnectorError():
             why = error.os_error.strerror or "name not found"
-            return UpstreamFailed(f"{host} cannot be reached: {why}. Is the upstream running, and MODEL_URL right?")
+            return UpstreamFailed(
+                f"{host} cannot be reached: {why}. Is the upstream running, and {endpoint.setting} right?"
+            )
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
             return UpstreamFailed(f"{host} closed the connection in the middle of the answer. See the upstream's log.")
         case _:
-            return UpstreamFailed(f"{host} gave no usable HTTP answer ({_kind(error)}). Check MODEL_URL.")
+            return UpstreamFailed(f"{host} gave no usable HTTP answer ({_kind(error)}). Check {endpoint.setting}.")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

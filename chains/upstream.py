@@ -1,4 +1,4 @@
-"""The upstream: any OpenAI-compatible server at MODEL_URL. What it lists, what it answers, whether it is there.
+"""An upstream: any OpenAI-compatible server, MODEL_URL's or a named one. What it lists, answers, whether it is there.
 
 Nothing is ever sent to another host because of a model's name, and the clients' own keys are never sent at all.
 """
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+from langchain_core.messages import BaseMessage
 
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.models import Models
@@ -17,6 +18,7 @@ from chains.passage import Passage, open_passage
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
+from chains.windows import Windows
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -31,6 +33,7 @@ __all__ = ["UNSET", "Upstream"]
 
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
+_REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 _MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
 _MAX_EMBEDDINGS_BYTES: Final = 64 * 1024 * 1024
 
@@ -48,15 +51,22 @@ class Upstream:
         default_model: str = "",
         user_agent: str | None = None,
         patience: Patience | None = None,
+        max_reply_tokens: int | None = None,
+        name: str = "",
     ) -> None:
-        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds).
+        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds); `name` as in `[upstreams.NAME]`;
+        `max_reply_tokens` is the limit of answers for which nobody gave one.
 
         Raises ThreadholdError for a URL that is none.
         """
         self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
-        self.endpoint: Endpoint | None = parse_endpoint(url, api_key) if url else None
+        self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.calibration = Calibration()
+        self._max_reply_tokens = max_reply_tokens
+        self.thinkers: frozenset[str] = frozenset()
+        """Models whose answers begin with thoughts that no tag opens."""
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
+        self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
         if self.endpoint is not None:
             agent = user_agent or f"threadhold/{_version()}"
@@ -70,6 +80,7 @@ class Upstream:
     async def close(self) -> None:
         """Stop what is under way and close every connection."""
         try:
+            await self._windows.close()
             await self._models.close()
         finally:
             if self._transport is not None:
@@ -100,13 +111,51 @@ class Upstream:
             return error.message
         return None
 
+    @property
+    def settled(self) -> bool:
+        """Whether `names` needs no waiting; see `settle`."""
+        return self._transport is None or self._models.settled
+
+    async def settle(self) -> None:
+        """Wait, once and for a limited time, for the first listing. Never raises for one that fails."""
+        if self._transport is not None:
+            await self._models.settle()
+
+    def names(self) -> list[str]:
+        """The ids last listed, without waiting."""
+        return self._models.names()
+
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context in tokens as far as it is known: told by a refusal, else by the listing."""
-        return self._models.context_limit(model)
+        """Return the model's context in tokens as far as it is known, without waiting: told by a refusal, else by the
+        engine, else by its listing."""
+        known = self._models.known_as(model)
+        return (
+            self._models.learned_limit(known)
+            or (self._windows.limit(known) if known else None)
+            or self._models.context_limit(known)
+        )
+
+    async def ask_limit(self, model: str) -> int | None:
+        """The same, after asking the engine in limited time where it was not asked yet."""
+        known = self._models.known_as(model)
+        if known and self._models.learned_limit(known) is None:
+            await self._windows.ask(known)
+        return self.context_limit(model)
+
+    async def count_tokens(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+    ) -> int | None:
+        """Return how many tokens a prompt is, None where the engine does not tell."""
+        return await self._windows.count(self._models.known_as(model), messages, tools)
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context limit in tokens that a refusal told."""
-        self._models.learn_limit(model, limit)
+        self._models.learn_limit(self._models.known_as(model), limit)
+
+    def note_thinker(self, model: str, *, begins: bool) -> None:
+        """Remember whether a model's answers begin with thoughts."""
+        if begins != (model in self.thinkers):
+            self.thinkers = self.thinkers | {model} if begins else self.thinkers - {model}
 
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""
@@ -145,6 +194,8 @@ class Upstream:
             payload = {**body, "model": await self.resolve(model)}
             if payload.get("max_tokens") == -1:
                 del payload["max_tokens"]
+            if self._max_reply_tokens and not any(payload.get(name) for name in _REPLY_LIMITS):
+                payload["max_tokens"] = self._max_reply_tokens
             encoded = _encode(payload)
         except PromptRefused as error:
             raise InvalidRequest(error.message) from error
@@ -162,7 +213,7 @@ class Upstream:
                 listed = [entry["id"] for entry in await self._models.listing()]
             except RunError:
                 listed = self._models.names()
-        return explain(refusal, host=self._set_transport().endpoint.host, model=model, listed=listed)
+        return explain(refusal, **self._set_transport().endpoint.told, model=model, listed=listed)
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
         transport = self._set_transport()
@@ -171,12 +222,12 @@ class Upstream:
                 response = await transport.send("GET", transport.endpoint.models)
                 if response.status != 200:
                     refusal = await transport.refusal(response)
-                    error = explain(refusal, host=transport.endpoint.host)
+                    error = explain(refusal, **transport.endpoint.told)
                     raise error if not isinstance(error, RateLimited) else UpstreamFailed(error.message)
                 body = await _read(response, _MAX_LISTING_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failure(error, transport.endpoint, idle_s=_LISTING_S) from error
-        return _entries(body, transport.endpoint.host)
+        return _entries(body, transport.endpoint)
 
     def _set_transport(self) -> Transport:
         if self._transport is None:
@@ -186,7 +237,7 @@ class Upstream:
     def _dialect(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Drop what is not set, and call the answer's limit what the host calls it."""
         kept = {name: value for name, value in payload.items() if value is not None}
-        limit = kept.pop("max_completion_tokens", None) or kept.pop("max_tokens", None)
+        limit = kept.pop("max_completion_tokens", None) or kept.pop("max_tokens", None) or self._max_reply_tokens
         kept.pop("max_tokens", None)
         if limit is not None and limit > 0:
             is_openai = self.endpoint is not None and self.endpoint.is_openai
@@ -220,12 +271,13 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _entries(body: bytes, host: str) -> list[dict[str, Any]]:
+def _entries(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
     """The entries with an id, from any of the shapes in use: `{"data": […]}`, `{"models": […]}`, a bare list."""
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise UpstreamFailed(f"{host} answered `/models` with something else than JSON. Check MODEL_URL.") from error
+        told = f"{endpoint.host} answered `/models` with something else than JSON. Check {endpoint.setting}."
+        raise UpstreamFailed(told) from error
     if isinstance(told, dict):
         told = told.get("data") or told.get("models")
     entries = [entry for entry in told or () if isinstance(entry, dict)] if isinstance(told, list) else []

@@ -80,10 +80,13 @@ def _told(data: bytes) -> str | None:
 def _guessed(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_SAMPLE]).best()
+    matches = from_bytes(data[:_SAMPLE])
+    best = matches.best()
     if best is None:
         raise unsupported("The file is not text, or in an encoding that is not known; UTF-8 always is.")
-    return data.decode(best.encoding, "replace")
+    # Where several fit alike, the commonest of them, not the first by name: cp1250 reads French, with wrong accents.
+    alike = {match.encoding for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)}
+    return data.decode("cp1252" if "cp1252" in alike else best.encoding, "replace")
 
 
 def _html(path: Path, max_bytes: int) -> Iterator[str]:

@@ -15,12 +15,12 @@ from langgraph.graph.state import CompiledStateGraph
 from graphs import nodes
 from graphs.state import RunContext, RunState
 
-__all__ = ["build_run_graph", "recursion_limit"]
+__all__ = ["compile_run_graph", "recursion_limit"]
 
-RunGraph = CompiledStateGraph[RunState, RunContext, RunState, RunState]
+CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
 
 
-def build_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> RunGraph:
+def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> CompiledRun:
     """Compile the graph of a run. Without a checkpointer a run that calls functions cannot wait."""
     graph: Any = StateGraph(RunState, context_schema=RunContext)
     graph.add_node("prepare", nodes.prepare)
@@ -34,7 +34,7 @@ def build_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> Run
     graph.add_conditional_edges("act", nodes.after_act, ["pause", "reply"])
     graph.add_conditional_edges("pause", nodes.after_pause, ["act", "reply"])
     graph.add_edge("finish", END)
-    built: RunGraph = graph.compile(checkpointer=checkpointer, name="run")
+    built: CompiledRun = graph.compile(checkpointer=checkpointer, name="run")
     return built
 
 

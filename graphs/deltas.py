@@ -11,6 +11,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
+from chains.reply import TAKEN
 from graphs.parts import (
     Call,
     CallDelta,
@@ -21,6 +22,7 @@ from graphs.parts import (
     Part,
     RefusalDelta,
     TextDelta,
+    ThoughtDelta,
     Usage,
 )
 from wire.ids import derive_id
@@ -67,6 +69,7 @@ class ReplyParts:
         self._offered = offered
         self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
         self._texts: list[str] = []
+        self._thought = False
         self._message: str = "none"  # none → open → closed
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
@@ -77,7 +80,7 @@ class ReplyParts:
     @property
     def started(self) -> bool:
         """Whether anything of the reply has been seen; after that nothing may be tried again."""
-        return bool(self._texts or self._slots)
+        return bool(self._texts or self._slots or self._thought)
 
     @property
     def text(self) -> str:
@@ -87,6 +90,8 @@ class ReplyParts:
     def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
         """Yield the parts that one chunk brings."""
         content = chunk.content if isinstance(chunk.content, str) else _join(chunk.content)
+        if chunk.additional_kwargs:
+            yield from self._feed_thoughts(chunk.additional_kwargs)
         if content:
             yield from self._feed_text(content)
         if chunk.additional_kwargs:
@@ -113,6 +118,16 @@ class ReplyParts:
         if self._message == "open":
             yield TextDelta(self.message_id, content)
         # Text after calls is kept for the model's own history only: a second open step would break Node's SDK.
+
+    def _feed_thoughts(self, beside: dict[str, Any]) -> Iterator[Part]:
+        """Thoughts are shown as they come, and are no part of the message nor of any prompt."""
+        thoughts, taken = beside.get("reasoning_content") or "", bool(beside.get(TAKEN))
+        if taken:
+            thoughts = self.text + thoughts
+            self._texts.clear()
+        if thoughts or taken:
+            self._thought = True
+            yield ThoughtDelta(self.message_id, thoughts, taken)
 
     def _feed_refusal(self, refusal: str) -> Iterator[Part]:
         if self._message == "none" and not self._slots:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
-from graphs.build import build_run_graph, recursion_limit
+from graphs.build import compile_run_graph, recursion_limit
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.state import RunContext
@@ -29,8 +29,8 @@ class Execution:
 
     def __init__(self, store: Store, max_tool_rounds: int) -> None:
         self.open = False
-        self.graph = build_run_graph(store.checkpoints)
-        self._plain = build_run_graph()  # for runs without tools: they can neither wait nor repeat anything
+        self.graph = compile_run_graph(store.checkpoints)
+        self._plain = compile_run_graph()  # for runs without tools: they can neither wait nor repeat anything
         self.broken: dict[str, Exception] = {}
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store

@@ -21,13 +21,13 @@ from store.ports import Insert, Row, Store
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event
-from wire.ids import derive_id
+from wire.ids import DEFAULT_OWNER, derive_id
 from wire.messages import MessageCreate
 from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
 from wire.validation import parse
 
-__all__ = ["OWNER", "RunChunk", "RunFacade", "Turn"]
+__all__ = ["OWNER", "RunChunk", "RunFacade", "Turn", "whole"]
 
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` that says whose objects these are; only the server may set it."""
@@ -45,14 +45,14 @@ class Output(BaseModel):
 class Turn(BaseModel):
     """A new turn (`content`), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to follow (`run_id`).
 
-    Defaults instead of None: LangServe's playground shows a blank page for what may be null.
+    Defaults instead of None: LangServe's playground shows a blank page for what may be null. Its form has this order.
     """
 
-    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
-    model: str = ""
-    instructions: str = ""
-    thread_id: str = Field("", description="Empty: a new thread")
     content: str = ""
+    instructions: str = ""
+    model: str = ""
+    thread_id: str = Field("", description="Empty: a new thread")
+    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
     run_id: str = ""
     tool_outputs: list[Output] = []
     after: int = Field(-1, description="Only events with a higher number")
@@ -83,14 +83,18 @@ class _Reading:
 
 
 class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
-    """See the module. Synchronous calls need a runner that was opened on the bridge's loop."""
+    """See the module. Synchronous calls need a runner that was opened on the bridge's loop, as `graphs.local` does."""
 
     name = "assistant"
 
-    def __init__(self, runner: Runner, store: Store, *, owner: str = "default") -> None:
+    def __init__(
+        self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, tells_failures: bool = True
+    ) -> None:
+        """Without `tells_failures` they are raised, as ThreadholdError."""
         self._runner = runner
         self._store = store
         self._owner = owner
+        self._tells_failures = tells_failures
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
         """Return Turn."""
@@ -107,15 +111,7 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
 
         A failure is returned as `error`.
         """
-        last: dict[str, Any] = {}
-        texts: dict[str, str] = {}
-        async for chunk in self.astream(input, config, **kwargs):
-            name, data = chunk["event"], chunk["data"]
-            if name in ("thread.message.completed", "thread.message.incomplete"):
-                texts[data["id"]] = "".join(part["text"]["value"] for part in data["content"])
-            elif name == "error" or (name.startswith("thread.run.") and not name.startswith("thread.run.step.")):
-                last = chunk
-        return {**last, "text": "\n".join(texts.values())}
+        return await whole(self.astream(input, config, **kwargs))
 
     async def astream(
         self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
@@ -125,6 +121,8 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         try:
             turn = parse(Turn, input)
         except InvalidRequest as error:
+            if not self._tells_failures:
+                raise
             yield _told(error, -1)
             return
         reading = _Reading(turn, owner, number=turn.after)
@@ -151,6 +149,8 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
                         yield _chunk(event)
             reading.settled = True
         except ThreadholdError as error:
+            if not self._tells_failures:
+                raise
             yield _told(as_problem(error), reading.number)
 
     def _left(self, reading: _Reading) -> None:
@@ -232,6 +232,19 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         if row is None:
             raise NotFound(f"No run found with id '{run_id}'.", param="run_id")
         return row
+
+
+async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+    """Return the last event of the run itself, or `error`, with the `text` of all its messages."""
+    last: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    async for chunk in chunks:
+        name, data = chunk["event"], chunk["data"]
+        if name in ("thread.message.completed", "thread.message.incomplete"):
+            texts[data["id"]] = "".join(part["text"]["value"] for part in data["content"])
+        elif name == "error" or (name.startswith("thread.run.") and not name.startswith("thread.run.step.")):
+            last = chunk
+    return {**last, "text": "\n".join(texts.values())}
 
 
 def _chunk(event: Event) -> dict[str, Any]:

@@ -4,11 +4,13 @@ Pages come newest first and stop at a bound of characters, so that a turn costs 
 and in one of ten thousand.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from store.ports import Page, PageQuery, Store
 
-__all__ = ["FIRST_PAGE", "MAX_CHARS", "load_history"]
+__all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "load_history"]
 
 MAX_CHARS: Final = 1_200_000
 """Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
@@ -17,6 +19,18 @@ FIRST_PAGE: Final = PageQuery(limit=40)
 """The page that most threads end in; a run's start asks for it beside its other reads."""
 
 _PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Message bodies, oldest first; `clipped` when older ones were not read, as they could not be of use."""
+
+    messages: list[dict[str, Any]]
+    clipped: bool = False
+
+    def and_then(self, bodies: Iterable[dict[str, Any]]) -> "History":
+        """The same with newer messages."""
+        return replace(self, messages=[*self.messages, *bodies])
 
 
 async def load_history(
@@ -28,8 +42,8 @@ async def load_history(
     max_chars: int = MAX_CHARS,
     last: int | None = None,
     first: Page | None = None,
-) -> list[dict[str, Any]]:
-    """Return message bodies, oldest first, without those of the run `run_id` itself.
+) -> History:
+    """Return the thread's messages without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
     messages are there. `first` is the FIRST_PAGE where the caller has it already.
@@ -43,10 +57,12 @@ async def load_history(
                 continue
             newest_first.append(row.body)
             chars += sum(len(_text(part)) for part in row.body["content"])
-            if chars > max_chars or (last is not None and len(newest_first) >= last):
-                return newest_first[::-1]
+            if last is not None and len(newest_first) >= last:
+                return History(newest_first[::-1])
+            if chars > max_chars:
+                return History(newest_first[::-1], clipped=page.has_more or row is not page.rows[-1])
         if not page.has_more or not page.rows:
-            return newest_first[::-1]
+            return History(newest_first[::-1])
         query = PageQuery(limit=_PAGE, after=page.rows[-1].id)
         page = await store.page("message", owner, query, thread_id=thread_id)
 

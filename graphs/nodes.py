@@ -5,6 +5,7 @@ that could happen twice. Nodes speak through the stream writer only; they touch 
 """
 
 import json
+import logging
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -14,14 +15,15 @@ from langgraph.types import Send, interrupt
 from chains.context import Prompt, build_prompt
 from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
-from graphs.parts import Call, CallAnswered, CallsAnswered, RunEnded, Usage
+from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
 from graphs.state import Act, Reply, RunContext, RunState
 from wire.errors import ContextOverflow
 
 __all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
 
+logger = logging.getLogger("threadhold.runs")
+
 DENIED = "The user denied this call; it was not made."
-_SPARE_TOKENS = 64
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
@@ -176,17 +178,18 @@ async def _prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage
         history=await context.history(),
         exchange=exchange,
         truncation=run["truncation_strategy"],
+        tools=context.tools.specs,
     )
-    ratio = context.model.tokens_per_char(run["model"])
     budget = run["max_prompt_tokens"]
     if budget is not None:
-        fitted = prompt.fit(budget - usage["prompt_tokens"], ratio)
+        fitted = prompt.fit(budget - usage["prompt_tokens"], context.model.tokens_per_char(run["model"]))
         if fitted is None:
             return None
         prompt = fitted
-    limit = context.model.context_limit(run["model"])
-    # An estimate may err: what does not fit by it is tried all the same, the upstream has the last word.
-    return prompt if limit is None else (prompt.fit(limit - _SPARE_TOKENS, ratio) or prompt.shortest())
+    most = run["max_completion_tokens"]
+    return await context.model.fit(
+        run["model"], prompt, answer=None if most is None else most - usage["completion_tokens"]
+    )
 
 
 def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: bool) -> dict[str, Any]:
@@ -213,6 +216,8 @@ def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: b
 async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any], write: Any) -> Prompt:
     """Stream one reply; where the upstream says the prompt is too long, drop the oldest turns and ask again."""
     while True:
+        if prompt.dropped:
+            write(_left_out(context, prompt, parts.message_id))
         try:
             chunks = context.model.stream(ReplyCall(messages=prompt.messages(), **call))
             context.asking()
@@ -231,6 +236,18 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
             if parts.started or shorter is None:
                 raise
             prompt = shorter
+
+
+def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
+    """Say what is left out, on the wire and in one line of the log, before the model is asked."""
+    limit = context.model.context_limit(context.run["model"])
+    more = "or more " if context.clipped else ""
+    known = f" ({limit} tokens)" if limit else ""
+    id, model = context.run["id"], context.run["model"]
+    logger.info(
+        "run %s: %d messages %sleft out: longer than the context of `%s`%s", id, prompt.dropped, more, model, known
+    )
+    return LeftOut(message_id, prompt.dropped, context.clipped, limit)
 
 
 def _estimate(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:

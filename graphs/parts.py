@@ -14,12 +14,14 @@ __all__ = [
     "CallsAnswered",
     "CallsMade",
     "CallsOpened",
+    "LeftOut",
     "MessageClosed",
     "MessageOpened",
     "Part",
     "RefusalDelta",
     "RunEnded",
     "TextDelta",
+    "ThoughtDelta",
     "Usage",
 ]
 
@@ -55,6 +57,18 @@ class TextDelta:
 
     message_id: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """A fragment of what the model thinks; no part of the message, which may come later or not at all.
+
+    `taken`: all text of the message so far was thoughts too, and is none of its text any more.
+    """
+
+    message_id: str
+    text: str
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,19 @@ class CallsAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The prompt of a reply left out that many of the thread's messages, or more (`at_least`), for their length.
+
+    `message_id` is that of the reply; `context_limit` is in tokens, None where nothing has told it.
+    """
+
+    message_id: str
+    messages: int
+    at_least: bool
+    context_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The graph came to its end; `reason` is the wire's incomplete reason, None for completed."""
 
@@ -130,6 +157,7 @@ class RunEnded:
 Part: TypeAlias = (
     MessageOpened
     | TextDelta
+    | ThoughtDelta
     | RefusalDelta
     | MessageClosed
     | CallsOpened
@@ -137,5 +165,6 @@ Part: TypeAlias = (
     | CallsMade
     | CallAnswered
     | CallsAnswered
+    | LeftOut
     | RunEnded
 )

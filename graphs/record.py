@@ -17,17 +17,19 @@ from graphs.parts import (
     CallsAnswered,
     CallsMade,
     CallsOpened,
+    LeftOut,
     MessageClosed,
     MessageOpened,
     Part,
     RefusalDelta,
     RunEnded,
     TextDelta,
+    ThoughtDelta,
     Usage,
 )
 from graphs.status import Status, sources
 from store.ports import Change, Insert, Patch, Row
-from wire.events import encode
+from wire.events import encode, own_data
 from wire.messages import open_message
 from wire.steps import open_step
 
@@ -93,6 +95,10 @@ class Recorder:
         match part:
             case TextDelta():
                 done.events.append(self.text_delta(part.text))
+            case ThoughtDelta():
+                self._think(part, done)
+            case LeftOut():
+                self._leave_out(part, done)
             case RefusalDelta() | MessageOpened() | MessageClosed():
                 self._record_message(part, done)
             case CallsOpened() | CallDelta() | CallsMade() | CallAnswered() | CallsAnswered():
@@ -152,6 +158,25 @@ class Recorder:
             b'{"id":"%b","object":"thread.message.delta","delta":{"content":[{"index":0,"type":"text","text":{"value":'
         )
         self._prefix = head % message_id.encode()
+
+    def _leave_out(self, part: LeftOut, done: Recorded) -> None:
+        told: dict[str, Any] = {"left_out_messages": part.messages, "context_limit": part.context_limit}
+        if part.at_least:
+            told["at_least"] = True
+        if self.run.get("threadhold") == told:
+            return
+        self.run["threadhold"] = told
+        done.changes.append(Patch("run", self.run["id"], self._owner, {"threadhold": told}))
+        fields = {"id": part.message_id, "run_id": self.run["id"], **told}
+        done.events.append(("threadhold.context", own_data("threadhold.context", fields)))
+
+    def _think(self, part: ThoughtDelta, done: Recorded) -> None:
+        name = "threadhold.reasoning.delta"
+        fields: dict[str, Any] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
+        if part.taken:
+            self._texts.clear()
+            fields["taken"] = True
+        done.events.append((name, own_data(name, fields)))
 
     def _refuse(self, part: RefusalDelta, done: Recorded) -> None:
         self._refusals.append(part.text)

@@ -26,7 +26,7 @@ from graphs.parts import (
 from graphs.record import Recorder
 from graphs.state import Reply, RunContext
 from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
-from wire.events import encode
+from wire.events import own_data
 
 __all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
 
@@ -110,13 +110,12 @@ def _forget(plan: Plan, live: Live, row: Row, doomed: set[str]) -> None:
     live.messages = [kept for kept in live.messages if kept.id not in doomed]
     live.steps = [kept for kept in live.steps if kept.id not in doomed]
     data = {
-        "object": "threadhold.reset",
         "thread_id": row.thread_id,
         "run_id": row.id,
         "message_ids": sorted(id for id in doomed if id.startswith("msg_")),
         "step_ids": sorted(id for id in doomed if id.startswith("step_")),
     }
-    plan.events.append(("threadhold.reset", encode(data)))
+    plan.events.append(("threadhold.reset", own_data("threadhold.reset", data)))
 
 
 def _stands(reply: Reply, live: Live, context: RunContext) -> bool:

@@ -18,7 +18,7 @@ from langgraph.types import Command
 from graphs.attachments import Attachments
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
-from graphs.history import FIRST_PAGE
+from graphs.history import FIRST_PAGE, History
 from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
@@ -136,7 +136,7 @@ class Runner:
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         history = await self._surroundings.history(draft.run, owner, first=first)
         newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
-        whole = [*history, *(row.body for row in draft.messages)]
+        whole = history.and_then(row.body for row in draft.messages)
         async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
             return await self._launch_new(draft, whole, newest, *attached)
 
@@ -149,7 +149,7 @@ class Runner:
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
-            return await self._launch_new(draft, [row.body for row in draft.messages], *attached)
+            return await self._launch_new(draft, History([row.body for row in draft.messages]), *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""
@@ -241,7 +241,7 @@ class Runner:
 
     # --- starting -------------------------------------------------------------------------------------------------
 
-    async def _launch_new(self, draft: Draft, history: list[dict[str, Any]], *guards: Change) -> Started:
+    async def _launch_new(self, draft: Draft, history: History, *guards: Change) -> Started:
         toolset = await self._surroundings.toolset(draft.row.private["tools"])
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from typing_extensions import TypedDict
 
+from chains.context import Prompt
 from chains.reply import ReplyCall
 from graphs.parts import Call, Usage
 from graphs.tools.toolset import ToolSet
@@ -66,6 +67,10 @@ class Model(Protocol):
         """Return the model's context length in tokens where it is known."""
         ...
 
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        ...
+
     def tokens_per_char(self, model: str) -> float:
         """Return the calibrated estimate for this model."""
         ...
@@ -96,3 +101,5 @@ class RunContext:
     """The sampling parameters that were asked for; others are left to the upstream."""
     asking: Callable[[], None] = lambda: None
     """Called whenever the graph is about to wait for somebody outside; see `Live.open`."""
+    clipped: bool = False
+    """Whether the thread has older messages that `history` does not have."""

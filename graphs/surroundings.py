@@ -6,7 +6,7 @@ Made anew at every take-up; nothing of it is checkpointed.
 import asyncio
 from typing import Any, Final
 
-from graphs.history import MAX_CHARS, load_history
+from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
 from graphs.parts import Call
 from graphs.state import Model, RunContext
@@ -37,7 +37,7 @@ class Surroundings:
 
     async def history(
         self, run: dict[str, Any], owner: str, *, own: str | None = None, first: Page | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> History:
         """Read the thread's messages for this run, oldest first, without those of the run `own`."""
         limit = self._model.context_limit(run["model"])
         strategy = run["truncation_strategy"]
@@ -56,20 +56,21 @@ class Surroundings:
         history = await self.history(row.body, row.owner, own=row.id)
         return self.context(live, row.private, await self.toolset(row.private["tools"]), history)
 
-    def context(
-        self, live: Live, private: dict[str, Any], toolset: ToolSet, history: list[dict[str, Any]]
-    ) -> RunContext:
+    def context(self, live: Live, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
 
         async def act(call: Call) -> str:
             return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
 
         async def messages() -> list[dict[str, Any]]:
-            return history
+            return history.messages
 
         def asking() -> None:
             # In the next turn of the loop: by then the request to the model is on its way.
             asyncio.get_running_loop().call_soon(live.open)
 
         rounds = self.max_tool_rounds
-        return RunContext(live.run, self._model, toolset, messages, act, rounds, private["sampling"], asking)
+        sampling = private["sampling"]
+        return RunContext(
+            live.run, self._model, toolset, messages, act, rounds, sampling, asking, clipped=history.clipped
+        )

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from pydantic import ValidationError
 
@@ -114,20 +113,18 @@ def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_without_a_model_it_starts_and_says_what_to_set(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, REDIS_URL="redis://x", S3_ENDPOINT="http://x") as server:
-        ready = httpx2.get(f"{server.url}/ready")
-        assert ready.status_code == 503
-        assert "MODEL_URL" in ready.json()["checks"]["upstream"]
-        assert server.request("GET", "/models")["data"] == []
-        assistant = server.request("POST", "/assistants", {"model": ""})["id"]
-        run = server.request("POST", "/threads/runs", {"assistant_id": assistant})
-        events = httpx2.get(f"{server.url}/threads/{run['thread_id']}/runs/{run['id']}/events").text
-        assert "thread.run.failed" in events
-        assert "MODEL_URL" in events
-    log = server.log.read_text()
+def test_settings_of_what_is_not_built_or_not_used_are_named_in_the_log(tmp_path: Path) -> None:
+    given = {"REDIS_URL": "redis://x", "S3_ENDPOINT": "http://x", "MODEL_URL": "http://x", "MODEL_PATH": "/x"}
+    with ServerProcess(tmp_path, **given) as server:
+        log = server.log.read_text()
     assert log.count("not built yet") == 1
     assert "REDIS_URL, S3_ENDPOINT" in log
+    assert "MODEL_PATH is not used" in log
+
+
+def test_a_path_of_a_model_may_be_empty_or_begin_at_home() -> None:
+    assert settings(model_path="").model_path is None
+    assert settings(model_path="~/m.gguf").model_path == Path.home() / "m.gguf"
 
 
 def test_help_and_version_say_what_they_should() -> None:

@@ -111,6 +111,9 @@ class ScriptedUpstream:
         self.models: list[dict[str, Any]] = list(models)
         self.models_reply: Fail | Hang | Raw | None = None
         self.models_asked = 0
+        self.extra: dict[str, Callable[[Any], Any]] = {}
+        """Other paths (`/props`, `/tokenize`): what each answers to a body; None or no entry is a 404."""
+        self.extra_asked: list[str] = []
         self.context = context
         self.default: Callable[[dict[str, Any]], Step] = echo
         self.requests: list[Seen] = []
@@ -147,10 +150,15 @@ class ScriptedUpstream:
             if not self._changed.wait_for(lambda: condition(self), timeout_s):
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
 
-    async def eventually(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> None:
-        """Wait until the condition holds, without blocking the loop. Raises TimeoutError."""
+    async def eventually(
+        self, condition: Callable[[Self], bool], timeout_s: float = 5.0, *, asked_by: "asyncio.Task[Any] | None" = None
+    ) -> None:
+        """Wait until the condition holds, without blocking the loop. Raises TimeoutError, or at once what the task
+        that asks has failed with."""
         limit = time.monotonic() + timeout_s
         while not condition(self):
+            if asked_by is not None and asked_by.done():
+                raise AssertionError(f"its asker ended first: {self._counters()}") from asked_by.exception()
             if time.monotonic() > limit:
                 raise TimeoutError(f"not seen within {timeout_s} s: {self._counters()}")
             await asyncio.sleep(0.001)
@@ -179,6 +187,7 @@ class ScriptedUpstream:
             app.router.add_post(f"{prefix}/chat/completions", self._complete)
         app.router.add_post("/script", self._take_script)
         app.router.add_get("/seen", self._show_seen)
+        app.router.add_route("*", "/{path:.*}", self._answer_extra)
         # Cancelling the handler on disconnect is how a closed client is noticed at once.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -273,6 +282,14 @@ class ScriptedUpstream:
             return _drop(request, response)
         await response.write_eof()
         return response
+
+    async def _answer_extra(self, request: web.Request) -> web.Response:
+        self.extra_asked.append(request.path)
+        body = await request.read()
+        answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body else None)
+        if isinstance(answer, Hang):
+            await self._stall()
+        return _json(answer) if isinstance(answer, dict) else _json({"error": "not found"}, 404)
 
     async def _take_script(self, request: web.Request) -> web.Response:
         """A list of steps to queue, or `{"default": step}`; a step is `{"kind": "reply", …fields}`."""

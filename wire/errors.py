@@ -252,7 +252,7 @@ def as_problem(error: ThreadholdError) -> Problem:
         case Problem():
             return error
         case Missing():
-            return NotFound(error.message)
+            return NotFound(error.message, param="id" if error.kind == "file" else None)
         case ThreadBusy():
             return InvalidRequest(error.message)
         case StoreError():

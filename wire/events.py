@@ -1,4 +1,4 @@
-"""One event of a run's log, and the closed set of names. Source: OpenAI's spec of 2026-08-21, and our own two.
+"""One event of a run's log, and the closed set of names: OpenAI's spec of 2026-08-21, and our own `threadhold.…`.
 
 An event's `number` is its sequence number in the run's log: it starts at 0 and only rises; after a crash it may jump.
 `json` is the data, encoded once; every reader and the store take the same bytes.
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "encode"]
+__all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "encode", "own_data"]
 
 EVENT_NAMES: Final[dict[str, str]] = {
     "thread.created": "a thread was made by create-thread-and-run",
@@ -36,6 +36,8 @@ EVENT_NAMES: Final[dict[str, str]] = {
     "thread.message.completed": "a message is whole",
     "thread.message.incomplete": "a message was cut off",
     "threadhold.reset": "ours: after a crash, forget the deltas of the named message and step; they come anew",
+    "threadhold.reasoning.delta": "ours: a fragment of what the model thinks; no part of any message",
+    "threadhold.context": "ours: how many of the thread's messages the prompt left out, for their length",
     "error": "the stream cannot go on; nested {'error': {...}}",
     "done": "the last frame of a stream, literal [DONE]; never part of a log",
 }
@@ -65,3 +67,12 @@ class Event:
 def encode(data: Any) -> bytes:
     """Encode event data once, compactly, as UTF-8 JSON."""
     return orjson.dumps(data)
+
+
+def own_data(name: str, fields: dict[str, Any]) -> bytes:
+    """Encode the data of an event of ours, so that no SDK trips over it.
+
+    openai-python 3's async client takes the data of an event that does not begin with `thread.` for the event itself:
+    programs that read `event.event` and `event.data.object` find them all the same.
+    """
+    return encode({**fields, "object": name, "event": name, "data": {"object": name}})

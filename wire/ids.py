@@ -6,9 +6,12 @@ reply that is generated anew after a crash gets the same ids although no row may
 
 import hashlib
 import secrets
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Prefix", "derive_id", "new_id"]
+__all__ = ["DEFAULT_OWNER", "Prefix", "derive_id", "new_id"]
+
+DEFAULT_OWNER: Final = "default"
+"""Owner of everything that is made where there are no keys."""
 
 Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "file", "req"]
 

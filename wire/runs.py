@@ -17,6 +17,7 @@ __all__ = [
     "Run",
     "RunCreate",
     "RunModify",
+    "RunNotes",
     "RunUsage",
     "SubmitToolOutputs",
     "ThreadRunCreate",
@@ -105,6 +106,16 @@ class LastError(BaseModel):
     message: str
 
 
+class RunNotes(BaseModel):
+    """What only this server tells of a run."""
+
+    left_out_messages: int = Field(
+        description="messages of the thread that its newest prompt left out for their length"
+    )
+    at_least: bool = Field(default=False, description="there are more, too old to be counted")
+    context_limit: int | None = Field(description="the model's context in tokens, as far as it is known")
+
+
 class Run(BaseModel):
     """The object `thread.run`."""
 
@@ -149,6 +160,7 @@ class Run(BaseModel):
     parallel_tool_calls: bool
     response_format: str | dict[str, Any]
     reasoning_effort: str | None
+    threadhold: RunNotes | None = Field(default=None, description="an extension; there once something was left out")
     file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
 
 

@@ -65,4 +65,8 @@ def _renamed(tool: Any) -> Any:
 
 
 def _resource_files(resources: dict[str, Any] | None) -> list[str]:
-    return list((resources or {}).get("code_interpreter", {}).get("file_ids", ()))
+    given = resources or {}
+    found = list(given.get("code_interpreter", {}).get("file_ids", ()))
+    for vector_store in given.get("file_search", {}).get("vector_stores", ()):  # of a request, not made yet
+        found += vector_store.get("file_ids", ())
+    return found

@@ -1,6 +1,7 @@
 """One server in open mode and one with keys, both real processes on real ports, on one scripted upstream."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -87,6 +88,21 @@ class World:
     def assistant(self, **fields: Any) -> str:
         made: str = self.post("/assistants", {"model": "m", **fields})["id"]
         return made
+
+    def file(self, said: bytes | str = "Cats purr.", name: str = "cats.txt", purpose: str = "assistants") -> str:
+        """Upload a file, return its id."""
+        data = said.encode() if isinstance(said, str) else said
+        answer = self.client.post("/files", files={"file": (name, data)}, data={"purpose": purpose})
+        assert answer.status_code == 200, answer.text
+        made: str = answer.json()["id"]
+        return made
+
+    def settled(self, path: str) -> Any:
+        """A vector store, a file in one or a batch, once nothing of it is in progress."""
+        end = time.monotonic() + 15
+        while (found := self.get(path))["status"] == "in_progress" and time.monotonic() < end:
+            time.sleep(0.02)
+        return found
 
     def thread(self, *texts: str) -> str:
         messages = [{"role": "user", "content": text} for text in texts]

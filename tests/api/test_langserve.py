@@ -5,13 +5,21 @@ import json
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx2
 import pytest
 from langserve import RemoteRunnable
+from langserve.lzstring import LZString
+from starlette.testclient import TestClient
 
+from api.app import Access, build_app
+from api.depends import House
+from chains import Replies, Upstream
+from graphs.runner import Runner
+from graphs.tools.actions import ActionCaller
+from store import open_store
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -142,6 +150,63 @@ def test_leaving_closes_the_upstream_within_a_fifth_of_a_second(
     assert time.monotonic() - left < 0.2
 
 
+@pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
+def test_whoever_resumes_a_run_has_taken_it_up(
+    on_disconnect: str, server: ServerProcess, world: World, upstream: ScriptedUpstream, says: Any
+) -> None:
+    says(Reply(tool_calls=[("now", {}, "c1")]), Reply("one two three four", pause_after=3))
+    url, closed = f"{server.url}/assistant", upstream.closed_early
+    given = {"content": "time?", "assistant_id": world.assistant(tools=[TOOL])}
+    waiting = httpx2.post(f"{url}/invoke", json={"input": given}).json()["output"]["data"]
+    (call,) = waiting["required_action"]["submit_tool_outputs"]["tool_calls"]
+    outputs = [{"tool_call_id": call["id"], "output": "12:00"}]
+    resumes = {"run_id": waiting["id"], "tool_outputs": outputs, "on_disconnect": on_disconnect}
+    with httpx2.stream("POST", f"{url}/stream", json={"input": resumes}) as answer:
+        for line in answer.iter_lines():
+            if " two" in line:
+                break
+    if on_disconnect == "cancel":
+        upstream.wait_for(lambda up: up.closed_early == closed + 1)
+    upstream.release()
+    end = httpx2.post(f"{url}/invoke", json={"input": {"run_id": waiting["id"]}}).json()["output"]["event"]
+    assert end == {"cancel": "thread.run.cancelled", "continue": "thread.run.completed"}[on_disconnect]
+    assert upstream.closed_early - closed == {"cancel": 1, "continue": 0}[on_disconnect]
+
+
+def test_a_temperature_of_one_is_not_sent(assistant: RemoteRunnable, upstream: ScriptedUpstream) -> None:
+    """It is what the playground's form says when nobody has touched it."""
+    for given, sent in ((1, None), (1.0, None), (0.5, 0.5), (0, 0)):
+        assistant.invoke({"content": "hi", "temperature": given})
+        assert upstream.requests[-1].body.get("temperature") == sent
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
+def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(upstream: ScriptedUpstream) -> None:
+    houses: list[House] = []
+
+    @asynccontextmanager
+    async def open_house() -> AsyncIterator[House]:
+        async with AsyncExitStack() as stack:
+            store, caller, model = await open_store(), ActionCaller(), Upstream(upstream.url)
+            for part in (store, caller, model):
+                stack.push_async_callback(part.close)
+            await model.open()
+            runner = await stack.enter_async_context(Runner(store, Replies(model), caller))
+            houses.append(House(store, model, runner, {}))
+            yield houses[-1]
+
+    app = build_app(open_house, access=Access(hosts=None), version="0")
+    counts = []
+    for _ in range(2):
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            counts.append(len(app.routes))
+            for path, given in (("/chat", ASKED), ("/assistant", {"content": "hello there"})):
+                told = client.post(f"{path}/invoke", json={"input": given}).json()["output"]
+                assert "Echo: hello there" in (told, told["text"] if isinstance(told, dict) else "")
+    assert counts[0] == counts[1]
+    assert len(houses) == 2
+
+
 def test_a_reader_that_left_comes_back_and_loses_nothing(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: Reply("one two three four", pause_after=3)
     url, closed = f"{server.url}/assistant/stream", upstream.closed_early
@@ -181,6 +246,22 @@ def test_a_playground_works_and_its_assets_come_from_here(path: str, server: Ser
     assert httpx2.get(f"{server.url}{path}/input_schema").status_code == 200
 
 
+def config_hash(configurable: dict[str, Any]) -> str:
+    """How LangServe's playgrounds spell a configuration in a path."""
+    spelled: str = LZString.compressToEncodedURIComponent(json.dumps({"configurable": configurable}))
+    return spelled
+
+
+def test_what_a_playground_shares_is_there_with_its_configuration(
+    server: ServerProcess, upstream: ScriptedUpstream
+) -> None:
+    shared = f"{server.url}/chat/c/{config_hash({'temperature': 0.25})}"
+    assert httpx2.get(f"{shared}/playground/").status_code == 200
+    assert httpx2.get(f"{shared}/input_schema").status_code == 200
+    assert httpx2.post(f"{shared}/invoke", json={"input": ASKED}).json()["output"] == "Echo: hello there"
+    assert upstream.requests[-1].body["temperature"] == 0.25
+
+
 def test_nothing_of_an_input_may_be_null(server: ServerProcess) -> None:
     """The playground shows a blank page for a schema with a null in it."""
     for path in ("/chat", "/assistant"):
@@ -198,11 +279,14 @@ def test_with_keys_playgrounds_are_closed_and_owners_kept_apart(keyed: ServerPro
     run = httpx2.post(url, json={"input": {"content": "hi"}}, headers=ann).json()["output"]["data"]
     stolen = {"input": {"run_id": run["id"]}, "config": {"configurable": {"__owner": "ann", "owner": "ann"}}}
     assert httpx2.post(url, json=stolen, headers=bob).json()["output"]["event"] == "error"
+    hashed = f"{keyed.url}/assistant/c/{config_hash({'__owner': 'ann'})}"
+    assert httpx2.post(f"{hashed}/invoke", json=stolen, headers=bob).json()["output"]["event"] == "error"
+    assert httpx2.get(f"{hashed}/playground/").status_code == 401
     assert httpx2.post(url, json=stolen, headers=ann).json()["output"]["event"] == "thread.run.completed"
 
 
 def test_what_was_not_asked_for_is_not_there(server: ServerProcess) -> None:
-    for path in ("/chat/feedback", "/assistant/stream_events", "/chat/c/N4XyA/invoke"):
+    for path in ("/chat/feedback", "/assistant/stream_events"):
         assert httpx2.post(server.url + path, json={"input": {}}).status_code == 404
     plain = httpx2.post(f"{server.url}/chat/invoke", content="{}", headers={"Content-Type": "text/plain"})
     assert plain.status_code == 415

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,13 @@ from tests.upstream import Fail, Reply, ScriptedUpstream
 from wire.errors import RunError
 
 ASKED = {"system": "Be brief.", "human": "hello there"}
+
+
+async def test_what_a_form_shows_before_anybody_touched_it_is_not_sent(up: ScriptedUpstream, connect: Connect) -> None:
+    chain = build_chat_chain(await connect(up.url))
+    untouched: Any = {"configurable": {spec.id: spec.default for spec in chain.config_specs}}
+    await chain.ainvoke(ASKED, untouched)
+    assert not {"temperature", "max_tokens"} & up.requests[-1].body.keys()
 
 
 async def test_the_chain_streams_and_sends_only_what_was_set(up: ScriptedUpstream, connect: Connect) -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,27 +11,55 @@ from tests.upstream import Reply, ScriptedUpstream
 
 SAYS = {
     "chat_chain.py": "Echo: What is a chain?",
+    "function_calling.py": "Clear in Paris.",
     "langserve_client.py": "Echo: What is a run?",
+    "openapi_action.py": "Low until noon.",
+    "run_graph.py": "Hello, Ada.",
     "stream_and_stop.py": "cancelled",
 }
+SCRIPTS = {
+    "function_calling.py": [Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Clear in Paris.")],
+    "openapi_action.py": [Reply(tool_calls=[("get_tide", {"port": "Brest"})]), Reply("Low until noon.")],
+    "run_graph.py": [Reply(tool_calls=[("get_time", {}), ("ask_user", {})]), Reply("Hello, Ada.")],
+    "stream_and_stop.py": [Reply("one two three four", pause_after=2)],
+}
+TOLD = {
+    "function_calling.py": ['{"city": "Paris", "sky": "clear", "celsius": 21}'],
+    "openapi_action.py": ['{"tide": "low until noon"}'],
+}
+"""What the model is told of the calls."""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("examples")
+    with ServerProcess(folder, MODEL_URL=upstream.url, ACTIONS_ALLOW_HOSTS="127.0.0.1") as process:
+        yield process
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", SAYS)
-def test_the_example_runs(name: str, tmp_path: Path) -> None:
-    with ScriptedUpstream() as upstream, ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
-        if name == "stream_and_stop.py":
-            upstream.script(Reply("one two three four", pause_after=2))
-        told = {"MODEL_URL": upstream.url, "THREADHOLD_URL": server.url, "PYTHONPATH": str(ROOT), "PATH": ""}
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", ROOT / "examples" / name],
-            env=told,
-            capture_output=True,
-            text=True,
-            timeout=40,
-            check=False,
-        )
+def test_the_example_runs(name: str, upstream: ScriptedUpstream, server: ServerProcess) -> None:
+    upstream.script(*SCRIPTS.get(name, ()))
+    told = {"MODEL_URL": upstream.url, "THREADHOLD_URL": server.url, "PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", ROOT / "examples" / name],
+        env=told,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
     assert (done.returncode, done.stdout.strip()) == (0, SAYS[name]), done.stderr
+    if name in TOLD:
+        messages = upstream.requests[-1].body["messages"]
+        assert [message["content"] for message in messages if message["role"] == "tool"] == TOLD[name]
 
 
 def test_no_example_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""Writes the three pin files from `pyproject.toml`: run by `make pins` with the python of a fresh environment.
+"""Writes the pin files from `pyproject.toml`, the demo model's excepted. Run by `make pins` in a fresh environment.
 
 Law: a pin file names distributions and versions only, never where they come from.
 """
@@ -38,6 +38,8 @@ def main() -> None:
     _write("requirements-build.txt", "What installs the project itself, on top of requirements.txt", build - runtime)
     test = _pin([*groups["test"], "-c", str(_TOP / "requirements.txt")])
     _write("requirements-test.txt", "Test tools on top of requirements.txt", test - build)
+    engine = _pin([*project["project"]["optional-dependencies"]["engine"], "-c", str(_TOP / "requirements.txt")])
+    _write("requirements-engine.txt", "The built-in engine, on top of requirements.txt", engine - test)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,14 @@ def section(title: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with (
-        ScriptedUpstream() as upstream,
-        ServerProcess(tmp_path_factory.mktemp("house"), MODEL_URL=upstream.url) as process,
-    ):
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("house"), MODEL_URL=upstream.url) as process:
         yield process
 
 
@@ -95,10 +98,13 @@ def test_every_route_is_served_with_and_without_v1(server: ServerProcess) -> Non
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[f"example {number}" for number in range(len(EXAMPLES))])
-def test_the_readme_s_examples_run(example: str, server: ServerProcess, tmp_path: Path) -> None:
+def test_the_readme_s_examples_run(
+    example: str, server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     command = [sys.executable, "-W", "ignore", "-c"] if "import " in example else ["bash", "-euo", "pipefail", "-c"]
+    example = example.replace("http://127.0.0.1:3000", server.url).replace("http://127.0.0.1:1234/v1", upstream.url)
     done = subprocess.run(
-        [*command, example.replace("http://127.0.0.1:3000", server.url)],
+        [*command, example],
         cwd=tmp_path,
         capture_output=True,
         text=True,

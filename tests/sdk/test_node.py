@@ -8,7 +8,7 @@ import pytest
 
 from tests.sdk.conftest import Orphans, absent
 from tests.sdk.test_python import ENDED, NORMAL
-from tests.upstream import Hang, Step
+from tests.upstream import Hang, Reply, Step
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -72,6 +72,12 @@ def test_an_assistant_stream_sees_the_answer_while_it_comes(program: Program) ->
     }
     assert [event for event in heard if event.startswith("thread.")] == [*NORMAL, *ENDED]
     assert [event for event in heard if not event.startswith("thread.")] == ["message created", f"text: {answer}"]
+
+
+def test_thoughts_of_a_model_are_not_in_the_way(program: Program) -> None:
+    seen = program("streaming", *[Reply(chunks=["<think>let me", " see</think>", "4", "2"])] * 2)
+    assert seen["heard"].count("threadhold.reasoning.delta") == 2
+    assert (seen["written"], seen["final"], seen["run"]) == ("42", ["42"], "completed")
 
 
 def test_function_calls_are_answered_by_streaming(program: Program, two_calls: tuple[Step, Step]) -> None:

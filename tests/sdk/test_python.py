@@ -114,6 +114,17 @@ def test_an_event_handler_sees_the_answer_while_it_comes(program: Program) -> No
     }
 
 
+def test_thoughts_of_a_model_are_not_in_the_way(program: Program) -> None:
+    thinking = Reply(chunks=["<think>let me", " see</think>", "4", "2"])
+    assert program("reasoning", *[thinking] * 3) == {
+        "shown": "42",
+        "final": "42",
+        "raw": "42",
+        "later": "42",
+        "run": "completed",
+    }
+
+
 def test_parallel_function_calls_are_answered_by_polling_and_by_streaming(
     program: Program, two_calls: tuple[Step, Step]
 ) -> None:

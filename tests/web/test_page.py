@@ -18,7 +18,7 @@ def _html() -> str:
     return PAGE.read_text(encoding="utf-8")
 
 
-def _strings() -> dict[str, dict[str, object]]:
+def strings() -> dict[str, dict[str, object]]:
     found = re.search(r"/\* strings:begin \*/(.*?)/\* strings:end \*/", _html(), re.DOTALL)
     assert found
     tables: dict[str, dict[str, object]] = json.loads(found[1])
@@ -39,7 +39,7 @@ def test_the_page_names_no_other_host() -> None:
 
 
 def test_french_and_english_say_the_same_things() -> None:
-    tables = _strings()
+    tables = strings()
     assert list(tables) == ["en", "fr"]
     assert list(tables["en"]) == list(tables["fr"])
     for key, english in tables["en"].items():
@@ -53,7 +53,7 @@ def test_french_and_english_say_the_same_things() -> None:
 
 
 def test_every_word_that_the_page_asks_for_is_in_the_tables() -> None:
-    html, known = _html(), set(_strings()["en"])
+    html, known = _html(), set(strings()["en"])
     asked = set(re.findall(r'data-[tlp]="(\w+)"', html)) | set(re.findall(r"\bt: '(\w+)'", html))
     asked |= set(re.findall(r"\bt: \['(\w+)'", html)) | set(re.findall(r"\b(?:tell|t)\('(\w+)'", html))
     assert asked <= known

@@ -1,0 +1,140 @@
+"""The port: opened first, and answered from then on; what takes long is loaded behind it.
+
+Laws: `/health` is answered as soon as the port is open, every other request waits for the app; a start that fails ends
+the process with its reason; at the end runs are drained while the server still answers.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+
+if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
+    from fastapi import FastAPI
+
+    from api.depends import House
+
+__all__ = ["open_port", "serve"]
+
+logger = logging.getLogger("threadhold")
+
+_HEALTH: Final = frozenset({"/health", "/v1/health"})
+_GRACE_S: Final = 5
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """Open the port. Raises OSError with what to do when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another with PORT or --port"
+        ) from error
+    return listening
+
+
+def serve(
+    make_app: Callable[[], "FastAPI"], listening: socket.socket, *, drain_s: float, ready: Callable[[], None]
+) -> None:
+    """Serve until a signal ends it. `make_app` runs in a thread; `ready` is called when all requests are answered.
+
+    Raises whatever building or opening the app raises.
+    """
+    porch = _Porch()
+    config = uvicorn.Config(
+        porch,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nothing here depends on the client's address or scheme
+        timeout_graceful_shutdown=_GRACE_S,
+        server_header=False,
+        lifespan="off",  # `_open` enters it, so that what goes wrong in it can be told in a sentence
+    )
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(_Server(config, porch, drain_s), porch, make_app, listening, ready))
+
+
+async def _serve(
+    server: "_Server",
+    porch: "_Porch",
+    make_app: Callable[[], "FastAPI"],
+    listening: socket.socket,
+    ready: Callable[[], None],
+) -> None:
+    async with AsyncExitStack() as stack:
+        opening = asyncio.create_task(_open(stack, porch, make_app, ready), name="opening")
+        opening.add_done_callback(lambda done: server.give_up() if not done.cancelled() and done.exception() else None)
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            opening.cancel()
+            await asyncio.wait((opening,))
+        if not opening.cancelled():
+            opening.result()
+
+
+async def _open(
+    stack: AsyncExitStack, porch: "_Porch", make_app: Callable[[], "FastAPI"], ready: Callable[[], None]
+) -> None:
+    app = await asyncio.to_thread(make_app)
+    await stack.enter_async_context(app.router.lifespan_context(app))
+    porch.open(app)
+    ready()
+
+
+class _Porch:
+    """What callers meet until the app is there, and the way through to it afterwards."""
+
+    def __init__(self) -> None:
+        self.app: FastAPI | None = None
+        self._opened = asyncio.Event()
+
+    def open(self, app: "FastAPI") -> None:
+        """Let everybody in."""
+        self.app = app
+        self._opened.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+        if self.app is None:
+            if scope["type"] == "http" and scope["path"] in _HEALTH and scope["method"] in ("GET", "HEAD"):
+                body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
+                headers = [(b"content-type", b"application/json"), (b"content-length", b"15")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+                return
+            await self._opened.wait()
+        assert self.app is not None
+        await self.app(scope, receive, send)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn waits for open connections before the lifespan ends; streams end only when their runs do. So runs are
+    drained first, while the server still answers."""
+
+    def __init__(self, config: uvicorn.Config, porch: _Porch, drain_s: float) -> None:
+        super().__init__(config)
+        self._porch = porch
+        self._drain_s = drain_s
+
+    def give_up(self) -> None:
+        """End soon: nobody will ever be let in."""
+        self.should_exit = self.force_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then shut down."""
+        house: House | None = getattr(self._porch.app.state, "house", None) if self._porch.app is not None else None
+        if house is not None:
+            if house.runner.executing:
+                logger.info("waiting up to %g s for %d runs", self._drain_s, house.runner.executing)
+            await house.runner.drain(self._drain_s)
+        await super().shutdown(sockets)

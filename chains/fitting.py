@@ -1,0 +1,96 @@
+"""A prompt into a model's context, with room left for the answer.
+
+Laws: a prompt that is small beyond doubt is sent without asking anybody; the engine's own count decides where it has
+one, else the calibrated estimate; what does not fit by the estimate is tried all the same, the upstream has the last
+word.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from langchain_core.messages import BaseMessage
+
+from chains.context import Prompt
+
+__all__ = ["Uncounted", "Window", "fit_prompt", "room_for_answer"]
+
+_SURELY_SMALL: Final = 700
+"""Tokens, estimated: what fits into any context of 2,048 however wrong the estimate is."""
+
+_DOUBTFUL: Final = 0.5
+"""The share of the context from which an exact count is worth asking for."""
+
+_ROUNDS: Final = 4
+_SPARE_TOKENS: Final = 16
+
+
+class Window(Protocol):
+    """What is asked of an upstream."""
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the context in tokens as far as it is known. Never waits."""
+        ...
+
+    async def ask_limit(self, model: str) -> int | None:
+        """Return it after asking, in limited time."""
+        ...
+
+    async def count_tokens(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+    ) -> int | None:
+        """Return a prompt's tokens, None where the upstream does not count."""
+        ...
+
+
+class Uncounted:
+    """The window of an upstream that counts nothing, or not for nothing: what is known of it is all there is."""
+
+    def __init__(self, limit: Callable[[str], int | None]) -> None:
+        self.context_limit = limit
+
+    async def ask_limit(self, model: str) -> int | None:
+        """Return what is known."""
+        return self.context_limit(model)
+
+    async def count_tokens(
+        self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
+    ) -> int | None:
+        """Return None."""
+        del model, messages, tools
+        return None
+
+
+def room_for_answer(limit: int, wanted: int | None) -> int:
+    """Return the tokens of a context that are kept for the answer, `wanted` (its limit) where that is less.
+
+    A quarter of a small context, an eighth of a large one.
+    """
+    room = min(limit // 4, max(512, limit // 8))
+    return max(1, room if wanted is None else min(room, wanted))
+
+
+async def fit_prompt(prompt: Prompt, model: str, window: Window, *, ratio: float, answer: int | None) -> Prompt:
+    """Return the prompt, without as many of its oldest turns as must go; `answer` is the answer's limit in tokens."""
+    limit = window.context_limit(model)
+    estimate = prompt.tokens(ratio)
+    if limit is None:
+        if estimate <= _SURELY_SMALL:
+            return prompt
+        limit = await window.ask_limit(model)
+        if limit is None:
+            return prompt
+    target = limit - room_for_answer(limit, answer) - _SPARE_TOKENS
+    if estimate <= target * _DOUBTFUL:
+        return prompt
+    for _ in range(_ROUNDS):
+        count = await window.count_tokens(model, prompt.messages(), prompt.tools)
+        if count is None:
+            return prompt.fit(target, ratio) or prompt.shortest()
+        if count <= target:
+            return prompt
+        ratio = max(ratio, count / prompt.chars) if prompt.dropped else count / prompt.chars
+        shorter = prompt.fit(target, ratio) or prompt.shortest()
+        if shorter.dropped == prompt.dropped:
+            return prompt
+        prompt = shorter
+    return prompt

@@ -1,0 +1,140 @@
+"""What other providers' LangChain models say, in the one dialect of the house: chunks, finish reasons, errors. Pure.
+
+Laws: content blocks become text, thoughts go beside the text and never into it; usage is summed and comes once, last;
+whatever a provider's library raises becomes a RunError that names the upstream.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata, add_usage
+
+from chains.refusals import Refusal, explain, read_refusal
+from wire.errors import ContextOverflow, RunError, UpstreamFailed
+
+__all__ = ["ChunkPlainer", "explain_foreign"]
+
+_FINISHES: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "complete": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+    "guardrail_intervened": "content_filter",
+}
+"""Providers' words for why an answer ended → OpenAI's."""
+
+_STATUSES: Final = (
+    (ModelAuthenticationError, 401),
+    (ModelPermissionDeniedError, 403),
+    (ModelNotFoundError, 404),
+    (ModelRateLimitError, 429),
+    (ModelInvalidRequestError, 400),
+)
+
+
+class ChunkPlainer:
+    """Makes one stream's chunks plain; afterwards knows whether the answer finished."""
+
+    def __init__(self) -> None:
+        self.finish: str | None = None
+        self._usage: UsageMetadata | None = None
+
+    def plain(self, chunk: AIMessageChunk) -> AIMessageChunk | None:
+        """Return the chunk with text, thoughts and calls only; None where it has none of them."""
+        told = chunk.response_metadata
+        reason = told.get("stop_reason") or told.get("finish_reason") or told.get("done_reason")
+        if reason:
+            spelled = str(reason).lower()
+            self.finish = _FINISHES.get(spelled, spelled)
+        if chunk.usage_metadata:
+            self._usage = add_usage(self._usage, chunk.usage_metadata)
+        text, thoughts = _texts(chunk)
+        if not (text or thoughts or chunk.tool_call_chunks):
+            return None
+        beside = {"reasoning_content": thoughts} if thoughts else {}
+        return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=chunk.tool_call_chunks)
+
+    def end(self) -> AIMessageChunk:
+        """Return the last chunk: the finish reason and the whole usage."""
+        return AIMessageChunk(
+            content="", response_metadata={"finish_reason": self.finish or "stop"}, usage_metadata=self._usage
+        )
+
+
+def _texts(chunk: AIMessageChunk) -> tuple[str, str]:
+    beside = str(chunk.additional_kwargs.get("reasoning_content") or "")
+    if isinstance(chunk.content, str):
+        return chunk.content, beside
+    text = thoughts = ""
+    for block in chunk.content:
+        if isinstance(block, str):
+            text += block
+        elif block.get("type") == "text":
+            text += block.get("text") or ""
+        elif block.get("type") in ("thinking", "reasoning"):
+            thoughts += block.get("thinking") or block.get("reasoning") or ""
+    return text, beside + thoughts
+
+
+def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> RunError:
+    """Explain what a provider's library raised; `key` is the setting that holds the key."""
+    refusal = _refusal(error)
+    if isinstance(error, ContextOverflowError) or (refusal is not None and refusal.overflow):
+        told = refusal or Refusal(_said(error))
+        return ContextOverflow(f"{host}: {told.message}", limit=told.room, used=told.used)
+    if refusal is not None:
+        return explain(refusal, host=host, model=model, key=key)
+    if isinstance(error, ModelTimeoutError | TimeoutError):
+        return UpstreamFailed(f"{host} was silent for too long. See its status, or raise UPSTREAM_TIMEOUT_S.")
+    if isinstance(error, ModelConnectionError | OSError) or "Connect" in type(error).__name__:
+        return UpstreamFailed(f"{host} cannot be reached ({_root(error)}). Check its address and the network.")
+    if isinstance(error, ValueError | TypeError | NotImplementedError):  # their own checks of what is asked for
+        return explain(Refusal(_said(error), status=400), host=host, model=model, key=key)
+    return UpstreamFailed(f"{host} failed ({type(error).__name__}): {_said(error)}")
+
+
+def _refusal(error: Exception) -> Refusal | None:
+    """What the provider's server said, None where the error is not one of its answers."""
+    answer = getattr(error, "response", None)
+    told = [getattr(error, "status_code", None), getattr(answer, "status_code", None)]
+    told += [status for kind, status in _STATUSES if isinstance(error, kind)]
+    status = next((one for one in told if type(one) is int), None)
+    body = getattr(error, "body", None)
+    if status is None and not (isinstance(body, dict) and body):
+        return None
+    if status is not None and status < 400:
+        status = None  # an error inside of a stream that had begun well
+    said: dict[str, Any] = body if isinstance(body, dict) and body else {"message": _said(error)}
+    return read_refusal(said, status=status)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def _root(error: BaseException) -> str:
+    *_, last = _causes(error)
+    return " ".join(str(last).split())[:200] or type(last).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__

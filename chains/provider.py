@@ -1,0 +1,317 @@
+"""An upstream that LangChain speaks to in its own tongue: Anthropic, and whatever else `init_chat_model` knows.
+
+Laws: keys and addresses come from the file alone, never from the environment; the provider's package is optional and
+imported at its first use; only RunError comes out of a call; leaving a stream closes its connection.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from importlib import import_module
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableConfig
+from pydantic import SecretStr
+
+from chains.completions import open_completion
+from chains.context import Prompt
+from chains.fitting import Uncounted, fit_prompt
+from chains.foreign import ChunkPlainer, explain_foreign
+from chains.models import Models
+from chains.passage import Passage
+from chains.reply import ReplyCall
+from chains.tokens import Calibration
+from chains.transport import Patience
+from wire.errors import PromptRefused, RunError, UpstreamFailed, UpstreamProblem
+
+__all__ = ["Provider"]
+
+_ANTHROPIC: Final = "anthropic"
+_ANTHROPIC_URL: Final = "https://api.anthropic.com"
+_MAX_MODELS: Final = 64
+_LISTING_S: Final = 5.0
+
+
+class Provider:
+    """One provider, as a source and as a speaker (see `chains.routes`). `open` before use, `close` after."""
+
+    def __init__(
+        self,
+        name: str,
+        provider: str,
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+        models: Sequence[str] = (),
+        timeout_s: float = 600.0,
+        patience: Patience | None = None,
+    ) -> None:
+        """Imports and connects nothing. `timeout_s`: the longest silence, in seconds."""
+        self.name = name
+        self.calibration = Calibration()
+        self._provider = provider.strip().lower().replace("-", "_")
+        self._url = url or (_ANTHROPIC_URL if self._is_anthropic else None)
+        self._key = api_key
+        self._named = tuple(models)
+        self._patience = patience or Patience(idle_s=timeout_s)
+        self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
+        self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
+        self._client: Any = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def _is_anthropic(self) -> bool:
+        return self._provider == _ANTHROPIC
+
+    @property
+    def host(self) -> str:
+        """What messages call it."""
+        return f"`{self.name}` ({self._provider})"
+
+    async def open(self) -> None:
+        """Nothing yet: the provider's package is imported at the first use, and may not be there."""
+
+    async def close(self) -> None:
+        """Close the connections that are ours to close; other providers' models own theirs."""
+        await self._models.close()
+        self._chats.clear()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    # --- a source -------------------------------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """Whether `names` needs no waiting."""
+        return bool(self._named) or self._models.settled
+
+    async def settle(self) -> None:
+        """Wait, once and for a limited time, for the first listing."""
+        await self._models.settle()
+
+    def names(self) -> list[str]:
+        """The ids that the file names, else those last listed."""
+        return list(self._named) or self._models.names()
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return entries as `/models` has them. Raises UpstreamProblem."""
+        try:
+            return await self._models.listing()
+        except RunError as error:
+            raise UpstreamProblem(error.message, http_status=502) from error
+
+    async def check(self) -> str | None:
+        """Return None when it answers; of providers that list nothing, when their package is there."""
+        try:
+            if self._is_anthropic:
+                await self._models.listing(max_age_s=_LISTING_S)
+            else:
+                await self._chat(self._named[0] if self._named else "any")
+        except PromptRefused:
+            return None
+        except RunError as error:
+            return error.message
+        return None
+
+    async def pass_through(self, body: dict[str, Any]) -> Passage:
+        """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem."""
+        return await open_completion(self.stream, {**body, "model": body.get("model") or await self._default()})
+
+    async def _default(self) -> str:
+        try:
+            return await self._models.resolve("")
+        except RunError as error:
+            raise UpstreamProblem(error.message, http_status=502) from error
+
+    # --- a speaker ------------------------------------------------------------------------------------------------
+
+    def context_limit(self, model: str) -> int | None:
+        """Return what a refusal has told, else what LangChain knows of the model."""
+        told = self._models.learned_limit(model) or self._models.context_limit(model)
+        chat = self._chats.get(model)
+        known: Any = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
+        return told if told is not None else known
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context length, in tokens, that a refusal told."""
+        self._models.learn_limit(model, limit)
+
+    def tokens_per_char(self, model: str) -> float:
+        """Return the estimate for this model, corrected by every answer's usage."""
+        return self.calibration.ratio(model)
+
+    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+        """Take in what a prompt of `chars` characters turned out to have."""
+        self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        known = model or await self._models.resolve("")
+        await self._chat(known)  # LangChain's model knows its context; a count would be a request of its own
+        ratio = self.tokens_per_char(model)
+        return await fit_prompt(prompt, known, Uncounted(self.context_limit), ratio=ratio, answer=answer)
+
+    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the answer as it comes; the last chunk carries finish reason and usage. Raises RunError."""
+        return self.follow(call)
+
+    async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
+        """The same with LangChain's configuration, for callers whose callbacks want to follow."""
+        plainer = ChunkPlainer()
+        model = call.model
+        try:
+            model = model or await self._models.resolve("")
+            bound = self._bound(await self._chat(model), call)
+            stream: Any = bound.astream(call.messages, config)
+            async with aclosing(stream):
+                async for chunk in stream:
+                    if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
+                        yield plain
+        except RunError:
+            raise
+        except Exception as error:
+            # Any library may stand behind this, with errors of its own: this is where they enter the house's tree.
+            raise self._explained(error, model) from error
+        if self._is_anthropic and plainer.finish is None:
+            raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.")
+        yield plainer.end()
+
+    def _explained(self, error: Exception, model: str) -> RunError:
+        key = f"`api_key` of [upstreams.{self.name}]"
+        told = explain_foreign(error, host=self.host, model=model, key=key)
+        if self._key and len(self._key) > 3:
+            told.message = told.message.replace(self._key, "***")
+            told.args = (told.message,)
+        return told
+
+    def _bound(self, chat: BaseChatModel, call: ReplyCall) -> Runnable[Any, Any]:
+        """The model with this call's options: those that were asked for, where the provider knows them."""
+        options: dict[str, Any] = {"max_tokens": call.max_tokens, **self._sampling(call), **_format(chat, call)}
+        if call.reasoning_effort not in (None, "none") and "reasoning_effort" in type(chat).model_fields:
+            options["reasoning_effort"] = "low" if call.reasoning_effort == "minimal" else call.reasoning_effort
+        options = {name: value for name, value in options.items() if value is not None}
+        if not call.tools or (call.tool_choice == "none" and not self._is_anthropic):
+            return chat.bind(**options)
+        choice = self._choice(call.tool_choice)
+        if choice is not None:
+            options["tool_choice"] = choice
+        if call.parallel_tool_calls is not None and call.tool_choice != "none" and self._is_anthropic:
+            options["parallel_tool_calls"] = call.parallel_tool_calls
+        return chat.bind_tools(call.tools, **options)
+
+    def _sampling(self, call: ReplyCall) -> dict[str, Any]:
+        temperature, top_p = call.temperature, call.top_p
+        if not self._is_anthropic:
+            return {"temperature": temperature, "top_p": top_p}
+        if temperature is None:
+            return {"top_p": top_p}
+        return {"temperature": min(temperature, 1.0)}  # Anthropic's end at 1, and newer ones refuse both together
+
+    def _choice(self, choice: Any) -> Any:
+        if isinstance(choice, dict):
+            return choice.get("function", {}).get("name")
+        if choice == "none":
+            return {"type": "none"}  # Anthropic's; the tools stay, as the history may have calls
+        return "any" if choice == "required" else None
+
+    # --- the library ----------------------------------------------------------------------------------------------
+
+    async def _chat(self, model: str) -> BaseChatModel:
+        """Return the LangChain model of that name, made once. Raises RunError where it cannot be made."""
+        if (known := self._chats.get(model)) is not None:
+            return known
+        async with self._lock:
+            chat = self._chats.get(model)
+            if chat is None:
+                chat = self._chats[model] = await asyncio.to_thread(self._make, model)
+            if len(self._chats) > _MAX_MODELS:
+                self._chats.popitem(last=False)
+        return chat
+
+    def _make(self, model: str) -> BaseChatModel:
+        if self._is_anthropic and not self._key:
+            raise UpstreamFailed(
+                f"{self.host} has no key. Set `api_key` in [upstreams.{self.name}] of threadhold.toml."
+            )
+        given: dict[str, Any] = {"api_key": self._key, "base_url": self._url}
+        if self._is_anthropic:
+            given |= {"max_retries": self._patience.retries, "timeout": self._patience.idle_s, "stream_usage": True}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            init: Any = import_module("langchain.chat_models").init_chat_model
+            chat: BaseChatModel = init(model, model_provider=self._provider, **given)
+            if self._is_anthropic:
+                self._connect(chat)
+        except ImportError as error:
+            raise UpstreamFailed(self._missing(error)) from error
+        except Exception as error:
+            # A provider's constructor may refuse in its own way (no key, an unknown name), and says why.
+            raise UpstreamFailed(f"{self.host} cannot be set up: {' '.join(str(error).split())[:500]}") from error
+        self._check_keys(chat)
+        return chat
+
+    def _connect(self, chat: BaseChatModel) -> None:
+        """Give Anthropic's model one client of ours: its own would share a pool between event loops, be closed by
+        nobody, and send whatever headers ANTHROPIC_CUSTOM_HEADERS holds."""
+        if self._client is None:
+            anthropic: Any = import_module("anthropic")
+            self._client = anthropic.AsyncAnthropic(
+                api_key=self._key,
+                base_url=self._url,
+                timeout=self._patience.idle_s,
+                max_retries=self._patience.retries,
+            )
+            self._client._custom_headers = {}
+        chat.__dict__["_async_client"] = self._client
+
+    def _check_keys(self, chat: BaseChatModel) -> None:
+        """Refuse a key that the provider's library has found in the environment by itself."""
+        for name in type(chat).model_fields:
+            secret = getattr(chat, name, None)
+            if isinstance(secret, SecretStr) and secret.get_secret_value() not in ("", self._key):
+                raise UpstreamFailed(
+                    f"{self.host} would take `{name}` from the environment, but keys are taken from threadhold.toml "
+                    f"only. Set `api_key` in [upstreams.{self.name}]."
+                )
+
+    def _missing(self, error: ImportError) -> str:
+        cause = error.__cause__
+        module = (getattr(cause, "name", None) or getattr(error, "name", None) or "").partition(".")[0]
+        package = module.replace("_", "-") or f"langchain-{self._provider.replace('_', '-')}"
+        return f"{self.host} needs the package {package}: .venv/bin/python -m pip install {package}, then start again."
+
+    async def _fetch_models(self) -> list[dict[str, Any]]:
+        if not self._is_anthropic:
+            if self._named:
+                return [{"id": model, "object": "model", "created": 0} for model in self._named]
+            raise UpstreamFailed(f"{self.host} lists no models. Name them in `models` of [upstreams.{self.name}].")
+        await self._chat(self._named[0] if self._named else "claude")
+        try:
+            async with asyncio.timeout(_LISTING_S):
+                page = await self._client.with_options(max_retries=0).models.list(limit=1000)
+        except RunError:
+            raise
+        except Exception as error:  # see `follow`
+            raise self._explained(error, "") from error
+        entries: list[dict[str, Any]] = []
+        for one in page.data:
+            entry = {"id": one.id, "object": "model", "created": 0}
+            with suppress(AttributeError, ValueError):
+                entry["created"] = int(one.created_at.timestamp())
+            if type(limit := getattr(one, "max_input_tokens", None)) is int:
+                entry["max_context_length"] = limit
+            entries.append(entry)
+        return entries
+
+
+def _format(chat: BaseChatModel, call: ReplyCall) -> dict[str, Any]:
+    """`response_format`, where it is a schema and the model is known to keep to one."""
+    wanted = call.response_format
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return {}
+    profile: Any = getattr(chat, "profile", None) or {}
+    return {"response_format": wanted} if profile.get("structured_output") else {}

@@ -1,0 +1,308 @@
+"""Several upstreams as one: which of them a model's name means, and what they offer together.
+
+Laws: routing is what the file says and nothing else. `name/model` is the upstream of that name; a name alone is the one
+upstream that has it, an ambiguous one is an error that names the candidates; what no upstream has goes to MODEL_URL's,
+which is nameless and first, and whose own models keep their bare names. An upstream that is down hides no other.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from langchain_core.messages import AIMessageChunk
+
+from chains.aliases import Aliases
+from chains.context import Prompt
+from chains.passage import Passage
+from chains.reply import ReplyCall
+from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
+
+__all__ = ["Member", "Route", "Routes", "Source", "Speaker"]
+
+_SHOWN: Final = 20
+
+_log = logging.getLogger("threadhold.chains")
+
+
+class Source(Protocol):
+    """An upstream as routes need it: `chains.Upstream` is one, `chains.Provider` another."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether `names` needs no waiting."""
+        ...
+
+    async def open(self) -> None:
+        """Get ready; connects nowhere yet."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait, for a limited time, until `settled`. Raises nothing."""
+        ...
+
+    def names(self) -> list[str]:
+        """The ids last listed."""
+        ...
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return the raw `/models` entries. Raises Problem."""
+        ...
+
+    async def check(self) -> str | None:
+        """Return None when it answers, else the reason in a sentence."""
+        ...
+
+    async def pass_through(self, body: dict[str, Any]) -> Passage:
+        """Answer a `/chat/completions` body. Raises Problem."""
+        ...
+
+
+class Speaker(Protocol):
+    """What answers model calls: `chains.Replies` is one, `chains.Provider` another."""
+
+    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the answer's chunks. Raises RunError only."""
+        ...
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the model's context length in tokens where it is known."""
+        ...
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it. Raises RunError."""
+        ...
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context length that the upstream has told."""
+        ...
+
+    def tokens_per_char(self, model: str) -> float:
+        """Return the calibrated estimate for this model."""
+        ...
+
+    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+        """Correct the estimate by what an answer's usage told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One upstream: `name` is empty for MODEL_URL's, `models` for one that has what it lists."""
+
+    name: str
+    source: Source
+    speaker: Speaker
+    models: tuple[str, ...] = ()
+
+    def names(self) -> Sequence[str]:
+        """The models that it is known to have."""
+        return self.models or self.source.names()
+
+    def qualified(self, model: str) -> str:
+        """The name that means this upstream's model whatever the others have."""
+        return f"{self.name}/{model}" if self.name else model
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call goes, and what the model is called there (empty: its default)."""
+
+    member: Member
+    model: str
+
+
+class Routes:
+    """The upstreams, in the order of the file, MODEL_URL's first. `open` before use, `close` after."""
+
+    def __init__(
+        self, members: Sequence[Member], *, aliases: Mapping[str, str] | None = None, default_model: str = ""
+    ) -> None:
+        """Connects nowhere. There must be a member."""
+        self.members = tuple(members)
+        self._aliases = Aliases(aliases or {})
+        self._default = default_model
+        self._named = {member.name: member for member in members if member.name}
+
+    async def open(self) -> None:
+        """Open every upstream."""
+        for member in self.members:
+            await member.source.open()
+
+    async def close(self) -> None:
+        """Close every upstream, also when closing one of them fails."""
+        async with AsyncExitStack() as stack:
+            for member in self.members:
+                stack.push_async_callback(member.source.close)
+
+    # --- which one ------------------------------------------------------------------------------------------------
+
+    async def route(self, name: str) -> Route:
+        """Return where calls to the model of that name go; waits for listings only the first time.
+
+        Raises PromptRefused for a name that is ambiguous, or that no upstream may have.
+        """
+        if (route := self._at_once(name)) is not None:
+            return route
+        await asyncio.gather(*(member.source.settle() for member in self.members if not member.models))
+        return self._by_listing(self._meant(name))
+
+    def _meant(self, name: str) -> str:
+        wanted = name.strip() or self._default
+        return self._aliases.target(wanted) or wanted if wanted else ""
+
+    def _at_once(self, name: str) -> Route | None:
+        """The route as far as it needs no listing that is still to come; None where it does."""
+        wanted = self._meant(name)
+        first = self.members[0]
+        if not self._named:
+            return Route(first, wanted)
+        if not wanted:
+            return Route(first, first.models[0] if first.models else "")
+        prefix, slash, rest = wanted.partition("/")
+        if slash and (member := self._named.get(prefix)) is not None:
+            return Route(member, self._allowed(member, rest))
+        if not all(member.models or member.source.settled for member in self.members):
+            return None
+        return self._by_listing(wanted)
+
+    @staticmethod
+    def _allowed(member: Member, model: str) -> str:
+        if not model:
+            return member.models[0] if member.models else ""
+        if member.models and model not in member.models:
+            has = _spelled(f"{member.name}/{one}" for one in member.models)
+            raise PromptRefused(f"`models` of the upstream `{member.name}` does not have `{model}`; it has {has}.")
+        return model
+
+    def _by_listing(self, wanted: str) -> Route:
+        """The one upstream that has the name. Where the nameless one could not be listed, only `models` of the file
+        leads elsewhere: nothing goes to another host because this one is down."""
+        first = self.members[0]
+        having = [member for member in self.members if wanted in member.names()]
+        if not first.name and (first in having or not first.source.names()):
+            having = [member for member in having if member is first or (member.models and first not in having)]
+        if len(having) > 1:
+            candidates = _spelled(member.qualified(wanted) for member in having)
+            raise PromptRefused(f"Several upstreams have the model `{wanted}`: name one of {candidates}.")
+        if having:
+            return Route(having[0], wanted)
+        if not first.name:
+            return Route(first, wanted)
+        has = _spelled(member.qualified(model) for member in self.members for model in member.names())
+        raise PromptRefused(f"No upstream has the model `{wanted}`. There {'are ' + has if has else 'is none'}.")
+
+    def _known(self, name: str) -> Route | None:
+        try:
+            return self._at_once(name)
+        except RunError:
+            return None
+
+    # --- what runs ask for ----------------------------------------------------------------------------------------
+
+    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the answer as it comes. Raises RunError; nothing stands between where the route is known."""
+        route = self._at_once(call.model)
+        if route is None:
+            return self._stream_later(call)
+        return route.member.speaker.stream(call if route.model == call.model else replace(call, model=route.model))
+
+    async def _stream_later(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        route = await self.route(call.model)
+        stream: Any = route.member.speaker.stream(replace(call, model=route.model))
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the model's context length in tokens where it is known."""
+        route = self._known(model)
+        return None if route is None else route.member.speaker.context_limit(route.model)
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        route = self._at_once(model) or await self.route(model)
+        return await route.member.speaker.fit(route.model, prompt, answer=answer)
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context length, in tokens, that an upstream has told."""
+        if (route := self._known(model)) is not None:
+            route.member.speaker.learn_limit(route.model, limit)
+
+    def tokens_per_char(self, model: str) -> float:
+        """Return the estimate for this model, corrected by every answer's usage."""
+        route = self._known(model)
+        member, known = (self.members[0], "") if route is None else (route.member, route.model)
+        return member.speaker.tokens_per_char(known)
+
+    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+        """Take in what a prompt of `chars` characters turned out to have."""
+        if (route := self._known(model)) is not None:
+            route.member.speaker.learn(route.model, chars=chars, prompt_tokens=prompt_tokens)
+
+    # --- what clients ask for -------------------------------------------------------------------------------------
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return the entries of all upstreams, each under the shortest id that means it and nothing else.
+
+        Raises Problem when no upstream could be listed.
+        """
+        told = await asyncio.gather(*map(_listing, self.members))
+        entries = [entries for entries in told if not isinstance(entries, Problem)]
+        if not entries:
+            raise next(problem for problem in told if isinstance(problem, Problem))
+        listed = [list(of) if not isinstance(of, Problem) else [] for of in told]
+        having: dict[str, int] = {}
+        for entry in (entry for of in listed for entry in of):
+            having[entry["id"]] = having.get(entry["id"], 0) + 1
+        return [
+            {**entry, "id": member.qualified(entry["id"]) if having[entry["id"]] > 1 else entry["id"]}
+            for member, of in zip(self.members, listed, strict=True)
+            for entry in of
+        ]
+
+    async def check(self) -> str | None:
+        """Return None when every upstream answers, else which one does not, and why."""
+        reasons = await asyncio.gather(*(member.source.check() for member in self.members))
+        if not self._named:
+            return reasons[0]
+        names = (f"`{member.name}`" if member.name else "MODEL_URL" for member in self.members)
+        return " ".join(f"{name}: {why}" for name, why in zip(names, reasons, strict=True) if why) or None
+
+    async def pass_through(self, body: dict[str, Any]) -> Passage:
+        """Send a client's `/chat/completions` body to the upstream that its model means. Raises Problem."""
+        model = body.get("model") or ""
+        if not isinstance(model, str):
+            raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+        try:
+            route = await self.route(model)
+        except PromptRefused as error:
+            raise InvalidRequest(error.message, param="model", code="model_not_found") from error
+        except RunError as error:
+            raise UpstreamProblem(error.message, http_status=502) from error
+        return await route.member.source.pass_through({**body, "model": route.model})
+
+
+async def _listing(member: Member) -> list[dict[str, Any]] | Problem:
+    """The entries; those that the file names need no upstream that answers."""
+    owner = {"owned_by": member.name} if member.name else {}
+    if member.models:
+        return [{"id": model, "object": "model", "created": 0, **owner} for model in member.models]
+    try:
+        return [{**owner, **entry} for entry in await member.source.models()]
+    except Problem as problem:
+        if member.name:
+            _log.warning("the models of the upstream `%s` could not be listed: %s", member.name, problem.message)
+        return problem
+
+
+def _spelled(names: Any) -> str:
+    listed = [f"`{name}`" for name in names]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

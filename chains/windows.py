@@ -1,0 +1,219 @@
+"""How much context a model really has, and how many tokens a prompt really is, where the engine can tell.
+
+Laws: an engine is asked once a model, in limited time, and what it told is remembered; nothing is downloaded; who only
+wants to know what is known never waits. Sources: llama.cpp `/props`, `/apply-template`, `/tokenize`; vLLM
+`max_model_len` and `/tokenize`; LM Studio `/api/v0/models`; Ollama `/api/ps`, `/api/show`.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import orjson
+from langchain_core.messages import BaseMessage, convert_to_openai_messages
+
+from chains.models import Models, listed_limit
+from chains.transport import Transport
+
+__all__ = ["Windows"]
+
+_ANSWER_S: Final = 2.0
+"""For one question; a whole asking takes `_ASK_S` at the most."""
+
+_ASK_S: Final = 4.0
+_AGAIN_S: Final = 600.0
+_SOON_S: Final = 30.0
+"""After this a model that was not loaded, or an engine that did not answer, is asked once more."""
+
+_MAX_BYTES: Final = 16 * 1024 * 1024
+_NUM_CTX: Final = re.compile(r"^num_ctx\s+(\d+)", re.MULTILINE)
+
+Counter = Literal["llama.cpp", "vllm"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What an engine told of one model: its context in tokens, and who counts. `until` is time.monotonic()."""
+
+    limit: int | None
+    until: float
+    counter: Counter | None = None
+
+
+class Windows:
+    """The windows of one upstream's models. `close` ends what is being asked."""
+
+    def __init__(self, transport: Callable[[], Transport | None], models: Models) -> None:
+        self._transport = transport
+        self._models = models
+        self._told: dict[str, _Window] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._uncounted_until = 0.0
+
+    def limit(self, model: str) -> int | None:
+        """Return what the engine told of the model's context, in tokens. Never waits; asks for the next time."""
+        window = self._told.get(model)
+        if window is None or time.monotonic() > window.until:
+            self._ask(model)
+        return None if window is None else window.limit
+
+    async def ask(self, model: str) -> int | None:
+        """The same, but waits for the first answer, for a few seconds at the most."""
+        if model not in self._told and (asking := self._ask(model)) is not None:
+            await asyncio.shield(asking)
+        return self.limit(model)
+
+    async def count(self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> int | None:
+        """Return how many tokens a prompt is, None where the engine does not tell (soon enough)."""
+        window = self._told.get(model)
+        transport = self._transport()
+        if window is None or transport is None or time.monotonic() < self._uncounted_until:
+            return None
+        body: dict[str, Any] = {"messages": convert_to_openai_messages(messages)}
+        if tools:
+            body["tools"] = list(tools)
+        try:
+            match window.counter:
+                case "llama.cpp":
+                    count = await _count_llama(transport, body)
+                case "vllm":
+                    count = await _count_vllm(transport, {**body, "model": model})
+                case None:
+                    return None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            count = None
+        if count is None:
+            self._uncounted_until = time.monotonic() + _SOON_S
+        return count
+
+    async def close(self) -> None:
+        """End what is being asked."""
+        for asking in list(self._asking.values()):
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
+
+    def _ask(self, model: str) -> "asyncio.Task[None] | None":
+        """Return the asking under way, or begin one; None where nobody can be asked."""
+        transport = self._transport()
+        if transport is None or transport.endpoint.is_openai:
+            return None
+        if (asking := self._asking.get(model)) is None:
+            asking = asyncio.create_task(self._find(transport, model), name="upstream-window")
+            self._asking[model] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(model, None))
+        return asking
+
+    async def _find(self, transport: Transport, model: str) -> None:
+        began = time.monotonic()
+        window: _Window | None = None
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with asyncio.timeout(_ASK_S):
+                window = await self._window(transport, model)
+        self._told[model] = window or _Window(self._known(model), began + _SOON_S)
+
+    def _known(self, model: str) -> int | None:
+        known = self._told.get(model)
+        return None if known is None else known.limit
+
+    async def _window(self, transport: Transport, model: str) -> _Window:
+        later = time.monotonic() + _AGAIN_S
+        props = await _get(transport, f"/props?model={quote(model, safe='')}")
+        if (limit := _number(props, "default_generation_settings", "n_ctx")) is not None:
+            return _Window(limit, later, "llama.cpp")
+        await self._models.settle()
+        entry = self._models.entry(model) or {}
+        if (limit := _number(entry, "max_model_len")) is not None:
+            return _Window(limit, later, "vllm")
+        if (limit := listed_limit(entry)) is not None:
+            return _Window(limit, later)
+        for told in (_lm_studio, _ollama):
+            if (window := await told(transport, model)) is not None:
+                return window
+        return _Window(None, later)
+
+
+async def _lm_studio(transport: Transport, model: str) -> _Window | None:
+    told = await _get(transport, f"/api/v0/models/{quote(model, safe='/')}")
+    loaded, most = _number(told, "loaded_context_length"), _number(told, "max_context_length")
+    if loaded is None and most is None:
+        return None
+    return _Window(loaded or most, time.monotonic() + (_AGAIN_S if loaded else _SOON_S))
+
+
+async def _ollama(transport: Transport, model: str) -> _Window | None:
+    """A loaded model's context, else the `num_ctx` that it is set to. What it was trained for says nothing: Ollama
+    loads less, and cuts a longer prompt without a word."""
+    told = await _get(transport, "/api/ps")
+    running = told.get("models") if isinstance(told, dict) else None
+    if not isinstance(running, list):
+        return None
+    names = (model, f"{model}:latest")
+    for one in running:
+        if isinstance(one, dict) and one.get("name") in names and (limit := _number(one, "context_length")):
+            return _Window(limit, time.monotonic() + _AGAIN_S)
+    shown = await _post(transport, "/api/show", {"model": model})
+    found = _NUM_CTX.search(str(shown.get("parameters") or "")) if isinstance(shown, dict) else None
+    return _Window(int(found[1]) if found else None, time.monotonic() + _SOON_S)
+
+
+async def _count_llama(transport: Transport, body: dict[str, Any]) -> int | None:
+    templated = await _post(transport, "/apply-template", body)
+    prompt = templated.get("prompt") if isinstance(templated, dict) else None
+    if not isinstance(prompt, str):
+        return None
+    told = await _post(transport, "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+    tokens = told.get("tokens") if isinstance(told, dict) else None
+    return len(tokens) if isinstance(tokens, list) else None
+
+
+async def _count_vllm(transport: Transport, body: dict[str, Any]) -> int | None:
+    return _number(await _post(transport, "/tokenize", {**body, "add_generation_prompt": True}), "count")
+
+
+async def _get(transport: Transport, path: str) -> Any:
+    return await _answer(transport, lambda: transport.send("GET", _at(transport, path)))
+
+
+async def _post(transport: Transport, path: str, body: dict[str, Any]) -> Any:
+    return await _answer(transport, lambda: transport.send("POST", _at(transport, path), orjson.dumps(body)))
+
+
+async def _answer(transport: Transport, send: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> Any:
+    """The answer's JSON, None for anything but 200 with JSON. Raises what `Transport.send` does, and TimeoutError."""
+    del transport
+    async with asyncio.timeout(_ANSWER_S):
+        response = await send()
+        try:
+            if response.status != 200:
+                return None
+            body = bytearray()
+            async for block in response.content.iter_any():
+                body += block
+                if len(body) > _MAX_BYTES:
+                    return None
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        finally:
+            response.release() if response.content.at_eof() else response.close()
+
+
+def _at(transport: Transport, path: str) -> str:
+    """A path beside the OpenAI-compatible one: `/v1` is left out of the address."""
+    parts = urlsplit(transport.endpoint.base)
+    below = parts.path.removesuffix("/v1") if parts.path.endswith("/v1") else parts.path
+    return f"{parts.scheme}://{parts.netloc}{below}{path}"
+
+
+def _number(told: Any, *names: str) -> int | None:
+    """A positive integer at that place of a JSON value."""
+    for name in names:
+        told = told.get(name) if isinstance(told, dict) else None
+    return told if type(told) is int and told > 0 else None

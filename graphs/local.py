@@ -1,0 +1,294 @@
+"""Runs without a server: the graph of a run, a store and a model of its own, as one Runnable.
+
+The laws are the server's: the same turns, events and statuses; a waiting run goes on with outputs; leaving a stream
+cancels. Everything lives on the bridge's loop, so that it may be called from any thread and any event loop.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.graph import Graph
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from langgraph.types import Command
+from pydantic import BaseModel
+
+from chains import Replies, Upstream
+from chains.borrowed import BorrowedReplies
+from chains.bridge import BridgedRunnable, follow, join, run
+from chains.held import Held
+from chains.leaving import on_leaving
+from graphs.build import compile_run_graph
+from graphs.facade import RunChunk, RunFacade, Turn, whole
+from graphs.hands import Given, Hands
+from graphs.runner import Runner
+from graphs.tools.actions import ActionCaller
+from graphs.tools.toolset import build_toolset
+from store import open_store
+from store.ports import Insert, Row, Store
+from wire.actions import mask_tools
+from wire.assistants import AssistantCreate, new_assistant
+from wire.errors import InvalidRequest, StoreError
+from wire.ids import DEFAULT_OWNER, derive_id
+from wire.sampling import sampling
+from wire.threads import ThreadCreate, new_thread
+from wire.validation import parse
+
+__all__ = ["RunGraph", "build_run_graph"]
+
+
+def build_run_graph(
+    model: str | Upstream | BaseChatModel,
+    *,
+    tools: Iterable[Given] = (),
+    instructions: str = "",
+    model_name: str = "",
+    api_key: str | None = None,
+    store: str | Path = ":memory:",
+    actions_allow_hosts: Iterable[str] = (),
+    expiry_s: int = 600,
+    max_tool_rounds: int = 20,
+) -> "RunGraph":
+    """Return runs as a Runnable; nothing is opened or connected before its first use.
+
+    Args:
+        model: An OpenAI-compatible address, an Upstream (opened and closed here), or any chat model of LangChain's.
+        tools: Functions and LangChain tools are called here. Schemas of functions as the API has them make a run
+            wait for their outputs (`thread.run.requires_action`); `action` tools call their API.
+        model_name: Which of the upstream's models; empty: the first that it lists.
+        api_key: For an address.
+        store: Where threads and waiting runs live: a file, which one process at a time may have open, or memory.
+        actions_allow_hosts: Private or loopback hosts that actions may call, as names, addresses or CIDRs.
+        expiry_s: A run that takes longer expires, seconds.
+        max_tool_rounds: Rounds of tool calls in a run.
+
+    Raises:
+        ThreadholdError: an address, a tool or an OpenAPI document is refused.
+        ValueError: a function has no docstring to tell the model.
+    """
+    hands = Hands(tools)
+    asked = {"model": model_name, "instructions": instructions or None, "tools": hands.specs}
+    request: AssistantCreate = parse(AssistantCreate, asked)
+    build_toolset(hands.specs)
+    upstream = Upstream(model, api_key=api_key) if isinstance(model, str) else model
+    allowed = tuple(actions_allow_hosts)
+
+    @asynccontextmanager
+    async def open_house() -> AsyncIterator[_House]:
+        async with AsyncExitStack() as stack:
+            opened = await open_store(store)
+            stack.push_async_callback(opened.close)
+            caller = ActionCaller(allow_hosts=allowed)
+            stack.push_async_callback(caller.close)
+            if isinstance(upstream, Upstream):
+                stack.push_async_callback(upstream.close)
+                await upstream.open()
+            replies = Replies(upstream) if isinstance(upstream, Upstream) else BorrowedReplies(upstream)
+            runner = Runner(opened, replies, caller, expiry_s=expiry_s, max_tool_rounds=max_tool_rounds)
+            assistant_id = await _keep_assistant(opened, request, hands.specs)
+            await stack.enter_async_context(runner)
+            facade = RunFacade(runner, opened, owner=DEFAULT_OWNER, tells_failures=False)
+            yield _House(opened, runner, facade, assistant_id)
+
+    return RunGraph(open_house, hands)
+
+
+@dataclass(frozen=True, slots=True)
+class _House:
+    store: Store
+    runner: Runner
+    facade: RunFacade
+    assistant_id: str
+
+
+class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
+    """Turns in (`graphs.facade.Turn` as a dict), the run's events out; invoke returns the last one, with the `text`.
+
+    `config["configurable"]["thread_id"]` names the thread where the turn does not, and is made on first use. Such a
+    thread's waiting run also goes on with `Command(resume=…)`: outputs by call id, or the one output; those of
+    functions that are called here may be left out. Raises ThreadholdError for what cannot be begun; a run that fails
+    says why in `last_error`. Close it, or use it as a (synchronous or asynchronous) context manager; a process that
+    just ends is like a crash, and loses what is in memory.
+    """
+
+    name = "run"
+
+    def __init__(self, open_house: Callable[[], AbstractAsyncContextManager[_House]], hands: Hands) -> None:
+        self._house = Held(open_house)
+        self._hands = hands
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Park what still runs, and close store and connections. A closed graph stays closed."""
+        run(self._house.close())
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        await join(self._house.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # --- what a Runnable shows --------------------------------------------------------------------------------------
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The fields of `config["configurable"]` that count."""
+        return [ConfigurableFieldSpec(id="thread_id", annotation=str, name="Thread", default="")]
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """Return Turn."""
+        return Turn
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """Return RunChunk."""
+        return RunChunk
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph of a run, to be drawn."""
+        return compile_run_graph().get_graph(config)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    async def ainvoke(
+        self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run to the end, or until it waits for outputs; returns the run's last event, and the `text`."""
+        return await join(whole(self._events(input, config, kwargs)))
+
+    async def astream(
+        self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events as they come."""
+        async for chunk in follow(lambda: self._events(input, config, kwargs)):
+            yield chunk
+
+    async def _events(
+        self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None, kwargs: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        house = await self._house.get()
+        turn: dict[str, Any] | None = await _turn(house, self._hands, input, (config or {}).get("configurable", {}))
+        last: dict[str, Any] = {}
+        while turn is not None:
+            async for last in house.facade.astream(turn, config, **kwargs):
+                yield last
+            turn = await self._answered(house, turn, last)
+
+    async def _answered(self, house: _House, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
+        """Make a waiting run's calls that are ours; returns the turn that goes on with them, None where there is
+        nothing to do or the caller has calls to answer too: ours are made when those outputs come."""
+        follows = turn.get("run_id") and not turn.get("tool_outputs")
+        if follows or last.get("event") != "thread.run.requires_action":
+            return None
+        waiting = last["data"]
+        calls = _calls(waiting)
+        if not all(self._hands.has(call) for call in calls):
+            return None
+        cancels, made = turn.get("on_disconnect") != "continue", False
+
+        def left() -> None:
+            if cancels and not made:
+                house.runner.abandon(DEFAULT_OWNER, waiting["thread_id"], waiting["id"])
+
+        with on_leaving(left):
+            outputs = await self._hands.outputs(calls)
+            made = True
+        return {"run_id": waiting["id"], "tool_outputs": outputs, "on_disconnect": turn.get("on_disconnect", "cancel")}
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+
+async def _turn(
+    house: _House, hands: Hands, input: dict[str, Any] | Command[Any], configurable: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the facade is given: thread and assistant named, and our own outputs beside the caller's."""
+    named = str(configurable.get("thread_id") or "")
+    if isinstance(input, Command):
+        return await _with_ours(house, hands, await _resumed(house, hands, input, named))
+    turn = dict(input) if isinstance(input, dict) else {"content": input}
+    if turn.get("tool_outputs"):
+        return await _with_ours(house, hands, turn)
+    if turn.get("run_id"):
+        return turn
+    if not turn.get("thread_id") and named:
+        await _keep(house.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
+        turn["thread_id"] = named
+    if not turn.get("assistant_id"):
+        turn["assistant_id"] = house.assistant_id
+    return turn
+
+
+async def _resumed(house: _House, hands: Hands, command: Command[Any], thread_id: str) -> dict[str, Any]:
+    """Return a command as the turn that it stands for."""
+    row = await house.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
+    if row is None or row.body["status"] != "requires_action":
+        where = f"thread '{thread_id}'" if thread_id else 'the thread; name it in `config["configurable"]["thread_id"]`'
+        raise InvalidRequest(f"No run waits on {where}.")
+    outputs = command.resume
+    if not isinstance(outputs, dict):
+        calls = [call for call in _calls(row.body) if not hands.has(call)]
+        if len(calls) != 1:
+            raise InvalidRequest(f"{len(calls)} calls wait: give `resume` their outputs by call id.")
+        outputs = {calls[0]["id"]: outputs}
+    return {"run_id": row.id, "tool_outputs": [{"tool_call_id": id, "output": each} for id, each in outputs.items()]}
+
+
+async def _with_ours(house: _House, hands: Hands, turn: dict[str, Any]) -> dict[str, Any]:
+    """Add the outputs of those waiting calls that the caller left to us."""
+    row = await house.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
+    if row is None or row.body["status"] != "requires_action":
+        return turn  # the runner says what is wrong
+    given = {output.get("tool_call_id") for output in turn["tool_outputs"]}
+    ours = await hands.outputs([call for call in _calls(row.body) if call["id"] not in given])
+    return {**turn, "tool_outputs": [*turn["tool_outputs"], *ours]}
+
+
+def _calls(run: dict[str, Any]) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+    return calls
+
+
+async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[dict[str, Any]]) -> str:
+    """Store the graph's assistant, or find it again in a file that has it; returns its id."""
+    id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
+    body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}
+    await _keep(
+        store, Row("assistant", id, DEFAULT_OWNER, body, private={"tools": tools, "sampling": sampling(request)})
+    )
+    return id
+
+
+async def _keep(store: Store, row: Row) -> None:
+    """Insert a row unless it is there."""
+    if await store.get(row.kind, row.id, row.owner) is None:
+        try:
+            await store.commit([Insert(row)], durable=True)
+        except StoreError:
+            if await store.get(row.kind, row.id, row.owner) is None:  # somebody else was quicker, or not
+                raise
+
+
+def _now() -> int:
+    return int(time.time())

@@ -1,0 +1,167 @@
+"""A real HTTP server that speaks Anthropic's `/v1/messages` from a script: the other fake of the test suite.
+
+    with ScriptedAnthropic() as up:
+        up.script(Said("Hello"), Refused(429, "rate_limit_error", "slow down"))
+
+Facts: https://docs.anthropic.com/en/api/messages-streaming and …/errors. An empty script says "Hello there".
+"""
+
+import asyncio
+import itertools
+import re
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+
+__all__ = ["Refused", "Said", "ScriptedAnthropic"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """One good answer; a call is (name, arguments). `hang` stalls before the end, `breaks` sends an error in it."""
+
+    text: str = ""
+    calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+    thoughts: str = ""
+    stop: str = "end_turn"
+    hang: bool = False
+    breaks: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An HTTP error in Anthropic's shape."""
+
+    status: int
+    type: str
+    message: str
+
+
+class ScriptedAnthropic:
+    """The server in its own thread; `bodies` and `headers` are what was asked for."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.models = [
+            {"type": "model", "id": "claude-test", "display_name": "T", "created_at": "2026-01-01T00:00:00Z"}
+        ]
+        self.open_streams = 0
+        self.closed_early = 0
+        self.port = 0
+        self._script: deque[Said | Refused] = deque()
+        self._numbers = itertools.count(1)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def script(self, *steps: Said | Refused) -> None:
+        """Queue answers."""
+        self._script.extend(steps)
+
+    def __enter__(self) -> Self:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), name="scripted-anthropic")
+        self._thread.start()
+        if not ready.wait(10):
+            raise TimeoutError("the scripted Anthropic did not start")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/v1/messages", self._answer)
+        app.router.add_get("/v1/models", self._list)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        ready.set()
+        try:
+            await self._stop.wait()
+        finally:
+            for listening in site._server.sockets:  # type: ignore[union-attr]  # see tests/upstream.py
+                self._loop.remove_reader(listening.fileno())
+            await asyncio.sleep(0.001)
+            await runner.cleanup()
+
+    async def _list(self, request: web.Request) -> web.Response:
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        last = self.models[-1]["id"] if self.models else None
+        return web.json_response({"data": self.models, "has_more": False, "first_id": last, "last_id": last})
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        self.bodies.append(body)
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        step = self._script.popleft() if self._script else Said("Hello there")
+        if isinstance(step, Refused):
+            told = {"type": "error", "error": {"type": step.type, "message": step.message}, "request_id": "req_1"}
+            return web.json_response(told, status=step.status)
+        self.open_streams += 1
+        try:
+            return await self._stream(step, request, body)
+        except (asyncio.CancelledError, ConnectionError):
+            self.closed_early += 1
+            raise
+        finally:
+            self.open_streams -= 1
+
+    async def _stream(self, said: Said, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        assert body["stream"] is True
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for kind, data in self._events(said, body):
+            if kind == "message_delta" and said.hang:
+                await asyncio.Event().wait()
+            if kind == "message_delta" and said.cut:
+                break
+            if kind == "message_delta" and said.breaks:
+                kind, data = "error", {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+            await response.write(b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(data)))
+            if kind == "error":
+                break
+        await response.write_eof()
+        return response
+
+    def _events(self, said: Said, body: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        used = len(orjson.dumps(body["messages"])) // 4
+        usage = {"input_tokens": used, "output_tokens": 1}
+        message = {"id": f"msg_{next(self._numbers)}", "type": "message", "role": "assistant", "content": []}
+        message |= {"model": body["model"], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
+        blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+        if said.thoughts:
+            pieces = [{"type": "thinking_delta", "thinking": word} for word in re.findall(r"\s*\S+", said.thoughts)]
+            blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, pieces))
+        if said.text:
+            pieces = [{"type": "text_delta", "text": word} for word in re.findall(r"\s*\S+", said.text)]
+            blocks.append(({"type": "text", "text": ""}, pieces))
+        for name, arguments in said.calls:
+            spelled = orjson.dumps(arguments).decode()
+            parts = [spelled[at : at + 7] for at in range(0, len(spelled), 7)]
+            pieces = [{"type": "input_json_delta", "partial_json": part} for part in ("", *parts)]
+            id = f"toolu_{next(self._numbers)}"
+            blocks.append(({"type": "tool_use", "id": id, "name": name, "input": {}}, pieces))
+        for index, (block, pieces) in enumerate(blocks):
+            events.append({"type": "content_block_start", "index": index, "content_block": block})
+            events.append({"type": "ping"})
+            events += [{"type": "content_block_delta", "index": index, "delta": piece} for piece in pieces]
+            events.append({"type": "content_block_stop", "index": index})
+        stop = "tool_use" if said.calls and said.stop == "end_turn" else said.stop
+        delta = {"stop_reason": stop, "stop_sequence": None}
+        made = {"input_tokens": used, "output_tokens": len(events)}
+        events.append({"type": "message_delta", "delta": delta, "usage": made})
+        events.append({"type": "message_stop"})
+        return [(event["type"], event) for event in events]

@@ -1,0 +1,80 @@
+"""Chat models of LangChain's as the graph's model: a real one, and ones that cannot stream or take no tools."""
+
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_openai import ChatOpenAI
+
+from chains.borrowed import BorrowedReplies
+from chains.reply import ReplyCall
+from tests.upstream import Fail, Reply, ScriptedUpstream
+from wire.errors import PromptRefused, UpstreamFailed
+
+TOOLS: Any = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def call(**fields: Any) -> ReplyCall:
+    return ReplyCall(model="", messages=[HumanMessage("hello there")], **fields)
+
+
+async def whole(chat: Any, asked: ReplyCall) -> AIMessageChunk:
+    made = AIMessageChunk(content="")
+    async for chunk in BorrowedReplies(chat).stream(asked):
+        assert isinstance(chunk, AIMessageChunk)
+        made += chunk
+    return made
+
+
+def openai(up: ScriptedUpstream) -> ChatOpenAI:
+    return ChatOpenAI(base_url=up.url, api_key="any", model="their-model", max_retries=0, stream_usage=True)  # type: ignore[arg-type]
+
+
+async def test_the_model_keeps_its_name_and_gets_what_was_asked_for_only(up: ScriptedUpstream) -> None:
+    made = await whole(openai(up), call(temperature=0.5))
+    assert made.content == "Echo: hello there"
+    assert made.usage_metadata is not None
+    body = up.requests[-1].body
+    assert [body["model"], body["temperature"]] == ["their-model", 0.5]
+    assert not {"tools", "top_p", "max_tokens", "response_format"} & body.keys()
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [("required", "required"), ({"type": "function", "function": {"name": "now"}}, "now"), (None, None)],
+    ids=["required", "named", "free"],
+)
+async def test_tools_and_their_choice_are_bound(up: ScriptedUpstream, choice: Any, sent: Any) -> None:
+    up.script(Reply(tool_calls=[("now", {"a": 1})]))
+    made = await whole(openai(up), call(tools=TOOLS, tool_choice=choice))
+    assert [each["args"] for each in made.tool_calls] == [{"a": 1}]
+    told = up.requests[-1].body.get("tool_choice")
+    assert (told["function"]["name"] if isinstance(told, dict) else told) == sent
+    assert up.requests[-1].body["tools"][0]["function"]["name"] == "now"
+
+
+async def test_whatever_a_model_raises_is_told_as_a_run_error(up: ScriptedUpstream) -> None:
+    up.script(Fail(400, {"error": {"message": "no such thing"}}))
+    with pytest.raises(UpstreamFailed, match=r"ChatOpenAI failed: \w+: .*no such thing"):
+        await whole(openai(up), call())
+    with pytest.raises(PromptRefused, match="takes no tools"):
+        await whole(FakeListChatModel(responses=["x"]), call(tools=TOOLS))
+
+
+class Whole(BaseChatModel):
+    """A model that cannot stream."""
+
+    message: AIMessage
+    _llm_type = "whole"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:  # noqa: ARG002
+        return ChatResult(generations=[ChatGeneration(message=self.message)])
+
+
+async def test_a_model_that_cannot_stream_gives_one_whole_chunk() -> None:
+    calls: Any = [{"name": "now", "args": {"a": 1}, "id": "c1", "type": "tool_call"}]
+    made = await whole(Whole(message=AIMessage("Well.", tool_calls=calls)), call())
+    assert made.content == "Well."
+    assert [(each["name"], each["args"], each["id"]) for each in made.tool_calls] == [("now", {"a": 1}, "c1")]

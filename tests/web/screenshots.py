@@ -1,0 +1,64 @@
+"""Pictures of the main states, for eyes: `python -m tests.web.screenshots FOLDER`.
+
+Each state, in light and dark, English and French, wide and on a phone of 320 px, as `state-theme-language-width.png`.
+"""
+
+import argparse
+import base64
+import itertools
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+from tests.web.browser import chromium, missing
+from tests.web.page import Page
+from tests.web.states import STATES
+
+__all__ = ["take"]
+
+_PHONE_PX = 320
+
+
+def take(folder: Path) -> Iterator[Path]:
+    """Write the pictures into that folder, one by one; they replace those of the last time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        up = stack.enter_context(ScriptedUpstream())
+        server = stack.enter_context(ServerProcess(scratch, MODEL_URL=up.url))
+        page = Page(stack.enter_context(chromium(scratch / "profile")), server)
+        for (name, state), language in itertools.product(STATES.items(), ("en", "fr")):
+            for row in server.request("GET", "/threads?limit=100")["data"]:
+                server.request("DELETE", f"/threads/{row['id']}")
+            up.context = None
+            page.fresh(language=language, calm=True)
+            state(page, up)
+            for theme, width in itertools.product(("light", "dark"), (0, _PHONE_PX)):
+                page.look(theme=theme, language=language, width=width, calm=True)
+                yield _picture(page, folder / f"{name}-{theme}-{language}-{width or 'wide'}.png", whole=bool(width))
+            up.release()
+
+
+def _picture(page: Page, file: Path, *, whole: bool) -> Path:
+    """Write what is seen, or the whole length of the page."""
+    told = page.browser.cdp("Page.captureScreenshot", captureBeyondViewport=whole)
+    file.write_bytes(base64.b64decode(told["data"]))
+    return file
+
+
+def main() -> None:
+    """Take them all, and print where each one is."""
+    parser = argparse.ArgumentParser(description="Pictures of the page's main states.")
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    if what := missing():
+        parser.error(what)
+    for file in take(options.folder):
+        print(file)  # noqa: T201 (for a person)
+
+
+if __name__ == "__main__":
+    main()

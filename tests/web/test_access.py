@@ -1,0 +1,194 @@
+"""For everyone: axe finds nothing, all goes by keyboard, a screen reader is told but not flooded, a phone will do."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import ENTER, ESCAPE, SHIFT, TAB, Page
+from tests.web.states import STATES
+
+_THEMES = ("light", "dark")
+_OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+_LISTEN = """
+window.__told = [];
+new MutationObserver(list => list.forEach(({ target }) => {
+  const at = target.closest ? target : target.parentElement, live = at.closest('[role=status], [role=alert]');
+  if (live) window.__told.push(live.textContent);
+})).observe(document.body, { subtree: true, childList: true, characterData: true });
+"""
+
+
+def _views(page: Page, *, phone_theme: str) -> Iterator[str]:
+    """The page in both themes, and in one of them on a phone, one after the other."""
+    for theme, width in (("light", 0), ("dark", 0), (phone_theme, 320)):
+        page.look(theme=theme, width=width, calm=True)
+        yield f"{theme} {width or 'wide'}"
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing(page: Page, up: ScriptedUpstream, state: str, language: str) -> None:
+    page.fresh(language="en", calm=True)
+    STATES[state](page, up)
+    if language == "fr":
+        page.js("const l = document.getElementById('lang'); l.value = 'fr'; l.dispatchEvent(new Event('change'))")
+    found: dict[str, list[str]] = {}
+    for view in _views(page, phone_theme="light" if language == "en" else "dark"):
+        for wrong in page.axe():
+            found.setdefault(wrong, []).append(view)
+    up.release()
+    assert not found, "\n\n".join(f"{' and '.join(views)}: {wrong}" for wrong, views in found.items())
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_phone_of_320_px_needs_no_sideways_scrolling(page: Page, up: ScriptedUpstream, state: str) -> None:
+    page.fresh(width=320)
+    STATES[state](page, up)
+    up.release()
+    assert page.js(_OVERFLOW) <= 0
+    beyond = page.js(
+        "return [...document.querySelectorAll('button, input, select, textarea, a, h2, p')]"
+        ".filter(e => e.checkVisibility() && !e.closest('nav, .sr, .skip, pre, .wide'))"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.id || e.outerHTML)"
+    )
+    assert beyond == []
+
+
+_PLACEHOLDERS = """
+const paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+const light = colour => {
+  paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+  const [r, g, b] = [...paint.getImageData(0, 0, 1, 1).data].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+};
+return [...document.querySelectorAll('[placeholder]')].filter(e => e.placeholder && e.checkVisibility()).map(e => {
+  const a = light(getComputedStyle(e, '::placeholder').color), b = light(getComputedStyle(e).backgroundColor);
+  return [e.id, Math.max(a, b) / Math.min(a, b)];
+});
+"""
+
+
+@pytest.mark.parametrize("theme", _THEMES)
+def test_placeholders_can_be_read(page: Page, theme: str) -> None:
+    """axe does not look at them; 4.5 to 1 is WCAG's AA."""
+    page.look(theme=theme)
+    page.open_setup()
+    told = page.js(_PLACEHOLDERS)
+    assert len(told) >= 5
+    assert [id for id, contrast in told if contrast < 4.5] == []
+
+
+def _focus(page: Page) -> str:
+    return str(page.js("return document.activeElement.id || document.activeElement.tagName"))
+
+
+def _keys(page: Page, *keys: str) -> None:
+    page.driver.switch_to.active_element.send_keys(*keys)
+
+
+def _tab_to(page: Page, id: str, *, key: str = TAB) -> None:
+    """Press Tab until that element has the focus; each stop on the way must be seen."""
+    for _ in range(60):
+        if _focus(page) == id:
+            return
+        _keys(page, key)
+        outline = page.js("const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth")
+        assert outline == "solid2px", f"{_focus(page)} has the focus, but does not show it: {outline}"
+    raise AssertionError(f"Tab does not lead to {id}")
+
+
+def test_a_whole_conversation_goes_by_keyboard(page: Page, up: ScriptedUpstream) -> None:
+    _keys(page, TAB)
+    assert _focus(page) == "skip"
+    _keys(page, ENTER)
+    assert _focus(page) == "human"
+    _keys(page, "By hand", ENTER)
+    page.shows("Echo: By hand")
+    page.idle()
+    assert _focus(page) == "human"
+    up.script(Reply("one two three four", pause_after=3))
+    _keys(page, "Again", ENTER)
+    page.shows("one two")
+    _keys(page, ESCAPE)
+    page.shows("Stopped")
+    page.idle()
+    _tab_to(page, "rename")
+    _keys(page, ENTER)
+    page.answer("Renamed")
+    page.until("return document.getElementById('title').textContent === 'Renamed'", "it is renamed")
+    assert _focus(page) == "rename"
+    _tab_to(page, "new", key=SHIFT + TAB)
+    _keys(page, ENTER)
+    page.until("return document.querySelector('#log .hello')", "a new thread")
+    assert _focus(page) == "human"
+
+
+def test_a_form_is_filled_and_sent_by_keyboard(page: Page, up: ScriptedUpstream) -> None:
+    STATES["requires_action"](page, up)
+    assert page.js("return document.activeElement === document.querySelector('form.ask textarea')")
+    up.script(Reply("Thanks."))
+    _keys(page, TAB)
+    for _ in range(10):
+        if page.js("return document.activeElement.matches('form.ask button')"):
+            break
+        _keys(page, TAB)
+    _keys(page, ENTER)
+    page.shows("Thanks.")
+    page.idle()
+
+
+def test_on_a_phone_the_threads_open_by_a_press_and_close_by_esc(page: Page) -> None:
+    page.server.request("POST", "/threads", {"metadata": {"title": "Pocket"}})
+    page.fresh(width=320)
+    assert not page.by_id("nav").is_displayed()
+    page.click("more")
+    page.eventually(lambda: page.driver.find_element("link text", "Pocket").is_displayed(), "the list is there")
+    assert page.by_id("more").get_attribute("aria-expanded") == "true"
+    _keys(page, ESCAPE)
+    page.eventually(lambda: not page.by_id("nav").is_displayed(), "the list is gone")
+    assert _focus(page) == "more"
+    page.click("more")
+    page.open_thread("Pocket")
+    page.until("return document.getElementById('title').textContent === 'Pocket'", "the thread opens")
+    assert not page.by_id("nav").is_displayed()
+
+
+def test_a_screen_reader_is_told_the_turns_and_not_the_tokens(page: Page, up: ScriptedUpstream) -> None:
+    page.js(_LISTEN)
+    up.script(Reply(" ".join(f"word{number}" for number in range(150)), delay_s=0.002))
+    page.send("Talk")
+    page.shows("word149")
+    page.idle()
+    page.until("return document.getElementById('told').textContent.includes('150')", "the end is told")
+    told = page.js("return window.__told")
+    assert "Generating" in told
+    assert "Done, 150 words" in told
+    assert len(told) <= 8
+    assert not [text for text in told if re.search(r"word\d", text)]
+    log = page.by_id("log")
+    assert (log.get_attribute("role"), log.get_attribute("aria-live")) == ("log", "off")
+
+
+def test_whoever_wants_less_motion_gets_none(page: Page, up: ScriptedUpstream) -> None:
+    moving = "return document.getAnimations().length"
+    for calm in (False, True):
+        page.fresh(calm=calm)
+        up.script(Reply("one two three four", pause_after=3))
+        page.send("Move")
+        page.shows("one two")
+        assert bool(page.js(moving)) != calm
+        up.release()
+        page.shows("four")
+        page.idle()
+
+
+def test_the_theme_follows_the_system(page: Page) -> None:
+    back = "return getComputedStyle(document.body).backgroundColor"
+    page.look(theme="light")
+    light = page.js(back)
+    page.look(theme="dark")
+    assert page.js(back) != light

@@ -1,0 +1,118 @@
+"""Assistants are made and changed: name, instructions, model, tools; what is wrong with a tool is told while typing."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.process import ServerProcess
+from tests.web.page import Page
+
+_OPENAPI = {
+    "openapi": "3.1.0",
+    "info": {"title": "T", "version": "1"},
+    "servers": [{"url": "https://example.test"}],
+    "paths": {"/x": {"get": {"operationId": "getX", "responses": {"200": {"description": "OK"}}}}},
+}
+
+
+def _judged(page: Page, number: int = 0) -> str:
+    return str(page.js("return document.querySelectorAll('#mTools [role=status]')[arguments[0]].textContent", number))
+
+
+def _only(server: ServerProcess) -> dict[str, Any]:
+    (found,) = [a for a in server.request("GET", "/assistants")["data"] if "threadhold" not in a["metadata"]]
+    return dict(found)
+
+
+def test_an_assistant_is_made_with_a_function_and_an_api_and_then_used(page: Page, server: ServerProcess) -> None:
+    page.click("create")
+    page.type("mName", "Clerk")
+    page.type("mModel", "clerk-model")
+    page.type("mText", "File everything.")
+    page.click("addFunction")
+    page.fill(page.all("#mTools textarea")[0], json.dumps({"name": "file_it", "parameters": {"type": "object"}}))
+    page.click("addAction")
+    page.fill(page.all("#mTools textarea")[1], json.dumps(_OPENAPI))
+    page.all("#mTools input[type=checkbox]")[0].click()
+    assert [_judged(page, 0), _judged(page, 1)] == ["Looks right.", "Looks right."]
+    page.click("mSave")
+    page.until("return !document.getElementById('maker').open", "it is saved")
+    made = _only(server)
+    assert (made["name"], made["model"], made["instructions"]) == ("Clerk", "clerk-model", "File everything.")
+    function, action = made["tools"]
+    assert function["function"]["name"] == "file_it"
+    assert action["type"] == "action"
+    assert action["data"]["is_consequential"] is True
+    assert page.js("return document.getElementById('assistant').selectedOptions[0].text") == "Clerk"
+    page.send("Hello")
+    page.shows("Echo: Hello")
+    page.idle()
+    assert page.runs()[0]["assistant_id"] == made["id"]
+
+
+def test_an_assistant_is_changed_and_keeps_what_was_not(page: Page, server: ServerProcess) -> None:
+    tools = [
+        {"type": "code_interpreter"},
+        {"type": "action", "data": {"openapi_spec": json.dumps(_OPENAPI), "headers": {"X-Key": "secret-value"}}},
+    ]
+    about = {"model": "old-model", "name": "Old", "instructions": "Old ways.", "metadata": {"team": "blue"}}
+    made = server.request("POST", "/assistants", {**about, "tools": tools})
+    page.reload()
+    page.choose("assistant", made["id"])
+    page.click("edit")
+    assert page.wait_id("mText").get_attribute("value") == "Old ways."
+    page.type("mName", "New")
+    page.click("mSave")
+    page.until("return !document.getElementById('maker').open", "it is saved")
+    now = _only(server)
+    assert (now["id"], now["name"], now["model"]) == (made["id"], "New", "old-model")
+    assert now["metadata"] == {"team": "blue"}
+    assert now["tools"] == made["tools"]
+    page.eventually(
+        lambda: page.js("return document.getElementById('assistant').selectedOptions[0].text") == "New",
+        "the list has the new name",
+    )
+
+
+@pytest.mark.parametrize(
+    ("button", "text", "complaint"),
+    [
+        ("addFunction", '{"name": ', "Not JSON"),
+        ("addFunction", '{"name": "two words"}', "`name`"),
+        ("addFunction", '{"name": "x", "parameters": []}', "`parameters`"),
+        ("addAction", "openapi: 2.0\npaths: {}", "`openapi"),
+        ("addAction", "openapi: 3.0.3\n", "`paths`"),
+        ("addAction", '{"openapi": "3.0.3", ', "Not JSON"),
+    ],
+)
+def test_a_tool_is_checked_while_it_is_typed_and_not_sent_wrong(
+    page: Page, server: ServerProcess, button: str, text: str, complaint: str
+) -> None:
+    page.click("create")
+    page.click(button)
+    assert _judged(page) == "Looks right."
+    box = page.all("#mTools textarea")[0]
+    page.fill(box, text)
+    assert complaint in _judged(page)
+    assert box.get_attribute("aria-invalid") == "true"
+    page.click("mSave")
+    assert page.js("return document.activeElement === arguments[0]", box)
+    assert server.request("GET", "/assistants")["data"] == []
+
+
+def test_what_only_the_server_can_check_is_told_in_the_dialog(page: Page, server: ServerProcess) -> None:
+    page.click("create")
+    page.type("mName", "Bad")
+    page.click("addAction")
+    page.fill(page.all("#mTools textarea")[0], json.dumps({**_OPENAPI, "info": {}}))
+    page.click("mSave")
+    page.until("return document.querySelector('#mProblem [role=alert]')", "it is told")
+    told = page.by_id("mProblem").text
+    assert "What to do: " in told
+    assert "request req_" in told
+    assert server.request("GET", "/assistants")["data"] == []
+    page.press("Remove this tool")
+    page.click("mSave")
+    page.until("return !document.getElementById('maker').open", "it is saved")
+    assert _only(server)["name"] == "Bad"

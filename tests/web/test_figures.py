@@ -1,0 +1,62 @@
+"""What each answer cost and how fast it came; what came while one read elsewhere."""
+
+import re
+
+import pytest
+
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import Page
+
+
+def test_an_answer_tells_tokens_in_and_out_first_token_and_speed(page: Page, up: ScriptedUpstream) -> None:
+    usage = {"prompt_tokens": 1234, "completion_tokens": 56, "total_tokens": 1290}
+    up.script(Reply(" ".join(["word"] * 40), start_s=0.3, delay_s=0.03, usage=usage))
+    page.send("Measure")
+    page.shows("1,234 in, 56 out")
+    told = page.log
+    first = re.search(r"first after (\d+\.\d+) s", told)
+    assert first
+    assert 0.3 <= float(first[1]) < 3
+    speed = re.search(r"([\d.]+) tokens/s", told)
+    assert speed
+    assert 5 < float(speed[1]) < 56 / 1.0
+    page.reload()
+    page.shows("1,234 in, 56 out")
+
+
+def test_figures_are_written_as_the_language_writes_them(page: Page, up: ScriptedUpstream) -> None:
+    page.fresh(language="fr-FR")
+    up.script(Reply("Oui.", usage={"prompt_tokens": 1234, "completion_tokens": 5, "total_tokens": 1239}))
+    page.send("Combien ?")
+    page.shows("1\u202f234 lus, 5 écrits", "premier après 0,")
+
+
+_BELOW = """
+const log = document.getElementById('log'), end = log.lastElementChild.getBoundingClientRect().bottom;
+return end - Math.min(innerHeight, log.getBoundingClientRect().bottom);
+"""
+_UP = "document.getElementById('log').scrollTop = 100; if (scrollY > 100) scrollTo(0, 100);"
+_PLACE = "return [document.getElementById('log').scrollTop, scrollY]"
+
+
+@pytest.mark.parametrize("width", [0, 320], ids=["wide", "phone"])
+def test_reading_further_up_is_not_disturbed_and_the_latest_is_one_press_away(
+    page: Page, up: ScriptedUpstream, width: int
+) -> None:
+    page.look(width=width)
+    lines = [f"line {number}\n\n" for number in range(120)]
+    up.script(Reply(chunks=lines, pause_after=100))
+    page.send("Long")
+    page.shows("line 90")
+    page.eventually(lambda: page.js(_BELOW) < 80, "it follows what comes")
+    assert not page.by_id("down").is_displayed()
+    page.js(_UP)
+    page.wait_id("down")
+    place = page.js(_PLACE)
+    up.release()
+    page.shows("line 119")
+    page.idle()
+    assert page.js(_PLACE) == place
+    page.press("↓ Latest")
+    page.eventually(lambda: page.js(_BELOW) < 80, "the end is shown")
+    page.until("return document.getElementById('down').hidden", "nothing more to jump to")

@@ -1,0 +1,135 @@
+"""The set-up box: which server, model, assistant and figures; a dot that tells; changes without a reload."""
+
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+from tests.web.conftest import KEY
+from tests.web.page import Page
+from tests.web.seal import PAGE
+
+
+def test_the_models_of_the_server_are_offered(page: Page, up: ScriptedUpstream) -> None:
+    seen = page.until("return [...document.querySelectorAll('#models option')].map(o => o.value)", "models are listed")
+    assert seen == [model["id"] for model in up.models]
+    assert page.by_id("model").get_attribute("list") == "models"
+
+
+def test_model_temperature_and_limit_count_from_the_next_message_on(page: Page, up: ScriptedUpstream) -> None:
+    page.type("model", "one-model")
+    page.send("First")
+    page.shows("Echo: First")
+    page.idle()
+    page.type("model", "other-model")
+    page.type("temperature", "0.3")
+    page.type("tokens", "77")
+    page.send("Second")
+    page.shows("Echo: Second")
+    page.idle()
+    first, second = (seen.body for seen in up.requests)
+    assert first["model"] == "one-model"
+    assert "temperature" not in first
+    assert second["model"] == "other-model"
+    assert second["temperature"] == 0.3
+    assert 77 in (second.get("max_tokens"), second.get("max_completion_tokens"))
+
+
+def test_an_assistant_is_chosen_without_a_reload(page: Page, up: ScriptedUpstream) -> None:
+    about = {"model": "its-model", "name": "Poet", "instructions": "Speak in rhymes."}
+    made = page.server.request("POST", "/assistants", about)
+    page.reload()
+    page.choose("assistant", made["id"])
+    page.send("Roses")
+    page.shows("Echo: Roses")
+    page.idle()
+    body = up.requests[-1].body
+    assert body["model"] == "its-model"
+    assert body["messages"][0]["content"] == "Speak in rhymes."
+    page.choose("assistant", "")
+    page.send("Violets")
+    page.shows("Echo: Violets")
+    page.idle()
+    assert "Speak in rhymes." not in str(up.requests[-1].body["messages"][0])
+    assert page.runs()[1]["assistant_id"] == made["id"] != page.runs()[0]["assistant_id"]
+
+
+def test_what_was_set_up_is_still_there_after_a_reload(page: Page) -> None:
+    page.type("model", "kept-model")
+    page.type("temperature", "1.5")
+    page.reload()
+    page.open_setup()
+    assert page.by_id("model").get_attribute("value") == "kept-model"
+    assert page.by_id("temperature").get_attribute("value") == "1.5"
+
+
+def test_the_dot_tells_whether_the_model_can_be_asked(page: Page, lonely: ServerProcess) -> None:
+    page.until("return document.getElementById('dot').classList.contains('ok')", "the dot is good")
+    assert "Ready" in page.by_id("state").text
+    page.fresh(server=lonely)
+    page.until("return document.getElementById('dot').classList.contains('bad')", "the dot is bad")
+    assert "not ready" in page.by_id("state").text
+    assert "127.0.0.1:9" in page.js("return document.getElementById('reach').textContent")
+
+
+def test_a_server_that_wants_a_key_says_so_and_opens_with_it(
+    page: Page, locked: ServerProcess, up: ScriptedUpstream
+) -> None:
+    page.fresh(server=locked)
+    page.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the page asks for a key")
+    assert page.js("return document.getElementById('dot').classList.contains('bad')")
+    page.send("Let me in")
+    page.shows("API key", "code invalid_api_key", "request req_", "enter the key under Set-up")
+    assert up.requests == []
+    page.open_setup()
+    page.type("key", KEY)
+    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
+    page.until("return document.querySelector('#models option')", "the models are listed now")
+    page.wait_id("human").clear()
+    page.send("Hello")
+    page.shows("Echo: Hello")
+    page.idle()
+    assert KEY not in page.js("return JSON.stringify([localStorage, sessionStorage, location.href])")
+    assert all(KEY not in str(seen.headers) for seen in up.requests)
+
+
+def test_a_key_is_remembered_only_where_that_is_asked_for(
+    page: Page, locked: ServerProcess, up: ScriptedUpstream
+) -> None:
+    del up
+    page.fresh(server=locked)
+    page.open_setup()
+    page.click("keep")
+    page.type("key", KEY)
+    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
+    page.reload()
+    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key is still there")
+    assert KEY not in page.js("return JSON.stringify(localStorage)")
+
+
+def test_opened_from_disk_it_talks_to_a_server_and_then_to_another(
+    page: Page, server: ServerProcess, locked: ServerProcess
+) -> None:
+    page.fresh(PAGE.as_uri())
+    page.js("window.__same = true")
+    page.type("server", server.url)
+    page.until("return document.getElementById('reach').textContent === 'Ready'", "the first server is found")
+    page.send("From disk")
+    page.shows("Echo: From disk")
+    page.idle()
+    page.type("server", locked.url + "/v1/")
+    page.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the other one is found")
+    page.type("key", KEY)
+    page.until("return document.getElementById('reach').textContent === 'Ready'", "the other one opens")
+    page.click("new")
+    page.send("To the other")
+    page.shows("Echo: To the other")
+    page.idle()
+    assert page.js("return window.__same")
+    titles = [thread["metadata"]["title"] for thread in server.request("GET", "/threads")["data"]]
+    assert titles == ["From disk"]
+
+
+def test_opened_from_disk_without_a_server_it_says_what_to_do(page: Page) -> None:
+    page.fresh(PAGE.as_uri())
+    page.type("server", "http://127.0.0.1:9")
+    page.until("return document.getElementById('reach').textContent === 'Not reachable'", "no server is told")
+    page.send("Anyone?")
+    page.shows("Not reachable", "http://127.0.0.1:9", "CORS_ORIGINS")

@@ -1,0 +1,60 @@
+"""Send becomes Stop: the run ends on the server, the model is left, and what was said stays, marked."""
+
+import pytest
+
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import ESCAPE, Page
+
+
+@pytest.mark.parametrize("way", ["button", "Esc in the text", "Esc anywhere"])
+def test_stop_reaches_the_model_and_keeps_what_was_said(page: Page, up: ScriptedUpstream, way: str) -> None:
+    up.script(Reply("one two three four five", pause_after=4))
+    page.send("Count")
+    page.shows("one two three")
+    assert page.by_id("send").text == "Stop"
+    if way == "button":
+        page.click("send")
+    elif way == "Esc in the text":
+        page.by_id("human").send_keys(ESCAPE)
+    else:
+        page.by_id("log").click()
+        page.driver.switch_to.active_element.send_keys(ESCAPE)
+    up.wait_for(lambda u: u.closed_early == 1)
+    page.shows("Stopped")
+    page.idle()
+    assert "one two three" in page.log
+    assert page.by_id("send").text == "Send"
+    assert [run["status"] for run in page.runs()] == ["cancelled"]
+    assert page.messages()[-1] == ("assistant", "one two three")
+    page.reload()
+    page.shows("one two three", "Stopped")
+
+
+def test_stop_before_the_first_word_stops_too(page: Page, up: ScriptedUpstream) -> None:
+    up.script(Reply("never", pause_after=0))
+    page.send("Think")
+    up.wait_for(lambda u: u.open_streams == 1)
+    page.click("send")
+    up.wait_for(lambda u: u.closed_early == 1)
+    page.shows("Stopped")
+    page.idle()
+    assert [run["status"] for run in page.runs()] == ["cancelled"]
+
+
+@pytest.mark.parametrize("way", ["button", "Esc"])
+def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    made = page.server.request("POST", "/assistants", {"model": "", "name": "Looker", "tools": [tool]})
+    page.reload()
+    page.choose("assistant", made["id"])
+    up.script(Reply(tool_calls=[("look", {})]))
+    page.send("Look")
+    page.shows("The run waits for you")
+    page.idle()
+    if way == "button":
+        page.press("Stop", within="log")
+    else:
+        page.driver.switch_to.active_element.send_keys(ESCAPE)
+    page.shows("Stopped")
+    page.eventually(lambda: page.runs()[0]["status"] == "cancelled", "the run is cancelled")
+    assert page.all("form.ask") == []

@@ -1,0 +1,106 @@
+"""What leaves the page: the last call as curl and as Python, which work; a thread as JSON and as Markdown."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.conftest import KEY
+from tests.web.page import Page
+
+NASTY = "It's \"quoted\" $HOME `id` \\n é 🙂\n'''two''' lines %s {x} true null"
+
+
+def _ask(page: Page, text: str = NASTY) -> None:
+    page.fill(page.by_id("system"), 'Don\'t be "long".')
+    page.type("temperature", "0.5")
+    page.fill(page.by_id("human"), text)
+    page.click("send")
+    page.shows("Echo: ")
+    page.idle()
+
+
+def _run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _same_call(up: ScriptedUpstream) -> None:
+    """The model was asked the same once more, after what was said."""
+    first, again = up.requests[0].body, up.requests[-1].body
+    assert first is not again
+    assert again["messages"][: len(first["messages"])] == first["messages"]
+    assert again["messages"][-1]["content"] == first["messages"][-1]["content"] == NASTY
+    assert again["temperature"] == first["temperature"] == 0.5
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_copied_curl_works(page: Page, up: ScriptedUpstream) -> None:
+    _ask(page)
+    page.press("Copy curl")
+    command = page.eventually(lambda: (text := page.copied()).startswith("curl ") and text, "it is copied")
+    told = _run(["sh", "-c", command])
+    assert "event: thread.run.completed" in told
+    assert "event: done" in told or "event: end" in told
+    _same_call(up)
+
+
+def test_the_copied_python_works(page: Page, up: ScriptedUpstream, tmp_path: Path) -> None:
+    _ask(page)
+    up.script(Reply("From Python."))
+    page.press("Copy Python")
+    program = page.eventually(lambda: (text := page.copied()).startswith("import ") and text, "it is copied")
+    (tmp_path / "call.py").write_text(program, encoding="utf-8")
+    assert _run([sys.executable, "-W", "ignore", str(tmp_path / "call.py")]).strip() == "From Python."
+    _same_call(up)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_copied_call_names_no_key(page: Page, up: ScriptedUpstream, locked: ServerProcess) -> None:
+    page.fresh(server=locked)
+    page.open_setup()
+    page.type("key", KEY)
+    page.until("return document.getElementById('reach').textContent === 'Ready'", "the key opens")
+    page.send("Hello")
+    page.shows("Echo: Hello")
+    page.idle()
+    page.press("Copy curl")
+    command = page.eventually(lambda: (text := page.copied()).startswith("curl ") and text, "it is copied")
+    assert KEY not in command
+    assert "thread.run.completed" in _run(["sh", "-c", command], API_KEY=KEY)
+    assert len(up.requests) == 2
+
+
+def _download(page: Page, folder: Path, button: str) -> str:
+    page.browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.click(button)
+    suffix = {"json": ".json", "markdown": ".md"}[button]
+    file = page.eventually(lambda: next(iter(folder.glob(f"*{suffix}")), None), f"a {suffix} file is there")
+    assert file.stem == page.thread_id()
+    return str(page.eventually(lambda: file.read_text(encoding="utf-8"), "it is written"))
+
+
+def test_a_thread_is_exported_as_json_whole(page: Page, tmp_path: Path) -> None:
+    _ask(page)
+    told = json.loads(_download(page, tmp_path, "json"))
+    assert told["thread"]["id"] == page.thread_id()
+    texts = [message["content"][0]["text"]["value"] for message in told["messages"]]
+    assert texts == [NASTY, f"Echo: {NASTY}"]
+    assert [run["status"] for run in told["runs"]] == ["completed"]
+
+
+def test_a_thread_is_exported_as_markdown_in_order(page: Page, tmp_path: Path) -> None:
+    _ask(page)
+    told = _download(page, tmp_path, "markdown")
+    assert told.startswith('# It\'s "quoted"')
+    places = [told.index(part) for part in ("## You", NASTY, "## Answer", f"Echo: {NASTY}")]
+    assert places == sorted(places)

@@ -1,0 +1,114 @@
+"""Threads are the server's: listed, begun, renamed, deleted, opened by address, taken up again in mid-answer."""
+
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import ENTER, Page
+
+
+def _listed(page: Page) -> list[str]:
+    names: list[str] = page.js("return [...document.querySelectorAll('#threads a')].map(a => a.textContent)")
+    return names
+
+
+def _thread(server: ServerProcess, title: str, *texts: str) -> str:
+    messages = [{"role": "user", "content": text} for text in texts]
+    made = server.request("POST", "/threads", {"metadata": {"title": title}, "messages": messages})
+    return str(made["id"])
+
+
+def test_the_server_s_threads_are_listed_newest_first_and_open_by_a_press(page: Page, server: ServerProcess) -> None:
+    for title in ("Oldest", "Middle", "Newest"):
+        _thread(server, title, f"In {title}")
+    page.reload()
+    page.eventually(lambda: len(_listed(page)) == 3, "three threads are listed")
+    assert _listed(page) == ["Newest", "Middle", "Oldest"]
+    page.open_thread("Middle")
+    page.shows("In Middle")
+    assert page.by_id("title").text == "Middle"
+    assert page.all("#threads a[aria-current=page]")[0].text == "Middle"
+    page.open_thread("Oldest")
+    page.shows("In Oldest")
+    assert "In Middle" not in page.log
+    page.driver.back()
+    page.shows("In Middle")
+
+
+def test_a_thread_opens_by_its_address(page: Page, server: ServerProcess) -> None:
+    id = _thread(server, "By address", "Here I am")
+    page.visit(f"{server.url}/#{id}")
+    page.shows("Here I am")
+    assert page.driver.title.startswith("By address")
+
+
+def test_an_address_of_no_thread_is_told_in_words(page: Page, server: ServerProcess) -> None:
+    page.visit(f"{server.url}/#thread_000000000000000000000000")
+    page.shows("No thread found", "request req_", "What to do: ")
+
+
+def test_a_new_thread_is_made_by_its_first_message_and_named_by_it(page: Page, server: ServerProcess) -> None:
+    page.send("What is rain?")
+    page.shows("Echo: What is rain?")
+    page.idle()
+    page.eventually(lambda: _listed(page) == ["What is rain?"], "it is listed")
+    page.click("new")
+    page.until("return document.querySelector('#log .hello')", "an empty page again")
+    assert page.thread_id() == ""
+    page.send("What is snow?")
+    page.shows("Echo: What is snow?")
+    page.idle()
+    page.eventually(lambda: _listed(page) == ["What is snow?", "What is rain?"], "both are listed")
+    assert len(server.request("GET", "/threads")["data"]) == 2
+
+
+def test_a_thread_is_renamed_and_deleted_by_keyboard(page: Page, server: ServerProcess) -> None:
+    id = _thread(server, "Old title", "Text")
+    page.visit(f"{server.url}/#{id}")
+    page.shows("Text")
+    page.wait_id("rename").send_keys(ENTER)
+    assert page.answer("New title") == "Title of this thread"
+    page.eventually(lambda: _listed(page) == ["New title"], "the list has the new title")
+    assert page.by_id("title").text == "New title"
+    assert server.request("GET", f"/threads/{id}")["metadata"]["title"] == "New title"
+    page.wait_id("remove").send_keys(ENTER)
+    page.answer(yes=False)
+    assert len(server.request("GET", "/threads")["data"]) == 1
+    page.wait_id("remove").send_keys(ENTER)
+    assert "with all that is in it" in page.answer()
+    page.eventually(lambda: not server.request("GET", "/threads")["data"], "the thread is gone")
+    page.eventually(lambda: _listed(page) == [], "the list is empty")
+    assert page.thread_id() == ""
+
+
+def test_a_reload_in_mid_answer_loses_no_token(page: Page, up: ScriptedUpstream) -> None:
+    words = " ".join(f"w{number}" for number in range(200))
+    up.script(Reply(words, pause_after=100))
+    page.send("Count")
+    page.shows("w98")
+    page.reload()
+    page.shows(words[: words.index(" w99")])  # before the end, which tells the whole text once more
+    assert page.by_id("send").text == "Stop"
+    up.release()
+    page.shows("w199")
+    page.idle()
+    assert words in page.log
+    assert up.closed_early == 0
+    assert len(up.requests) == 1
+
+
+def test_going_to_another_thread_and_back_in_mid_answer_loses_no_token(
+    page: Page, server: ServerProcess, up: ScriptedUpstream
+) -> None:
+    _thread(server, "Another", "Elsewhere")
+    page.reload()
+    up.script(Reply("one two three four five", pause_after=4))
+    page.send("Count")
+    page.shows("one two three")
+    page.open_thread("Another")
+    page.shows("Elsewhere")
+    assert page.by_id("send").text == "Send"
+    page.open_thread("Count")
+    page.shows("one two three")
+    up.release()
+    page.shows("one two three four five")
+    page.idle()
+    assert up.closed_early == 0

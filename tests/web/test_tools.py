@@ -1,0 +1,183 @@
+"""Tool calls as cards, and the form where a run waits: one answer a call, checked, sent together; approvals too."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.graphs.tools.apis import Answer, Api, Seen, document
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import Page
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "default": "Oslo"},
+                "unit": {"enum": ["celsius", "kelvin"]},
+                "days": {"type": "integer"},
+                "hours": {"type": "array", "items": {"type": "number"}},
+                "place": {"type": "object", "properties": {"indoors": {"type": "boolean"}}},
+            },
+        },
+    },
+}
+
+
+def _assistant(page: Page, *tools: dict[str, Any]) -> None:
+    made = page.server.request("POST", "/assistants", {"model": "", "name": "Tools", "tools": list(tools)})
+    page.reload()
+    page.choose("assistant", made["id"])
+
+
+def _outputs(up: ScriptedUpstream) -> list[str]:
+    """What the model was told in its last request, call by call."""
+    return [message["content"] for message in up.requests[-1].body["messages"] if message["role"] == "tool"]
+
+
+def _card(page: Page, number: int = 0) -> str:
+    """All the text of a card, opened."""
+    page.eventually(lambda: len(page.all("details.card")) > number, "there is a card")
+    text: str = page.js(
+        "const c = document.querySelectorAll('details.card')[arguments[0]]; c.open = true; return c.innerText", number
+    )
+    return text
+
+
+def test_the_form_is_filled_with_a_skeleton_of_the_function_s_schema(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
+    page.send("Weather?")
+    page.shows("The run waits for you", "get_weather", '"city": "Paris"')
+    box = page.all("form.ask textarea")[0]
+    assert json.loads(box.get_attribute("value") or "") == {
+        "city": "Oslo",
+        "unit": "celsius",
+        "days": 0,
+        "hours": [0],
+        "place": {"indoors": False},
+    }
+    page.press("Send all")
+    page.shows("Sunny.")
+    page.idle()
+    assert json.loads(_outputs(up)[0])["city"] == "Oslo"
+
+
+def test_two_calls_are_answered_by_hand_and_sent_together(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    calls = [("get_weather", {"city": "Paris"}, "call_a"), ("get_weather", {"city": "Rome"}, "call_b")]
+    up.script(Reply(tool_calls=calls), Reply("Both are warm."))
+    page.send("Weather?")
+    page.shows("The run waits for you", "Paris", "Rome")
+    page.eventually(lambda: len(page.all("form.ask textarea")) == 2, "two answers are wanted")
+    assert len(page.all("form.ask")) == 1
+    for box, answer in zip(page.all("form.ask textarea"), ('{"is": "mild"}', '{"is": "hot"}'), strict=True):
+        page.fill(box, answer)
+    asked = page.browser.asked
+    before = sum("submit_tool_outputs" in url or url.endswith("/assistant/stream") for url in asked())
+    page.press("Send all")
+    page.shows("Both are warm.")
+    page.idle()
+    assert sum("submit_tool_outputs" in url or url.endswith("/assistant/stream") for url in asked()) == before + 1
+    assert _outputs(up) == ['{"is": "mild"}', '{"is": "hot"}']
+    assert page.all("form.ask") == []
+
+
+def test_an_answer_that_is_not_json_is_refused_until_it_is(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    box = page.eventually(lambda: page.all("form.ask textarea"), "an answer is wanted")[0]
+    page.fill(box, '{"is": "mild"')
+    page.shows("Not JSON")
+    page.press("Send all")
+    assert len(page.all("form.ask")) == 1
+    assert len(up.requests) == 1
+    assert page.runs()[0]["status"] == "requires_action"
+    page.fill(box, '{"is": "mild"}')
+    page.eventually(lambda: "Not JSON" not in page.log, "the complaint goes")
+    page.press("Send all")
+    page.shows("Sunny.")
+    page.idle()
+    assert _outputs(up) == ['{"is": "mild"}']
+
+
+def test_the_form_says_how_long_is_left_and_outlives_a_reload(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    minutes, seconds = map(int, re.search(r"(\d+):(\d\d) left", page.log).groups())  # type: ignore[union-attr]
+    assert 500 < minutes * 60 + seconds <= 600
+    page.reload()
+    page.shows("The run waits for you", "get_weather")
+    page.press("Send all")
+    page.shows("Sunny.")
+    page.idle()
+
+
+def test_a_card_tells_name_arguments_output_status_and_time(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    told = _card(page)
+    assert "get_weather" in told
+    assert '"city": "Paris"' in told
+    assert "no output yet" in told
+    page.fill(page.all("form.ask textarea")[0], '{"sky": "clear"}')
+    page.press("Send all")
+    page.shows("Sunny.")
+    page.idle()
+    for _ in range(2):
+        told = _card(page)
+        assert '"sky": "clear"' in told
+        assert re.search(r"done\s*·\s*\d+(\.\d)? s", told), told
+        page.reload()
+        page.shows("Sunny.")
+
+
+def _weather_api(api: Api, **data: Any) -> dict[str, Any]:
+    spec = document(api.url, {"/weather": {"get": {"operationId": "readWeather"}}})
+    return {"type": "action", "data": {"openapi_spec": spec, **data}}
+
+
+def _sunny(_: Seen) -> Answer:
+    return Answer(body=b'{"sky":"clear"}')
+
+
+def test_an_action_is_called_by_the_server_and_shown_as_a_card(page: Page, up: ScriptedUpstream) -> None:
+    with Api(_sunny) as api:
+        _assistant(page, _weather_api(api))
+        up.script(Reply(tool_calls=[("readWeather", {})]), Reply("It is clear."))
+        page.send("Weather?")
+        page.shows("It is clear.")
+        page.idle()
+        assert [seen.path for seen in api.seen] == ["/weather"]
+        told = _card(page)
+        assert "readWeather" in told
+        assert "clear" in told
+        assert "done" in told
+
+
+@pytest.mark.parametrize("answer", ["Approve", "Deny"])
+def test_a_consequential_action_is_called_when_it_was_approved(page: Page, up: ScriptedUpstream, answer: str) -> None:
+    with Api(_sunny) as api:
+        _assistant(page, _weather_api(api, is_consequential=True))
+        up.script(Reply(tool_calls=[("readWeather", {})]), Reply("Well then."))
+        page.send("Weather?")
+        page.shows("The run waits for you", "readWeather")
+        page.press("Send all")
+        page.shows("Approve or deny each call first.")
+        assert api.seen == []
+        page.driver.find_element("xpath", f"//form//label[contains(., '{answer}')]//input").click()
+        page.press("Send all")
+        page.shows("Well then.")
+        page.idle()
+        assert len(api.seen) == (answer == "Approve")
