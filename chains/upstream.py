@@ -125,6 +125,21 @@ class Upstream:
         """The ids last listed, without waiting."""
         return self._models.names()
 
+    async def props(self, model: str) -> dict[str, Any] | None:
+        """Return llama.cpp's `/props` for a model, None from everybody else. Waits a few seconds at the most."""
+        if self._transport is None:
+            return None
+        try:
+            async with asyncio.timeout(_LISTING_S):
+                response = await self._transport.send("GET", self._transport.endpoint.props(model))
+                if response.status != 200:
+                    response.close()
+                    return None
+                told = orjson.loads(await _read(response, _MAX_LISTING_BYTES))
+        except (aiohttp.ClientError, TimeoutError, OSError, RunError, orjson.JSONDecodeError):
+            return None
+        return told if isinstance(told, dict) else None
+
     def context_limit(self, model: str) -> int | None:
         """Return the model's context in tokens as far as it is known, without waiting: told by a refusal, else by the
         engine, else by its listing."""
