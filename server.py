@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -44,6 +44,7 @@ _SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
+ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
 
 
 class UpstreamSettings(BaseModel):
@@ -55,6 +56,7 @@ class UpstreamSettings(BaseModel):
     api_key: str = Field("", repr=False)
     models: tuple[str, ...] = ()
     provider: str = "openai"
+    tool_calls: ToolCalls | None = None
 
     @model_validator(mode="after")
     def _has_address(self) -> Self:
@@ -80,6 +82,8 @@ class Settings(BaseSettings):
     max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
     model_aliases: Annotated[dict[str, str], NoDecode] = {}
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
+    tool_calls: ToolCalls = "auto"
+    prompts: dict[str, str] = {}
     database_url: str = ""
     data_dir: Path = Path("data")
     api_keys: Annotated[dict[str, str], NoDecode] = {}
@@ -255,13 +259,14 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
 
 def _routes(settings: Settings) -> "Routes":
     """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
-    from chains import Member, Provider, Replies, Routes, Upstream
+    from chains import Member, Prompts, Provider, Replies, Routes, Upstream
 
     timeout_s = settings.upstream_timeout_s
+    prompts = Prompts.changed(settings.prompts)
     members: list[Member] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
-        members.append(Member("", first, Replies(first)))
+        members.append(Member("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
     for name, one in settings.upstreams.items():
         if one.provider == "openai":
             upstream = Upstream(
@@ -271,7 +276,8 @@ def _routes(settings: Settings) -> "Routes":
                 name=name,
                 max_reply_tokens=settings.max_reply_tokens,
             )
-            members.append(Member(name, upstream, Replies(upstream), one.models))
+            replies = Replies(upstream, tool_calls=one.tool_calls or settings.tool_calls, prompts=prompts)
+            members.append(Member(name, upstream, replies, one.models))
         else:
             provider = Provider(
                 name,
@@ -280,6 +286,7 @@ def _routes(settings: Settings) -> "Routes":
                 api_key=one.api_key or None,
                 models=one.models,
                 timeout_s=timeout_s,
+                prompts=prompts,
             )
             members.append(Member(name, provider, provider, one.models))
     return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)

@@ -78,7 +78,7 @@ async def search_vector_store(
     embedder = house.embedder
     vectors: list[Any] = [None] * len(body.queries)
     if embedder is not None:
-        vectors = await embedder.embed(body.queries, query=True)
+        vectors = await embedder.embed(body.queries)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
     best: dict[tuple[str, int], Any] = {}
     for text, vector in zip(body.queries, vectors, strict=True):

@@ -1,13 +1,16 @@
 """What is one model call? Model lookup, context, the reply stream and the pass-through to the upstream."""
 
+from chains.asked import ReplyCall
 from chains.builtin import Builtin
+from chains.calls import ToolCalls
 from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.engine import Shape
 from chains.passage import Passage
+from chains.prompts import Prompts
 from chains.provider import Provider
-from chains.reply import Replies, ReplyCall, chat_model
+from chains.reply import Replies, chat_model
 from chains.routes import Member, Routes
 from chains.tokens import Calibration
 from chains.transport import Patience
@@ -22,11 +25,13 @@ __all__ = [
     "Passage",
     "Patience",
     "Prompt",
+    "Prompts",
     "Provider",
     "Replies",
     "ReplyCall",
     "Routes",
     "Shape",
+    "ToolCalls",
     "Upstream",
     "build_chat_chain",
     "build_prompt",

@@ -5,7 +5,7 @@ model keeps its name, its key and its defaults: only what was asked for is passe
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -13,9 +13,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
+from chains.asked import ReplyCall
+from chains.calls import Abilities, Modes, concerns_tools
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
-from chains.reply import ReplyCall
+from chains.prompts import DEFAULT_PROMPTS
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
@@ -29,6 +31,7 @@ class BorrowedReplies:
         self._chat = chat
         self._calibration = Calibration()
         self._limits: dict[str, int] = {}
+        self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the context length in tokens that a refusal has told; a chat model does not say it by itself."""
@@ -51,8 +54,11 @@ class BorrowedReplies:
         """Take in what a prompt of `chars` characters turned out to have."""
         self._calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
-    async def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the answer as it comes. Raises RunError."""
+    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the answer as it comes; calls are checked as everywhere. Raises RunError."""
+        return self._modes.stream(call) if concerns_tools(call) else self._request(call)
+
+    async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         name = type(self._chat).__name__
         try:
             stream = self._offering(call).astream(call.messages, **_asked(call))

@@ -148,11 +148,6 @@ class Builtin(Upstream):
         await upstream.ask_limit(name)
         return await upstream.count_tokens(name, messages, tools)
 
-    async def props(self, model: str) -> dict[str, Any] | None:
-        """Return llama.cpp's `/props` for a model, loading it first where it is not. Raises RunError."""
-        async with self._asking(await self.resolve(model)) as engine:
-            return engine.props
-
     async def check(self) -> str | None:
         """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""
         try:
@@ -195,6 +190,14 @@ class Builtin(Upstream):
         """
         async with self._asking(await self.resolve(model)) as engine:
             return engine.upstream
+
+    async def props(self, model: str) -> dict[str, Any] | None:
+        """Return the `/props` of a model, loaded for it. None where it cannot be."""
+        try:
+            async with self._asking(await self.resolve(model)) as engine:
+                return engine.props
+        except RunError:
+            return None
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
         return [self._entry(model) for model in (await self._look()).values()]

@@ -7,7 +7,7 @@ import base64
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from wire.errors import ThreadholdError
@@ -39,9 +39,18 @@ class Endpoint:
         return self._at(_COMPLETIONS)
 
     @property
+    def embeddings(self) -> str:
+        """The URL of `/embeddings`."""
+        return self._at("/embeddings")
+
+    @property
     def models(self) -> str:
         """The URL of `/models`."""
         return self._at("/models")
+
+    def props(self, model: str) -> str:
+        """The URL of llama.cpp's `/props`, which stands beside `/v1`; `model` is for servers with several."""
+        return f"{self.base.removesuffix('/v1')}/props?{urlencode({'model': model})}"
 
     @property
     def is_openai(self) -> bool:

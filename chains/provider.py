@@ -16,13 +16,15 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
+from chains.asked import ReplyCall
+from chains.calls import Abilities, Modes, concerns_tools
 from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import ChunkPlainer, explain_foreign
 from chains.models import Models
 from chains.passage import Passage
-from chains.reply import ReplyCall
+from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.tokens import Calibration
 from chains.transport import Patience
 from wire.errors import PromptRefused, RunError, UpstreamFailed, UpstreamProblem
@@ -48,6 +50,7 @@ class Provider:
         models: Sequence[str] = (),
         timeout_s: float = 600.0,
         patience: Patience | None = None,
+        prompts: Prompts = DEFAULT_PROMPTS,
     ) -> None:
         """Imports and connects nothing. `timeout_s`: the longest silence, in seconds."""
         self.name = name
@@ -61,6 +64,7 @@ class Provider:
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._client: Any = None
         self._lock = asyncio.Lock()
+        self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
     @property
     def _is_anthropic(self) -> bool:
@@ -157,7 +161,7 @@ class Provider:
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunk carries finish reason and usage. Raises RunError."""
-        return self.follow(call)
+        return self._modes.stream(call) if concerns_tools(call) else self.follow(call)
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """The same with LangChain's configuration, for callers whose callbacks want to follow."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from wire.errors import ContextOverflow, PromptRefused, RateLimited, RunError, UpstreamFailed
+from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["Refusal", "explain", "read_refusal"]
 
@@ -64,6 +64,9 @@ _OVERFLOW: Final = tuple(
     )
 )
 
+# llama.cpp, about a tool call that its own model wrote ("peg-native", "hermes 2 pro" …)
+_MALFORMED: Final = re.compile(r"output that does not match the expected .{0,40}\bformat\b", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -81,9 +84,14 @@ class Refusal:
     status: int | None = None
 
     @property
+    def malformed(self) -> bool:
+        """Whether the model wrote a tool call that its own server cannot read."""
+        return _MALFORMED.search(self.message) is not None
+
+    @property
     def retryable(self) -> bool:
         """Whether the same request may succeed a moment later."""
-        if self.overflow or self.status is None or self.code == "insufficient_quota":
+        if self.overflow or self.malformed or self.status is None or self.code == "insufficient_quota":
             return False
         return self.status in (408, 409, 425, 429) or self.status >= 500
 
@@ -134,9 +142,12 @@ def explain(
     if status == 404:
         lacks = f"does not serve model `{model}`" if model else "has nothing at this address"
         return PromptRefused(f"{host} {lacks} (404): {said}. {_advice(listed, url)}")
+    if refusal.malformed:
+        return MalformedCall(f"{host}: {said}", status=status)
     if status is None or status >= 500:
         spelled = f" ({status})" if status else ""
-        return UpstreamFailed(f"{host} failed{spelled}: {said}. See the upstream's own log, then try again.")
+        told = f"{host} failed{spelled}: {said}. See the upstream's own log, then try again."
+        return UpstreamFailed(told, status=status)
     if status < 400:
         return UpstreamFailed(f"{host} answered {status}: {said}. Check {url}.")
     return PromptRefused(f"{host} refused the request ({status}): {said}")

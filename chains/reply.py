@@ -1,25 +1,28 @@
 """One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and the lean client.
 
 Laws: only RunError (and cancellation) comes out; leaving the stream closes the upstream's connection at once; what is
-None is not sent; the model's name never changes what else is sent.
+None is not sent; the model's name never changes what else is sent. A call without functions is one request, handed on
+as it comes; how functions are called is the business of `chains/calls/`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.globals import get_debug, get_verbose
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables.config import ensure_config
 from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
+from chains.asked import ReplyCall
+from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
 from chains.context import Prompt
 from chains.fitting import fit_prompt
 from chains.lean import EXCHANGE, Exchange, LeanCompletions
+from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.upstream import Upstream
 
 __all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model"]
@@ -31,30 +34,15 @@ _NAME = "threadhold"
 _NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI that is built before a MODEL_URL is set
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyCall:
-    """What to ask for. None means: not sent. `tools` are OpenAI's function tools."""
-
-    model: str
-    """Any name, as the run has it: it is resolved on the way."""
-
-    messages: list[BaseMessage]
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: str | dict[str, Any] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    reasoning_effort: str | None = None
-    max_tokens: int | None = None
-
-
 class Replies:
     """Model calls at one upstream."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(
+        self, upstream: Upstream, *, tool_calls: ToolCalls = "auto", prompts: Prompts = DEFAULT_PROMPTS
+    ) -> None:
         self.upstream = upstream
         self._chat = chat_model(upstream)
+        self._modes = Modes(Abilities(upstream, tool_calls), prompts, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens where it is known."""
@@ -76,11 +64,21 @@ class Replies:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
         return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
 
-    async def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+    async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunks carry finish reason and usage.
+
+        Calls look alike in every mode of calling: `tool_call_chunks` with index, name and arguments; what stayed wrong
+        is in `invalid_tool_calls`, its `error` being what the model is to be told.
 
         Raises RunError: RateLimited, PromptRefused, ContextOverflow, UpstreamFailed.
         """
+        stream = self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
+
+    async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        """Make one request."""
         exchange = Exchange(**_fields(call))
         carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if _is_traced() else self._untraced(call, carried)

@@ -2,7 +2,8 @@
 
 Pure. It keeps the order both SDKs insist on (a message is closed before calls open, one thing open at a time), and
 what upstreams get wrong is put right here: indexes that are missing or all zero, names in fragments, absent ids,
-functions that nobody offered (they never reach the wire; the model is told).
+functions that nobody offered, and calls that the chains room found to be wrong (they never reach the wire; the model is
+told).
 """
 
 from collections.abc import Collection, Iterator
@@ -52,12 +53,14 @@ def reply_ids(run_id: str, reply: int) -> tuple[str, str, str]:
 
 @dataclass(slots=True)
 class _Slot:
-    """One call while its fragments arrive. `shown` is its index on the wire once its first delta went out."""
+    """One call while its fragments arrive. `shown` is its index on the wire once its first delta went out, -1 for one
+    that never goes there; `fault` is what the model is told of that."""
 
     upstream_id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     shown: int | None = None
+    fault: str = ""
 
 
 class ReplyParts:
@@ -76,6 +79,8 @@ class ReplyParts:
         self._shown = 0
         self.finish: str | None = None
         self.usage: Usage | None = None
+        self.requests = 1
+        """How many requests the reply took."""
 
     @property
     def started(self) -> bool:
@@ -98,10 +103,14 @@ class ReplyParts:
             refusal = chunk.additional_kwargs.get("refusal")
             if refusal:
                 yield from self._feed_refusal(refusal)
-        for fragment in chunk.tool_call_chunks:
+        wrong = [call for call in chunk.invalid_tool_calls if call.get("error")]
+        for call in wrong:
+            yield from self._feed_wrong(call)
+        for fragment in () if wrong else chunk.tool_call_chunks:  # LangChain repeats wrong calls there
             yield from self._feed_call(fragment)
         if chunk.response_metadata:
             self.finish = chunk.response_metadata.get("finish_reason") or self.finish
+            self.requests = chunk.response_metadata.get("requests") or self.requests
         if chunk.usage_metadata:
             seen = chunk.usage_metadata
             self.usage = Usage(
@@ -158,6 +167,11 @@ class ReplyParts:
         elif slot.shown >= 0:
             yield CallDelta(self.calls_step, slot.shown, None, None, arguments)
 
+    def _feed_wrong(self, call: Any) -> Iterator[Part]:
+        yield from self._show_last()
+        arguments = [call.get("args") or ""]
+        self._slots.append(_Slot(call.get("id") or "", call.get("name") or "", arguments, -1, str(call["error"])))
+
     def _show_last(self) -> Iterator[Part]:
         if self._slots and self._slots[-1].shown is None:
             yield from self._show(self._slots[-1])
@@ -200,8 +214,16 @@ class ReplyParts:
     def _cut_reason(self) -> Any:
         return {"length": "max_tokens", "content_filter": "content_filter"}.get(self.finish or "")
 
+    def faults(self) -> dict[str, str]:
+        """Return what the model is told of calls that stay off the wire, by their ids."""
+        return {
+            call["id"]: slot.fault or f"There is no function named `{call['name']}`."
+            for call, slot in zip(self.calls(), self._slots, strict=True)
+            if slot.shown == -1
+        }
+
     def calls(self) -> list[Call]:
-        """Return every call of the reply, also those to functions that were not offered."""
+        """Return every call of the reply, also those that stay off the wire."""
         return [
             Call(
                 id=self._call_id(slot.shown)

@@ -51,7 +51,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     parts = ReplyParts(context.run["id"], number, _names(context) if offers_tools else frozenset())
     sent = await _ask(context, prompt, parts, _call(state, context, usage, offers_tools=offers_tools), write)
     spent = parts.usage or _estimate(context, sent, parts)
-    if parts.usage is not None:
+    if parts.usage is not None and parts.requests == 1:
         context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
     for part in parts.close(spent):
         write(part)
@@ -64,10 +64,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     }
     if calls:
         update["exchange"] = [*answered, _said(parts.text, calls)]
-        offered = _names(context)
-        update["outputs"] = {
-            call["id"]: f"There is no function named `{call['name']}`." for call in calls if call["name"] not in offered
-        }
+        update["outputs"] = parts.faults()
     return update
 
 

@@ -114,6 +114,15 @@ class ScriptedUpstream:
         self.extra: dict[str, Callable[[Any], Any]] = {}
         """Other paths (`/props`, `/tokenize`): what each answers to a body; None or no entry is a 404."""
         self.extra_asked: list[str] = []
+        self.props: dict[str, Any] | None = None
+        """What `/props` tells; None: there is no such page, as everywhere but at llama.cpp."""
+        self.tools: Literal["native", "ignored", "refused"] = "native"
+        """What becomes of `tools`; the probe for them is answered by this and counted, never scripted or recorded."""
+        self.probes = 0
+        self.formats: Sequence[str] = ("json_object", "json_schema")
+        """Kinds of `response_format` that are known; others are refused."""
+        self.strict_turns = False
+        """Whether the chat template raises at a system message and at turns that do not alternate, as Mistral's."""
         self.context = context
         self.default: Callable[[dict[str, Any]], Step] = echo
         self.requests: list[Seen] = []
@@ -185,6 +194,7 @@ class ScriptedUpstream:
         for prefix in ("", "/v1"):
             app.router.add_get(f"{prefix}/models", self._list_models)
             app.router.add_post(f"{prefix}/chat/completions", self._complete)
+        app.router.add_get("/props", self._show_props)
         app.router.add_post("/script", self._take_script)
         app.router.add_get("/seen", self._show_seen)
         app.router.add_route("*", "/{path:.*}", self._answer_extra)
@@ -216,13 +226,16 @@ class ScriptedUpstream:
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())
+        if _is_probe(body):
+            self.probes += 1
+            return await self._play(_PROBED[self.tools], request, body)
         headers = {name.lower(): value for name, value in request.headers.items()}
         peer = request.transport.get_extra_info("peername") if request.transport else None
         self.requests.append(Seen(body, headers, time.monotonic(), peer))
         self._count("open_streams", 1)
         try:
-            overflow = self._overflow(body)
-            step = overflow or (self._script.popleft() if self._script else self.default(body))
+            refused = self._overflow(body) or self._refused(body)
+            step = refused or (self._script.popleft() if self._script else self.default(body))
             response = await self._play(step, request, body)
         except (asyncio.CancelledError, ConnectionError):
             self.closed_at.append(time.monotonic())
@@ -291,6 +304,9 @@ class ScriptedUpstream:
             await self._stall()
         return _json(answer) if isinstance(answer, dict) else _json({"error": "not found"}, 404)
 
+    async def _show_props(self, request: web.Request) -> web.Response:
+        return _json(self.props) if self.props is not None else await self._answer_extra(request)
+
     async def _take_script(self, request: web.Request) -> web.Response:
         """A list of steps to queue, or `{"default": step}`; a step is `{"kind": "reply", …fields}`."""
         told = orjson.loads(await request.read())
@@ -339,6 +355,18 @@ class ScriptedUpstream:
         told = {"code": 400, "message": message, "type": "exceed_context_size_error"}
         return Fail(400, {"error": {**told, "n_prompt_tokens": used, "n_ctx": self.context}})
 
+    def _refused(self, body: dict[str, Any]) -> Fail | None:
+        kind = (body.get("response_format") or {}).get("type")
+        if kind and kind not in self.formats:
+            return Fail(400, {"error": {"message": f"response_format type {kind} is not supported", "code": 400}})
+        if self.tools == "refused" and body.get("tools"):
+            return _NO_TOOLS
+        roles = [message["role"] for message in body.get("messages", [])]
+        if self.strict_turns and roles != [("user", "assistant")[place % 2] for place in range(len(roles))]:
+            message = "Conversation roles must alternate user/assistant/user/assistant/..."
+            return Fail(400, {"error": {"message": message, "type": "BadRequestError", "code": 400}})
+        return None
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -347,6 +375,18 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content if part.get("type") == "text")
     return content or ""
+
+
+_NO_TOOLS = Fail(400, {"error": {"message": "test-model does not support tools", "type": "api_error", "code": None}})
+_PROBED: dict[str, Step] = {
+    "native": Reply(tool_calls=[("ping", {})]),
+    "ignored": Reply("I would love to."),
+    "refused": _NO_TOOLS,
+}
+
+
+def _is_probe(body: dict[str, Any]) -> bool:
+    return [tool["function"]["name"] for tool in body.get("tools") or ()] == ["ping"]
 
 
 def _pieces(reply: Reply) -> Sequence[str]:

@@ -34,6 +34,7 @@ __all__ = [
     "EmbeddingFailed",
     "Forbidden",
     "InvalidRequest",
+    "MalformedCall",
     "Missing",
     "NotFound",
     "Problem",
@@ -243,7 +244,18 @@ class ContextOverflow(RunError):
 
 
 class UpstreamFailed(RunError):
-    """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used."""
+    """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used.
+
+    `status` is the HTTP status where there was one.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class MalformedCall(UpstreamFailed):
+    """The upstream could not read the tool call that its own model wrote."""
 
 
 def as_problem(error: ThreadholdError) -> Problem:

@@ -1,0 +1,283 @@
+"""Tool calls without the upstream's `tools`: mode *schema* by constrained decoding, *prompt* where nothing is kept.
+
+A choice, then the call. With `auto` a tiny constrained request names the function that helps, or none, and how many
+calls of it; then either a plain reply without any talk of functions, streamed as it comes, or the call as one
+constrained object. Measured with SmolLM2 (135 million parameters), 24 questions greedily decided:
+
+- One object that may hold text or a call is decided by the grammar, not by the question: a call for "Hello!" 5 times of
+  5, text for "Is it raining in Oslo?" 3 times of 5. Yes or no is always the same answer.
+- The function's name after examples, of small talk first and then of each function, its description as the question:
+  22 right. With small talk after the functions 14; so the order matters, and once there are results, an example of
+  results goes last, or it calls again and again.
+- A list of calls without a given length has too many 7 times of 20, and once no end. Counted with the choice: none.
+
+Laws: what comes out is checked as in every mode, and asked for again once; a call that this run has had answered makes
+the reply text; a server that does not keep to the form is found out by what it says (`Unkept`).
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from chains.asked import Ask, ReplyCall
+from chains.calls.abilities import Form
+from chains.calls.holder import Holder
+from chains.calls.offer import Checked, Offer, call_chunk
+from chains.calls.parser import Written, find_calls, read_object
+from chains.calls.plain import answered_calls, canonical, plain_messages, transcript
+from chains.calls.shapes import MAX_CALLS, NONE, call_shape, calls_shape, choice_shape
+from chains.calls.tally import Tally, text_of
+from chains.prompts import Prompts, fill
+
+__all__ = ["Constrained", "Unkept"]
+
+_CHOICE_TOKENS: Final = 256  # a name takes few; a server that constrains nothing is cut off here
+_CALL_TOKENS: Final = 4_096  # where the run sets no limit: free objects have no bound of their own
+_MAX_EXAMPLES: Final = 32
+_SHOWN_CHARS: Final = 300  # of a function's description, where it is chosen
+
+
+class Unkept(Exception):
+    """The server has not kept to the form that was asked for."""
+
+
+@dataclass(slots=True)
+class Constrained:
+    """One reply."""
+
+    call: ReplyCall
+    ask: Ask
+    tally: Tally
+    offer: Offer
+    prompts: Prompts
+    form: Form
+
+    async def stream(self) -> AsyncGenerator[AIMessageChunk]:
+        """Yield the reply's chunks. Raises RunError; Unkept before anything is said."""
+        if not self.offer.tools or self.call.tool_choice == "none":
+            steps = self._answer()
+        elif self.form == "prompt":
+            steps = self._prompted()
+        else:
+            steps = self._chosen()
+        async with aclosing(steps):
+            async for chunk in steps:
+                yield chunk
+
+    @property
+    def _named(self) -> str | None:
+        choice = self.call.tool_choice
+        name = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+        return name if name in self.offer.tools else None
+
+    @property
+    def _binds(self) -> bool:
+        return self.call.tool_choice == "required" or self._named is not None
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether one call is all that is wanted."""
+        return self._named is not None or self.call.parallel_tool_calls is False
+
+    # --- words ------------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> AsyncGenerator[AIMessageChunk]:
+        """A reply in words, asked for as if there were no functions."""
+        ends = bool(self.call.messages) and isinstance(self.call.messages[-1], ToolMessage)
+        messages = plain_messages(self.call.messages, self.prompts, last=self.prompts.answer if ends else "")
+        async with aclosing(self.tally.follow(self.ask(self._without_tools(messages)))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    # --- a choice, then the call ------------------------------------------------------------------------------------
+
+    async def _chosen(self) -> AsyncGenerator[AIMessageChunk]:
+        name, count = (self._named, 1) if self._named else await self._choose()
+        calls = [] if name == NONE and not self._binds else await self._call(name, count)
+        if calls and (self._binds or not self._had_all(calls)):
+            for chunk in self._spoken(calls):
+                yield chunk
+        elif calls or self.tally.finish != "length":
+            async with aclosing(self._answer()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _choose(self) -> tuple[str, int]:
+        """Return the name of the function that helps, or NONE, and how many calls of it."""
+        names = self.offer.names
+        if self._binds and self._is_single and len(names) == 1:
+            return names[0], 1
+        names = names if self._binds else [NONE, *(name for name in names if name != NONE)]
+        asked = replace(
+            self._without_tools(self._choice_messages()),
+            response_format=self._format("choice", choice_shape(names, counted=not self._is_single)),
+            temperature=0.0,
+            top_p=None,
+            max_tokens=_least(_CHOICE_TOKENS, self.tally.left),
+        )
+        told = read_object(await self.tally.text(self.ask(asked))) or {}
+        name, count = told.get("function"), told.get("calls")
+        if name not in names:
+            if self.form == "json_schema" or name is None:
+                raise Unkept
+            return (names[0], 1) if self._binds else (NONE, 0)
+        return str(name), min(max(count, 1), MAX_CALLS) if isinstance(count, int) and not self._is_single else 1
+
+    def _choice_messages(self) -> list[BaseMessage]:
+        lines: list[str] = []
+        examples: list[tuple[str, str]] = []
+        for name, tool in self.offer.tools.items():
+            described = " ".join(str(tool["function"].get("description") or name).split())[:_SHOWN_CHARS]
+            lines.append(f"- {name}: {described}")
+            examples.append((described, name))
+        talk = [(line, NONE) for line in self.prompts.small_talk.splitlines() if line.strip()]
+        shown = examples[:_MAX_EXAMPLES] if self._binds else [*talk, *examples[:_MAX_EXAMPLES]]
+        if not self._binds and any(isinstance(message, ToolMessage) for message in self.call.messages):
+            described, name = examples[0]
+            result = fill(self.prompts.result, name=name, arguments="{}", output="ok")
+            shown.append((f"{described}\n\n{result}", NONE))
+        text = self.prompts.choose if self._binds else self.prompts.decide
+        messages: list[BaseMessage] = [SystemMessage(fill(text, functions="\n".join(lines)))]
+        for question, name in shown:
+            told = {"function": name} if self._is_single else {"function": name, "calls": int(name != NONE)}
+            messages += [HumanMessage(question), AIMessage(json.dumps(told))]
+        return [*messages, HumanMessage(transcript(self.call.messages, self.prompts) or "…")]
+
+    async def _call(self, name: str, count: int) -> list[Checked]:
+        """Return calls of one function; none when a limit cut them off."""
+        tool = self.offer.tools[name]
+        schema = call_shape(tool) if count == 1 else calls_shape(tool, count)
+        one = '{"name": ' + json.dumps(name) + ', "arguments": {…}}'
+        example = one if count == 1 else '{"calls": [' + ", ".join([one] * count) + "]}"
+        system = fill(self.prompts.call, functions=_spell([tool]), example=example)
+        asked = replace(
+            self._without_tools(plain_messages(self.call.messages, self.prompts, system=system)),
+            response_format=self._format("call", schema),
+        )
+        text, calls = await self._calls(asked, only=name)
+        if not calls and self.tally.finish == "length" and self.tally.left != 0:  # it rambles, in a string mostly
+            tight = self._format("call", call_shape(tool, tight=True))
+            text, calls = await self._calls(replace(asked, response_format=tight, temperature=0.0), only=name)
+        if not calls and self.tally.finish != "length":
+            raise Unkept
+        if any(checked.problem for checked in calls):
+            calls = await self._repaired(asked, text, calls, only=name)
+        return calls[:count]
+
+    async def _calls(self, asked: ReplyCall, *, only: str | None) -> tuple[str, list[Checked]]:
+        # Half of what is left, where that is limited: so that there is something left for a second try.
+        limit = _CALL_TOKENS if self.tally.left is None else min(_CALL_TOKENS, -(-self.tally.left // 2))
+        text = await self.tally.text(self.ask(replace(asked, max_tokens=limit)))
+        written = find_calls(text, self.offer.names, only=only)
+        if self.tally.finish == "length":
+            written = written[:-1]  # the last one is cut off
+        return text, self._checked(written, only=only)
+
+    def _checked(self, written: list[Written], *, only: str | None) -> list[Checked]:
+        """The calls, looked at; one that says the same as another is left out."""
+        calls: dict[tuple[str, str], Checked] = {}
+        for one in written:
+            checked = self.offer.check(only or one.name, one.arguments)
+            calls.setdefault(_key(checked), checked)
+        return list(calls.values())
+
+    async def _repaired(self, asked: ReplyCall, text: str, calls: list[Checked], *, only: str | None) -> list[Checked]:
+        """Ask once more for the calls that are wrong; those that are right stay."""
+        problem = "; ".join(dict.fromkeys(checked.problem for checked in calls if checked.problem))
+        if self.tally.left == 0:
+            return calls
+        told = [AIMessage(text), HumanMessage(fill(self.prompts.repair, problem=problem))]
+        _, better = await self._calls(replace(asked, messages=[*asked.messages, *told]), only=only)
+        good = {_key(checked): checked for checked in (*calls, *better) if not checked.problem}
+        return list(good.values()) or better or calls
+
+    def _had_all(self, calls: list[Checked]) -> bool:
+        had = answered_calls(self.call.messages)
+        return all(_key(checked) in had for checked in calls)
+
+    def _spoken(self, calls: list[Checked]) -> list[AIMessageChunk]:
+        had = set() if self._binds else answered_calls(self.call.messages)
+        self.tally.finish = "tool_calls"
+        return [
+            self.offer.invalid(checked, None) if checked.problem else call_chunk(place, checked.name, checked.arguments)
+            for place, checked in enumerate(calls)
+            if _key(checked) not in had
+        ]
+
+    # --- one request that may bring either --------------------------------------------------------------------------
+
+    async def _prompted(self) -> AsyncGenerator[AIMessageChunk]:
+        """Offer the functions in words, stream what is no call, and read the calls in the rest."""
+        names = [self._named] if self._named else self.offer.names
+        must = fill(self.prompts.must, names=" or ".join(names)) if self._binds else ""
+        system = fill(self.prompts.offer, functions=_spell([self.offer.tools[name] for name in names]))
+        messages = plain_messages(self.call.messages, self.prompts, system=system, last=must)
+        asked = self._without_tools(messages)
+        holder = Holder(names, everything=self._binds)
+        async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
+            async for chunk in chunks:
+                if said := holder.feed(text_of(chunk)):
+                    yield AIMessageChunk(content=said)
+        calls = await self._read(asked, holder, names)
+        if calls and (self._binds or not self._had_all(calls)):
+            for chunk in self._spoken(calls[:1] if self._is_single else calls):
+                yield chunk
+        elif calls:
+            async with aclosing(self._answer()) as answer:
+                async for chunk in answer:
+                    yield chunk
+        elif holder.held:
+            yield AIMessageChunk(content=holder.held)
+
+    async def _read(self, asked: ReplyCall, holder: Holder, names: list[str]) -> list[Checked]:
+        """Return the calls in what was held, wrong ones asked for once more."""
+        if self.tally.finish == "length":
+            return []
+        calls = self._checked(find_calls(holder.held, names, only=self._named), only=self._named)
+        if any(checked.problem for checked in calls):
+            return await self._repaired(asked, holder.text, calls, only=self._named)
+        return calls if calls or not self._binds else await self._insisted(asked, holder.text)
+
+    async def _insisted(self, asked: ReplyCall, text: str) -> list[Checked]:
+        """Ask once more for the call that was demanded and did not come."""
+        missing = Checked("", "", None, "the reply has no JSON of a call")
+        calls = await self._repaired(asked, text, [missing], only=self._named)
+        return [checked for checked in calls if checked is not missing]
+
+    # --- what is sent -----------------------------------------------------------------------------------------------
+
+    def _without_tools(self, messages: list[BaseMessage]) -> ReplyCall:
+        return replace(
+            self.call,
+            messages=messages,
+            tools=[],
+            tool_choice=None,
+            parallel_tool_calls=None,
+            max_tokens=self.tally.left,
+        )
+
+    def _format(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        if self.form == "json_object":
+            return {"type": "json_object"}
+        return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def _key(checked: Checked) -> tuple[str, str]:
+    return checked.name, checked.arguments if checked.value is None else canonical(checked.value)
+
+
+def _least(one: int, other: int | None) -> int:
+    return one if other is None else min(one, other)
+
+
+def _spell(tools: list[dict[str, Any]]) -> str:
+    """The functions as the model is shown them, an object a line."""
+    shown = [
+        {key: tool["function"][key] for key in ("name", "description", "parameters") if tool["function"].get(key)}
+        for tool in tools
+    ]
+    return "\n".join(json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in shown)

@@ -1,0 +1,156 @@
+"""One reply with functions, in whichever mode its model is got to call them: the chunks look alike in all of them.
+
+Laws: the mode is chosen inside, by model (see `abilities`); a model whose server cannot read its own calls gets this
+very reply in mode schema; a server that does not keep to a form is asked in the next one, down to prompts; a model that
+goes round in a circle is offered no functions.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+
+from chains.asked import Ask, ReplyCall
+from chains.calls.abilities import Abilities, Form
+from chains.calls.constrained import Constrained, Unkept
+from chains.calls.native import stream_native
+from chains.calls.offer import Offer
+from chains.calls.plain import canonical, fold_system
+from chains.calls.tally import Tally
+from chains.prompts import Prompts
+from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
+
+__all__ = ["Modes", "concerns_tools"]
+
+# Chat templates that raise: Mistral 7B's, Gemma's, Llama 2's and their kin, through whichever server.
+_STRICT_TURNS: Final = re.compile(
+    r"roles must alternate|system role|role[^.]{0,20}system[^.]{0,20}not supported|only user[^.]{0,30}roles? are", re.I
+)
+_NO_TOOLS: Final = re.compile(
+    r"not (?:support|allow|implement)\w* (?:the )?(?:use of )?(?:tools|tool[ _]c|function)|enable-auto-tool-choice"
+    r"|\btools?\b[^.]{0,40}\bnot (?:supported|allowed|implemented)|extra\w*[^.]{0,30}\btools\b",
+    re.I,
+)
+
+
+def concerns_tools(call: ReplyCall) -> bool:
+    """Whether functions are offered, or were called in what the model is shown."""
+    return bool(call.tools) or any(isinstance(message, ToolMessage) for message in call.messages)
+
+
+class Modes:
+    """Replies with functions at one upstream."""
+
+    def __init__(self, abilities: Abilities, prompts: Prompts, ask: Ask) -> None:
+        self._abilities = abilities
+        self._prompts = prompts
+        self._ask = ask
+
+    async def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        """Make one request; where the model's template refuses the turns, again with strict ones. Raises RunError."""
+        strict = self._abilities.strict_turns
+        if call.model not in strict:
+            said = False
+            try:
+                async with aclosing(self._ask(call)) as chunks:
+                    async for chunk in chunks:
+                        said = True
+                        yield chunk
+                return
+            except (PromptRefused, UpstreamFailed) as error:
+                if said or not _STRICT_TURNS.search(error.message):
+                    raise
+            strict.add(call.model)
+        async with aclosing(self._ask(replace(call, messages=fold_system(call.messages)))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        """Yield a reply. Raises RunError."""
+        tally = Tally(call.max_tokens)
+        steps = self._steps(call, tally)
+        async with aclosing(steps):
+            async for chunk in steps:
+                yield chunk
+        yield tally.last()
+
+    async def _steps(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
+        if await self._abilities.mode(call.model, self.ask) == "native":
+            said = False
+            offered = replace(call, tools=[], tool_choice=None) if _goes_round(call.messages) else call
+            native = stream_native(offered, self.ask, tally, Offer(offered.tools, self._prompts))
+            try:
+                async with aclosing(native):
+                    async for chunk in native:
+                        said = True
+                        yield chunk
+                return
+            except MalformedCall:
+                if not call.tools:
+                    raise
+                # It was about to call something, so that after words of its own only a call is missing.
+                call = replace(call, tool_choice=call.tool_choice or "required") if said else call
+            except PromptRefused as error:
+                if said or self._abilities.setting != "auto" or not _NO_TOOLS.search(error.message):
+                    raise
+            self._abilities.gives_up_native(call.model)
+        lower = self._constrained(call, tally)
+        async with aclosing(lower):
+            async for chunk in lower:
+                yield chunk
+
+    async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
+        """Go down the forms until the server keeps to one."""
+        offer = Offer(call.tools, self._prompts)
+        first = self._abilities.form(call.model)
+        form: Form | None = first
+        refused: RunError | None = None
+        while form is not None:
+            said = False
+            steps = Constrained(call, self.ask, tally, offer, self._prompts, form).stream()
+            try:
+                async with aclosing(steps):
+                    async for chunk in steps:
+                        said = True
+                        yield chunk
+                return
+            except Unkept:
+                form = self._abilities.lacks(call.model, form)
+            except PromptRefused as error:
+                refused = refused or error
+                if said or not call.tools or form == "prompt":
+                    break
+                form = self._abilities.lacks(call.model, form)
+        self._abilities.settle(call.model, first)  # it was not the form that was refused
+        assert refused is not None
+        raise refused
+
+
+def _goes_round(messages: list[BaseMessage]) -> bool:
+    """Whether the last two rounds made the same calls and got the same outputs: a third would not bring more.
+
+    Only then: looking again at what changes (a screen, a queue, a die) is what agents live by.
+    """
+    rounds: list[list[BaseMessage]] = []
+    for message in messages:
+        if isinstance(message, AIMessage) and message.tool_calls:
+            rounds.append([message])
+        elif isinstance(message, ToolMessage) and rounds:
+            rounds[-1].append(message)
+        else:
+            rounds = []
+    return len(rounds) > 1 and _essence(rounds[-1]) == _essence(rounds[-2])
+
+
+def _essence(round_: list[BaseMessage]) -> list[tuple[str, str]]:
+    calls = [
+        (call["name"], canonical(call["args"]))
+        for message in round_
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    ]
+    outputs = [("", str(message.content)) for message in round_ if isinstance(message, ToolMessage)]
+    return sorted(calls) + sorted(outputs)

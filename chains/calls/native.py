@@ -1,0 +1,151 @@
+"""Tool calls by the upstream's own `tools`: its fragments are held until their call is complete and in order.
+
+Laws: text is never held; a call goes out with its fragments as they came, in the order in which the calls began; a
+call that is wrong is mended, else asked for once more, else told to the model. What a limit has cut off goes out as it
+is: the run ends there, and nobody is asked to carry it out.
+"""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+
+from chains.asked import Ask, ReplyCall
+from chains.calls.offer import Checked, Offer, call_chunk
+from chains.calls.tally import Tally
+from wire.errors import RunError
+
+__all__ = ["stream_native"]
+
+_CUT = ("length", "content_filter")
+
+
+@dataclass(slots=True)
+class _Held:
+    """One call while it comes."""
+
+    index: int
+    id: str | None = None
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    chunks: list[AIMessageChunk] = field(default_factory=list)
+    gone: bool = False
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        fragment = chunk.tool_call_chunks[0]
+        self.id = self.id or fragment.get("id")
+        self.name += fragment.get("name") or ""
+        self.arguments.append(fragment.get("args") or "")
+        self.chunks.append(chunk)
+
+
+@dataclass(slots=True)
+class _Gate:
+    """Holds calls, and lets the good ones go in their order."""
+
+    offer: Offer
+    calls: list[_Held] = field(default_factory=list)
+    wrong: list[tuple[_Held, Checked]] = field(default_factory=list)
+    _places: dict[int | str, _Held] = field(default_factory=dict)
+
+    def feed(self, chunk: AIMessageChunk) -> Iterator[AIMessageChunk]:
+        """Take a chunk in; yield its text, and calls that the beginning of another has completed."""
+        if chunk.content:
+            yield AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
+        alone = len(chunk.tool_call_chunks) == 1 and not chunk.content
+        for fragment in chunk.tool_call_chunks:
+            held = self._place(fragment.get("index"))
+            if held is None:
+                yield from self._release(only_good=True)
+                held = _Held(fragment.get("index") or len(self.calls))
+                self.calls.append(held)
+                self._places[fragment.get("index", -1) or 0] = held
+            if not held.gone:
+                held.add(chunk if alone else AIMessageChunk(content="", tool_call_chunks=[fragment]))
+
+    def end(self, *, cut_off: bool) -> Iterator[AIMessageChunk]:
+        """Yield what is left; afterwards `wrong` has what could not go. Everything goes when a limit has cut it."""
+        if not self.offer.tools:
+            return  # nothing was offered: there is nobody to carry it out, and nothing to tell the model
+        if cut_off:
+            for held in self.calls:
+                if not held.gone:
+                    yield from held.chunks
+            return
+        yield from self._release(only_good=False)
+
+    def _place(self, index: int | str | None) -> _Held | None:
+        if index is None:
+            return self.calls[-1] if self.calls else None
+        return self._places.get(index)
+
+    def _release(self, *, only_good: bool) -> Iterator[AIMessageChunk]:
+        for held in self.calls:
+            if held.gone:
+                continue
+            text = "".join(held.arguments)
+            checked = self.offer.check(held.name, text)
+            as_it_came = checked.arguments == text or not text.strip()
+            if only_good and (checked.problem or not as_it_came or not text.strip()):
+                return
+            held.gone = True
+            if checked.problem:
+                self.wrong.append((held, checked))
+            elif as_it_came:
+                yield from held.chunks
+            else:
+                yield call_chunk(held.index, held.name, checked.arguments, held.id)
+
+
+async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -> AsyncGenerator[AIMessageChunk]:
+    """Yield a reply's chunks; the caller ends them with the tally's last. Raises RunError."""
+    gate = _Gate(offer)
+    async with aclosing(tally.follow(ask(call))) as chunks:
+        async for chunk in chunks:
+            if not chunk.tool_call_chunks:
+                yield chunk
+                continue
+            for released in gate.feed(chunk):
+                yield released
+    for released in gate.end(cut_off=tally.finish in _CUT):
+        yield released
+    finish = tally.finish
+    for held, checked in gate.wrong:
+        yield await _again(call, ask, tally, offer, held, checked)
+    tally.finish = finish  # the reply's own, not a repair's
+
+
+async def _again(
+    call: ReplyCall, ask: Ask, tally: Tally, offer: Offer, held: _Held, checked: Checked
+) -> AIMessageChunk:
+    """Ask once more for a call that was wrong; return it, or what is told to the model."""
+    if not checked.known or tally.left == 0:
+        return offer.invalid(checked, held.id)
+    id = held.id or f"call_{held.index}"
+    told = [
+        AIMessage("", tool_calls=[{"name": checked.name, "args": checked.value or {}, "id": id, "type": "tool_call"}]),
+        ToolMessage(str(offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),
+    ]
+    asked = replace(
+        call,
+        messages=[*call.messages, *told],
+        tools=[offer.tools[checked.name]],
+        tool_choice="required",
+        max_tokens=tally.left,
+    )
+    arguments: list[str] = []
+    try:
+        async with aclosing(tally.follow(ask(asked))) as chunks:
+            async for chunk in chunks:
+                first = chunk.tool_call_chunks[:1]
+                if first and first[0].get("index") in (0, None):
+                    arguments.append(first[0].get("args") or "")
+    except RunError:
+        return offer.invalid(checked, held.id)  # a refusal of the repair is no reason to fail the run
+    if not arguments or tally.finish in _CUT:
+        return offer.invalid(checked, held.id)
+    better = offer.check(checked.name, "".join(arguments))
+    if better.problem:
+        return offer.invalid(better, held.id)
+    return call_chunk(held.index, held.name, better.arguments, held.id)

@@ -1,0 +1,76 @@
+"""The functions that a call offers, and whether what the model made of them can be let go. Pure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
+
+from chains.calls.arguments import find_problems, parse_arguments
+from chains.calls.parser import read_object
+from chains.calls.shapes import parameters_of
+from chains.prompts import Prompts, fill
+
+__all__ = ["Checked", "Offer", "call_chunk"]
+
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A call that was looked at. `arguments` may have been mended; `problem` is empty where there is none."""
+
+    name: str
+    arguments: str
+    value: dict[str, Any] | None
+    problem: str = ""
+    known: bool = True
+
+
+class Offer:
+    """The tools of one call, by name."""
+
+    def __init__(self, tools: Sequence[dict[str, Any]], prompts: Prompts) -> None:
+        self.tools = {str(tool["function"]["name"]): tool for tool in tools}
+        self._prompts = prompts
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in the order of the tools."""
+        return list(self.tools)
+
+    def check(self, name: str, arguments: str) -> Checked:
+        """Look at a call. What is no JSON is mended where it can be."""
+        tool = self.tools.get(name)
+        if tool is None:
+            return Checked(name, arguments, None, f"there is no function `{name[:80]}`", known=False)
+        value, problem = parse_arguments(arguments)
+        if value is None and (mended := read_object(arguments)) is not None:
+            value, arguments = mended, spell_arguments(mended)
+        if value is None:
+            return Checked(name, arguments, None, problem)
+        if not value and not arguments.strip().startswith("{"):
+            arguments = "{}"  # nothing, or `null`: clients want an object
+        return Checked(name, arguments, value, "; ".join(find_problems(parameters_of(tool), value)))
+
+    def invalid(self, checked: Checked, id: str | None) -> AIMessageChunk:
+        """Return a call that stayed wrong in LangChain's form; `error` is what the model is told as its output."""
+        if checked.known:
+            error = fill(self._prompts.wrong, problem=checked.problem)
+        else:
+            names = ", ".join(f"`{name}`" for name in self.names[:_MAX_LISTED]) or "none"
+            error = fill(self._prompts.unknown, name=checked.name[:80], names=names)
+        wrong = invalid_tool_call(name=checked.name, args=checked.arguments, id=id, error=error)
+        return AIMessageChunk(content="", invalid_tool_calls=[wrong])
+
+
+def spell_arguments(value: dict[str, Any]) -> str:
+    """Return arguments as JSON text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def call_chunk(index: int, name: str, arguments: str, id: str | None = None) -> AIMessageChunk:
+    """Return a whole call as one chunk."""
+    return AIMessageChunk(content="", tool_call_chunks=[tool_call_chunk(name=name, args=arguments, id=id, index=index)])

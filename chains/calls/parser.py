@@ -1,0 +1,203 @@
+"""Calls in a text that a model wrote: JSON with prose around it, in fences or tags, truncated, or not quite JSON. Pure.
+
+Law: what names no offered function and does not look like a call is text, whatever braces it has.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from json_repair import repair_json
+
+__all__ = ["Written", "find_calls", "may_call", "read_object"]
+
+_MAX_CHARS: Final = 200_000  # of a text; what is longer is no call
+_MAX_MENDED: Final = 20_000
+_MAX_TRIES: Final = 5  # at mending
+_MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repair can take the product, 0.1 s of this
+_MAX_CALLS: Final = 128
+
+_NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")
+_ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "function_arguments")
+_LISTS: Final = ("calls", "tool_calls", "function_calls", "functions", "tools")
+_FIRST_KEYS: Final = (*_NAMES, *_ARGUMENTS, *_LISTS, "id", "type", "function_call", "tool_call")
+
+_BARE_KEY: Final = re.compile(r"([A-Za-z_]\w*)\s*(:|\Z)")
+_OPENING: Final = re.compile(r"[{\[]")
+_TAGS: Final = ("<tool_call>", "<tools>", "<function", "<|tool_call", "[TOOL_CALLS]")
+_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A call as the model wrote it; `arguments` is JSON text, not checked yet."""
+
+    name: str
+    arguments: str
+
+
+def find_calls(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
+    """Return the calls in a text, in their order; names as they are offered where they differ in spelling only.
+
+    With `only`, an object without a name is that function's arguments. A name that is not offered is returned as it
+    stands when it comes with arguments: somebody has to tell the model.
+    """
+    if len(text) > _MAX_CHARS:
+        return []
+    calls: list[Written] = []
+    bare: dict[str, Any] | None = None
+    for value, place, mended in _values(text):
+        found = list(_calls(value, offered))
+        if not found and isinstance(value, dict):
+            if before := _name_before(text, place, offered):
+                found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
+            bare = bare or value
+        calls += found
+        if found and mended:
+            break  # mending has read all that follows
+    if not calls and only is not None and bare is not None:
+        calls = [Written(only, _spell(bare))]
+    return calls[:_MAX_CALLS]
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """Return the first JSON object in a text, mended where it has to be; None without one."""
+    if len(text) > _MAX_CHARS:
+        return None
+    return next((value for value, _, _ in _values(text) if isinstance(value, dict)), None)
+
+
+def may_call(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]:
+    """Say whether a text that begins with `{`, `[`, a backtick or `<` may be a call, as far as it has come."""
+    for tag in _TAGS:
+        if text.startswith(tag):
+            return "yes"
+        if tag.startswith(text):
+            return "wait"
+    if text.startswith("`"):
+        return _fence(text, offered)
+    if text.startswith("["):
+        inner = text[1:].lstrip()
+        return "wait" if not inner else _object(inner, offered) if inner.startswith("{") else "no"
+    return _object(text, offered) if text.startswith("{") else "no"
+
+
+def _fence(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]:
+    if not text.startswith("```"):
+        return "wait" if len(text) < 3 and not text.strip("`") else "no"
+    language, newline, inside = text[3:].partition("\n")
+    if not newline:
+        return "wait" if len(language) < 20 else "no"
+    inside = inside.lstrip()
+    return "wait" if not inside else may_call(inside, offered) if inside[0] in "{[<" else "no"
+
+
+def _object(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]:
+    inside = text[1:].lstrip()
+    if not inside:
+        return "wait"
+    known = (*_FIRST_KEYS, *offered)
+    if inside[0] in "\"'":
+        key, quote, _ = inside[1:].partition(inside[0])
+    elif (bare := _BARE_KEY.match(inside)) is not None:  # {name: "getWeather"}
+        key, quote = bare[1], bare[2]
+    else:
+        return "no"
+    if quote:
+        return "yes" if key in known else "no"
+    return "wait" if any(each.startswith(key) for each in known) else "no"
+
+
+def _values(text: str) -> Iterator[tuple[Any, int, bool]]:
+    """The JSON values in a text with the place of each, and whether it had to be mended, from its first brace on."""
+    place, tries = 0, 0
+    while opening := _OPENING.search(text, place):
+        place = opening.start()
+        try:
+            value, end = _decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            tries += 1
+            if tries > _MAX_TRIES:
+                return
+            if _is_rich(value := _mended(text[place : place + _MAX_MENDED])):
+                yield value, place, True
+            place += 1
+        else:
+            yield value, place, False
+            place = end
+
+
+def _mended(text: str) -> Any:
+    closing = text.find("```")
+    text = text if closing < 0 else text[:closing]
+    for tag in ("</tool_call>", "</function>", "</tools>"):
+        text = text.partition(tag)[0]
+    if len(text) * sum(map(text.count, "\"'{[")) > _MAX_COST:
+        return None
+    try:
+        return repair_json(text, return_objects=True, skip_json_loads=True)
+    except (RecursionError, ValueError):
+        return None
+
+
+def _is_rich(value: Any) -> bool:
+    """Whether mending has found an object, or a list of them, and not made a list of mere prose in brackets."""
+    if isinstance(value, list):
+        return any(isinstance(each, dict) and each for each in value)
+    return isinstance(value, dict) and bool(value)
+
+
+def _calls(value: Any, offered: Collection[str]) -> Iterator[Written]:
+    if isinstance(value, list):
+        for each in value:
+            if isinstance(each, dict):
+                yield from _calls(each, offered)
+        return
+    if not isinstance(value, dict):
+        return
+    for key in _LISTS:
+        if isinstance(inner := value.get(key), list) and inner:
+            yield from _calls(inner, offered)
+            return
+    for key in ("function", "function_call", "tool_call"):
+        if isinstance(inner := value.get(key), dict):
+            yield from _calls(inner, offered)
+            return
+    yield from _one(value, offered)
+
+
+def _one(value: dict[str, Any], offered: Collection[str]) -> Iterator[Written]:
+    told = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
+    given = next((key for key in _ARGUMENTS if key in value), None)
+    if told is not None:
+        name = _known(told, offered)
+        if name is not None or given is not None:
+            yield Written(name or told.strip(), _spell(value[given]) if given is not None else "{}")
+        return
+    for key, inner in value.items():  # {"getWeather": {"place": "Rome"}}
+        if isinstance(inner, dict) and (name := _known(key, offered)) is not None:
+            yield Written(name, _spell(inner))
+
+
+def _known(told: str, offered: Collection[str]) -> str | None:
+    name = told.strip().removeprefix("functions.")
+    if name in offered:
+        return name
+    alike = [each for each in offered if each.lower() == name.lower()]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _name_before(text: str, place: int, offered: Collection[str]) -> str | None:
+    found = re.search(r"([A-Za-z0-9_.-]{1,80})\s{0,3}\(\s{0,3}\Z", text[max(0, place - 100) : place])
+    return _known(found[1], offered) if found else None
+
+
+def _spell(arguments: Any) -> str:
+    """Arguments as JSON text; a string holds them as such already."""
+    if arguments is None:
+        return "{}"
+    if isinstance(arguments, str):
+        return arguments.strip() or "{}"
+    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))

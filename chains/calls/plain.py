@@ -1,0 +1,122 @@
+"""A conversation for models without a tool role: user and assistant in strict turns, calls and outputs as text. Pure.
+
+Laws: at most one system message, and first; never two messages of one side in a row; the first turn is the user's.
+What a call brought stands in the user's turn, and the model's own JSON is not shown again: it would go on writing it.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from chains.prompts import Prompts, fill
+
+__all__ = ["answered_calls", "fold_system", "plain_messages", "transcript"]
+
+_SHOWN: Final = 6  # messages that the choice of a function is made by
+_SHOWN_CHARS: Final = 2_000  # of each
+
+
+def plain_messages(
+    messages: Sequence[BaseMessage], prompts: Prompts, *, system: str = "", last: str = ""
+) -> list[BaseMessage]:
+    """Return the messages in strict turns; `system` is added to the instructions, `last` to the last user turn."""
+    said = [_system(messages, system), *_turns(messages, prompts)]
+    turns = [message for message in said if message is not None]
+    if last:
+        turns.append(HumanMessage(last))
+    return _merged(turns)
+
+
+def fold_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages with the system message put in front of the first user turn, in strict turns."""
+    folded = [HumanMessage(message.content) if isinstance(message, SystemMessage) else message for message in messages]
+    return _merged(folded)
+
+
+def transcript(messages: Sequence[BaseMessage], prompts: Prompts) -> str:
+    """Return the end of the conversation as one text; a lone user message is that message and nothing else."""
+    turns = _merged([message for message in _turns(messages, prompts) if message is not None])[-_SHOWN:]
+    texts = [_text(message)[-_SHOWN_CHARS:] for message in turns]
+    if len(turns) == 1:
+        return texts[0]
+    sides = ["assistant" if isinstance(message, AIMessage) else "user" for message in turns]
+    return "\n".join(f"{side}: {text}" for side, text in zip(sides, texts, strict=True))
+
+
+def answered_calls(messages: Sequence[BaseMessage]) -> set[tuple[str, str]]:
+    """Return (name, arguments as canonical JSON) of every call that has its output among the messages."""
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    return {
+        (call["name"], canonical(call["args"]))
+        for message in messages
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+        if call["id"] in answered
+    }
+
+
+def canonical(arguments: Any) -> str:
+    """Return arguments as text that is equal when they are."""
+    return json.dumps(arguments, sort_keys=True, ensure_ascii=False)
+
+
+def _system(messages: Sequence[BaseMessage], added: str) -> SystemMessage | None:
+    texts = [_text(message) for message in messages if isinstance(message, SystemMessage)]
+    text = "\n\n".join(filter(None, [*texts, added]))
+    return SystemMessage(text) if text else None
+
+
+def _turns(messages: Sequence[BaseMessage], prompts: Prompts) -> list[BaseMessage | None]:
+    calls = {
+        str(call["id"]): call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls
+    }
+    return [_turn(message, calls, prompts) for message in messages if not isinstance(message, SystemMessage)]
+
+
+def _turn(message: BaseMessage, calls: dict[str, Any], prompts: Prompts) -> BaseMessage | None:
+    if isinstance(message, ToolMessage):
+        call = calls.get(message.tool_call_id, {})
+        name = str(message.name or call.get("name", "?"))
+        given = json.dumps(call.get("args", {}), ensure_ascii=False)
+        return HumanMessage(fill(prompts.result, name=name, arguments=given, output=_text(message)))
+    if isinstance(message, AIMessage):
+        return AIMessage(message.content) if message.content else None
+    return message
+
+
+def _merged(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Join neighbours of one side. An assistant's first turn is put behind an empty user's, which templates want."""
+    merged: list[BaseMessage] = []
+    for message in messages:
+        if merged and _side(message) and _side(merged[-1]) == _side(message):
+            merged[-1] = type(message)(_joined(merged[-1].content, message.content))
+        else:
+            if isinstance(message, AIMessage) and not any(isinstance(each, HumanMessage) for each in merged):
+                merged.append(HumanMessage("…"))
+            merged.append(message)
+    return merged
+
+
+def _side(message: BaseMessage) -> str:
+    """Whose turn it is; empty for messages that stand alone: tools' outputs, and calls."""
+    if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls):
+        return ""
+    return str(message.type)
+
+
+def _joined(one: Any, other: Any) -> Any:
+    if isinstance(one, str) and isinstance(other, str):
+        return f"{one}\n\n{other}"
+    return [*_parts(one), *_parts(other)]
+
+
+def _parts(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _text(message: BaseMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.get("text", "") for part in message.content if isinstance(part, dict))

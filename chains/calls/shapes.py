@@ -1,0 +1,143 @@
+"""The JSON Schemas that constrained decoding gets: the choice, and the call with its arguments. Pure.
+
+Laws: a finite tree without `$ref`, of keywords that the engines' grammars know; every string, list and free object is
+bounded, so that a weak model ends; a schema too large or too strange to be written out becomes any object (what comes
+out is checked against the function's own schema in any case).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+__all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
+
+NONE: Final = "none"
+"""The choice of no function. A function of this name can still be called by name."""
+
+MAX_STRING: Final = 1_900  # characters; llama.cpp takes repetitions below 2,000
+TIGHT_STRING: Final = 60
+MAX_ITEMS: Final = 32
+MAX_CALLS: Final = 8
+_MAX_NODES: Final = 2_000
+_MAX_DEPTH: Final = 20
+
+_KEPT: Final = ("type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "required")
+_ALTERNATIVES: Final = ("anyOf", "oneOf")
+
+
+def parameters_of(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a function tool's parameters; none at all are an object without properties."""
+    given = tool["function"].get("parameters")
+    return given if isinstance(given, dict) else {"type": "object", "properties": {}}
+
+
+def choice_shape(names: Sequence[str], *, counted: bool) -> dict[str, Any]:
+    """Return the schema of `{"function": name}` with one of these names, and `"calls": n` where they are counted."""
+    function = {"enum": list(names)}
+    return _object(
+        {"function": function, "calls": {"enum": list(range(MAX_CALLS + 1))}} if counted else {"function": function}
+    )
+
+
+def call_shape(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
+    """Return the schema of `{"name", "arguments"}` for one function; `tight` for a model that has found no end."""
+    arguments = _arguments(parameters_of(tool), TIGHT_STRING if tight else MAX_STRING)
+    return _object({"name": {"const": tool["function"]["name"]}, "arguments": arguments})
+
+
+def calls_shape(tool: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return the schema of `{"calls": […]}` with so many calls of one function."""
+    return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call_shape(tool)}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
+    try:
+        bounded = _Bounds(parameters, max_string).write({**parameters, "type": "object"}, (), 0)
+    except (_TooLargeError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        bounded = {"type": "object"}
+    if "properties" not in bounded and not any(key in bounded for key in (*_ALTERNATIVES, "allOf")):
+        free = parameters.get("additionalProperties")
+        if not free:  # a function without parameters: OpenAI's form of it is often `{"type": "object"}`
+            return {"type": "object", "properties": {}, "additionalProperties": False}
+    return bounded
+
+
+class _Bounds:
+    """Writes one function's schema out."""
+
+    def __init__(self, root: dict[str, Any], max_string: int) -> None:
+        self._root = root
+        self._max_string = max_string
+        self._nodes = 0
+
+    def write(self, schema: Any, above: tuple[str, ...], depth: int) -> dict[str, Any]:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
+            raise _TooLargeError
+        if schema is True or schema == {}:
+            return {}
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            if reference in above:  # it comes round: cut here
+                return self._cut(self._follow(reference))
+            target = {**self._follow(reference), **{key: value for key, value in schema.items() if key != "$ref"}}
+            return self.write(target, (*above, reference), depth)
+        kept = {key: schema[key] for key in _KEPT if key in schema}
+        for key in (*_ALTERNATIVES, "allOf"):
+            if schema.get(key):
+                kept[key] = [self.write(each, above, depth + 1) for each in schema[key]]
+        if "enum" in kept or "const" in kept:
+            return {key: kept[key] for key in ("enum", "const") if key in kept}
+        return {**kept, **self._bound(schema, above, depth)}
+
+    def _bound(self, schema: dict[str, Any], above: tuple[str, ...], depth: int) -> dict[str, Any]:
+        told = schema.get("type")
+        kinds = told if isinstance(told, list) else [told]
+        bounds: dict[str, Any] = {}
+        if "string" in kinds:
+            bounds["maxLength"] = min(schema.get("maxLength", self._max_string), self._max_string)
+            if lowest := schema.get("minLength"):
+                bounds["minLength"] = min(lowest, bounds["maxLength"])
+        if "array" in kinds:
+            bounds["items"] = self.write(schema.get("items", {"type": "string"}), above, depth + 1)
+            bounds["maxItems"] = min(schema.get("maxItems", MAX_ITEMS), MAX_STRING)
+            if lowest := schema.get("minItems"):
+                bounds["minItems"] = min(lowest, bounds["maxItems"])
+        if "properties" in schema:
+            properties = schema["properties"]
+            bounds["properties"] = {name: self.write(each, above, depth + 1) for name, each in properties.items()}
+            bounds["additionalProperties"] = False
+        elif isinstance(more := schema.get("additionalProperties"), dict) and more:
+            bounds["additionalProperties"] = self.write(more, above, depth + 1)
+        return bounds
+
+    def _follow(self, reference: str) -> dict[str, Any]:
+        if not reference.startswith("#"):
+            raise LookupError(reference)
+        node: Any = self._root
+        for part in reference[1:].split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            node = node[int(name)] if isinstance(node, list) else node[name]
+        if not isinstance(node, dict):
+            raise LookupError(reference)
+        return node
+
+    @staticmethod
+    def _cut(target: dict[str, Any]) -> dict[str, Any]:
+        kind = target.get("type")
+        if kind == "object":  # leaving out what is optional ends it; what is required cannot be had
+            return {"type": "object", "properties": {}, "additionalProperties": False}
+        return {"type": "string", "maxLength": MAX_STRING} if kind == "string" else {"type": kind or "null"}
+
+
+def spell(schema: dict[str, Any]) -> str:
+    """Return a schema as the one line that a model is shown."""
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,88 @@
+"""Arguments against their schema: what is wrong is told, and no schema, however hostile, hangs or breaks the check."""
+
+import time
+from typing import Any
+
+import pytest
+
+from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments
+
+PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+
+
+def bomb(depth: int = 40) -> dict[str, Any]:
+    levels: dict[str, Any] = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(depth)}
+    return {"$defs": {**levels, f"d{depth}": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"c": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"place": "Rome"}, ""),
+        ({}, "arguments: 'place' is a required property"),
+        ({"place": 5}, "`place`: 5 is not of type 'string'"),
+    ],
+    ids=["fits", "missing", "wrong type"],
+)
+def test_what_is_wrong_is_told_with_its_place(value: Any, told: str) -> None:
+    assert "; ".join(find_problems(PLACE, value)) == told
+
+
+HOSTILE: dict[str, tuple[Any, Any]] = {
+    "references that double at every level": (bomb(), {"a": 1}),
+    "a circle": ({"$ref": "#"}, {"a": 1}),
+    "a pattern without end": ({"properties": {"a": {"pattern": "(a+)+$"}}}, {"a": "a" * 40 + "!"}),
+    "a pattern of names": ({"patternProperties": {"(a+)+$": {}}, "additionalProperties": False}, {"a" * 40 + "!": 1}),
+    "a pattern of other names": ({"propertyNames": {"pattern": "(a+)+$"}}, {"a" * 40 + "!": 1}),
+    "a reference to another host": ({"$ref": "http://127.0.0.1:9/schema"}, {"a": 1}),
+    "a thousand alternatives of each item": (
+        {"properties": {"a": {"items": {"anyOf": [{"const": i} for i in range(1000)]}}}},
+        {"a": [5000] * 5000},
+    ),
+    "unique among many": ({"properties": {"a": {"uniqueItems": True}}}, {"a": [{"x": i} for i in range(20_000)]}),
+    "a type that is none": ({"type": "objekt"}, {"a": 1}),
+    "properties that are none": ({"properties": 5}, {"a": 1}),
+    "a property that is none": ({"properties": {"a": 5}}, {"a": 1}),
+    "a multiple of nothing": ({"properties": {"a": {"multipleOf": 0}}}, {"a": 1}),
+    "a dynamic reference to nothing": ({"$dynamicRef": "#x"}, {"a": 1}),
+    "no schema at all": ([], {"a": 1}),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), HOSTILE.values(), ids=HOSTILE)
+def test_no_schema_hangs_or_breaks_the_check_and_what_it_cannot_say_passes(schema: Any, value: Any) -> None:
+    started = time.process_time()
+    assert find_problems(schema, value) == []
+    assert time.process_time() - started < 1
+
+
+def test_a_recursive_schema_is_followed_as_deep_as_the_value_goes() -> None:
+    node = {"type": "object", "properties": {"c": {"$ref": "#/$defs/node"}, "v": {"type": "integer"}}}
+    schema = {"$defs": {"node": node}, "$ref": "#/$defs/node"}
+    assert find_problems(schema, {"c": {"c": {"v": 1}}}) == []
+    assert find_problems(schema, {"c": {"c": {"v": "x"}}}) == ["`c.c.v`: 'x' is not of type 'integer'"]
+    assert find_problems(schema, nested(300)) == ["they nest too deeply"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "null", "{}"])
+def test_nothing_and_null_are_an_empty_object(text: str) -> None:
+    assert parse_arguments(text) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("[1]", "not a JSON object"), ("{", "not JSON"),
+        ("[" * 99_000, "not JSON"), (" " * (MAX_ARGUMENTS + 1), "at most")],
+    ids=["list", "half", "deep", "long"],
+)  # fmt: skip
+def test_what_is_no_object_is_told(text: str, why: str) -> None:
+    value, problem = parse_arguments(text)
+    assert value is None
+    assert why in problem

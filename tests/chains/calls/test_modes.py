@@ -1,0 +1,553 @@
+"""One reply with functions against servers of every kind: what is sent, what comes out, and what is remembered."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from chains import Prompts, Replies, ReplyCall, Upstream
+from tests.chains.conftest import Connect
+from tests.process import free_port
+from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
+from wire.errors import MalformedCall, PromptRefused, RunError, ThreadholdError, UpstreamFailed
+
+PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "getWeather", "description": "Weather of a place", "parameters": PLACE},
+}
+TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "description": "The time"}}
+NAMED = {"type": "function", "function": {"name": "getWeather"}}
+ROME = [("getWeather", {"place": "Rome"})]
+
+CHOSEN = Reply('{"function": "getWeather", "calls": 1}')
+NONE = Reply('{"function": "none", "calls": 0}')
+CALL = Reply('{"name": "getWeather", "arguments": {"place": "Rome"}}')
+PEG = {
+    "error": {"code": 500, "message": "The model produced output that does not match the expected peg-native format"}
+}
+
+
+def asked(**fields: Any) -> ReplyCall:
+    messages = [SystemMessage("Be brief."), HumanMessage("Weather in Rome?")]
+    return ReplyCall(**{"model": "test-model", "messages": messages, "tools": [WEATHER, TIME], **fields})
+
+
+def answered(*outputs: str, place: str = "Rome") -> list[BaseMessage]:
+    messages: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("Weather in Rome?")]
+    for number, output in enumerate(outputs):
+        call = {"name": "getWeather", "args": {"place": place}, "id": f"c{number}", "type": "tool_call"}
+        messages += [AIMessage("", tool_calls=[call]), ToolMessage(output, tool_call_id=f"c{number}")]  # type: ignore[list-item]
+    return messages
+
+
+class Heard:
+    """What came out of a reply."""
+
+    def __init__(self, chunks: list[AIMessageChunk]) -> None:
+        self.pieces = [str(chunk.content) for chunk in chunks if chunk.content]
+        self.wrong = [
+            (call["name"], call["error"]) for chunk in chunks for call in chunk.invalid_tool_calls if call["error"]
+        ]
+        self.fragments = [
+            fragment for chunk in chunks if not self._is_wrong(chunk) for fragment in chunk.tool_call_chunks
+        ]
+        self.last = chunks[-1]
+
+    @staticmethod
+    def _is_wrong(chunk: AIMessageChunk) -> bool:
+        return any(call["error"] for call in chunk.invalid_tool_calls)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def calls(self) -> list[tuple[str, Any]]:
+        """Name and arguments, put together as a client does it."""
+        names: dict[Any, str] = {}
+        arguments: dict[Any, str] = {}
+        for fragment in self.fragments:
+            index = fragment["index"]
+            names[index] = names.get(index, "") + (fragment["name"] or "")
+            arguments[index] = arguments.get(index, "") + (fragment["args"] or "")
+        return [(names[index], json.loads(arguments[index] or "{}")) for index in names]
+
+    @property
+    def requests(self) -> int:
+        count: int = self.last.response_metadata["requests"]
+        return count
+
+
+async def hear(replies: Replies, call: ReplyCall | None = None) -> Heard:
+    return Heard([chunk async for chunk in replies.stream(call or asked())])
+
+
+async def reply(
+    up: ScriptedUpstream, connect: Connect, mode: Any, *steps: Step, call: ReplyCall | None = None
+) -> Heard:
+    up.script(*steps)
+    return await hear(Replies(await connect(up.url), tool_calls=mode), call)
+
+
+def sent(up: ScriptedUpstream, number: int = -1) -> dict[str, Any]:
+    return up.requests[number].body
+
+
+def roles(up: ScriptedUpstream, number: int = -1) -> list[str]:
+    return [message["role"] for message in sent(up, number)["messages"]]
+
+
+# --- native -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_good_call_goes_out_with_its_own_fragments(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"place": "Rome, Italy"}', "up1")]))
+    assert heard.calls == [("getWeather", {"place": "Rome, Italy"})]
+    assert len(heard.fragments) == 4
+    assert heard.fragments[0]["id"] == "up1"
+    assert heard.last.response_metadata["finish_reason"] == "tool_calls"
+
+
+async def test_a_call_is_held_until_it_is_whole_and_text_never(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply(chunks=["Let", " me"], tool_calls=[*ROME, ("getTime", {})], pause_after=6))
+    replies = Replies(await connect(up.url), tool_calls="native")
+    heard: list[AIMessageChunk] = []
+
+    async def listen() -> None:
+        async for chunk in replies.stream(asked()):
+            heard.append(chunk)  # noqa: PERF401 - it is looked at meanwhile
+
+    task = asyncio.create_task(listen())
+    await up.eventually(lambda _: Heard(heard).text == "Let me" if heard else False)
+    await asyncio.sleep(0.05)
+    assert Heard(heard).text == "Let me"
+    assert not Heard(heard).fragments
+    up.release()
+    await task
+    assert Heard(heard).calls == [*ROME, ("getTime", {})]
+
+
+async def test_a_violation_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect) -> None:
+    wrong = Reply(tool_calls=[("getWeather", {"city": "Rome"}, "up1"), ("getTime", {})])
+    heard = await reply(up, connect, "native", wrong, Reply(tool_calls=ROME))
+    assert sorted(heard.calls) == [("getTime", {}), *ROME]
+    assert not heard.wrong
+    assert heard.requests == 2
+    assert heard.last.usage_metadata is not None
+    assert heard.last.usage_metadata["output_tokens"] == 3
+    body = sent(up)
+    assert body["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["getWeather"]
+    assert "'place' is a required property" in body["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "second", [Reply(tool_calls=[("getWeather", {})]), Reply("Sorry."), Fail(400, {"error": {"message": "no"}})]
+)
+async def test_what_stays_wrong_is_told_to_the_model_and_never_called(
+    up: ScriptedUpstream, connect: Connect, second: Step
+) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", {"city": "Rome"})]), second)
+    assert heard.calls == []
+    ((name, error),) = heard.wrong
+    assert name == "getWeather"
+    assert "'place' is a required property" in error
+
+
+async def test_an_invented_function_is_told_and_not_asked_for_again(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("fly", {"to": "Rome"})]))
+    assert heard.calls == []
+    assert heard.wrong == [("fly", "There is no function named `fly`; there is `getWeather`, `getTime`.")]
+    assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"place": "Rome",}', "{'place': 'Rome'}", '{"place": "Rome"', '```{"place":"Rome"}```']
+)
+async def test_arguments_that_are_nearly_json_are_mended(
+    up: ScriptedUpstream, connect: Connect, arguments: str
+) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", arguments)]))
+    assert heard.calls == ROME
+    assert heard.requests == 1
+
+
+@pytest.mark.parametrize("arguments", ["", "null", "{}"])
+async def test_a_function_without_arguments_gets_an_empty_object(
+    up: ScriptedUpstream, connect: Connect, arguments: str
+) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getTime", arguments)]))
+    assert heard.calls == [("getTime", {})]
+    assert not heard.wrong
+
+
+async def test_a_call_that_a_limit_has_cut_off_goes_out_as_it_is(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"pla')], finish="length"))
+    assert "".join(fragment["args"] or "" for fragment in heard.fragments) == '{"pla'
+    assert heard.last.response_metadata["finish_reason"] == "length"
+    assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "broken", [Fail(500, PEG), Raw([b"data: " + json.dumps(PEG).encode() + b"\n\n"])], ids=["status", "in the stream"]
+)
+async def test_a_call_that_its_own_server_cannot_read_is_made_by_schema_and_remembered(
+    up: ScriptedUpstream, connect: Connect, broken: Step
+) -> None:
+    up.script(broken, CHOSEN, CALL, NONE, Reply("Fine."))
+    replies = Replies(await connect(up.url), tool_calls="native")
+    assert (await hear(replies)).calls == ROME
+    assert len(up.requests) == 3
+    assert (await hear(replies)).text == "Fine."
+    assert "tools" not in sent(up)
+
+
+async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect) -> None:
+    words = b'data: {"choices": [{"index": 0, "delta": {"content": "Let me see."}}]}\n\n'
+    broken = Raw([words, b"data: " + json.dumps(PEG).encode() + b"\n\n"])
+    heard = await reply(up, connect, "native", broken, CHOSEN, CALL)
+    assert heard.text == "Let me see."
+    assert heard.calls == ROME
+    assert sent(up, 1)["response_format"]["json_schema"]["schema"]["properties"]["function"]["enum"] == [
+        "getWeather",
+        "getTime",
+    ]
+
+
+async def test_without_functions_a_malformed_call_fails(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Fail(500, PEG))
+    with pytest.raises(MalformedCall):
+        await hear(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
+
+
+async def test_a_model_that_goes_round_is_offered_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+    replies = Replies(await connect(up.url), tool_calls="native")
+    up.default = lambda _: Reply("It is 68.", tool_calls=ROME)
+    heard = await hear(replies, asked(messages=answered("68", "68")))
+    assert (heard.text, heard.calls) == ("It is 68.", [])
+    assert "tools" not in sent(up)
+    # What changes may be looked at again, and once is not a circle.
+    for messages in (answered("68", "69"), answered("68")):
+        assert (await hear(replies, asked(messages=messages))).calls == ROME
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+async def test_auto_chooses_then_calls_under_a_schema(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "schema", CHOSEN, CALL)
+    assert heard.calls == ROME
+    assert heard.last.response_metadata["finish_reason"] == "tool_calls"
+    for body in (sent(up, 0), sent(up, 1)):
+        assert "tools" not in body
+        assert body["response_format"]["type"] == "json_schema"
+    assert sent(up, 0)["temperature"] == 0
+    shape = sent(up, 1)["response_format"]["json_schema"]["schema"]
+    assert shape["properties"]["name"] == {"const": "getWeather"}
+    assert shape["properties"]["arguments"]["properties"]["place"]["maxLength"] > 0
+
+
+async def test_auto_may_answer_in_words_token_by_token_as_if_there_were_no_functions(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    wanted = {"type": "json_object"}
+    heard = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asked(response_format=wanted, top_p=0.5))
+    assert heard.pieces == ['{"a":', " 1", " }"]
+    assert heard.calls == []
+    body = sent(up)
+    assert (body["response_format"], body["top_p"]) == (wanted, 0.5)
+    assert [message["content"] for message in body["messages"]] == ["Be brief.", "Weather in Rome?"]
+
+
+async def test_required_always_calls(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "schema", CHOSEN, CALL, call=asked(tool_choice="required"))
+    assert heard.calls == ROME
+    choices = sent(up, 0)["response_format"]["json_schema"]["schema"]["properties"]["function"]["enum"]
+    assert choices == ["getWeather", "getTime"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tool_choice": NAMED}, {"tool_choice": "required", "tools": [WEATHER], "parallel_tool_calls": False}]
+)
+async def test_where_there_is_no_choice_one_request_is_enough(
+    up: ScriptedUpstream, connect: Connect, fields: dict[str, Any]
+) -> None:
+    heard = await reply(up, connect, "schema", CALL, call=asked(**fields))
+    assert heard.calls == ROME
+    assert heard.requests == 1
+
+
+async def test_none_is_a_plain_reply(up: ScriptedUpstream, connect: Connect) -> None:
+    for mode in ("schema", "prompt"):
+        heard = await reply(up, connect, mode, Reply("Plain."), call=asked(tool_choice="none"))
+        assert heard.text == "Plain."
+        assert "getWeather" not in json.dumps(sent(up))
+
+
+async def test_several_calls_are_counted_with_the_choice(up: ScriptedUpstream, connect: Connect) -> None:
+    one, other = ({"name": "getWeather", "arguments": {"place": place}} for place in ("Rome", "Paris"))
+    chosen = Reply('{"function": "getWeather", "calls": 2}')
+    heard = await reply(up, connect, "schema", chosen, Reply(json.dumps({"calls": [one, other]})))
+    assert heard.calls == [*ROME, ("getWeather", {"place": "Paris"})]
+    assert len({fragment["index"] for fragment in heard.fragments}) == 2
+    calls = sent(up)["response_format"]["json_schema"]["schema"]["properties"]["calls"]
+    assert (calls["minItems"], calls["maxItems"]) == (2, 2)
+    heard = await reply(up, connect, "schema", chosen, CALL, call=asked(parallel_tool_calls=False))
+    assert len(heard.calls) == 1
+
+
+async def test_the_same_call_twice_is_one(up: ScriptedUpstream, connect: Connect) -> None:
+    one = {"name": "getWeather", "arguments": {"place": "Rome"}}
+    chosen = Reply('{"function": "getWeather", "calls": 2}')
+    assert (await reply(up, connect, "schema", chosen, Reply(json.dumps({"calls": [one, one]})))).calls == ROME
+
+
+@pytest.mark.parametrize("mode", ["schema", "prompt"])
+async def test_a_call_that_was_answered_makes_the_reply_text(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    steps = [CHOSEN, CALL] if mode == "schema" else [CALL]
+    heard = await reply(up, connect, mode, *steps, Reply("It is 68."), call=asked(messages=answered("68")))
+    assert (heard.text, heard.calls) == ("It is 68.", [])
+    assert roles(up) == ["system", "user"]
+    assert "Result of getWeather" in sent(up)["messages"][-1]["content"]
+    assert "68" in sent(up)["messages"][-1]["content"]
+    steps = [CHOSEN, CALL] if mode == "schema" else [CALL]
+    other = await reply(up, connect, mode, *steps, call=asked(messages=answered("68", place="Oslo")))
+    assert other.calls == ROME
+
+
+@pytest.mark.parametrize(("mode", "steps"), [("schema", [CHOSEN]), ("prompt", [])])
+async def test_a_violation_is_repaired_once_else_told(
+    up: ScriptedUpstream, connect: Connect, mode: Any, steps: list[Step]
+) -> None:
+    wrong = Reply('{"name": "getWeather", "arguments": {"place": 5}}')
+    assert (await reply(up, connect, mode, *steps, wrong, CALL)).calls == ROME
+    assert "5 is not of type 'string'" in sent(up)["messages"][-1]["content"]
+    heard = await reply(up, connect, mode, *steps, wrong, wrong)
+    assert heard.calls == []
+    assert "5 is not of type 'string'" in heard.wrong[0][1]
+
+
+async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstream, connect: Connect) -> None:
+    ramble = Reply('{"name": "getWeather", "arguments": {"place": "Rome Rome Rome', finish="length")
+    heard = await reply(up, connect, "schema", ramble, CALL, call=asked(tool_choice=NAMED, max_tokens=100))
+    assert heard.calls == ROME
+    assert sent(up, 0)["max_tokens"] == 50
+    tight = sent(up)["response_format"]["json_schema"]["schema"]["properties"]["arguments"]["properties"]["place"]
+    assert tight["maxLength"] < 100
+    heard = await reply(up, connect, "schema", ramble, ramble, call=asked(tool_choice=NAMED))
+    assert heard.calls == []
+    assert heard.last.response_metadata["finish_reason"] == "length"
+
+
+# --- servers that know less -------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_knows_only_json_object_is_asked_for_that_and_it_is_remembered(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.formats = ("json_object",)
+    up.script(CHOSEN, CALL, CHOSEN, CALL)
+    replies = Replies(await connect(up.url), tool_calls="schema")
+    for _ in range(2):
+        assert (await hear(replies)).calls == ROME
+    assert [seen.body["response_format"]["type"] for seen in up.requests] == ["json_schema"] + ["json_object"] * 4
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "ignores"])
+async def test_a_server_that_knows_no_format_is_prompted_and_it_is_remembered(
+    up: ScriptedUpstream, connect: Connect, refuses: bool
+) -> None:
+    up.formats = () if refuses else up.formats
+    up.script(*([] if refuses else [Reply("Well, I think"), Reply("I would")]), CALL, CALL)
+    replies = Replies(await connect(up.url), tool_calls="schema")
+    for _ in range(2):
+        assert (await hear(replies)).calls == ROME
+    assert len(up.requests) == 4
+    assert "response_format" not in sent(up, 2)
+    assert "response_format" not in sent(up, 3)
+
+
+async def test_a_refusal_for_another_reason_is_told_and_decides_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(*[Fail(400, {"error": {"message": "the image is broken"}})] * 3, CHOSEN, CALL)
+    replies = Replies(await connect(up.url), tool_calls="schema")
+    with pytest.raises(PromptRefused, match="the image is broken"):
+        await hear(replies)
+    assert (await hear(replies)).calls == ROME
+    assert sent(up)["response_format"]["type"] == "json_schema"
+
+
+async def test_a_call_in_prose_is_found_and_the_prose_before_it_streamed(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    said = Reply('Sure, let me look: ```json\n{"name": "getWeather", "arguments": {"place": "Rome"\n``` There.')
+    heard = await reply(up, connect, "prompt", said)
+    assert heard.calls == ROME
+    assert heard.pieces[:3] == ["Sure,", " let", " me"]
+    assert heard.text.strip() == "Sure, let me look:"
+
+
+async def test_words_and_foreign_braces_are_streamed_as_they_come(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "prompt", Reply('Write {"age": 3} or `x = {1}`, no more.'))
+    assert heard.text == 'Write {"age": 3} or `x = {1}`, no more.'
+    assert heard.pieces[0] == "Write"
+    assert len(heard.pieces) > 5
+
+
+async def test_what_looked_like_a_call_and_is_none_is_text_after_all(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "prompt", Reply('{"name": "Bob", "age": 3}'))
+    assert (heard.text, heard.calls) == ('{"name": "Bob", "age": 3}', [])
+
+
+async def test_a_demanded_call_that_does_not_come_is_insisted_on_once(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "prompt", Reply("No."), CALL, call=asked(tool_choice="required"))
+    assert (heard.text, heard.calls) == ("", ROME)
+    heard = await reply(up, connect, "prompt", Reply("No."), Reply("Never."), call=asked(tool_choice=NAMED))
+    assert (heard.text, heard.calls) == ("No.", [])
+
+
+async def test_bare_arguments_are_the_named_function_s(up: ScriptedUpstream, connect: Connect) -> None:
+    assert (await reply(up, connect, "prompt", Reply('{"place": "Rome"}'), call=asked(tool_choice=NAMED))).calls == ROME
+
+
+@pytest.mark.parametrize("mode", ["schema", "prompt"])
+async def test_templates_with_strict_turns_get_them_and_it_is_remembered(
+    up: ScriptedUpstream, connect: Connect, mode: Any
+) -> None:
+    up.strict_turns = True
+    replies = Replies(await connect(up.url), tool_calls=mode)
+    up.script(*([CHOSEN, CALL] if mode == "schema" else [CALL]))
+    assert (await hear(replies)).calls == ROME
+    refused = len(up.requests)
+    up.script(*([NONE] if mode == "schema" else []), Reply("It is 68."))
+    assert (await hear(replies, asked(messages=answered("68")))).text == "It is 68."
+    assert len(up.requests) - refused == (2 if mode == "schema" else 1)
+    assert roles(up) == ["user"]
+    up.script(Reply("Plain."))
+    assert (await hear_plain(replies)).startswith("Plain.")
+
+
+async def hear_plain(replies: Replies) -> str:
+    call = ReplyCall("test-model", [SystemMessage("S"), HumanMessage("a"), HumanMessage("b")])
+    return "".join([str(chunk.content) async for chunk in replies.stream(call)])
+
+
+# --- auto -------------------------------------------------------------------------------------------------------------
+
+
+async def test_one_probe_finds_out_and_is_remembered(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply(tool_calls=ROME), Reply(tool_calls=ROME), Reply(tool_calls=ROME))
+    replies = Replies(await connect(up.url))
+    await hear_plain_of(replies)
+    assert up.probes == 0
+    for heard in await asyncio.gather(hear(replies), hear(replies)):
+        assert heard.calls == ROME
+    assert up.probes == 1
+
+
+async def hear_plain_of(replies: Replies) -> None:
+    _ = [chunk async for chunk in replies.stream(asked(tools=[]))]
+
+
+@pytest.mark.parametrize("kind", ["ignored", "refused"])
+async def test_a_server_that_ignores_or_refuses_tools_gets_schemas(
+    up: ScriptedUpstream, connect: Connect, kind: Any
+) -> None:
+    up.tools = kind
+    heard = await reply(up, connect, "auto", CHOSEN, CALL)
+    assert heard.calls == ROME
+    assert up.probes == 1
+    assert "tools" not in sent(up)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+async def test_llama_cpp_is_believed_without_a_probe(up: ScriptedUpstream, connect: Connect, supported: bool) -> None:
+    up.props = {"chat_template_caps": {"supports_tools": supported}}
+    heard = await reply(up, connect, "auto", *([Reply(tool_calls=ROME)] if supported else [CHOSEN, CALL]))
+    assert heard.calls == ROME
+    assert up.probes == 0
+    assert ("tools" in sent(up)) is supported
+
+
+async def test_known_hosts_are_native_without_a_probe(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream itself plays the proxy
+    up.script(Reply(tool_calls=ROME))
+    assert (await hear(Replies(await connect("http://api.openai.com/v1")))).calls == ROME
+    assert up.probes == 0
+
+
+async def test_a_probe_that_fails_for_the_network_decides_nothing(connect: Connect) -> None:
+    port = free_port()
+    upstream = await connect(f"http://127.0.0.1:{port}/v1")
+    replies = Replies(upstream)
+    with pytest.raises(UpstreamFailed):
+        await hear(replies)
+    replies._modes._abilities._undecided.clear()  # a minute later
+    with ScriptedUpstream(port=port) as again:
+        again.tools = "ignored"
+        again.script(CHOSEN, CALL)
+        assert (await hear(replies)).calls == ROME
+        assert again.probes == 1
+
+
+async def test_under_auto_a_late_refusal_of_tools_is_learned_from(up: ScriptedUpstream, connect: Connect) -> None:
+    up.props = {"chat_template_caps": {"supports_tools": True}}
+    up.tools = "refused"
+    assert (await reply(up, connect, "auto", CHOSEN, CALL)).calls == ROME
+    with pytest.raises(PromptRefused, match="does not support tools"):
+        await reply(up, connect, "native")
+
+
+# --- around it --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
+async def test_leaving_stops_the_upstream_in_every_mode(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    up.script(Hang())
+    replies = Replies(await connect(up.url), tool_calls=mode)
+    task = asyncio.create_task(hear(replies))
+    await up.eventually(lambda seen: seen.open_streams == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await up.eventually(lambda seen: seen.open_streams == 0 and seen.closed_early == 1)
+
+
+@pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
+async def test_only_run_errors_come_out(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    up.context = 5
+    with pytest.raises(RunError):
+        await reply(up, connect, mode)
+
+
+async def test_prompts_can_be_replaced_and_misspelled_names_are_told(up: ScriptedUpstream, connect: Connect) -> None:
+    prompts = Prompts.changed({"offer": "FUNCTIONS: {functions} {other}"})
+    up.script(CALL)
+    await hear(Replies(await connect(up.url), tool_calls="prompt", prompts=prompts))
+    system = sent(up)["messages"][0]["content"]
+    assert "FUNCTIONS: {" in system
+    assert "{other}" in system
+    with pytest.raises(ThreadholdError, match="`ofer`"):
+        Prompts.changed({"ofer": "x"})
+
+
+async def test_a_budget_is_shared_by_all_requests_of_a_reply(up: ScriptedUpstream, connect: Connect) -> None:
+    wrong = Reply(
+        tool_calls=[("getWeather", {})], usage={"prompt_tokens": 1, "completion_tokens": 30, "total_tokens": 31}
+    )
+    await reply(up, connect, "native", wrong, Reply(tool_calls=ROME), call=asked(max_tokens=100))
+    assert sent(up)["max_tokens"] == 70
+    up.requests.clear()
+    heard = await reply(up, connect, "native", wrong, call=asked(max_tokens=30))
+    assert heard.wrong
+    assert len(up.requests) == 1
+
+
+def test_the_upstream_is_what_abilities_need() -> None:
+    from chains.calls.abilities import Told
+
+    _: Told = Upstream(None)

@@ -1,0 +1,149 @@
+"""Calls in texts: the ancestor's cases and others seen, and what holds for every text."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chains.calls.holder import Holder
+from chains.calls.parser import Written, find_calls, read_object
+
+NAMES = ("getWeather", "getTime")
+ROME = Written("getWeather", '{"place":"Rome"}')
+CALL = '{"name": "getWeather", "arguments": {"place": "Rome"}}'
+
+SEEN: dict[str, str] = {
+    "as asked": CALL,
+    "prose around": f"Sure! Here is the call: {CALL} I hope this helps.",
+    "a brace in the prose": f"Use {{this}}: {CALL}",
+    "a fence": f"```json\n{CALL}\n```\nDone.",
+    "a fence, truncated": '```json\n{"name": "getWeather", "arguments": {"place": "Rome"}\n```\nThis calls it.',
+    "tags": f"<tool_call>\n{CALL}\n</tool_call>",
+    "tags, truncated": '<tool_call>{"name": "getWeather", "arguments": {"place": "Rome"}</tool_call>',
+    "truncated": '{"name": "getWeather", "arguments": {"place": "Rome"',
+    "truncated in a string": '{"name": "getWeather", "arguments": {"place": "Rome',
+    "single quotes": "{'name': 'getWeather', 'arguments': {'place': 'Rome'}}",
+    "trailing commas": '{"name": "getWeather", "arguments": {"place": "Rome",},}',
+    "comments": '{"name": "getWeather", // the weather\n "arguments": {"place": "Rome"}}',
+    "bare keys": '{name: "getWeather", arguments: {place: "Rome"}}',
+    "parameters": '{"name": "getWeather", "parameters": {"place": "Rome"}}',
+    "function and args": '{"function": "getWeather", "args": {"place": "Rome"}}',
+    "arguments as text": '{"name": "getWeather", "arguments": "{\\"place\\":\\"Rome\\"}"}',
+    "OpenAI's own form": json.dumps(
+        {"tool_calls": [{"type": "function", "function": {"name": "getWeather", "arguments": ROME.arguments}}]}
+    ),
+    "the name as the key": '{"getWeather": {"place": "Rome"}}',
+    "as in Python": 'getWeather({"place": "Rome"})',
+    "a name space": '{"name": "functions.getWeather", "arguments": {"place": "Rome"}}',
+    "another case": '{"name": "GetWeather", "arguments": {"place": "Rome"}}',
+    "a list": f"[{CALL}]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SEEN.values(), ids=SEEN)
+def test_a_call_is_found_in_whatever_dress_it_comes(text: str) -> None:
+    assert find_calls(text, NAMES) == [ROME]
+
+
+def test_no_arguments_are_an_empty_object() -> None:
+    assert find_calls('{"name": "getTime"}', NAMES) == [Written("getTime", "{}")]
+
+
+def test_no_name_is_the_only_function_where_there_is_but_one() -> None:
+    assert find_calls('{"place":"Rome"}', NAMES) == []
+    assert find_calls('So: {"place":"Rome"}', NAMES, only="getWeather") == [ROME]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"[{CALL}, {CALL}]", f"{CALL}\n{CALL}", f'{{"calls": [{CALL}, {CALL}]}}', f"<tool_call>{CALL}</tool_call>" * 2],
+    ids=["list", "lines", "calls", "tags"],
+)
+def test_several_calls_are_found(text: str) -> None:
+    assert find_calls(text, NAMES) == [ROME, ROME]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": "Bob", "age": 3}', "I like {braces} and [lists]", "def f(): return {1: 2}", "3 < 4", '[{"a": 1}]', ""],
+)
+def test_json_that_calls_nothing_is_text(text: str) -> None:
+    assert find_calls(text, NAMES) == []
+
+
+def test_a_name_that_nobody_offered_is_told_where_it_is_called() -> None:
+    assert find_calls('{"name": "fly", "arguments": {"to": "Rome"}}', NAMES) == [Written("fly", '{"to":"Rome"}')]
+
+
+# --- for every text ---------------------------------------------------------------------------------------------------
+
+texts = st.text(max_size=200)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+arguments = st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=4)
+prose = st.text(st.characters(exclude_characters="{}[]<>`\"'("), max_size=60)
+noisy = st.lists(
+    st.sampled_from([*"{}[]<>`\"',:\\ \n", "name", "getWeather", "arguments", "```json\n", "```", "a"])
+).map("".join)
+
+
+@given(prose, st.sampled_from(NAMES), arguments, prose, st.sampled_from([None, 2]))
+def test_every_call_is_found_in_every_prose(before: str, name: str, given: Any, after: str, indent: Any) -> None:
+    text = before + json.dumps({"name": name, "arguments": given}, indent=indent) + after
+    (found,) = find_calls(text, NAMES)
+    assert found.name == name
+    assert json.loads(found.arguments) == given
+
+
+@given(arguments, st.data())
+def test_a_call_cut_anywhere_breaks_nothing_and_names_nothing_else(given: Any, data: Any) -> None:
+    text = json.dumps({"name": "getWeather", "arguments": given})
+    for found in find_calls(text[: data.draw(st.integers(0, len(text)))], NAMES):
+        assert "getWeather".startswith(found.name)
+        assert isinstance(found.arguments, str)
+
+
+@given(texts | noisy)
+def test_no_text_breaks_the_parser(text: str) -> None:
+    for only in (None, "getWeather"):
+        for found in find_calls(text, NAMES, only=only):
+            assert isinstance(found.arguments, str)
+    assert isinstance(read_object(text), dict | None)
+
+
+@pytest.mark.parametrize("text", ["{" * 50_000, "[" * 50_000, '{"a":' * 20_000, "`" * 50_000, "{'" * 20_000])
+def test_no_nesting_breaks_the_parser(text: str) -> None:
+    started = time.process_time()
+    assert find_calls(text, NAMES) == []
+    holder = Holder(NAMES)
+    for start in range(0, len(text), 5_000):
+        holder.feed(text[start : start + 5_000])
+    assert holder.text == text
+    assert time.process_time() - started < 2
+
+
+@settings(max_examples=200)
+@given(texts | noisy | st.sampled_from([*SEEN.values()]), st.lists(st.integers(1, 7), min_size=1))
+def test_a_streamed_text_is_whole_whatever_its_pieces_and_no_call_has_gone(text: str, sizes: list[int]) -> None:
+    holder, gone, place, turn = Holder(NAMES), "", 0, 0
+    while place < len(text):
+        size = sizes[turn % len(sizes)]
+        gone += holder.feed(text[place : place + size])
+        place, turn = place + size, turn + 1
+    assert gone + holder.held == holder.text == text
+    if text in SEEN.values():
+        assert find_calls(holder.held, NAMES) == [ROME]
+
+
+@given(prose)
+def test_prose_is_let_go_but_for_a_word_that_may_begin_a_call(text: str) -> None:
+    holder = Holder(NAMES)
+    holder.feed(text)
+    assert len(holder.held.split()) <= 1
+    assert all(name.startswith(holder.held.strip()) for name in NAMES[:1]) or holder.held.strip() in "getTime"
