@@ -4,6 +4,7 @@
 """
 
 import argparse
+import asyncio
 import gc
 import logging
 import os
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the p
 
     from api.app import Access
     from chains import Routes, Upstream
+    from chains.embeddings import Embedder
 
 __all__ = ["Settings", "create_app", "main"]
 
@@ -84,6 +86,7 @@ class Settings(BaseSettings):
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
     tool_calls: ToolCalls = "auto"
     prompts: dict[str, str] = {}
+    embeddings_model: str = ""
     database_url: str = ""
     data_dir: Path = Path("data")
     api_keys: Annotated[dict[str, str], NoDecode] = {}
@@ -199,17 +202,21 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     from api.app import build_app
     from api.depends import House
+    from chains import Prompts
+    from chains.minilm import MiniLm
     from documents.extraction import Extractor
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
+    from graphs.tools.file_search import FileSearch
     from store import open_store
     from store.blobs import FolderBlobs
 
     settings = settings or Settings()
     settings.check()
     routes = _routes(settings)
+    embedder = _embedder(settings, routes)
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
@@ -220,14 +227,17 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             max_bytes=settings.action_max_bytes,
         )
         blobs = FolderBlobs(settings.data_dir / "files")
-        embedder = None
         ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
         attachments = Attachments(store, wake=ingestion.wake)
+        searcher = FileSearch(
+            store, store.vectors, embedder, ready=ingestion.ready, prompts=Prompts.changed(settings.prompts)
+        )
         runner = Runner(
             store,
             routes,
             caller,
             attachments=attachments,
+            searcher=searcher,
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
         )
@@ -253,8 +263,29 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await caller.close()
             await routes.close()
             await store.close()
+            if isinstance(embedder, MiniLm):
+                await asyncio.to_thread(embedder.close)
 
     return build_app(open_house, access=settings.access, version=_version())
+
+
+def _embedder(settings: Settings, routes: "Routes") -> "Embedder":
+    """What makes vectors: EMBEDDINGS_MODEL at its upstream, or the built-in model. Raises ThreadholdError."""
+    from chains import Builtin, Upstream
+    from chains.embeddings import UpstreamEmbedder
+    from chains.minilm import MiniLm
+
+    if not settings.embeddings_model:
+        return MiniLm()
+    prefix, _, rest = settings.embeddings_model.partition("/")
+    named = next((member for member in routes.members if member.name and member.name == prefix and rest), None)
+    member, model = (routes.members[0], settings.embeddings_model) if named is None else (named, rest)
+    if not isinstance(member.source, Upstream) or isinstance(member.source, Builtin):
+        raise ThreadholdError(
+            f"EMBEDDINGS_MODEL is `{settings.embeddings_model}`, but there is no OpenAI-compatible upstream to ask for "
+            "it. Set MODEL_URL, write upstream/model, or unset it: then the built-in model is used."
+        )
+    return UpstreamEmbedder(member.source, model)
 
 
 def _routes(settings: Settings) -> "Routes":

@@ -90,12 +90,14 @@ def _path_id(param: str, prefix: str) -> Any:
 async def _include(
     include: Annotated[list[str] | None, Query(alias="include[]")] = None,
     bare: Annotated[list[str] | None, Query(alias="include", include_in_schema=False)] = None,
-) -> None:
-    """Check `include[]`; its one value has an effect only where file search has results."""
-    for value in [*(include or ()), *(bare or ())]:
+) -> bool:
+    """Check `include[]`, and tell whether its one value is there: the passages that file searches found."""
+    asked = [*(include or ()), *(bare or ())]
+    for value in asked:
         if value != INCLUDABLE:
             message = f"Invalid value: '{value}'. Supported values are: '{INCLUDABLE}'."
             raise InvalidRequest(message, param="include[]", code="invalid_value")
+    return bool(asked)
 
 
 Parts = Annotated[House, Depends(_house)]
@@ -109,7 +111,7 @@ StepId = Annotated[str, _path_id("step_id", "step")]
 VectorStoreId = Annotated[str, _path_id("vector_store_id", "vs")]
 BatchId = Annotated[str, _path_id("batch_id", "vsfb")]
 FileId = Annotated[str, _path_id("file_id", "")]
-Include = Annotated[None, Depends(_include)]
+Include = Annotated[bool, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]
 
 

@@ -21,9 +21,9 @@ async def list_models(house: Parts) -> Response:
 
 @router.get("/models/{model:path}")
 async def get_model(model: Annotated[str, Path()], house: Parts) -> Response:
-    """Read one model."""
+    """Read one model, by the name it is listed under or as `upstream/model`."""
     for entry in await _models(house):
-        if entry["id"] == model:
+        if model in (entry["id"], entry.get("threadhold", {}).get("model")):
             return answer(entry)
     raise NotFound(f"The model '{model}' does not exist", param="model", code="model_not_found")
 

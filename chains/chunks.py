@@ -76,6 +76,9 @@ class ChunkReader:
 
     def _heard(self, content: str, said: dict[str, Any], *, ends: bool) -> dict[str, Any]:
         """The delta's text, and beside it what are thoughts, by a field of their own or by their tags."""
+        field = said.get("reasoning_content") or said.get("reasoning")
+        if not (ends or field) and (not content or self._thoughts.is_plain(content)):
+            return {"role": "assistant", "content": content}
         heard = self._thoughts.feed(content) if content else Heard()
         if heard.taken:
             self.begins_with_thoughts = True
@@ -84,7 +87,6 @@ class ChunkReader:
             heard = Heard(heard.text + rest.text, heard.thoughts + rest.thoughts, heard.taken)
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
         delta: dict[str, Any] = {"role": "assistant", "content": heard.text}
-        field = said.get("reasoning_content") or said.get("reasoning")
         thoughts = (field if isinstance(field, str) else "") + heard.thoughts
         if thoughts or heard.taken:
             delta["reasoning_content"] = thoughts

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chains.tokens import DEFAULT_RATIO
 from wire.errors import ContextOverflow, PromptRefused
+from wire.messages import plain_text
 
 __all__ = ["Prompt", "build_prompt"]
 
@@ -207,11 +208,11 @@ def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
 
 
 def _text(part: dict[str, Any]) -> str:
-    """The text of a text or refusal part; empty for any other."""
+    """The text of a text or refusal part, without markers of passages that this run has not read; else empty."""
     if part["type"] == "refusal":
         return str(part.get("refusal") or "")
     text = part.get("text")
-    return str((text.get("value") if isinstance(text, dict) else text) or "")
+    return plain_text(text) if isinstance(text, dict) else str(text or "")
 
 
 def _chars(message: BaseMessage) -> int:

@@ -79,6 +79,10 @@ class Speaker(Protocol):
         """Return the prompt as the model can take it. Raises RunError."""
         ...
 
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself. Raises RunError."""
+        ...
+
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length that the upstream has told."""
         ...
@@ -230,6 +234,11 @@ class Routes:
         route = self._at_once(model) or await self.route(model)
         return await route.member.speaker.fit(route.model, prompt, answer=answer)
 
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        route = self._at_once(model) or await self.route(model)
+        return await route.member.speaker.calls_natively(route.model)
+
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length, in tokens, that an upstream has told."""
         if (route := self._known(model)) is not None:
@@ -290,16 +299,22 @@ class Routes:
 
 
 async def _listing(member: Member) -> list[dict[str, Any]] | Problem:
-    """The entries; those that the file names need no upstream that answers."""
-    owner = {"owned_by": member.name} if member.name else {}
+    """The entries; those that the file names need no upstream that answers. Named upstreams' say whose they are."""
     if member.models:
-        return [{"id": model, "object": "model", "created": 0, **owner} for model in member.models]
+        return [_owned(member, {"id": model, "object": "model", "created": 0}) for model in member.models]
     try:
-        return [{**owner, **entry} for entry in await member.source.models()]
+        return [_owned(member, entry) for entry in await member.source.models()]
     except Problem as problem:
         if member.name:
             _log.warning("the models of the upstream `%s` could not be listed: %s", member.name, problem.message)
         return problem
+
+
+def _owned(member: Member, entry: dict[str, Any]) -> dict[str, Any]:
+    if not member.name:
+        return entry
+    ours = {**(entry.get("threadhold") or {}), "model": member.qualified(entry["id"])}
+    return {"owned_by": member.name, **entry, "threadhold": ours}
 
 
 def _spelled(names: Any) -> str:

@@ -33,7 +33,7 @@ class Thoughts:
         self._assumed = begins
         self._fresh = True  # nothing but blank space was said
         self._was_open = begins
-        self._line = ""  # what the current line says so far
+        self._line = ""  # what was said last, enough of it to tell whether a line begins
         self._held = ""
         self._all: list[str] = []  # thoughts that are only assumed to be some
 
@@ -42,10 +42,16 @@ class Thoughts:
         """Whether the answer was to begin with thoughts and never closed them; known at the `end`."""
         return self._assumed and self._thinking
 
+    def is_plain(self, piece: str) -> bool:
+        """Whether a piece is text and nothing else, as nearly every token is; then it is taken in already."""
+        if self._thinking or self._fresh or self._held or "<" in piece or "[" in piece:
+            return False
+        self._line = self._line + piece if piece.isspace() else piece
+        return True
+
     def feed(self, piece: str) -> Heard:
         """Take in a piece of the stream; what may be the beginning of a tag is held back for the next one."""
-        if not (self._thinking or self._fresh or self._held) and "<" not in piece and "[" not in piece:
-            self._note_line(piece)
+        if self.is_plain(piece):
             return Heard(piece)
         data, self._held = self._held + piece, ""
         texts: list[str] = []
@@ -114,17 +120,12 @@ class Thoughts:
         if said:
             texts.append(said)
             self._fresh = self._fresh and not said.strip()
-            self._note_line(said)
-
-    def _note_line(self, said: str) -> None:
-        _, newline, last = said.rpartition("\n")
-        self._line = (last if newline else self._line + said)[-_LONGEST:]
+            self._line = self._line + said if said.isspace() else said
 
     def _mark(self, data: str) -> "re.Match[str] | None":
         """The first tag that counts: one that opens at a line's start, or a close without an open that is no quote."""
         for found in _OPEN.finditer(data):
-            _, newline, line = data[: found.start()].rpartition("\n")
-            if not line.strip() and (newline or not self._line.strip()):
+            if not (self._line + data[: found.start()]).rpartition("\n")[2].strip():
                 return found
         if not self._was_open:
             for found in _CLOSE.finditer(data):

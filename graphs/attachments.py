@@ -17,7 +17,7 @@ from store.ports import Change, Delete, Insert, Patch, Row, Store, There
 from wire.errors import Missing
 from wire.vector_stores import NewPlace, VectorStoreCreate
 
-__all__ = ["Attachments", "attached_files"]
+__all__ = ["Attachments", "attached_files", "searched_stores"]
 
 _EXPIRY: Final = {"anchor": "last_active_at", "days": 7}
 
@@ -39,6 +39,14 @@ def named_files(messages: Sequence[dict[str, Any]]) -> list[str]:
     parts = [part for message in messages for part in message["content"]]
     found += [part["image_file"]["file_id"] for part in parts if part["type"] == "image_file"]
     return list(dict.fromkeys(found))
+
+
+def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: Sequence[Change] = ()) -> list[str]:
+    """Return the ids of the vector stores that a run searches, each once; `changes` may change the thread's."""
+    changed = [each.body for each in changes if isinstance(each, Patch) and each.kind == "thread"]
+    bodies = [assistant, *([body for body in changed if "tool_resources" in body][-1:] or [thread])]
+    searched = [(body.get("tool_resources") or {}).get("file_search") or {} for body in bodies]
+    return list(dict.fromkeys(id for each in searched for id in each.get("vector_store_ids") or ()))
 
 
 @dataclass(slots=True)

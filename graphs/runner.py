@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from langgraph.types import Command
 
-from graphs.attachments import Attachments
+from graphs.attachments import Attachments, searched_stores
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History
@@ -28,6 +28,7 @@ from graphs.recovery import revive
 from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.actions import ActionCaller
+from graphs.tools.file_search import FileSearch
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
@@ -69,6 +70,7 @@ class Runner:
         caller: ActionCaller,
         *,
         attachments: Attachments | None = None,
+        searcher: FileSearch | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
         clock: Callable[[], float] = time.time,
@@ -77,7 +79,7 @@ class Runner:
         self._attachments = attachments or Attachments(store, clock=clock)
         self._expiry_s = expiry_s
         self._clock = clock
-        self._surroundings = Surroundings(store, model, caller, max_tool_rounds)
+        self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher)
         self._execution = Execution(store, max_tool_rounds)
         self._idle = IdleRuns(store, self._execution, self._surroundings, self._now)
         self._sweeping: asyncio.Task[None] | None = None
@@ -106,18 +108,18 @@ class Runner:
 
     # --- what clients ask for -------------------------------------------------------------------------------------
 
-    async def start(self, owner: str, thread_id: str, request: RunCreate) -> Started:
-        """Start a run on a thread.
+    async def start(self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False) -> Started:
+        """Start a run on a thread. With `contents` its events show the passages that file searches found.
 
         Returns once the run is committed and synced; the model call has begun by then. Raises NotFound,
         InvalidRequest (busy thread, bad tools), Unavailable while shutting down.
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
-                return await self._try_to_start(owner, thread_id, request)
+                return await self._try_to_start(owner, thread_id, request, contents)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
 
-    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate) -> Started:
+    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate, contents: bool) -> Started:
         """Start a run on the thread as it is now. Raises ThreadMoved when a message came or went meanwhile: the
         model would not be shown what the thread says."""
         self._accepting()
@@ -137,7 +139,9 @@ class Runner:
         history = await self._surroundings.history(draft.run, owner, first=first)
         newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
         whole = history.and_then(row.body for row in draft.messages)
+        draft.row.private["contents"] = contents
         async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
+            draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
             return await self._launch_new(draft, whole, newest, *attached)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
@@ -149,6 +153,7 @@ class Runner:
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
+            draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
             return await self._launch_new(draft, History([row.body for row in draft.messages]), *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
@@ -242,9 +247,10 @@ class Runner:
     # --- starting -------------------------------------------------------------------------------------------------
 
     async def _launch_new(self, draft: Draft, history: History, *guards: Change) -> Started:
-        toolset = await self._surroundings.toolset(draft.row.private["tools"])
+        toolset = await self._surroundings.toolset(draft.row.private)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
-        recorder = Recorder(dict(draft.run), draft.row.owner, self._now)
+        shows_contents = draft.row.private.get("contents", False)
+        recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
         live = Live(draft.row.owner, recorder, RunLog(0), self._store)
         draft.row.private["next_event"] = live.log.ceiling
         events = draft.events()

@@ -44,6 +44,8 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
 
             listed = [entry["id"] for entry in server.request("GET", "/models")["data"]]
             assert listed == ["test-model", "claude-test", "gpt-4"]
+            for model in ("claude-test", "claude/claude-test"):
+                assert server.request("GET", f"/models/{model}")["id"] == "claude-test"
             for model in ("claude/claude-test", "claude-test", "gpt-4"):
                 done = run(model)
                 assert (done["status"], done["model"]) == ("completed", model)

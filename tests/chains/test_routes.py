@@ -156,6 +156,8 @@ async def test_models_are_listed_under_the_shortest_name_that_means_them(house: 
         assert told == {"first": ["local", "org/local", "both"], "a": ["x", "shared", "both"], "b": ["y", "shared"]}
         owners = {entry["id"]: entry.get("owned_by") for entry in await routes.models()}
         assert (owners["x"], owners["y"]) == ("a", "b")
+        whole = {entry["id"]: entry.get("threadhold", {}).get("model") for entry in await routes.models()}
+        assert (whole["x"], whole["b/shared"], whole["local"]) == ("a/x", "b/shared", None)
 
 
 async def test_one_upstream_down_hides_no_other_and_is_named(house: House) -> None:

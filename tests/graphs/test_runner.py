@@ -566,7 +566,7 @@ async def test_a_prompt_too_long_for_the_model_shrinks_and_nobody_is_bothered(up
     async with world(upstream) as small:
         thread = await small.thread(*[f"message {number} " * 60 for number in range(12)], "the question")
         started = await small.start(thread, await small.assistant(instructions="Rules."))
-        assert names(await small.events(started.run_id)) == WHOLE
+        assert [name for name in names(await small.events(started.run_id)) if name != "threadhold.context"] == WHOLE
         first, second = (request.body["messages"] for request in upstream.requests)
         assert len(second) < len(first)
         assert second[0]["content"] == "Rules."

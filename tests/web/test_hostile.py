@@ -57,6 +57,16 @@ def test_an_answer_is_harmless_streamed_and_loaded(page: Page, up: ScriptedUpstr
         page.shows("the end")
 
 
+def test_thoughts_are_harmless(page: Page, up: ScriptedUpstream) -> None:
+    up.script(Reply(f"<think>{' '.join((*HOSTILE, *HOSTILE_MARKDOWN))}</think>the end"))
+    with _harmless(page):
+        page.send("Think")
+        page.shows("the end")
+        page.idle()
+        page.js("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert "<script>pwned(1)</script>" in page.log
+
+
 def test_a_question_is_harmless(page: Page, up: ScriptedUpstream) -> None:
     up.default = lambda _: Reply("ok")
     text = "\n".join((*HOSTILE, *HOSTILE_MARKDOWN)).replace("\0", "")

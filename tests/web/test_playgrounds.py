@@ -1,34 +1,15 @@
 """LangServe's playgrounds in a real browser that can reach no host but this one."""
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
+from tests.web.browser import Browser
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-_CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if (_CHROMIUM is None or _DRIVER is None) and not os.environ.get("CI"):
-    pytest.skip("chromium or chromedriver is not installed", allow_module_level=True)
-pytestmark = pytest.mark.timeout(60)
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--lang=en-US",
-    "--window-size=1200,1600",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 _TAKES_IN_S = 0.3
 """The form takes in what was typed a moment later; Start before that sends what was there before."""
 NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
@@ -85,43 +66,28 @@ class Playground:
         return found
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = _CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
-    try:
-        yield started
-    finally:
-        started.quit()
-
-
-@pytest.fixture(scope="module")
-def up() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def server(up: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder: Path = tmp_path_factory.mktemp("server")
-    with ServerProcess(folder, MODEL_URL=up.url) as process:
-        yield process
+@pytest.fixture
+def tab(browser: Browser, server: ServerProcess, up: ScriptedUpstream) -> Iterator[Any]:
+    """A large tab on the server; what it did is judged at the end."""
+    del server, up
+    browser.forget()
+    browser.driver.get_log("browser")
+    size = {"width": 1200, "height": 1600, "deviceScaleFactor": 1, "mobile": False}
+    browser.cdp("Emulation.setDeviceMetricsOverride", **size)
+    yield browser.driver
+    browser.cdp("Emulation.clearDeviceMetricsOverride")
+    assert browser.driver.get_log("browser") == []
+    assert browser.strangers() == []
 
 
 @pytest.fixture
-def chat(browser: Any, server: ServerProcess) -> Iterator[Playground]:
-    yield Playground(browser, f"{server.url}/chat/playground/")
-    assert browser.get_log("browser") == []
+def chat(tab: Any, server: ServerProcess) -> Playground:
+    return Playground(tab, f"{server.url}/chat/playground/")
 
 
 @pytest.fixture
-def assistant(browser: Any, server: ServerProcess) -> Iterator[Playground]:
-    yield Playground(browser, f"{server.url}/assistant/playground/")
-    assert browser.get_log("browser") == []
+def assistant(tab: Any, server: ServerProcess) -> Playground:
+    return Playground(tab, f"{server.url}/assistant/playground/")
 
 
 def test_chat_streams_and_its_stop_reaches_the_model(chat: Playground, up: ScriptedUpstream) -> None:
@@ -174,7 +140,7 @@ def test_a_run_s_stop_reaches_the_model(assistant: Playground, up: ScriptedUpstr
 
 
 def test_a_waiting_run_goes_on_with_outputs_from_its_form(
-    browser: Any, assistant: Playground, up: ScriptedUpstream, server: ServerProcess
+    tab: Any, assistant: Playground, up: ScriptedUpstream, server: ServerProcess
 ) -> None:
     made = server.request("POST", "/assistants", {"model": "", "tools": [NOW]})
     up.script(Reply(tool_calls=[("now", {})]), Reply("It is noon."))
@@ -184,7 +150,7 @@ def test_a_waiting_run_goes_on_with_outputs_from_its_form(
     thread = server.request("GET", "/threads")["data"][0]
     run = server.request("GET", f"/threads/{thread['id']}/runs")["data"][0]
     (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
-    again = Playground(browser, f"{server.url}/assistant/playground/")
+    again = Playground(tab, f"{server.url}/assistant/playground/")
     again.fill(run_id=run["id"])
     again.add_output(call["id"], "12:00")
     again.click("Start")
