@@ -208,6 +208,7 @@ class Recorder:
         done.events.append(("thread.message.delta", encode(data)))
 
     def _open_step(self, step_id: str, kind: str, details: dict[str, Any], done: Recorded) -> None:
+        self._contents = {}
         self.step = open_step(id=step_id, run=self.run, type=kind, step_details=details, now=self._clock())
         done.changes.append(
             Insert(Row("step", step_id, self._owner, dict(self.step), self.run["thread_id"], self.run["id"]))
@@ -216,7 +217,6 @@ class Recorder:
         done.events.append(("thread.run.step.in_progress", encode(self.step)))
 
     def _open_calls(self, part: CallsOpened, done: Recorded) -> None:
-        self._contents = {}
         self._open_step(part.step_id, "tool_calls", {"type": "tool_calls", "tool_calls": []}, done)
 
     def _call_delta(self, part: CallDelta, done: Recorded) -> None:
