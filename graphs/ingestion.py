@@ -53,6 +53,7 @@ class Ingestion:
         extractor: Extractor,
         *,
         parallel: int = _PARALLEL,
+        sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Without an embedder files are found by their words only."""
@@ -63,6 +64,7 @@ class Ingestion:
         self._embedder = embedder
         self._extractor = extractor
         self._parallel = parallel
+        self._sweep_s = sweep_s
         self._clock = clock
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -306,8 +308,8 @@ class Ingestion:
                 for store in await self._library.due("vector_store", now):
                     await self._expire(store)
             except StoreError as error:
-                logger.error("what has expired could not be removed, next try in %g s: %s", _SWEEP_S, error)
-            await asyncio.sleep(_SWEEP_S)
+                logger.error("what has expired could not be removed, next try in %g s: %s", self._sweep_s, error)
+            await asyncio.sleep(self._sweep_s)
 
     async def _expire(self, store: Row) -> None:
         """Forget what a store's files say. The list of them stays, so that they can be put into a new one."""
@@ -327,9 +329,9 @@ class Ingestion:
             try:
                 await self._vectors.tidy()
             except StoreError as error:
-                logger.error("the index could not be tidied, next try in %g s: %s", _SWEEP_S, error)
+                logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)
                 self._untidy.set()
-                await asyncio.sleep(_SWEEP_S)
+                await asyncio.sleep(self._sweep_s)
 
 
 def _cut(text: str, sizes: dict[str, int]) -> list[Piece]:

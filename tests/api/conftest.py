@@ -14,6 +14,12 @@ from tests.upstream import ScriptedUpstream, Step, echo
 _numbers = itertools.count()
 
 
+def awake(process: ServerProcess) -> ServerProcess:
+    """Wait until more than /health is answered: on a busy machine that takes longer than a request may."""
+    assert httpx2.get(f"{process.url}/openapi.json", timeout=30).status_code == 200
+    return process
+
+
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as scripted:
@@ -37,14 +43,22 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         "ALLOWED_HOSTS": "named.example",
     }
     with ServerProcess(tmp_path_factory.mktemp("open"), **settings) as process:
-        yield process
+        yield awake(process)
 
 
 @pytest.fixture(scope="session")
 def keyed(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     keys = "ann=key-ann,bob=key-bob,plain-key"
     with ServerProcess(tmp_path_factory.mktemp("keyed"), MODEL_URL=upstream.url, API_KEYS=keys) as process:
-        yield process
+        yield awake(process)
+
+
+@pytest.fixture(scope="session")
+def tight(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that takes small files only."""
+    folder = tmp_path_factory.mktemp("tight")
+    with ServerProcess(folder, MODEL_URL=upstream.url, MAX_FILE_BYTES="200000") as process:
+        yield awake(process)
 
 
 @pytest.fixture

@@ -127,3 +127,16 @@ def test_problems_have_the_sdk_s_classes_and_name_the_parameter(program: Program
         ["BadRequestError", 400, "colour"],
         ["BadRequestError", 400, "limit"],
     ]
+
+
+def test_files_go_through_a_vector_store(program: Program) -> None:
+    if not program.puts_calls_together:
+        pytest.skip("openai-node 4.36 has no vector stores")
+    assert program("files") == {
+        "file": ["file", "cats.txt", 10],
+        "batch": ["completed", 2, 1],
+        "listed": 3,
+        "found": "dogs.txt",
+        "attached": 1,
+        "deleted": [True, True],
+    }
