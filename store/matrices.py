@@ -27,6 +27,9 @@ STORED: Final = np.float16
 """Half the room on disk; the cosine changes in the fourth digit."""
 
 _MAX_BYTES: Final = 1 << 30
+_BLOCK: Final = 1024
+
+Numbers = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class File:
 class Matrix:
     """The vectors of all files of one model, and which file each row is of."""
 
-    vectors: NDArray[np.float32]
+    vectors: Numbers
     owners: NDArray[np.int64]
     numbers: NDArray[np.int64]
     starts: Mapping[int, int]
@@ -114,7 +117,7 @@ def nearest(
     """Return (file's seq, chunk's number, cosine) of the nearest chunks, nearest first; only of `allowed` files."""
     vector = np.asarray(query, dtype=np.float32)
     vector /= max(float(np.linalg.norm(vector)), 1e-12)
-    scores = matrix.vectors @ vector
+    scores = _cosines(matrix.vectors, vector)
     if allowed is not None:
         scores[~np.isin(matrix.owners, list(allowed))] = -np.inf
     limit = min(limit, len(scores))
@@ -123,6 +126,12 @@ def nearest(
     return [
         (int(matrix.owners[row]), int(matrix.numbers[row]), float(scores[row])) for row in best if scores[row] > -np.inf
     ]
+
+
+def _cosines(vectors: Numbers, query: Numbers) -> Numbers:
+    """Return all products, a block at a time: larger ones OpenBLAS shares out to threads, which on a busy machine wait
+    for each other a hundred times longer than the work takes (measured: 29 ms instead of 0.1)."""
+    return np.concatenate([vectors[at : at + _BLOCK] @ query for at in range(0, len(vectors), _BLOCK)])
 
 
 def _files(conn: sqlite3.Connection, store: int) -> dict[int, File]:

@@ -302,6 +302,8 @@ class ScriptedUpstream:
         answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body else None)
         if isinstance(answer, Hang):
             await self._stall()
+        if isinstance(answer, Fail):
+            return _json(answer.body, answer.status, answer.headers)
         return _json(answer) if isinstance(answer, dict) else _json({"error": "not found"}, 404)
 
     async def _show_props(self, request: web.Request) -> web.Response:
