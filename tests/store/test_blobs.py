@@ -62,7 +62,7 @@ async def test_what_is_kept_reads_back_whole_and_is_measured(blobs: Blobs) -> No
 async def test_a_path_is_whole_wherever_the_folder_was_named_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    await asyncio.to_thread(monkeypatch.chdir, tmp_path)
     blobs = FolderBlobs(Path("here"))
     await blobs.open()
     await put(blobs, ID, b"x")
