@@ -186,6 +186,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from documents.extraction import Extractor
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
+    from graphs.pictures import Pictures
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
     from graphs.tools.file_search import FileSearch
@@ -217,6 +218,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             caller,
             attachments=attachments,
             searcher=searcher,
+            pictures=Pictures(store, blobs),
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
         )

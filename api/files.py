@@ -74,6 +74,8 @@ async def get_content(file_id: FileId, house: Parts, owner: Owner) -> Response:
     row = await must_get_file(house, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
+    if await house.blobs.path(file_id) is None:
+        raise no_such_file(file_id)
     name = quote(row.body["filename"], safe="")
     return StreamingResponse(
         house.blobs.read(file_id),

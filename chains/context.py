@@ -199,8 +199,8 @@ def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
             file_id = part["image_file"].get("file_id")
             if strict:
                 raise PromptRefused(
-                    f"The message shows '{file_id}' as an `image_file`, but this server has no file store yet. "
-                    "Send the picture as `image_url` instead (a `data:` URL works)."
+                    f"The message shows '{file_id}' as an `image_file`, but that is no PNG, JPEG, GIF or WebP picture "
+                    "of at most 20 MB. Upload one, or send it as `image_url` (a `data:` URL works)."
                 )
             return {"type": "text", "text": f"[image file {file_id}]"}
         case _:

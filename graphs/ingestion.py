@@ -8,6 +8,7 @@ deleted or cancelled meanwhile stays so, and leaves nothing in the index.
 import asyncio
 import logging
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -236,18 +237,22 @@ class Ingestion:
             logger.exception("indexing %s broke", place.id)
             moved = _failed("server_error", _FAILED)
         try:
-            if moved is None:
-                raise Missing("vector_store_file", place.id)
-            change = Patch("vector_store_file", place.id, place.owner, moved, only_if=_OPEN)
-            await self._store.commit([change], durable=True)
-        except (Missing, StatusConflict):
-            # Deleted or cancelled while it was indexed: whoever did so may have removed it before the last of it came.
-            await self._vectors.remove(place.owner, str(place.vector_store_id), place.file_id)
-            self._untidy.set()
-        except StoreError as error:
+            await self._end(place, moved)
+        except StoreError as error:  # it is still in progress, or found although it is gone: the next start sees to it
             logger.error("the end of indexing %s could not be stored: %s", place.id, error)
             await asyncio.sleep(_AGAIN_S)
         self._tell()
+
+    async def _end(self, place: Row, moved: dict[str, Any] | None) -> None:
+        """Store how a place ended; None where it was found to be gone. Raises StoreError."""
+        if moved is not None:
+            change = Patch("vector_store_file", place.id, place.owner, moved, only_if=_OPEN)
+            with suppress(Missing, StatusConflict):
+                await self._store.commit([change], durable=True)
+                return
+        # Deleted or cancelled while it was indexed: whoever did so may have removed it before the last of it came.
+        await self._vectors.remove(place.owner, str(place.vector_store_id), place.file_id)
+        self._untidy.set()
 
     async def _indexed(self, place: Row) -> dict[str, Any]:
         """Read, cut, embed, index; returns what the place's body becomes."""
@@ -288,7 +293,8 @@ class Ingestion:
             some = pieces[start : start + _EMBED]
             vectors: Sequence[Sequence[float] | None] = [None] * len(some)
             if self._embedder is not None:
-                vectors = await self._embedder.embed([piece.text for piece in some])
+                embedded = await self._embedder.embed([piece.text for piece in some])
+                vectors = [array("f", vector) for vector in embedded]  # a tenth of what a list of floats takes
             chunks += [
                 Chunk(start + place, piece.text, piece.start, piece.end, vector)
                 for place, (piece, vector) in enumerate(zip(some, vectors, strict=True))

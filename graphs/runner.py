@@ -23,6 +23,7 @@ from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.outputs import check_outputs
+from graphs.pictures import Pictures
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.state import Model, RunContext
@@ -71,6 +72,7 @@ class Runner:
         *,
         attachments: Attachments | None = None,
         searcher: FileSearch | None = None,
+        pictures: Pictures | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
         clock: Callable[[], float] = time.time,
@@ -79,7 +81,7 @@ class Runner:
         self._attachments = attachments or Attachments(store, clock=clock)
         self._expiry_s = expiry_s
         self._clock = clock
-        self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher)
+        self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
         self._execution = Execution(store, max_tool_rounds)
         self._idle = IdleRuns(store, self._execution, self._surroundings, self._now)
         self._sweeping: asyncio.Task[None] | None = None

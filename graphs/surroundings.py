@@ -9,6 +9,7 @@ from typing import Any, Final
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
 from graphs.parts import Call
+from graphs.pictures import Pictures
 from graphs.state import Model, RunContext
 from graphs.tools.actions import ActionCaller
 from graphs.tools.file_search import FileSearch, Findings
@@ -29,14 +30,21 @@ class Surroundings:
     """Makes run contexts."""
 
     def __init__(
-        self, store: Store, model: Model, caller: ActionCaller, max_tool_rounds: int, searcher: FileSearch | None = None
+        self,
+        store: Store,
+        model: Model,
+        caller: ActionCaller,
+        max_tool_rounds: int,
+        searcher: FileSearch | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
-        """Without a searcher `file_search` is a tool that is not built."""
+        """Without a searcher `file_search` is a tool that is not built; without pictures `image_file` is refused."""
         self.max_tool_rounds = max_tool_rounds
         self._store = store
         self._model = model
         self._caller = caller
         self._searcher = searcher
+        self._pictures = pictures
 
     async def toolset(self, private: dict[str, Any]) -> ToolSet:
         """Build the tools of a run, `private` being its row's; documents are parsed off the event loop.
@@ -87,8 +95,14 @@ class Surroundings:
                 live.owner, stores, arguments, toolset.search, number=number, chars=chars
             )
 
+        seen: list[dict[str, Any]] = []
+
         async def messages() -> list[dict[str, Any]]:
-            return history.messages
+            if self._pictures is None:
+                return history.messages
+            if not seen:
+                seen.extend(await self._pictures.show(live.owner, history.messages))
+            return seen
 
         def asking() -> None:
             # In the next turn of the loop: by then the request to the model is on its way.

@@ -87,6 +87,8 @@ class FolderBlobs:
         """Make the folder, for the owner of the process alone. Raises StoreFailed."""
 
         def make() -> None:
+            self._folder = self._folder.expanduser().absolute()  # readers have working directories of their own
+            self._aside = self._folder / "incoming"
             self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder.chmod(0o700)
 

@@ -59,6 +59,18 @@ async def test_what_is_kept_reads_back_whole_and_is_measured(blobs: Blobs) -> No
     assert await got(blobs, ID) == b"anew"
 
 
+async def test_a_path_is_whole_wherever_the_folder_was_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(monkeypatch.chdir, tmp_path)
+    blobs = FolderBlobs(Path("here"))
+    await blobs.open()
+    await put(blobs, ID, b"x")
+    path = await blobs.path(ID)
+    assert path is not None
+    assert path.is_absolute()
+
+
 async def test_nothing_can_be_kept_is_kept_too(blobs: Blobs) -> None:
     await put(blobs, ID)
     assert await got(blobs, ID) == b""
