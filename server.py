@@ -4,7 +4,6 @@
 """
 
 import argparse
-import asyncio
 import gc
 import logging
 import os
@@ -28,14 +27,13 @@ from pydantic_settings import (
 
 from api.serving import open_port, serve
 from wire.errors import ThreadholdError
-from wire.ids import DEFAULT_OWNER
+from wire.lists import split_aliases, split_keys, split_names
 
 if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
     from fastapi import FastAPI
 
     from api.app import Access
     from chains import Routes, Upstream
-    from chains.embeddings import Embedder
 
 __all__ = ["Settings", "create_app", "main"]
 
@@ -122,7 +120,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return split_names(value) if isinstance(value, str) else value
 
     @field_validator("model_path", mode="before")
     @classmethod
@@ -133,31 +131,12 @@ class Settings(BaseSettings):
     @field_validator("model_aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        aliases: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            name, equals, target = (piece.strip() for piece in part.partition("="))
-            if not (name and equals and target):
-                raise ValueError(f"'{part}' is no alias; write name=target, several with commas between them")
-            aliases[name] = target
-        return aliases
+        return split_aliases(value) if isinstance(value, str) else value
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
-        """`key` belongs to the default owner, `owner=key` to that owner. Returns owner by key."""
-        if not isinstance(value, str):
-            return value
-        keys: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            owner, equals, key = (piece.strip() for piece in part.partition("="))
-            if equals and not (owner and key.strip("=")):
-                raise ValueError("an entry has an empty owner or key; write key or owner=key")
-            key, owner = (key, owner) if equals else (owner, DEFAULT_OWNER)
-            if keys.setdefault(key, owner) != owner:
-                raise ValueError(f"'{owner}' and '{keys[key]}' have the same key; give each owner its own")
-        return keys
+        return split_keys(value) if isinstance(value, str) else value
 
     @property
     def database(self) -> Path | str:
@@ -203,7 +182,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from api.app import build_app
     from api.depends import House
     from chains import Prompts
-    from chains.minilm import MiniLm
+    from chains.embedders import choose_embedder
     from documents.extraction import Extractor
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
@@ -217,7 +196,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     settings = settings or Settings()
     settings.check()
     routes = _routes(settings)
-    embedder = _embedder(settings, routes)
+    embedder = choose_embedder(settings.embeddings_model, routes)
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
@@ -265,29 +244,9 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await caller.close()
             await routes.close()
             await store.close()
-            if isinstance(embedder, MiniLm):
-                await asyncio.to_thread(embedder.close)
+            await embedder.close()
 
     return build_app(open_house, access=settings.access, version=_version())
-
-
-def _embedder(settings: Settings, routes: "Routes") -> "Embedder":
-    """What makes vectors: EMBEDDINGS_MODEL at its upstream, or the built-in model. Raises ThreadholdError."""
-    from chains import Builtin, Upstream
-    from chains.embeddings import UpstreamEmbedder
-    from chains.minilm import MiniLm
-
-    if not settings.embeddings_model:
-        return MiniLm()
-    prefix, _, rest = settings.embeddings_model.partition("/")
-    named = next((member for member in routes.members if member.name and member.name == prefix and rest), None)
-    member, model = (routes.members[0], settings.embeddings_model) if named is None else (named, rest)
-    if not isinstance(member.source, Upstream) or isinstance(member.source, Builtin):
-        raise ThreadholdError(
-            f"EMBEDDINGS_MODEL is `{settings.embeddings_model}`, but there is no OpenAI-compatible upstream to ask for "
-            "it. Set MODEL_URL, write upstream/model, or unset it: then the built-in model is used."
-        )
-    return UpstreamEmbedder(member.source, model)
 
 
 def _routes(settings: Settings) -> "Routes":

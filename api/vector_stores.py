@@ -1,5 +1,6 @@
 """Vector stores: create, list, read, change, delete; and a search of one."""
 
+import logging
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
 from graphs.places import draft_store, refuse_expired, touch
 from store.library import Tally
 from store.ports import Insert, PageQuery, Patch, Query, Row
+from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.search import ResultsPage, VectorStoreSearch, results_page
@@ -22,6 +24,8 @@ from wire.vector_stores import (
 )
 
 __all__ = ["router"]
+
+logger = logging.getLogger("threadhold.api")
 
 router = APIRouter(tags=["vector stores"])
 
@@ -78,7 +82,10 @@ async def search_vector_store(
     embedder = house.embedder
     vectors: list[Any] = [None] * len(body.queries)
     if embedder is not None:
-        vectors = await embedder.embed(body.queries)
+        try:
+            vectors = await embedder.embed(body.queries)
+        except EmbeddingFailed as error:
+            logger.warning("a search goes by words only: %s", error.message)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
     best: dict[tuple[str, int], Any] = {}
     for text, vector in zip(body.queries, vectors, strict=True):

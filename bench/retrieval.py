@@ -105,7 +105,7 @@ async def compare(name: str, cases: Sequence[Case], weights: Sequence[float]) ->
             print(f"{way:24}{recall:10.3f}{ndcg:10.3f}", flush=True)
     finally:
         await store.close()
-        await asyncio.to_thread(embedder.close)
+        await embedder.close()
 
 
 def main() -> None:

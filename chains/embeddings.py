@@ -47,6 +47,10 @@ class Embedder(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of what the embedder alone holds."""
+        ...
+
 
 class UpstreamEmbedder:
     """The model `name` at the upstream's `/embeddings`.
@@ -57,7 +61,7 @@ class UpstreamEmbedder:
     def __init__(self, upstream: Upstream, model: str) -> None:
         self.name = model
         self.dimensions: int | None = None
-        self._upstream = upstream
+        self.upstream = upstream
         self._free = asyncio.Semaphore(_PARALLEL)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -67,11 +71,14 @@ class UpstreamEmbedder:
             vectors += await self._embed(batch)
         return vectors
 
+    async def close(self) -> None:
+        """Nothing: the upstream is somebody else's."""
+
     async def _embed(self, batch: Sequence[str]) -> list[list[float]]:
         try:
             async with self._free:
                 # OpenAI refuses an empty text.
-                answer = await self._upstream.embed(self.name, [text if text.strip() else "." for text in batch])
+                answer = await self.upstream.embed(self.name, [text if text.strip() else "." for text in batch])
         except RunError as error:
             if not any(mark in error.message for mark in _TOO_LONG):
                 raise EmbeddingFailed(error.message) from error

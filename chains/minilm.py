@@ -86,9 +86,9 @@ class MiniLm:
         vectors: list[list[float]] = sums.tolist()
         return vectors
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the thread, after the turn under way."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
 
     async def _turn(self, work: Any, given: Any) -> Any:
         try:

@@ -281,7 +281,7 @@ class Routes:
         reasons = await asyncio.gather(*(member.source.check() for member in self.members))
         if not self._named:
             return reasons[0]
-        names = (f"`{member.name}`" if member.name else "MODEL_URL" for member in self.members)
+        names = (f"`{member.name}`" if member.name else "the unnamed one" for member in self.members)
         return " ".join(f"{name}: {why}" for name, why in zip(names, reasons, strict=True) if why) or None
 
     async def pass_through(self, body: dict[str, Any]) -> Passage:

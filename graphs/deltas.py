@@ -31,7 +31,7 @@ from graphs.parts import (
 )
 from wire.ids import derive_id
 
-__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "reply_ids", "spell"]
+__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "spell"]
 
 NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
 
@@ -52,6 +52,11 @@ def reply_ids(run_id: str, reply: int) -> tuple[str, str, str]:
         derive_id("step", run_id, reply, "message"),
         derive_id("step", run_id, reply, "calls"),
     )
+
+
+def call_id(run_id: str, reply: int, place: int) -> str:
+    """Return the id on the wire of a reply's call number `place`; calls that stay off the wire have others."""
+    return derive_id("call", run_id, reply, place)
 
 
 @dataclass(slots=True)
@@ -100,6 +105,11 @@ class ReplyParts:
     def started(self) -> bool:
         """Whether anything of the reply has been seen; after that nothing may be tried again."""
         return bool(self._texts or self._slots or self._thought)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing of the reply went onto the wire: it was nothing but calls that stay off it."""
+        return self._message == "none" and not self._shown
 
     @property
     def text(self) -> str:
@@ -225,7 +235,7 @@ class ReplyParts:
         return "file_search" if name == self._search else "function"
 
     def _call_id(self, shown: int) -> str:
-        return derive_id("call", self._run_id, self._reply, shown)
+        return call_id(self._run_id, self._reply, shown)
 
     def close(self, usage: Usage) -> Iterator[Part]:
         """Yield what ends the reply, once the upstream has finished. `usage` is told or estimated."""

@@ -55,7 +55,7 @@ class IdleRuns:
         logger.info("run %s is taken up again", row.id)
         await load_rows(live, row)
         context = await self._surroundings.again(live, row)
-        plan = await plan_recovery(self._execution.graph, live, row, context)
+        plan = await plan_recovery(self._execution.graph, live, row)
         reserved = Patch("run", row.id, row.owner, private={"next_event": live.log.ceiling})
         numbered = live.log.number(plan.events)
         # Synced before anything is sent: a second crash must not give a number out again.

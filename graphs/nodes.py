@@ -65,13 +65,15 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         spent = parts.usage or _estimate(context, sent, parts)
         if parts.usage is not None and parts.requests == 1:
             context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
-    for part in parts.close(spent):
+    booked = add_usage(state.get("owed", NO_USAGE), spent)
+    for part in parts.close(booked):
         write(part)
     calls = parts.calls() if tools.specs else []
     update: RunState = {
         "replies": number + 1,
         "usage": add_usage(usage, spent),
-        "reply": Reply(number=number, text=parts.text, calls=calls, usage=spent, finish=parts.finish),
+        "owed": booked if parts.silent else NO_USAGE,
+        "reply": Reply(number=number, text=parts.text, calls=calls, usage=booked, finish=parts.finish),
         "ended": _ended(parts.finish),
     }
     if calls:

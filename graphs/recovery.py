@@ -11,10 +11,11 @@ from typing import Any
 
 from langgraph.types import Command
 
-from graphs.deltas import NO_USAGE, reply_ids, spell
+from graphs.deltas import NO_USAGE, call_id, reply_ids, spell
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.parts import (
+    Call,
     CallDelta,
     CallsMade,
     CallsOpened,
@@ -23,7 +24,7 @@ from graphs.parts import (
     Part,
 )
 from graphs.record import Recorder
-from graphs.state import Reply, RunContext
+from graphs.state import Reply
 from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
 from wire.events import own_data
 
@@ -73,7 +74,7 @@ async def revive(store: Store, row: Row, clock: Callable[[], int]) -> Live:
     return live
 
 
-async def plan_recovery(graph: Any, live: Live, row: Row, context: RunContext) -> Plan:
+async def plan_recovery(graph: Any, live: Live, row: Row) -> Plan:
     """Compare the run's rows with its newest checkpoint and restore the recorder from what stands."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
     values: dict[str, Any] = snapshot.values or {}
@@ -82,14 +83,14 @@ async def plan_recovery(graph: Any, live: Live, row: Row, context: RunContext) -
     doomed: set[str] = set()
     if not values or set(snapshot.next) & {"reply", "prepare"}:
         doomed.update(reply_ids(row.id, values.get("replies", 0)))
-    remake = newest is not None and not _stands(newest, live, context)
+    remake = newest is not None and not _stands(newest, live)
     if newest is not None and remake:
         doomed.update(reply_ids(row.id, newest["number"]))
     if doomed:
         _forget(plan, live, row, doomed)
     live.restore()
     if newest is not None and remake:
-        for part in _parts(newest, row.id, context, values.get("sources", {})):
+        for part in _parts(newest, row.id, values.get("sources", {})):
             recorded = live.recorder.record(part)
             plan.changes += recorded.changes
             plan.events += recorded.events
@@ -118,25 +119,27 @@ def _forget(plan: Plan, live: Live, row: Row, doomed: set[str]) -> None:
     plan.events.append(("threadhold.reset", own_data("threadhold.reset", data)))
 
 
-def _stands(reply: Reply, live: Live, context: RunContext) -> bool:
+def _stands(reply: Reply, live: Live) -> bool:
     """Whether the rows show the checkpointed reply whole."""
     message_id, _, calls_step = reply_ids(live.run_id, reply["number"])
     message = next((row for row in live.messages if row.id == message_id), None)
     step = next((row for row in live.steps if row.id == calls_step), None)
-    shown = _shown(reply, context)
+    shown = _shown(reply, live.run_id)
     calls_stand = not shown or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(shown))
     text_stands = not reply["text"] or (message is not None and message.body["status"] != "in_progress")
     return calls_stand and text_stands
 
 
-def _shown(reply: Reply, context: RunContext) -> list[Any]:
-    return [call for call in reply["calls"] if call["name"] in context.tools.names]
+def _shown(reply: Reply, run_id: str) -> list[Call]:
+    """The calls that are on the wire: not those to what was not offered, nor those that were wrong."""
+    ids = {call_id(run_id, reply["number"], place) for place in range(len(reply["calls"]))}
+    return [call for call in reply["calls"] if call["id"] in ids]
 
 
-def _parts(reply: Reply, run_id: str, context: RunContext, sources: dict[str, str]) -> list[Part]:
+def _parts(reply: Reply, run_id: str, sources: dict[str, str]) -> list[Part]:
     """Say the checkpointed reply again, whole."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
-    shown = _shown(reply, context)
+    shown = _shown(reply, run_id)
     parts: list[Part] = []
     if reply["text"]:
         usage = NO_USAGE if shown else reply["usage"]

@@ -48,6 +48,8 @@ class RunState(TypedDict, total=False):
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage
     """Tokens of all replies so far."""
+    owed: Usage
+    """What of them no step shows yet: of replies that were nothing but wrong calls. The next step bears it."""
     ended: str | None
     """Why the run ends early, as the wire's incomplete reason; None while it goes on or ends well."""
 

@@ -45,7 +45,7 @@ class ServerProcess:
         return self._process.pid
 
     def start(self) -> Self:
-        """Start it and wait until it answers."""
+        """Start it and wait until the whole of it answers: `/health` does before the rest is there."""
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -61,6 +61,7 @@ class ServerProcess:
             while time.monotonic() < end:
                 try:
                     if client.get(f"{self.url}/health").status_code == 200:
+                        client.get(f"{self.url}/", timeout=_START_S)
                         return self
                 except httpx2.TransportError:
                     if self._process.poll() is not None:
@@ -86,7 +87,7 @@ class ServerProcess:
 
     def request(self, method: str, path: str, json: Any = None) -> Any:
         """One JSON request, its answer checked for 200."""
-        answer = httpx2.request(method, self.url + path, json=json, timeout=10)
+        answer = httpx2.request(method, self.url + path, json=json, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -42,6 +42,7 @@ def exists(pid: int) -> bool:
 
 
 def begin(server: ServerProcess, *messages: str, **fields: Any) -> Any:
+    httpx2.get(f"{server.url}/ready", timeout=30)  # the first request waits for what the server imports
     assistant = server.request("POST", "/assistants", {"model": "gpt-4o", "instructions": "Answer."})["id"]
     thread = {"messages": [{"role": "user", "content": text} for text in messages]}
     return server.request("POST", "/threads/runs", {"assistant_id": assistant, "thread": thread, **fields})
@@ -60,7 +61,7 @@ def ended(server: ServerProcess, run: Any) -> Any:
 def test_it_answers_is_stopped_by_cancel_and_outlives_a_thread_that_is_too_long(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, **SMALL, MAX_REPLY_TOKENS="200") as server:
         assert engines(server) == []  # healthy before anything is loaded
-        ready = httpx2.get(f"{server.url}/ready")
+        ready = httpx2.get(f"{server.url}/ready", timeout=30)
         assert (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "ok")
         (entry,) = server.request("GET", "/models")["data"]
         assert entry["threadhold"]["demo"]
@@ -154,7 +155,7 @@ def test_what_hinders_it_is_one_sentence_everywhere_and_the_server_starts(
         assert run["status"] == "failed"
         assert said in run["last_error"]["message"]
         assert "MODEL_URL" in run["last_error"]["message"]
-        ready = httpx2.get(f"{server.url}/ready")
+        ready = httpx2.get(f"{server.url}/ready", timeout=30)
         assert ready.status_code == 503
         assert said in ready.json()["checks"]["upstream"]
         server.request("GET", "/models")

@@ -76,6 +76,8 @@ class Abilities:
         self._locks: dict[str, asyncio.Lock] = {}
         self.strict_turns: set[str] = set()
         """Models whose template wants strict turns and no system message."""
+        self.unnamed: set[str] = set()
+        """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
 
     async def mode(self, model: str, ask: Ask) -> Mode:
         """Return how to make a call with functions; may wait for the probe, `_PROBE_S` seconds at the most."""
@@ -130,6 +132,7 @@ class Abilities:
         props = await self._upstream.props(model)
         caps = props.get("chat_template_caps") if props else None
         if isinstance(caps, dict) and isinstance(caps.get("supports_tools"), bool):
+            self.unnamed.add(model)
             return "native" if caps["supports_tools"] else "schema"
         return await _probe(model, ask)
 

@@ -220,8 +220,9 @@ class Constrained:
         holder = Holder(names, everything=self._binds)
         async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
             async for chunk in chunks:
-                if said := holder.feed(text_of(chunk)):
-                    yield AIMessageChunk(content=said)
+                said = holder.feed(text_of(chunk))
+                if said or chunk.additional_kwargs:  # what it thinks aloud, for instance
+                    yield AIMessageChunk(content=said, additional_kwargs=chunk.additional_kwargs)
         calls = await self._read(asked, holder, names)
         if calls and (self._binds or not self._had_all(calls)):
             for chunk in self._spoken(calls[:1] if self._is_single else calls):

@@ -29,6 +29,7 @@ __all__ = ["Modes", "concerns_tools"]
 _STRICT_TURNS: Final = re.compile(
     r"roles must alternate|system role|role[^.]{0,20}system[^.]{0,20}not supported|only user[^.]{0,30}roles? are", re.I
 )
+_NO_NAMES: Final = re.compile(r"tool_choice", re.I)
 _NO_TOOLS: Final = re.compile(
     r"not (?:support|allow|implement)\w* (?:the )?(?:use of )?(?:tools|tool[ _]c|function)|enable-auto-tool-choice"
     r"|\btools?\b[^.]{0,40}\bnot (?:supported|allowed|implemented)|extra\w*[^.]{0,30}\btools\b",
@@ -85,11 +86,11 @@ class Modes:
         if await self._abilities.mode(call.model, self.ask) == "native":
             said = False
             offered = replace(call, tools=[], tool_choice=None) if _goes_round(call.messages) else call
-            native = stream_native(offered, self.ask, tally, Offer(offered.tools, self._prompts))
+            native = stream_native(offered, self._natively, tally, Offer(offered.tools, self._prompts))
             try:
                 async with aclosing(native):
                     async for chunk in native:
-                        said = True
+                        said = said or bool(chunk.content or chunk.tool_call_chunks)
                         yield chunk
                 return
             except MalformedCall:
@@ -104,6 +105,26 @@ class Modes:
         lower = self._constrained(call, tally)
         async with aclosing(lower):
             async for chunk in lower:
+                yield chunk
+
+    async def _natively(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        """Make one request with tools; a named choice goes out as the one function that must be called where that is
+        what the server understands."""
+        unnamed = self._abilities.unnamed
+        if isinstance(call.tool_choice, dict) and call.model not in unnamed:
+            said = False
+            try:
+                async with aclosing(self.ask(call)) as chunks:
+                    async for chunk in chunks:
+                        said = True
+                        yield chunk
+                return
+            except PromptRefused as error:
+                if said or not _NO_NAMES.search(error.message):
+                    raise
+            unnamed.add(call.model)
+        async with aclosing(self.ask(_narrowed(call))) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
     async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
@@ -131,6 +152,15 @@ class Modes:
         self._abilities.settle(call.model, first)  # it was not the form that was refused
         assert refused is not None
         raise refused
+
+
+def _narrowed(call: ReplyCall) -> ReplyCall:
+    """The same with a named choice spelled as the only function, which must be called."""
+    if not isinstance(call.tool_choice, dict):
+        return call
+    name = call.tool_choice.get("function", {}).get("name")
+    only = [tool for tool in call.tools if tool["function"]["name"] == name]
+    return replace(call, tools=only, tool_choice="required") if only else replace(call, tool_choice=None)
 
 
 def _goes_round(messages: list[BaseMessage]) -> bool:

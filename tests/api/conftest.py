@@ -38,6 +38,7 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         "MODEL_URL": upstream.url,
         "MODEL_API_KEY": "sk-of-the-server",
         "MODEL_ALIASES": "gpt-4o=test-model",
+        "EMBEDDINGS_MODEL": "of-words",
         "MAX_BODY_BYTES": "200000",
         "CORS_ORIGINS": "http://allowed.example",
         "ALLOWED_HOSTS": "named.example",

@@ -94,6 +94,7 @@ async def test_a_vector_of_another_length_is_refused(up: ScriptedUpstream, conne
 
 
 async def test_an_upstream_without_embeddings_is_told_of(up: ScriptedUpstream, connect: Connect) -> None:
+    del up.extra[PATH]
     with pytest.raises(EmbeddingFailed, match="404"):
         await UpstreamEmbedder(await connect(up.url), "e").embed(["text"])
     with pytest.raises(EmbeddingFailed, match="MODEL_URL"):

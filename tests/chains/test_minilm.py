@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(60)
 async def embedder() -> AsyncIterator[MiniLm]:
     made = MiniLm()
     yield made
-    await asyncio.to_thread(made.close)
+    await made.close()
 
 
 async def cosines(embedder: MiniLm, *texts: str) -> list[float]:

@@ -173,7 +173,7 @@ async def test_one_upstream_down_hides_no_other_and_is_named(house: House) -> No
     async with house.routes() as routes:
         with pytest.raises(UpstreamProblem, match="500"):
             await routes.models()
-        assert "MODEL_URL: " in str(await routes.check())
+        assert "the unnamed one: " in str(await routes.check())
 
 
 async def test_limits_and_ratios_are_the_upstream_s_own(house: House) -> None:

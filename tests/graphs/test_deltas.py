@@ -131,6 +131,23 @@ def test_a_function_that_was_not_offered_never_reaches_the_wire() -> None:
     assert [one["name"] for one in reply.calls()] == ["invented", "f"]
 
 
+def test_a_call_that_stayed_wrong_never_reaches_the_wire_and_its_fault_is_kept() -> None:
+    wrong: Any = {"type": "invalid_tool_call", "id": "a", "name": "f", "args": '{"x"', "error": "x is missing"}
+    reply, parts = feed(AIMessageChunk(content="", invalid_tool_calls=[wrong]), call(1, id="b", name="g", args="{}"))
+    assert shown(parts) == [(0, "g", "{}")]
+    first, second = reply.calls()
+    assert (first["name"], first["arguments"], first["upstream_id"]) == ("f", '{"x"', "a")
+    assert reply.faults() == {first["id"]: "x is missing"}
+    assert second["id"] == derive_id("call", "run_1", 0, 0)
+
+
+def test_a_reply_of_wrong_calls_alone_opens_nothing() -> None:
+    wrong: Any = {"type": "invalid_tool_call", "id": None, "name": "f", "args": "", "error": "no"}
+    reply, parts = feed(AIMessageChunk(content="", invalid_tool_calls=[wrong]), finish("tool_calls"))
+    assert parts == []
+    assert list(reply.faults().values()) == ["no"]
+
+
 def test_ids_depend_on_the_place_in_the_run_only() -> None:
     one, _ = feed(text("a"))
     other, _ = feed(call(id="zzz", name="f", args="{}"))

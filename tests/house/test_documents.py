@@ -108,7 +108,7 @@ def test_the_readme_s_examples_run(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=50,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -236,3 +236,17 @@ def test_files_belong_to_assistants_and_messages_in_v1(orphans: Orphans) -> None
         "message": True,
         "attached": True,
     }
+
+
+@pytest.mark.parametrize("version", ["1.51", "newest"])
+def test_an_answer_from_files_has_footnotes(version: str, orphans: Orphans) -> None:
+    search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
+    assert under(version, orphans)("citations", search, Reply("At seven 【0:0†source】.")) == {
+        "indexed": 2,
+        "calls": ["file_search"],
+        "streamed": [[0, "【0:0†source】"]],
+        "text": "At seven 【0:0†source】.",
+        "footnotes": ["ferry.txt"],
+        "best": ["ferry.txt", "The ferry to Naxos leaves at seven."],
+        "plain": None,
+    }

@@ -1,12 +1,19 @@
-"""The math-tutor walkthrough against a real model: the built-in engine and its demo of 135 million parameters.
+"""The walkthroughs against a real model: the built-in engine and its demo of 135 million parameters.
 
 It asserts the protocol, not the wisdom: so small a model does not solve equations.
 """
 
+import asyncio
+import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
+from langchain_core.messages import HumanMessage, SystemMessage
 
+from chains import Builtin, Replies, ReplyCall, Shape
 from tests.process import ServerProcess
 from tests.sdk.test_seeds import follow_001
 
@@ -26,3 +33,81 @@ def test_walkthrough_001_runs_on_a_real_model(tmp_path: Path) -> None:
     assert ended["usage"]["prompt_tokens"] > 10
     assert ended["usage"]["completion_tokens"] > 0
     assert ended["usage"]["total_tokens"] == ended["usage"]["prompt_tokens"] + ended["usage"]["completion_tokens"]
+
+
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "getCurrentWeather",
+        "description": "Get the weather in location",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "location": {"type": "string", "description": "The city and state e.g. San Francisco, CA"},
+                "unit": {"type": "string"},
+            },
+            "required": ["location"],
+        },
+    },
+}
+NAMED = {"type": "function", "function": {"name": "getCurrentWeather"}}
+ASKED = "What's the weather in San Francisco?"
+
+
+async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling() -> None:
+    builtin = Builtin(shape=Shape(context_size=4096, parallel=4, threads=1))
+    replies = Replies(builtin)
+    messages = [SystemMessage("You are a weather bot. Use the provided functions."), HumanMessage(ASKED)]
+    schema: Any = Draft202012Validator(WEATHER["function"]["parameters"])
+    few = asyncio.Semaphore(4)
+
+    async def called(choice: Any) -> list[Any]:
+        call = ReplyCall(
+            "any", list(messages), [WEATHER], choice, parallel_tool_calls=False, temperature=1.0, max_tokens=160
+        )
+        async with few:
+            chunks = [chunk async for chunk in replies.stream(call)]
+        assert not any(chunk.invalid_tool_calls for chunk in chunks)
+        return [fragment for chunk in chunks for fragment in chunk.tool_call_chunks]
+
+    try:
+        made = await asyncio.gather(*(called(choice) for choice in ("required", NAMED) for _ in range(20)))
+    finally:
+        await builtin.close()
+    for fragments in made:
+        (fragment,) = fragments
+        assert fragment["name"] == "getCurrentWeather"
+        assert not list(schema.iter_errors(json.loads(fragment["args"])))
+
+
+def test_walkthrough_002_s_function_is_called_and_answered_on_a_real_model(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, MODEL_CONTEXT_SIZE="2048", MODEL_THREADS="1", MAX_REPLY_TOKENS="160") as server:
+        assistant = server.request(
+            "POST",
+            "/assistants",
+            {"model": "Intel/neural-chat-7b-v3-2", "instructions": "Be short.", "tools": [WEATHER]},
+        )
+        thread = server.request("POST", "/threads", {"messages": [{"role": "user", "content": ASKED}]})
+        path = f"/threads/{thread['id']}/runs"
+        run = server.request("POST", path, {"assistant_id": assistant["id"], "tool_choice": "required"})
+
+        def until(*statuses: str) -> Any:
+            end = time.monotonic() + 150
+            while (now := server.request("GET", f"{path}/{run['id']}"))["status"] not in statuses:
+                assert time.monotonic() < end
+                assert now["status"] in ("queued", "in_progress"), now["last_error"]
+                time.sleep(0.05)
+            return now
+
+        calls = until("requires_action")["required_action"]["submit_tool_outputs"]["tool_calls"]
+        assert {call["function"]["name"] for call in calls} == {"getCurrentWeather"}
+        assert all(json.loads(call["function"]["arguments"])["location"] is not None for call in calls)
+        outputs = [{"tool_call_id": call["id"], "output": '{"temperature": 68, "unit": "F"}'} for call in calls]
+        server.request("POST", f"{path}/{run['id']}/submit_tool_outputs", {"tool_outputs": outputs})
+        # It may want to know the weather of another place, or find no end; both are lawful.
+        ended = until("completed", "incomplete", "requires_action")
+        steps = server.request("GET", f"{path}/{run['id']}/steps?order=asc")["data"]
+        assert [steps[0]["type"], steps[0]["status"]] == ["tool_calls", "completed"]
+        if ended["status"] != "requires_action":
+            answer = server.request("GET", f"/threads/{thread['id']}/messages")["data"][0]
+            assert answer["content"][0]["text"]["value"].strip()

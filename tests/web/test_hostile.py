@@ -86,7 +86,7 @@ def test_arguments_and_outputs_of_tools_are_harmless(page: Page, up: ScriptedUps
     made = page.server.request("POST", "/assistants", {"model": "", "name": "F", "tools": [tool]})
     page.reload()
     page.choose("assistant", made["id"])
-    up.script(Reply(tool_calls=[("f", {"x": list(HOSTILE)}), ("f", HOSTILE[0])]), Reply("the end"))
+    up.script(Reply(tool_calls=[("f", {"x": list(HOSTILE)}), ("f", {HOSTILE[0]: HOSTILE[1]})]), Reply("the end"))
     with _harmless(page):
         page.send("Call")
         page.shows("The run waits for you")

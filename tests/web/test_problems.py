@@ -77,12 +77,14 @@ def test_a_refusal_of_the_server_names_parameter_and_request(page: Page, up: Scr
 def test_a_server_that_dies_in_mid_answer_and_comes_back_loses_nothing(
     page: Page, server: ServerProcess, up: ScriptedUpstream
 ) -> None:
-    up.script(Reply("one two three four", pause_after=3), Reply("five six seven"))
+    up.script(Reply("one two three four", pause_after=3), Reply("five six seven eight", pause_after=4))
     page.send("Count")
     page.shows("one two")
     server.kill()
     server.start()
     page.shows("five six seven", limit_s=20)
+    assert "one two" not in page.log  # made anew, and what was said before is taken back at once
+    up.release()
+    page.shows("five six seven eight")
     page.idle()
-    assert "one two" not in page.log  # made anew, and what was said before is taken back
-    assert page.messages() == [("user", "Count"), ("assistant", "five six seven")]
+    assert page.messages() == [("user", "Count"), ("assistant", "five six seven eight")]

@@ -396,6 +396,17 @@ async def test_words_and_foreign_braces_are_streamed_as_they_come(up: ScriptedUp
     assert len(heard.pieces) > 5
 
 
+@pytest.mark.parametrize("mode", ["native", "prompt"])
+async def test_what_a_model_thinks_aloud_comes_through(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
+    thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
+    said = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
+    up.script(Raw([thought, said]))
+    replies = Replies(await connect(up.url), tool_calls=mode)
+    chunks = [chunk async for chunk in replies.stream(asked())]
+    assert chunks[0].additional_kwargs.get("reasoning_content") == "Hm."
+    assert "".join(str(chunk.content) for chunk in chunks) == "Hi."
+
+
 async def test_what_looked_like_a_call_and_is_none_is_text_after_all(up: ScriptedUpstream, connect: Connect) -> None:
     heard = await reply(up, connect, "prompt", Reply('{"name": "Bob", "age": 3}'))
     assert (heard.text, heard.calls) == ('{"name": "Bob", "age": 3}', [])
@@ -469,6 +480,17 @@ async def test_llama_cpp_is_believed_without_a_probe(up: ScriptedUpstream, conne
     assert heard.calls == ROME
     assert up.probes == 0
     assert ("tools" in sent(up)) is supported
+
+
+async def test_a_named_choice_is_the_only_function_where_the_server_knows_no_names(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.props = {"chat_template_caps": {"supports_tools": True}}
+    refusal = Fail(400, {"error": "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"})
+    for mode, steps in (("auto", [Reply(tool_calls=ROME)]), ("native", [refusal, Reply(tool_calls=ROME)])):
+        assert (await reply(up, connect, mode, *steps, call=asked(tool_choice=NAMED))).calls == ROME
+        assert [tool["function"]["name"] for tool in sent(up)["tools"]] == ["getWeather"]
+        assert sent(up)["tool_choice"] == "required"
 
 
 async def test_known_hosts_are_native_without_a_probe(

@@ -174,6 +174,26 @@ const scenarios = {
     };
   },
 
+  async citations() {
+    const ferry = await OpenAI.toFile(Buffer.from('The ferry to Naxos leaves at seven.'), 'ferry.txt');
+    const store = await stores.create({ name: 'Timetables' });
+    await stores.fileBatches.uploadAndPoll(store.id, { files: [ferry] });
+    const assistant = await assistants.create({
+      model: 'gpt-4',
+      tools: [{ type: 'file_search' }],
+      tool_resources: { file_search: { vector_store_ids: [store.id] } },
+    });
+    const thread = await threads.create({ messages: [{ role: 'user', content: 'When does the ferry leave?' }] });
+    const stream = threads.runs.stream(thread.id, { assistant_id: assistant.id });
+    const calls = [];
+    stream.on('toolCallCreated', (call) => calls.push(call.type));
+    const [message] = await stream.finalMessages();
+    const { value, annotations } = message.content[0].text;
+    const [cited] = annotations;
+    const file = await openai.files.retrieve(cited.file_citation.file_id);
+    return { calls, value, footnotes: [file.filename], marked: value.slice(cited.start_index, cited.end_index) };
+  },
+
   async problems() {
     const told = [];
     for (const attempt of [

@@ -1,0 +1,113 @@
+"""Function calls in runs: what is wrong with one is between the server and the model, never the client's business."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.graphs.world import TIME, WEATHER, World, text_of, world
+from tests.upstream import Hang, Reply, ScriptedUpstream
+
+ROME = ("getWeather", {"place": "Rome"}, "up1")
+WRONG = ("getWeather", {"city": "Rome"}, "up1")
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+async def answer(small: World, started: Any, output: str) -> Any:
+    run = await small.run(started)
+    calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+    given = [{"tool_call_id": call["id"], "output": output} for call in calls]
+    return await small.runner.submit("default", started.run["thread_id"], started.run_id, given)
+
+
+async def test_a_call_that_stays_wrong_is_told_to_the_model_and_the_client_never_sees_it(
+    upstream: ScriptedUpstream,
+) -> None:
+    upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[WRONG]), Reply("Where?"))
+    async with world(upstream) as small:
+        started = await small.begin(tools=[WEATHER])
+        events = await small.events(started.run_id)
+        assert not [event.name for event in events if "requires_action" in event.name]
+        assert text_of(events) == "Where?"
+        run = await small.run(started)
+        assert run["status"] == "completed"
+        assert run["usage"]["completion_tokens"] == 3
+        assert [step["type"] for step in await small.rows("step", started)] == ["message_creation"]
+    told = upstream.requests[-1].body["messages"][-2:]
+    assert json.loads(told[0]["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
+    assert told[1]["tool_call_id"] == told[0]["tool_calls"][0]["id"] == "up1"
+    assert "'place' is a required property" in told[1]["content"]
+
+
+async def test_of_several_calls_only_the_good_ones_are_asked_of_the_client(upstream: ScriptedUpstream) -> None:
+    fly = ("fly", {"to": "Rome"}, "up2")
+    upstream.script(Reply(tool_calls=[WRONG, fly, ("getTime", {}, "up3")]), Reply("no"), Reply("Done."))
+    async with world(upstream) as small:
+        started = await small.begin(tools=[WEATHER, TIME])
+        await small.events(started.run_id)
+        (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+        assert call["function"]["name"] == "getTime"
+        again = await answer(small, started, "noon")
+        assert text_of(await small.events(again.run_id, after=again.after)) == "Done."
+    outputs = {message["tool_call_id"]: message["content"] for message in upstream.requests[-1].body["messages"][-3:]}
+    assert outputs["up3"] == "noon"
+    assert "'place' is a required property" in outputs["up1"]
+    assert "no function named `fly`" in outputs["up2"]
+
+
+async def test_a_model_that_calls_the_same_again_and_again_comes_to_an_end(upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda body: Reply(tool_calls=[ROME]) if body.get("tools") else Reply("68, as I said.")
+    async with world(upstream) as small:
+        started = await small.begin(tools=[WEATHER])
+        after = -1
+        for _ in range(2):
+            await small.events(started.run_id, after=after)
+            started = await answer(small, started, "68")
+            after = started.after
+        assert text_of(await small.events(started.run_id, after=after)) == "68, as I said."
+        assert (await small.run(started))["status"] == "completed"
+    assert len(upstream.requests) == 3
+
+
+async def test_a_model_without_tools_is_spared_the_second_time(upstream: ScriptedUpstream) -> None:
+    upstream.tools = "ignored"
+    chosen = Reply('{"function": "getWeather", "calls": 1}')
+    call = Reply('{"name": "getWeather", "arguments": {"place": "Rome"}}')
+    upstream.script(chosen, call, chosen, call, Reply("It is 68."))
+    async with world(upstream) as small:
+        started = await small.begin(tools=[WEATHER], tool_choice="required")
+        await small.events(started.run_id)
+        again = await answer(small, started, "68")
+        assert text_of(await small.events(again.run_id, after=again.after)) == "It is 68."
+    last = upstream.requests[-1].body["messages"]
+    assert [message["role"] for message in last] == ["user"]
+    assert last[0]["content"].startswith('Hello\n\nResult of getWeather({"place": "Rome"}):\n68')
+
+
+async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    path = tmp_path / "threadhold.db"
+    upstream.script(Reply(tool_calls=[WRONG, ("getTime", {}, "up3")]), Reply("no"), Hang())
+    async with world(upstream, path) as small:
+        started = await small.begin(tools=[WEATHER, TIME])
+        await small.events(started.run_id)
+        await answer(small, started, "noon")
+        await upstream.eventually(lambda seen: len(seen.requests) == 3)
+    upstream.script(Reply("Done."))
+    async with world(upstream, path) as small:
+        events = await small.events(started.run_id)
+        assert text_of(events) == "Done."
+        calls_step, _ = await small.rows("step", started)
+        (call,) = calls_step["step_details"]["tool_calls"]
+        assert (call["function"]["name"], call["function"]["output"]) == ("getTime", "noon")
+        forgotten = [id for event in events if event.name == "threadhold.reset" for id in event.data()["step_ids"]]
+        assert calls_step["id"] not in forgotten
+        assert sum(event.name == "thread.run.step.created" for event in events) == 2
