@@ -175,6 +175,35 @@ async def test_what_is_deleted_while_it_is_embedded_leaves_nothing(tmp_path: Pat
         assert await w.place(store, file) == {}
 
 
+@pytest.mark.parametrize("how", ["cancel", "put anew"])
+async def test_work_that_nobody_wants_any_more_is_stopped_at_once(tmp_path: Path, how: str) -> None:
+    stuck, stopped = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: Sequence[str]) -> None:
+        if stuck.is_set():
+            return
+        stuck.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    async with world(tmp_path, Scripted(hang), parallel=1) as w:
+        file = await w.file()
+        store = await w.shelf(file)
+        await stuck.wait()
+        if how == "cancel":
+            await w.ingestion.cancel(OWNER, store, None)
+        else:
+            place = await w.store.get("vector_store_file", place_id(store, file), OWNER)
+            assert place is not None
+            await w.ingestion.put(OWNER, [place])
+        assert stopped.is_set()
+        other = await w.shelf(await w.file("Cats sleep."))
+        assert await w.ingestion.ready([store, other], 10)
+        assert (await w.place(store, file))["status"] == ("cancelled" if how == "cancel" else "completed")
+
+
 async def test_ready_waits_as_long_as_it_may(tmp_path: Path) -> None:
     async def hang(_: Sequence[str]) -> None:
         await asyncio.sleep(60)
