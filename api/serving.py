@@ -1,7 +1,7 @@
 """The port: opened first, and answered from then on; what takes long is loaded behind it.
 
-Laws: `/health` is answered as soon as the port is open, every other request waits for the app; a start that fails ends
-the process with its reason; at the end runs are drained while the server still answers.
+Laws: `/health` is answered to this machine as soon as the port is open, every other request waits for the app; a start
+that fails ends the process with its reason; at the end runs are drained while the server still answers.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -23,6 +24,7 @@ __all__ = ["open_port", "serve"]
 logger = logging.getLogger("threadhold")
 
 _HEALTH: Final = frozenset({"/health", "/v1/health"})
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _GRACE_S: Final = 5
 
 Send = Callable[[Any], Awaitable[None]]
@@ -106,7 +108,7 @@ class _Porch:
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         if self.app is None:
-            if scope["type"] == "http" and scope["path"] in _HEALTH and scope["method"] in ("GET", "HEAD"):
+            if _asks_health(scope):
                 body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
                 headers = [(b"content-type", b"application/json"), (b"content-length", b"15")]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -115,6 +117,17 @@ class _Porch:
             await self._opened.wait()
         assert self.app is not None
         await self.app(scope, receive, send)
+
+
+def _asks_health(scope: Any) -> bool:
+    """Whether it asks for health under a name of this machine's: the gate, which refuses others, is not there yet."""
+    if scope["type"] != "http" or scope["path"] not in _HEALTH or scope["method"] not in ("GET", "HEAD"):
+        return False
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    try:
+        return urlsplit(f"//{host}").hostname in _LOCAL
+    except ValueError:
+        return False
 
 
 class _Server(uvicorn.Server):

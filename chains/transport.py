@@ -101,6 +101,7 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            await asyncio.sleep(0)  # connections that were closed a moment ago let go of their sockets in the next turn
 
     async def send(self, method: str, url: str, body: bytes | None = None) -> aiohttp.ClientResponse:
         """Send once, whatever the status. A dead kept-alive connection is replaced at once, without counting.

@@ -67,7 +67,7 @@ class Ingestion:
         self._parallel = parallel
         self._sweep_s = sweep_s
         self._clock = clock
-        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._untidy = asyncio.Event()
@@ -86,7 +86,7 @@ class Ingestion:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in (*self._house, *self._busy.values()):
+        for task in (*self._house, *(task for _, task in self._busy.values())):
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
@@ -182,7 +182,7 @@ class Ingestion:
         self._tell()
 
     async def _stop(self, which: Callable[[str], bool]) -> None:
-        tasks = [task for id, task in self._busy.items() if which(id)]
+        tasks = [task for id, (_, task) in self._busy.items() if which(id)]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -196,12 +196,13 @@ class Ingestion:
     # --- the work -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Forever: take the oldest places that are in progress, as many as may be under way."""
+        """Forever: take the oldest places that are in progress, as many as may be under way; owners take turns."""
         while True:
             self._wake.clear()
             try:
                 free = self._parallel - len(self._busy)
-                waiting = await self._library.waiting(free, besides=list(self._busy)) if free > 0 else []
+                busy = [place for place, _ in self._busy.values()]
+                waiting = await self._library.waiting(free, besides=busy) if free > 0 else []
             except StoreError as error:
                 logger.error("the files to index could not be read, next try in %g s: %s", _AGAIN_S, error)
                 await asyncio.sleep(_AGAIN_S)
@@ -211,7 +212,8 @@ class Ingestion:
             await self._wake.wait()
 
     def _begin(self, place: Row) -> None:
-        task = self._busy[place.id] = self._tasks.create_task(self._index(place))
+        task = self._tasks.create_task(self._index(place))
+        self._busy[place.id] = (place, task)
 
         def done(_: asyncio.Task[None]) -> None:
             del self._busy[place.id]

@@ -61,8 +61,9 @@ class ServerProcess:
             while time.monotonic() < end:
                 try:
                     if client.get(f"{self.url}/health").status_code == 200:
-                        client.get(f"{self.url}/", timeout=_START_S)
-                        return self
+                        if client.get(f"{self.url}/", timeout=_START_S).status_code == 200:
+                            return self
+                        self._process.wait(_START_S)  # it has given up
                 except httpx2.TransportError:
                     if self._process.poll() is not None:
                         break

@@ -99,17 +99,24 @@ async def test_places_are_listed_by_store_batch_and_status(store: SqliteStore) -
         await listed(replace(ALL, after=place_id(vs.id, "file-none")))
 
 
-async def test_what_waits_is_every_owner_s_oldest_first(store: SqliteStore) -> None:
+async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(store: SqliteStore) -> None:
     rows = []
-    for owner in ("ann", "bob", "ann"):
+    for owner in ("ann", "bob", "ann", "ann"):
         vs, f = vector_store(owner), file(owner)
         rows.append(place(vs, f))
         await put(store, vs, f, rows[-1])
-    done = Patch("vector_store_file", rows[0].id, "ann", {"status": "completed"})
-    assert [row.id for row in await store.library.waiting(2)] == [rows[0].id, rows[1].id]
+    first, bobs, second, third = (row.id for row in rows)
+
+    async def waiting(limit: int, *besides: int) -> list[str]:
+        return [row.id for row in await store.library.waiting(limit, besides=[rows[at] for at in besides])]
+
+    assert await waiting(2) == [first, bobs]
+    assert await waiting(9, 0) == [bobs, second, third]
+    assert await waiting(1, 1) == [first]
+    assert await waiting(2, 0, 1) == [second, third]
+    done = Patch("vector_store_file", first, "ann", {"status": "completed"})
     await store.commit([done], durable=False)
-    assert [row.id for row in await store.library.waiting(9)] == [rows[1].id, rows[2].id]
-    assert [row.id for row in await store.library.waiting(1, besides=[rows[1].id])] == [rows[2].id]
+    assert await waiting(9) == [bobs, second, third]
 
 
 async def test_what_is_due_is_told_until_it_is_dealt_with(store: SqliteStore) -> None:

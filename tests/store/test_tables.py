@@ -17,6 +17,7 @@ from store.ports import (
     PageQuery,
     Patch,
     Retract,
+    Row,
     There,
 )
 from store.tables import ACTIVE_SQL
@@ -46,7 +47,7 @@ async def everything_once(path: Path) -> list[str]:
     await store.unfinished()
     await store.unfinished(due_before=1)
     await store.commit([There("file", f.id, "ann")], durable=False)
-    await read_library(store, v.id, b.id, p.id, f.id)
+    await read_library(store, v.id, b.id, p, f.id)
     for row in (a, t, r, m, s, f, v, b, p):
         await store.get(row.kind, row.id, "ann", thread_id=row.thread_id, run_id=row.run_id)
         await store.commit([Patch(row.kind, row.id, "ann", {"n": 1})], durable=False)
@@ -61,18 +62,18 @@ async def everything_once(path: Path) -> list[str]:
     return seen
 
 
-async def read_library(store: SqliteStore, vector_store_id: str, batch_id: str, place: str, file_id: str) -> None:
+async def read_library(store: SqliteStore, vector_store_id: str, batch_id: str, place_row: Row, file_id: str) -> None:
     """Go through every door of the library."""
     library = store.library
     for after in (None, file_id):
         await library.files("ann", PageQuery(after=after), purpose="assistants")
-    for after, batch, status in product((None, place), (None, batch_id), (None, "completed")):
+    for after, batch, status in product((None, place_row.id), (None, batch_id), (None, "completed")):
         at = {"vector_store_id": vector_store_id, "batch_id": batch, "status": status}
         await library.places("ann", PageQuery(after=after), **at)
         await library.places("ann", PageQuery(before=after, order="asc"), **at)
     await library.tallies("vector_store_id", [vector_store_id])
     await library.tallies("batch_id", [batch_id])
-    await library.waiting(10)
+    await library.waiting(10, besides=[place_row])
     await library.places_of(file_id)
     await library.due("file", 1)
     await library.due("vector_store", 1)

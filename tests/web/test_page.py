@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -18,11 +19,17 @@ def _html() -> str:
     return PAGE.read_text(encoding="utf-8")
 
 
-def strings() -> dict[str, dict[str, object]]:
+def _pairs() -> dict[str, list[Any]]:
+    """What the page says: English and French by key."""
     found = re.search(r"/\* strings:begin \*/(.*?)/\* strings:end \*/", _html(), re.DOTALL)
     assert found
-    tables: dict[str, dict[str, object]] = json.loads(found[1])
-    return tables
+    pairs: dict[str, list[Any]] = json.loads(found[1])
+    return pairs
+
+
+def strings() -> dict[str, dict[str, Any]]:
+    """The words by language."""
+    return {lang: {key: pair[place] for key, pair in _pairs().items()} for place, lang in enumerate(("en", "fr"))}
 
 
 def test_the_page_names_the_hashes_of_its_own_script_and_style() -> None:
@@ -39,23 +46,23 @@ def test_the_page_names_no_other_host() -> None:
 
 
 def test_french_and_english_say_the_same_things() -> None:
-    tables = strings()
-    assert list(tables) == ["en", "fr"]
-    assert list(tables["en"]) == list(tables["fr"])
-    for key, english in tables["en"].items():
-        french = tables["fr"][key]
-        if isinstance(english, str) and isinstance(french, str):
+    for key, (english, french) in _pairs().items():
+        if isinstance(english, str):
+            assert english, key
+            assert french, key
             assert sorted(re.findall(r"\{\d\}", english)) == sorted(re.findall(r"\{\d\}", french)), key
         else:
-            assert isinstance(english, list)
-            assert isinstance(french, list)
+            assert key == "presets"
             assert len(english) == len(french) == 3
+            assert all(one.keys() == {"name", "system", "human"} for one in (*english, *french))
 
 
 def test_every_word_that_the_page_asks_for_is_in_the_tables() -> None:
-    html, known = _html(), set(strings()["en"])
-    asked = set(re.findall(r'data-[tlp]="(\w+)"', html)) | set(re.findall(r"\bt: '(\w+)'", html))
-    asked |= set(re.findall(r"\bt: \['(\w+)'", html)) | set(re.findall(r"\b(?:tell|t)\('(\w+)'", html))
+    html, known = _html(), set(_pairs())
+    asked = set(re.findall(r"data-[tlp]=(\w+)", html))
+    asked |= set(re.findall(r"<label for=(\w+) data-t>", html)) | set(re.findall(r"id=(\w+) data-t[ >]", html))
+    asked |= set(re.findall(r"\bt: \[?'(\w+)'[,\] }]", html)) | set(re.findall(r"\b(?:tell|t|word|button)\('(\w+)'[,)]", html))
+    assert len(asked) > 50
     assert asked <= known
 
 
