@@ -130,6 +130,10 @@ def test_arguments_without_a_query_ask_for_nothing(arguments: str) -> None:
     assert query_of(arguments) == ""
 
 
+def test_half_a_character_does_no_harm() -> None:
+    assert query_of(r'{"query": "a\ud800b "}') == "a?b"
+
+
 def test_a_tool_s_options_are_read() -> None:
     assert SearchTool.of({"type": "file_search"}, "f") == SearchTool("f", 20, 0.0)
     ranking = {"score_threshold": 0.4, "ranker": "auto"}
