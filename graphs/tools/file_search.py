@@ -180,7 +180,10 @@ def query_of(arguments: str) -> str:
     except ValueError:
         return ""
     query = given.get("query") if isinstance(given, dict) else None
-    return query.strip()[:_MAX_QUERY_CHARS] if isinstance(query, str) else ""
+    if not isinstance(query, str):
+        return ""
+    # JSON can spell half a surrogate pair, which is no text to anybody else.
+    return query.encode("utf-8", "replace").decode().strip()[:_MAX_QUERY_CHARS]
 
 
 def _within(hits: Sequence[Hit], names: dict[str, str], chars: int) -> list[tuple[Hit, str]]:
