@@ -27,7 +27,7 @@ from pydantic_settings import (
 
 from api.serving import open_port, serve
 from wire.errors import ThreadholdError
-from wire.ids import DEFAULT_OWNER
+from wire.lists import split_aliases, split_keys, split_names
 
 if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
     from fastapi import FastAPI
@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
     tool_calls: ToolCalls = "auto"
     prompts: dict[str, str] = {}
+    embeddings_model: str = ""
     database_url: str = ""
     data_dir: Path = Path("data")
     api_keys: Annotated[dict[str, str], NoDecode] = {}
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     max_tool_rounds: Annotated[int, Field(ge=1)] = 20
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
+    max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     redis_url: str = ""
     s3_endpoint: str = ""
     s3_access_key: str = ""
@@ -118,7 +120,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return split_names(value) if isinstance(value, str) else value
 
     @field_validator("model_path", mode="before")
     @classmethod
@@ -129,31 +131,12 @@ class Settings(BaseSettings):
     @field_validator("model_aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        aliases: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            name, equals, target = (piece.strip() for piece in part.partition("="))
-            if not (name and equals and target):
-                raise ValueError(f"'{part}' is no alias; write name=target, several with commas between them")
-            aliases[name] = target
-        return aliases
+        return split_aliases(value) if isinstance(value, str) else value
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
-        """`key` belongs to the default owner, `owner=key` to that owner. Returns owner by key."""
-        if not isinstance(value, str):
-            return value
-        keys: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            owner, equals, key = (piece.strip() for piece in part.partition("="))
-            if equals and not (owner and key.strip("=")):
-                raise ValueError("an entry has an empty owner or key; write key or owner=key")
-            key, owner = (key, owner) if equals else (owner, DEFAULT_OWNER)
-            if keys.setdefault(key, owner) != owner:
-                raise ValueError(f"'{owner}' and '{keys[key]}' have the same key; give each owner its own")
-        return keys
+        return split_keys(value) if isinstance(value, str) else value
 
     @property
     def database(self) -> Path | str:
@@ -198,13 +181,22 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     from api.app import build_app
     from api.depends import House
+    from chains import Prompts
+    from chains.embedders import choose_embedder
+    from documents.extraction import Extractor
+    from graphs.attachments import Attachments
+    from graphs.ingestion import Ingestion
+    from graphs.pictures import Pictures
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
+    from graphs.tools.file_search import FileSearch
     from store import open_store
+    from store.blobs import FolderBlobs
 
     settings = settings or Settings()
     settings.check()
     routes = _routes(settings)
+    embedder = choose_embedder(settings.embeddings_model, routes)
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
@@ -214,22 +206,45 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             timeout_s=settings.action_timeout_s,
             max_bytes=settings.action_max_bytes,
         )
+        blobs = FolderBlobs(settings.data_dir / "files")
+        ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
+        attachments = Attachments(store, wake=ingestion.wake)
+        searcher = FileSearch(
+            store, store.vectors, embedder, ready=ingestion.ready, prompts=Prompts.changed(settings.prompts)
+        )
         runner = Runner(
             store,
             routes,
             caller,
+            attachments=attachments,
+            searcher=searcher,
+            pictures=Pictures(store, blobs),
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
         )
         try:
+            await blobs.open()
             await routes.open()
-            async with runner:
+            async with ingestion, runner:
                 _tune_interpreter()
-                yield House(store, routes, runner, settings.model_aliases)
+                yield House(
+                    store=store,
+                    upstream=routes,
+                    runner=runner,
+                    aliases=settings.model_aliases,
+                    library=store.library,
+                    vectors=store.vectors,
+                    embedder=embedder,
+                    blobs=blobs,
+                    ingestion=ingestion,
+                    attachments=attachments,
+                    max_file_bytes=settings.max_file_bytes,
+                )
         finally:
             await caller.close()
             await routes.close()
             await store.close()
+            await embedder.close()
 
     return build_app(open_house, access=settings.access, version=_version())
 

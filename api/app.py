@@ -10,7 +10,22 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api import assistants, chat, health, messages, models, problems, runs, steps, threads
+from api import (
+    assistants,
+    chat,
+    file_batches,
+    files,
+    health,
+    messages,
+    models,
+    problems,
+    runs,
+    steps,
+    store_files,
+    threads,
+    v1_files,
+    vector_stores,
+)
 from api.depends import House
 from api.guards import Gate
 from api.page import build_page
@@ -18,7 +33,21 @@ from api.page import build_page
 __all__ = ["Access", "build_app"]
 
 # `POST /threads/runs` comes before `POST /threads/{thread_id}`, which would take it
-_ROUTERS = (assistants, runs, threads, messages, steps, models, chat, health)
+_ROUTERS = (
+    assistants,
+    runs,
+    threads,
+    messages,
+    steps,
+    files,
+    vector_stores,
+    store_files,
+    file_batches,
+    v1_files,
+    models,
+    chat,
+    health,
+)
 
 _DESCRIPTION = (
     "A self-hosted, drop-in server for OpenAI's Assistants API (v2, and what v1 clients still send), on any model. "

@@ -2,22 +2,26 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from api.answers import answer
-from api.depends import V1, AssistantId, Listing, Owner, Parts, list_rows, must_get
+from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
+from graphs.assistant_files import files_of, remember, store_of
+from graphs.places import furnish
 from graphs.tools.toolset import build_toolset
-from store.ports import Delete, Insert, Patch, Row
+from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
+from wire.errors import Missing
 from wire.ids import new_id
-from wire.pages import Deletion, deletion
+from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.sampling import sampling
 
-__all__ = ["check_tools", "router"]
+__all__ = ["amend", "check_tools", "router", "show_assistant"]
 
 router = APIRouter(tags=["assistants"])
 
@@ -25,25 +29,32 @@ router = APIRouter(tags=["assistants"])
 @router.post("/assistants", response_model=Assistant)
 async def create_assistant(body: AssistantCreate, house: Parts, owner: Owner, v1: V1) -> Response:
     """Create an assistant."""
-    made = new_assistant(body, id=new_id("asst"), now=int(time.time()))
+    now = int(time.time())
+    made = new_assistant(body, id=new_id("asst"), now=now)
     tools = restore_secrets(made["tools"], [])
     await check_tools(tools)
     private = {"tools": tools, "sampling": sampling(body)}
+    made["tool_resources"], furniture = furnish(owner, made["tool_resources"], now=now)
+    if body.file_ids is not None:
+        private |= remember(body.file_ids, furniture, now=now)
     row = Row("assistant", made["id"], owner, {**made, "tools": mask_tools(tools)}, private=private)
-    await house.store.commit([Insert(row)], durable=True)
-    return answer(row.body, v1=v1)
+    await house.store.commit([*furniture, Insert(row)], durable=True)
+    house.ingestion.wake()
+    return answer(show_assistant(row, v1=v1))
 
 
 @router.get("/assistants", response_model=ListOf[Assistant])
 async def list_assistants(query: Listing, house: Parts, owner: Owner, v1: V1) -> Response:
     """List assistants, newest first."""
-    return answer(await list_rows(house, "assistant", owner, query), v1=v1)
+    page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
+    page = await house.store.page("assistant", owner, page_query)
+    return answer(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more))
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(assistant_id: AssistantId, house: Parts, owner: Owner, v1: V1) -> Response:
     """Read an assistant."""
-    return answer((await must_get(house, "assistant", assistant_id, owner)).body, v1=v1)
+    return answer(show_assistant(await must_get(house, "assistant", assistant_id, owner), v1=v1))
 
 
 @router.post("/assistants/{assistant_id}", response_model=Assistant)
@@ -52,8 +63,31 @@ async def modify_assistant(
 ) -> Response:
     """Change what is given, leave the rest."""
     row = await must_get(house, "assistant", assistant_id, owner)
+    return answer(show_assistant(await amend(house, row, body), v1=v1))
+
+
+@router.delete("/assistants/{assistant_id}", response_model=Deletion)
+async def delete_assistant(assistant_id: AssistantId, house: Parts, owner: Owner) -> Response:
+    """Delete an assistant; its runs go on and stay readable. Vector stores stay, but the one made for `file_ids`."""
+    row = await must_get(house, "assistant", assistant_id, owner)
+    await house.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
+    if (made := store_of(row)) is not None:
+        with suppress(Missing):
+            await house.ingestion.delete_store(owner, made)
+    return answer(deletion(assistant_id, "assistant"))
+
+
+def show_assistant(row: Row, *, v1: bool) -> dict[str, Any]:
+    """Return the wire object; a v1 client reads `file_ids` in it."""
+    return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
+
+
+async def amend(house: House, row: Row, body: AssistantModify) -> Row:
+    """Change an assistant; returns its new row. The store that was made for earlier `file_ids` goes with them."""
+    now = int(time.time())
     changed = amend_assistant(body, row.body)
     private: dict[str, Any] = {}
+    furniture: list[Change] = []
     if "tools" in changed:
         tools = restore_secrets(changed["tools"], row.private["tools"])
         await check_tools(tools)
@@ -62,15 +96,16 @@ async def modify_assistant(
     if body.model_fields_set & {"temperature", "top_p"}:
         kept = {name: value for name, value in row.private["sampling"].items() if name not in body.model_fields_set}
         private["sampling"] = kept | sampling(body)
-    rows = await house.store.commit([Patch("assistant", assistant_id, owner, changed, private)], durable=True)
-    return answer(rows[0].body, v1=v1)
-
-
-@router.delete("/assistants/{assistant_id}", response_model=Deletion)
-async def delete_assistant(assistant_id: AssistantId, house: Parts, owner: Owner) -> Response:
-    """Delete an assistant; its runs go on and stay readable."""
-    await house.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
-    return answer(deletion(assistant_id, "assistant"))
+    if "tool_resources" in changed:
+        changed["tool_resources"], furniture = furnish(row.owner, changed["tool_resources"], now=now)
+    if body.file_ids is not None:
+        private |= remember(body.file_ids, furniture, now=now)
+    rows = await house.store.commit([*furniture, Patch("assistant", row.id, row.owner, changed, private)], durable=True)
+    house.ingestion.wake()
+    if (made := store_of(row)) is not None and store_of(rows[-1]) != made:
+        with suppress(Missing):
+            await house.ingestion.delete_store(row.owner, made)
+    return rows[-1]
 
 
 async def check_tools(tools: list[dict[str, Any]]) -> None:

@@ -10,15 +10,22 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Path, Query, Request
 
 from chains import Routes
+from chains.embeddings import Embedder
+from graphs.attachments import Attachments
+from graphs.ingestion import Ingestion
 from graphs.runner import Runner
-from store.ports import Kind, PageQuery, Row, Store
-from wire.errors import InvalidRequest, NotFound
+from store.blobs import Blobs
+from store.library import Library
+from store.ports import Kind, PageQuery, Row, Store, Vectors
+from wire.errors import InvalidRequest, Missing, NotFound
 from wire.pages import ListQuery, list_envelope
 from wire.validation import check_id
 
 __all__ = [
     "V1",
     "AssistantId",
+    "BatchId",
+    "FileId",
     "House",
     "Include",
     "Listing",
@@ -28,6 +35,7 @@ __all__ = [
     "RunId",
     "StepId",
     "ThreadId",
+    "VectorStoreId",
     "list_rows",
     "must_get",
 ]
@@ -46,6 +54,13 @@ class House:
     runner: Runner
     aliases: Mapping[str, str]
     """MODEL_ALIASES, to be listed beside the upstream's models."""
+    library: Library
+    vectors: Vectors
+    embedder: Embedder | None
+    blobs: Blobs
+    ingestion: Ingestion
+    attachments: Attachments
+    max_file_bytes: int
 
 
 async def _house(request: Request) -> House:
@@ -75,12 +90,14 @@ def _path_id(param: str, prefix: str) -> Any:
 async def _include(
     include: Annotated[list[str] | None, Query(alias="include[]")] = None,
     bare: Annotated[list[str] | None, Query(alias="include", include_in_schema=False)] = None,
-) -> None:
-    """Check `include[]`; its one value has an effect only where file search has results."""
-    for value in [*(include or ()), *(bare or ())]:
+) -> bool:
+    """Check `include[]`, and tell whether its one value is there: the passages that file searches found."""
+    asked = [*(include or ()), *(bare or ())]
+    for value in asked:
         if value != INCLUDABLE:
             message = f"Invalid value: '{value}'. Supported values are: '{INCLUDABLE}'."
             raise InvalidRequest(message, param="include[]", code="invalid_value")
+    return bool(asked)
 
 
 Parts = Annotated[House, Depends(_house)]
@@ -91,7 +108,10 @@ ThreadId = Annotated[str, _path_id("thread_id", "thread")]
 MessageId = Annotated[str, _path_id("message_id", "msg")]
 RunId = Annotated[str, _path_id("run_id", "run")]
 StepId = Annotated[str, _path_id("step_id", "step")]
-Include = Annotated[None, Depends(_include)]
+VectorStoreId = Annotated[str, _path_id("vector_store_id", "vs")]
+BatchId = Annotated[str, _path_id("batch_id", "vsfb")]
+FileId = Annotated[str, _path_id("file_id", "")]
+Include = Annotated[bool, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]
 
 
@@ -101,7 +121,7 @@ async def must_get(house: House, kind: Kind, id: str, owner: str, *, thread_id: 
     if row is None:
         if thread_id is not None:
             await must_get(house, "thread", thread_id, owner)
-        raise NotFound(f"No {kind} found with id '{id}'.")
+        raise NotFound(Missing(kind, id).message)
     return row
 
 

@@ -1,7 +1,8 @@
 """The gate in front of every route: request id, host, origin, key, body. Pure ASGI, so that streams pass untouched.
 
-The laws: nothing gets in that is not JSON of a bearable size; a page on another origin cannot post; whoever has no key
-learns nothing; every answer carries `x-request-id`, also the last-resort 500, which is logged under it.
+The laws: nothing gets in that is not JSON of a bearable size, or a file on its way to disk; a page on another origin
+cannot post; whoever has no key learns nothing; every answer carries `x-request-id`, also the last-resort 500, which is
+logged under it.
 """
 
 import hmac
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.answers import answer
 from api.bodies import read_body
 from api.problems import problem_answer
+from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER, new_id
 
@@ -89,6 +91,8 @@ class Gate:
         state["owner"] = self._owner(scope, headers)
         if scope["method"] in _SAFE:
             return receive
+        if is_form(headers) and scope["path"].removeprefix("/v1") == "/files":
+            return receive  # read while it is written to disk; `api.uploads` limits it
         return await read_body(scope, receive, self._max_body_bytes)
 
     def _check_host(self, headers: Headers) -> None:

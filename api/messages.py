@@ -25,7 +25,8 @@ async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts,
     """Add a message. Refused while a run is active on the thread."""
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
     try:
-        await house.store.commit([Idle(thread_id, owner), Insert(row)], durable=True)
+        async with house.attachments.of_messages(owner, thread_id, (row,)) as attached:
+            await house.store.commit([Idle(thread_id, owner), *attached, Insert(row)], durable=True)
     except ThreadBusy as busy:
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy

@@ -34,10 +34,13 @@ async def create_thread_and_run(body: ThreadRunCreate, house: Parts, owner: Owne
 
 
 @router.post("/threads/{thread_id}/runs", response_model=Run, responses=_STREAM)
-async def create_run(thread_id: ThreadId, body: RunCreate, house: Parts, owner: Owner, v1: V1, _: Include) -> Response:
+async def create_run(
+    thread_id: ThreadId, body: RunCreate, house: Parts, owner: Owner, v1: V1, contents: Include
+) -> Response:
     """Start a run."""
     check_id("assistant_id", body.assistant_id, "asst")
-    return _started(house, await house.runner.start(owner, thread_id, body), stream=body.stream, v1=v1)
+    started = await house.runner.start(owner, thread_id, body, contents=contents)
+    return _started(house, started, stream=body.stream, v1=v1)
 
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])

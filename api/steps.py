@@ -1,12 +1,16 @@
 """Steps of a run: list and read."""
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 
 from api.answers import answer
-from api.depends import Include, Listing, Owner, Parts, RunId, StepId, ThreadId, list_rows, must_get
+from api.depends import Include, Listing, Owner, Parts, RunId, StepId, ThreadId, must_get
+from store.ports import PageQuery, Row
 from wire.errors import NotFound
 from wire.pages import Listing as ListOf
-from wire.steps import RunStep
+from wire.pages import list_envelope
+from wire.steps import RunStep, show_contents
 
 __all__ = ["router"]
 
@@ -15,20 +19,26 @@ router = APIRouter(tags=["run steps"])
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps", response_model=ListOf[RunStep])
 async def list_steps(
-    thread_id: ThreadId, run_id: RunId, query: Listing, house: Parts, owner: Owner, _: Include
+    thread_id: ThreadId, run_id: RunId, query: Listing, house: Parts, owner: Owner, contents: Include
 ) -> Response:
     """List steps, newest first."""
     await must_get(house, "run", run_id, owner, thread_id=thread_id)
-    return answer(await list_rows(house, "step", owner, query, thread_id=thread_id, run_id=run_id))
+    page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
+    page = await house.store.page("step", owner, page_query, thread_id=thread_id, run_id=run_id)
+    return answer(list_envelope([_shown(row, contents) for row in page.rows], page.has_more))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", response_model=RunStep)
 async def get_step(
-    thread_id: ThreadId, run_id: RunId, step_id: StepId, house: Parts, owner: Owner, _: Include
+    thread_id: ThreadId, run_id: RunId, step_id: StepId, house: Parts, owner: Owner, contents: Include
 ) -> Response:
     """Read a step."""
     await must_get(house, "run", run_id, owner, thread_id=thread_id)
     row = await house.store.get("step", step_id, owner, thread_id=thread_id, run_id=run_id)
     if row is None:
         raise NotFound(f"No step found with id '{step_id}'.")
-    return answer(row.body)
+    return answer(_shown(row, contents))
+
+
+def _shown(row: Row, contents: bool) -> dict[str, Any]:
+    return show_contents(row.body, row.private.get("contents", {})) if contents else row.body

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from api.answers import answer
 from api.depends import Listing, Owner, Parts, ThreadId, list_rows, must_get
 from graphs.drafts import message_rows
+from graphs.places import furnish
 from store.ports import Insert, Patch, Row
 from wire.ids import new_id
 from wire.pages import Deletion, deletion
@@ -23,9 +24,10 @@ async def create_thread(body: ThreadCreate, house: Parts, owner: Owner) -> Respo
     """Create a thread and its messages, all in one commit."""
     now = int(time.time())
     made = new_thread(body, id=new_id("thread"), now=now)
-    rows = [Row("thread", made["id"], owner, made)]
-    rows += message_rows(body.messages or (), owner, made["id"], now=now)
-    await house.store.commit([Insert(row) for row in rows], durable=True)
+    thread = Row("thread", made["id"], owner, made)
+    messages = message_rows(body.messages or (), owner, made["id"], now=now)
+    async with house.attachments.of_new_thread(thread, messages) as attached:
+        await house.store.commit([*attached, Insert(thread), *(Insert(row) for row in messages)], durable=True)
     return answer(made)
 
 
@@ -44,7 +46,9 @@ async def get_thread(thread_id: ThreadId, house: Parts, owner: Owner) -> Respons
 @router.post("/threads/{thread_id}", response_model=Thread)
 async def modify_thread(thread_id: ThreadId, body: ThreadModify, house: Parts, owner: Owner) -> Response:
     """Change what is given, leave the rest."""
-    rows = await house.store.commit([Patch("thread", thread_id, owner, amend_thread(body))], durable=True)
+    changed = amend_thread(body)
+    _, checks = furnish(owner, changed.get("tool_resources", {}), now=int(time.time()))
+    rows = await house.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
     return answer(rows[0].body)
 
 

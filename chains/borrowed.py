@@ -41,6 +41,10 @@ class BorrowedReplies:
         """Remember a context length, in tokens."""
         self._limits[model] = limit
 
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        return await self._modes.are_native(model)
+
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
         ratio = self.tokens_per_char(model)

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chains.tokens import DEFAULT_RATIO
 from wire.errors import ContextOverflow, PromptRefused
+from wire.messages import plain_text
 
 __all__ = ["Prompt", "build_prompt"]
 
@@ -198,8 +199,8 @@ def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
             file_id = part["image_file"].get("file_id")
             if strict:
                 raise PromptRefused(
-                    f"The message shows '{file_id}' as an `image_file`, but this server has no file store yet. "
-                    "Send the picture as `image_url` instead (a `data:` URL works)."
+                    f"The message shows '{file_id}' as an `image_file`, but that is no PNG, JPEG, GIF or WebP picture "
+                    "of at most 20 MB. Upload one, or send it as `image_url` (a `data:` URL works)."
                 )
             return {"type": "text", "text": f"[image file {file_id}]"}
         case _:
@@ -207,11 +208,11 @@ def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
 
 
 def _text(part: dict[str, Any]) -> str:
-    """The text of a text or refusal part; empty for any other."""
+    """The text of a text or refusal part, without markers of passages that this run has not read; else empty."""
     if part["type"] == "refusal":
         return str(part.get("refusal") or "")
     text = part.get("text")
-    return str((text.get("value") if isinstance(text, dict) else text) or "")
+    return plain_text(text) if isinstance(text, dict) else str(text or "")
 
 
 def _chars(message: BaseMessage) -> int:

@@ -39,6 +39,11 @@ class Endpoint:
         return self._at(_COMPLETIONS)
 
     @property
+    def embeddings(self) -> str:
+        """The URL of `/embeddings`."""
+        return self._at("/embeddings")
+
+    @property
     def models(self) -> str:
         """The URL of `/models`."""
         return self._at("/models")

@@ -152,6 +152,10 @@ class Provider:
         """Take in what a prompt of `chars` characters turned out to have."""
         self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself. Raises RunError."""
+        return await self._modes.are_native(model)
+
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
         known = model or await self._models.resolve("")

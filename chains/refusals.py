@@ -67,6 +67,13 @@ _OVERFLOW: Final = tuple(
 # llama.cpp, about a tool call that its own model wrote ("peg-native", "hermes 2 pro" …)
 _MALFORMED: Final = re.compile(r"output that does not match the expected .{0,40}\bformat\b", re.IGNORECASE)
 
+# llama.cpp and Ollama (as 500), vLLM, OpenAI, LM Studio: a picture for a model that has no eyes
+_BLIND: Final = re.compile(
+    r"image input is not supported|is not a multimodal model|image_url is only supported by certain models|"
+    r"missing data required for image input|does not support (?:images?|vision|multimodal)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -89,9 +96,14 @@ class Refusal:
         return _MALFORMED.search(self.message) is not None
 
     @property
+    def blind(self) -> bool:
+        """Whether the model was shown a picture and cannot see."""
+        return _BLIND.search(self.message) is not None
+
+    @property
     def retryable(self) -> bool:
         """Whether the same request may succeed a moment later."""
-        if self.overflow or self.malformed or self.status is None or self.code == "insufficient_quota":
+        if self.overflow or self.malformed or self.blind or self.status is None or self.code == "insufficient_quota":
             return False
         return self.status in (408, 409, 425, 429) or self.status >= 500
 
@@ -135,6 +147,10 @@ def explain(
     status = refusal.status
     if refusal.overflow:
         return ContextOverflow(f"{host}: {said}", limit=refusal.room, used=refusal.used)
+    if refusal.blind:
+        named = f"model `{model}`" if model else "the model"
+        told = f"{host}: {named} cannot see pictures: {said}. Ask one that can, or leave the picture out."
+        return PromptRefused(told)
     if status == 429 or "rate_limit" in refusal.code or refusal.code == "insufficient_quota":
         return RateLimited(f"{host} is limiting requests (429): {said}")
     if status in (401, 403):

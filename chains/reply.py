@@ -60,6 +60,10 @@ class Replies:
         """Take in what a prompt of `chars` characters turned out to have."""
         self.upstream.calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        return await self._modes.are_native(model)
+
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
         return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)

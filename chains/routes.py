@@ -79,6 +79,10 @@ class Speaker(Protocol):
         """Return the prompt as the model can take it. Raises RunError."""
         ...
 
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself. Raises RunError."""
+        ...
+
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length that the upstream has told."""
         ...
@@ -229,6 +233,11 @@ class Routes:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
         route = self._at_once(model) or await self.route(model)
         return await route.member.speaker.fit(route.model, prompt, answer=answer)
+
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        route = self._at_once(model) or await self.route(model)
+        return await route.member.speaker.calls_natively(route.model)
 
     def learn_limit(self, model: str, limit: int) -> None:
         """Remember a context length, in tokens, that an upstream has told."""

@@ -131,8 +131,10 @@ class Transport:
                 if not attempt.reused or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
 
-    async def post(self, body: bytes) -> aiohttp.ClientResponse | Refusal:
-        """Post to `/chat/completions` with retries; returns a 2xx answer, its body unread, or the last refusal.
+    async def post(self, body: bytes, url: str | None = None) -> aiohttp.ClientResponse | Refusal:
+        """Post to `/chat/completions`, or to `url`, with retries.
+
+        Returns a 2xx answer, its body unread, or the last refusal.
 
         Raises UpstreamFailed when no answer came.
         """
@@ -140,7 +142,7 @@ class Transport:
         while True:
             headers: Mapping[str, str] | None = None
             try:
-                response = await self.send("POST", self.endpoint.completions, body)
+                response = await self.send("POST", url or self.endpoint.completions, body)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if attempt >= self.patience.retries or not may_retry(error):
                     raise failure(error, self.endpoint, idle_s=self.patience.idle_s) from error

@@ -35,6 +35,7 @@ UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, s
 _LISTING_S: Final = 5.0
 _REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 _MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
+_MAX_EMBEDDINGS_BYTES: Final = 64 * 1024 * 1024
 
 
 class Upstream:
@@ -177,6 +178,21 @@ class Upstream:
         if isinstance(answer, Refusal):
             raise await self._explained(answer, str(payload.get("model", "")))
         return answer
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Any:
+        """Post to `/embeddings` with retries and return the answer's JSON. Raises RunError."""
+        transport = self._set_transport()
+        body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
+        answer = await transport.post(body, transport.endpoint.embeddings)
+        if isinstance(answer, Refusal):
+            raise await self._explained(answer, model)
+        try:
+            return orjson.loads(await _read(answer, _MAX_EMBEDDINGS_BYTES))
+        except orjson.JSONDecodeError as error:
+            host = transport.endpoint.host
+            raise UpstreamFailed(f"{host} answered `/embeddings` with something else than JSON.") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise failure(error, transport.endpoint, idle_s=self.patience.idle_s) from error
 
     async def pass_through(self, body: dict[str, Any]) -> Passage:
         """Send a client's `/chat/completions` body on and return the answer, errors of the upstream included.

@@ -6,18 +6,21 @@ functions that nobody offered, and calls that the chains room found to be wrong 
 told).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
 from chains.reply import TAKEN
+from graphs.citations import Citations, Cited
 from graphs.parts import (
     Call,
     CallDelta,
+    CallKind,
     CallsMade,
     CallsOpened,
+    Citation,
     MessageClosed,
     MessageOpened,
     Part,
@@ -28,7 +31,7 @@ from graphs.parts import (
 )
 from wire.ids import derive_id
 
-__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids"]
+__all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "spell"]
 
 NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
 
@@ -71,10 +74,21 @@ class _Slot:
 class ReplyParts:
     """Turns the chunks of one reply into parts; afterwards holds what the reply was."""
 
-    def __init__(self, run_id: str, reply: int, offered: Collection[str]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        reply: int,
+        offered: Collection[str],
+        *,
+        search: str | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        """`search` is the name of the function that searches files; markers of `sources` become citations."""
         self._run_id = run_id
         self._reply = reply
         self._offered = offered
+        self._search = search
+        self._citations = Citations(sources) if sources else None
         self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
         self._texts: list[str] = []
         self._thought = False
@@ -135,8 +149,22 @@ class ReplyParts:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
         if self._message == "open":
-            yield TextDelta(self.message_id, content)
+            yield from self._spell(content)
         # Text after calls is kept for the model's own history only: a second open step would break Node's SDK.
+
+    def _spell(self, content: str) -> Iterator[Part]:
+        if self._citations is None:
+            yield TextDelta(self.message_id, content)
+            return
+        for piece in self._citations.feed(content):
+            yield _spelled(self.message_id, piece)
+
+    def _close_message(self, usage: Usage, reason: Any = None) -> Iterator[Part]:
+        self._message = "closed"
+        if self._citations is not None:
+            for piece in self._citations.close():
+                yield TextDelta(self.message_id, piece)
+        yield MessageClosed(self.message_step, self.message_id, usage, reason=reason)
 
     def _feed_thoughts(self, beside: dict[str, Any]) -> Iterator[Part]:
         """Thoughts are shown as they come, and are no part of the message nor of any prompt."""
@@ -144,6 +172,8 @@ class ReplyParts:
         if taken:
             thoughts = self.text + thoughts
             self._texts.clear()
+            if self._citations is not None:
+                self._citations.drop()
         if thoughts or taken:
             self._thought = True
             yield ThoughtDelta(self.message_id, thoughts, taken)
@@ -175,7 +205,7 @@ class ReplyParts:
         if slot.shown is None:
             yield from self._show(slot)
         elif slot.shown >= 0:
-            yield CallDelta(self.calls_step, slot.shown, None, None, arguments)
+            yield CallDelta(self.calls_step, slot.shown, None, None, arguments, self._kind(slot.name))
 
     def _feed_wrong(self, call: Any) -> Iterator[Part]:
         yield from self._show_last()
@@ -193,13 +223,16 @@ class ReplyParts:
             return
         if self._shown == 0:
             if self._message == "open":
-                self._message = "closed"
                 # The reply's usage is not known yet; all of it is booked on the calls' step.
-                yield MessageClosed(self.message_step, self.message_id, NO_USAGE)
+                yield from self._close_message(NO_USAGE)
             yield CallsOpened(self.calls_step)
         slot.shown = self._shown
         self._shown += 1
-        yield CallDelta(self.calls_step, slot.shown, self._call_id(slot.shown), slot.name, "".join(slot.arguments))
+        id, arguments = self._call_id(slot.shown), "".join(slot.arguments)
+        yield CallDelta(self.calls_step, slot.shown, id, slot.name, arguments, self._kind(slot.name))
+
+    def _kind(self, name: str) -> CallKind:
+        return "file_search" if name == self._search else "function"
 
     def _call_id(self, shown: int) -> str:
         return call_id(self._run_id, self._reply, shown)
@@ -218,8 +251,7 @@ class ReplyParts:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
         if self._message == "open":
-            self._message = "closed"
-            yield MessageClosed(self.message_step, self.message_id, usage, reason=self._cut_reason())
+            yield from self._close_message(usage, self._cut_reason())
 
     def _cut_reason(self) -> Any:
         return {"length": "max_tokens", "content_filter": "content_filter"}.get(self.finish or "")
@@ -242,9 +274,24 @@ class ReplyParts:
                 upstream_id=slot.upstream_id or derive_id("call", self._run_id, self._reply, "up", place),
                 name=slot.name,
                 arguments="".join(slot.arguments).strip() or "{}",
+                kind=self._kind(slot.name),
             )
             for place, slot in enumerate(self._slots)
         ]
+
+
+def spell(message_id: str, text: str, sources: Mapping[str, str]) -> list[Part]:
+    """Return the parts of a whole text, its citations among them."""
+    if not sources:
+        return [TextDelta(message_id, text)]
+    citations = Citations(sources)
+    return [_spelled(message_id, piece) for piece in (*citations.feed(text), *citations.close())]
+
+
+def _spelled(message_id: str, piece: str | Cited) -> Part:
+    if isinstance(piece, Cited):
+        return Citation(message_id, piece.marker, piece.file_id)
+    return TextDelta(message_id, piece)
 
 
 def _join(content: list[Any]) -> str:

@@ -8,7 +8,8 @@ import json
 import logging
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
@@ -17,6 +18,7 @@ from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
 from graphs.state import Act, Reply, RunContext, RunState
+from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import ContextOverflow
 
 __all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
@@ -46,17 +48,27 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     if prompt is None or (budget is not None and usage["completion_tokens"] >= budget):
         return {"ended": "max_prompt_tokens" if prompt is None else "max_completion_tokens", "reply": _nothing(state)}
     number = state.get("replies", 0)
-    # The last round replies without tools, so that a model that calls forever comes to an end.
-    offers_tools = bool(context.tools.specs) and number < context.max_tool_rounds
-    parts = ReplyParts(context.run["id"], number, _names(context) if offers_tools else frozenset())
-    sent = await _ask(context, prompt, parts, _call(state, context, usage, offers_tools=offers_tools), write)
-    spent = parts.usage or _estimate(context, sent, parts)
-    if parts.usage is not None and parts.requests == 1:
-        context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
+    tools, read_first = await _tools(state, context)
+    parts = ReplyParts(
+        context.run["id"],
+        number,
+        tools.names,
+        search=None if tools.search is None else tools.search.name,
+        sources=state.get("sources"),
+    )
+    if read_first is not None:
+        spent = NO_USAGE
+        for part in parts.feed(read_first):
+            write(part)
+    else:
+        sent = await _ask(context, prompt, parts, _call(state, context, usage, tools), write)
+        spent = parts.usage or _estimate(context, sent, parts)
+        if parts.usage is not None and parts.requests == 1:
+            context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in parts.close(booked):
         write(part)
-    calls = parts.calls() if offers_tools else []
+    calls = parts.calls() if tools.specs else []
     update: RunState = {
         "replies": number + 1,
         "usage": add_usage(usage, spent),
@@ -72,9 +84,14 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
-    call = task["call"]
-    runtime.context.asking()
-    output = await runtime.context.act(call)
+    call, context = task["call"], runtime.context
+    context.asking()
+    if context.tools.search is not None and call["name"] == context.tools.search.name:
+        found = await context.search(call, task["search"])
+        ranking = context.tools.search.ranking_options()
+        runtime.stream_writer(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
+        return {"outputs": {call["id"]: found.output}, "sources": found.sources}
+    output = await context.act(call)
     runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}
 
@@ -105,7 +122,7 @@ def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Sen
     ready = [
         call
         for call in _open_calls(state)
-        if call["name"] in runtime.context.tools.operations and not _is_consequential(runtime.context, call)
+        if call["name"] in runtime.context.tools.served and not _is_consequential(runtime.context, call)
     ]
     return _sends(state, runtime.context, ready) or after_act(state, runtime)
 
@@ -133,7 +150,8 @@ def wanted(state: RunState, context: RunContext) -> list[Call]:
 
 def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
     step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
-    return [Send("act", Act(call=call, step_id=step_id)) for call in calls]
+    searches = 1 + max((int(place.partition(":")[0]) for place in state.get("sources", ())), default=-1)
+    return [Send("act", Act(call=call, step_id=step_id, search=searches + at)) for at, call in enumerate(calls)]
 
 
 def _open_calls(state: RunState) -> list[Call]:
@@ -153,8 +171,30 @@ def _approves(output: str) -> bool:
 # --- one model call -------------------------------------------------------------------------------------------------
 
 
-def _names(context: RunContext) -> frozenset[str]:
-    return context.tools.functions | context.tools.operations.keys()
+async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessageChunk | None]:
+    """Return what the reply is offered; where files are read before the first one, also the call that reads them.
+
+    A model whose server makes no tool calls is not asked whether to search: small ones cannot decide it. The newest
+    user message is looked for instead, and the reply comes after that.
+    """
+    tools, number = context.tools, state.get("replies", 0)
+    # The last round replies without tools, so that a model that calls forever comes to an end.
+    if not tools.specs or number >= context.max_tool_rounds:
+        return NO_TOOLS, None
+    if tools.search is None or await context.model.calls_natively(context.run["model"]):
+        return tools, None
+    asked = "" if number or context.run["tool_choice"] == "none" else _newest_question(await context.history())
+    if not asked:
+        return tools.without_search(), None
+    arguments = json.dumps({"query": asked}, ensure_ascii=False)
+    call = tool_call_chunk(name=tools.search.name, args=arguments, id=None, index=0)
+    return tools, AIMessageChunk(content="", tool_call_chunks=[call])
+
+
+def _newest_question(history: list[dict[str, Any]]) -> str:
+    newest = next((message for message in reversed(history) if message["role"] == "user"), None)
+    parts = newest["content"] if newest is not None else ()
+    return "\n".join(part["text"]["value"] for part in parts if part["type"] == "text").strip()
 
 
 def _answers(state: RunState) -> list[BaseMessage]:
@@ -191,20 +231,22 @@ async def _prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage
     )
 
 
-def _call(state: RunState, context: RunContext, usage: Usage, *, offers_tools: bool) -> dict[str, Any]:
+def _call(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) -> dict[str, Any]:
     run = context.run
     budget = run["max_completion_tokens"]
     choice: Any = run["tool_choice"]
+    if isinstance(choice, dict) and choice.get("type") == "file_search" and tools.search is not None:
+        choice = {"type": "function", "function": {"name": tools.search.name}}
     named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
-    binds = choice == "required" or named in _names(context)
+    binds = choice == "required" or named in tools.names
     if choice != "none" and (not binds or state.get("exchange")):
         choice = "auto"  # a binding choice binds until the run's first call
     response_format = run["response_format"]
     return {
         "model": run["model"],
-        "tools": list(context.tools.specs) if offers_tools else [],
-        "tool_choice": choice if offers_tools and choice != "auto" else None,
-        "parallel_tool_calls": False if offers_tools and run["parallel_tool_calls"] is False else None,
+        "tools": list(tools.specs),
+        "tool_choice": choice if tools.specs and choice != "auto" else None,
+        "parallel_tool_calls": False if tools.specs and run["parallel_tool_calls"] is False else None,
         "response_format": None if response_format == "auto" else response_format,
         **context.sampling,
         "reasoning_effort": run.get("reasoning_effort"),

@@ -3,7 +3,7 @@ them; nothing else writes. Parts of one reply are strictly serial: a message is 
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -11,9 +11,11 @@ __all__ = [
     "Call",
     "CallAnswered",
     "CallDelta",
+    "CallKind",
     "CallsAnswered",
     "CallsMade",
     "CallsOpened",
+    "Citation",
     "LeftOut",
     "MessageClosed",
     "MessageOpened",
@@ -24,6 +26,10 @@ __all__ = [
     "ThoughtDelta",
     "Usage",
 ]
+
+
+CallKind = Literal["function", "file_search"]
+"""An action is a function on the wire."""
 
 
 class Usage(TypedDict):
@@ -41,6 +47,8 @@ class Call(TypedDict):
     upstream_id: str
     name: str
     arguments: str
+    kind: NotRequired[CallKind]
+    """What the wire calls it; a function where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,15 @@ class TextDelta:
 
     message_id: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A fragment of the message's text that is the marker of a passage from a file."""
+
+    message_id: str
+    marker: str
+    file_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,7 @@ class CallDelta:
     call_id: str | None
     name: str | None
     arguments: str
+    kind: CallKind = "function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +137,13 @@ class CallsMade:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """One server-side call has its output; the step goes on."""
+    """One server-side call has its output; the step goes on. A search of files has `results`, as a step shows them."""
 
     step_id: str
     call_id: str
     output: str
+    results: list[dict[str, Any]] | None = None
+    ranking: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +177,7 @@ class RunEnded:
 Part: TypeAlias = (
     MessageOpened
     | TextDelta
+    | Citation
     | ThoughtDelta
     | RefusalDelta
     | MessageClosed

@@ -17,6 +17,7 @@ from graphs.parts import (
     CallsAnswered,
     CallsMade,
     CallsOpened,
+    Citation,
     LeftOut,
     MessageClosed,
     MessageOpened,
@@ -30,8 +31,8 @@ from graphs.parts import (
 from graphs.status import Status, sources
 from store.ports import Change, Insert, Patch, Row
 from wire.events import encode, own_data
-from wire.messages import open_message
-from wire.steps import open_step
+from wire.messages import annotation, open_message
+from wire.steps import open_step, show_call, show_contents
 
 __all__ = ["Recorded", "Recorder"]
 
@@ -54,15 +55,21 @@ class Recorded:
 class Recorder:
     """Keeps one run's books. `clock` gives Unix seconds."""
 
-    def __init__(self, run: dict[str, Any], owner: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, run: dict[str, Any], owner: str, clock: Callable[[], int], *, shows_contents: bool = False
+    ) -> None:
+        """`shows_contents`: the run's events show the passages that searches found, not their files and scores only."""
         self.run = run
+        self._shows_contents = shows_contents
         self.step: dict[str, Any] | None = None
         self.usage: Usage = run.get("usage") or NO_USAGE
         self._owner = owner
         self._clock = clock
         self._message: dict[str, Any] | None = None
         self._texts: list[str] = []
+        self._annotations: list[dict[str, Any]] = []
         self._refusals: list[str] = []
+        self._contents: dict[str, list[Any]] = {}  # of the open step's searches, by call id; private
         self._prefix = b""
         self._booked: Usage | None = None  # the open step's usage; on the wire it stays null until the step ends
 
@@ -75,6 +82,7 @@ class Recorder:
             self.usage = add_usage(self.usage, usage or NO_USAGE)
             if row.body["status"] == "in_progress":
                 self.step, self._booked = row.body, usage
+                self._contents = row.private.get("contents", {})
         self._message = next((row.body for row in messages if row.body["status"] == "in_progress"), None)
 
     def note_message(self, message_id: str, metadata: dict[str, str]) -> None:
@@ -95,6 +103,8 @@ class Recorder:
         match part:
             case TextDelta():
                 done.events.append(self.text_delta(part.text))
+            case Citation():
+                self._cite(part, done)
             case ThoughtDelta():
                 self._think(part, done)
             case LeftOut():
@@ -130,6 +140,8 @@ class Recorder:
             case CallsMade():
                 self._calls_made(part, done)
             case CallAnswered():
+                if part.results is not None:
+                    self._found(part.call_id, part.results, part.ranking)
                 self._answer(done, {part.call_id: part.output})
             case CallsAnswered():
                 self.answer_all(part.outputs, done)
@@ -137,7 +149,7 @@ class Recorder:
     def _open_message(self, part: MessageOpened, done: Recorded) -> None:
         details = {"type": "message_creation", "message_creation": {"message_id": part.message_id}}
         self._open_step(part.step_id, "message_creation", details, done)
-        self._texts, self._refusals = [], []
+        self._texts, self._annotations, self._refusals = [], [], []
         self._open_prefix(part.message_id)
         self._message = open_message(
             id=part.message_id,
@@ -159,6 +171,16 @@ class Recorder:
         )
         self._prefix = head % message_id.encode()
 
+    def _cite(self, part: Citation, done: Recorded) -> None:
+        at = len("".join(self._texts))
+        made = annotation(part.marker, part.file_id, at)
+        self._texts.append(part.marker)
+        self._annotations.append(made)
+        text = {"value": part.marker, "annotations": [{"index": len(self._annotations) - 1, **made}]}
+        content = [{"index": 0, "type": "text", "text": text}]
+        data = {"id": part.message_id, "object": "thread.message.delta", "delta": {"content": content}}
+        done.events.append(("thread.message.delta", encode(data)))
+
     def _leave_out(self, part: LeftOut, done: Recorded) -> None:
         told: dict[str, Any] = {"left_out_messages": part.messages, "context_limit": part.context_limit}
         if part.at_least:
@@ -175,6 +197,7 @@ class Recorder:
         fields: dict[str, Any] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.taken:
             self._texts.clear()
+            self._annotations.clear()
             fields["taken"] = True
         done.events.append((name, own_data(name, fields)))
 
@@ -185,6 +208,7 @@ class Recorder:
         done.events.append(("thread.message.delta", encode(data)))
 
     def _open_step(self, step_id: str, kind: str, details: dict[str, Any], done: Recorded) -> None:
+        self._contents = {}
         self.step = open_step(id=step_id, run=self.run, type=kind, step_details=details, now=self._clock())
         done.changes.append(
             Insert(Row("step", step_id, self._owner, dict(self.step), self.run["thread_id"], self.run["id"]))
@@ -196,8 +220,12 @@ class Recorder:
         self._open_step(part.step_id, "tool_calls", {"type": "tool_calls", "tool_calls": []}, done)
 
     def _call_delta(self, part: CallDelta, done: Recorded) -> None:
-        call: dict[str, Any] = {"index": part.index, "type": "function"}
-        if part.call_id is None:
+        call: dict[str, Any] = {"index": part.index, "type": part.kind}
+        if part.kind == "file_search":
+            if part.call_id is None:
+                return  # what is looked for is not shown, as it was not at OpenAI
+            call |= {"id": part.call_id, "file_search": {}}
+        elif part.call_id is None:
             call["function"] = {"arguments": part.arguments}
         else:
             call |= {"id": part.call_id}
@@ -208,15 +236,7 @@ class Recorder:
 
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
-        calls = [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"], "arguments": call["arguments"], "output": None},
-            }
-            for call in part.calls
-        ]
-        step["step_details"] = {"type": "tool_calls", "tool_calls": calls}
+        step["step_details"] = {"type": "tool_calls", "tool_calls": [show_call(call) for call in part.calls]}
         if part.cut_off:
             error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
             self._close_step(done, "failed", usage=part.usage, error=error)
@@ -233,9 +253,18 @@ class Recorder:
         if self.step is None:
             return
         for call in self.step["step_details"].get("tool_calls", ()):
-            if call["id"] in outputs:
+            if call["id"] in outputs and call["type"] == "function":
                 call["function"]["output"] = outputs[call["id"]]
         done.changes.append(self._patch_step("step_details"))
+
+    def _found(self, call_id: str, results: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
+        """Show what a search found. The passages themselves are kept apart: they are shown on request only."""
+        calls = self.step["step_details"].get("tool_calls", ()) if self.step is not None else ()
+        for call in calls:
+            if call["id"] == call_id:
+                shown = [{key: value for key, value in each.items() if key != "content"} for each in results]
+                call["file_search"] = {"ranking_options": ranking, "results": shown}
+                self._contents = {**self._contents, call_id: [each["content"] for each in results]}
 
     def answer_all(self, outputs: dict[str, str], done: Recorded) -> None:
         """Fill in the outputs and complete the step; nothing where it was completed before."""
@@ -254,7 +283,8 @@ class Recorder:
         now = self._clock()
         content: list[dict[str, Any]] = []
         if self._texts or not self._refusals:
-            content.append({"type": "text", "text": {"value": "".join(self._texts), "annotations": []}})
+            text = {"value": "".join(self._texts), "annotations": list(self._annotations)}
+            content.append({"type": "text", "text": text})
         if self._refusals:
             content.append({"type": "refusal", "refusal": "".join(self._refusals)})
         changed = {
@@ -274,7 +304,8 @@ class Recorder:
         step = self.step
         if step is None:
             raise AssertionError("no step is open")
-        return Patch("step", step["id"], self._owner, {key: step[key] for key in keys})
+        private = {"contents": self._contents} if self._contents else {}
+        return Patch("step", step["id"], self._owner, {key: step[key] for key in keys}, private)
 
     def _close_step(
         self, done: Recorded, status: str, *, usage: Usage | None, error: dict[str, str] | None = None
@@ -286,7 +317,8 @@ class Recorder:
         step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
         self._booked = None
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))
-        done.events.append((f"thread.run.step.{status}", encode(step)))
+        shown = show_contents(step, self._contents) if self._shows_contents else step
+        done.events.append((f"thread.run.step.{status}", encode(shown)))
         self.step = None
 
     # --- the run itself -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 from langgraph.types import Command
 
-from graphs.deltas import NO_USAGE, call_id, reply_ids
+from graphs.deltas import NO_USAGE, call_id, reply_ids, spell
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.parts import (
@@ -22,7 +22,6 @@ from graphs.parts import (
     MessageClosed,
     MessageOpened,
     Part,
-    TextDelta,
 )
 from graphs.record import Recorder
 from graphs.state import Reply
@@ -46,7 +45,8 @@ class Plan:
 
 def make_live(store: Store, row: Row, clock: Callable[[], int]) -> Live:
     """Return the run ready to be taken up, its rows not read yet."""
-    live = Live(row.owner, Recorder(row.body, row.owner, clock), RunLog(row.private["next_event"]), store)
+    recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
+    live = Live(row.owner, recorder, RunLog(row.private["next_event"]), store)
     live.checkpointed = True
     return live
 
@@ -90,7 +90,7 @@ async def plan_recovery(graph: Any, live: Live, row: Row) -> Plan:
         _forget(plan, live, row, doomed)
     live.restore()
     if newest is not None and remake:
-        for part in _parts(newest, row.id):
+        for part in _parts(newest, row.id, values.get("sources", {})):
             recorded = live.recorder.record(part)
             plan.changes += recorded.changes
             plan.events += recorded.events
@@ -136,19 +136,19 @@ def _shown(reply: Reply, run_id: str) -> list[Call]:
     return [call for call in reply["calls"] if call["id"] in ids]
 
 
-def _parts(reply: Reply, run_id: str) -> list[Part]:
+def _parts(reply: Reply, run_id: str, sources: dict[str, str]) -> list[Part]:
     """Say the checkpointed reply again, whole."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
     shown = _shown(reply, run_id)
     parts: list[Part] = []
     if reply["text"]:
         usage = NO_USAGE if shown else reply["usage"]
-        parts += [MessageOpened(message_step, message_id), TextDelta(message_id, reply["text"])]
+        parts += [MessageOpened(message_step, message_id), *spell(message_id, reply["text"], sources)]
         parts.append(MessageClosed(message_step, message_id, usage))
     if shown:
         parts.append(CallsOpened(calls_step))
         parts += [
-            CallDelta(calls_step, index, call["id"], call["name"], call["arguments"])
+            CallDelta(calls_step, index, call["id"], call["name"], call["arguments"], call.get("kind", "function"))
             for index, call in enumerate(shown)
         ]
         parts.append(CallsMade(calls_step, tuple(shown), reply["usage"]))

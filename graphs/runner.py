@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from langgraph.types import Command
 
+from graphs.attachments import Attachments, searched_stores
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History
@@ -22,11 +23,13 @@ from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.outputs import check_outputs
+from graphs.pictures import Pictures
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.actions import ActionCaller
+from graphs.tools.file_search import FileSearch
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
@@ -67,14 +70,18 @@ class Runner:
         model: Model,
         caller: ActionCaller,
         *,
+        attachments: Attachments | None = None,
+        searcher: FileSearch | None = None,
+        pictures: Pictures | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._attachments = attachments or Attachments(store, clock=clock)
         self._expiry_s = expiry_s
         self._clock = clock
-        self._surroundings = Surroundings(store, model, caller, max_tool_rounds)
+        self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
         self._execution = Execution(store, max_tool_rounds)
         self._idle = IdleRuns(store, self._execution, self._surroundings, self._now)
         self._sweeping: asyncio.Task[None] | None = None
@@ -103,18 +110,18 @@ class Runner:
 
     # --- what clients ask for -------------------------------------------------------------------------------------
 
-    async def start(self, owner: str, thread_id: str, request: RunCreate) -> Started:
-        """Start a run on a thread.
+    async def start(self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False) -> Started:
+        """Start a run on a thread. With `contents` its events show the passages that file searches found.
 
         Returns once the run is committed and synced; the model call has begun by then. Raises NotFound,
         InvalidRequest (busy thread, bad tools), Unavailable while shutting down.
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
-                return await self._try_to_start(owner, thread_id, request)
+                return await self._try_to_start(owner, thread_id, request, contents)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
 
-    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate) -> Started:
+    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate, contents: bool) -> Started:
         """Start a run on the thread as it is now. Raises ThreadMoved when a message came or went meanwhile: the
         model would not be shown what the thread says."""
         self._accepting()
@@ -133,7 +140,11 @@ class Runner:
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         history = await self._surroundings.history(draft.run, owner, first=first)
         newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
-        return await self._launch_new(draft, history.and_then(row.body for row in draft.messages), newest)
+        whole = history.and_then(row.body for row in draft.messages)
+        draft.row.private["contents"] = contents
+        async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
+            draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
+            return await self._launch_new(draft, whole, newest, *attached)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
@@ -142,7 +153,10 @@ class Runner:
         if assistant is None:
             raise _no_assistant(request.assistant_id)
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
-        return await self._launch_new(draft, History([row.body for row in draft.messages]))
+        assert draft.thread is not None, "drafted with one"
+        async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
+            draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
+            return await self._launch_new(draft, History([row.body for row in draft.messages]), *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""
@@ -235,9 +249,10 @@ class Runner:
     # --- starting -------------------------------------------------------------------------------------------------
 
     async def _launch_new(self, draft: Draft, history: History, *guards: Change) -> Started:
-        toolset = await self._surroundings.toolset(draft.row.private["tools"])
+        toolset = await self._surroundings.toolset(draft.row.private)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
-        recorder = Recorder(dict(draft.run), draft.row.owner, self._now)
+        shows_contents = draft.row.private.get("contents", False)
+        recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
         live = Live(draft.row.owner, recorder, RunLog(0), self._store)
         draft.row.private["next_event"] = live.log.ceiling
         events = draft.events()

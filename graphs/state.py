@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from chains.context import Prompt
 from chains.reply import ReplyCall
 from graphs.parts import Call, Usage
+from graphs.tools.file_search import Findings
 from graphs.tools.toolset import ToolSet
 
 __all__ = ["Act", "Model", "Reply", "RunContext", "RunState"]
@@ -41,6 +42,8 @@ class RunState(TypedDict, total=False):
     """The newest of them."""
     outputs: Annotated[dict[str, str], operator.or_]
     """Outputs by call id, of every call of this run."""
+    sources: Annotated[dict[str, str], operator.or_]
+    """Ids of the files whose passages the model was shown, by the numbers in their markers (`search:passage`)."""
     approved: list[str]
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage
@@ -56,6 +59,8 @@ class Act(TypedDict):
 
     call: Call
     step_id: str
+    search: int
+    """How many searches of the files the run made before this one."""
 
 
 class Model(Protocol):
@@ -71,6 +76,10 @@ class Model(Protocol):
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        ...
+
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
         ...
 
     def tokens_per_char(self, model: str) -> float:
@@ -98,6 +107,8 @@ class RunContext:
     """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""
     act: Callable[[Call], Awaitable[str]]
     """Makes one server-side call; whatever goes wrong is text for the model."""
+    search: Callable[[Call, int], Awaitable[Findings]]
+    """Makes one search of the files; the number goes into the passages' markers."""
     max_tool_rounds: int
     sampling: dict[str, float]
     """The sampling parameters that were asked for; others are left to the upstream."""

@@ -9,8 +9,10 @@ from typing import Any, Final
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
 from graphs.parts import Call
+from graphs.pictures import Pictures
 from graphs.state import Model, RunContext
 from graphs.tools.actions import ActionCaller
+from graphs.tools.file_search import FileSearch, Findings
 from graphs.tools.toolset import ToolSet, build_toolset
 from store.ports import Page, Row, Store
 
@@ -20,20 +22,42 @@ _CHARS_PER_TOKEN: Final = 8
 """Characters read for a token of context: more than any language needs, so that the prompt's own fit decides."""
 
 
+_SEARCH_TOKENS: Final = 16_000
+"""Tokens of passages that one search gives to the model, as OpenAI has it; where its context is not known, a third."""
+
+
 class Surroundings:
     """Makes run contexts."""
 
-    def __init__(self, store: Store, model: Model, caller: ActionCaller, max_tool_rounds: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        caller: ActionCaller,
+        max_tool_rounds: int,
+        searcher: FileSearch | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        """Without a searcher `file_search` is a tool that is not built; without pictures `image_file` is refused."""
         self.max_tool_rounds = max_tool_rounds
         self._store = store
         self._model = model
         self._caller = caller
+        self._searcher = searcher
+        self._pictures = pictures
 
-    async def toolset(self, tools: list[dict[str, Any]]) -> ToolSet:
-        """Build the tools; documents are parsed off the event loop. Raises InvalidRequest."""
+    async def toolset(self, private: dict[str, Any]) -> ToolSet:
+        """Build the tools of a run, `private` being its row's; documents are parsed off the event loop.
+
+        Files are offered to be searched where there are vector stores. Raises InvalidRequest.
+        """
+        tools = private["tools"]
+        prompts = None if self._searcher is None else self._searcher.prompts
         if any(tool["type"] == "action" for tool in tools):
-            return await asyncio.to_thread(build_toolset, tools)
-        return build_toolset(tools)
+            toolset = await asyncio.to_thread(build_toolset, tools, prompts)
+        else:
+            toolset = build_toolset(tools, prompts)
+        return toolset if private.get("vector_store_ids") else toolset.without_search()
 
     async def history(
         self, run: dict[str, Any], owner: str, *, own: str | None = None, first: Page | None = None
@@ -54,7 +78,7 @@ class Surroundings:
     async def again(self, live: Live, row: Row) -> RunContext:
         """Make the context of a run that goes on."""
         history = await self.history(row.body, row.owner, own=row.id)
-        return self.context(live, row.private, await self.toolset(row.private["tools"]), history)
+        return self.context(live, row.private, await self.toolset(row.private), history)
 
     def context(self, live: Live, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
@@ -62,8 +86,23 @@ class Surroundings:
         async def act(call: Call) -> str:
             return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
 
+        async def search(call: Call, number: int) -> Findings:
+            assert self._searcher is not None, "no search is offered without a searcher"
+            assert toolset.search is not None, "a search was offered"
+            stores, chars = private["vector_store_ids"], self._room(live.run)
+            arguments = call["arguments"]
+            return await self._searcher.search(
+                live.owner, stores, arguments, toolset.search, number=number, chars=chars
+            )
+
+        seen: list[dict[str, Any]] = []
+
         async def messages() -> list[dict[str, Any]]:
-            return history.messages
+            if self._pictures is None:
+                return history.messages
+            if not seen:
+                seen.extend(await self._pictures.show(live.owner, history.messages))
+            return seen
 
         def asking() -> None:
             # In the next turn of the loop: by then the request to the model is on its way.
@@ -72,5 +111,12 @@ class Surroundings:
         rounds = self.max_tool_rounds
         sampling = private["sampling"]
         return RunContext(
-            live.run, self._model, toolset, messages, act, rounds, sampling, asking, clipped=history.clipped
+            live.run, self._model, toolset, messages, act, search, rounds, sampling, asking, clipped=history.clipped
         )
+
+    def _room(self, run: dict[str, Any]) -> int:
+        """Return how many characters of passages a search may bring: a third of the model's context at the most."""
+        model, budget = run["model"], run["max_prompt_tokens"]
+        limit = self._model.context_limit(model) or _SEARCH_TOKENS
+        tokens = min(_SEARCH_TOKENS, limit // 3, *(() if budget is None else (budget // 3,)))
+        return int(tokens / self._model.tokens_per_char(model))

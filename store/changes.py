@@ -7,13 +7,14 @@ or raises StoreError. Checks and writes share the transaction, so nothing can co
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Any, assert_never
+from typing import assert_never
 
 import orjson
 
-from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row
-from store.tables import ACTIVE_SQL, TABLES, decode, insert_values
+from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row, There
+from store.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
 from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["Operation", "drop_checkpoints", "prepare"]
@@ -42,6 +43,13 @@ _BELOW: dict[Kind, tuple[str, ...]] = {
     "message": (),
     "run": _BELOW_RUN,
     "step": (),
+    "file": ("DELETE FROM vector_store_files WHERE file_id = ?",),
+    "vector_store": tuple(
+        f"DELETE FROM {table} WHERE vector_store_id = ?"
+        for table in ("vector_store_files", "file_batches", "tombstones")
+    ),
+    "vector_store_file": (),
+    "file_batch": (),
 }
 
 
@@ -52,8 +60,10 @@ def prepare(change: Change) -> Operation:
             return _insert(row)
         case Patch():
             return _patch(change)
-        case Delete(kind, id, owner):
-            return _delete(kind, id, owner)
+        case Delete(kind, id, owner, if_there):
+            return _delete(kind, id, owner, if_there=if_there)
+        case There(kind, id, owner):
+            return _there(kind, id, owner)
         case Idle(thread_id, owner):
             return _idle(thread_id, owner)
         case Append(run_id, events):
@@ -89,15 +99,38 @@ def _insert(row: Row) -> Operation:
         except sqlite3.IntegrityError as error:
             raise _clash(conn, row.kind, row.id, row.thread_id) from error
         if not added:
-            raise Missing("thread", row.thread_id or "")
-        return Row(row.kind, row.id, row.owner, orjson.loads(body), row.thread_id, row.run_id, orjson.loads(private))
+            raise _gone_above(conn, row)
+        return replace(row, body=orjson.loads(body), private=orjson.loads(private))
+
+    return run
+
+
+def _gone_above(conn: sqlite3.Connection, row: Row) -> Missing:
+    """Name what a row belongs to that is not there."""
+    above = [(kind, str(getattr(row, column))) for kind, column in TABLES[row.kind].above]
+    for kind, id in above:
+        if conn.execute(_there_sql(kind), (id, row.owner)).fetchone() is None:
+            return Missing(kind, id)
+    return Missing(*above[0])
+
+
+def _there_sql(kind: Kind) -> str:
+    return f"SELECT 1 FROM {TABLES[kind].name} WHERE id = ? AND owner = ?"
+
+
+def _there(kind: Kind, id: str, owner: str) -> Operation:
+    sql = _there_sql(kind)
+
+    def run(conn: sqlite3.Connection) -> None:
+        if conn.execute(sql, (id, owner)).fetchone() is None:
+            raise Missing(kind, id)
 
     return run
 
 
 def _patch(change: Patch) -> Operation:
     kind, id, owner, only_if = change.kind, change.id, change.owner, change.only_if
-    select, _ = TABLES[kind].select_one()
+    select, _ = TABLES[kind].select_one({})
     update = TABLES[kind].update
     body, private = orjson.dumps(change.body), orjson.dumps(change.private)
 
@@ -112,11 +145,8 @@ def _patch(change: Patch) -> Operation:
             raise StatusConflict(kind, id, str(row.body.get("status")))
         row.body.update(orjson.loads(body))
         row.private.update(orjson.loads(private))
-        values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
-        if kind == "run":
-            values += [row.body["status"], row.body.get("expires_at")]
         try:
-            conn.execute(update, (*values, id, owner))
+            conn.execute(update, (*update_values(row), id, owner))
         except sqlite3.IntegrityError as error:
             raise _clash(conn, kind, id, row.thread_id) from error
         return row
@@ -138,18 +168,19 @@ def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _delete(kind: Kind, id: str, owner: str) -> Operation:
+def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
     table = TABLES[kind]
-    thread = "thread_id" if "thread_id" in table.places else "NULL"
-    run = "run_id" if "run_id" in table.places else "NULL"
+    places = "".join(f"{column}, " for column in table.places if column != "file_id")
     bury = (
-        "INSERT OR REPLACE INTO tombstones (id, kind, owner, thread_id, run_id, seq) "
-        f"SELECT id, ?, owner, {thread}, {run}, seq FROM {table.name} WHERE id = ? AND owner = ?"
+        f"INSERT OR REPLACE INTO tombstones (id, kind, owner, {places}seq) "
+        f"SELECT id, ?, owner, {places}seq FROM {table.name} WHERE id = ? AND owner = ?"
     )
     remove = f"DELETE FROM {table.name} WHERE id = ? AND owner = ?"
 
     def operation(conn: sqlite3.Connection) -> None:
         if not conn.execute(bury, (kind, id, owner)).rowcount:
+            if if_there:
+                return
             raise Missing(kind, id)
         for sql in _BELOW[kind]:
             conn.execute(sql, (id,))

@@ -109,5 +109,101 @@ def m003_checkpoints(db: Database) -> None:
     )
 
 
-STEPS = ("m001_objects", "m002_events", "m003_checkpoints")
+@MIGRATIONS()
+def m004_files(db: Database) -> None:
+    """Files, vector stores, the files in them, and the batches that these came in."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE files (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            purpose TEXT NOT NULL, expires_at INTEGER, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX files_list ON files (owner);
+        CREATE INDEX files_by_purpose ON files (purpose, owner);
+        CREATE INDEX files_expiring ON files (expires_at) WHERE expires_at IS NOT NULL;
+
+        CREATE TABLE vector_stores (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            status TEXT NOT NULL, expires_at INTEGER, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX vector_stores_list ON vector_stores (owner);
+        CREATE INDEX vector_stores_expiring ON vector_stores (expires_at)
+            WHERE expires_at IS NOT NULL AND status != 'expired';
+
+        CREATE TABLE vector_store_files (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            vector_store_id TEXT NOT NULL, batch_id TEXT, file_id TEXT NOT NULL,
+            status TEXT NOT NULL, usage_bytes INTEGER NOT NULL, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX vector_store_files_list ON vector_store_files (owner);
+        CREATE INDEX vector_store_files_of_vector_store ON vector_store_files (vector_store_id, owner);
+        CREATE INDEX vector_store_files_by_status ON vector_store_files (vector_store_id, owner, status);
+        CREATE INDEX vector_store_files_count ON vector_store_files (vector_store_id, status, usage_bytes);
+        CREATE INDEX vector_store_files_of_batch ON vector_store_files (batch_id, vector_store_id, owner)
+            WHERE batch_id IS NOT NULL;
+        CREATE INDEX vector_store_files_count_of_batch ON vector_store_files (batch_id, status, usage_bytes)
+            WHERE batch_id IS NOT NULL;
+        CREATE INDEX vector_store_files_of_file ON vector_store_files (file_id);
+        CREATE INDEX vector_store_files_waiting ON vector_store_files (status) WHERE status = 'in_progress';
+
+        CREATE TABLE file_batches (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            vector_store_id TEXT NOT NULL, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX file_batches_list ON file_batches (owner);
+        CREATE INDEX file_batches_of_vector_store ON file_batches (vector_store_id);
+
+        ALTER TABLE tombstones ADD COLUMN vector_store_id TEXT;
+        ALTER TABLE tombstones ADD COLUMN batch_id TEXT;
+        CREATE INDEX tombstones_of_vector_store ON tombstones (vector_store_id) WHERE vector_store_id IS NOT NULL
+        """,
+    )
+
+
+@MIGRATIONS()
+def m005_index(db: Database) -> None:
+    """What files say: their chunks, the words of these, and the vectors, a matrix a file.
+
+    A chunk's number is its file's shifted by 20 bits plus its index. `state` is adding, whole or gone; the words know
+    a chunk's store as a word of its own. The full-text index keeps no text, so what is taken out is told to it again.
+    """
+    _run_all(
+        db,
+        """
+        CREATE TABLE index_stores (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, vector_store_id TEXT NOT NULL, owner TEXT NOT NULL,
+            revision INTEGER NOT NULL, UNIQUE (vector_store_id, owner));
+
+        CREATE TABLE index_files (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, file_id TEXT NOT NULL, owner TEXT NOT NULL,
+            state TEXT NOT NULL, model TEXT, dimensions INTEGER, chunks INTEGER NOT NULL, attributes TEXT NOT NULL);
+        CREATE INDEX index_files_of_store ON index_files (store, file_id);
+        CREATE UNIQUE INDEX index_files_whole ON index_files (store, file_id) WHERE state = 'whole';
+        CREATE INDEX index_files_not_whole ON index_files (store) WHERE state <> 'whole';
+        CREATE INDEX index_files_sizes ON index_files (chunks);
+        CREATE INDEX index_files_of_model ON index_files (owner, model) WHERE model IS NOT NULL;
+
+        CREATE TABLE index_vectors (file INTEGER PRIMARY KEY, owner TEXT NOT NULL, vectors BLOB NOT NULL);
+
+        CREATE TABLE index_chunks (
+            seq INTEGER PRIMARY KEY, owner TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+            text TEXT NOT NULL);
+
+        CREATE VIRTUAL TABLE index_words USING fts5 (
+            store, text, content = '', tokenize = 'porter unicode61 remove_diacritics 2');
+        INSERT INTO index_words (index_words, rank) VALUES ('rank', 'bm25(0.0, 1.0)');
+        CREATE VIRTUAL TABLE index_terms USING fts5vocab (index_words, 'col')
+        """,
+    )
+    # What is taken out of a vector store is hidden in the same transaction, whoever takes it out.
+    db.conn.execute(
+        """
+        CREATE TRIGGER index_hide AFTER DELETE ON vector_store_files BEGIN
+            UPDATE index_files SET state = 'gone' WHERE file_id = OLD.file_id AND owner = OLD.owner AND store IN (
+                SELECT seq FROM index_stores WHERE vector_store_id = OLD.vector_store_id AND owner = OLD.owner);
+            UPDATE index_stores SET revision = revision + 1
+                WHERE vector_store_id = OLD.vector_store_id AND owner = OLD.owner;
+        END
+        """
+    )
+
+
+STEPS = ("m001_objects", "m002_events", "m003_checkpoints", "m004_files", "m005_index")
 """Every step, oldest first."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Newest, Patch, Retract, Row
+from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Newest, Patch, Retract, Row, There
 from store.writer import Commit
 from wire.errors import StoreFailed
 
@@ -55,7 +55,7 @@ class Pending:
                 case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
                     # Logs and checkpoints are read by the run's id only.
                     touched.add(run_id)
-                case Idle() | Newest():
+                case Idle() | Newest() | There():
                     pass
         return frozenset(touched)
 

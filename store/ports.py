@@ -13,13 +13,17 @@ from typing import Any, Final, Literal, Protocol
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from wire.events import Event
+from wire.filters import Attributes, Filter
 
 __all__ = [
     "ACTIVE",
     "Append",
     "Change",
+    "Chunk",
     "Delete",
     "DropCheckpoints",
+    "Found",
+    "Hit",
     "Idle",
     "Insert",
     "Kind",
@@ -27,12 +31,17 @@ __all__ = [
     "Page",
     "PageQuery",
     "Patch",
+    "Query",
     "Retract",
     "Row",
     "Store",
+    "There",
+    "Vectors",
 ]
 
-Kind = Literal["assistant", "thread", "message", "run", "step"]
+Kind = Literal[
+    "assistant", "thread", "message", "run", "step", "file", "vector_store", "vector_store_file", "file_batch"
+]
 
 ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 """Run statuses that lock the thread."""
@@ -40,7 +49,11 @@ ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelli
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages."""
+    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
+    `vector_store_id` on batches and on a store's files, `file_id` and (where it came in one) `batch_id` on the latter.
+
+    A store's file has the id of the file on the wire, but here that of its place, `store.library.place_id`.
+    """
 
     kind: Kind
     id: str
@@ -49,6 +62,9 @@ class Row:
     thread_id: str | None = None
     run_id: str | None = None
     private: dict[str, Any] = field(default_factory=dict)
+    vector_store_id: str | None = None
+    batch_id: str | None = None
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,8 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class Insert:
     """Add a row. A run is refused with ThreadBusy while its thread has an active one; a message, run or step
-    whose thread is not there (for this owner) is refused with Missing."""
+    whose thread is not there (for this owner) is refused with Missing, and so is a store's file or batch without
+    its vector store, or without its file."""
 
     row: Row
 
@@ -103,7 +120,19 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a row and all below it (a thread's messages, runs, steps, events, checkpoints). Raises Missing."""
+    """Remove a row and all below it (a thread's messages, runs, steps, events, checkpoints; a vector store's files
+    and batches; a file's places in vector stores). Raises Missing."""
+
+    kind: Kind
+    id: str
+    owner: str
+    if_there: bool = False
+    """Do nothing, instead of raising Missing, where the row is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Refuse the commit with Missing unless the row is there."""
 
     kind: Kind
     id: str
@@ -150,7 +179,7 @@ class DropCheckpoints:
     run_id: str
 
 
-Change = Insert | Patch | Delete | Idle | Newest | Append | Retract | DropCheckpoints
+Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | DropCheckpoints
 
 
 class Store(Protocol):
@@ -200,4 +229,116 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Commit what is queued, then close every connection. Commits after that fail with StoreError."""
+        ...
+
+
+# --- vectors: what files say, to be found by words and by meaning -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a file's extracted text. `start` and `end` are character offsets in that text.
+
+    `index` counts a file's chunks from 0, without gaps. Without a vector a chunk is found by its words only.
+    """
+
+    index: int
+    text: str
+    start: int
+    end: int
+    vector: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for, and how: `text` by its words, `vector` (which `model` made) by its meaning.
+
+    `threshold` drops hits that score less (0 to 1). `weight` is the share of meaning in the ranking (0: words only,
+    1: meaning only), None the backend's own.
+    """
+
+    text: str
+    vector: Sequence[float] | None = None
+    model: str | None = None
+    filters: Filter | None = None
+    limit: int = 20
+    threshold: float = 0.0
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that was found. `score` is 0 to 1; `attributes` are its file's in that store."""
+
+    vector_store_id: str
+    file_id: str
+    chunk: Chunk
+    score: float
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hits, best first. `by_words_only` names files that the query's vector could not reach: theirs are of another
+    model, or missing."""
+
+    hits: list[Hit]
+    by_words_only: frozenset[str] = frozenset()
+
+
+class Vectors(Protocol):
+    """Seven doors. Everything is within one owner's store; what another owner has looks as if it were not there.
+
+    A file is found when the whole of it has been added, and no longer once `remove` has returned.
+    """
+
+    async def add(
+        self,
+        owner: str,
+        vector_store_id: str,
+        file_id: str,
+        chunks: Sequence[Chunk],
+        *,
+        model: str | None,
+        attributes: Attributes | None = None,
+    ) -> None:
+        """Index a file, in place of what the store had of it; synced to disk when it returns.
+
+        It goes in small commits, so that others come between; a crash or a cancel on the way leaves nothing that can be
+        found. `model` is what made the vectors (None: there are none).
+
+        Raises:
+            Missing: the file or the store was removed meanwhile; nothing is kept.
+            StoreError: vectors of unequal length, or of another length than that model's were before.
+        """
+        ...
+
+    async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
+        """Forget a file, or the whole store; nothing happens where there is none. Synced when it returns.
+
+        What an addition has written of it by then is forgotten, too. The room is freed by `tidy`.
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Free the room of what was removed, replaced or never became whole, every owner's, in small commits.
+
+        For whoever does work in the background: at the start, and after a removal. What is being added stays.
+        """
+        ...
+
+    async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:
+        """Replace a file's attributes. Raises Missing when it is not indexed there."""
+        ...
+
+    async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
+        """Return what fits best in these stores, each chunk of a file once. A store that is not there is empty."""
+        ...
+
+    async def chunks(self, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
+        """Return a file's chunks in order, without vectors; none where it is not indexed."""
+        ...
+
+    async def models(self, owner: str, vector_store_id: str) -> frozenset[str | None]:
+        """Return which models made the vectors of this store's files; None stands for files that have none."""
         ...

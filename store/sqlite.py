@@ -4,19 +4,22 @@ Law: what the port says, proven by `tests/store/test_conformance.py`. This file 
 touch what (`pending`), what a change is in SQL (`changes`, `tables`), who writes and who reads (`engine`).
 """
 
+import asyncio
 import sqlite3
 from asyncio import Future
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from store.changes import prepare
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
 from store.engine import Engine, Trace
+from store.index import SqliteVectors
+from store.library import SqliteLibrary
+from store.pages import read_page
 from store.pending import ANYTHING
 from store.ports import ACTIVE, Append, Change, DropCheckpoints, Insert, Kind, Page, PageQuery, Patch, Retract, Row
 from store.tables import ACTIVE_SQL, TABLES, decode
-from wire.errors import InvalidRequest
 from wire.events import Event
 
 __all__ = ["SqliteStore", "open_store"]
@@ -50,7 +53,9 @@ class SqliteStore:
 
     def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange) -> None:
         self.engine = engine
+        self.vectors = SqliteVectors(engine)
         self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
+        self.library = SqliteLibrary(engine)
 
     def commit(self, changes: Sequence[Change], *, durable: bool) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
@@ -75,7 +80,7 @@ class SqliteStore:
     ) -> Page:
         if thread_id is not None:
             await self.engine.pending.wait_for(thread_id, ANYTHING)
-        page = await self.engine.read(_read_page, kind, owner, query, thread_id=thread_id, run_id=run_id)
+        page = await self.engine.read(read_page, kind, owner, query, {"thread_id": thread_id, "run_id": run_id})
         for row in page.rows:
             self.engine.pending.learn(row)
         return page
@@ -101,6 +106,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self.engine.close()
+        await asyncio.to_thread(self.vectors.close)
 
     def _learned(self, row: Row | None) -> Row | None:
         if row is not None:
@@ -129,33 +135,9 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 def _read_row(
     conn: sqlite3.Connection, kind: Kind, id: str, owner: str, thread_id: str | None, run_id: str | None
 ) -> Row | None:
-    sql, pins = TABLES[kind].select_one(thread_id=thread_id, run_id=run_id)
+    sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
     return None if found is None else decode(kind, found)
-
-
-def _read_page(
-    conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None, run_id: str | None
-) -> Page:
-    table = TABLES[kind]
-    cursor_sql, pins = table.select_cursor(thread_id=thread_id, run_id=run_id)
-    places: list[int] = []
-    for param, cursor in (("after", query.after), ("before", query.before)):
-        if cursor is not None:
-            found = conn.execute(cursor_sql, (cursor, owner, *pins, cursor, owner, *pins, kind)).fetchone()
-            if found is None:
-                raise InvalidRequest(f"No {kind} found with id '{cursor}'.", param=param)
-            places.append(found[0])
-    sql, pins = table.select_page(query, thread_id=thread_id, run_id=run_id)
-    values: list[Any] = [owner, *pins, *places, query.limit + 1]
-    found = conn.execute(sql, values).fetchall()
-    rows = found[: query.limit]
-    has_more = len(found) > query.limit
-    if query.before is not None and query.after is None:
-        rows.reverse()
-        beyond, pins = table.select_any_beyond(query.order, thread_id=thread_id, run_id=run_id)
-        has_more = bool(rows) and conn.execute(beyond, (owner, *pins, rows[-1][-1])).fetchone() is not None
-    return Page([decode(kind, row) for row in rows], has_more)
 
 
 def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str) -> Row | None:

@@ -1,9 +1,10 @@
-"""SQL of the five kinds of object: which table, which columns, which statement.
+"""SQL of the kinds of object: which table, which columns, which statement.
 
 Law: every statement compares the owner and is served by an index; none of them scans a table.
 `seq` rises with every insert and is the order of every listing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -11,7 +12,10 @@ import orjson
 
 from store.ports import ACTIVE, Kind, PageQuery, Row
 
-__all__ = ["ACTIVE_SQL", "TABLES", "Table", "decode", "insert_values"]
+__all__ = ["ACTIVE_SQL", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
+
+Pins = Mapping[str, str | None]
+"""Column → value that rows must have; None and columns that a kind has not are left out."""
 
 ACTIVE_SQL: Final = "status IN (" + ", ".join(f"'{s}'" for s in sorted(ACTIVE)) + ")"
 """Literal, and in the order of the partial index `runs_active`: the planner compares the text."""
@@ -22,7 +26,30 @@ _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
     "message": ("thread_id", "run_id"),
     "run": ("thread_id",),
     "step": ("thread_id", "run_id"),
+    "file": (),
+    "vector_store": (),
+    "vector_store_file": ("vector_store_id", "batch_id", "file_id"),
+    "file_batch": ("vector_store_id",),
 }
+
+_INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
+    "run": ("status", "expires_at"),
+    "file": ("purpose", "expires_at"),
+    "vector_store": ("status", "expires_at"),
+    "vector_store_file": ("status", "usage_bytes"),
+}
+"""Columns beside the body that repeat a key of it."""
+
+_ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
+    "message": (("thread", "thread_id"),),
+    "run": (("thread", "thread_id"),),
+    "step": (("thread", "thread_id"),),
+    "vector_store_file": (("vector_store", "vector_store_id"), ("file", "file_id")),
+    "file_batch": (("vector_store", "vector_store_id"),),
+}
+"""What has to be there, of the same owner, for a row to be added, and which column names it."""
+
+_HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +63,32 @@ class Table:
     insert: str
     update: str
 
-    def where(self, *, thread_id: str | None, run_id: str | None) -> tuple[str, list[str]]:
-        """Return the conditions (after the owner's) that pin a row to a thread and a run, and their values."""
-        given = [("thread_id", thread_id), ("run_id", run_id)]
-        pins = [(column, value) for column, value in given if value is not None and column in self.places]
-        return "".join(f" AND {column} = ?" for column, _ in pins), [value for _, value in pins]
+    indexed: tuple[str, ...]
+    above: tuple[tuple[Kind, str], ...]
 
-    def select_one(self, *, thread_id: str | None = None, run_id: str | None = None) -> tuple[str, list[str]]:
+    def where(self, pins: Pins, *, places_only: bool = False) -> tuple[str, list[str]]:
+        """Return the conditions (after the owner's) that rows have to meet, and their values."""
+        known = self.places if places_only else (*self.places, *self.indexed)
+        given = [(column, value) for column, value in pins.items() if value is not None and column in known]
+        return "".join(f" AND {column} = ?" for column, _ in given), [value for _, value in given]
+
+    def select_one(self, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for one row by (id, owner, *pins), and the values of the pins."""
-        where, pins = self.where(thread_id=thread_id, run_id=run_id)
-        return f"SELECT {self.row} FROM {self.name} WHERE id = ? AND owner = ?{where}", pins
+        where, values = self.where(pins)
+        return f"SELECT {self.row} FROM {self.name} WHERE id = ? AND owner = ?{where}", values
 
-    def select_cursor(self, *, thread_id: str | None, run_id: str | None) -> tuple[str, list[str]]:
+    def select_cursor(self, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for the place (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
-        where, pins = self.where(thread_id=thread_id, run_id=run_id)
+        where, values = self.where(pins, places_only=True)
         found = f"WHERE id = ? AND owner = ?{where}"
-        return f"SELECT seq FROM {self.name} {found} UNION ALL SELECT seq FROM tombstones {found} AND kind = ?", pins
+        return f"SELECT seq FROM {self.name} {found} UNION ALL SELECT seq FROM tombstones {found} AND kind = ?", values
 
-    def select_page(self, query: PageQuery, *, thread_id: str | None, run_id: str | None) -> tuple[str, list[str]]:
+    def select_page(self, query: PageQuery, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for up to `limit` rows by (owner, *pins, *cursor places in `query`'s order, limit).
 
         A page that has only `before` comes in reverse, nearest to the cursor first.
         """
-        where, pins = self.where(thread_id=thread_id, run_id=run_id)
+        where, values = self.where(pins)
         ascending = query.order == "asc"
         if query.after is not None:
             where += f" AND seq {'>' if ascending else '<'} ?"
@@ -67,31 +97,37 @@ class Table:
         if query.after is None and query.before is not None:
             ascending = not ascending
         order = "ASC" if ascending else "DESC"
-        return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", pins
+        return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
 
-    def select_any_beyond(self, order: str, *, thread_id: str | None, run_id: str | None) -> tuple[str, list[str]]:
+    def select_any_beyond(self, order: str, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement that tells whether the list goes on beyond a place: (owner, *pins, seq)."""
-        where, pins = self.where(thread_id=thread_id, run_id=run_id)
+        where, values = self.where(pins)
         beyond = "seq > ?" if order == "asc" else "seq < ?"
-        return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond} LIMIT 1", pins
+        return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond} LIMIT 1", values
 
 
 def _table(kind: Kind) -> Table:
-    name, places = f"{kind}s", _PLACES[kind]
-    held = [column if column in places else f"NULL AS {column}" for column in ("thread_id", "run_id")]
-    extra = ("status", "expires_at") if kind == "run" else ()
-    columns = ("id", "owner", *places, *extra, "body", "private")
+    name, places, indexed = (
+        f"{kind}s" if kind != "file_batch" else "file_batches",
+        _PLACES[kind],
+        _INDEXED.get(kind, ()),
+    )
+    held = [column if column in places else f"NULL AS {column}" for column in _HELD]
+    columns = ("id", "owner", *places, *indexed, "body", "private")
     values = ", ".join("?" * len(columns))
-    # A row below a thread is added only where the thread is there, and this owner's: one statement, no race.
-    thread = " WHERE EXISTS (SELECT 1 FROM threads WHERE id = ? AND owner = ?)" if places else ""
-    sets = ", ".join(f"{column} = ?" for column in ("body", "private", *extra))
+    # A row is added only where what it belongs to is there, and this owner's: one statement, no race.
+    above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
+    condition = f" WHERE {' AND '.join(above)}" if above else ""
+    sets = ", ".join(f"{column} = ?" for column in ("body", "private", *indexed))
     return Table(
         kind=kind,
         name=name,
         places=places,
         row=", ".join(("id", "owner", *held, "body", "private")),
-        insert=f"INSERT INTO {name} ({', '.join(columns)}) SELECT {values}{thread}",
+        insert=f"INSERT INTO {name} ({', '.join(columns)}) SELECT {values}{condition}",
         update=f"UPDATE {name} SET {sets} WHERE id = ? AND owner = ?",
+        indexed=indexed,
+        above=_ABOVE.get(kind, ()),
     )
 
 
@@ -100,23 +136,24 @@ TABLES: Final[dict[Kind, Table]] = {kind: _table(kind) for kind in get_args(Kind
 
 def insert_values(row: Row, body: str, private: str) -> list[Any]:
     """Return the values that `Table.insert` takes."""
+    table = TABLES[row.kind]
     values: list[Any] = [row.id, row.owner]
-    places = TABLES[row.kind].places
-    values += [getattr(row, column) for column in places]
-    if row.kind == "run":
-        values += [row.body["status"], row.body.get("expires_at")]
+    values += [getattr(row, column) for column in table.places]
+    values += [row.body.get(column) for column in table.indexed]
     values += [body, private]
-    return [*values, row.thread_id, row.owner] if places else values
+    for _, column in table.above:
+        values += [getattr(row, column), row.owner]
+    return values
+
+
+def update_values(row: Row) -> list[Any]:
+    """Return the values that `Table.update` takes, before id and owner."""
+    values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
+    return values + [row.body.get(column) for column in TABLES[row.kind].indexed]
 
 
 def decode(kind: Kind, found: Any) -> Row:
     """Make a Row of the columns of `Table.row`."""
-    return Row(
-        kind=kind,
-        id=found[0],
-        owner=found[1],
-        body=orjson.loads(found[4]),
-        thread_id=found[2],
-        run_id=found[3],
-        private=orjson.loads(found[5]),
-    )
+    id, owner, thread_id, run_id, vector_store_id, batch_id, file_id, body, private = found[:9]
+    body, private = orjson.loads(body), orjson.loads(private)
+    return Row(kind, id, owner, body, thread_id, run_id, private, vector_store_id, batch_id, file_id)

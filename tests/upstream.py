@@ -17,6 +17,7 @@ import re
 import ssl
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,17 @@ def echo(body: dict[str, Any]) -> Step:
     return Reply(f"Echo: {texts[-1] if texts else ''}")
 
 
+def embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    """Vectors of words: each has a place of its own, so that texts without a common word are at right angles."""
+    data = []
+    for index, text in enumerate(body["input"]):
+        vector = [0.0] * 64
+        for word in re.findall(r"\w+", text.lower()):
+            vector[zlib.crc32(word.encode()) % 64] += 1.0
+        data.append({"object": "embedding", "index": index, "embedding": vector if any(vector) else [1.0] * 64})
+    return {"object": "list", "model": body["model"], "data": data}
+
+
 class ScriptedUpstream:
     """The server in its own thread. Read attributes from any thread; the counters only ever change in the server's."""
 
@@ -111,7 +123,7 @@ class ScriptedUpstream:
         self.models: list[dict[str, Any]] = list(models)
         self.models_reply: Fail | Hang | Raw | None = None
         self.models_asked = 0
-        self.extra: dict[str, Callable[[Any], Any]] = {}
+        self.extra: dict[str, Callable[[Any], Any]] = {"/v1/embeddings": embeddings}
         """Other paths (`/props`, `/tokenize`): what each answers to a body; None or no entry is a 404."""
         self.extra_asked: list[str] = []
         self.props: dict[str, Any] | None = None
@@ -302,6 +314,8 @@ class ScriptedUpstream:
         answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body else None)
         if isinstance(answer, Hang):
             await self._stall()
+        if isinstance(answer, Fail):
+            return _json(answer.body, answer.status, answer.headers)
         return _json(answer) if isinstance(answer, dict) else _json({"error": "not found"}, 404)
 
     async def _show_props(self, request: web.Request) -> web.Response:

@@ -18,6 +18,8 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
     │   └── StoreFailed             the store itself failed: disk full, locked, closed, or in use by another process
+    ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
+    ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`
         ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
         ├── PromptRefused           upstream said the request is wrong         → invalid_prompt
@@ -25,10 +27,11 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
         └── UpstreamFailed          no connection, 5xx, time-out, broken stream → server_error
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "ContextOverflow",
+    "EmbeddingFailed",
     "Forbidden",
     "InvalidRequest",
     "MalformedCall",
@@ -48,6 +51,7 @@ __all__ = [
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
+    "Unreadable",
     "UnsupportedMedia",
     "UpstreamFailed",
     "UpstreamProblem",
@@ -161,7 +165,8 @@ class Missing(StoreError):
     """A change names a row that is not there, or is another owner's."""
 
     def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"No {kind} found with id '{id}'.")
+        told = f"No such File object: {id}" if kind == "file" else f"No {kind.replace('_', ' ')} found with id '{id}'."
+        super().__init__(told)
         self.kind = kind
         self.id = id
 
@@ -195,6 +200,18 @@ class StatusConflict(StoreError):
 
 class StoreFailed(StoreError):
     """The store itself failed: disk full, file locked, closed, or in use by another process. Later it may work."""
+
+
+class EmbeddingFailed(ThreadholdError):
+    """Texts could not be made into vectors: no model, no connection, a refusal, or an answer that is none."""
+
+
+class Unreadable(ThreadholdError):
+    """A file cannot be indexed; `code` is one of OpenAI's three."""
+
+    def __init__(self, message: str, *, code: Literal["unsupported_file", "invalid_file", "server_error"]) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RunError(ThreadholdError):
@@ -247,7 +264,7 @@ def as_problem(error: ThreadholdError) -> Problem:
         case Problem():
             return error
         case Missing():
-            return NotFound(error.message)
+            return NotFound(error.message, param="id" if error.kind == "file" else None)
         case ThreadBusy():
             return InvalidRequest(error.message)
         case StoreError():

@@ -1,4 +1,4 @@
-"""Ids as OpenAI makes them: a prefix and 24 alphanumerics.
+"""Ids as OpenAI makes them: a prefix, `_` (`-` for files) and 24 alphanumerics.
 
 Ids of a run's own messages, steps and calls are *derived* from the run's id and their place in the run, so that a
 reply that is generated anew after a crash gets the same ids although no row may have survived.
@@ -13,7 +13,7 @@ __all__ = ["DEFAULT_OWNER", "Prefix", "derive_id", "new_id"]
 DEFAULT_OWNER: Final = "default"
 """Owner of everything that is made where there are no keys."""
 
-Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "req"]
+Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "file", "req"]
 
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 24
@@ -33,4 +33,4 @@ def derive_id(prefix: Prefix, *place: str | int) -> str:
 
 
 def _spell(prefix: str, drawn: bytes) -> str:
-    return f"{prefix}_{drawn.translate(_LETTERS).decode()}"
+    return f"{prefix}{'-' if prefix == 'file' else '_'}{drawn.translate(_LETTERS).decode()}"

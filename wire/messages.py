@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstrai
 from wire.metadata import Metadata
 from wire.validation import Id, Request, one_of
 
-__all__ = ["Message", "MessageCreate", "MessageModify", "new_message", "open_message"]
+__all__ = ["Message", "MessageCreate", "MessageModify", "annotation", "new_message", "open_message", "plain_text"]
 
 Text = Annotated[str, StringConstraints(max_length=256_000)]
 Detail = Literal["auto", "low", "high"]
@@ -172,3 +172,23 @@ def _part(part: TextPart | ImageUrlPart | ImageFilePart) -> dict[str, Any]:
 
 def _text(value: str) -> dict[str, Any]:
     return {"type": "text", "text": {"value": value, "annotations": []}}
+
+
+def annotation(marker: str, file_id: str, at: int) -> dict[str, Any]:
+    """Make the annotation of a marker that begins at character `at` of the text."""
+    return {
+        "type": "file_citation",
+        "text": marker,
+        "start_index": at,
+        "end_index": at + len(marker),
+        "file_citation": {"file_id": file_id},
+    }
+
+
+def plain_text(text: dict[str, Any]) -> str:
+    """Return the value of a text part without the markers of passages that were cited in it."""
+    value: str = text["value"]
+    for cited in reversed(text.get("annotations") or ()):
+        if cited["type"] == "file_citation":
+            value = value[: cited["start_index"]] + value[cited["end_index"] :]
+    return value

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from wire.metadata import Metadata
 from wire.validation import Id, Request
+from wire.vector_stores import ChunkingStrategy
 
 __all__ = ["NewToolResources", "ToolResources", "attach_files", "resources_body"]
 
@@ -26,8 +27,8 @@ class FileSearchResources(Request):
 class NewVectorStore(Request):
     """A vector store to be made along with its owner."""
 
-    file_ids: list[Id] | None = None
-    chunking_strategy: dict[str, Any] | None = None
+    file_ids: Annotated[list[Id], Field(max_length=10_000)] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
     metadata: Metadata | None = None
 
 

@@ -1,12 +1,13 @@
 """Run steps: the object, and a new one. Only runs make steps."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from wire.runs import LastError, RunUsage
 
-__all__ = ["RunStep", "open_step"]
+__all__ = ["RunStep", "open_step", "show_call", "show_contents"]
 
 
 class RunStep(BaseModel):
@@ -61,3 +62,28 @@ def open_step(
         "metadata": {},
         "usage": None,
     }
+
+
+def show_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the wire object of a call that has no output yet; its `kind` is the wire's type."""
+    if call.get("kind") == "file_search":
+        return {"id": call["id"], "type": "file_search", "file_search": {}}
+    function = {"name": call["name"], "arguments": call["arguments"], "output": None}
+    return {"id": call["id"], "type": "function", "function": function}
+
+
+def show_contents(step: dict[str, Any], contents: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return the step with the passages that its searches found, as `include[]` asks for; `contents` by call id."""
+    if not contents:
+        return step
+    calls = []
+    for call in step["step_details"]["tool_calls"]:
+        found = contents.get(call["id"])
+        if found is not None:
+            results = [
+                {**each, "content": content}
+                for each, content in zip(call["file_search"]["results"], found, strict=True)
+            ]
+            call = {**call, "file_search": {**call["file_search"], "results": results}}
+        calls.append(call)
+    return {**step, "step_details": {**step["step_details"], "tool_calls": calls}}

@@ -37,7 +37,7 @@ class FileSearchOptions(Request):
 
 
 class FileSearchTool(Request):
-    """Accepted and stored; not offered to the model yet."""
+    """Passages from the files of the assistant's and the thread's vector stores."""
 
     type: Literal["file_search"]
     file_search: FileSearchOptions | None = None

@@ -1,10 +1,44 @@
 """What clients of the Assistants API v1 still send and expect: `retrieval`, and `file_ids` on objects. Pure."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-__all__ = ["rename_retrieval", "with_file_ids"]
+from pydantic import BaseModel
+
+from wire.validation import Id, Request
+
+__all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "file_object", "rename_retrieval", "with_file_ids"]
 
 _OBJECTS: Final = frozenset({"assistant", "thread.message", "thread.run"})
+
+
+class AssistantFileCreate(Request):
+    """POST /assistants/{assistant_id}/files."""
+
+    file_id: Id
+
+
+class AssistantFile(BaseModel):
+    """The object `assistant.file`; its id is the file's."""
+
+    id: str
+    object: Literal["assistant.file"]
+    created_at: int
+    assistant_id: str
+
+
+class MessageFile(BaseModel):
+    """The object `thread.message.file`; its id is the file's."""
+
+    id: str
+    object: Literal["thread.message.file"]
+    created_at: int
+    message_id: str
+
+
+def file_object(file_id: str, created_at: int, **holder: str) -> dict[str, Any]:
+    """Make one of the two objects above; `holder` is its `assistant_id` or its `message_id`."""
+    kind = "assistant.file" if "assistant_id" in holder else "thread.message.file"
+    return {"id": file_id, "object": kind, "created_at": created_at, **holder}
 
 
 def rename_retrieval(data: Any) -> Any:
@@ -18,7 +52,7 @@ def with_file_ids(obj: dict[str, Any]) -> dict[str, Any]:
     """Return an answer or event data with `file_ids` on assistants, messages and runs, in lists too."""
     if obj.get("object") == "list":
         return {**obj, "data": [with_file_ids(each) for each in obj["data"]]}
-    if obj.get("object") not in _OBJECTS:
+    if obj.get("object") not in _OBJECTS or "file_ids" in obj:
         return obj
     found = [file["file_id"] for file in obj.get("attachments") or ()] + _resource_files(obj.get("tool_resources"))
     return {**obj, "file_ids": list(dict.fromkeys(found))}
@@ -33,6 +67,6 @@ def _renamed(tool: Any) -> Any:
 def _resource_files(resources: dict[str, Any] | None) -> list[str]:
     given = resources or {}
     found = list(given.get("code_interpreter", {}).get("file_ids", ()))
-    for vector_store in given.get("file_search", {}).get("vector_stores", ()):
+    for vector_store in given.get("file_search", {}).get("vector_stores", ()):  # of a request, not made yet
         found += vector_store.get("file_ids", ())
     return found

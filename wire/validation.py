@@ -99,7 +99,8 @@ def explain(errors: Sequence[Any]) -> InvalidRequest:
     translate = _TRANSLATORS.get(kind)
     if translate is not None:
         return translate(where, given, context, loc)
-    message = f"Invalid value for '{where}': {error['msg']}." if where else f"Invalid request: {error['msg']}."
+    told = error["msg"].removeprefix("Value error, ")  # pydantic's way to say that the sentence is ours
+    message = f"Invalid value for '{where}': {told}." if where else f"Invalid request: {told}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 

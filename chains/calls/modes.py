@@ -69,6 +69,10 @@ class Modes:
             async for chunk in chunks:
                 yield chunk
 
+    async def are_native(self, model: str) -> bool:
+        """Whether the model's server makes calls itself, as far as is known; may ask it, the first time."""
+        return await self._abilities.mode(model, self.ask) == "native"
+
     async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield a reply. Raises RunError."""
         tally = Tally(call.max_tokens)

@@ -10,36 +10,62 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
+from chains.prompts import Prompts
 from graphs.tools.credentials import read_credentials
 from graphs.tools.document import MAX_DOCUMENT_BYTES, read_document
+from graphs.tools.file_search import SearchTool
 from graphs.tools.operations import Operation, read_operations
 from graphs.tools.servers import check_url
 from wire.errors import InvalidRequest
 
-__all__ = ["MAX_TOOLS", "ToolSet", "build_toolset"]
+__all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset"]
 
 MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
-_UNBUILT = ("file_search", "code_interpreter")
+_SEARCH = "file_search"
+_UNBUILT = (_SEARCH, "code_interpreter")
 _DATA = frozenset({"openapi_spec", "headers", "auth", "is_consequential", "base_url"})
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSet:
-    """`specs` goes to the model; `operations` are carried out here, `functions` by the client, `unbuilt` by nobody."""
+    """`specs` goes to the model; `operations` and `search` are carried out here, `functions` by the client, and
+    `unbuilt` by nobody."""
 
     specs: tuple[dict[str, Any], ...]
     operations: dict[str, Operation]
     functions: frozenset[str]
     unbuilt: tuple[str, ...]
+    search: SearchTool | None = None
+
+    @property
+    def served(self) -> frozenset[str]:
+        """The names of what is carried out here."""
+        return frozenset([*self.operations, *([] if self.search is None else [self.search.name])])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all that the model is offered."""
+        return self.functions | self.served
+
+    def without_search(self) -> "ToolSet":
+        """Return the tools but for the search of files."""
+        if self.search is None:
+            return self
+        specs = tuple(spec for spec in self.specs if spec["function"]["name"] != self.search.name)
+        return replace(self, specs=specs, search=None)
 
 
-def build_toolset(tools: list[dict[str, Any]]) -> ToolSet:
+NO_TOOLS: Final = ToolSet((), {}, frozenset(), ())
+"""What the model is offered in the last round."""
+
+
+def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -> ToolSet:
     """Return what `tools` (as stored with their secrets) offer to a model.
 
     Functions keep their names; an operation whose name is taken gets `_2`, `_3` … in the order of the tools. Up to a
-    few seconds of CPU for a large document that is new to this process.
+    few seconds of CPU for a large document that is new to this process. `prompts` where files can be searched.
 
     Raises:
         InvalidRequest: a document is refused (`tools[0].data.openapi_spec`), or other parts of an action's `data` are.
@@ -60,8 +86,16 @@ def build_toolset(tools: list[dict[str, Any]]) -> ToolSet:
     if operations and len(specs) > MAX_TOOLS:
         message = f"`tools` offers {len(specs)} functions and operations; at most {MAX_TOOLS} are allowed"
         raise InvalidRequest(message, param="tools", code="array_above_max_length")
+    search = None
+    searching = next((tool for tool in tools if tool["type"] == _SEARCH), None)
+    if searching is not None and prompts is not None:
+        search = SearchTool.of(searching, _free(_SEARCH, taken))
+        specs.append(search.spec(prompts))
     unbuilt = tuple(name for name in _UNBUILT if any(tool["type"] == name for tool in tools))
-    return ToolSet(tuple(specs), operations, frozenset(function["name"] for function in functions), unbuilt)
+    if prompts is not None:
+        unbuilt = tuple(name for name in unbuilt if name != _SEARCH)
+    called = frozenset(function["name"] for function in functions)
+    return ToolSet(tuple(specs), operations, called, unbuilt, search)
 
 
 def _with_parameters(function: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One server in open mode and one with keys, both real processes on real ports, on one scripted upstream."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream, Step, echo
 
 _numbers = itertools.count()
+
+
+def awake(process: ServerProcess) -> ServerProcess:
+    """Wait until more than /health is answered: on a busy machine that takes longer than a request may."""
+    assert httpx2.get(f"{process.url}/openapi.json", timeout=30).status_code == 200
+    return process
 
 
 @pytest.fixture(scope="session")
@@ -31,19 +38,28 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         "MODEL_URL": upstream.url,
         "MODEL_API_KEY": "sk-of-the-server",
         "MODEL_ALIASES": "gpt-4o=test-model",
+        "EMBEDDINGS_MODEL": "of-words",
         "MAX_BODY_BYTES": "200000",
         "CORS_ORIGINS": "http://allowed.example",
         "ALLOWED_HOSTS": "named.example",
     }
     with ServerProcess(tmp_path_factory.mktemp("open"), **settings) as process:
-        yield process
+        yield awake(process)
 
 
 @pytest.fixture(scope="session")
 def keyed(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     keys = "ann=key-ann,bob=key-bob,plain-key"
     with ServerProcess(tmp_path_factory.mktemp("keyed"), MODEL_URL=upstream.url, API_KEYS=keys) as process:
-        yield process
+        yield awake(process)
+
+
+@pytest.fixture(scope="session")
+def tight(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that takes small files only."""
+    folder = tmp_path_factory.mktemp("tight")
+    with ServerProcess(folder, MODEL_URL=upstream.url, MAX_FILE_BYTES="200000") as process:
+        yield awake(process)
 
 
 @pytest.fixture
@@ -87,6 +103,21 @@ class World:
     def assistant(self, **fields: Any) -> str:
         made: str = self.post("/assistants", {"model": "m", **fields})["id"]
         return made
+
+    def file(self, said: bytes | str = "Cats purr.", name: str = "cats.txt", purpose: str = "assistants") -> str:
+        """Upload a file, return its id."""
+        data = said.encode() if isinstance(said, str) else said
+        answer = self.client.post("/files", files={"file": (name, data)}, data={"purpose": purpose})
+        assert answer.status_code == 200, answer.text
+        made: str = answer.json()["id"]
+        return made
+
+    def settled(self, path: str) -> Any:
+        """A vector store, a file in one or a batch, once nothing of it is in progress."""
+        end = time.monotonic() + 15
+        while (found := self.get(path))["status"] == "in_progress" and time.monotonic() < end:
+            time.sleep(0.02)
+        return found
 
     def thread(self, *texts: str) -> str:
         messages = [{"role": "user", "content": text} for text in texts]

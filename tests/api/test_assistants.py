@@ -112,11 +112,10 @@ def test_a_cursor_outlives_its_object(world: World) -> None:
 
 def test_v1_clients_send_and_read_file_ids(world: World) -> None:
     v1 = {"OpenAI-Beta": "assistants=v1"}
-    made = world.post(
-        "/assistants", {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": ["file-1"]}, headers=v1
-    )
-    assert made["file_ids"] == ["file-1"]
+    file = world.file()
+    made = world.post("/assistants", {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [file]}, headers=v1)
+    assert made["file_ids"] == [file]
     assert made["tools"] == [{"type": "file_search"}]
     assert "file_ids" not in world.get(f"/assistants/{made['id']}", headers={"OpenAI-Beta": "assistants=v2"})
     listed = world.get("/assistants", headers=v1, params={"limit": 1})
-    assert listed["data"][0]["file_ids"] == ["file-1"]
+    assert listed["data"][0]["file_ids"] == [file]

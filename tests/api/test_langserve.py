@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,9 +18,13 @@ from starlette.testclient import TestClient
 from api.app import Access, build_app
 from api.depends import House
 from chains import Replies, Upstream
+from documents.extraction import Extractor
+from graphs.attachments import Attachments
+from graphs.ingestion import Ingestion
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
 from store import open_store
+from store.blobs import FolderBlobs
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -181,7 +186,9 @@ def test_a_temperature_of_one_is_not_sent(assistant: RemoteRunnable, upstream: S
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
-def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(upstream: ScriptedUpstream) -> None:
+def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     houses: list[House] = []
 
     @asynccontextmanager
@@ -192,7 +199,12 @@ def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(upstrea
                 stack.push_async_callback(part.close)
             await model.open()
             runner = await stack.enter_async_context(Runner(store, Replies(model), caller))
-            houses.append(House(store, model, runner, {}))
+            blobs, library, vectors = FolderBlobs(tmp_path / "files"), store.library, store.vectors
+            await blobs.open()
+            ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
+            await stack.enter_async_context(ingestion)
+            files = (library, vectors, None, blobs, ingestion, Attachments(store), 1000)
+            houses.append(House(store, model, runner, {}, *files))
             yield houses[-1]
 
     app = build_app(open_house, access=Access(hosts=None), version="0")

@@ -20,15 +20,16 @@ def test_a_message_has_every_field(world: World) -> None:
 
 
 def test_parts_become_objects(world: World) -> None:
+    file = world.file(b"\x89PNG", "a.png", "vision")
     parts = [
         {"type": "text", "text": "Look"},
         {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}},
-        {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "low"}},
+        {"type": "image_file", "image_file": {"file_id": file, "detail": "low"}},
     ]
     made = world.post(f"/threads/{world.thread()}/messages", {"role": "assistant", "content": parts})
     assert made["content"][0] == {"type": "text", "text": {"value": "Look", "annotations": []}}
     assert made["content"][1]["image_url"]["url"] == "https://x.example/a.png"
-    assert made["content"][2]["image_file"] == {"file_id": "file-1", "detail": "low"}
+    assert made["content"][2]["image_file"] == {"file_id": file, "detail": "low"}
 
 
 def test_only_the_metadata_of_a_message_changes(world: World) -> None:
@@ -77,10 +78,11 @@ def test_the_messages_of_one_run_can_be_listed(world: World) -> None:
 
 def test_v1_attaches_files_by_file_ids(world: World) -> None:
     v1 = {"OpenAI-Beta": "assistants=v1"}
-    body = {"role": "user", "content": "x", "file_ids": ["file-1"]}
+    file = world.file()
+    body = {"role": "user", "content": "x", "file_ids": [file]}
     made = world.post(f"/threads/{world.thread()}/messages", body, headers=v1)
-    assert made["file_ids"] == ["file-1"]
-    assert made["attachments"][0]["file_id"] == "file-1"
+    assert made["file_ids"] == [file]
+    assert made["attachments"][0]["file_id"] == file
 
 
 @pytest.mark.parametrize(

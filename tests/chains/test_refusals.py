@@ -140,3 +140,20 @@ def test_a_status_inside_a_stream_error_counts() -> None:
         explain(read_refusal({"error": {"message": "x", "code": 500}}), host="h", model="m"), UpstreamFailed
     )
     assert isinstance(explain(read_refusal({"error": "cuda"}), host="h", model="m"), UpstreamFailed)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+        (400, "llama3 is not a multimodal model"),
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (500, "Failed to create new sequence: this model is missing data required for image input"),
+    ],
+    ids=["llama.cpp", "vllm", "openai", "ollama"],
+)
+def test_a_model_that_cannot_see_is_an_invalid_prompt_and_not_asked_again(status: int, said: str) -> None:
+    refusal = read_refusal({"error": {"message": said}}, status=status)
+    error = explain(refusal, host="h", model="m")
+    assert (error.code, refusal.retryable) == ("invalid_prompt", False)
+    assert "model `m` cannot see pictures" in error.message

@@ -4,8 +4,20 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
+from chains.reply import TAKEN
 from graphs.deltas import NO_USAGE, ReplyParts
-from graphs.parts import CallDelta, CallsMade, CallsOpened, MessageClosed, MessageOpened, Part, TextDelta, Usage
+from graphs.parts import (
+    CallDelta,
+    CallsMade,
+    CallsOpened,
+    Citation,
+    MessageClosed,
+    MessageOpened,
+    Part,
+    TextDelta,
+    ThoughtDelta,
+    Usage,
+)
 from wire.ids import derive_id
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
@@ -165,3 +177,33 @@ def test_usage_told_by_the_upstream_is_kept() -> None:
     usage: Any = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     reply, _ = feed(text("a"), AIMessageChunk(content="", usage_metadata=usage))
     assert reply.usage == USAGE
+
+
+def test_markers_become_citations_and_what_was_held_back_comes_before_the_end() -> None:
+    parts = ReplyParts("run_1", 0, (), sources={"0:0": "file-a"})
+    said = [part for text in ("a 【0:", "0】 b", " 【1") for part in parts.feed(AIMessageChunk(content=text))]
+    said += parts.close(NO_USAGE)
+    assert said[1:-1] == [
+        TextDelta(parts.message_id, "a "),
+        Citation(parts.message_id, "【0:0】", "file-a"),
+        TextDelta(parts.message_id, " b"),
+        TextDelta(parts.message_id, " "),
+        TextDelta(parts.message_id, "【1"),
+    ]
+    assert parts.text == "a 【0:0】 b 【1"
+
+
+def test_text_that_turns_out_to_be_thoughts_leaves_no_half_marker() -> None:
+    parts = ReplyParts("run_1", 0, (), sources={"0:0": "file-a"})
+    list(parts.feed(AIMessageChunk(content="Look at 【0:")))
+    (thought,) = parts.feed(AIMessageChunk(content="", additional_kwargs={TAKEN: True, "reasoning_content": "0】?"}))
+    assert thought == ThoughtDelta(parts.message_id, "Look at 【0:0】?", True)
+    assert [part for part in parts.close(NO_USAGE) if not isinstance(part, MessageClosed)] == []
+
+
+def test_fragments_of_a_search_say_what_they_are() -> None:
+    parts = ReplyParts("run_1", 0, ("find",), search="find")
+    call = {"name": "find", "args": '{"query"', "id": "x", "index": 0}
+    said = list(parts.feed(AIMessageChunk(content="", tool_call_chunks=[call])))  # type: ignore[list-item]
+    assert [part.kind for part in said if isinstance(part, CallDelta)] == ["file_search"]
+    assert [call.get("kind") for call in parts.calls()] == ["file_search"]

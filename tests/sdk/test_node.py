@@ -19,7 +19,7 @@ class Program:
     """Runs one scenario of a Node program under one SDK."""
 
     def __init__(self, file: str, package: str, orphans: Orphans) -> None:
-        self._file = file
+        self.file = file
         self._package = package
         self._orphans = orphans
         self.puts_calls_together = package != "openai4v1"
@@ -27,7 +27,7 @@ class Program:
 
     def __call__(self, scenario: str, *model_says: Step) -> Any:
         self._orphans.model_says(*model_says)
-        return self._orphans.run(["node", FOLDER / self._file, scenario], OPENAI_PACKAGE=self._package)
+        return self._orphans.run(["node", FOLDER / self.file, scenario], OPENAI_PACKAGE=self._package)
 
 
 @pytest.fixture(
@@ -127,3 +127,28 @@ def test_problems_have_the_sdk_s_classes_and_name_the_parameter(program: Program
         ["BadRequestError", 400, "colour"],
         ["BadRequestError", 400, "limit"],
     ]
+
+
+def test_files_go_through_a_vector_store(program: Program) -> None:
+    if not program.puts_calls_together:
+        pytest.skip("openai-node 4.36 has no vector stores")
+    assert program("files") == {
+        "file": ["file", "cats.txt", 10],
+        "batch": ["completed", 2, 1],
+        "listed": 3,
+        "found": "dogs.txt",
+        "attached": 1,
+        "deleted": [True, True],
+    }
+
+
+def test_an_answer_from_files_has_footnotes(program: Program) -> None:
+    if program.file != "node7.js":
+        pytest.skip("one age of Node's SDK is enough for what it does not look into")
+    search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
+    assert program("citations", search, Reply("At seven 【0:0†source】.")) == {
+        "calls": ["file_search"],
+        "value": "At seven 【0:0†source】.",
+        "footnotes": ["ferry.txt"],
+        "marked": "【0:0†source】",
+    }

@@ -38,10 +38,7 @@ class Program:
 
 @pytest.fixture(params=["1.20", "1.51", "newest"])
 def program(request: pytest.FixtureRequest, orphans: Orphans) -> Program:
-    python = Path(sys.executable) if request.param == "newest" else ROOT / f".venv-openai-{request.param}/bin/python"
-    if not python.exists():
-        absent(f"openai-python {request.param} (`make sdks`)")
-    return Program(python, orphans)
+    return under(request.param, orphans)
 
 
 def test_assistants_are_made_read_changed_listed_and_deleted(program: Program) -> None:
@@ -199,4 +196,57 @@ def test_a_model_that_breaks_down_fails_the_run_and_ends_the_stream(program: Pro
         "raised": None,
         "run": "failed",
         "code": "server_error",
+    }
+
+
+def under(version: str, orphans: Orphans) -> Program:
+    """One SDK by its version."""
+    python = Path(sys.executable) if version == "newest" else ROOT / f".venv-openai-{version}/bin/python"
+    if not python.exists():
+        absent(f"openai-python {version} (`make sdks`)")
+    return Program(python, orphans)
+
+
+@pytest.mark.parametrize("version", ["1.51", "newest"])
+def test_files_go_through_a_vector_store(version: str, orphans: Orphans) -> None:
+    assert under(version, orphans)("files") == {
+        "file": ["file", "cats.txt", 32, "assistants"],
+        "batch": ["completed", 2, 1],
+        "listed": True,
+        "failed": ["unsupported_file"],
+        "one": "completed",
+        "store": ["Menagerie", 2, 3],
+        "found": "dogs.md",
+        "removed": True,
+        "assistant": True,
+        "attached": 1,
+        "files": [5, True],
+        "content": 4,
+        "deleted": ["vector_store.deleted", True],
+    }
+
+
+def test_files_belong_to_assistants_and_messages_in_v1(orphans: Orphans) -> None:
+    assert under("1.20", orphans)("files_v1") == {
+        "made": True,
+        "added": ["assistant.file", True],
+        "listed": True,
+        "read": True,
+        "removed": True,
+        "message": True,
+        "attached": True,
+    }
+
+
+@pytest.mark.parametrize("version", ["1.51", "newest"])
+def test_an_answer_from_files_has_footnotes(version: str, orphans: Orphans) -> None:
+    search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
+    assert under(version, orphans)("citations", search, Reply("At seven 【0:0†source】.")) == {
+        "indexed": 2,
+        "calls": ["file_search"],
+        "streamed": [[0, "【0:0†source】"]],
+        "text": "At seven 【0:0†source】.",
+        "footnotes": ["ferry.txt"],
+        "best": ["ferry.txt", "The ferry to Naxos leaves at seven."],
+        "plain": None,
     }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from store.library import place_id
 from store.ports import ACTIVE, Append, Insert, Row, Store
 from wire.events import Event, encode
 from wire.ids import new_id
@@ -33,6 +34,27 @@ def step(of: Row, **body: Any) -> Row:
     id = new_id("step")
     whole = {"id": id, "object": "thread.run.step", "run_id": of.id, "status": "in_progress", **body}
     return Row("step", id, of.owner, whole, thread_id=of.thread_id, run_id=of.id)
+
+
+def file(owner: str = "ann", **body: Any) -> Row:
+    id = new_id("file")
+    return Row("file", id, owner, {"id": id, "object": "file", "purpose": "assistants", **body})
+
+
+def vector_store(owner: str = "ann", **body: Any) -> Row:
+    id = new_id("vs")
+    return Row("vector_store", id, owner, {"id": id, "object": "vector_store", "status": "completed", **body})
+
+
+def file_batch(of: Row) -> Row:
+    id = new_id("vsfb")
+    return Row("file_batch", id, of.owner, {"id": id, "object": "vector_store.files_batch"}, vector_store_id=of.id)
+
+
+def place(of: Row, file: Row, batch: Row | None = None, *, status: str = "in_progress", usage_bytes: int = 0) -> Row:
+    body = {"id": file.id, "object": "vector_store.file", "status": status, "usage_bytes": usage_bytes}
+    at = {"vector_store_id": of.id, "batch_id": batch.id if batch else None, "file_id": file.id}
+    return Row("vector_store_file", place_id(of.id, file.id), of.owner, body, **at)  # type: ignore[arg-type]
 
 
 def event(number: int, name: str = "thread.message.delta", id: str = "msg_1", **data: Any) -> Event:

@@ -23,17 +23,32 @@ from store.ports import (
     Store,
 )
 from tests.store.conftest import Opener
-from tests.store.rows import ENDED, STATUSES, assistant, event, message, put, put_run, run, step, thread
+from tests.store.rows import (
+    ENDED,
+    STATUSES,
+    assistant,
+    event,
+    file,
+    file_batch,
+    message,
+    place,
+    put,
+    put_run,
+    run,
+    step,
+    thread,
+    vector_store,
+)
 from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
 # --- rows ---------------------------------------------------------------------------------------------------------
 
 
 async def world(store: Store) -> dict[Kind, Row]:
-    """One row of each kind, all of one thread and run."""
-    a, t = assistant(), thread()
-    r = run(t)
-    rows = [a, t, r, message(t, run_id=r.id), step(r)]
+    """One row of each kind, all of one thread and run, or of one vector store and batch."""
+    a, t, f, v = assistant(), thread(), file(), vector_store()
+    r, b = run(t), file_batch(v)
+    rows = [a, t, r, message(t, run_id=r.id), step(r), f, v, b, place(v, f, b)]
     await put(store, *rows)
     return {row.kind: row for row in rows}
 
@@ -295,9 +310,9 @@ async def test_pages_after_each_other_are_the_list_and_has_more_ends_them(store:
 async def test_before_gives_the_page_that_ends_just_before_the_cursor(store: Store, order: str) -> None:
     t, ids = await messages(store, 7)
     inorder = ids if order == "asc" else ids[::-1]
-    for place, cursor in enumerate(inorder):
+    for at, cursor in enumerate(inorder):
         found, more = await listed(store, t, limit=3, order=order, before=cursor)
-        assert found == inorder[max(0, place - 3) : place]
+        assert found == inorder[max(0, at - 3) : at]
         assert more is bool(found)  # at least the cursor's own row follows
 
 

@@ -36,7 +36,9 @@ def test_each_step_is_recorded_and_runs_once(db: Database) -> None:
 def test_every_table_has_an_owner(db: Database) -> None:
     migrate(db, "t.db")
     tables = set(db.table_names()) - {"sqlite_sequence", Migrations.migrations_table}
-    assert len(tables) == 9
+    # The full-text index has no columns of its own choice; what is in it belongs to a row of `index_chunks`.
+    tables -= {name for name in tables if name.startswith(("index_words", "index_terms"))}
+    assert len(tables) == 17
     assert [name for name in tables if "owner" not in db[name].columns_dict] == []
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
-from store import open_store
+from store import SqliteStore, open_store
 from store.ports import (
     ACTIVE,
     Append,
@@ -16,9 +17,11 @@ from store.ports import (
     PageQuery,
     Patch,
     Retract,
+    Row,
+    There,
 )
 from store.tables import ACTIVE_SQL
-from tests.store.rows import assistant, event, message, run, step, thread
+from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, vector_store
 
 
 async def everything_once(path: Path) -> list[str]:
@@ -29,7 +32,10 @@ async def everything_once(path: Path) -> list[str]:
     a, t = assistant(), thread()
     r = run(t)
     m, s = message(t, run_id=r.id), step(r)
-    inserts = [Insert(row) for row in (a, t)]
+    f, v = file(), vector_store()
+    b = file_batch(v)
+    p = place(v, f, b)
+    inserts = [Insert(row) for row in (a, t, f, v, b, p)]
     await store.commit([*inserts, Idle(t.id, "ann"), Insert(r), Insert(m), Insert(s)], durable=False)
     config = {"configurable": {"thread_id": r.id, "checkpoint_ns": "", "checkpoint_id": "1"}}
     await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
@@ -40,7 +46,9 @@ async def everything_once(path: Path) -> list[str]:
     await store.active_run(t.id, "ann")
     await store.unfinished()
     await store.unfinished(due_before=1)
-    for row in (a, t, r, m, s):
+    await store.commit([There("file", f.id, "ann")], durable=False)
+    await read_library(store, v.id, b.id, p, f.id)
+    for row in (a, t, r, m, s, f, v, b, p):
         await store.get(row.kind, row.id, "ann", thread_id=row.thread_id, run_id=row.run_id)
         await store.commit([Patch(row.kind, row.id, "ann", {"n": 1})], durable=False)
         for order in ("asc", "desc"):
@@ -48,10 +56,28 @@ async def everything_once(path: Path) -> list[str]:
                 query = PageQuery(order=order, after=after, before=before)  # type: ignore[arg-type]
                 await store.page(row.kind, "ann", query, thread_id=row.thread_id, run_id=row.run_id)
     await store.commit([DropCheckpoints(r.id)], durable=False)
-    for row in (s, m, r, a, t):
+    for row in (s, m, r, a, t, p, b, f, v):
         await store.commit([Delete(row.kind, row.id, "ann")], durable=False)
     await store.close()
     return seen
+
+
+async def read_library(store: SqliteStore, vector_store_id: str, batch_id: str, place_row: Row, file_id: str) -> None:
+    """Go through every door of the library."""
+    library = store.library
+    for after in (None, file_id):
+        await library.files("ann", PageQuery(after=after), purpose="assistants")
+    for after, batch, status in product((None, place_row.id), (None, batch_id), (None, "completed")):
+        at = {"vector_store_id": vector_store_id, "batch_id": batch, "status": status}
+        await library.places("ann", PageQuery(after=after), **at)
+        await library.places("ann", PageQuery(before=after, order="asc"), **at)
+    await library.tallies("vector_store_id", [vector_store_id])
+    await library.tallies("batch_id", [batch_id])
+    await library.waiting(10, besides=[place_row])
+    await library.places_of(file_id)
+    await library.due("file", 1)
+    await library.due("vector_store", 1)
+    await library.unknown([file_id])
 
 
 async def test_no_statement_scans_a_table_or_sorts_one(tmp_path: Path) -> None:

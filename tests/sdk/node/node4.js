@@ -4,6 +4,7 @@ const OpenAI = require(process.env.OPENAI_PACKAGE || 'openai');
 
 const openai = new OpenAI({ maxRetries: 0 });
 const { assistants, threads } = openai.beta;
+const stores = openai.vectorStores;
 const text = (message) => message.content[0].text.value;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const tool = {
@@ -143,6 +144,35 @@ const scenarios = {
     }
     const again = await threads.runs.cancel(thread.id, run.id).catch((error) => error);
     return { status: run.status, again: [again.constructor.name, again.status, again.error.message] };
+  },
+
+  async files() {
+    const cats = await openai.files.create({
+      file: await OpenAI.toFile(Buffer.from('Cats purr.'), 'cats.txt'),
+      purpose: 'assistants',
+    });
+    const store = await stores.create({ name: 'Zoo' });
+    const dogs = await OpenAI.toFile(Buffer.from('Dogs bark.'), 'dogs.txt');
+    const noise = await OpenAI.toFile(Buffer.from([0, 1, 2, 3, 255]), 'noise.bin');
+    const batch = await stores.fileBatches.uploadAndPoll(store.id, { files: [dogs, noise], fileIds: [cats.id] });
+    const listed = await collect(stores.files.list(store.id, { limit: 1 }));
+    const found = [];
+    for await (const hit of stores.search(store.id, { query: 'dogs' })) found.push(hit.filename); // best first
+    const thread = await threads.create({
+      messages: [
+        { role: 'user', content: 'Hi', attachments: [{ file_id: cats.id, tools: [{ type: 'file_search' }] }] },
+      ],
+    });
+    const gone = await stores.del(store.id);
+    const dismissed = await openai.files.del(cats.id);
+    return {
+      file: [cats.object, cats.filename, cats.bytes],
+      batch: [batch.status, batch.file_counts.completed, batch.file_counts.failed],
+      listed: new Set(listed).size,
+      found: found[0],
+      attached: thread.tool_resources.file_search.vector_store_ids.length,
+      deleted: [gone.deleted, dismissed.deleted],
+    };
   },
 
   async problems() {

@@ -4,6 +4,7 @@ const OpenAI = require('openai7');
 
 const openai = new OpenAI({ maxRetries: 0 });
 const { assistants, threads } = openai.beta;
+const stores = openai.vectorStores;
 const text = (message) => message.content[0].text.value;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const tool = {
@@ -142,6 +143,55 @@ const scenarios = {
     }
     const again = await threads.runs.cancel(run.id, { thread_id: thread.id }).catch((error) => error);
     return { status: run.status, again: [again.constructor.name, again.status, again.error.message] };
+  },
+
+  async files() {
+    const cats = await openai.files.create({
+      file: await OpenAI.toFile(Buffer.from('Cats purr.'), 'cats.txt'),
+      purpose: 'assistants',
+    });
+    const store = await stores.create({ name: 'Zoo' });
+    const dogs = await OpenAI.toFile(Buffer.from('Dogs bark.'), 'dogs.txt');
+    const noise = await OpenAI.toFile(Buffer.from([0, 1, 2, 3, 255]), 'noise.bin');
+    const batch = await stores.fileBatches.uploadAndPoll(store.id, { files: [dogs, noise], fileIds: [cats.id] });
+    const listed = await collect(stores.files.list(store.id, { limit: 1 }));
+    const found = [];
+    for await (const hit of stores.search(store.id, { query: 'dogs' })) found.push(hit.filename); // best first
+    const thread = await threads.create({
+      messages: [
+        { role: 'user', content: 'Hi', attachments: [{ file_id: cats.id, tools: [{ type: 'file_search' }] }] },
+      ],
+    });
+    const gone = await stores.delete(store.id);
+    const dismissed = await openai.files.delete(cats.id);
+    return {
+      file: [cats.object, cats.filename, cats.bytes],
+      batch: [batch.status, batch.file_counts.completed, batch.file_counts.failed],
+      listed: new Set(listed).size,
+      found: found[0],
+      attached: thread.tool_resources.file_search.vector_store_ids.length,
+      deleted: [gone.deleted, dismissed.deleted],
+    };
+  },
+
+  async citations() {
+    const ferry = await OpenAI.toFile(Buffer.from('The ferry to Naxos leaves at seven.'), 'ferry.txt');
+    const store = await stores.create({ name: 'Timetables' });
+    await stores.fileBatches.uploadAndPoll(store.id, { files: [ferry] });
+    const assistant = await assistants.create({
+      model: 'gpt-4',
+      tools: [{ type: 'file_search' }],
+      tool_resources: { file_search: { vector_store_ids: [store.id] } },
+    });
+    const thread = await threads.create({ messages: [{ role: 'user', content: 'When does the ferry leave?' }] });
+    const stream = threads.runs.stream(thread.id, { assistant_id: assistant.id });
+    const calls = [];
+    stream.on('toolCallCreated', (call) => calls.push(call.type));
+    const [message] = await stream.finalMessages();
+    const { value, annotations } = message.content[0].text;
+    const [cited] = annotations;
+    const file = await openai.files.retrieve(cited.file_citation.file_id);
+    return { calls, value, footnotes: [file.filename], marked: value.slice(cited.start_index, cited.end_index) };
   },
 
   async problems() {

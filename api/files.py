@@ -1,0 +1,104 @@
+"""Files: upload, list, read, download, delete."""
+
+import time
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.answers import answer
+from api.depends import FileId, House, Owner, Parts
+from api.uploads import read_form, too_large
+from store.ports import Insert, PageQuery, Row
+from wire.errors import InvalidRequest, StoreError
+from wire.files import File, FileCreate, FileQuery, new_file, no_such_file
+from wire.ids import new_id
+from wire.pages import Deletion, list_envelope
+from wire.pages import Listing as ListOf
+from wire.validation import parse
+
+__all__ = ["must_get_file", "router"]
+
+router = APIRouter(tags=["files"])
+
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string"},
+        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+    },
+}
+_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+
+
+@router.post("/files", response_model=File, openapi_extra=_BODY)
+async def create_file(request: Request, house: Parts, owner: Owner) -> Response:
+    """Upload a file. It is on disk, and so is its row, when this answers."""
+    limit = house.max_file_bytes
+    async with house.blobs.writing(limit, too_large(limit).message) as writing:
+        upload = await read_form(request, writing, max_bytes=limit)
+        asked = parse(FileCreate, upload.fields)
+        id = new_id("file")
+        size = await writing.keep(id)
+    body = new_file(asked, id=id, filename=upload.filename or "file", size=size.bytes, now=int(time.time()))
+    try:
+        row = Row("file", id, owner, body, private={"sha256": size.sha256})
+        await house.store.commit([Insert(row)], durable=True)
+    except StoreError:
+        await house.blobs.remove(id)
+        raise
+    return answer(body)
+
+
+@router.get("/files", response_model=ListOf[File])
+async def list_files(query: Annotated[FileQuery, Query()], house: Parts, owner: Owner) -> Response:
+    """List files, newest first."""
+    page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None)
+    page = await house.library.files(owner, page_query, purpose=query.purpose)
+    return answer(list_envelope([row.body for row in page.rows], page.has_more))
+
+
+@router.get("/files/{file_id}", response_model=File)
+async def get_file(file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Read what is known of a file."""
+    return answer((await must_get_file(house, file_id, owner)).body)
+
+
+@router.get("/files/{file_id}/content", response_class=Response)
+async def get_content(file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Download a file, unless it came for assistants: those are read through their vector stores."""
+    row = await must_get_file(house, file_id, owner)
+    if row.body["purpose"] == "assistants":
+        raise InvalidRequest("Not allowed to download files of purpose: assistants")
+    if await house.blobs.path(file_id) is None:
+        raise no_such_file(file_id)
+    name = quote(row.body["filename"], safe="")
+    return StreamingResponse(
+        house.blobs.read(file_id),
+        media_type="application/octet-stream",
+        headers={
+            "Content-Length": str(row.body["bytes"]),
+            "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+@router.delete("/files/{file_id}", response_model=Deletion)
+async def delete_file(file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Delete a file, and take it out of every vector store."""
+    await must_get_file(house, file_id, owner)
+    await house.ingestion.delete_file(owner, file_id)
+    return answer({"id": file_id, "object": "file", "deleted": True})
+
+
+async def must_get_file(house: House, file_id: str, owner: str) -> Row:
+    """Return a file's row. Raises NotFound in the words that files have."""
+    row = await house.store.get("file", file_id, owner)
+    if row is None:
+        raise no_such_file(file_id)
+    return row

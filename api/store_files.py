@@ -1,0 +1,124 @@
+"""The files of a vector store: add, list, read, change attributes, take out; and what one says."""
+
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from api.answers import answer
+from api.depends import FileId, House, Listing, Owner, Parts, VectorStoreId, must_get
+from graphs.places import place_row, refuse_expired, touch
+from store.library import place_id
+from store.ports import PageQuery, Row
+from wire.errors import InvalidRequest, NotFound
+from wire.pages import Deletion, ListQuery, deletion, list_envelope
+from wire.pages import Listing as ListOf
+from wire.vector_stores import NewPlace, PlaceModify, VectorStoreFile
+
+__all__ = ["POLL_AFTER", "StatusFilter", "list_places", "router"]
+
+router = APIRouter(tags=["vector stores"])
+
+POLL_AFTER = {"openai-poll-after-ms": "250"}
+"""How soon a poller should look again."""
+
+StatusFilter = Annotated[Literal["in_progress", "completed", "failed", "cancelled"] | None, Query(alias="filter")]
+
+
+class Content(BaseModel):
+    """The object `vector_store.file_content.page`."""
+
+    object: Literal["vector_store.file_content.page"]
+    data: list[dict[str, str]]
+    has_more: bool
+    next_page: str | None
+
+
+@router.post("/vector_stores/{vector_store_id}/files", response_model=VectorStoreFile)
+async def add_file(vector_store_id: VectorStoreId, body: NewPlace, house: Parts, owner: Owner) -> Response:
+    """Put a file into the store, or index it anew; the work is done in the background."""
+    now = int(time.time())
+    store = await must_get(house, "vector_store", vector_store_id, owner)
+    refuse_expired(store)
+    place = place_row(owner, vector_store_id, body, now=now)
+    await house.ingestion.put(owner, [place], *touch(store, now=now, at_once=True))
+    return _answer(place)
+
+
+@router.get("/vector_stores/{vector_store_id}/files", response_model=ListOf[VectorStoreFile])
+async def list_files(
+    vector_store_id: VectorStoreId, query: Listing, house: Parts, owner: Owner, status: StatusFilter = None
+) -> Response:
+    """List the store's files, newest first; `filter` is a status."""
+    await must_get(house, "vector_store", vector_store_id, owner)
+    return answer(await list_places(house, owner, vector_store_id, query, status=status))
+
+
+@router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
+async def get_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Read how a file fares in the store."""
+    return _answer(await _must_get_place(house, vector_store_id, file_id, owner))
+
+
+@router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
+async def modify_file(
+    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, house: Parts, owner: Owner
+) -> Response:
+    """Replace a file's attributes."""
+    await _must_get_place(house, vector_store_id, file_id, owner)
+    return _answer(await house.ingestion.set_attributes(owner, vector_store_id, file_id, body.attributes or {}))
+
+
+@router.delete("/vector_stores/{vector_store_id}/files/{file_id}", response_model=Deletion)
+async def remove_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Take a file out of the store; the file itself stays."""
+    await _must_get_place(house, vector_store_id, file_id, owner)
+    await house.ingestion.delete_place(owner, vector_store_id, file_id)
+    return answer(deletion(file_id, "vector_store.file"))
+
+
+@router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
+async def get_content(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Return what the file says, as it was indexed; citations and chunks count their characters in it."""
+    place = await _must_get_place(house, vector_store_id, file_id, owner)
+    if place.body["status"] != "completed":
+        raise InvalidRequest(f"The file '{file_id}' is {place.body['status']}; only what is completed has content.")
+    text = b"".join([block async for block in house.blobs.read(f"{file_id}.text")]).decode()
+    data = [{"type": "text", "text": text}]
+    page = {"object": "vector_store.file_content.page", "data": data, "has_more": False, "next_page": None}
+    return answer(page)
+
+
+async def list_places(
+    house: House,
+    owner: str,
+    vector_store_id: str,
+    query: ListQuery,
+    *,
+    status: str | None = None,
+    batch_id: str | None = None,
+) -> dict[str, Any]:
+    """Return one page of a store's, or a batch's, files in the list envelope."""
+    page_query = PageQuery(
+        limit=query.limit,
+        order=query.order,
+        after=place_id(vector_store_id, query.after) if query.after else None,
+        before=place_id(vector_store_id, query.before) if query.before else None,
+    )
+    page = await house.library.places(
+        owner, page_query, vector_store_id=vector_store_id, batch_id=batch_id, status=status
+    )
+    return list_envelope([row.body for row in page.rows], page.has_more)
+
+
+async def _must_get_place(house: House, vector_store_id: str, file_id: str, owner: str) -> Row:
+    row = await house.store.get("vector_store_file", place_id(vector_store_id, file_id), owner)
+    if row is None:
+        await must_get(house, "vector_store", vector_store_id, owner)
+        raise NotFound(f"No file found with id '{file_id}' in vector store '{vector_store_id}'.")
+    return row
+
+
+def _answer(place: Row) -> Response:
+    return answer(place.body, headers=POLL_AFTER if place.body["status"] == "in_progress" else None)

@@ -1,0 +1,187 @@
+"""Multipart uploads: one file streamed to disk, and a few short fields. Nothing of the file stays in memory.
+
+Law: a form is taken whole or refused; what is too long is refused as soon as that is known, by its announced length
+before the first byte.
+"""
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Receive
+
+from store.blobs import Writing
+from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from wire.files import clean_filename
+
+__all__ = ["SLACK", "Upload", "is_form", "read_form", "too_large"]
+
+SLACK: Final = 64 * 1024
+"""Bytes that a form may have beside its file."""
+
+_SILENCE_S: Final = 60.0
+_MAX_PARTS: Final = 16
+_QUOTED: Final = re.compile(r"%(22|0[dD]|0[aA])")
+
+
+def is_form(headers: Headers) -> bool:
+    """Tell whether a request's body is a multipart form."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
+
+
+def too_large(max_bytes: int) -> TooLarge:
+    """Tell the limit of a file."""
+    return TooLarge(f"The file is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
+
+
+@dataclass(slots=True)
+class Upload:
+    """What a form says beside the bytes: the file's name as it was sent, and the fields, `a[b]` as {"a": {"b": …}}."""
+
+    filename: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Part:
+    """The part under way. `data` of the file is what was parsed and is not written yet."""
+
+    name: str
+    filename: str | None
+    data: bytearray = field(default_factory=bytearray)
+
+
+class _Form:
+    """Takes blocks of the body apart. The parser calls; between two blocks the file's bytes are taken away."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.upload = Upload()
+        self.ended = False
+        self._headers: dict[str, str] = {}
+        self._header = [bytearray(), bytearray()]
+        self._part: _Part | None = None
+        self._file = bytearray()
+        self._parts = 0
+        self._spare = SLACK
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_end,
+                "on_part_data": self._data,
+                "on_part_end": self._part_end,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, block: bytes) -> bytes:
+        """Parse a block; return the file's bytes in it."""
+        self._parser.write(block)
+        taken, self._file = bytes(self._file), bytearray()
+        return taken
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+        self._headers = {}
+
+    def _header_end(self) -> None:
+        name, value = (bytes(piece).decode("utf-8", "replace") for piece in self._header)
+        self._headers[name.strip().lower()] = value
+        self._header = [bytearray(), bytearray()]
+
+    def _headers_end(self) -> None:
+        # Latin-1 both ways: the library's own encoding of an option, which leaves every byte as it came.
+        given = self._headers.get("content-disposition", "").encode().decode("latin-1")
+        _, options = parse_options_header(given)
+        told = {name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in options.items()}
+        if "name" not in told:
+            raise InvalidRequest("A part of the form has no name.")
+        filename = told.get("filename")
+        self._part = _Part(told["name"], None if filename is None else _QUOTED.sub(_unquoted, filename))
+        if self._part.name == "file":
+            if self.upload.filename is not None:
+                raise InvalidRequest("The form has more than one `file`.", param="file")
+            self.upload.filename = self._part.filename or "file"
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._part is not None and self._part.name == "file":
+            self._file += data[start:end]
+            return
+        self._spare -= end - start
+        if self._spare < 0:
+            raise InvalidRequest(f"The form has more than {SLACK} bytes beside its file.")
+        if self._part is not None:
+            self._part.data += data[start:end]
+
+    def _part_end(self) -> None:
+        part, self._part = self._part, None
+        if part is not None and part.name != "file":
+            _set_field(self.upload.fields, part.name, part.data.decode("utf-8", "replace"))
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+async def read_form(request: Request, writing: Writing, *, max_bytes: int) -> Upload:
+    """Read a form, its part `file` into `writing`. The name is cleaned.
+
+    Raises TooLarge, UnsupportedMedia (no form), InvalidRequest (broken, without a file, or cut off).
+    """
+    if not is_form(request.headers):
+        raise UnsupportedMedia(
+            f"Unsupported content type '{request.headers.get('content-type', '')}'. Send 'multipart/form-data'."
+        )
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes + SLACK:
+        raise too_large(max_bytes)
+    _, options = parse_options_header(request.headers["content-type"])
+    try:
+        form = _Form(options.get(b"boundary", b""))
+        more = bool(options.get(b"boundary"))
+        while more:
+            block, more = await _receive(request.receive)
+            if file := form.feed(block):
+                await writing.write(file)
+    except FormParserError as error:
+        raise InvalidRequest(f"We could not parse the multipart form of your request: {error}.") from None
+    if not form.ended:
+        raise InvalidRequest("The multipart form of your request has no end.")
+    if form.upload.filename is None:
+        raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+    form.upload.filename = clean_filename(form.upload.filename)
+    return form.upload
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    try:
+        async with asyncio.timeout(_SILENCE_S):
+            message = await receive()
+    except TimeoutError:
+        raise InvalidRequest(f"The request body did not go on for {_SILENCE_S:g} s.") from None
+    if message["type"] == "http.disconnect":
+        raise InvalidRequest("The connection was closed before the request body had ended.")
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    """Undo what browsers and httpx do to quotes and line ends in a name (https://html.spec.whatwg.org/, form data)."""
+    return chr(int(found[1], 16))
+
+
+def _set_field(fields: dict[str, Any], name: str, value: str) -> None:
+    outer, bracket, inner = name.partition("[")
+    told: str | int = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else value
+    if bracket and inner.endswith("]") and isinstance(fields.setdefault(outer, {}), dict):
+        fields[outer][inner[:-1]] = told
+    else:
+        fields[name] = told

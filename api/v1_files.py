@@ -1,0 +1,127 @@
+"""What v1 clients ask of files: those of an assistant, those of a message."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from api.answers import answer
+from api.assistants import amend
+from api.depends import AssistantId, FileId, House, Listing, MessageId, Owner, Parts, ThreadId, must_get
+from graphs.assistant_files import FILES, files_of, store_of
+from graphs.places import place_row
+from store.library import place_id
+from store.ports import Change, Delete, Patch, Row
+from wire.assistants import AssistantModify
+from wire.errors import InvalidRequest, NotFound
+from wire.pages import Deletion, ListQuery, deletion, list_envelope
+from wire.pages import Listing as ListOf
+from wire.v1 import AssistantFile, AssistantFileCreate, MessageFile, file_object
+from wire.validation import parse
+from wire.vector_stores import NewPlace
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["v1"])
+
+_MOST_FILES = 20
+
+
+@router.post("/assistants/{assistant_id}/files", response_model=AssistantFile)
+async def add_assistant_file(
+    assistant_id: AssistantId, body: AssistantFileCreate, house: Parts, owner: Owner
+) -> Response:
+    """Give an assistant a file."""
+    row = await must_get(house, "assistant", assistant_id, owner)
+    files = files_of(row)
+    if body.file_id not in files and len(files) >= _MOST_FILES:
+        raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MOST_FILES} are allowed.")
+    now, store_id = int(time.time()), store_of(row)
+    files.setdefault(body.file_id, now)
+    if store_id is None:
+        await amend(house, row, parse(AssistantModify, {"file_ids": list(files)}))
+    else:
+        place = place_row(owner, store_id, NewPlace(file_id=body.file_id), now=now)
+        await house.ingestion.put(owner, [place], *_kept(row, files))
+    return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
+
+
+@router.get("/assistants/{assistant_id}/files", response_model=ListOf[AssistantFile])
+async def list_assistant_files(assistant_id: AssistantId, query: Listing, house: Parts, owner: Owner) -> Response:
+    """List an assistant's files."""
+    files = files_of(await must_get(house, "assistant", assistant_id, owner))
+    return answer(_page(files, query, assistant_id=assistant_id))
+
+
+@router.get("/assistants/{assistant_id}/files/{file_id}", response_model=AssistantFile)
+async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Read one of an assistant's files."""
+    files = files_of(await must_get(house, "assistant", assistant_id, owner))
+    return answer(_one(files, file_id, assistant_id=assistant_id))
+
+
+@router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
+async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+    """Take a file from an assistant; the file itself stays."""
+    row = await must_get(house, "assistant", assistant_id, owner)
+    files = files_of(row)
+    _one(files, file_id, assistant_id=assistant_id)
+    del files[file_id]
+    if (store_id := store_of(row)) is not None:
+        gone = Delete("vector_store_file", place_id(store_id, file_id), owner, if_there=True)
+        await house.ingestion.put(owner, [], gone, *_kept(row, files))
+    else:
+        await amend(house, row, parse(AssistantModify, {"file_ids": list(files)}))
+    return answer(deletion(file_id, "assistant.file"))
+
+
+@router.get("/threads/{thread_id}/messages/{message_id}/files", response_model=ListOf[MessageFile])
+async def list_message_files(
+    thread_id: ThreadId, message_id: MessageId, query: Listing, house: Parts, owner: Owner
+) -> Response:
+    """List a message's files."""
+    return answer(_page(await _attached(house, owner, thread_id, message_id), query, message_id=message_id))
+
+
+@router.get("/threads/{thread_id}/messages/{message_id}/files/{file_id}", response_model=MessageFile)
+async def get_message_file(
+    thread_id: ThreadId, message_id: MessageId, file_id: FileId, house: Parts, owner: Owner
+) -> Response:
+    """Read one of a message's files."""
+    files = await _attached(house, owner, thread_id, message_id)
+    return answer(_one(files, file_id, message_id=message_id))
+
+
+def _kept(row: Row, files: Mapping[str, int]) -> list[Change]:
+    """Return the changes that give an assistant these files, beside those of its vector store."""
+    body = {}
+    if "code_interpreter" in row.body["tool_resources"]:
+        resources = {**row.body["tool_resources"], "code_interpreter": {"file_ids": list(files)}}
+        body = {"tool_resources": resources}
+    return [Patch("assistant", row.id, row.owner, body, {FILES: dict(files)})]
+
+
+async def _attached(house: House, owner: str, thread_id: str, message_id: str) -> dict[str, int]:
+    body = (await must_get(house, "message", message_id, owner, thread_id=thread_id)).body
+    return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
+
+
+def _one(files: Mapping[str, int], file_id: str, **holder: str) -> dict[str, Any]:
+    if file_id not in files:
+        raise NotFound(f"No file found with id '{file_id}'.")
+    return file_object(file_id, files[file_id], **holder)
+
+
+def _page(files: Mapping[str, int], query: ListQuery, **holder: str) -> dict[str, Any]:
+    ids = list(files) if query.order == "asc" else list(files)[::-1]
+    for param, cursor in (("after", query.after), ("before", query.before)):
+        if cursor and cursor not in ids:
+            raise InvalidRequest(f"No file found with id '{cursor}'.", param=param)
+    start = ids.index(query.after) + 1 if query.after else 0
+    end = ids.index(query.before) if query.before else len(ids)
+    if query.before and not query.after:
+        start = max(0, end - query.limit)
+    shown = ids[start:end][: query.limit]
+    has_more = bool(shown) and shown[-1] != ids[-1]
+    return list_envelope([file_object(id, files[id], **holder) for id in shown], has_more)

@@ -1,0 +1,128 @@
+"""Vector stores: create, list, read, change, delete; and a search of one."""
+
+import logging
+import time
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from api.answers import answer
+from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
+from graphs.places import draft_store, refuse_expired, touch
+from store.library import Tally
+from store.ports import Insert, PageQuery, Patch, Query, Row
+from wire.errors import EmbeddingFailed
+from wire.pages import Deletion, deletion, list_envelope
+from wire.pages import Listing as ListOf
+from wire.search import ResultsPage, VectorStoreSearch, results_page
+from wire.vector_stores import (
+    VectorStore,
+    VectorStoreCreate,
+    VectorStoreModify,
+    amend_vector_store,
+    show_vector_store,
+)
+
+__all__ = ["router"]
+
+logger = logging.getLogger("threadhold.api")
+
+router = APIRouter(tags=["vector stores"])
+
+
+@router.post("/vector_stores", response_model=VectorStore)
+async def create_vector_store(body: VectorStoreCreate, house: Parts, owner: Owner) -> Response:
+    """Create a vector store; its files are indexed in the background."""
+    store, places = draft_store(owner, body, now=int(time.time()))
+    await house.ingestion.put(owner, places, Insert(store))
+    return answer(show_vector_store(store.body, Tally({"in_progress": len(places)}).counts, 0))
+
+
+@router.get("/vector_stores", response_model=ListOf[VectorStore])
+async def list_vector_stores(query: Listing, house: Parts, owner: Owner) -> Response:
+    """List vector stores, newest first."""
+    page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
+    page = await house.store.page("vector_store", owner, page_query)
+    return answer(list_envelope(await _shown(house, page.rows), page.has_more))
+
+
+@router.get("/vector_stores/{vector_store_id}", response_model=VectorStore)
+async def get_vector_store(vector_store_id: VectorStoreId, house: Parts, owner: Owner) -> Response:
+    """Read a vector store."""
+    return answer((await _shown(house, [await must_get(house, "vector_store", vector_store_id, owner)]))[0])
+
+
+@router.post("/vector_stores/{vector_store_id}", response_model=VectorStore)
+async def modify_vector_store(
+    vector_store_id: VectorStoreId, body: VectorStoreModify, house: Parts, owner: Owner
+) -> Response:
+    """Change what is given, leave the rest."""
+    row = await must_get(house, "vector_store", vector_store_id, owner)
+    changed = amend_vector_store(body, row.body, now=int(time.time()))
+    rows = await house.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
+    return answer((await _shown(house, rows))[0])
+
+
+@router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
+async def delete_vector_store(vector_store_id: VectorStoreId, house: Parts, owner: Owner) -> Response:
+    """Delete a vector store; the files themselves stay."""
+    await house.ingestion.delete_store(owner, vector_store_id)
+    return answer(deletion(vector_store_id, "vector_store"))
+
+
+@router.post("/vector_stores/{vector_store_id}/search", response_model=ResultsPage)
+async def search_vector_store(
+    vector_store_id: VectorStoreId, body: VectorStoreSearch, house: Parts, owner: Owner
+) -> Response:
+    """Find the passages that fit best, of several queries the best of all."""
+    store = await must_get(house, "vector_store", vector_store_id, owner)
+    refuse_expired(store)
+    if touched := touch(store, now=int(time.time())):
+        await house.store.commit(touched, durable=False)
+    embedder = house.embedder
+    vectors: list[Any] = [None] * len(body.queries)
+    if embedder is not None:
+        try:
+            vectors = await embedder.embed(body.queries)
+        except EmbeddingFailed as error:
+            logger.warning("a search goes by words only: %s", error.message)
+    threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
+    best: dict[tuple[str, int], Any] = {}
+    for text, vector in zip(body.queries, vectors, strict=True):
+        query = Query(
+            text=text,
+            vector=vector,
+            model=None if embedder is None else embedder.name,
+            filters=body.filters,
+            limit=body.max_num_results,
+            threshold=threshold or 0.0,
+        )
+        found = await house.vectors.search(owner, [vector_store_id], query)
+        for hit in found.hits:
+            known = best.get((hit.file_id, hit.chunk.index))
+            if known is None or known.score < hit.score:
+                best[hit.file_id, hit.chunk.index] = hit
+    hits = sorted(best.values(), key=lambda hit: -hit.score)[: body.max_num_results]
+    names = await _names(house, owner, {hit.file_id for hit in hits})
+    results = [
+        {
+            "file_id": hit.file_id,
+            "filename": names[hit.file_id],
+            "score": hit.score,
+            "attributes": dict(hit.attributes),
+            "content": [{"type": "text", "text": hit.chunk.text}],
+        }
+        for hit in hits
+        if hit.file_id in names
+    ]
+    return answer(results_page(body.queries, results))
+
+
+async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]:
+    rows = [await house.store.get("file", file_id, owner) for file_id in file_ids]
+    return {row.id: row.body["filename"] for row in rows if row is not None}
+
+
+async def _shown(house: House, rows: list[Row]) -> list[dict[str, Any]]:
+    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows])
+    return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

@@ -1,0 +1,28 @@
+"""Which embedder makes the vectors: EMBEDDINGS_MODEL at an upstream, or the built-in model."""
+
+from chains.builtin import Builtin
+from chains.embeddings import Embedder, UpstreamEmbedder
+from chains.minilm import MiniLm
+from chains.routes import Routes
+from chains.upstream import Upstream
+from wire.errors import ThreadholdError
+
+__all__ = ["choose_embedder"]
+
+
+def choose_embedder(setting: str, routes: Routes) -> Embedder:
+    """Return the embedder of a model (`name`, or `upstream/name`), the built-in one where it is empty.
+
+    Raises ThreadholdError where no upstream can be asked for it.
+    """
+    if not setting:
+        return MiniLm()
+    prefix, _, rest = setting.partition("/")
+    named = next((member for member in routes.members if member.name and member.name == prefix and rest), None)
+    source, model = (routes.members[0].source, setting) if named is None else (named.source, rest)
+    if not isinstance(source, Upstream) or isinstance(source, Builtin):
+        raise ThreadholdError(
+            f"EMBEDDINGS_MODEL is `{setting}`, but there is no OpenAI-compatible upstream to ask for it. "
+            "Set MODEL_URL, write upstream/model, or unset it: then the built-in model is used."
+        )
+    return UpstreamEmbedder(source, model)

@@ -1,0 +1,143 @@
+"""Texts made into vectors: what an embedder offers, and the one that asks the upstream.
+
+Law: vectors of one name are of one length and comparable by their cosine; nothing is computed or waited for on import.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from chains.upstream import Upstream
+from wire.errors import EmbeddingFailed, RunError
+
+__all__ = ["Embedder", "UpstreamEmbedder"]
+
+_BATCH: Final = 64
+"""Texts a request."""
+
+_BATCH_CHARS: Final = 200_000
+"""Characters a request, about 50,000 tokens; OpenAI takes 300,000."""
+
+_PARALLEL: Final = 4
+_SHORTEST: Final = 200
+"""Characters of a text that is not halved any more when the upstream says that it is too long."""
+
+_TOO_LONG: Final = ("too large to process", "too long", "too large", "context", "maximum", "token")
+
+
+class Embedder(Protocol):
+    """Makes vectors. `name` is remembered beside them and tells which are comparable."""
+
+    @property
+    def name(self) -> str:
+        """The model, as the store remembers it."""
+        ...
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of a vector; None until the first one was made."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return one vector a text, in order, each of length 1. Cancelling stops the work.
+
+        Raises:
+            EmbeddingFailed: the model did not give vectors, also after the retries.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the embedder alone holds."""
+        ...
+
+
+class UpstreamEmbedder:
+    """The model `name` at the upstream's `/embeddings`.
+
+    A text that is too long for it is halved until it is not; its vector is the mean of theirs by length.
+    """
+
+    def __init__(self, upstream: Upstream, model: str) -> None:
+        self.name = model
+        self.dimensions: int | None = None
+        self.upstream = upstream
+        self._free = asyncio.Semaphore(_PARALLEL)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """See `Embedder.embed`."""
+        vectors: list[list[float]] = []
+        for batch in _batches(texts):
+            vectors += await self._embed(batch)
+        return vectors
+
+    async def close(self) -> None:
+        """Nothing: the upstream is somebody else's."""
+
+    async def _embed(self, batch: Sequence[str]) -> list[list[float]]:
+        try:
+            async with self._free:
+                # OpenAI refuses an empty text.
+                answer = await self.upstream.embed(self.name, [text if text.strip() else "." for text in batch])
+        except RunError as error:
+            if not any(mark in error.message for mark in _TOO_LONG):
+                raise EmbeddingFailed(error.message) from error
+            return await self._embed_shorter(batch, error)
+        vectors = [_unit(vector) for vector in _vectors(answer, len(batch))]
+        for vector in vectors:
+            if self.dimensions is None:
+                self.dimensions = len(vector)
+            if len(vector) != self.dimensions:
+                raise EmbeddingFailed(
+                    f"`{self.name}` gave a vector of {len(vector)} numbers after others of {self.dimensions}."
+                )
+        return vectors
+
+    async def _embed_shorter(self, batch: Sequence[str], error: RunError) -> list[list[float]]:
+        if len(batch) > 1:
+            return [vector for text in batch for vector in await self._embed([text])]
+        (text,) = batch
+        if len(text) <= _SHORTEST:
+            raise EmbeddingFailed(error.message) from error
+        middle = len(text) // 2
+        left, right = [(await self._embed([half]))[0] for half in (text[:middle], text[middle:])]
+        return [_unit([one + other for one, other in zip(left, right, strict=True)])]
+
+
+def _batches(texts: Sequence[str]) -> list[list[str]]:
+    batches: list[list[str]] = []
+    chars = 0
+    for text in texts:
+        if not batches or len(batches[-1]) == _BATCH or chars + len(text) > _BATCH_CHARS:
+            batches.append([])
+            chars = 0
+        batches[-1].append(text)
+        chars += len(text)
+    return batches
+
+
+def _vectors(answer: Any, count: int) -> list[list[float]]:
+    """Read `{"data": [{"index", "embedding"}]}`. Raises EmbeddingFailed for anything else."""
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, list) or len(data) != count:
+        told = f"{len(data)} vectors" if isinstance(data, list) else "no list of vectors"
+        raise EmbeddingFailed(f"The upstream's `/embeddings` gave {told} for {count} texts. Check EMBEDDINGS_MODEL.")
+    entries = sorted(enumerate(data), key=lambda item: _index(item[1], item[0]))
+    vectors: list[Any] = [entry.get("embedding") if isinstance(entry, dict) else None for _, entry in entries]
+    if not all(isinstance(vector, list) and vector and _is_finite(vector) for vector in vectors):
+        raise EmbeddingFailed("The upstream's `/embeddings` gave something else than lists of numbers.")
+    return vectors
+
+
+def _index(entry: Any, place: int) -> int:
+    index = entry.get("index") if isinstance(entry, dict) else None
+    return index if isinstance(index, int) else place
+
+
+def _is_finite(vector: list[Any]) -> bool:
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in vector)
+
+
+def _unit(vector: Sequence[float]) -> list[float]:
+    length = math.sqrt(sum(number * number for number in vector)) or 1.0
+    return [number / length for number in vector]

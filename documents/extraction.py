@@ -1,0 +1,104 @@
+"""A file's text, read in a process of its own that is killed when it takes too long or says too much."""
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from documents.child import REFUSED
+from wire.errors import Unreadable
+
+__all__ = ["Extractor", "Limits"]
+
+logger = logging.getLogger("threadhold.documents")
+
+_ROOT: Final = str(Path(__file__).parents[1])
+_BLOCK: Final = 256 * 1024
+_TOLD: Final = 64 * 1024  # bytes of stderr that are looked at
+_KILL_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one file: seconds, bytes of address space, characters of text (20 million are about 5 million tokens), and
+    bytes that an archive may unpack to."""
+
+    time_s: int = 120
+    memory_bytes: int = 1024 * 1024 * 1024
+    chars: int = 20_000_000
+    unpacked_bytes: int = 512 * 1024 * 1024
+
+
+class Extractor:
+    """Reads files. How many at once is the caller's to bound."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+
+    async def read(self, path: Path, filename: str) -> str:
+        """Return the file's text; its kind is told by its bytes, and by the ending of `filename`.
+
+        Raises Unreadable. Cancelled, it ends the process.
+        """
+        limits = self._limits
+        told = {name: getattr(limits, name) for name in ("time_s", "memory_bytes", "chars", "unpacked_bytes")}
+        suffix = PurePosixPath(filename).suffix.lower()[:16]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-s", "-m", "documents.child", str(path), suffix, json.dumps(told)),
+            cwd=_ROOT,
+            env={},  # nothing of ours: no keys
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(limits.time_s):
+                text, errors = await asyncio.gather(
+                    _drain(process.stdout, limits.chars * 4 + _BLOCK), _drain(process.stderr, _TOLD)
+                )
+                code = await process.wait()
+        except TimeoutError:
+            raise _invalid(f"The file could not be read within {limits.time_s:g} s.") from None
+        finally:
+            await asyncio.shield(_end(process))
+        if code != 0:
+            raise _refusal(code, errors)
+        return text.decode("utf-8", "replace")
+
+
+async def _drain(stream: asyncio.StreamReader | None, most: int) -> bytes:
+    """Read to the end; what is beyond `most` bytes is let go."""
+    assert stream is not None, "piped"
+    blocks, size = [], 0
+    while block := await stream.read(_BLOCK):
+        if size < most:
+            blocks.append(block)
+        size += len(block)
+    return b"".join(blocks)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        try:
+            process.kill()
+        except ProcessLookupError:
+            return
+        async with asyncio.timeout(_KILL_S):
+            await process.wait()
+
+
+def _refusal(code: int, errors: bytes) -> Unreadable:
+    """Say why a process ended that did not end well."""
+    if code == REFUSED:
+        told: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])
+        return Unreadable(told["message"], code=told["code"])
+    logger.warning("a reader ended with %d: %s", code, errors[-500:].decode("utf-8", "replace"))
+    return _invalid("The file broke its reader: it needs too much time or memory, or is damaged.")
+
+
+def _invalid(message: str) -> Unreadable:
+    return Unreadable(message, code="invalid_file")

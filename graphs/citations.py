@@ -1,0 +1,79 @@
+"""Citations in a reply's text, found while it streams. Pure.
+
+Laws: only a marker of a passage that this run's model was shown becomes a citation; a marker of anything else is taken
+out of the text, so that none dangles; all other text comes through unchanged, and no piece of it is held back longer
+than it may still become a marker.
+
+A marker is `【4:0†source】`, as OpenAI prints it; what stands behind the dagger is the model's choice. Square brackets
+do too, but only with a dagger, for `[4:0]` is also what programs say.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Citations", "Cited", "marker"]
+
+_WHOLE: Final = re.compile(
+    r"【\s{0,2}(\d{1,4})\s{0,2}:\s{0,2}(\d{1,4})\s{0,2}(?:†[^】\n]{0,80})?】"
+    r"|\[\s{0,2}(\d{1,4})\s{0,2}:\s{0,2}(\d{1,4})\s{0,2}†[^\]\n]{0,80}\]"
+)
+_BEGUN: Final = re.compile(r"[【\[]\s{0,2}(?:\d{1,4}\s{0,2}(?::\s{0,2}(?:\d{1,4}\s{0,2}(?:†[^】\]\n]{0,80})?)?)?)?")
+_OPENING: Final = re.compile(r"[【\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A marker as the model wrote it, and the file that it stands for."""
+
+    marker: str
+    file_id: str
+
+
+def marker(search: int, passage: int) -> str:
+    """Return the marker of a passage: the run's searches and their passages are counted from 0."""
+    return f"【{search}:{passage}†source】"
+
+
+class Citations:
+    """Finds the markers in one reply. `sources`: file ids by `"search:passage"`."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+        self._held = ""
+
+    def feed(self, text: str) -> Iterator[str | Cited]:
+        """Yield what is certain by now."""
+        text, self._held = self._held + text, ""
+        while opening := _OPENING.search(text):
+            if opening.start():
+                yield text[: opening.start()]
+                text = text[opening.start() :]
+            if whole := _WHOLE.match(text):
+                if (file_id := self._sources.get(_place(whole))) is not None:
+                    yield Cited(whole.group(), file_id)
+                text = text[whole.end() :]
+            elif _BEGUN.fullmatch(text):
+                self._held = text
+                return
+            else:
+                yield text[0]
+                text = text[1:]
+        if text:
+            yield text
+
+    def drop(self) -> None:
+        """Forget what is held back."""
+        self._held = ""
+
+    def close(self) -> Iterator[str]:
+        """Yield what was held back: no marker came of it."""
+        if self._held:
+            yield self._held
+            self._held = ""
+
+
+def _place(found: "re.Match[str]") -> str:
+    search, passage = (group for group in found.groups() if group is not None)
+    return f"{int(search)}:{int(passage)}"

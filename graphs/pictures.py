@@ -1,0 +1,68 @@
+"""Pictures that messages name by file, made what models are shown: data in the message.
+
+Law: newest first, and no more than a request can carry; a picture that is not shown stays `image_file`, which the
+prompt refuses in the newest user message and mentions in an older one. Nothing of it is stored.
+"""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Any, Final
+
+from store.blobs import Blobs
+from store.ports import Store
+from wire.errors import StoreError
+
+__all__ = ["MAX_BYTES", "Pictures"]
+
+MAX_BYTES: Final = 20 * 1024 * 1024
+"""Longest picture that is shown, as OpenAI has it."""
+
+_MAX_TOTAL: Final = 40 * 1024 * 1024
+_KINDS: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+)
+
+
+class Pictures:
+    """Looks files up and reads them."""
+
+    def __init__(self, store: Store, blobs: Blobs) -> None:
+        self._store = store
+        self._blobs = blobs
+
+    async def show(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the messages, oldest first as they came, with `image_url` in place of `image_file`."""
+        shown = list(messages)
+        left = _MAX_TOTAL
+        for place in reversed(range(len(shown))):
+            content = shown[place].get("content")
+            if not isinstance(content, list) or not any(part["type"] == "image_file" for part in content):
+                continue
+            parts = []
+            for part in content:
+                url = await self._url(owner, part["image_file"], left) if part["type"] == "image_file" else None
+                left -= len(url or "")
+                detail = None if url is None else part["image_file"].get("detail")
+                parts.append(
+                    part if url is None else {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+                )
+            shown[place] = {**shown[place], "content": parts}
+        return shown
+
+    async def _url(self, owner: str, image: dict[str, Any], most: int) -> str | None:
+        file = await self._store.get("file", image.get("file_id") or "", owner)
+        if file is None or file.body["bytes"] > min(MAX_BYTES, most):
+            return None
+        try:
+            data = b"".join([block async for block in self._blobs.read(file.id)])
+        except StoreError:
+            return None
+        kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
+        if kind is None or (kind == "image/webp" and data[8:12] != b"WEBP"):
+            return None
+        encoded = await asyncio.to_thread(base64.b64encode, data)
+        return f"data:{kind};base64,{encoded.decode()}"

@@ -1,0 +1,200 @@
+"""The tool `file_search`: what a model is offered, and a search of the run's vector stores for it.
+
+Laws: only the stores of the run's assistant and thread are searched, as its owner; whatever goes wrong is text for the
+model and fails no run; each passage has a marker that means it and no other, however often the run searches.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chains.embeddings import Embedder
+from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
+from graphs.citations import marker
+from graphs.places import touch
+from store.ports import Hit, Query, Row, Store, Vectors
+from wire.errors import EmbeddingFailed, StoreError
+
+__all__ = ["FileSearch", "Findings", "Ready", "SearchTool", "query_of"]
+
+logger = logging.getLogger("threadhold.tools")
+
+_MAX_RESULTS: Final = 20
+"""OpenAI's default; how many of them the model is shown depends on the room in its context, too."""
+
+_READY_S: Final = 60.0
+"""How long a search waits for files that are being indexed, as OpenAI's did."""
+
+_MAX_QUERY_CHARS: Final = 4000
+_RANKER: Final = "default_2024_08_21"
+
+Ready = Callable[[Sequence[str], float], Awaitable[bool]]
+"""Waits until no file of these stores is being indexed, so many seconds at the most; tells whether none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTool:
+    """A run's `file_search`, under the name that the model is offered."""
+
+    name: str
+    max_results: int = _MAX_RESULTS
+    threshold: float = 0.0
+    ranker: str = _RANKER
+
+    @classmethod
+    def of(cls, tool: dict[str, Any], name: str) -> "SearchTool":
+        """Read a tool as it is stored."""
+        options: dict[str, Any] = tool.get("file_search") or {}
+        ranking: dict[str, Any] = options.get("ranking_options") or {}
+        ranker = ranking.get("ranker")
+        return cls(
+            name,
+            options.get("max_num_results") or _MAX_RESULTS,
+            ranking.get("score_threshold") or 0.0,
+            _RANKER if ranker in (None, "auto") else ranker,
+        )
+
+    def spec(self, prompts: Prompts = DEFAULT_PROMPTS) -> dict[str, Any]:
+        """Return the function that the model is offered."""
+        query = {"type": "string", "description": "What to look for, in words that the files may use"}
+        parameters = {"type": "object", "properties": {"query": query}, "required": ["query"]}
+        about = {"name": self.name, "description": prompts.file_search, "parameters": parameters}
+        return {"type": "function", "function": about}
+
+    def ranking_options(self) -> dict[str, Any]:
+        """Return what a step says of the ranking."""
+        return {"ranker": self.ranker, "score_threshold": self.threshold}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one search brought: text for the model, `results` as a step shows them (with content), and the files that
+    the markers in the text stand for, by their numbers (`search:passage`)."""
+
+    output: str
+    results: list[dict[str, Any]] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+class FileSearch:
+    """Searches for runs. `ready` may wait for files that are being indexed; `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        vectors: Vectors,
+        embedder: Embedder | None,
+        *,
+        ready: Ready | None = None,
+        prompts: Prompts = DEFAULT_PROMPTS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Without an embedder passages are found by their words only."""
+        self.prompts = prompts
+        self._store = store
+        self._vectors = vectors
+        self._embedder = embedder
+        self._ready = ready
+        self._clock = clock
+
+    async def search(
+        self, owner: str, vector_store_ids: Sequence[str], arguments: str, tool: SearchTool, *, number: int, chars: int
+    ) -> Findings:
+        """Search for the model. `number` goes into the markers; the passages have at most `chars` characters."""
+        query = query_of(arguments)
+        if not query:
+            return Findings("`query` is missing: say what to look for.")
+        try:
+            stores, note = await self._stores(owner, vector_store_ids)
+            if not stores:
+                return Findings(note)
+            hits = await self._hits(owner, stores, query, tool)
+            names = await self._names(owner, hits)
+        except StoreError as error:
+            logger.warning("a file search failed: %s", error.message)
+            return Findings("The files cannot be searched right now.")
+        return self._findings(_within(hits, names, chars), names, number, note)
+
+    async def _stores(self, owner: str, ids: Sequence[str]) -> tuple[list[str], str]:
+        """Return the stores that can be searched, used and ready, and what the model is to know beside."""
+        rows = await asyncio.gather(*(self._store.get("vector_store", id, owner) for id in ids))
+        there = [row for row in rows if row is not None and row.body["status"] != "expired"]
+        if not there:
+            return [], "There are no files to search: they were deleted, or have expired."
+        now = int(self._clock())
+        if used := [change for row in there for change in touch(row, now=now)]:
+            await self._store.commit(used, durable=False)
+        searched = [row.id for row in there]
+        whole = self._ready is None or await self._ready(searched, _READY_S)
+        return searched, "" if whole else "Some files are still being read; these passages are of the others."
+
+    async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:
+        vector, model = None, None
+        if self._embedder is not None:
+            try:
+                (vector,) = await self._embedder.embed([text])
+                model = self._embedder.name
+            except EmbeddingFailed as error:
+                logger.warning("a file search goes by words only: %s", error.message)
+        query = Query(text, vector, model, limit=tool.max_results, threshold=tool.threshold)
+        found = await self._vectors.search(owner, stores, query)
+        if found.by_words_only and vector is not None:
+            logger.info("%d files are found by words only: they have no vectors of %s", len(found.by_words_only), model)
+        return found.hits
+
+    async def _names(self, owner: str, hits: Sequence[Hit]) -> dict[str, str]:
+        """Return the names of the files that are still there."""
+        ids = list(dict.fromkeys(hit.file_id for hit in hits))
+        rows: list[Row | None] = await asyncio.gather(*(self._store.get("file", id, owner) for id in ids))
+        return {row.id: row.body["filename"] for row in rows if row is not None}
+
+    def _findings(self, passages: Sequence[tuple[Hit, str]], names: dict[str, str], number: int, note: str) -> Findings:
+        if not passages:
+            return Findings("\n".join(filter(None, (self.prompts.no_passages, note))))
+        shown = [
+            f"{marker(number, place)} {json.dumps(names[hit.file_id], ensure_ascii=False)}\n{text.strip()}"
+            for place, (hit, text) in enumerate(passages)
+        ]
+        output = fill(self.prompts.passages, passages="\n\n".join(shown), marker=marker(number, 0))
+        results = [
+            {
+                "file_id": hit.file_id,
+                "file_name": names[hit.file_id],
+                "score": hit.score,
+                "content": [{"type": "text", "text": text}],
+            }
+            for hit, text in passages
+        ]
+        sources = {f"{number}:{place}": hit.file_id for place, (hit, _) in enumerate(passages)}
+        return Findings("\n\n".join(filter(None, (output, note))), results, sources)
+
+
+def query_of(arguments: str) -> str:
+    """Return what a call's arguments ask for; empty when they do not say."""
+    try:
+        given = json.loads(arguments)
+    except ValueError:
+        return ""
+    query = given.get("query") if isinstance(given, dict) else None
+    if not isinstance(query, str):
+        return ""
+    # JSON can spell half a surrogate pair, which is no text to anybody else.
+    return query.encode("utf-8", "replace").decode().strip()[:_MAX_QUERY_CHARS]
+
+
+def _within(hits: Sequence[Hit], names: dict[str, str], chars: int) -> list[tuple[Hit, str]]:
+    """Return the best hits that have room, the first one cut off where it alone has none."""
+    kept: list[tuple[Hit, str]] = []
+    for hit in hits:
+        if hit.file_id not in names:
+            continue
+        text = hit.chunk.text if kept else hit.chunk.text[:chars]
+        chars -= len(text)
+        if chars < 0:
+            break
+        kept.append((hit, text))
+    return kept

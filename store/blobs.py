@@ -1,0 +1,225 @@
+"""Bytes of files: the port, and a folder that keeps it.
+
+Laws: nothing is held in memory but the block under way; what has a name is whole and on disk (written aside, synced,
+then renamed); a name is an id of ours, never what a client said. A crash leaves at most a piece aside, or a whole blob
+that no row speaks of; both go at the next start (`sweep`).
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, ParamSpec, Protocol, TypeVar
+
+from wire.errors import StoreFailed, TooLarge
+from wire.ids import new_id
+
+__all__ = ["BlobSize", "Blobs", "FolderBlobs", "Writing"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9-]+(\.text)?")
+_BLOCK: Final = 1024 * 1024  # bytes
+_SWEEP: Final = 500
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSize:
+    """What was written."""
+
+    bytes: int
+    sha256: str
+
+
+class Writing(Protocol):
+    """A blob that is being written. An async context manager: left without `keep`, it is thrown away."""
+
+    async def write(self, block: bytes) -> None:
+        """Add bytes. Raises TooLarge beyond the limit, StoreFailed when the disk does not take them."""
+        ...
+
+    async def keep(self, name: str) -> BlobSize:
+        """Put it on disk under this name, in place of what had it."""
+        ...
+
+    async def __aenter__(self) -> "Writing": ...
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+
+class Blobs(Protocol):
+    """Five doors. Names are ids, or an id and `.text` for what a file says."""
+
+    def writing(self, max_bytes: int, told: str) -> Writing:
+        """Begin a blob; `told` is the sentence for one of more than `max_bytes`."""
+        ...
+
+    def read(self, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes in blocks. Raises StoreFailed, at the first block, when there is no such blob."""
+        ...
+
+    async def path(self, name: str) -> Path | None:
+        """Return a local file with these bytes, to be read and not to be kept; None when there is no such blob."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Remove a blob and its text; nothing happens where there is none."""
+        ...
+
+    async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
+        """Remove what a crash left, before any writing; `unknown` tells which ids no row has. Returns how many."""
+        ...
+
+
+class FolderBlobs:
+    """See `Blobs`: a folder with 256 folders in it, and one for what is being written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._aside = folder / "incoming"
+
+    async def open(self) -> None:
+        """Make the folder, for the owner of the process alone. Raises StoreFailed."""
+
+        def make() -> None:
+            self._folder = self._folder.expanduser().absolute()  # readers have working directories of their own
+            self._aside = self._folder / "incoming"
+            self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder.chmod(0o700)
+
+        await _at_disk(make)
+
+    def writing(self, max_bytes: int, told: str) -> Writing:
+        return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told)
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        file = await _at_disk(self._place(name).open, "rb")
+        try:
+            while block := await _at_disk(file.read, _BLOCK):
+                yield block
+        finally:
+            await asyncio.shield(_at_disk(file.close))
+
+    async def path(self, name: str) -> Path | None:
+        place = self._place(name)
+        return place if await _at_disk(place.is_file) else None
+
+    async def remove(self, name: str) -> None:
+        def unlink() -> None:
+            for each in (name, f"{name}.text"):
+                self._place(each).unlink(missing_ok=True)
+
+        await _at_disk(unlink)
+
+    async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
+        await _at_disk(self._empty_aside)
+        names = await _at_disk(self._names)
+        ids = sorted({name.removesuffix(".text") for name in names})
+        gone: list[str] = []
+        for start in range(0, len(ids), _SWEEP):
+            gone += await unknown(ids[start : start + _SWEEP])
+        for id in gone:
+            await self.remove(id)
+        return len(gone)
+
+    def _place(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise StoreFailed(f"'{name}' is no name of a blob.")
+        shelf = hashlib.sha256(name.removesuffix(".text").encode()).hexdigest()[:2]
+        return self._folder / shelf / name
+
+    def _empty_aside(self) -> None:
+        shutil.rmtree(self._aside)
+        self._aside.mkdir(mode=0o700)
+
+    def _names(self) -> list[str]:
+        return [path.name for path in self._folder.glob("??/*") if _NAME.fullmatch(path.name)]
+
+
+class _FolderWriting:
+    """See `Writing`."""
+
+    def __init__(self, aside: Path, place: Callable[[str], Path], max_bytes: int, told: str) -> None:
+        self._aside = aside
+        self._place = place
+        self._max_bytes = max_bytes
+        self._told = told
+        self._file: IO[bytes] | None = None
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._blocks: list[bytes] = []
+        self._waiting = 0
+
+    async def __aenter__(self) -> "_FolderWriting":
+        self._file = await _at_disk(self._aside.open, "xb")
+        return self
+
+    async def write(self, block: bytes) -> None:
+        self._size += len(block)
+        if self._size > self._max_bytes:
+            raise TooLarge(self._told)
+        self._blocks.append(block)
+        self._waiting += len(block)
+        if self._waiting >= _BLOCK:
+            await self._flush()
+
+    async def keep(self, name: str) -> BlobSize:
+        await self._flush()
+        await _at_disk(self._seal, self._place(name))
+        return BlobSize(self._size, self._hash.hexdigest())
+
+    async def __aexit__(self, *error: object) -> None:
+        file = self._file
+        if file is not None:
+            self._file = None
+
+            def discard() -> None:
+                file.close()
+                self._aside.unlink(missing_ok=True)
+
+            await asyncio.shield(_at_disk(discard))
+
+    async def _flush(self) -> None:
+        blocks, self._blocks, self._waiting = self._blocks, [], 0
+        if blocks:
+            await _at_disk(self._write, b"".join(blocks))
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None, "entered, and not left"
+        self._hash.update(data)
+        self._file.write(data)
+
+    def _seal(self, place: Path) -> None:
+        assert self._file is not None, "entered, and not left"
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        place.parent.mkdir(exist_ok=True, mode=0o700)
+        self._aside.replace(place)
+        # The name, too, has to survive a power cut; so has the folder's own, when it is new.
+        for folder in (place.parent, place.parent.parent):
+            _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders, and needs no sync of them
+        return
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do it in a thread. Raises StoreFailed where the disk refuses."""
+    try:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    except OSError as error:
+        raise StoreFailed(f"The disk refused: {error.strerror or error}.") from error

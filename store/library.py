@@ -1,0 +1,155 @@
+"""Files and vector stores, read: the lists that `Store.page` does not make, what waits, what is due, and the counts.
+
+Law: counts are counted, never kept, so that they cannot differ from the rows. Writing is `Store.commit`'s.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from store.engine import Engine
+from store.pages import read_page
+from store.ports import Kind, Page, PageQuery, Row
+from store.tables import TABLES, decode
+
+__all__ = ["Library", "SqliteLibrary", "Tally", "place_id"]
+
+Whole = Literal["vector_store_id", "batch_id"]
+"""Whose files are counted: a vector store's or a batch's."""
+
+_MOST: Final = 500
+"""Values in one statement; older SQLites take 999."""
+
+
+def place_id(vector_store_id: str, file_id: str) -> str:
+    """Return the row id of a file's place in a vector store."""
+    return f"{vector_store_id}/{file_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many files have which status, and the bytes that they take."""
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    usage_bytes: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The wire's `file_counts`."""
+        named = {name: self.by_status.get(name, 0) for name in ("in_progress", "completed", "failed", "cancelled")}
+        return {**named, "total": sum(named.values())}
+
+
+class Library(Protocol):
+    """Seven doors, all of them reads of what is committed."""
+
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+        """Return a page of files. Raises InvalidRequest for a cursor that never was in the list."""
+        ...
+
+    async def places(
+        self,
+        owner: str,
+        query: PageQuery,
+        *,
+        vector_store_id: str,
+        batch_id: str | None = None,
+        status: str | None = None,
+    ) -> Page:
+        """Return a page of a vector store's (and batch's) files; cursors are `place_id`s."""
+        ...
+
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        """Count the files of vector stores or of batches; every id is in the answer."""
+        ...
+
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = ()) -> list[Row]:
+        """Return places that are `in_progress`, without those given, oldest first; but an owner who has one among
+        those given comes after all who have none."""
+        ...
+
+    async def places_of(self, file_id: str) -> list[Row]:
+        """Return a file's places in vector stores."""
+        ...
+
+    async def due(self, kind: Literal["file", "vector_store"], before: int) -> list[Row]:
+        """Return every owner's files, or stores not yet expired, whose `expires_at` (Unix s) is not after `before`."""
+        ...
+
+    async def unknown(self, file_ids: Sequence[str]) -> list[str]:
+        """Return those ids that no owner's file has."""
+        ...
+
+
+class SqliteLibrary:
+    """See `Library`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+        return await self._engine.read(read_page, "file", owner, query, {"purpose": purpose})
+
+    async def places(
+        self,
+        owner: str,
+        query: PageQuery,
+        *,
+        vector_store_id: str,
+        batch_id: str | None = None,
+        status: str | None = None,
+    ) -> Page:
+        pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
+        return await self._engine.read(read_page, "vector_store_file", owner, query, pins)
+
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        return await self._engine.read(_tallies, whole, ids)
+
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = ()) -> list[Row]:
+        return await self._engine.read(_waiting, limit, {row.id for row in besides}, {row.owner for row in besides})
+
+    async def places_of(self, file_id: str) -> list[Row]:
+        return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
+
+    async def due(self, kind: Literal["file", "vector_store"], before: int) -> list[Row]:
+        where = "expires_at <= ?" + (" AND status != 'expired'" if kind == "vector_store" else "")
+        return await self._engine.read(_rows, kind, where, before)
+
+    async def unknown(self, file_ids: Sequence[str]) -> list[str]:
+        return await self._engine.read(_unknown, file_ids)
+
+
+def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[Row]:
+    table = TABLES[kind]
+    found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}", (value,))
+    return [decode(kind, row) for row in found]
+
+
+def _waiting(conn: sqlite3.Connection, limit: int, besides: set[str], served: set[str]) -> list[Row]:
+    table = TABLES["vector_store_file"]
+    found: dict[str, Row] = {}
+    # Two statements, each in the order of the index, in place of one that sorts all that waits.
+    for where, owners in ((f" AND owner NOT IN ({', '.join('?' * len(served))})", sorted(served)), ("", [])):
+        sql = f"SELECT {table.row} FROM {table.name} WHERE status = 'in_progress'{where} ORDER BY seq LIMIT ?"
+        for row in conn.execute(sql, (*owners, limit + len(besides))):
+            found.setdefault(row[0], decode("vector_store_file", row))
+    return [row for id, row in found.items() if id not in besides][:limit]
+
+
+def _tallies(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+    tallies = {}
+    sql = f"SELECT status, COUNT(*), SUM(usage_bytes) FROM vector_store_files WHERE {whole} = ? GROUP BY status"
+    for id in ids:
+        counted = conn.execute(sql, (id,)).fetchall()
+        tallies[id] = Tally({status: count for status, count, _ in counted}, sum(size for *_, size in counted))
+    return tallies
+
+
+def _unknown(conn: sqlite3.Connection, file_ids: Sequence[str]) -> list[str]:
+    known: set[str] = set()
+    for start in range(0, len(file_ids), _MOST):
+        asked = file_ids[start : start + _MOST]
+        sql = f"SELECT id FROM files WHERE id IN ({', '.join('?' * len(asked))})"
+        known.update(id for (id,) in conn.execute(sql, asked))
+    return [id for id in file_ids if id not in known]

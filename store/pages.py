@@ -1,0 +1,35 @@
+"""One page of a list, read."""
+
+import sqlite3
+from typing import Any
+
+from store.ports import Kind, Page, PageQuery
+from store.tables import TABLES, Pins, decode
+from wire.errors import InvalidRequest
+
+__all__ = ["read_page"]
+
+
+def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, pins: Pins) -> Page:
+    """Return the page. Raises InvalidRequest (param `after`/`before`) for a cursor that never was in this list."""
+    table = TABLES[kind]
+    cursor_sql, cursor_pins = table.select_cursor(pins)
+    places: list[int] = []
+    for param, cursor in (("after", query.after), ("before", query.before)):
+        if cursor is not None:
+            found = conn.execute(cursor_sql, (cursor, owner, *cursor_pins, cursor, owner, *cursor_pins, kind))
+            place = found.fetchone()
+            if place is None:
+                shown = cursor.rpartition("/")[2]
+                raise InvalidRequest(f"No {kind.replace('_', ' ')} found with id '{shown}'.", param=param)
+            places.append(place[0])
+    sql, values = table.select_page(query, pins)
+    rows = conn.execute(sql, [owner, *values, *places, query.limit + 1]).fetchall()
+    has_more = len(rows) > query.limit
+    rows = rows[: query.limit]
+    if query.before is not None and query.after is None:
+        rows.reverse()
+        beyond, values = table.select_any_beyond(query.order, pins)
+        asked: list[Any] = [owner, *values]
+        has_more = bool(rows) and conn.execute(beyond, (*asked, rows[-1][-1])).fetchone() is not None
+    return Page([decode(kind, row) for row in rows], has_more)

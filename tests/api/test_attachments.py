@@ -1,0 +1,157 @@
+"""Files of threads, messages and assistants: real vector stores, made where they are needed; and v1's routes."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import World
+
+V1 = {"OpenAI-Beta": "assistants=v1"}
+SEARCH = [{"type": "file_search"}]
+CODE = [{"type": "code_interpreter"}]
+
+
+def store_of(holder: Any) -> str:
+    (store,) = holder["tool_resources"]["file_search"]["vector_store_ids"]
+    assert isinstance(store, str)
+    return store
+
+
+def files_in(world: World, store: str) -> set[str]:
+    world.settled(f"/vector_stores/{store}")
+    return {one["id"] for one in world.get(f"/vector_stores/{store}/files")["data"]}
+
+
+def user(file: str, tools: Any = SEARCH) -> dict[str, Any]:
+    return {"role": "user", "content": "x", "attachments": [{"file_id": file, "tools": tools}]}
+
+
+def test_an_attachment_makes_the_thread_s_store_and_the_next_extends_it(world: World) -> None:
+    first, second, thread = world.file(), world.file("Dogs bark."), world.thread()
+    assert world.get(f"/threads/{thread}")["tool_resources"] == {}
+    message = world.post(f"/threads/{thread}/messages", user(first))
+    assert message["attachments"] == [{"file_id": first, "tools": SEARCH}]
+    store = store_of(world.get(f"/threads/{thread}"))
+    body = world.get(f"/vector_stores/{store}")
+    assert body["expires_after"] == {"anchor": "last_active_at", "days": 7}
+    world.post(f"/threads/{thread}/messages", user(second))
+    world.post(f"/threads/{thread}/messages", user(first))
+    assert store_of(world.get(f"/threads/{thread}")) == store
+    assert files_in(world, store) == {first, second}
+
+
+def test_attachments_of_a_new_thread_and_of_a_run_s_messages_count_too(world: World) -> None:
+    files = [world.file(f"Cat {number}.") for number in range(4)]
+    thread = world.post("/threads", {"messages": [user(files[0]), user(files[1])]})
+    store = store_of(thread)
+    assert store_of(world.get(f"/threads/{thread['id']}")) == store
+    assistant = world.assistant()
+    run = world.post(
+        f"/threads/{thread['id']}/runs", {"assistant_id": assistant, "additional_messages": [user(files[2])]}
+    )
+    world.ended(run)
+    assert files_in(world, store) == set(files[:3])
+    run = world.post("/threads/runs", {"assistant_id": assistant, "thread": {"messages": [user(files[3])]}})
+    world.ended(run)
+    assert files_in(world, store_of(world.get(f"/threads/{run['thread_id']}"))) == {files[3]}
+
+
+def test_attachments_go_into_the_store_that_the_thread_has(world: World) -> None:
+    file, other = world.file(), world.file("Dogs bark.")
+    store = world.post("/vector_stores", {})["id"]
+    thread = world.post("/threads", {"tool_resources": {"file_search": {"vector_store_ids": [store]}}})
+    world.post(f"/threads/{thread['id']}/messages", user(file))
+    assert files_in(world, store) == {file}
+    helped = {"file_search": {"vector_stores": [{"file_ids": [file], "metadata": {"a": "b"}}]}}
+    thread = world.post("/threads", {"tool_resources": helped, "messages": [user(file), user(other)]})
+    assert files_in(world, store_of(thread)) == {file, other}
+    assert world.get(f"/vector_stores/{store_of(thread)}")["metadata"] == {"a": "b"}
+
+
+def test_attachments_for_code_are_listed(world: World) -> None:
+    file, thread = world.file(), world.thread()
+    world.post(f"/threads/{thread}/messages", user(file, CODE))
+    world.post(f"/threads/{thread}/messages", user(file, CODE))
+    assert world.get(f"/threads/{thread}")["tool_resources"] == {"code_interpreter": {"file_ids": [file]}}
+
+
+def test_an_unknown_attachment_or_image_refuses_the_message_whole(world: World) -> None:
+    thread, file = world.thread(), world.file()
+    image = [{"type": "image_file", "image_file": {"file_id": "file-none"}}]
+    for body in (user("file-none"), user("file-none", CODE), {"role": "user", "content": image}):
+        error = world.post(f"/threads/{thread}/messages", body, 404)["error"]
+        assert error["message"] == "No such File object: file-none"
+    world.post("/threads", {"messages": [user(file), user("file-none")]}, 404)
+    run = {"assistant_id": world.assistant(), "additional_messages": [user("file-none")]}
+    world.post(f"/threads/{thread}/runs", run, 404)
+    assert world.get(f"/threads/{thread}/messages")["data"] == []
+    assert world.get(f"/threads/{thread}")["tool_resources"] == {}
+
+
+@pytest.mark.parametrize("path", ["/assistants", "/threads"])
+def test_vector_stores_in_tool_resources_become_real_ones(world: World, path: str) -> None:
+    file = world.file()
+    strategy = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 0}}
+    helper = {"file_search": {"vector_stores": [{"file_ids": [file], "chunking_strategy": strategy}]}}
+    model = {"model": "m"} if path == "/assistants" else {}
+    holder = world.post(path, {**model, "tool_resources": helper})
+    store = store_of(holder)
+    assert files_in(world, store) == {file}
+    assert world.get(f"/vector_stores/{store}/files/{file}")["chunking_strategy"] == strategy
+    assert world.get(f"{path}/{holder['id']}") == holder
+    both = {"file_search": {"vector_stores": [{}], "vector_store_ids": [store]}}
+    assert "not both" in world.post(path, {**model, "tool_resources": both}, 400)["error"]["message"]
+
+
+def test_a_v1_assistant_s_files_are_searched_added_listed_and_removed(world: World) -> None:
+    files = [world.file(f"Cat {number}.") for number in range(3)]
+    tools = [{"type": "retrieval"}]
+    assistant = world.post("/assistants", {"model": "m", "tools": tools, "file_ids": files[:2]}, headers=V1)
+    path = f"/assistants/{assistant['id']}"
+    store = store_of(assistant)
+    assert files_in(world, store) == set(files[:2])
+    added = world.post(f"{path}/files", {"file_id": files[2]}, headers=V1)
+    assert (added["id"], added["object"], added["assistant_id"]) == (files[2], "assistant.file", assistant["id"])
+    assert world.get(path, headers=V1)["file_ids"] == files
+    assert files_in(world, store) == set(files)
+    listed = world.get(f"{path}/files", params={"order": "asc", "limit": 2})
+    assert ([one["id"] for one in listed["data"]], listed["has_more"]) == (files[:2], True)
+    assert world.get(f"{path}/files", params={"order": "asc", "after": files[1]})["data"] == [added]
+    assert world.get(f"{path}/files", params={"order": "asc", "after": files[2]})["data"] == []
+    assert world.get(f"{path}/files/{files[2]}") == added
+    gone = world.delete(f"{path}/files/{files[0]}")
+    assert gone == {"id": files[0], "object": "assistant.file.deleted", "deleted": True}
+    assert files_in(world, store) == set(files[1:])
+    world.get(f"{path}/files/{files[0]}", 404)
+    changed = world.post(path, {"file_ids": files[:1]}, headers=V1)
+    assert changed["file_ids"] == files[:1]
+    assert files_in(world, store_of(changed)) == {files[0]}
+    world.get(f"/vector_stores/{store}", 404)
+    world.delete(path)
+    world.get(f"/vector_stores/{store_of(changed)}", 404)
+
+
+def test_v1_files_of_an_assistant_without_retrieval_are_for_code(world: World) -> None:
+    file, other = world.file(), world.file()
+    assistant = world.post("/assistants", {"model": "m", "file_ids": [file]}, headers=V1)
+    assert assistant["tool_resources"] == {"code_interpreter": {"file_ids": [file]}}
+    path = f"/assistants/{assistant['id']}"
+    world.post(f"{path}/files", {"file_id": other})
+    assert world.get(path)["tool_resources"] == {"code_interpreter": {"file_ids": [file, other]}}
+    world.delete(f"{path}/files/{file}")
+    assert world.get(path, headers=V1)["file_ids"] == [other]
+    world.post(f"{path}/files", {"file_id": "file-none"}, 404)
+
+
+def test_v1_lists_a_message_s_files(world: World) -> None:
+    file, thread = world.file(), world.thread()
+    message = world.post(
+        f"/threads/{thread}/messages", {"role": "user", "content": "x", "file_ids": [file]}, headers=V1
+    )
+    path = f"/threads/{thread}/messages/{message['id']}/files"
+    told = {"id": file, "object": "thread.message.file", "created_at": message["created_at"]}
+    told["message_id"] = message["id"]
+    assert world.get(path)["data"] == [told]
+    assert world.get(f"{path}/{file}") == told
+    world.get(f"{path}/file-other", 404)
+    assert files_in(world, store_of(world.get(f"/threads/{thread}"))) == {file}

@@ -1,0 +1,187 @@
+"""Files over HTTP: uploads in every shape, and what they cannot do."""
+
+import re
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+from tests.process import ServerProcess
+from wire.files import File
+
+NAUGHTY = 'evil"\r\nX-Injected: yes\r\n.txt'
+
+
+def upload(client: httpx2.Client, name: str = "a.txt", data: bytes = b"x", **fields: str) -> httpx2.Response:
+    return client.post("/files", files={"file": (name, data)}, data={"purpose": "user_data", **fields})
+
+
+def form(*parts: tuple[str, bytes], end: bytes = b"--b--\r\n") -> dict[str, Any]:
+    """A body by hand: Content-Disposition and bytes of each part."""
+    body = b"".join(f"--b\r\nContent-Disposition: {head}\r\n\r\n".encode() + data + b"\r\n" for head, data in parts)
+    return {"content": body + end, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
+
+
+PURPOSE = ('form-data; name="purpose"', b"user_data")
+DATA = ('form-data; name="file"; filename="a.txt"', b"hello")
+
+
+def test_a_file_has_every_field_reads_back_and_downloads(world: World) -> None:
+    data = bytes(range(256)) * 1000
+    made = upload(world.client, "Zoë.bin", data).json()
+    File.model_validate(made)
+    assert re.fullmatch(r"file-[A-Za-z0-9]{24}", made["id"])
+    told = {name: made[name] for name in ("object", "bytes", "filename", "purpose", "status", "expires_at")}
+    assert told == {
+        "object": "file",
+        "bytes": len(data),
+        "filename": "Zoë.bin",
+        "purpose": "user_data",
+        "status": "processed",
+        "expires_at": None,
+    }
+    assert world.get(f"/files/{made['id']}") == made
+    answer = world.client.get(f"/files/{made['id']}/content")
+    assert answer.content == data
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''Zo%C3%AB.bin"
+    assert (answer.headers["x-content-type-options"], answer.headers["content-type"]) == (
+        "nosniff",
+        "application/octet-stream",
+    )
+
+
+def test_an_empty_file_is_a_file(world: World) -> None:
+    made = upload(world.client, data=b"").json()
+    assert made["bytes"] == 0
+    assert world.client.get(f"/files/{made['id']}/content").content == b""
+
+
+def test_a_deleted_file_is_gone_and_says_so_in_openai_s_words(world: World) -> None:
+    file = world.file()
+    assert world.delete(f"/files/{file}") == {"id": file, "object": "file", "deleted": True}
+    for path in (f"/files/{file}", f"/files/{file}/content"):
+        error = world.get(path, 404)["error"]
+        assert (error["message"], error["param"]) == (f"No such File object: {file}", "id")
+    assert world.delete(f"/files/{file}", 404)["error"]["message"] == f"No such File object: {file}"
+
+
+def test_files_for_assistants_are_not_downloaded(world: World) -> None:
+    error = world.get(f"/files/{world.file()}/content", 400)["error"]
+    assert error["message"] == "Not allowed to download files of purpose: assistants"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\x.txt", "x.txt"),
+        ("..", "file"),
+        ("/", "file"),
+        ("a\x7fb\x1b[31m\u202egnp.exe", "ab[31mgnp.exe"),
+        (NAUGHTY, 'evil"X-Injected: yes.txt'),
+        ("日本語 ☃.md", "日本語 ☃.md"),
+        ("x" * 255, "x" * 255),
+    ],
+    ids=["up", "windows", "dots", "slash", "control", "header", "unicode", "long"],
+)
+def test_a_name_is_data_and_never_a_path_or_a_header(world: World, given: str, kept: str) -> None:
+    made = upload(world.client, given).json()
+    assert made["filename"] == kept
+    answer = world.client.get(f"/files/{made['id']}/content")
+    assert "x-injected" not in answer.headers
+    assert answer.headers["content-disposition"].isascii()
+
+
+def test_what_is_uploaded_is_kept_under_ids_only(world: World, server: ServerProcess) -> None:
+    made = upload(world.client, "../../../escape.txt").json()
+    folder = server.log.parent / "files"
+    kept = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert made["id"] in kept
+    assert [name for name in kept if not re.fullmatch(r"file-[A-Za-z0-9]{24}(\.text)?", name)] == []
+    assert not list(server.log.parent.rglob("*escape*"))
+
+
+def test_files_are_listed_by_purpose_and_in_pages(world: World) -> None:
+    made = [upload(world.client, f"{number}.txt", purpose="evals").json()["id"] for number in range(3)]
+    listed = world.get("/files", params={"purpose": "evals", "limit": 2})
+    assert ([one["id"] for one in listed["data"]], listed["has_more"]) == (made[:0:-1], True)
+    rest = world.get("/files", params={"purpose": "evals", "after": made[1]})
+    assert ([one["id"] for one in rest["data"]], rest["has_more"]) == (made[:1], False)
+    assert world.get("/files", params={"purpose": "evals", "after": made[0]})["data"] == []
+    assert [one["id"] for one in world.get("/files", params={"purpose": "evals", "order": "asc"})["data"]] == made
+    assert {one["purpose"] for one in world.get("/files", params={"limit": 10_000})["data"]} > {"evals"}
+    world.get("/files", 400, params={"limit": 10_001})
+
+
+def test_a_file_can_be_told_to_expire(world: World) -> None:
+    expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    made = upload(world.client, **expiry).json()
+    assert made["expires_at"] == made["created_at"] + 3600
+    error = upload(world.client, **{**expiry, "expires_after[seconds]": "60"})
+    assert (error.status_code, error.json()["error"]["param"]) == (400, "expires_after.seconds")
+
+
+@pytest.mark.parametrize(
+    ("parts", "end", "status", "told"),
+    [
+        ([PURPOSE], b"--b--\r\n", 400, "Missing required parameter: 'file'."),
+        ([DATA], b"--b--\r\n", 400, "Missing required parameter: 'purpose'."),
+        ([('form-data; name="purpose"', b"x"), DATA], b"--b--\r\n", 400, "Invalid value: 'x'."),
+        ([PURPOSE, DATA, ('form-data; name="colour"', b"red")], b"--b--\r\n", 400, "Unknown parameter: 'colour'."),
+        ([PURPOSE, DATA, DATA], b"--b--\r\n", 400, "more than one `file`"),
+        ([PURPOSE, DATA], b"", 400, "has no end"),
+        ([PURPOSE, ("form-data", b"x")], b"--b--\r\n", 400, "has no name"),
+        ([('form-data; name="purpose"', b"x" * 100_000), DATA], b"--b--\r\n", 400, "bytes beside its file"),
+        ([PURPOSE, ('form-data; name="file"; filename="' + "x" * 256 + '"', b"")], b"--b--\r\n", 400, "at most 255"),
+        ([PURPOSE] * 17, b"--b--\r\n", 400, "more than 16 parts"),
+    ],
+    ids=["no file", "no purpose", "purpose", "unknown", "two", "cut", "nameless", "fields", "name", "parts"],
+)
+def test_a_form_that_cannot_be_used_is_refused(
+    world: World, server: ServerProcess, parts: Any, end: bytes, status: int, told: str
+) -> None:
+    answer = world.client.post("/files", **form(*parts, end=end))
+    assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), answer.text
+    assert not list((server.log.parent / "files" / "incoming").iterdir())
+
+
+def test_what_is_no_form_is_refused(world: World) -> None:
+    assert world.post("/files", {"purpose": "assistants"}, 415)["error"]["code"] == "unsupported_media_type"
+    broken = {"content": b"garbage", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
+    assert "could not parse" in world.client.post("/files", **broken).json()["error"]["message"]
+    nameless = {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}
+    assert world.client.post("/files", **nameless).status_code == 400
+
+
+def test_a_file_over_the_limit_is_refused_announced_or_not(tight: ServerProcess) -> None:
+    with httpx2.Client(base_url=f"{tight.url}/v1", timeout=10) as client:
+        assert upload(client, data=b"x" * 200_000).status_code == 200
+        for data in (b"x" * 200_001, b"x" * 5_000_000):
+            answer = upload(client, data=data)
+            assert answer.status_code == 413
+            assert "MAX_FILE_BYTES" in answer.json()["error"]["message"]
+
+        def unannounced() -> Any:
+            yield form(PURPOSE, DATA, end=b"")["content"][:-2]
+            for _ in range(100):
+                yield b"x" * 10_000
+
+        told = client.post("/files", content=unannounced(), headers=form()["headers"])
+        assert told.status_code == 413
+    assert not list((tight.log.parent / "files" / "incoming").iterdir())
+
+
+def test_owners_do_not_see_each_other_s_files(keyed: ServerProcess) -> None:
+    ann, bob = (
+        httpx2.Client(base_url=f"{keyed.url}/v1", headers={"Authorization": f"Bearer key-{name}"}, timeout=10)
+        for name in ("ann", "bob")
+    )
+    with ann, bob:
+        file = upload(ann).json()["id"]
+        assert bob.get("/files").json()["data"] == []
+        for answer in (bob.get(f"/files/{file}"), bob.get(f"/files/{file}/content"), bob.delete(f"/files/{file}")):
+            assert (answer.status_code, answer.json()["error"]["message"]) == (404, f"No such File object: {file}")
+        assert bob.get("/files", params={"after": file}).status_code == 400
+        assert ann.get(f"/files/{file}").status_code == 200
+    assert httpx2.post(f"{keyed.url}/v1/files", files={"file": b"x"}, timeout=10).status_code == 401

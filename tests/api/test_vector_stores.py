@@ -1,0 +1,290 @@
+"""Vector stores, their files and batches over HTTP: from an upload to an answer, and what ends them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+from tests.documents.files import pdf_file
+from tests.process import ServerProcess
+from wire.vector_stores import FileBatch, VectorStore, VectorStoreFile
+
+STATIC = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 20}}
+
+
+SLOW = "<p></p>" * 100_000 + "cats"
+"""A page that takes a moment to read, and says one word."""
+
+
+def made(world: World, *file_ids: str, **fields: Any) -> str:
+    """A vector store whose files are all settled."""
+    store: str = world.post("/vector_stores", {"file_ids": list(file_ids), **fields})["id"]
+    world.settled(f"/vector_stores/{store}")
+    return store
+
+
+def found(world: World, store: str, query: Any = "cats", **fields: Any) -> list[Any]:
+    page = world.post(f"/vector_stores/{store}/search", {"query": query, **fields})
+    assert (page["object"], page["has_more"], page["next_page"]) == ("vector_store.search_results.page", False, None)
+    data: list[Any] = page["data"]
+    return data
+
+
+def test_a_vector_store_has_every_field_and_comes_to_its_end(world: World) -> None:
+    file = world.file("Cats purr.")
+    expiry = {"anchor": "last_active_at", "days": 3}
+    store = world.post("/vector_stores", {"name": "docs", "file_ids": [file], "expires_after": expiry})
+    VectorStore.model_validate(store)
+    assert store["file_counts"] == {"in_progress": 1, "completed": 0, "failed": 0, "cancelled": 0, "total": 1}
+    assert (store["status"], store["name"], store["description"]) == ("in_progress", "docs", None)
+    assert store["expires_at"] == store["last_active_at"] + 3 * 86_400
+    done = world.settled(f"/vector_stores/{store['id']}")
+    assert done["file_counts"] == {"in_progress": 0, "completed": 1, "failed": 0, "cancelled": 0, "total": 1}
+    assert done["usage_bytes"] > 0
+    listed = world.get("/vector_stores", params={"limit": 1})["data"]
+    assert listed == [done]
+    place = world.get(f"/vector_stores/{store['id']}/files/{file}")
+    VectorStoreFile.model_validate(place)
+    told = {name: place[name] for name in ("id", "status", "last_error", "attributes")}
+    assert told == {"id": file, "status": "completed", "last_error": None, "attributes": {}}
+    assert place["chunking_strategy"]["static"] == {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
+
+
+def test_what_a_file_says_is_found_and_can_be_read(world: World) -> None:
+    file = world.file(pdf_file("Bears are big", "Cats purr"), "zoo.pdf")
+    store = made(world, file)
+    (hit,) = found(world, store, "bears")
+    assert (hit["file_id"], hit["filename"], hit["attributes"]) == (file, "zoo.pdf", {})
+    assert 0 < hit["score"] <= 1
+    content = world.get(f"/vector_stores/{store}/files/{file}/content")
+    assert content["object"] == "vector_store.file_content.page"
+    assert content["data"] == [{"type": "text", "text": "Bears are big\nCats purr\n"}]
+    assert hit["content"][0]["text"] in content["data"][0]["text"]
+
+
+def test_a_bad_file_fails_alone_and_says_why(world: World) -> None:
+    files = [world.file("Cats purr."), world.file(b"", "empty.txt"), world.file(bytes(range(256)) * 9, "x.bin")]
+    store = made(world, *files)
+    counts = world.get(f"/vector_stores/{store}")["file_counts"]
+    assert counts == {"in_progress": 0, "completed": 1, "failed": 2, "cancelled": 0, "total": 3}
+    errors = [world.get(f"/vector_stores/{store}/files/{file}")["last_error"] for file in files]
+    assert [error and error["code"] for error in errors] == [None, "invalid_file", "unsupported_file"]
+    assert errors[1]["message"] == "The file is empty."
+    failed = world.get(f"/vector_stores/{store}/files", params={"filter": "failed"})["data"]
+    assert {one["id"] for one in failed} == set(files[1:])
+    assert "failed" in world.get(f"/vector_stores/{store}/files/{files[1]}/content", 400)["error"]["message"]
+
+
+def test_only_what_is_given_changes(world: World) -> None:
+    store = made(world, name="a", metadata={"k": "v"})
+    changed = world.post(f"/vector_stores/{store}", {"name": "b"})
+    assert (changed["name"], changed["metadata"], changed["expires_at"]) == ("b", {"k": "v"}, None)
+    changed = world.post(f"/vector_stores/{store}", {"expires_after": {"anchor": "last_active_at", "days": 1}})
+    assert changed["expires_at"] == changed["last_active_at"] + 86_400
+    changed = world.post(f"/vector_stores/{store}", {"expires_after": None, "name": None})
+    assert (changed["expires_at"], changed["expires_after"], changed["name"]) == (None, None, "")
+
+
+def test_a_file_taken_out_is_not_found_any_more_and_stays_a_file(world: World) -> None:
+    file = world.file()
+    store = made(world, file)
+    assert found(world, store)
+    gone = world.delete(f"/vector_stores/{store}/files/{file}")
+    assert gone == {"id": file, "object": "vector_store.file.deleted", "deleted": True}
+    assert found(world, store) == []
+    world.get(f"/vector_stores/{store}/files/{file}", 404)
+    world.get(f"/files/{file}")
+    world.post(f"/vector_stores/{store}/files", {"file_id": file})
+    assert world.settled(f"/vector_stores/{store}/files/{file}")["status"] == "completed"
+    assert found(world, store)
+
+
+def test_a_deleted_file_leaves_every_store(world: World) -> None:
+    file = world.file()
+    stores = [made(world, file), made(world, file, world.file("Dogs bark."))]
+    world.delete(f"/files/{file}")
+    assert [file in {hit["file_id"] for hit in found(world, store)} for store in stores] == [False, False]
+    assert [world.get(f"/vector_stores/{store}")["file_counts"]["total"] for store in stores] == [0, 1]
+
+
+def test_a_deleted_store_is_gone_and_leaves_its_files(world: World) -> None:
+    file = world.file()
+    store = made(world, file)
+    deleted = world.delete(f"/vector_stores/{store}")
+    assert deleted == {"id": store, "object": "vector_store.deleted", "deleted": True}
+    for path in ("", "/files", f"/files/{file}"):
+        error = world.get(f"/vector_stores/{store}{path}", 404)["error"]
+        assert error["message"] == f"No vector store found with id '{store}'."
+    world.get(f"/files/{file}")
+
+
+def test_attributes_are_kept_changed_and_filter_a_search(world: World) -> None:
+    file, other = world.file("Cats purr."), world.file("Cats sleep.")
+    store = made(world, other)
+    attributes = {"year": 2020, "kind": "pet", "wild": False, "weight": 4.5}
+    place = world.post(f"/vector_stores/{store}/files", {"file_id": file, "attributes": attributes})
+    assert place["attributes"] == attributes
+    world.settled(f"/vector_stores/{store}/files/{file}")
+    only = {"type": "eq", "key": "year", "value": 2020}
+    assert [hit["file_id"] for hit in found(world, store, filters=only)] == [file]
+    changed = world.post(f"/vector_stores/{store}/files/{file}", {"attributes": {"year": 2021}})
+    assert changed["attributes"] == {"year": 2021}
+    assert found(world, store, filters=only) == []
+    both = {"type": "and", "filters": [{"type": "gt", "key": "year", "value": 2020}]}
+    assert [hit["attributes"] for hit in found(world, store, filters=both)] == [{"year": 2021}]
+
+
+def test_several_queries_find_the_best_of_all(world: World) -> None:
+    store = made(world, world.file("Cats purr."), world.file("Dogs bark."))
+    assert {hit["filename"] for hit in found(world, store, ["cats", "dogs"])} == {"cats.txt"}
+    assert len(found(world, store, ["cats", "dogs"])) == 2
+    assert len(found(world, store, ["cats", "dogs"], max_num_results=1)) == 1
+
+
+def test_a_batch_goes_through_with_a_choice_for_each_file(world: World) -> None:
+    files = [world.file(f"Cat number {number}. " * 60) for number in range(3)]
+    store = made(world)
+    given = [{"file_id": files[0], "attributes": {"n": 0}, "chunking_strategy": STATIC}, {"file_id": files[1]}]
+    batch = world.post(f"/vector_stores/{store}/file_batches", {"files": given})
+    FileBatch.model_validate(batch)
+    path = f"/vector_stores/{store}/file_batches/{batch['id']}"
+    done = world.settled(path)
+    assert (done["status"], done["file_counts"]["completed"], done["file_counts"]["total"]) == ("completed", 2, 2)
+    world.post(f"/vector_stores/{store}/files", {"file_id": files[2]})
+    world.settled(f"/vector_stores/{store}")
+    listed = world.get(f"{path}/files", params={"order": "asc"})["data"]
+    assert [one["id"] for one in listed] == files[:2]
+    assert [one["chunking_strategy"]["static"]["max_chunk_size_tokens"] for one in listed] == [100, 800]
+    assert world.get(f"{path}/files", params={"order": "asc", "after": files[0]})["data"][0]["id"] == files[1]
+    assert world.get(f"{path}/files", params={"filter": "failed"})["data"] == []
+    assert len(found(world, store, "cat", max_num_results=50)) > 3
+    error = world.post(f"{path}/cancel", None, 400)["error"]
+    assert error["message"] == "Cannot cancel file batch with status 'completed'."
+
+
+def test_a_batch_of_broken_files_has_failed(world: World) -> None:
+    store = made(world)
+    batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": [world.file(b"")]})
+    assert world.settled(f"/vector_stores/{store}/file_batches/{batch['id']}")["status"] == "failed"
+
+
+def test_a_cancelled_batch_indexes_no_more(world: World) -> None:
+    store = made(world)
+    slow = [world.file(SLOW, f"{number}.html") for number in range(6)]
+    batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": slow})
+    path = f"/vector_stores/{store}/file_batches/{batch['id']}"
+    cancelled = world.post(f"{path}/cancel")
+    assert cancelled["status"] == "cancelled"
+    counts = cancelled["file_counts"]
+    assert (counts["in_progress"], counts["total"]) == (0, 6)
+    assert counts["cancelled"] >= 4
+    assert world.get(path) == cancelled
+    assert world.settled(f"/vector_stores/{store}")["file_counts"] == counts
+
+
+def test_a_store_or_file_deleted_in_mid_ingestion_leaves_nothing(world: World) -> None:
+    slow = [world.file(SLOW, f"{number}.html") for number in range(2)]
+    store = world.post("/vector_stores", {"file_ids": slow})["id"]
+    other = world.post("/vector_stores", {"file_ids": slow})["id"]
+    world.delete(f"/vector_stores/{store}")
+    world.delete(f"/files/{slow[0]}")
+    assert world.settled(f"/vector_stores/{other}")["file_counts"]["completed"] == 1
+    assert {hit["file_id"] for hit in found(world, other)} == {slow[1]}
+    world.get(f"/vector_stores/{store}", 404)
+
+
+def test_an_unknown_file_or_store_is_a_404_and_changes_nothing(world: World) -> None:
+    file, store = world.file(), made(world)
+    missing = "No such File object: file-none"
+    assert world.post("/vector_stores", {"file_ids": [file, "file-none"]}, 404)["error"]["message"] == missing
+    bodies: list[tuple[str, Any]] = [
+        ("files", {"file_id": "file-none"}),
+        ("file_batches", {"file_ids": [file, "file-none"]}),
+    ]
+    for path, body in bodies:
+        assert world.post(f"/vector_stores/{store}/{path}", body, 404)["error"]["message"] == missing
+    assert world.get(f"/vector_stores/{store}")["file_counts"]["total"] == 0
+    unknown = "No vector store found with id 'vs_none'."
+    resources = {"file_search": {"vector_store_ids": ["vs_none"]}}
+    for path in ("/threads", "/assistants"):
+        error = world.post(
+            path, {"model": "m", "tool_resources": resources} if "ass" in path else {"tool_resources": resources}, 404
+        )["error"]
+        assert error["message"] == unknown
+    assert world.post("/vector_stores/vs_none/files", {"file_id": file}, 404)["error"]["message"] == unknown
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "code"),
+    [
+        ("", {"file_ids": ["f"] * 501}, "file_ids", "array_above_max_length"),
+        ("", {"expires_after": {"anchor": "created_at", "days": 1}}, "expires_after.anchor", "invalid_value"),
+        ("", {"expires_after": {"anchor": "last_active_at", "days": 366}}, "expires_after.days", None),
+        ("", {"chunking_strategy": {"type": "static"}}, "chunking_strategy.static", "missing_required_parameter"),
+        ("/files", {}, "file_id", "missing_required_parameter"),
+        ("/files", {"file_id": "f", "attributes": {"a": {}}}, None, None),
+        ("/files", {"file_id": "f", "attributes": {str(n): 1 for n in range(17)}}, "attributes", None),
+        ("/file_batches", {}, None, "invalid_value"),
+        ("/file_batches", {"file_ids": ["f"], "files": [{"file_id": "f"}]}, None, "invalid_value"),
+        ("/file_batches", {"file_ids": []}, "file_ids", "empty_array"),
+        ("/search", {}, "query", "missing_required_parameter"),
+        ("/search", {"query": "x", "max_num_results": 51}, "max_num_results", "integer_above_max_value"),
+        ("/search", {"query": "x", "filters": {"type": "near"}}, "filters.type", "invalid_value"),
+        ("/search", {"query": ["x", 1]}, "query[1]", "invalid_type"),
+    ],
+)
+def test_a_wrong_request_is_a_400_with_its_place(
+    world: World, path: str, body: Any, param: str | None, code: str | None
+) -> None:
+    where = f"/vector_stores/{made(world)}{path}" if path else "/vector_stores"
+    error = world.post(where, body, 400)["error"]
+    assert error["type"] == "invalid_request_error"
+    assert param is None or error["param"] == param
+    assert code is None or error["code"] == code
+
+
+@pytest.fixture
+def ann_and_bob(keyed: ServerProcess) -> Iterator[tuple[World, World]]:
+    clients = [
+        httpx2.Client(base_url=f"{keyed.url}/v1", headers={"Authorization": f"Bearer key-{name}"}, timeout=10)
+        for name in ("ann", "bob")
+    ]
+    with clients[0], clients[1]:
+        yield World(clients[0]), World(clients[1])
+
+
+def test_owners_do_not_see_each_other_s_stores(ann_and_bob: tuple[World, World]) -> None:
+    ann, bob = ann_and_bob
+    file = ann.file()
+    store = made(ann, file)
+    batch = ann.post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
+    ann.settled(f"/vector_stores/{store}/file_batches/{batch}")
+    at = f"/vector_stores/{store}"
+    assert bob.get("/vector_stores")["data"] == []
+    for path in (
+        "",
+        "/files",
+        f"/files/{file}",
+        f"/files/{file}/content",
+        f"/file_batches/{batch}",
+        f"/file_batches/{batch}/files",
+    ):
+        assert bob.get(at + path, 404)["error"]["message"] == f"No vector store found with id '{store}'."
+    for path, body in (
+        ("", {"name": "x"}),
+        ("/files", {"file_id": file}),
+        ("/search", {"query": "x"}),
+        (f"/files/{file}", {"attributes": {}}),
+        ("/file_batches", {"file_ids": [file]}),
+        (f"/file_batches/{batch}/cancel", {}),
+    ):
+        bob.post(at + path, body, 404)
+    bob.delete(at, 404)
+    bob.delete(f"{at}/files/{file}", 404)
+    assert bob.post("/vector_stores", {"file_ids": [file]}, 404)["error"]["param"] == "id"
+    mine = made(bob)
+    bob.post(f"/vector_stores/{mine}/files", {"file_id": file}, 404)
+    assert found(bob, mine) == []
+    assert found(ann, store)

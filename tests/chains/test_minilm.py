@@ -1,0 +1,73 @@
+"""The built-in embedder: near for what means the same, whole for long texts, offline, off the event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from blockbuster import blockbuster_ctx
+
+from chains import minilm
+from chains.minilm import MiniLm
+from wire.errors import EmbeddingFailed
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+async def embedder() -> AsyncIterator[MiniLm]:
+    made = MiniLm()
+    yield made
+    await made.close()
+
+
+async def cosines(embedder: MiniLm, *texts: str) -> list[float]:
+    """How near the first text is to each of the others."""
+    first, *others = np.array(await embedder.embed(texts))
+    return [float(first @ other) for other in others]
+
+
+async def test_what_means_the_same_is_near_whatever_its_words(embedder: MiniLm) -> None:
+    with blockbuster_ctx():
+        same, other = await cosines(
+            embedder, "How do I get my money back?", "Refunds are paid within a week.", "The cat sleeps on the sofa."
+        )
+    assert same > other + 0.2
+
+
+async def test_vectors_have_length_one_and_do_not_depend_on_their_neighbours(embedder: MiniLm) -> None:
+    texts = ["one", "two words", "", "a much longer text than the others " * 20, "終わり"]
+    together = np.array(await embedder.embed(texts))
+    alone = np.array([(await embedder.embed([text]))[0] for text in texts])
+    assert together.shape == (5, embedder.dimensions)
+    assert np.linalg.norm(together, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert np.abs(together - alone).max() < 1e-3
+    assert await embedder.embed([]) == []
+
+
+async def test_the_end_of_a_long_text_counts(embedder: MiniLm) -> None:
+    filler = "Nothing of interest was decided at the meeting. " * 40
+    with_end, without = await cosines(
+        embedder, "When does the ferry leave?", filler + "The ferry leaves at seven.", filler
+    )
+    assert with_end > without + 0.1
+
+
+async def test_a_question_does_not_wait_for_a_book(embedder: MiniLm) -> None:
+    await embedder.embed(["load"])
+    book = asyncio.ensure_future(embedder.embed(["page " * 2000] * 40))
+    await asyncio.sleep(0)
+    await embedder.embed(["a question"])
+    assert not book.done()
+    book.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await book
+
+
+async def test_a_model_that_is_another_file_is_refused(embedder: MiniLm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(minilm._SHA256, minilm._TOKENIZER, "0" * 64)
+    with pytest.raises(EmbeddingFailed, match="SHA-256"):
+        await embedder.embed(["text"])
+    monkeypatch.setattr(minilm, "_MODEL", ("no-such-distribution", "x"))
+    with pytest.raises(EmbeddingFailed, match="EMBEDDINGS_MODEL"):
+        await embedder.embed(["text"])

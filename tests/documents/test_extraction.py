@@ -1,0 +1,129 @@
+"""What files say, read in a process of its own; and how each that says nothing ends."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from documents.extraction import Extractor, Limits
+from tests.documents.files import docx_file, pdf_file, pptx_file, xlsx_file, zip_bomb, zip_file
+from wire.errors import Unreadable
+
+LONG = "Le café où j'étais hier était fermé à cause de la fête. Les élèves préfèrent l'été, et Noël à Pâques. " * 5
+
+
+async def said(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> str:
+    path = tmp_path / "blob"
+    await asyncio.to_thread(path.write_bytes, data)
+    return await Extractor(limits).read(path, name)
+
+
+async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> Unreadable:
+    with pytest.raises(Unreadable) as caught:
+        await said(tmp_path, data, name, limits)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "words"),
+    [
+        (b"# Cats\n\npurr", "a.md", ["# Cats", "purr"]),
+        (b'{"a": [1, 2]}', "a.json", ['{"a": [1, 2]}']),
+        (b"a,b\n1,2\n", "a.csv", ["a,b\n1,2"]),
+        (b"def f():\n    return 1\n", "a.py", ["    return 1"]),
+        (b"no ending at all", "README", ["no ending"]),
+        (b"<p>One <b>t</b>wo</p><p>three</p><script>no()</script>", "a.html", ["One two\n", "three"]),
+        ('<!DOCTYPE html><meta charset="latin-1"><p>café'.encode("latin-1"), "page", ["café"]),
+        (pdf_file("Bears are big", "Second page"), "a.pdf", ["Bears are big\n", "Second page"]),
+        (pdf_file("Named wrongly"), "a.txt", ["Named wrongly"]),
+        (docx_file("Hello", table=[["a", "b"], ["c", "d"]]), "a.docx", ["Hello\n", "a\tb\nc\td\n", "The end."]),
+        (pptx_file("Title", "Said aside"), "a.pptx", ["Title", "Said aside"]),
+        (xlsx_file([["cat", 1.5], ["dog", 2]]), "a.xlsx", ["Prices\n", "cat\t1.5\n", "dog\t2"]),
+        (LONG.encode("utf-16"), "a.txt", [LONG]),
+        (b"\xef\xbb\xbfmarked", "a.txt", ["marked"]),
+        (LONG.encode("latin-1"), "a.txt", [LONG]),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+async def test_a_file_says_what_is_in_it(tmp_path: Path, data: bytes, name: str, words: list[str]) -> None:
+    text = await said(tmp_path, data, name)
+    assert [word for word in words if word not in text] == []
+    assert "no()" not in text
+    assert not text.startswith("\ufeff")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "code", "why"),
+    [
+        (b"", "a.txt", "invalid_file", "is empty"),
+        (bytes(range(256)) * 40, "a.txt", "unsupported_file", "not text"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2000), "a.png", "unsupported_file", "not text"),
+        (b"%PDF-1.4 nothing more", "a.pdf", "invalid_file", "PDF cannot be read"),
+        (pdf_file("secret", encrypt=True), "a.pdf", "invalid_file", "encrypted"),
+        (zip_file(x=b"y"), "a.zip", "unsupported_file", "archive"),
+        (docx_file("x")[:400], "a.docx", "invalid_file", "broken archive"),
+        (zip_file(word__document_xml=b"<a"), "a.docx", "unsupported_file", "archive"),
+        (zip_file(**{"word__document.xml": b"<a"}), "a.docx", "invalid_file", "broken"),
+        (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "a.doc", "unsupported_file", "old Office"),
+        (
+            bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600) + "EncryptedPackage".encode("utf-16-le"),
+            "a.docx",
+            "invalid_file",
+            "encrypted",
+        ),
+        (b"\xff\xfea", "a.txt", "invalid_file", "utf-16"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+async def test_a_file_that_says_nothing_says_why(tmp_path: Path, data: bytes, name: str, code: str, why: str) -> None:
+    error = await refused(tmp_path, data, name)
+    assert (error.code, why in error.message) == (code, True), error.message
+
+
+async def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    began = time.monotonic()
+    limits = Limits(unpacked_bytes=10 * 1024 * 1024)
+    error = await refused(tmp_path, await asyncio.to_thread(zip_bomb, 20 * 1024 * 1024), "a.docx", limits)
+    assert error.code == "invalid_file"
+    assert "unpacks to" in error.message
+    assert time.monotonic() - began < 10
+
+
+async def test_more_text_than_is_read_is_told(tmp_path: Path) -> None:
+    error = await refused(tmp_path, pdf_file(*["many words on each page"] * 20), "a.pdf", Limits(chars=100))
+    assert (error.code, "more than 100 characters" in error.message) == ("invalid_file", True)
+    error = await refused(tmp_path, b"x" * 1000, "a.txt", Limits(chars=100))
+    assert "1000 bytes" in error.message
+
+
+async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    endless = b"<p>x" * 1_000_000  # seconds, whatever the machine
+    began = time.monotonic()
+    error = await refused(tmp_path, endless, "a.html", Limits(time_s=1))
+    assert error.code == "invalid_file"
+    assert time.monotonic() - began < 8
+
+
+async def test_a_file_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None:
+    error = await refused(tmp_path, b"<p>x" * 2_000_000, "a.html", Limits(memory_bytes=160 * 1024 * 1024))
+    assert error.code == "invalid_file"
+
+
+@pytest.mark.timeout(60)
+async def test_ten_thousand_pages_are_read(tmp_path: Path) -> None:
+    text = await said(tmp_path, pdf_file(*[f"page {number}" for number in range(10_000)]), "a.pdf")
+    assert text.count("page ") == 10_000
+
+
+async def test_whoever_stops_waiting_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    await asyncio.to_thread(path.write_bytes, b"<p>x" * 1_000_000)
+    reading = asyncio.ensure_future(Extractor().read(path, "a.html"))
+    await asyncio.sleep(0.5)
+    assert not reading.done()
+    reading.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert time.monotonic() - began < 5

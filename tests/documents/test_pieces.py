@@ -1,0 +1,63 @@
+"""Texts in pieces: exact offsets, in order, nothing lost, sizes kept."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from documents.pieces import BYTES_PER_TOKEN, Piece, cut
+
+texts = st.text(st.sampled_from("ab \n.é世🦉"), max_size=600)
+sizes = st.integers(2, 40).flatmap(lambda most: st.tuples(st.just(most), st.integers(0, most // 2)))
+
+
+def pieces(text: str, most: int, overlap: int) -> list[Piece]:
+    return list(cut(text, max_tokens=most, overlap_tokens=overlap))
+
+
+@given(texts, sizes)
+def test_a_piece_is_exactly_what_is_between_its_offsets(text: str, size: tuple[int, int]) -> None:
+    for piece in pieces(text, *size):
+        assert piece.text == text[piece.start : piece.end]
+        assert piece.text.strip()
+        assert len(piece.text.encode()) <= size[0] * BYTES_PER_TOKEN
+
+
+@given(texts, sizes)
+def test_pieces_come_in_order_and_end_behind_one_another(text: str, size: tuple[int, int]) -> None:
+    found = pieces(text, *size)
+    for one, next_one in pairwise(found):
+        assert one.start < next_one.start
+        assert one.end < next_one.end
+
+
+@given(texts, sizes)
+def test_nothing_but_space_is_in_no_piece(text: str, size: tuple[int, int]) -> None:
+    said = set[int]()
+    for piece in pieces(text, *size):
+        said.update(range(piece.start, piece.end))
+    assert all(place in said or text[place].isspace() for place in range(len(text)))
+
+
+def test_neighbours_share_about_what_was_asked_for() -> None:
+    text = " ".join(f"word{number}" for number in range(2000))
+    found = pieces(text, 100, 50)
+    shared = [one.end - next_one.start for one, next_one in pairwise(found)]
+    assert all(150 <= characters <= 200 for characters in shared)
+    assert all(not piece.text.startswith("ord") for piece in found)
+
+
+def test_without_overlap_neighbours_share_nothing() -> None:
+    found = pieces("one two three four " * 100, 100, 0)
+    assert all(one.end <= next_one.start for one, next_one in pairwise(found))
+
+
+@pytest.mark.parametrize("mark", ["\n\n", "\n", ". ", " "], ids=["paragraph", "line", "sentence", "word"])
+def test_a_piece_ends_where_the_text_does(mark: str) -> None:
+    text = mark.join(["x" * 150] * 20)
+    assert all(set(piece.text.replace(mark.strip(), "").split()) == {"x" * 150} for piece in pieces(text, 100, 0))
+
+
+def test_a_long_text_is_cut_in_linear_time() -> None:
+    assert len(pieces("x" * 5_000_000, 800, 400)) > 2000

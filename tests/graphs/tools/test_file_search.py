@@ -1,0 +1,141 @@
+"""A search for the model: room, order, waiting, and what it is told when something is wrong."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from chains.prompts import Prompts
+from graphs.tools.file_search import FileSearch, Findings, SearchTool, query_of
+from store import SqliteStore, open_store
+from store.ports import Chunk, Insert, Row
+from wire.errors import EmbeddingFailed
+
+OWNER = "ann"
+TOOL = SearchTool("file_search")
+
+
+@dataclass
+class Embedder:
+    """Vectors that a test chooses; with `fails`, none."""
+
+    name: str = "m"
+    dimensions: int | None = 2
+    fails: bool = False
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        if self.fails:
+            raise EmbeddingFailed("no model")
+        return [[1.0, 0.0] for _ in texts]
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class World:
+    store: SqliteStore
+    embedder: Embedder = field(default_factory=Embedder)
+    whole: bool = True
+    waited: list[float] = field(default_factory=list)
+
+    async def add(self, name: str, *texts: str, store: str = "vs_1", status: str = "completed") -> None:
+        """A file of these chunks in a store."""
+        body = {"id": store, "status": status, "last_active_at": 1, "expires_after": None}
+        if await self.store.get("vector_store", store, OWNER) is None:
+            await self.store.commit([Insert(Row("vector_store", store, OWNER, body))], durable=False)
+        file = {"id": f"file-{name}", "filename": f"{name}.txt", "purpose": "assistants"}
+        await self.store.commit([Insert(Row("file", file["id"], OWNER, file))], durable=False)
+        chunks = [Chunk(index, text, 0, len(text), [1.0, index]) for index, text in enumerate(texts)]
+        await self.store.vectors.add(OWNER, store, file["id"], chunks, model="m")
+
+    async def search(self, query: str = "ferry", *, stores: Sequence[str] = ("vs_1",), chars: int = 9000) -> Findings:
+        searcher = FileSearch(
+            self.store, self.store.vectors, self.embedder, ready=self.ready, prompts=Prompts(), clock=lambda: 1000.0
+        )
+        arguments = json.dumps({"query": query})
+        return await searcher.search(OWNER, stores, arguments, TOOL, number=3, chars=chars)
+
+    async def ready(self, ids: Sequence[str], limit_s: float) -> bool:
+        assert ids
+        self.waited.append(limit_s)
+        return self.whole
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    store = await open_store()
+    try:
+        yield World(store)
+    finally:
+        await store.close()
+
+
+async def test_passages_come_with_markers_and_the_names_of_their_files(world: World) -> None:
+    await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
+    found = await world.search()
+    assert found.sources == {"3:0": "file-isles", "3:1": "file-isles"}
+    assert '【3:0†source】 "isles.txt"\nThe ferry leaves at seven.' in found.output
+    assert [result["content"][0]["text"] for result in found.results] == [
+        "The ferry leaves at seven.",
+        "Tea is steeped.",
+    ]
+    assert world.waited == [60.0]
+
+
+async def test_passages_stay_within_the_room_the_best_one_always_comes(world: World) -> None:
+    await world.add("isles", "ferry " * 100, "boat " * 100, "tea " * 100)
+    assert [len(result["content"][0]["text"]) for result in (await world.search(chars=1200)).results] == [600, 500]
+    assert [len(result["content"][0]["text"]) for result in (await world.search(chars=50)).results] == [50]
+
+
+async def test_without_vectors_a_search_goes_by_words(world: World) -> None:
+    await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
+    world.embedder.fails = True
+    assert len((await world.search()).results) == 1
+
+
+async def test_the_model_is_told_what_is_wrong(world: World) -> None:
+    await world.add("isles", "The ferry leaves at seven.")
+    await world.add("old", "The ferry leaves at nine.", store="vs_old", status="expired")
+    assert "`query` is missing" in (await world.search("  ")).output
+    for stores in ((), ("vs_gone",), ("vs_old",)):
+        assert "no files to search" in (await world.search(stores=stores)).output
+    both = await world.search(stores=("vs_1", "vs_old"))
+    assert set(both.sources.values()) == {"file-isles"}
+    world.whole = False
+    assert "still being read" in (await world.search()).output
+    await world.store.close()
+    assert "cannot be searched right now" in (await world.search()).output
+
+
+async def test_a_file_that_was_deleted_is_not_shown(world: World) -> None:
+    await world.add("isles", "The ferry leaves at seven.")
+    chunks = [Chunk(0, "A ferry of a file that is gone.", 0, 31, [1.0, 0.0])]
+    await world.store.vectors.add(OWNER, "vs_1", "file-gone", chunks, model="m")
+    assert set((await world.search()).sources.values()) == {"file-isles"}
+
+
+async def test_a_search_puts_the_store_s_expiry_off(world: World) -> None:
+    await world.add("isles", "ferry")
+    await world.search()
+    row = await world.store.get("vector_store", "vs_1", OWNER)
+    assert row is not None
+    assert row.body["last_active_at"] == 1000
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[]", "null", '{"q": 1}', '{"query": 7}', '{"query": null}'])
+def test_arguments_without_a_query_ask_for_nothing(arguments: str) -> None:
+    assert query_of(arguments) == ""
+
+
+def test_half_a_character_does_no_harm() -> None:
+    assert query_of(r'{"query": "a\ud800b "}') == "a?b"
+
+
+def test_a_tool_s_options_are_read() -> None:
+    assert SearchTool.of({"type": "file_search"}, "f") == SearchTool("f", 20, 0.0)
+    ranking = {"score_threshold": 0.4, "ranker": "auto"}
+    tool = {"type": "file_search", "file_search": {"max_num_results": 3, "ranking_options": ranking}}
+    assert SearchTool.of(tool, "f") == SearchTool("f", 3, 0.4)

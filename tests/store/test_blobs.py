@@ -1,0 +1,137 @@
+"""Every law of `store/blobs.py`'s port, for the folder; another kind of keeping joins with one parameter of `blobs`."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from store.blobs import Blobs, FolderBlobs
+from wire.errors import StoreFailed, TooLarge
+
+ID = "file-abcDEF"
+TOLD = "The file is longer than the 3000000 bytes that MAX_FILE_BYTES allows."
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "files"
+
+
+@pytest.fixture
+async def blobs(folder: Path) -> FolderBlobs:
+    made = FolderBlobs(folder)
+    await made.open()
+    return made
+
+
+async def files(folder: Path) -> list[str]:
+    def look() -> list[str]:
+        return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+    return await asyncio.to_thread(look)
+
+
+async def put(blobs: Blobs, name: str, *blocks: bytes) -> None:
+    async with blobs.writing(3_000_000, TOLD) as writing:
+        for block in blocks:
+            await writing.write(block)
+        await writing.keep(name)
+
+
+async def got(blobs: Blobs, name: str) -> bytes:
+    return b"".join([block async for block in blobs.read(name)])
+
+
+async def test_what_is_kept_reads_back_whole_and_is_measured(blobs: Blobs) -> None:
+    blocks = [bytes([number]) * 300_000 for number in range(9)]
+    async with blobs.writing(3_000_000, TOLD) as writing:
+        for block in blocks:
+            await writing.write(block)
+        size = await writing.keep(ID)
+    assert (size.bytes, size.sha256) == (2_700_000, hashlib.sha256(b"".join(blocks)).hexdigest())
+    assert await got(blobs, ID) == b"".join(blocks)
+    path = await blobs.path(ID)
+    assert path is not None
+    await put(blobs, ID, b"anew")
+    assert await got(blobs, ID) == b"anew"
+
+
+async def test_a_path_is_whole_wherever_the_folder_was_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(monkeypatch.chdir, tmp_path)
+    blobs = FolderBlobs(Path("here"))
+    await blobs.open()
+    await put(blobs, ID, b"x")
+    path = await blobs.path(ID)
+    assert path is not None
+    assert path.is_absolute()
+
+
+async def test_nothing_can_be_kept_is_kept_too(blobs: Blobs) -> None:
+    await put(blobs, ID)
+    assert await got(blobs, ID) == b""
+
+
+async def test_what_is_not_kept_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+    with pytest.raises(RuntimeError):
+        async with blobs.writing(3_000_000, TOLD) as writing:
+            await writing.write(b"x" * 2_000_000)
+            raise RuntimeError
+    assert await files(folder) == []
+    assert await blobs.path(ID) is None
+    with pytest.raises(StoreFailed):
+        await got(blobs, ID)
+
+
+async def test_one_byte_over_the_limit_is_told_and_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+    async with blobs.writing(3, TOLD) as writing:
+        await writing.write(b"abc")
+        with pytest.raises(TooLarge, match="MAX_FILE_BYTES"):
+            await writing.write(b"d")
+    assert await files(folder) == []
+
+
+async def test_removing_takes_the_text_along_and_may_be_repeated(blobs: Blobs, folder: Path) -> None:
+    await put(blobs, ID, b"x")
+    await put(blobs, f"{ID}.text", b"y")
+    for _ in range(2):
+        await blobs.remove(ID)
+        assert await files(folder) == []
+
+
+async def test_a_sweep_removes_what_no_row_speaks_of_and_what_was_never_finished(blobs: Blobs, folder: Path) -> None:
+    for name in (ID, f"{ID}.text", "file-gone", "file-gone.text"):
+        await put(blobs, name, b"x")
+    async with blobs.writing(10, TOLD) as left:
+        await left.write(b"x")
+        assert len(await files(folder)) == 5
+
+        async def unknown(ids: Sequence[str]) -> list[str]:
+            return [id for id in ids if id != ID]
+
+        assert await blobs.sweep(unknown) == 1
+    assert await files(folder) == [ID, f"{ID}.text"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x.text.text", "file-\n", "x\x00", "file-a.txt"])
+async def test_a_name_is_an_id_and_nothing_else(blobs: Blobs, name: str) -> None:
+    for call in (blobs.path(name), blobs.remove(name), got(blobs, name), put(blobs, name, b"x")):
+        with pytest.raises(StoreFailed, match="no name of a blob"):
+            await call
+
+
+async def test_only_the_owner_of_the_process_can_look_in(blobs: Blobs, folder: Path) -> None:
+    await put(blobs, ID, b"x")
+    found = await asyncio.to_thread(os.stat, folder)
+    assert found.st_mode & 0o077 == 0
+
+
+async def test_a_disk_that_refuses_is_told_as_the_store_s_failure(blobs: Blobs, folder: Path) -> None:
+    await asyncio.to_thread((folder / "incoming").rmdir)
+    with pytest.raises(StoreFailed, match="The disk refused"):
+        async with blobs.writing(10, TOLD):
+            pass

@@ -1,0 +1,62 @@
+"""Vectors in memory: exact, up to date, within a bound."""
+
+import random
+
+import numpy as np
+import pytest
+
+from store import lookup, open_store
+from store.matrices import Matrices
+from store.ports import Chunk, Query
+
+
+def vectors(count: int, seed: int) -> list[list[float]]:
+    numbers = random.Random(seed)
+    return [[numbers.gauss(0, 1) for _ in range(8)] for _ in range(count)]
+
+
+async def test_the_nearest_of_many_blocks_are_those_of_a_plain_computation() -> None:
+    given = vectors(3000, seed=1)
+    store = await open_store()
+    chunks = [Chunk(index, "x", 0, 1, vector) for index, vector in enumerate(given)]
+    await store.vectors.add("ann", "vs", "file", chunks, model="m")
+    asked = vectors(1, seed=2)[0]
+    found = await store.vectors.search("ann", ["vs"], Query("", asked, "m", limit=20, weight=1.0))
+    matrix = np.array(given)
+    cosines = matrix @ np.array(asked) / np.linalg.norm(matrix, axis=1)
+    best = list(np.argsort(-cosines)[:20])
+    assert [hit.chunk.index for hit in found.hits][:10] == best[:10]
+    assert len({hit.chunk.index for hit in found.hits} & set(best)) >= 19  # half precision may swap the last
+    await store.close()
+
+
+async def test_what_does_not_fit_in_memory_is_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Matrices] = []
+
+    def small() -> Matrices:
+        kept.append(Matrices(max_bytes=5000))
+        return kept[0]
+
+    monkeypatch.setattr(lookup, "Matrices", small)
+    store = await open_store()
+    for number in range(4):
+        chunks = [Chunk(index, "x", 0, 1, vector) for index, vector in enumerate(vectors(100, seed=number))]
+        await store.vectors.add("ann", f"vs_{number}", f"file-{number}", chunks, model="m")
+    for number in (0, 1, 2, 3, 0):
+        query = Query("", vectors(100, seed=number)[5], "m", limit=1)
+        (hit,) = (await store.vectors.search("ann", [f"vs_{number}"], query)).hits
+        assert (hit.file_id, hit.chunk.index) == (f"file-{number}", 5)
+    assert len(kept[0]._shelves) <= 2
+    await store.close()
+
+
+async def test_a_changed_store_is_searched_as_it_is_now() -> None:
+    store = await open_store()
+    query = Query("", [1.0, 0.0], "m", limit=1, weight=1.0)
+    for number in range(3):
+        chunks = [Chunk(0, "x", 0, 1, [float(number), 1.0])]
+        await store.vectors.add("ann", "vs", f"file-{number}", chunks, model="m")
+        assert [hit.file_id for hit in (await store.vectors.search("ann", ["vs"], query)).hits] == [f"file-{number}"]
+    await store.vectors.remove("ann", "vs", "file-2")
+    assert [hit.file_id for hit in (await store.vectors.search("ann", ["vs"], query)).hits] == ["file-1"]
+    await store.close()

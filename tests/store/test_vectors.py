@@ -1,0 +1,376 @@
+"""Every law of `store.ports.Vectors`, for every backend: what is added is found, by those who may, by nobody else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from store.ports import Chunk, Found, Query, Vectors
+from store.sqlite import SqliteStore
+from tests.store.conftest import Opener
+from wire.errors import Missing, StoreError
+from wire.filters import Filter
+from wire.validation import Request, parse
+
+TEXTS = (
+    "The ferry to Naxos leaves Piraeus at seven in the morning.",
+    "Bob's favourite number is 43, and it always was.",
+    "Zoë's café serves crème brûlée until midnight.",
+)
+
+
+class Filtered(Request):
+    filters: Filter
+
+
+@pytest.fixture
+async def vectors(opener: Opener) -> AsyncIterator[Vectors]:
+    """The index of an empty store; a second backend adds itself to `opener`."""
+    store = await opener()
+    assert isinstance(store, SqliteStore)
+    try:
+        yield store.vectors
+    finally:
+        await store.close()
+
+
+def pieces(*texts: str, vectors: Sequence[Sequence[float]] | None = None) -> list[Chunk]:
+    chunks, at = [], 0
+    for index, text in enumerate(texts):
+        chunks.append(Chunk(index, text, at, at + len(text), None if vectors is None else vectors[index]))
+        at += len(text)
+    return chunks
+
+
+async def put(to: Vectors, file_id: str, *texts: str, store: str = "vs_1", owner: str = "ann", **more: Any) -> None:
+    vectors = more.pop("vectors", None)
+    model = "m" if vectors else None
+    await to.add(owner, store, file_id, pieces(*texts, vectors=vectors), model=model, **more)
+
+
+class Watched(list[Chunk]):
+    """Chunks that tell when their third slice is taken."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(pieces(*(f"ferry {number}" for number in range(count))))
+        self.taken = 0
+        self.under_way = asyncio.Event()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.taken += 1
+        if self.taken == 3:
+            self.under_way.set()
+        return super().__getitem__(key)
+
+
+async def look(
+    at: Vectors, text: str = "", *, stores: Sequence[str] = ("vs_1",), owner: str = "ann", **how: Any
+) -> Found:
+    if "vector" in how:
+        how.setdefault("model", "m")
+    return await at.search(owner, stores, Query(text, **how))
+
+
+def files(found: Found) -> list[str]:
+    return [hit.file_id for hit in found.hits]
+
+
+# --- what is added is found ---------------------------------------------------------------------------------------
+
+
+async def test_a_chunk_is_found_by_a_word_of_it_whole_and_with_its_place(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS, attributes={"year": 2024})
+    (hit,) = (await look(vectors, "When does the FERRY leave?", limit=1)).hits
+    assert (hit.vector_store_id, hit.file_id, hit.attributes) == ("vs_1", "file-1", {"year": 2024})
+    assert hit.chunk == Chunk(0, TEXTS[0], 0, len(TEXTS[0]))
+
+
+async def test_words_are_found_whatever_their_accents_case_and_writing(vectors: Vectors) -> None:
+    asked = [
+        ("creme brulee", TEXTS[2]),
+        ("CAFÉ", TEXTS[2]),
+        ("numbers", TEXTS[1]),  # a stem
+        ("東京タワー", "昨日は東京タワーに登りました。"),
+        ("登", "山に 登 る"),
+        ("กรุงเทพ", "เมืองกรุงเทพมหานคร"),
+        ("हिन्दी", "यह हिन्दी में है"),
+        ("max_num_results", "set max_num_results to 5"),
+        ("naïve", "naive"),
+    ]
+    await put(vectors, "file-1", "Something else entirely.", *dict.fromkeys(text for _, text in asked))
+    assert [[hit.chunk.text for hit in (await look(vectors, words)).hits] for words, _ in asked] == [
+        [text] for _, text in asked
+    ]
+
+
+async def test_no_query_is_syntax(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS)
+    words = (
+        "",
+        " ",
+        '"',
+        "*",
+        "-",
+        "(",
+        "\0",
+        "^ferry",
+        "a AND",
+        "NEAR(a b)",
+        "text : x",
+        "{a b} : c",
+        "'; DROP TABLE runs",
+    )
+    for asked in words:
+        assert {hit.chunk.text for hit in (await look(vectors, asked)).hits} <= set(TEXTS)
+        assert files(await look(vectors, f"{asked} ferry", limit=1)) == ["file-1"]
+
+
+async def test_a_chunk_is_found_by_its_meaning_alone(vectors: Vectors) -> None:
+    await put(vectors, "file-1", "one", "two", "three", vectors=[[1, 0, 0], [0, 2, 0], [0, 0.1, 0.1]])
+    found = await look(vectors, "nothing of it", vector=[0, 1, 0], limit=2)
+    assert [hit.chunk.index for hit in found.hits] == [1, 2]
+    assert found.by_words_only == frozenset()
+
+
+async def test_what_both_words_and_meaning_find_comes_first_and_scores_fall(vectors: Vectors) -> None:
+    texts = ["apple tart", "pear tart", "apple pie", "plum jam"]
+    await put(vectors, "file-1", *texts, vectors=[[0, 1, 0], [0, 0, 1], [1, 0.1, 0], [0.9, 0, 0.1]])
+    hits = (await look(vectors, "apple", vector=[1, 0, 0])).hits
+    assert hits[0].chunk.text == "apple pie"
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+
+
+async def test_weight_chooses_between_words_and_meaning(vectors: Vectors) -> None:
+    await put(vectors, "file-1", "apple", "pear", vectors=[[0, 1], [1, 0]])
+    by_words, by_meaning = [await look(vectors, "apple", vector=[1, 0], weight=weight) for weight in (0.0, 1.0)]
+    assert [found.hits[0].chunk.text for found in (by_words, by_meaning)] == ["apple", "pear"]
+
+
+async def test_limit_and_threshold_cut_the_list(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *(f"word {number}" for number in range(30)))
+    whole = (await look(vectors, "word", limit=30)).hits
+    assert len(whole) == 30
+    assert (await look(vectors, "word", limit=7)).hits == whole[:7]
+    threshold = whole[4].score
+    assert (await look(vectors, "word", threshold=threshold)).hits == whole[:5]
+
+
+async def test_a_file_of_many_slices_is_found_to_its_last_chunk(vectors: Vectors) -> None:
+    texts = [f"common text number{number}" for number in range(100)]
+    await put(vectors, "file-1", *texts, vectors=[[1.0, number] for number in range(100)])
+    assert [hit.chunk.index for hit in (await look(vectors, "number99")).hits] == [99]
+    assert [chunk.text for chunk in await vectors.chunks("ann", "vs_1", "file-1")] == texts
+
+
+# --- by whom, and where -------------------------------------------------------------------------------------------
+
+
+async def test_a_search_sees_the_stores_it_names_of_its_owner_and_no_other(vectors: Vectors) -> None:
+    for store, owner in (("vs_1", "ann"), ("vs_2", "ann"), ("vs_3", "ann"), ("vs_1", "bob")):
+        await put(vectors, f"file-{store}-{owner}", *TEXTS, store=store, owner=owner, vectors=[[1, 0], [0, 1], [1, 1]])
+    for how in ({}, {"vector": [1.0, 0.0]}):
+        found = await look(vectors, "ferry", stores=["vs_1", "vs_2", "vs_unknown"], limit=50, **how)
+        assert set(files(found)) == {"file-vs_1-ann", "file-vs_2-ann"}
+        assert set(files(await look(vectors, "ferry", owner="bob", **how))) == {"file-vs_1-bob"}
+        assert files(await look(vectors, "ferry", owner="eve", **how)) == []
+    assert await vectors.chunks("eve", "vs_1", "file-vs_1-ann") == []
+    assert await vectors.models("eve", "vs_1") == frozenset()
+
+
+async def test_a_file_that_is_in_two_stores_comes_once(vectors: Vectors) -> None:
+    for store in ("vs_1", "vs_2"):
+        await put(vectors, "file-1", *TEXTS, store=store)
+    assert files(await look(vectors, "ferry", stores=["vs_1", "vs_2"])) == ["file-1"]
+
+
+async def test_nobody_can_remove_or_change_what_is_another_s(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS)
+    await vectors.remove("bob", "vs_1", "file-1")
+    await vectors.remove("bob", "vs_1")
+    with pytest.raises(Missing):
+        await vectors.set_attributes("bob", "vs_1", "file-1", {"x": 1})
+    assert files(await look(vectors, "ferry")) == ["file-1"]
+
+
+# --- filters ------------------------------------------------------------------------------------------------------
+
+CARS: dict[str, dict[str, str | float | bool]] = {
+    "file-a": {"make": "audi", "year": 2020, "sold": True},
+    "file-b": {"make": "bmw", "year": 2022.5},
+    "file-c": {"make": "citroen", "year": "2022", "sold": False},
+    "file-d": {},
+}
+
+
+FILTERS: list[tuple[dict[str, Any], str]] = [
+    ({"type": "eq", "key": "make", "value": "bmw"}, "b"),
+    ({"type": "ne", "key": "make", "value": "bmw"}, "acd"),
+    ({"type": "eq", "key": "year", "value": 2020}, "a"),
+    ({"type": "eq", "key": "year", "value": "2022"}, "c"),
+    ({"type": "gt", "key": "year", "value": 2020}, "b"),
+    ({"type": "gte", "key": "year", "value": 2020}, "ab"),
+    ({"type": "lt", "key": "year", "value": 2022.5}, "a"),
+    ({"type": "lte", "key": "year", "value": 2022.5}, "ab"),
+    ({"type": "lt", "key": "make", "value": "b"}, "a"),
+    ({"type": "eq", "key": "sold", "value": True}, "a"),
+    ({"type": "eq", "key": "sold", "value": 1}, ""),
+    ({"type": "in", "key": "make", "value": ["audi", "bmw", 3]}, "ab"),
+    ({"type": "nin", "key": "make", "value": ["audi", "bmw"]}, "cd"),
+    ({"type": "in", "key": "make", "value": []}, ""),
+    ({"type": "and", "filters": []}, "abcd"),
+    ({"type": "or", "filters": []}, ""),
+    (
+        {
+            "type": "or",
+            "filters": [
+                {"type": "eq", "key": "make", "value": "citroen"},
+                {
+                    "type": "and",
+                    "filters": [
+                        {"type": "gte", "key": "year", "value": 2000},
+                        {"type": "ne", "key": "sold", "value": True},
+                    ],
+                },
+            ],
+        },
+        "bc",
+    ),
+]
+
+
+async def test_a_filter_lets_through_what_it_says(vectors: Vectors) -> None:
+    for file_id, attributes in CARS.items():
+        await put(vectors, file_id, "one car", vectors=[[1, 0]], attributes=attributes)
+    for filters, passing in FILTERS:
+        wanted = parse(Filtered, {"filters": filters}).filters
+        for how in ({}, {"vector": [1.0, 0.5]}):
+            found = await look(vectors, "car", filters=wanted, **how)
+            assert "".join(sorted(files(found))).replace("file-", "") == passing, filters
+
+
+async def test_a_filter_does_not_starve_the_list(vectors: Vectors) -> None:
+    """Better hits that do not pass must not take the places of those that do."""
+    for number in range(120):
+        await put(vectors, f"file-{number}", "car car car", vectors=[[1, 0]], attributes={"good": False})
+    await put(vectors, "file-x", "a car among many other words", vectors=[[0, 1]], attributes={"good": True})
+    good = parse(Filtered, {"filters": {"type": "eq", "key": "good", "value": True}}).filters
+    for how in ({}, {"vector": [1.0, 0.0]}, {"vector": [1.0, 0.0], "weight": 1.0}):
+        assert files(await look(vectors, "car", filters=good, limit=3, **how)) == ["file-x"]
+
+
+async def test_new_attributes_count_at_once(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS, attributes={"a": 1})
+    await vectors.set_attributes("ann", "vs_1", "file-1", {"b": "x"})
+    (hit,) = (await look(vectors, "ferry")).hits
+    assert hit.attributes == {"b": "x"}
+    with pytest.raises(Missing, match="file-2"):
+        await vectors.set_attributes("ann", "vs_1", "file-2", {})
+
+
+# --- removal and replacement --------------------------------------------------------------------------------------
+
+
+async def test_a_file_added_again_replaces_what_was_there(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS, vectors=[[1, 0], [0, 1], [1, 1]], attributes={"a": 1})
+    await put(vectors, "file-1", "Nothing about ships.", vectors=[[0, 1]])
+    for how in ({}, {"vector": [1.0, 0.0]}):
+        assert [hit.chunk.text for hit in (await look(vectors, "ferry ships", **how)).hits] == ["Nothing about ships."]
+    await vectors.tidy()
+    assert [hit.chunk.text for hit in (await look(vectors, "ferry ships")).hits] == ["Nothing about ships."]
+
+
+@pytest.mark.parametrize("tidied", [False, True], ids=["untidy", "tidy"])
+async def test_what_is_removed_is_not_found(vectors: Vectors, tidied: bool) -> None:
+    for file_id in ("file-1", "file-2"):
+        await put(vectors, file_id, *TEXTS, vectors=[[1, 0], [0, 1], [1, 1]])
+    await put(vectors, "file-1", *TEXTS, store="vs_2")
+    await look(vectors, "ferry", vector=[1, 0])  # whatever is kept in memory must notice
+    await vectors.remove("ann", "vs_1", "file-1")
+    if tidied:
+        await vectors.tidy()
+    for how in ({}, {"vector": [1.0, 0.0]}):
+        assert set(files(await look(vectors, "ferry", limit=50, **how))) == {"file-2"}
+    await vectors.remove("ann", "vs_1")
+    if tidied:
+        await vectors.tidy()
+    assert files(await look(vectors, "ferry", vector=[1, 0])) == []
+    assert files(await look(vectors, "ferry", stores=["vs_2"])) == ["file-1"]
+    assert await vectors.chunks("ann", "vs_1", "file-2") == []
+    await vectors.remove("ann", "vs_1")
+    await put(vectors, "file-1", *TEXTS)
+    assert files(await look(vectors, "ferry")) == ["file-1"]
+
+
+async def test_hidden_hits_take_no_place_of_those_that_are_there(vectors: Vectors) -> None:
+    for number in range(120):
+        await put(vectors, f"file-{number}", "ferry ferry ferry")
+        await vectors.remove("ann", "vs_1", f"file-{number}")
+    await put(vectors, "file-x", "a ferry among many other words")
+    assert files(await look(vectors, "ferry", limit=1)) == ["file-x"]
+
+
+@pytest.mark.parametrize("whole_store", [False, True], ids=["file", "store"])
+async def test_a_file_removed_while_it_is_added_stays_away(vectors: Vectors, whole_store: bool) -> None:
+    chunks = Watched(300)
+    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", chunks, model=None))
+    await chunks.under_way.wait()
+    await vectors.remove("ann", "vs_1", None if whole_store else "file-1")
+    with pytest.raises(Missing, match="file-1"):
+        await adding
+    await vectors.tidy()
+    assert files(await look(vectors, "ferry")) == []
+    assert await vectors.chunks("ann", "vs_1", "file-1") == []
+
+
+async def test_a_cancelled_addition_leaves_what_was_there(vectors: Vectors) -> None:
+    await put(vectors, "file-1", "the old ferry")
+    chunks = Watched(300)
+    adding = asyncio.ensure_future(vectors.add("ann", "vs_1", "file-1", chunks, model=None))
+    await chunks.under_way.wait()
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    await vectors.tidy()
+    assert [hit.chunk.text for hit in (await look(vectors, "ferry")).hits] == ["the old ferry"]
+
+
+async def test_tidying_leaves_alone_what_is_being_added(vectors: Vectors) -> None:
+    adding = asyncio.ensure_future(put(vectors, "file-1", *(f"ferry {number}" for number in range(300))))
+    while not adding.done():
+        assert files(await look(vectors, "ferry")) == [] or adding.done()
+        await vectors.tidy()
+        await asyncio.sleep(0)
+    await adding
+    assert len((await look(vectors, "ferry", limit=300)).hits) == 300
+
+
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_vector_of_another_model_finds_by_words_and_says_so(vectors: Vectors) -> None:
+    await put(vectors, "file-1", "apple", vectors=[[0, 1]])
+    await put(vectors, "file-2", "apple")
+    found = await look(vectors, "apple", vector=[0, 1, 0], model="other")
+    assert (sorted(files(found)), found.by_words_only) == (["file-1", "file-2"], {"file-1", "file-2"})
+    found = await look(vectors, "apple", vector=[0, 1])
+    assert (files(found)[0], found.by_words_only) == ("file-1", {"file-2"})
+    assert await vectors.models("ann", "vs_1") == {"m", None}
+
+
+async def test_vectors_that_do_not_fit_are_refused(vectors: Vectors) -> None:
+    await put(vectors, "file-1", "apple", vectors=[[0, 1]])
+    for wrong in ([[1, 2, 3]], [[1, 2], [1]], [[1, 2], None]):
+        with pytest.raises(StoreError, match="vectors"):
+            await put(vectors, "file-2", *("pear", "plum")[: len(wrong)], vectors=wrong)
+    with pytest.raises(StoreError, match="numbered"):
+        await vectors.add("ann", "vs_1", "file-2", [Chunk(1, "pear", 0, 4)], model=None)
+    assert files(await look(vectors, "pear")) == []
+
+
+async def test_an_empty_file_is_there_and_never_found(vectors: Vectors) -> None:
+    await put(vectors, "file-1")
+    assert files(await look(vectors, "apple", vector=[1, 0])) == []
+    assert await vectors.chunks("ann", "vs_1", "file-1") == []

@@ -1,0 +1,79 @@
+"""kill -9 while files are indexed or uploaded, and a restart: what was acknowledged is finished, nothing else left."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.process import ServerProcess
+
+pytestmark = pytest.mark.timeout(90)
+
+
+OFFLINE = {"MODEL_URL": "http://127.0.0.1:9/v1"}
+"""No model is wanted here, and none is loaded."""
+
+
+def upload(server: ServerProcess, said: str, name: str) -> str:
+    answer = httpx2.post(
+        f"{server.url}/v1/files", files={"file": (name, said.encode())}, data={"purpose": "assistants"}, timeout=20
+    )
+    assert answer.status_code == 200, answer.text
+    made: str = answer.json()["id"]
+    return made
+
+
+def settled(server: ServerProcess, path: str) -> Any:
+    end = time.monotonic() + 40
+    while (found := server.request("GET", path))["status"] == "in_progress" and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
+def test_a_batch_goes_on_where_crashes_left_it(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, **OFFLINE) as server:
+        texts = ["".join(f"<p>Cat {number} purrs {times} times.</p>" for times in range(150)) for number in range(6)]
+        files = [upload(server, text, f"{number}.html") for number, text in enumerate(texts)]
+        store = server.request("POST", "/v1/vector_stores", {})["id"]
+        batch = server.request("POST", f"/v1/vector_stores/{store}/file_batches", {"file_ids": files})
+        path = f"/v1/vector_stores/{store}/file_batches/{batch['id']}"
+        seen = []
+        for pause_s in (0.1, 0.5):
+            time.sleep(pause_s)
+            server.kill()
+            server.start()
+            seen.append(httpx2.get(server.url + path, timeout=30).json()["file_counts"]["completed"])
+        assert seen[0] < 6, "the server was killed too late to show anything"
+        done = settled(server, path)
+        assert done["file_counts"] == {"in_progress": 0, "completed": 6, "failed": 0, "cancelled": 0, "total": 6}
+        found = server.request("POST", f"/v1/vector_stores/{store}/search", {"query": "cat", "max_num_results": 50})
+        hits = [(hit["file_id"], hit["content"][0]["text"]) for hit in found["data"]]
+        assert {file for file, _ in hits} == set(files)
+        assert len(hits) == len(set(hits))
+
+
+def test_half_an_upload_leaves_nothing_after_a_crash(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, **OFFLINE) as server:
+        kept = upload(server, "Cats purr.", "a.txt")
+        head = (
+            "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n"
+            'Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; '
+            'filename="x"\r\n\r\n'
+        )
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(head.encode() + b"x" * 5_000_000)
+            incoming = tmp_path / "files" / "incoming"
+            end = time.monotonic() + 10
+            while not any(path.stat().st_size for path in incoming.iterdir()) and time.monotonic() < end:
+                time.sleep(0.02)
+            assert list(incoming.iterdir())
+            server.kill()
+        server.start()
+        listed = httpx2.get(f"{server.url}/v1/files", timeout=30).json()["data"]
+        assert [one["id"] for one in listed] == [kept]
+        assert list(incoming.iterdir()) == []
+        (path,) = [path for path in (tmp_path / "files").rglob("file-*") if path.is_file()]
+        assert path.name == kept

@@ -1,0 +1,93 @@
+"""Files: upload, the object, its name, and what the one makes of the other.
+
+Law: a file's name is data. It is shown and sent back, cleaned of what is not printable and of any path, and never
+opened: bytes are kept under the id.
+"""
+
+import unicodedata
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wire.errors import InvalidRequest, NotFound
+from wire.validation import Request
+
+__all__ = ["File", "FileCreate", "FileQuery", "clean_filename", "new_file", "no_such_file"]
+
+_MAX_NAME: Final = 255  # characters
+
+UploadPurpose = Literal["assistants", "vision", "user_data", "batch", "fine-tune", "evals"]
+
+
+class FileExpiry(Request):
+    """When a file goes: so many seconds after it came."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3600, le=2_592_000)
+
+
+class FileCreate(Request):
+    """The fields of POST /files beside the file itself."""
+
+    purpose: UploadPurpose
+    expires_after: FileExpiry | None = None
+
+
+class FileQuery(BaseModel):
+    """GET /files."""
+
+    purpose: str | None = Field(None, max_length=64)
+    limit: int = Field(10_000, ge=1, le=10_000)
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = Field(None, max_length=64)
+
+
+class File(BaseModel):
+    """The object `file`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["file"]
+    bytes: Annotated[int, Field(description="Size")]
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["uploaded", "processed", "error"]
+    status_details: str | None
+
+
+def new_file(request: FileCreate, *, id: str, filename: str, size: int, now: int) -> dict[str, Any]:
+    """Make the wire object; `size` in bytes, `now` in Unix seconds."""
+    return {
+        "id": id,
+        "object": "file",
+        "bytes": size,
+        "created_at": now,
+        "expires_at": None if request.expires_after is None else now + request.expires_after.seconds,
+        "filename": filename,
+        "purpose": request.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def clean_filename(given: str) -> str:
+    """Return the last part of a name, without control and formatting characters; `file` where nothing is left.
+
+    Raises InvalidRequest for one of more than 255 characters.
+    """
+    printable = "".join(
+        letter for letter in given if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    )
+    name = printable.replace("\\", "/").rpartition("/")[2].strip()
+    if len(name) > _MAX_NAME:
+        message = f"The name of `file` has {len(name)} characters; at most {_MAX_NAME} are allowed."
+        raise InvalidRequest(message, param="file", code="invalid_value")
+    return name if name.strip(".") else "file"
+
+
+def no_such_file(file_id: str) -> NotFound:
+    """The answer about a file that is not there."""
+    return NotFound(f"No such File object: {file_id}", param="id")

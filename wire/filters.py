@@ -1,0 +1,89 @@
+"""Attribute filters of a vector store's search: comparisons, and `and`/`or` of them. Pure.
+
+Law: a comparison holds only between values of one type (text, number, boolean; 1 and 1.0 are one number, True is none).
+A file that lacks the attribute, or has it in another type, meets `ne` and `nin` and no other.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from wire.validation import Request, one_of
+
+__all__ = ["Attributes", "Comparison", "Compound", "Filter", "Membership", "matches"]
+
+Scalar = str | bool | float
+Attributes = Mapping[str, Scalar]
+
+
+class Comparison(Request):
+    """One attribute against one value."""
+
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte"]
+    key: str
+    value: str | bool | float
+
+
+class Membership(Request):
+    """One attribute against a list of values."""
+
+    type: Literal["in", "nin"]
+    key: str
+    value: Annotated[list[str | bool | float], Field(max_length=1000)]
+
+
+class Compound(Request):
+    """Filters of which all (`and`) or at least one (`or`) must hold."""
+
+    type: Literal["and", "or"]
+    filters: Annotated[list["Filter"], Field(max_length=100)]
+
+
+if TYPE_CHECKING:
+    Filter = Comparison | Membership | Compound
+else:
+    _members = {
+        **dict.fromkeys(("eq", "ne", "gt", "gte", "lt", "lte"), Comparison),
+        **dict.fromkeys(("in", "nin"), Membership),
+        **dict.fromkeys(("and", "or"), Compound),
+    }
+    Filter = one_of(**_members)
+
+Compound.model_rebuild()
+
+
+def matches(wanted: Filter, attributes: Attributes) -> bool:
+    """Tell whether a file with these attributes passes."""
+    match wanted:
+        case Compound(type="and", filters=filters):
+            return all(matches(each, attributes) for each in filters)
+        case Compound(filters=filters):
+            return any(matches(each, attributes) for each in filters)
+        case Membership(type=type, key=key, value=values):
+            found = any(_compare("eq", attributes.get(key), value) for value in values)
+            return found if type == "in" else not found
+        case Comparison(type="ne", key=key, value=value):
+            return not _compare("eq", attributes.get(key), value)
+        case Comparison(type=type, key=key, value=value):
+            return _compare(type, attributes.get(key), value)
+
+
+def _compare(type: str, left: Scalar | None, right: Scalar) -> bool:
+    if left is None or _kind(left) is not _kind(right):
+        return False
+    match type:
+        case "eq":
+            return left == right
+        case "gt":
+            return left > right  # type: ignore[operator]  # of one kind, see above
+        case "gte":
+            return left >= right  # type: ignore[operator]
+        case "lt":
+            return left < right  # type: ignore[operator]
+        case _:
+            return left <= right  # type: ignore[operator]
+
+
+def _kind(value: Scalar) -> type:
+    return type(value) if isinstance(value, str | bool) else float

@@ -1,0 +1,63 @@
+"""Search of a vector store: the request, the page of results."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, StringConstraints, Tag
+
+from wire.filters import Filter
+from wire.validation import Request
+
+__all__ = ["ResultsPage", "VectorStoreSearch", "results_page"]
+
+Query = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+# Told apart first, so that an error names the place within the one that was meant.
+Queries = Annotated[
+    Annotated[Query, Tag("~text")] | Annotated[list[Query], Field(min_length=1, max_length=8), Tag("~several")],
+    Discriminator(lambda value: "~several" if isinstance(value, list) else "~text"),
+]
+
+
+class SearchRanking(Request):
+    """How results are ranked; whatever the ranker's name, words and meaning are fused here."""
+
+    ranker: Literal["none", "auto", "default-2024-11-15", "default_2024_08_21"] | None = None
+    score_threshold: float | None = Field(None, ge=0.0, le=1.0)
+
+
+class VectorStoreSearch(Request):
+    """POST /vector_stores/{vector_store_id}/search. `rewrite_query` is accepted; queries are taken as they are."""
+
+    query: Queries
+    max_num_results: int = Field(10, ge=1, le=50)
+    rewrite_query: bool | None = None
+    filters: Filter | None = None
+    ranking_options: SearchRanking | None = None
+
+    @property
+    def queries(self) -> list[str]:
+        """What is looked for."""
+        return [self.query] if isinstance(self.query, str) else list(self.query)
+
+
+class ResultsPage(BaseModel):
+    """The object `vector_store.search_results.page`."""
+
+    object: Literal["vector_store.search_results.page"]
+    search_query: list[str]
+    data: list[dict[str, Any]]
+    has_more: bool
+    next_page: str | None
+
+
+def results_page(queries: Sequence[str], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make the wire object; all results are on one page."""
+    return {
+        "object": "vector_store.search_results.page",
+        "search_query": list(queries),
+        "data": list(results),
+        "has_more": False,
+        "next_page": None,
+    }

@@ -1,0 +1,287 @@
+"""Vector stores, their files, and the batches these come in: requests, objects, what the one makes of the other.
+
+Law: counts, sizes and the statuses that follow from them are put in when an object is shown; what is stored has none.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from wire.metadata import Metadata
+from wire.validation import Id, Request, one_of
+
+__all__ = [
+    "AUTO",
+    "Attributes",
+    "ChunkingStrategy",
+    "FileBatch",
+    "FileBatchCreate",
+    "NewPlace",
+    "PlaceModify",
+    "VectorStore",
+    "VectorStoreCreate",
+    "VectorStoreFile",
+    "VectorStoreModify",
+    "amend_vector_store",
+    "chunking",
+    "expiry",
+    "new_batch",
+    "new_place",
+    "new_vector_store",
+    "show_batch",
+    "show_vector_store",
+]
+
+AUTO: Final = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
+"""What `auto` stands for."""
+
+_DAY_S: Final = 86_400
+_Key = Annotated[str, StringConstraints(max_length=64)]
+_Text = Annotated[str, StringConstraints(max_length=512)]
+
+Attributes = Annotated[dict[_Key, bool | int | float | _Text], Field(max_length=16)]
+Name = Annotated[str, StringConstraints(max_length=256)]
+Counts = Mapping[str, int]
+
+
+class AutoChunking(Request):
+    """The default."""
+
+    type: Literal["auto"]
+
+
+class StaticSizes(Request):
+    """Chunks of so many tokens, which share so many with the chunk before."""
+
+    max_chunk_size_tokens: int = Field(ge=100, le=4096)
+    chunk_overlap_tokens: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
+        if self.chunk_overlap_tokens * 2 > self.max_chunk_size_tokens:
+            raise ValueError(
+                f"chunk_overlap_tokens is {self.chunk_overlap_tokens}, and at most half of max_chunk_size_tokens "
+                f"({self.max_chunk_size_tokens}) is allowed"
+            )
+        return self
+
+
+class StaticChunking(Request):
+    """Sizes that the client sets."""
+
+    type: Literal["static"]
+    static: StaticSizes
+
+
+ChunkingStrategy = one_of(auto=AutoChunking, static=StaticChunking)
+
+
+class StoreExpiry(Request):
+    """When a store goes: so many days after it was last used."""
+
+    anchor: Literal["last_active_at"]
+    days: int = Field(ge=1, le=365)
+
+
+class VectorStoreCreate(Request):
+    """POST /vector_stores."""
+
+    name: Name | None = None
+    description: Annotated[str, StringConstraints(max_length=512)] | None = None
+    file_ids: Annotated[list[Id], Field(max_length=500)] | None = None
+    expires_after: StoreExpiry | None = None
+    chunking_strategy: ChunkingStrategy | None = None  # type: ignore[valid-type]
+    metadata: Metadata | None = None
+
+
+class VectorStoreModify(Request):
+    """POST /vector_stores/{vector_store_id}: only the given fields change; metadata is replaced as a whole."""
+
+    name: Name | None = None
+    expires_after: StoreExpiry | None = None
+    metadata: Metadata | None = None
+
+
+class NewPlace(Request):
+    """POST /vector_stores/{vector_store_id}/files, and each of a batch's `files`."""
+
+    file_id: Id
+    chunking_strategy: ChunkingStrategy | None = None  # type: ignore[valid-type]
+    attributes: Attributes | None = None
+
+
+class PlaceModify(Request):
+    """POST /vector_stores/{vector_store_id}/files/{file_id}: attributes are replaced as a whole."""
+
+    attributes: Attributes | None
+
+
+class FileBatchCreate(Request):
+    """POST /vector_stores/{vector_store_id}/file_batches: `file_ids`, or `files` with a choice for each."""
+
+    file_ids: Annotated[list[Id], Field(min_length=1, max_length=2000)] | None = None
+    files: Annotated[list[NewPlace], Field(min_length=1, max_length=2000)] | None = None
+    chunking_strategy: ChunkingStrategy | None = None  # type: ignore[valid-type]
+    attributes: Attributes | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if (self.file_ids is None) == (self.files is None):
+            raise ValueError("give file_ids or files, one of them and not both")
+        return self
+
+    def places(self) -> list[NewPlace]:
+        """Return the files with what holds for each."""
+        if self.files is not None:
+            return self.files
+        return [
+            NewPlace(file_id=id, chunking_strategy=self.chunking_strategy, attributes=self.attributes)
+            for id in self.file_ids or ()
+        ]
+
+
+class FileCounts(BaseModel):
+    """How many files are in which status."""
+
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
+
+
+class VectorStore(BaseModel):
+    """The object `vector_store`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["vector_store"]
+    created_at: int
+    name: str
+    description: str | None
+    usage_bytes: int
+    file_counts: FileCounts
+    status: Literal["expired", "in_progress", "completed"]
+    expires_after: dict[str, Any] | None
+    expires_at: int | None
+    last_active_at: int | None
+    metadata: dict[str, str]
+
+
+class LastError(BaseModel):
+    """Why a file failed."""
+
+    code: Literal["server_error", "unsupported_file", "invalid_file"]
+    message: str
+
+
+class VectorStoreFile(BaseModel):
+    """The object `vector_store.file`; its id is the file's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["vector_store.file"]
+    created_at: int
+    vector_store_id: str
+    usage_bytes: int
+    status: Literal["in_progress", "completed", "cancelled", "failed"]
+    last_error: LastError | None
+    chunking_strategy: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+class FileBatch(BaseModel):
+    """The object `vector_store.files_batch`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["vector_store.files_batch"]
+    created_at: int
+    vector_store_id: str
+    status: Literal["in_progress", "completed", "cancelled", "failed"]
+    file_counts: FileCounts
+
+
+def chunking(strategy: Any) -> dict[str, Any]:
+    """Return the wire's static strategy for what a request said, or did not say."""
+    sizes = strategy.static.model_dump() if isinstance(strategy, StaticChunking) else dict(AUTO)
+    return {"type": "static", "static": sizes}
+
+
+def expiry(expires_after: Mapping[str, Any] | None, last_active_at: int) -> int | None:
+    """Return when a store that was last used then expires (Unix seconds)."""
+    return None if expires_after is None else last_active_at + expires_after["days"] * _DAY_S
+
+
+def new_vector_store(request: VectorStoreCreate, *, id: str, now: int) -> dict[str, Any]:
+    """Make what is stored; `now` in Unix seconds."""
+    expires_after = None if request.expires_after is None else request.expires_after.model_dump()
+    return {
+        "id": id,
+        "object": "vector_store",
+        "created_at": now,
+        "name": request.name or "",
+        "description": request.description,
+        "status": "completed",
+        "expires_after": expires_after,
+        "expires_at": expiry(expires_after, now),
+        "last_active_at": now,
+        "metadata": request.metadata or {},
+    }
+
+
+def amend_vector_store(request: VectorStoreModify, body: dict[str, Any], *, now: int) -> dict[str, Any]:
+    """Return the keys of `body` that the request changes, with their new values."""
+    changes: dict[str, Any] = {}
+    if "name" in request.model_fields_set:
+        changes["name"] = request.name or ""
+    if "metadata" in request.model_fields_set:
+        changes["metadata"] = request.metadata or {}
+    if "expires_after" in request.model_fields_set:
+        expires_after = None if request.expires_after is None else request.expires_after.model_dump()
+        changes |= {"expires_after": expires_after, "expires_at": expiry(expires_after, body["last_active_at"] or now)}
+    return changes
+
+
+def show_vector_store(body: dict[str, Any], counts: Counts, usage_bytes: int) -> dict[str, Any]:
+    """Make the wire object."""
+    status = "in_progress" if body["status"] != "expired" and counts["in_progress"] else body["status"]
+    return {**body, "status": status, "usage_bytes": usage_bytes, "file_counts": dict(counts)}
+
+
+def new_place(request: NewPlace, *, vector_store_id: str, now: int) -> dict[str, Any]:
+    """Make the wire object of a file that is to be indexed."""
+    return {
+        "id": request.file_id,
+        "object": "vector_store.file",
+        "created_at": now,
+        "vector_store_id": vector_store_id,
+        "usage_bytes": 0,
+        "status": "in_progress",
+        "last_error": None,
+        "chunking_strategy": chunking(request.chunking_strategy),
+        "attributes": request.attributes or {},
+    }
+
+
+def new_batch(*, id: str, vector_store_id: str, now: int) -> dict[str, Any]:
+    """Make what is stored of a batch; it has a status of its own only where it is cancelled."""
+    return {
+        "id": id,
+        "object": "vector_store.files_batch",
+        "created_at": now,
+        "vector_store_id": vector_store_id,
+        "status": "in_progress",
+    }
+
+
+def show_batch(body: dict[str, Any], counts: Counts) -> dict[str, Any]:
+    """Make the wire object: in progress until no file is, and failed where every one did."""
+    status = body["status"]
+    if status != "cancelled" and not counts["in_progress"]:
+        status = "failed" if counts["failed"] and counts["failed"] == counts["total"] else "completed"
+    return {**body, "status": status, "file_counts": dict(counts)}
