@@ -1,12 +1,15 @@
 """Chat models of LangChain's as the graph's model: a real one, and ones that cannot stream or take no tools."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import pytest
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from chains.borrowed import BorrowedReplies
 from chains.reply import ReplyCall
@@ -28,12 +31,24 @@ async def whole(chat: Any, asked: ReplyCall) -> AIMessageChunk:
     return made
 
 
-def openai(up: ScriptedUpstream) -> ChatOpenAI:
-    return ChatOpenAI(base_url=up.url, api_key="any", model="their-model", max_retries=0, stream_usage=True)  # type: ignore[arg-type]
+@pytest.fixture
+async def openai(up: ScriptedUpstream) -> AsyncIterator[ChatOpenAI]:
+    """A model with connections of its own, which end with the test: LangChain's are kept for the whole process."""
+    async with httpx2.AsyncClient() as http:
+        yield ChatOpenAI(
+            base_url=up.url,
+            api_key=SecretStr("any"),
+            model="their-model",
+            max_retries=0,
+            stream_usage=True,
+            http_async_client=http,
+        )
 
 
-async def test_the_model_keeps_its_name_and_gets_what_was_asked_for_only(up: ScriptedUpstream) -> None:
-    made = await whole(openai(up), call(temperature=0.5))
+async def test_the_model_keeps_its_name_and_gets_what_was_asked_for_only(
+    up: ScriptedUpstream, openai: ChatOpenAI
+) -> None:
+    made = await whole(openai, call(temperature=0.5))
     assert made.content == "Echo: hello there"
     assert made.usage_metadata is not None
     body = up.requests[-1].body
@@ -46,19 +61,21 @@ async def test_the_model_keeps_its_name_and_gets_what_was_asked_for_only(up: Scr
     [("required", "required"), ({"type": "function", "function": {"name": "now"}}, "now"), (None, None)],
     ids=["required", "named", "free"],
 )
-async def test_tools_and_their_choice_are_bound(up: ScriptedUpstream, choice: Any, sent: Any) -> None:
+async def test_tools_and_their_choice_are_bound(
+    up: ScriptedUpstream, openai: ChatOpenAI, choice: Any, sent: Any
+) -> None:
     up.script(Reply(tool_calls=[("now", {"a": 1})]))
-    made = await whole(openai(up), call(tools=TOOLS, tool_choice=choice))
+    made = await whole(openai, call(tools=TOOLS, tool_choice=choice))
     assert [each["args"] for each in made.tool_calls] == [{"a": 1}]
     told = up.requests[-1].body.get("tool_choice")
     assert (told["function"]["name"] if isinstance(told, dict) else told) == sent
     assert up.requests[-1].body["tools"][0]["function"]["name"] == "now"
 
 
-async def test_whatever_a_model_raises_is_told_as_a_run_error(up: ScriptedUpstream) -> None:
+async def test_whatever_a_model_raises_is_told_as_a_run_error(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
     up.script(Fail(400, {"error": {"message": "no such thing"}}))
     with pytest.raises(UpstreamFailed, match=r"ChatOpenAI failed: \w+: .*no such thing"):
-        await whole(openai(up), call())
+        await whole(openai, call())
     with pytest.raises(PromptRefused, match="takes no tools"):
         await whole(FakeListChatModel(responses=["x"]), call(tools=TOOLS))
 
