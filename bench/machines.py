@@ -88,12 +88,16 @@ def starting(times: int, root: Path = ROOT) -> dict[str, Any]:
         for number in range(times):
             place = Path(folder) / str(number)
             place.mkdir()
+            server = ServerProcess(place, root=root, MODEL_URL=up.url)
             begun = time.monotonic()
-            with ServerProcess(place, root=root, MODEL_URL=up.url) as server:
+            try:
+                server.start_healthy()
                 healthy.append(time.monotonic() - begun)
                 told = {"input": {"content": "Hello"}}
                 httpx2.post(f"{server.url}/assistant/invoke", json=told, timeout=30).raise_for_status()
                 run.append(time.monotonic() - begun)
+            finally:
+                server.kill()
     return {"healthy_s": statistics.median(healthy), "run_s": statistics.median(run), "samples": times}
 
 

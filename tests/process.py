@@ -1,5 +1,6 @@
 """The server as a process of its own, for tests that kill it. Everything else uses the fixtures of `conftest.py`."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -46,6 +47,17 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Start it and wait until the whole of it answers: `/health` does before the rest is there."""
+        self.start_healthy()
+        with httpx2.Client(timeout=_START_S) as client, contextlib.suppress(httpx2.TransportError):
+            if client.get(f"{self.url}/").status_code == 200:
+                return self
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)  # it has given up, and says why
+        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    def start_healthy(self) -> None:
+        """Start it and wait for its first healthy answer."""
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -61,9 +73,7 @@ class ServerProcess:
             while time.monotonic() < end:
                 try:
                     if client.get(f"{self.url}/health").status_code == 200:
-                        if client.get(f"{self.url}/", timeout=_START_S).status_code == 200:
-                            return self
-                        self._process.wait(_START_S)  # it has given up
+                        return
                 except httpx2.TransportError:
                     if self._process.poll() is not None:
                         break
