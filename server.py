@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from api.hosts import LOOPBACK
 from api.serving import open_port, serve
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
@@ -39,7 +40,6 @@ __all__ = ["Settings", "create_app", "main"]
 
 logger = logging.getLogger("threadhold")
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
         _ = self.database
-        if not self.api_keys and self.host not in _LOOPBACK:
+        if not self.api_keys and self.host not in LOOPBACK:
             raise ThreadholdError(
                 f"HOST is {self.host}, which others can reach, but API_KEYS is empty. "
                 "Set API_KEYS, or serve on 127.0.0.1."
@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         """Who may come in. Behind keys any `Host` may, unless ALLOWED_HOSTS says which."""
         from api.app import Access
 
-        any_host = self.host not in _LOOPBACK and not self.allowed_hosts
+        any_host = self.host not in LOOPBACK and not self.allowed_hosts
         return Access(
             keys=self.api_keys,
             hosts=None if any_host else {*self.allowed_hosts, self.host},

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope
 
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-__all__ = ["MAX_DEPTH", "read_body"]
+__all__ = ["MAX_DEPTH", "read_body", "receive_block"]
 
 _SILENCE_S: Final = 60.0
 
@@ -45,21 +45,25 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
 async def _read(receive: Receive, max_bytes: int) -> bytes:
     blocks, size, more = [], 0, True
     while more:
-        try:
-            async with asyncio.timeout(_SILENCE_S):
-                message = await receive()
-        except TimeoutError:
-            raise InvalidRequest(f"The request body did not go on for {_SILENCE_S:g} s.") from None
-        if message["type"] == "http.disconnect":
-            # Nobody reads the answer; what matters is that half a body is not taken for an empty one.
-            raise InvalidRequest("The connection was closed before the request body had ended.")
-        block = message.get("body", b"")
+        block, more = await receive_block(receive)
         size += len(block)
         if size > max_bytes:
             raise _too_large(max_bytes)
         blocks.append(block)
-        more = message.get("more_body", False)
     return b"".join(blocks)
+
+
+async def receive_block(receive: Receive) -> tuple[bytes, bool]:
+    """Return the next block of a body, and whether more is to come. Raises InvalidRequest when it breaks off."""
+    try:
+        async with asyncio.timeout(_SILENCE_S):
+            message = await receive()
+    except TimeoutError:
+        raise InvalidRequest(f"The request body did not go on for {_SILENCE_S:g} s.") from None
+    if message["type"] == "http.disconnect":
+        # Nobody reads the answer; what matters is that half a body is not taken for an empty one.
+        raise InvalidRequest("The connection was closed before the request body had ended.")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large(max_bytes: int) -> TooLarge:

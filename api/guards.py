@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
 from api.bodies import read_body
+from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
 from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
@@ -28,7 +29,6 @@ logger = logging.getLogger("threadhold.api")
 _PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
 _PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -100,8 +100,8 @@ class Gate:
         if self._hosts is None:
             return
         host = headers.get("host", "")
-        name = host.rsplit(":", 1)[0].lower() if not host.endswith("]") else host.lower()
-        if name not in _LOCAL and name not in self._hosts:
+        name = host_name(host)
+        if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:

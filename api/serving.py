@@ -10,9 +10,10 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import uvicorn
+
+from api.hosts import LOOPBACK, host_name
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
     from fastapi import FastAPI
@@ -24,7 +25,6 @@ __all__ = ["open_port", "serve"]
 logger = logging.getLogger("threadhold")
 
 _HEALTH: Final = frozenset({"/health", "/v1/health"})
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _GRACE_S: Final = 5
 
 Send = Callable[[Any], Awaitable[None]]
@@ -124,10 +124,7 @@ def _asks_health(scope: Any) -> bool:
     if scope["type"] != "http" or scope["path"] not in _HEALTH or scope["method"] not in ("GET", "HEAD"):
         return False
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    try:
-        return urlsplit(f"//{host}").hostname in _LOCAL
-    except ValueError:
-        return False
+    return host_name(host) in LOOPBACK
 
 
 class _Server(uvicorn.Server):

@@ -4,7 +4,6 @@ Law: a form is taken whole or refused; what is too long is refused as soon as th
 before the first byte.
 """
 
-import asyncio
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,8 +12,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Receive
 
+from api.bodies import receive_block
 from store.blobs import Writing
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.files import clean_filename
@@ -24,7 +23,6 @@ __all__ = ["SLACK", "Upload", "is_form", "read_form", "too_large"]
 SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
 
-_SILENCE_S: Final = 60.0
 _MAX_PARTS: Final = 16
 _QUOTED: Final = re.compile(r"%(22|0[dD]|0[aA])")
 
@@ -149,7 +147,7 @@ async def read_form(request: Request, writing: Writing, *, max_bytes: int) -> Up
         form = _Form(options.get(b"boundary", b""))
         more = bool(options.get(b"boundary"))
         while more:
-            block, more = await _receive(request.receive)
+            block, more = await receive_block(request.receive)
             if file := form.feed(block):
                 await writing.write(file)
     except FormParserError as error:
@@ -160,17 +158,6 @@ async def read_form(request: Request, writing: Writing, *, max_bytes: int) -> Up
         raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
     form.upload.filename = clean_filename(form.upload.filename)
     return form.upload
-
-
-async def _receive(receive: Receive) -> tuple[bytes, bool]:
-    try:
-        async with asyncio.timeout(_SILENCE_S):
-            message = await receive()
-    except TimeoutError:
-        raise InvalidRequest(f"The request body did not go on for {_SILENCE_S:g} s.") from None
-    if message["type"] == "http.disconnect":
-        raise InvalidRequest("The connection was closed before the request body had ended.")
-    return message.get("body", b""), message.get("more_body", False)
 
 
 def _unquoted(found: re.Match[str]) -> str:

@@ -68,7 +68,7 @@ class Replies:
         """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
         return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
 
-    async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+    def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunks carry finish reason and usage.
 
         Calls look alike in every mode of calling: `tool_call_chunks` with index, name and arguments; what stayed wrong
@@ -76,10 +76,7 @@ class Replies:
 
         Raises RunError: RateLimited, PromptRefused, ContextOverflow, UpstreamFailed.
         """
-        stream = self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
-        async with aclosing(stream):
-            async for chunk in stream:
-                yield chunk
+        return self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request."""

@@ -6,7 +6,7 @@ goes round in a circle is offered no functions.
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -50,24 +50,20 @@ class Modes:
         self._prompts = prompts
         self._ask = ask
 
-    async def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+    def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request; where the model's template refuses the turns, again with strict ones. Raises RunError."""
         strict = self._abilities.strict_turns
-        if call.model not in strict:
-            said = False
-            try:
-                async with aclosing(self._ask(call)) as chunks:
-                    async for chunk in chunks:
-                        said = True
-                        yield chunk
-                return
-            except (PromptRefused, UpstreamFailed) as error:
-                if said or not _STRICT_TURNS.search(error.message):
-                    raise
+
+        def with_strict_turns() -> AsyncGenerator[AIMessageChunk]:
+            return self._ask(replace(call, messages=fold_system(call.messages)))
+
+        def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
+            if not _STRICT_TURNS.search(error.message):
+                return None
             strict.add(call.model)
-        async with aclosing(self._ask(replace(call, messages=fold_system(call.messages)))) as chunks:
-            async for chunk in chunks:
-                yield chunk
+            return with_strict_turns()
+
+        return with_strict_turns() if call.model in strict else _or_again(self._ask(call), again)
 
     async def are_native(self, model: str) -> bool:
         """Whether the model's server makes calls itself, as far as is known; may ask it, the first time."""
@@ -107,25 +103,20 @@ class Modes:
             async for chunk in lower:
                 yield chunk
 
-    async def _natively(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+    def _natively(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request with tools; a named choice goes out as the one function that must be called where that is
         what the server understands."""
         unnamed = self._abilities.unnamed
-        if isinstance(call.tool_choice, dict) and call.model not in unnamed:
-            said = False
-            try:
-                async with aclosing(self.ask(call)) as chunks:
-                    async for chunk in chunks:
-                        said = True
-                        yield chunk
-                return
-            except PromptRefused as error:
-                if said or not _NO_NAMES.search(error.message):
-                    raise
+
+        def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
+            if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
+                return None
             unnamed.add(call.model)
-        async with aclosing(self.ask(_narrowed(call))) as chunks:
-            async for chunk in chunks:
-                yield chunk
+            return self.ask(_narrowed(call))
+
+        if not isinstance(call.tool_choice, dict) or call.model in unnamed:
+            return self.ask(_narrowed(call))
+        return _or_again(self.ask(call), again)
 
     async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
         """Go down the forms until the server keeps to one."""
@@ -152,6 +143,26 @@ class Modes:
         self._abilities.settle(call.model, first)  # it was not the form that was refused
         assert refused is not None
         raise refused
+
+
+async def _or_again(
+    first: AsyncGenerator[AIMessageChunk], again: Callable[[RunError], AsyncGenerator[AIMessageChunk] | None]
+) -> AsyncGenerator[AIMessageChunk]:
+    """Yield a request's chunks; where it was refused before its first one, those of what `again` has in its place."""
+    said = False
+    try:
+        async with aclosing(first):
+            async for chunk in first:
+                said = True
+                yield chunk
+        return
+    except (PromptRefused, UpstreamFailed) as error:
+        other = None if said else again(error)
+        if other is None:
+            raise
+    async with aclosing(other):
+        async for chunk in other:
+            yield chunk
 
 
 def _narrowed(call: ReplyCall) -> ReplyCall:
