@@ -2,7 +2,7 @@
 
 Laws: only a marker of a passage that this run's model was shown becomes a citation; a marker of anything else is taken
 out of the text, so that none dangles; all other text comes through unchanged, and no piece of it is held back longer
-than it may still become a marker.
+than it may still become a marker. An answer without any gets those of the passages that it rests on, at its end.
 
 A marker is `【4:0†source】`, as OpenAI prints it; what stands behind the dagger is the model's choice. Square brackets
 do too, but only with a dagger, for `[4:0]` is also what programs say.
@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from graphs.support import Source, resting_places
 
 __all__ = ["Citations", "Cited", "marker"]
 
@@ -37,11 +39,12 @@ def marker(search: int, passage: int) -> str:
 
 
 class Citations:
-    """Finds the markers in one reply. `sources`: file ids by `"search:passage"`."""
+    """Finds the markers in one reply. `sources`: what the model was shown, by `"search:passage"`."""
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
         self._held = ""
+        self._has_cited = False
 
     def feed(self, text: str) -> Iterator[str | Cited]:
         """Yield what is certain by now."""
@@ -51,8 +54,9 @@ class Citations:
                 yield text[: opening.start()]
                 text = text[opening.start() :]
             if whole := _WHOLE.match(text):
-                if (file_id := self._sources.get(_place(whole))) is not None:
-                    yield Cited(whole.group(), file_id)
+                if (source := self._sources.get(_place(whole))) is not None:
+                    self._has_cited = True
+                    yield Cited(whole.group(), source["file_id"])
                 text = text[whole.end() :]
             elif _BEGUN.fullmatch(text):
                 self._held = text
@@ -64,14 +68,21 @@ class Citations:
             yield text
 
     def drop(self) -> None:
-        """Forget what is held back."""
+        """Forget what was read: it was no part of the answer."""
         self._held = ""
+        self._has_cited = False
 
     def close(self) -> Iterator[str]:
         """Yield what was held back: no marker came of it."""
         if self._held:
             yield self._held
             self._held = ""
+
+    def rest(self, answer: str) -> Iterator[Cited]:
+        """Yield what the whole answer rests on, where it has cited nothing."""
+        for place in () if self._has_cited else resting_places(answer, self._sources):
+            search, passage = place.split(":")
+            yield Cited(marker(int(search), int(passage)), self._sources[place]["file_id"])
 
 
 def _place(found: "re.Match[str]") -> str:

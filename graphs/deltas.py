@@ -29,6 +29,7 @@ from graphs.parts import (
     ThoughtDelta,
     Usage,
 )
+from graphs.support import Source
 from wire.ids import derive_id
 
 __all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "spell"]
@@ -81,7 +82,7 @@ class ReplyParts:
         offered: Collection[str],
         *,
         search: str | None = None,
-        sources: Mapping[str, str] | None = None,
+        sources: Mapping[str, Source] | None = None,
     ) -> None:
         """`search` is the name of the function that searches files; markers of `sources` become citations."""
         self._run_id = run_id
@@ -159,11 +160,11 @@ class ReplyParts:
         for piece in self._citations.feed(content):
             yield _spelled(self.message_id, piece)
 
-    def _close_message(self, usage: Usage, reason: Any = None) -> Iterator[Part]:
+    def _close_message(self, usage: Usage, reason: Any = None, *, is_answer: bool = False) -> Iterator[Part]:
         self._message = "closed"
         if self._citations is not None:
-            for piece in self._citations.close():
-                yield TextDelta(self.message_id, piece)
+            for piece in _last(self._citations, self.text if is_answer else ""):
+                yield _spelled(self.message_id, piece)
         yield MessageClosed(self.message_step, self.message_id, usage, reason=reason)
 
     def _feed_thoughts(self, beside: dict[str, Any]) -> Iterator[Part]:
@@ -251,7 +252,7 @@ class ReplyParts:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
         if self._message == "open":
-            yield from self._close_message(usage, self._cut_reason())
+            yield from self._close_message(usage, self._cut_reason(), is_answer=True)
 
     def _cut_reason(self) -> Any:
         return {"length": "max_tokens", "content_filter": "content_filter"}.get(self.finish or "")
@@ -280,12 +281,18 @@ class ReplyParts:
         ]
 
 
-def spell(message_id: str, text: str, sources: Mapping[str, str]) -> list[Part]:
-    """Return the parts of a whole text, its citations among them."""
+def spell(message_id: str, text: str, sources: Mapping[str, Source], *, is_answer: bool) -> list[Part]:
+    """Return the parts of a whole text, its citations among them. Calls follow what is no answer."""
     if not sources:
         return [TextDelta(message_id, text)]
     citations = Citations(sources)
-    return [_spelled(message_id, piece) for piece in (*citations.feed(text), *citations.close())]
+    pieces = (*citations.feed(text), *_last(citations, text if is_answer else ""))
+    return [_spelled(message_id, piece) for piece in pieces]
+
+
+def _last(citations: Citations, answer: str) -> Iterator[str | Cited]:
+    yield from citations.close()
+    yield from citations.rest(answer)
 
 
 def _spelled(message_id: str, piece: str | Cited) -> Part:

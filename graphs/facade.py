@@ -1,7 +1,8 @@
 """Runs as one Runnable: a turn in, the run's events out, the same events and numbers as everywhere.
 
 The laws: only the reader that took a run up cancels it by leaving, one that re-attached never; failures travel as
-data, the last chunk; an assistant made for a model and instructions is found again for the same ones.
+data, the last chunk; an assistant made for a model and instructions is found again for the same ones; where the thread
+has files, the run searches them, whether the assistant has `file_search` or not.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ __all__ = ["OWNER", "RunChunk", "RunFacade", "Turn", "whole"]
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` that says whose objects these are; only the server may set it."""
 
+_FILE_SEARCH: Final = {"type": "file_search"}
 _PAUSES: Final = RUN_ENDS | {"thread.run.requires_action"}
 
 
@@ -55,6 +57,7 @@ class Turn(BaseModel):
     assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
     run_id: str = ""
     tool_outputs: list[Output] = []
+    file_ids: list[str] = Field([], description="Files for `content`: they go into the thread's vector store")
     after: int = Field(-1, description="Only events with a higher number")
     temperature: float = Field(1.0, description="1 is left to the assistant, or to the model's own default")
     max_completion_tokens: int = Field(-1, description="-1: no limit")
@@ -201,12 +204,25 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
             fields["temperature"] = turn.temperature
         if turn.max_completion_tokens != -1:
             fields["max_completion_tokens"] = turn.max_completion_tokens
-        message = parse(MessageCreate, {"role": "user", "content": turn.content})
+        if (tools := await self._tools_for_files(turn, fields["assistant_id"], owner)) is not None:
+            fields["tools"] = tools
+        attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in turn.file_ids]
+        message = parse(MessageCreate, {"role": "user", "content": turn.content, "attachments": attachments})
         if turn.thread_id:
             request = parse(RunCreate, {**fields, "additional_messages": [message]})
             return await self._runner.start(owner, turn.thread_id, request)
         begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=[message])})
         return await self._runner.create_and_start(owner, begun)
+
+    async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[dict[str, Any]] | None:
+        """Return the assistant's tools and `file_search`, where the thread has files and the assistant lacks it."""
+        if not turn.file_ids:
+            thread = await self._store.get("thread", turn.thread_id, owner) if turn.thread_id else None
+            if thread is None or not thread.body["tool_resources"].get("file_search"):
+                return None
+        assistant = await self._store.get("assistant", assistant_id, owner)
+        tools: list[dict[str, Any]] = [] if assistant is None else assistant.body["tools"]
+        return None if any(tool["type"] == "file_search" for tool in tools) else [*tools, _FILE_SEARCH]
 
     async def _assistant(self, turn: Turn, owner: str) -> str:
         """Return the id of the assistant with this model and these instructions; it is made where there is none."""

@@ -18,6 +18,7 @@ from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
 from graphs.state import Act, Reply, RunContext, RunState
+from graphs.support import Source
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import ContextOverflow
 
@@ -89,8 +90,12 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     if context.tools.search is not None and call["name"] == context.tools.search.name:
         found = await context.search(call, task["search"])
         ranking = context.tools.search.ranking_options()
+        question = _newest_question(await context.history())
+        sources: dict[str, Source] = {
+            place: {**source, "asked": f"{source['asked']}\n{question}"} for place, source in found.sources.items()
+        }
         runtime.stream_writer(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
-        return {"outputs": {call["id"]: found.output}, "sources": found.sources}
+        return {"outputs": {call["id"]: found.output}, "sources": sources}
     output = await context.act(call)
     runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}

@@ -25,6 +25,7 @@ from graphs.parts import (
 )
 from graphs.record import Recorder
 from graphs.state import Reply
+from graphs.support import Source
 from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
 from wire.events import own_data
 
@@ -136,14 +137,17 @@ def _shown(reply: Reply, run_id: str) -> list[Call]:
     return [call for call in reply["calls"] if call["id"] in ids]
 
 
-def _parts(reply: Reply, run_id: str, sources: dict[str, str]) -> list[Part]:
+def _parts(reply: Reply, run_id: str, sources: dict[str, Source]) -> list[Part]:
     """Say the checkpointed reply again, whole."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
     shown = _shown(reply, run_id)
     parts: list[Part] = []
     if reply["text"]:
         usage = NO_USAGE if shown else reply["usage"]
-        parts += [MessageOpened(message_step, message_id), *spell(message_id, reply["text"], sources)]
+        parts += [
+            MessageOpened(message_step, message_id),
+            *spell(message_id, reply["text"], sources, is_answer=not shown),
+        ]
         parts.append(MessageClosed(message_step, message_id, usage))
     if shown:
         parts.append(CallsOpened(calls_step))

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from chains.context import Prompt
 from chains.reply import ReplyCall
 from graphs.parts import Call, Usage
+from graphs.support import Source
 from graphs.tools.file_search import Findings
 from graphs.tools.toolset import ToolSet
 
@@ -42,8 +43,8 @@ class RunState(TypedDict, total=False):
     """The newest of them."""
     outputs: Annotated[dict[str, str], operator.or_]
     """Outputs by call id, of every call of this run."""
-    sources: Annotated[dict[str, str], operator.or_]
-    """Ids of the files whose passages the model was shown, by the numbers in their markers (`search:passage`)."""
+    sources: Annotated[dict[str, Source], operator.or_]
+    """Passages that the model was shown, by the numbers in their markers (`search:passage`)."""
     approved: list[str]
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage

@@ -16,6 +16,7 @@ from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.citations import marker
 from graphs.places import touch
+from graphs.support import Source
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, StoreError
 
@@ -72,12 +73,12 @@ class SearchTool:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one search brought: text for the model, `results` as a step shows them (with content), and the files that
-    the markers in the text stand for, by their numbers (`search:passage`)."""
+    """What one search brought: text for the model, `results` as a step shows them (with content), and the passages
+    that the markers in the text stand for, by their numbers (`search:passage`)."""
 
     output: str
     results: list[dict[str, Any]] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
 
 
 class FileSearch:
@@ -117,7 +118,7 @@ class FileSearch:
         except StoreError as error:
             logger.warning("a file search failed: %s", error.message)
             return Findings("The files cannot be searched right now.")
-        return self._findings(_within(hits, names, chars), names, number, note)
+        return self._findings(_within(hits, names, chars), names, number, query, note)
 
     async def _stores(self, owner: str, ids: Sequence[str]) -> tuple[list[str], str]:
         """Return the stores that can be searched, used and ready, and what the model is to know beside."""
@@ -152,7 +153,9 @@ class FileSearch:
         rows: list[Row | None] = await asyncio.gather(*(self._store.get("file", id, owner) for id in ids))
         return {row.id: row.body["filename"] for row in rows if row is not None}
 
-    def _findings(self, passages: Sequence[tuple[Hit, str]], names: dict[str, str], number: int, note: str) -> Findings:
+    def _findings(
+        self, passages: Sequence[tuple[Hit, str]], names: dict[str, str], number: int, query: str, note: str
+    ) -> Findings:
         if not passages:
             return Findings("\n".join(filter(None, (self.prompts.no_passages, note))))
         shown = [
@@ -169,7 +172,10 @@ class FileSearch:
             }
             for hit, text in passages
         ]
-        sources = {f"{number}:{place}": hit.file_id for place, (hit, _) in enumerate(passages)}
+        sources = {
+            f"{number}:{place}": Source(file_id=hit.file_id, text=text, asked=query)
+            for place, (hit, text) in enumerate(passages)
+        }
         return Findings("\n\n".join(filter(None, (output, note))), results, sources)
 
 

@@ -237,3 +237,15 @@ def test_a_server_without_tool_calls_gets_passages_for_the_newest_message_first(
     assert [step["type"] for step in seen["steps"]] == ["tool_calls", "message_creation"]
     assert FERRY.strip() in shown(upstream)
     assert len(upstream.requests) == before + 1
+
+
+def test_an_answer_that_cites_nothing_cites_what_it_rests_on_at_its_end(api: World, says: Callable[..., None]) -> None:
+    at = store(api, FERRY, TEA)
+    ferry = search(api, at, "Piraeus")[0]["file_id"]
+    says(called(), Reply(chunks=["It leaves Piraeus at ", "seven in the morning."]))
+    seen = ask(api, searching(api, at))
+    (cited,) = seen["text"]["annotations"]
+    assert seen["text"]["value"] == "It leaves Piraeus at seven in the morning." + cited["text"]
+    assert [cited["file_citation"]["file_id"], cited["start_index"]] == [ferry, 42]
+    says(called(), Reply("I do not know when the ferry leaves."))
+    assert ask(api, searching(api, at))["text"]["annotations"] == []

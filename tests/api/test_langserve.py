@@ -125,6 +125,28 @@ def test_a_waiting_run_is_resumed_with_outputs(assistant: RemoteRunnable, world:
     assert done["id"] > waiting["id"]
 
 
+def test_files_of_a_turn_are_searched_in_it_and_in_the_next(
+    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, says: Any
+) -> None:
+    file_id = world.file("The ferry to Naxos leaves Piraeus at seven.", name="ferry.txt")
+    made = world.assistant(tools=[TOOL])
+    says(Reply(tool_calls=[("file_search", {"query": "ferry"})]), Reply("At seven 【0:0†source】."))
+    done = assistant.invoke({"content": "When?", "assistant_id": made, "file_ids": [file_id]})
+    assert done["event"] == "thread.run.completed", done
+    assert [tool["type"] for tool in done["data"]["tools"]] == ["function", "file_search"]
+    thread = done["data"]["thread_id"]
+    asked, answer = world.get(f"/threads/{thread}/messages", params={"order": "asc"})["data"]
+    assert [attached["file_id"] for attached in asked["attachments"]] == [file_id]
+    assert [each["file_citation"]["file_id"] for each in answer["content"][0]["text"]["annotations"]] == [file_id]
+    says(Reply("As I said."))
+    again = assistant.invoke({"content": "Sure?", "thread_id": thread})
+    assert [tool["type"] for tool in again["data"]["tools"]] == ["file_search"]
+    offered = [tool["function"]["name"] for tool in upstream.requests[-1].body["tools"]]
+    assert offered == ["file_search"]
+    missing = assistant.invoke({"content": "And this?", "file_ids": ["file-none"]})
+    assert missing["data"]["error"]["status"] == 404
+
+
 def test_failures_are_data(assistant: RemoteRunnable, chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
     assert assistant.invoke({})["data"]["error"]["param"] == "content"
     (told,) = assistant.stream({"run_id": "run_none"})

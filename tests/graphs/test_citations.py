@@ -3,8 +3,11 @@
 import pytest
 
 from graphs.citations import Citations, Cited, marker
+from graphs.support import Source
 
-SOURCES = {"0:0": "file-a", "0:12": "file-b", "3:1": "file-c"}
+TEXT = "Marmots whistle when eagles circle."
+FILES = {"0:0": "file-a", "0:12": "file-b", "3:1": "file-c"}
+SOURCES = {place: Source(file_id=file_id, text=TEXT, asked="") for place, file_id in FILES.items()}
 
 
 def read(*pieces: str) -> list[str | Cited]:
@@ -61,3 +64,20 @@ def test_nothing_is_held_back_that_cannot_become_a_marker() -> None:
     citations = Citations(SOURCES)
     assert list(citations.feed("Hello [there")) == ["Hello ", "[", "there"]
     assert list(citations.feed("【0:0†" + "x" * 100)) != []
+
+
+@pytest.mark.parametrize(
+    ("answer", "cited"),
+    [("Marmots whistle.", ["【0:0†source】"]), ("Marmots whistle【3:1】.", []), ("Hares do not.", [])],
+)
+def test_an_answer_that_cites_nothing_gets_what_it_rests_on(answer: str, cited: list[str]) -> None:
+    citations = Citations(SOURCES)
+    list(citations.feed(answer))
+    assert [found.marker for found in citations.rest(answer)] == cited
+
+
+def test_a_marker_in_what_is_no_part_of_the_answer_does_not_count() -> None:
+    citations = Citations(SOURCES)
+    list(citations.feed("Look at 【0:0†source】"))
+    citations.drop()
+    assert [found.file_id for found in citations.rest("Marmots whistle.")] == ["file-a"]

@@ -5,7 +5,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from chains.reply import TAKEN
-from graphs.deltas import NO_USAGE, ReplyParts
+from graphs.deltas import NO_USAGE, ReplyParts, spell
 from graphs.parts import (
     CallDelta,
     CallsMade,
@@ -18,8 +18,10 @@ from graphs.parts import (
     ThoughtDelta,
     Usage,
 )
+from graphs.support import Source
 from wire.ids import derive_id
 
+SOURCES = {"0:0": Source(file_id="file-a", text="Owls hoot by night.", asked="")}
 USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
 
 
@@ -180,7 +182,7 @@ def test_usage_told_by_the_upstream_is_kept() -> None:
 
 
 def test_markers_become_citations_and_what_was_held_back_comes_before_the_end() -> None:
-    parts = ReplyParts("run_1", 0, (), sources={"0:0": "file-a"})
+    parts = ReplyParts("run_1", 0, (), sources=SOURCES)
     said = [part for text in ("a 【0:", "0】 b", " 【1") for part in parts.feed(AIMessageChunk(content=text))]
     said += parts.close(NO_USAGE)
     assert said[1:-1] == [
@@ -194,7 +196,7 @@ def test_markers_become_citations_and_what_was_held_back_comes_before_the_end() 
 
 
 def test_text_that_turns_out_to_be_thoughts_leaves_no_half_marker() -> None:
-    parts = ReplyParts("run_1", 0, (), sources={"0:0": "file-a"})
+    parts = ReplyParts("run_1", 0, (), sources=SOURCES)
     list(parts.feed(AIMessageChunk(content="Look at 【0:")))
     (thought,) = parts.feed(AIMessageChunk(content="", additional_kwargs={TAKEN: True, "reasoning_content": "0】?"}))
     assert thought == ThoughtDelta(parts.message_id, "Look at 【0:0】?", True)
@@ -207,3 +209,19 @@ def test_fragments_of_a_search_say_what_they_are() -> None:
     said = list(parts.feed(AIMessageChunk(content="", tool_call_chunks=[call])))  # type: ignore[list-item]
     assert [part.kind for part in said if isinstance(part, CallDelta)] == ["file_search"]
     assert [call.get("kind") for call in parts.calls()] == ["file_search"]
+
+
+def test_only_an_answer_gets_what_it_rests_on_not_what_is_said_before_a_call() -> None:
+    parts = ReplyParts("run_1", 0, ("f",), sources=SOURCES)
+    said = list(parts.feed(AIMessageChunk(content="Owls hoot by night.")))
+    cited = [part for part in parts.close(NO_USAGE) if isinstance(part, Citation)]
+    assert [(part.marker, part.file_id) for part in cited] == [("【0:0†source】", "file-a")]
+    assert parts.text == "Owls hoot by night."
+    whole = spell(parts.message_id, parts.text, SOURCES, is_answer=True)
+    assert whole == [said[1], *cited]
+    before = ReplyParts("run_1", 0, ("f",), sources=SOURCES)
+    _, spoken = before.feed(AIMessageChunk(content="Owls hoot by night."))
+    call = {"name": "f", "args": "{}", "id": "x", "index": 0}
+    shown = [*before.feed(AIMessageChunk(content="", tool_call_chunks=[call])), *before.close(NO_USAGE)]  # type: ignore[list-item]
+    assert not [part for part in shown if isinstance(part, Citation)]
+    assert spell(before.message_id, before.text, SOURCES, is_answer=False) == [spoken]

@@ -75,7 +75,10 @@ async def world() -> AsyncIterator[World]:
 async def test_passages_come_with_markers_and_the_names_of_their_files(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
     found = await world.search()
-    assert found.sources == {"3:0": "file-isles", "3:1": "file-isles"}
+    assert found.sources == {
+        "3:0": {"file_id": "file-isles", "text": "The ferry leaves at seven.", "asked": "ferry"},
+        "3:1": {"file_id": "file-isles", "text": "Tea is steeped.", "asked": "ferry"},
+    }
     assert '【3:0†source】 "isles.txt"\nThe ferry leaves at seven.' in found.output
     assert [result["content"][0]["text"] for result in found.results] == [
         "The ferry leaves at seven.",
@@ -103,7 +106,7 @@ async def test_the_model_is_told_what_is_wrong(world: World) -> None:
     for stores in ((), ("vs_gone",), ("vs_old",)):
         assert "no files to search" in (await world.search(stores=stores)).output
     both = await world.search(stores=("vs_1", "vs_old"))
-    assert set(both.sources.values()) == {"file-isles"}
+    assert {source["file_id"] for source in both.sources.values()} == {"file-isles"}
     world.whole = False
     assert "still being read" in (await world.search()).output
     await world.store.close()
@@ -114,7 +117,7 @@ async def test_a_file_that_was_deleted_is_not_shown(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.")
     chunks = [Chunk(0, "A ferry of a file that is gone.", 0, 31, [1.0, 0.0])]
     await world.store.vectors.add(OWNER, "vs_1", "file-gone", chunks, model="m")
-    assert set((await world.search()).sources.values()) == {"file-isles"}
+    assert {source["file_id"] for source in (await world.search()).sources.values()} == {"file-isles"}
 
 
 async def test_a_search_puts_the_store_s_expiry_off(world: World) -> None:
