@@ -95,7 +95,7 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
             place: {**source, "asked": f"{source['asked']}\n{question}"} for place, source in found.sources.items()
         }
         runtime.stream_writer(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
-        return {"outputs": {call["id"]: found.output}, "sources": sources}
+        return {"outputs": {call["id"]: found.output}, "sources": sources, "searches": 1}
     output = await context.act(call)
     runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}
@@ -155,8 +155,12 @@ def wanted(state: RunState, context: RunContext) -> list[Call]:
 
 def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
     step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
-    searches = 1 + max((int(place.partition(":")[0]) for place in state.get("sources", ())), default=-1)
-    return [Send("act", Act(call=call, step_id=step_id, search=searches + at)) for at, call in enumerate(calls)]
+    search = state.get("searches", 0)
+    sends = []
+    for call in calls:
+        sends.append(Send("act", Act(call=call, step_id=step_id, search=search)))
+        search += call.get("kind") == "file_search"
+    return sends
 
 
 def _open_calls(state: RunState) -> list[Call]:

@@ -45,6 +45,9 @@ class RunState(TypedDict, total=False):
     """Outputs by call id, of every call of this run."""
     sources: Annotated[dict[str, Source], operator.or_]
     """Passages that the model was shown, by the numbers in their markers (`search:passage`)."""
+    searches: Annotated[int, operator.add]
+    """How many times the run has searched its files; the first number in a marker counts them, those that found
+    nothing too, as the run's steps show them."""
     approved: list[str]
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage

@@ -6,9 +6,18 @@ from typing import Final
 from tests.upstream import Fail, Reply, ScriptedUpstream
 from tests.web.page import Page
 
-__all__ = ["STATES", "State"]
+__all__ = ["DROP", "FERRY", "STATES", "State"]
 
 State = Callable[[Page, ScriptedUpstream], None]
+
+FERRY: Final = "The ferry to Naxos leaves Piraeus at seven in the morning, on every day but Monday."
+DROP: Final = """
+const data = new DataTransfer();
+data.items.add(new File([arguments[1]], arguments[0], { type: 'text/plain' }));
+const drop = new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
+document.getElementById('compose').dispatchEvent(drop);
+"""
+"""Drops a file on the composer; arguments are its name and its text."""
 
 _TOOL: Final = {
     "type": "function",
@@ -104,6 +113,22 @@ def error(page: Page, up: ScriptedUpstream) -> None:
     page.idle()
 
 
+def files(page: Page, up: ScriptedUpstream) -> None:
+    """An answer from a dropped file, its footnote open; another file waits below the next question."""
+    page.js(DROP, "ferries of the Cyclades.txt", FERRY)
+    page.eventually(lambda: page.all("#chips [data-file]"), "the file is there")
+    up.script(
+        Reply(tool_calls=[("file_search", {"query": "ferry"})]), Reply("At seven 【0:0†source】, but not on Monday.")
+    )
+    page.send("When does it leave?")
+    page.shows("but not on Monday", limit_s=30)
+    page.idle()
+    page.all("sup button")[0].click()
+    page.eventually(lambda: page.all("blockquote"), "the passage")
+    page.js(DROP, "next.txt", FERRY)
+    page.eventually(lambda: page.all("#chips [data-file]"), "the other file is there")
+
+
 def _ready(page: Page) -> None:
     """Some threads, and an assistant with a function."""
     for title in ("A very long title of a thread that will not fit into the list", "Shopping"):
@@ -122,5 +147,6 @@ STATES: Final[dict[str, State]] = {
         requires_action,
         assistant_dialog,
         error,
+        files,
     )
 }

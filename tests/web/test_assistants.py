@@ -79,10 +79,10 @@ def test_an_assistant_is_changed_and_keeps_what_was_not(page: Page, server: Serv
     ("button", "text", "complaint"),
     [
         ("addFunction", '{"name": ', "Not JSON"),
-        ("addFunction", '{"name": "two words"}', "`name`"),
-        ("addFunction", '{"name": "x", "parameters": []}', "`parameters`"),
-        ("addAction", "openapi: 2.0\npaths: {}", "`openapi"),
-        ("addAction", "openapi: 3.0.3\n", "`paths`"),
+        ("addFunction", '{"name": "two words"}', '"name"'),
+        ("addFunction", '{"name": "x", "parameters": []}', '"parameters"'),
+        ("addAction", "openapi: 2.0\npaths: {}", '"openapi'),
+        ("addAction", "openapi: 3.0.3\n", '"paths"'),
         ("addAction", '{"openapi": "3.0.3", ', "Not JSON"),
     ],
 )
@@ -109,8 +109,8 @@ def test_what_only_the_server_can_check_is_told_in_the_dialog(page: Page, server
     page.click("mSave")
     page.until("return document.querySelector('#mProblem [role=alert]')", "it is told")
     told = page.by_id("mProblem").text
-    assert "What to do: " in told
-    assert "request req_" in told
+    assert "→ " in told
+    assert "req_" in told
     assert server.request("GET", "/assistants")["data"] == []
     page.press("Remove this tool")
     page.click("mSave")

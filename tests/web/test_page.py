@@ -19,12 +19,18 @@ def _html() -> str:
     return PAGE.read_text(encoding="utf-8")
 
 
+def _between(name: str) -> str:
+    found = re.search(rf"/\* {name}:begin \*/(.*?)/\* {name}:end \*/", _html(), re.DOTALL)
+    assert found
+    return found[1]
+
+
 def _pairs() -> dict[str, list[Any]]:
     """What the page says: English and French by key."""
-    found = re.search(r"/\* strings:begin \*/(.*?)/\* strings:end \*/", _html(), re.DOTALL)
-    assert found
-    pairs: dict[str, list[Any]] = json.loads(found[1])
-    return pairs
+    lines = [line.split("|") for line in _between("strings").strip(" `\n").splitlines()]
+    assert {len(line) for line in lines} == {3}
+    assert len({key for key, *_ in lines}) == len(lines)
+    return {**{key: pair for key, *pair in lines}, "presets": json.loads(_between("presets"))}
 
 
 def strings() -> dict[str, dict[str, Any]]:

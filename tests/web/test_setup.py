@@ -76,7 +76,7 @@ def test_a_server_that_wants_a_key_says_so_and_opens_with_it(
     page.until("return document.getElementById('reach').textContent === 'Wants an API key'", "the page asks for a key")
     assert page.js("return document.getElementById('dot').classList.contains('bad')")
     page.send("Let me in")
-    page.shows("API key", "code invalid_api_key", "request req_", "enter the key under Set-up")
+    page.shows("API key", "invalid_api_key · req_", "enter the key under Set-up")
     assert up.requests == []
     page.open_setup()
     page.type("key", KEY)

@@ -42,7 +42,7 @@ def test_a_thread_opens_by_its_address(page: Page, server: ServerProcess) -> Non
 
 def test_an_address_of_no_thread_is_told_in_words(page: Page, server: ServerProcess) -> None:
     page.visit(f"{server.url}/#thread_000000000000000000000000")
-    page.shows("No thread found", "request req_", "What to do: ")
+    page.shows("No thread found", "req_", "→ ")
 
 
 def test_a_new_thread_is_made_by_its_first_message_and_named_by_it(page: Page, server: ServerProcess) -> None:

@@ -1,0 +1,96 @@
+"""Files dropped on the composer: uploaded, indexed in sight, searched, and cited by footnotes that open the passage."""
+
+from pathlib import Path
+
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import Page
+from tests.web.states import DROP, FERRY
+
+SEARCH = Reply(tool_calls=[("file_search", {"query": "ferry"})])
+
+
+def _chips(page: Page, css: str = "#chips [data-file]") -> list[str]:
+    return [chip.text.rstrip(" \u00d7") for chip in page.all(css)]
+
+
+def _drop(page: Page, name: str = "ferry.txt", text: str = FERRY) -> None:
+    seen = len(_chips(page))
+    page.js(DROP, name, text)
+    page.eventually(lambda: len(_chips(page)) == seen + 1, "the file is there")
+
+
+def test_a_dropped_file_is_indexed_searched_and_cited_and_its_footnote_opens_the_passage(
+    page: Page, up: ScriptedUpstream
+) -> None:
+    _drop(page)
+    assert _chips(page) == ["ferry.txt"]
+    up.script(SEARCH, Reply("At seven 【0:0†source】, *but* on Monday."))
+    page.send("When does it leave?")
+    page.shows("ferry.txt done", "At seven", limit_s=30)
+    assert _chips(page) == []
+    page.idle()
+    (note,) = page.all("sup button")
+    assert [note.text, note.get_attribute("aria-expanded")] == ["1", None]
+    note.click()
+    page.eventually(lambda: page.all("blockquote"), "the passage")
+    (quote,) = page.all("blockquote")
+    assert quote.text == f"ferry.txt\n{FERRY}"
+    assert note.get_attribute("aria-expanded") == "true"
+    assert page.axe() == []
+    note.click()
+    assert page.all("blockquote") == []
+    page.reload()
+    page.shows("ferry.txt done", "file_search")
+    page.eventually(lambda: page.all("sup button"), "the footnote")[0].click()
+    page.eventually(lambda: page.all("blockquote"), "the passage again")
+
+
+def test_a_later_question_of_the_thread_is_answered_from_its_files_too(page: Page, up: ScriptedUpstream) -> None:
+    _drop(page)
+    up.script(Reply("Noted."), SEARCH, Reply("At seven in the morning from Piraeus."))
+    page.send("Read this.")
+    page.shows("Noted.", limit_s=30)
+    page.idle()
+    page.send("When does the ferry leave?")
+    page.shows("from Piraeus.")
+    page.idle()
+    assert len(page.all("sup button")) == 1
+
+
+def test_several_files_can_be_chosen_and_taken_back(page: Page, up: ScriptedUpstream, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"{name}: {FERRY}")
+    page.by_id("files").send_keys(f"{tmp_path / 'a.txt'}\n{tmp_path / 'b.txt'}")
+    page.eventually(lambda: _chips(page) == ["a.txt", "b.txt"], "both are there")
+    page.all("#chips button")[0].click()
+    up.script(Reply("Yes."))
+    page.send("Got it?")
+    page.shows("Yes.")
+    assert _chips(page, ".me .mark")[0].startswith("b.txt")
+    assert len(_chips(page, ".me .mark")) == 1
+
+
+def test_a_file_that_cannot_be_read_says_so_beside_its_name(page: Page, up: ScriptedUpstream) -> None:
+    _drop(page, "broken.pdf", "%PDF-1.7 no more than this")
+    up.script(Reply("Hm."))
+    page.send("What is in it?")
+    page.shows("Hm.")
+    page.eventually(lambda: "PDF" in _chips(page, ".me .mark")[0], "why it is not indexed", limit_s=30)
+
+
+def test_an_upload_that_fails_is_told_and_leaves_nothing(page: Page, locked: ServerProcess) -> None:
+    page.fresh(server=locked)
+    page.js(DROP, "ferry.txt", FERRY)
+    page.shows("invalid_api_key", "enter the key under Set-up")
+    assert _chips(page, "#chips *") == []
+
+
+def test_markers_in_code_stay_text(page: Page, up: ScriptedUpstream) -> None:
+    _drop(page)
+    up.script(SEARCH, Reply("Write `x` like【0:0†source】\n\n```\n【0:0†source】\n```"))
+    page.send("How?")
+    page.shows("Write")
+    page.idle()
+    assert len(page.all("sup button")) == 1
+    assert "【0:0†source】" in page.all("pre code")[0].text
