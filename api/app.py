@@ -27,6 +27,7 @@ from api import (
     vector_stores,
 )
 from api.depends import House
+from api.express import Express
 from api.guards import Gate
 from api.page import build_page
 
@@ -99,6 +100,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             max_body_bytes=access.max_body_bytes,
         )
     )
+    middleware.append(Middleware(Express))
     app: FastAPI = FastAPIOffline(
         title="Threadhold",
         version=version,
