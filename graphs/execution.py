@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
-from graphs.build import compile_run_graph, recursion_limit
+from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.state import RunContext
@@ -30,7 +30,7 @@ class Execution:
     def __init__(self, store: Store, max_tool_rounds: int) -> None:
         self.open = False
         self.graph = compile_run_graph(store.checkpoints)
-        self._plain = compile_run_graph()  # for runs without tools: they can neither wait nor repeat anything
+        self._answering = compile_answer_graph()
         self.broken: dict[str, Exception] = {}
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
@@ -84,7 +84,7 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
-        graph = self.graph if live.checkpointed else self._plain
+        graph = self.graph if live.checkpointed else self._answering
         config = {
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},
             "recursion_limit": self._recursion_limit,

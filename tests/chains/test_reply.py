@@ -50,6 +50,31 @@ def text_event(text: str | None = None, finish: str | None = None) -> bytes:
 
 DONE = b"data: [DONE]\n\n"
 
+# --- what comes together ---------------------------------------------------------------------------------------------
+
+
+async def test_texts_of_one_read_come_as_one_chunk_where_that_is_asked_for(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    thought = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
+    parts = [
+        text_event("a"),
+        text_event("b"),
+        text_event("c"),
+        thought,
+        text_event("e"),
+        text_event("f"),
+        b"data: {\n\n",
+    ]
+    up.script(Raw([b"".join(parts)]))
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    got: list[Any] = []
+    with pytest.raises(UpstreamFailed, match="not JSON"):
+        async for chunk in Replies(await connect(up.url)).stream(call):
+            got.append(chunk.content)  # noqa: PERF401 - what came before the failure counts
+    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could begin a block of thoughts
+
+
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 
