@@ -1,0 +1,91 @@
+"""The words of the command line, and which command each one is.
+
+Laws: without a command it serves, as it always did; what cannot be done is one sentence on stderr without a traceback;
+the exit code is 0 when all was done, 1 when not, 2 for words that are not understood, 130 when it was interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from ops.parts import Configured, Parts
+from wire.errors import ThreadholdError
+
+__all__ = ["run"]
+
+_EPILOG = """\
+Settings come from the environment, .env and threadhold.toml; the README lists them.
+Exit codes: 0 done, 1 not done (a sentence on stderr says why), 2 words not understood, 130 interrupted.
+"""
+
+Command = Callable[[argparse.Namespace, Configured, Parts], int]
+
+
+def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
+    """Do what the words say and return the exit code. Raises SystemExit where argparse ends it: help, wrong words."""
+    parser = _parser(parts.version)
+    options = parser.parse_args(arguments)
+    given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
+    if given and options.command != "serve":
+        parser.error(f"--{next(iter(given))} goes with `serve` only")
+    command: Command = options.run
+    try:
+        return command(options, parts.settings(**given), parts)
+    except ValidationError as error:
+        told = [f"{_setting_name(one)}: {one['msg']}" for one in error.errors()]
+    except (ThreadholdError, OSError) as error:
+        told = [str(error)]
+    except KeyboardInterrupt:
+        print("threadhold: interrupted", file=sys.stderr)
+        return 130
+    print("\n".join(f"threadhold: {each}" for each in told), file=sys.stderr)
+    return 1
+
+
+def _setting_name(error: Any) -> str:
+    return str(error["loc"][0]).upper() if error["loc"] else "settings"
+
+
+def _parser(version: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="threadhold",
+        description="A self-hosted, drop-in server for OpenAI's Assistants API, on any model.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"threadhold {version}")
+    parser.set_defaults(command="serve", run=_serve)
+    _add_address(parser, default=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", description="`COMMAND --help` says more.")
+
+    def add(name: str, run: Command, told: str, more: str = "") -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=told,
+            description=f"{told[0].upper()}{told[1:]}. {more}",
+            allow_abbrev=False,
+        )
+        added.set_defaults(command=name, run=run)
+        return added
+
+    _add_address(add("serve", _serve, "serve, until a signal ends it (what no command means, too)"))
+    return parser
+
+
+def _add_address(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
+    parser.add_argument("--host", default=default, help="address to listen on (HOST, default 127.0.0.1)")
+    parser.add_argument("--port", default=default, type=int, help="port to listen on (PORT, default 3000)")
+
+
+# --- one function a command, which imports what it needs ------------------------------------------------------------
+
+
+def _serve(_: argparse.Namespace, settings: Configured, parts: Parts) -> int:
+    from ops.start import start
+
+    start(settings, parts)
+    return 0
