@@ -7,6 +7,7 @@ the exit code is 0 when all was done, 1 when not, 2 for words that are not under
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,9 @@ _EPILOG = """\
 Settings come from the environment, .env and threadhold.toml; the README lists them.
 Exit codes: 0 done, 1 not done (a sentence on stderr says why), 2 words not understood, 130 interrupted.
 """
+
+_BACKUP = "copy all that is stored, while the server runs or not, and read the copy again"
+_CHECK = "look whether the settings, the models, the store, the disk and the port would do"
 
 Command = Callable[[argparse.Namespace, Configured, Parts], int]
 
@@ -73,6 +77,14 @@ def _parser(version: str) -> argparse.ArgumentParser:
         return added
 
     _add_address(add("serve", _serve, "serve, until a signal ends it (what no command means, too)"))
+    backup = add(
+        "backup",
+        _backup,
+        _BACKUP,
+        "The folder that it makes has the form of DATA_DIR: to put it there is to restore it.",
+    )
+    backup.add_argument("folder", type=Path, help="where to; made anew, and must not be there yet")
+    add("check", _check, _CHECK, "Nothing is written. The exit code is 1 when something would not work.")
     return parser
 
 
@@ -89,3 +101,15 @@ def _serve(_: argparse.Namespace, settings: Configured, parts: Parts) -> int:
 
     start(settings, parts)
     return 0
+
+
+def _backup(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
+    from ops.backup import run_backup
+
+    return run_backup(settings, options.folder)
+
+
+def _check(_: argparse.Namespace, settings: Configured, parts: Parts) -> int:
+    from ops.check import run_check
+
+    return run_check(settings, parts)
