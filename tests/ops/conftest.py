@@ -17,7 +17,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield scripted
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("data")
     with ServerProcess(folder, MODEL_URL=upstream.url, EMBEDDINGS_MODEL="of-words") as process:

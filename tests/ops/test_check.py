@@ -40,10 +40,7 @@ def test_a_server_that_runs_is_seen_and_not_disturbed(server: ServerProcess, ups
 
 
 def test_a_store_that_nobody_has_open_is_looked_at_without_a_trace(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
-        server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Hello"}]})
-        server.terminate()
-        server.wait(20)
+    command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
     assert "1 threads, 1 messages" in lines(done.stdout)["store"][1]

@@ -4,7 +4,7 @@ import pytest
 
 from server import main
 
-WORDS = ("serve", "check", "backup")
+WORDS = ("serve", "check", "backup", "export", "import")
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
