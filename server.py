@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
     redis_url: str = ""
     s3_endpoint: str = ""
     s3_access_key: str = ""
@@ -187,10 +188,12 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
     from graphs.pictures import Pictures
+    from graphs.retention import Retention
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
     from graphs.tools.file_search import FileSearch
     from store import open_store
+    from store.ages import SqliteAges
     from store.blobs import FolderBlobs
 
     settings = settings or Settings()
@@ -225,7 +228,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         try:
             await blobs.open()
             await routes.open()
-            async with ingestion, runner:
+            async with ingestion, runner, Retention(store, SqliteAges(store.engine), days=settings.retention_days):
                 _tune_interpreter()
                 yield House(
                     store=store,

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ops.durations import duration
 from ops.parts import Configured, Parts
 from wire.errors import ThreadholdError
 
@@ -34,6 +35,7 @@ _IMPORT_MORE = (
     "`messages`), messages, runs, steps and assistants. The server must not run. Nothing is written before all of the "
     "file was checked; what is there already stays as it is."
 )
+_PRUNE = "delete threads, with all that is in them, that have not been used for long"
 _CHECK = "look whether the settings, the models, the store, the disk and the port would do"
 
 Command = Callable[[argparse.Namespace, Configured, Parts], int]
@@ -104,6 +106,12 @@ def _parser(version: str) -> argparse.ArgumentParser:
     bring.add_argument("--owner", help="for whom; needed where API_KEYS has several owners")
     bring.add_argument("--dry-run", action="store_true", help="read and check, write nothing")
     bring.add_argument("--skip-refused", action="store_true", help="leave refused entries out, with their threads")
+    old = add("prune", _prune, _PRUNE, "The server must not run; one that does prunes by itself with RETENTION_DAYS.")
+    old.add_argument("--older-than", type=duration, metavar="30d", help="how long; h, d or w (RETENTION_DAYS)")
+    old.add_argument("--dry-run", action="store_true", help="only tell how many, beside a running server or not")
+    old.add_argument(
+        "--shrink", action="store_true", help="make the database's file smaller afterwards, which takes time"
+    )
     add("check", _check, _CHECK, "Nothing is written. The exit code is 1 when something would not work.")
     return parser
 
@@ -147,3 +155,9 @@ def _import(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
     return run_import(
         settings, options.file, owner=options.owner, skip_refused=options.skip_refused, dry_run=options.dry_run
     )
+
+
+def _prune(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
+    from ops.prune import run_prune
+
+    return run_prune(settings, older_s=options.older_than, dry_run=options.dry_run, shrink=options.shrink)

@@ -4,7 +4,7 @@ import pytest
 
 from server import main
 
-WORDS = ("serve", "check", "backup", "export", "import")
+WORDS = ("serve", "check", "backup", "export", "import", "prune")
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -38,10 +38,22 @@ def test_every_command_explains_itself(word: str, capsys: pytest.CaptureFixture[
         (["--por=1"], "unrecognized arguments: --por=1"),
         (["--port", "x"], "argument --port: invalid int value: 'x'"),
         (["backup"], "required: folder"),
+        (["prune", "--older-than", "soon"], "'soon' is no length of time; write 30d, 12h or 4w"),
+        (["prune", "--older-than", "0d"], "'0d' is no length of time"),
         (["--port", "1", "check"], "--port goes with `serve` only"),
         (["check", "now"], "unrecognized arguments: now"),
     ],
-    ids=["command", "option", "half an option", "value", "what is missing", "option of another", "one too many"],
+    ids=[
+        "command",
+        "option",
+        "half an option",
+        "value",
+        "what is missing",
+        "no time",
+        "none at all",
+        "option of another",
+        "one too many",
+    ],
 )
 def test_words_that_are_not_understood_are_told(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
