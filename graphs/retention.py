@@ -1,8 +1,8 @@
 """Threads that have not been used for long are deleted, with all that is in them.
 
 Laws: a thread with a run under way or waiting stays, and so does one that was used a moment before it would have gone:
-both are checked in the transaction that deletes. A clock that jumps ahead makes nothing old at once. Threads go a few
-at a time, each in a commit of its own, so that nobody who uses the server waits for it.
+both are checked in the transaction that deletes. A clock that jumps ahead makes nothing old at once. Threads go
+one by one, each in a commit of its own, so that nobody who uses the server waits for it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ __all__ = ["DAY_S", "Pruned", "Retention", "prune"]
 logger = logging.getLogger("threadhold.retention")
 
 _PAGE: Final = 200
-_AT_ONCE: Final = 10
+_IN_A_ROW: Final = 10
 _PAUSE_S: Final = 0.02
 _EVERY_S: Final = 3600.0
 _FIRST_S: Final = 5.0
@@ -45,17 +45,19 @@ async def prune(
 ) -> Pruned:
     """Delete threads last used before `before` (Unix seconds), every owner's. Raises StoreError.
 
-    `pause_s` is left to others after each few; `watch` is told how many threads were looked at.
+    `pause_s` is left to others now and then; `watch` is told how many threads were looked at.
     """
     done, looked, after = Pruned(), 0, 0
     while page := await ages.threads(after=after, limit=_PAGE):
         after = page[-1].seq
         old = [each for each in page if each.used_at < before]
-        for start in range(0, len(old), _AT_ONCE):
-            gone = await asyncio.gather(*(_delete(store, each) for each in old[start : start + _AT_ONCE]))
-            done.threads += sum(gone)
-            done.kept += len(gone) - sum(gone)
-            await asyncio.sleep(pause_s)
+        for number, thread in enumerate(old, 1):
+            # One at a time: together they would be one transaction, which all others would have to wait for.
+            gone = await _delete(store, thread)
+            done.threads += gone
+            done.kept += not gone
+            if not number % _IN_A_ROW:
+                await asyncio.sleep(pause_s)
         looked += len(page)
         watch(looked)
     if done.threads:
