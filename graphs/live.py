@@ -92,10 +92,10 @@ class Live:
         self._reserve()
         return commit
 
-    def _say_text(self, part: TextDelta) -> None:
-        """The hot path: a token is shown at once and stored with its neighbours. What a crash loses of them is
-        generated anew (law 6), so nothing waits for this."""
-        events = self.log.number((self.recorder.text_delta(part.text),))
+    def _say_deltas(self, deltas: Sequence[tuple[str, bytes]]) -> None:
+        """The hot path: a token, a thought or a piece of a call is shown at once and stored with its neighbours. What a
+        crash loses of them is generated anew (law 6), so nothing waits for this."""
+        events = self.log.number(deltas)
         self.log.publish(events)
         self._unstored.extend(events)
         now = asyncio.get_running_loop().time()
@@ -194,14 +194,17 @@ class Live:
 
     def _part(self, part: Part) -> None:
         if isinstance(part, TextDelta):
-            self._say_text(part)
+            self._say_deltas((self.recorder.text_delta(part.text),))
             return
         recorded = self._last_close()
         if isinstance(part, MessageClosed):
             self._held = part
         else:
             recorded.extend(self.recorder.record(part))
-            self.say(recorded)
+            if recorded.changes:
+                self.say(recorded)
+            elif recorded.events:
+                self._say_deltas(recorded.events)
 
     async def _reserved(self) -> None:
         """Hold back before a number is used that a crash could give out again."""
