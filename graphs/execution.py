@@ -13,7 +13,7 @@ from graphs.live import Live
 from graphs.log import RunLog
 from graphs.state import RunContext
 from store.ports import Store
-from wire.errors import RunError, Unavailable
+from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event
 
 __all__ = ["Execution"]
@@ -107,7 +107,8 @@ class Execution:
                 await live.failed(error)
         except Exception as error:
             if live.stop not in ("refused", "deleted"):
-                logger.exception("run %s cannot go on", live.run_id)
+                defect = None if isinstance(error, StoreError) else error  # what the disk does needs no traceback
+                logger.error("run %s cannot go on: %s", live.run_id, error, exc_info=defect)
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot go on; see the server's log."))
         finally:

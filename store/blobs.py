@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, ParamSpec, Protocol, TypeVar
 
+from store.failures import failed
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -229,4 +230,4 @@ async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     try:
         return await asyncio.to_thread(work, *args, **kwargs)
     except OSError as error:
-        raise StoreFailed(f"The disk refused: {error.strerror or error}.") from error
+        raise failed("The disk refused", error) from error
