@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from api.hosts import LOOPBACK
 from ops import Parts, run
+from watch.log import Format, Level
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
 
@@ -94,6 +95,9 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    log_level: Level = "info"
+    log_format: Format = "auto"
+    log_content: bool = False
     redis_url: str = ""
     s3_endpoint: str = ""
     s3_access_key: str = ""
@@ -116,6 +120,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return split_names(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _write_small(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("model_path", mode="before")
     @classmethod
@@ -153,6 +162,12 @@ class Settings(BaseSettings):
     def unused(self) -> list[str]:
         """Those that are set and not built."""
         return [name for name in _NOT_BUILT if getattr(self, name.lower())]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no line of the log may have in it."""
+        of_upstreams = [one.api_key for one in self.upstreams.values()]
+        return [*self.api_keys, self.model_api_key, self.s3_access_key, self.s3_secret_key, *of_upstreams]
 
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""

@@ -29,6 +29,7 @@ from api import (
 from api.depends import House
 from api.guards import Gate
 from api.page import build_page
+from api.watching import RequestFigures, Watch
 
 __all__ = ["Access", "build_app"]
 
@@ -79,7 +80,8 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             finally:
                 app.router.routes[:] = routes  # they hold this house; the next start makes its own
 
-    middleware = []
+    requests = RequestFigures()
+    middleware = [Middleware(Watch, figures=requests)]
     if access.origins:
         middleware.append(
             Middleware(

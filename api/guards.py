@@ -1,8 +1,8 @@
-"""The gate in front of every route: request id, host, origin, key, body. Pure ASGI, so that streams pass untouched.
+"""The gate in front of every route: host, origin, key, body. Pure ASGI, so that streams pass untouched.
 
 The laws: nothing gets in that is not JSON of a bearable size, or a file on its way to disk; a page on another origin
-cannot post; whoever has no key learns nothing; every answer carries `x-request-id`, also the last-resort 500, which is
-logged under it.
+cannot post; whoever has no key learns nothing; what breaks is answered by a last-resort 500, and logged under the
+request's id.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
@@ -20,7 +20,7 @@ from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
 from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
-from wire.ids import DEFAULT_OWNER, new_id
+from wire.ids import DEFAULT_OWNER
 
 __all__ = ["Gate"]
 
@@ -59,28 +59,26 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = new_id("req")
         started = False
 
-        async def stamped(message: Message) -> None:
+        async def noted(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+            started = True
             await send(message)
 
         try:
             receive = await self._admit(scope, receive)
-            await self._app(scope, receive, stamped)
+            await self._app(scope, receive, noted)
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, stamped)
+            await problem_answer(problem)(scope, receive, noted)
         except Exception:
+            request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) broke", request_id, scope["method"], scope["path"])
             if started:
                 raise
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
-            await answer({"error": error}, status=500)(scope, receive, stamped)
+            await answer({"error": error}, status=500)(scope, receive, noted)
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
         """Check everything that needs no route. Raises Problem."""

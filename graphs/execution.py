@@ -13,6 +13,7 @@ from graphs.live import Live
 from graphs.log import RunLog
 from graphs.state import RunContext
 from store.ports import Store
+from watch.context import bind
 from wire.errors import RunError, Unavailable
 from wire.events import Event
 
@@ -79,7 +80,8 @@ class Execution:
     def begin(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """Execute a run: `work` drives it."""
         self._lives[live.run_id] = live
-        live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
+        with bind(run_id=live.run_id):
+            live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
@@ -103,7 +105,6 @@ class Execution:
                     task.uncancel()
                 await live.stopped()
             except RunError as error:
-                logger.warning("run %s failed: %s: %s", live.run_id, type(error).__name__, error)
                 await live.failed(error)
         except Exception as error:
             if live.stop not in ("refused", "deleted"):
