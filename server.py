@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    metrics_key: str = ""
     log_level: Level = "info"
     log_format: Format = "auto"
     log_content: bool = False
@@ -167,7 +168,14 @@ class Settings(BaseSettings):
     def secrets(self) -> list[str]:
         """What no line of the log may have in it."""
         of_upstreams = [one.api_key for one in self.upstreams.values()]
-        return [*self.api_keys, self.model_api_key, self.s3_access_key, self.s3_secret_key, *of_upstreams]
+        return [
+            *self.api_keys,
+            self.metrics_key,
+            self.model_api_key,
+            self.s3_access_key,
+            self.s3_secret_key,
+            *of_upstreams,
+        ]
 
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
@@ -189,6 +197,7 @@ class Settings(BaseSettings):
             hosts=None if any_host else {*self.allowed_hosts, self.host},
             origins=self.cors_origins,
             max_body_bytes=self.max_body_bytes,
+            metrics_key=self.metrics_key,
         )
 
 
@@ -254,6 +263,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     ingestion=ingestion,
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
+                    writer=store.engine,
+                    folders=(Path(settings.database).parent, settings.data_dir),
                 )
         finally:
             await caller.close()

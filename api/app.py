@@ -17,6 +17,7 @@ from api import (
     files,
     health,
     messages,
+    metrics,
     models,
     problems,
     runs,
@@ -29,6 +30,7 @@ from api import (
 from api.depends import House
 from api.guards import Gate
 from api.page import build_page
+from api.readiness import Readiness
 from api.watching import RequestFigures, Watch
 
 __all__ = ["Access", "build_app"]
@@ -64,6 +66,7 @@ class Access:
     hosts: Collection[str] | None = frozenset()
     origins: Sequence[str] = ()
     max_body_bytes: int = 10 * 1024 * 1024
+    metrics_key: str = ""
 
 
 def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, access: Access, version: str) -> FastAPI:
@@ -72,7 +75,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_house() as house:
-            app.state.house = house
+            app.state.house, app.state.readiness = house, Readiness(house)
             routes = list(app.router.routes)
             app.include_router(await asyncio.to_thread(_langserve, house), include_in_schema=False)
             try:
@@ -99,6 +102,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             hosts=access.hosts,
             origins=access.origins,
             max_body_bytes=access.max_body_bytes,
+            metrics_key=access.metrics_key,
         )
     )
     app: FastAPI = FastAPIOffline(
@@ -110,11 +114,13 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.requests, app.state.version = requests, version
     problems.install(app)
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")
         app.include_router(room.router, include_in_schema=False)
     app.include_router(build_page())
+    app.include_router(metrics.router)
     return app
 
 

@@ -6,18 +6,22 @@ Law: a token costs nothing here. Tokens are counted by what the upstream says a 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
+from graphs.status import Status
 from watch.figures import Counts, Histogram
 from wire.errors import RunError
 
 __all__ = ["RunFigures"]
+
+_TOLD: Final[tuple[Status, ...]] = ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
 
 
 class RunFigures:
     """Figures of all runs."""
 
     def __init__(self) -> None:
-        self.runs = Counts()
+        self.runs = Counts({(status,): 0 for status in _TOLD})
         """By the status in which they ended or paused."""
         self.run_seconds = Histogram()
         """From taking a run up until it ended or paused."""
@@ -26,7 +30,7 @@ class RunFigures:
         self.replies = Counts()
         """Model calls, by what became of them: ok, left, or a kind of failure."""
         self.reply_seconds = Histogram()
-        self.tokens = Counts()
+        self.tokens = Counts({("prompt",): 0, ("completion",): 0})
         """By prompt or completion."""
         self.tools = Counts()
         """Calls that the server made itself, by kind: action or file_search."""

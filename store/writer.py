@@ -8,6 +8,7 @@ lives on. A batch is synced to disk when one of its commits is durable. The even
 import logging
 import sqlite3
 import threading
+import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.changes import Operation
+from store.figures import StoreFigures
 from store.ports import Row
 from wire.errors import StoreError, StoreFailed
 
@@ -63,6 +65,7 @@ class Writer:
         synced: bool = True,
     ) -> None:
         """`deliver` is called on the loop, once a batch. Without `synced` nothing ever waits for the disk."""
+        self.figures = StoreFigures()
         self._conn = connection
         self._loop = loop
         self._deliver = deliver
@@ -79,6 +82,11 @@ class Writer:
     def put(self, commit: Commit) -> None:
         """Queue a commit; never waits."""
         self._queue.put(commit)
+
+    @property
+    def waiting(self) -> int:
+        """How many commits are queued."""
+        return self._queue.qsize()
 
     @property
     def alive(self) -> bool:
@@ -135,7 +143,7 @@ class Writer:
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
 
     def _commit(self, batch: list[Commit]) -> list[tuple[Commit, Outcome]]:
-        unsaved = set(self._unsaved)
+        unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
             self._sync(any(commit.durable for commit in batch))
             self._conn.execute("BEGIN IMMEDIATE")
@@ -146,8 +154,11 @@ class Writer:
         except sqlite3.Error as error:
             self._roll_back()
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
+            self.figures.failed += 1
             log.error("a batch of %d commits failed: %s", len(batch), error)
             return [(commit, StoreFailed(f"The store could not commit: {error}.")) for commit in batch]
+        self.figures.batch_commits.add(len(batch))
+        self.figures.batch_seconds.add(time.perf_counter() - begun_at)
         return outcomes
 
     def _sync(self, durable: bool) -> None:
@@ -175,6 +186,7 @@ class Writer:
                 self._roll_back()
             if commit.saves is not None:
                 self._unsaved.add(commit.saves)
+            self.figures.refused += 1
             return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
         if apart:
             self._conn.execute("RELEASE one")

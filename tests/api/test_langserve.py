@@ -226,7 +226,8 @@ def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(
             ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
             await stack.enter_async_context(ingestion)
             files = (library, vectors, None, blobs, ingestion, Attachments(store), 1000)
-            houses.append(House(store, model, runner, {}, *files))
+            watched = (store.engine, (tmp_path,))
+            houses.append(House(store, model, runner, {}, *files, *watched))
             yield houses[-1]
 
     app = build_app(open_house, access=Access(hosts=None), version="0")
