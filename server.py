@@ -5,14 +5,16 @@ gives the app to other servers and to tests.
 """
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -39,6 +41,7 @@ __all__ = ["Settings", "create_app", "main"]
 _SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
+_OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
 Names = Annotated[tuple[str, ...], NoDecode]
 ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
 
@@ -249,7 +252,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         try:
             await blobs.open()
             await routes.open()
-            async with ingestion, runner:
+            async with _tracing(), ingestion, runner:
                 _tune_interpreter()
                 yield House(
                     store=store,
@@ -273,6 +276,24 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await embedder.close()
 
     return build_app(open_house, access=settings.access, version=_version())
+
+
+def _tracing() -> AbstractAsyncContextManager[None]:
+    """Send traces where OpenTelemetry's usual variables say where to."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter != "otlp"
+    if is_off or not any(map(os.environ.get, endpoints)):
+        return nullcontext()
+    try:
+        from api.tracing import traced
+    except ImportError:
+        logging.getLogger("threadhold").warning(
+            "no traces are sent: the package for it is missing. `%s`, then start again",
+            ".venv/bin/python -m pip install opentelemetry-exporter-otlp-proto-http",
+        )
+        return nullcontext()
+    return traced(_version())
 
 
 def _routes(settings: Settings) -> "Routes":
@@ -348,6 +369,9 @@ def _tune_interpreter() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says, serve where it says nothing; the console script `threadhold`."""
+    for name, value in dotenv_values(".env").items():
+        if name.startswith(_OF_LIBRARIES) and value:
+            os.environ.setdefault(name, value)
     sys.exit(run(Parts(settings=Settings, app=create_app, routes=_routes, version=_version()), arguments))
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -31,7 +32,7 @@ from api.depends import House
 from api.guards import Gate
 from api.page import build_page
 from api.readiness import Readiness
-from api.watching import RequestFigures, Watch
+from api.watching import PROBES, RequestFigures, Watch
 
 __all__ = ["Access", "build_app"]
 
@@ -56,6 +57,17 @@ _DESCRIPTION = (
     "A self-hosted, drop-in server for OpenAI's Assistants API (v2, and what v1 clients still send), on any model. "
     "Every route also exists without `/v1`."
 )
+
+
+_TELEMETRY: TelemetryConfig = {
+    "metrics": False,  # they are Prometheus's to fetch
+    "logs": False,  # they would have the words of errors
+    "operation_spans": False,
+    "auto_configure": False,  # `api.tracing` does it
+    "exclude": lambda scope: scope.get("path", "").removeprefix("/v1") in PROBES,
+}
+"""FastAPI makes a span of each request, in the trace that the client's `traceparent` names, where somebody has set
+OpenTelemetry up; else nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         lifespan=lifespan,
         middleware=middleware,
         redoc_url=None,
+        telemetry=_TELEMETRY,
         redirect_slashes=False,
     )
     app.state.requests, app.state.version = requests, version

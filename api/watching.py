@@ -18,12 +18,12 @@ from watch.figures import Clock, Counts, Histogram
 from watch.lines import fields
 from wire.ids import new_id
 
-__all__ = ["RequestFigures", "Watch"]
+__all__ = ["PROBES", "RequestFigures", "Watch"]
 
 logger = logging.getLogger("threadhold.requests")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
+PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 _NO_ROUTE: Final = "none"
 
 
@@ -82,7 +82,7 @@ class Watch:
             self._figures.began(method, route, answer.began_at - answer.asked_at)
         if answer.streams:
             self._figures.streams -= 1
-        level = logging.DEBUG if route in _PROBES and answer.status else logging.INFO
+        level = logging.DEBUG if route in PROBES and answer.status else logging.INFO
         if not logger.isEnabledFor(level):
             return
         told: dict[str, Any] = {

@@ -11,6 +11,7 @@ from typing import Any, Final
 from graphs.build import compile_run_graph, recursion_limit
 from graphs.live import Live
 from graphs.log import RunLog
+from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from store.ports import Store
 from watch.context import bind
@@ -97,15 +98,17 @@ class Execution:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits
         lawfully, if need be as soon as the store takes writes again (see `broken`)."""
         try:
-            try:
-                await work
-            except asyncio.CancelledError:
-                live.stop = live.stop or "parked"
-                if (task := asyncio.current_task()) is not None:
-                    task.uncancel()
-                await live.stopped()
-            except RunError as error:
-                await live.failed(error)
+            with run_span(live.run) as span:
+                try:
+                    await work
+                except asyncio.CancelledError:
+                    live.stop = live.stop or "parked"
+                    if (task := asyncio.current_task()) is not None:
+                        task.uncancel()
+                    await live.stopped()
+                except RunError as error:
+                    await live.failed(error)
+                end_run(span, live.run)
         except Exception as error:
             if live.stop not in ("refused", "deleted"):
                 logger.exception("run %s cannot go on", live.run_id)

@@ -17,6 +17,7 @@ from chains.context import Prompt, build_prompt
 from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
+from graphs.spans import reply_span, spend, tool_span
 from graphs.state import Act, Reply, RunContext, RunState
 from graphs.support import Source
 from graphs.telling import tell_answer, tell_prompt
@@ -63,9 +64,10 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         for part in parts.feed(read_first):
             write(part)
     else:
-        with context.figures.reply():
+        with context.figures.reply(), reply_span(context.run) as span:
             sent = await _ask(context, prompt, parts, _call(state, context, usage, tools), write)
-        spent = parts.usage or _estimate(context, sent, parts)
+            spent = parts.usage or _estimate(context, sent, parts)
+            spend(span, spent)
         context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
             context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
@@ -92,7 +94,7 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     call, context = task["call"], runtime.context
     context.asking()
     if context.tools.search is not None and call["name"] == context.tools.search.name:
-        with context.figures.tool("file_search"):
+        with context.figures.tool("file_search"), tool_span(call, "file_search"):
             found = await context.search(call, task["search"])
         ranking = context.tools.search.ranking_options()
         question = _newest_question(await context.history())
@@ -101,7 +103,7 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
         }
         runtime.stream_writer(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
         return {"outputs": {call["id"]: found.output}, "sources": sources, "searches": 1}
-    with context.figures.tool("action"):
+    with context.figures.tool("action"), tool_span(call, "action"):
         output = await context.act(call)
     runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}
