@@ -25,6 +25,7 @@ _BLOT: Final = "[secret]"
 _SHORTEST_SECRET: Final = 6
 """Characters; a shorter key would blot out words that have nothing to do with it."""
 
+_encode: Final = json.JSONEncoder(default=str).encode
 _MAX_LINE: Final = 16_384
 _WORDS_ARE_SAFE: Final = (OSError, sqlite3.Error)
 """Beside our own errors, which have a `plain`: these name files, addresses and columns."""
@@ -103,7 +104,7 @@ class JsonLines(_Lines):
         }
         if record.exc_info:
             told["trace"] = self._trace(record.exc_info)
-        line = json.dumps(told, default=str)
+        line = _encode(told)
         return line if self._secret is None else self._secret.sub(_BLOT, line)
 
 

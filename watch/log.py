@@ -6,6 +6,7 @@ Law: whoever logs never waits for whoever reads. A line is made at once and queu
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
@@ -20,6 +21,10 @@ Level = Literal["debug", "info", "warning", "error"]
 
 _MOST: Final = 10_000
 _FLUSH_S: Final = 2.0
+_GATHER_S: Final = 0.05
+"""How long lines gather before they are written: to wake the thread for each cost who logs 24 µs, ten times the rest of
+queueing it."""
+
 _CONTENT: Final = "threadhold.content"
 _TALKATIVE: Final = ("asyncio", "httpcore2", "httpx2", "langsmith", "urllib3")
 
@@ -106,3 +111,4 @@ class _Writing(logging.Handler):
                 self._stream.flush()
             if line is None:
                 return
+            time.sleep(_GATHER_S)
