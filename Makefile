@@ -63,7 +63,7 @@ bench: $(TESTABLE) ## Compare with the same upstream called directly; results go
 bench-compare: $(TESTABLE) ## Compare with another revision: make bench-compare BASE=main
 	@$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
 
-soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out.
+soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out; what they found goes to soak/report.md.
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 sdks: $(SDKS:=/.installed) $(NODE)

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
     metrics_key: str = ""
     log_level: Level = "info"
     log_format: Format = "auto"
@@ -214,10 +215,12 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
     from graphs.pictures import Pictures
+    from graphs.retention import Retention
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
     from graphs.tools.file_search import FileSearch
     from store import open_store
+    from store.ages import SqliteAges
     from store.blobs import FolderBlobs
 
     settings = settings or Settings()
@@ -252,7 +255,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         try:
             await blobs.open()
             await routes.open()
-            async with _tracing(), ingestion, runner:
+            retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
+            async with _tracing(), ingestion, runner, retention:
                 _tune_interpreter()
                 yield House(
                     store=store,

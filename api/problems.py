@@ -13,7 +13,6 @@ from wire.errors import (
     Problem,
     StoreError,
     ThreadholdError,
-    Unavailable,
     UpstreamProblem,
     as_problem,
 )
@@ -42,7 +41,7 @@ async def _ours(_request: Request, error: Exception) -> Response:
     if not isinstance(error, ThreadholdError):
         raise error
     problem = as_problem(error)
-    if isinstance(error, StoreError) and isinstance(problem, Unavailable):
+    if isinstance(error, StoreError) and problem.status >= 500:
         logger.error("the store refused: %s", error.message)
     return problem_answer(problem)
 

@@ -6,12 +6,13 @@ comments; what breaks a stream is told in it, nested as the SDKs read it.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 import orjson
 from fastapi import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from wire.errors import Problem
 from wire.events import Event, encode
@@ -52,7 +53,9 @@ class ByteStream(Response):
         headers: Mapping[str, str] | None = None,
         *,
         ping: bytes | None = None,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
+        """With `ping`, it is sent wherever nothing was for `keep_alive_s`."""
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no", "content-type": content_type}
         super().__init__(None, status, {**unbuffered, **(headers or {})})
         # A stream's length is not known; Response has set that of its empty body.
@@ -60,44 +63,36 @@ class ByteStream(Response):
         self._blocks = blocks
         self._close = close
         self._ping = ping
+        self._keep_alive_s = keep_alive_s
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the blocks end or the client is gone."""
-        leaving = asyncio.ensure_future(_left(receive))
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._relay(leaving, send)
+            async with _while_there(receive):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                if self._ping is None:
+                    await self._relay(send)
+                else:
+                    async with _Voice(send, self._ping, self._keep_alive_s) as voice:
+                        await self._relay(voice)
         finally:
-            leaving.cancel()
             self._close()
 
-    async def _relay(self, leaving: "asyncio.Future[None]", send: Send) -> None:
+    async def _relay(self, send: Send) -> None:
         async with aclosing(self._blocks) as blocks:  # type: ignore[type-var]
-            while True:
-                coming = asyncio.ensure_future(anext(blocks, None))
-                try:
-                    while not coming.done():
-                        await asyncio.wait((coming, leaving), timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
-                        if leaving.done():
-                            return
-                        if not coming.done() and self._ping is not None:
-                            await _send(send, self._ping)
-                finally:
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.wait((coming,))
-                block = coming.result()
-                if block is None:
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
-                    return
-                await _send(send, block)
+            async for block in blocks:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class EventStream(ByteStream):
     """Batches of a run's events, then `done`."""
 
-    def __init__(self, batches: AsyncIterator[list[Event]], *, v1: bool = False) -> None:
-        super().__init__(_frames(batches, v1=v1), _nothing, "text/event-stream; charset=utf-8", ping=_PING)
+    def __init__(
+        self, batches: AsyncIterator[list[Event]], *, v1: bool = False, keep_alive_s: float = KEEP_ALIVE_S
+    ) -> None:
+        blocks = _frames(batches, v1=v1)
+        super().__init__(blocks, _nothing, "text/event-stream; charset=utf-8", ping=_PING, keep_alive_s=keep_alive_s)
 
 
 async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool) -> AsyncIterator[bytes]:
@@ -115,8 +110,70 @@ def _v1_frame(event: Event) -> bytes:
     return Event(event.number, event.name, encode(with_file_ids(event.data()))).frame()
 
 
-async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+@asynccontextmanager
+async def _while_there(receive: Receive) -> AsyncIterator[None]:
+    """Break off what is inside, wherever it waits, when the client leaves. Costs nothing while it stays."""
+    leaving = asyncio.ensure_future(_left(receive))
+    inside = True
+
+    def gone(_: "asyncio.Future[None]") -> None:
+        if inside:
+            scope.reschedule(0)  # long ago
+
+    try:
+        async with asyncio.timeout(None) as scope:
+            leaving.add_done_callback(gone)
+            try:
+                yield
+            finally:
+                inside = False
+    except TimeoutError:
+        if not scope.expired():
+            raise
+    finally:
+        leaving.cancel()
+
+
+class _Voice:
+    """A `send` that fills silence with pings: a timer looks now and then whether something was sent meanwhile."""
+
+    def __init__(self, send: Send, ping: bytes, keep_alive_s: float) -> None:
+        self._send = send
+        self._ping = ping
+        self._keep_alive_s = keep_alive_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._sending = False
+        self._pinging: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(keep_alive_s, self._look)
+
+    async def __call__(self, message: Message) -> None:
+        """Send, and note when."""
+        self._sending = True
+        await self._send(message)
+        self._sending = False
+        self._sent_at = self._loop.time()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+            await asyncio.gather(self._pinging, return_exceptions=True)
+
+    def _look(self) -> None:
+        due = self._sent_at + self._keep_alive_s
+        now = self._loop.time()
+        if now >= due:
+            due = now + self._keep_alive_s
+            if not self._sending and (self._pinging is None or self._pinging.done()):  # else the client is slow
+                message = {"type": "http.response.body", "body": self._ping, "more_body": True}
+                self._pinging = asyncio.ensure_future(self(message))
+        self._timer = self._loop.call_at(due, self._look)
 
 
 async def _left(receive: Receive) -> None:

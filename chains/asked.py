@@ -25,6 +25,8 @@ class ReplyCall:
     top_p: float | None = None
     reasoning_effort: str | None = None
     max_tokens: int | None = None
+    together: bool = False
+    """Texts that come in one read may come as one chunk, its content their list."""
 
 
 Ask: TypeAlias = Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]]

@@ -5,18 +5,25 @@ indexes, and their id and name once; a whole completion (an upstream that ignore
 model thinks aloud leaves the content, for `reasoning_content` (see `chains.thoughts`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
 
 from chains.refusals import MAX_SHOWN, explain, read_refusal
 from chains.thoughts import Heard, Thoughts
-from wire.errors import UpstreamFailed
+from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["ChunkReader"]
+__all__ = ["MOST_TOGETHER", "ChunkReader"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+_MOST_TOKENS: Final = 2**40
+"""What says more counts nothing; sums of greater numbers could be too large to be stored."""
+
+_BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
+
+MOST_TOGETHER: Final = 256
+"""Texts in one chunk at most."""
 
 
 class ChunkReader:
@@ -37,6 +44,34 @@ class ChunkReader:
 
     def read(self, payload: bytes) -> dict[str, Any] | None:
         """Return the chunk in a payload, None for one without content. Raises RunError for errors and garbage."""
+        read = self._read(payload)
+        return _text_chunk(read) if isinstance(read, str) else read
+
+    def read_all(self, payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of payloads that came together. Texts in a row are one chunk, its content their list: what
+        happens to each chunk on its way happens to all of them at once. Raises RunError, after what came before."""
+        texts: list[str] = []
+        for payload in payloads:
+            try:
+                read = self._read(payload)
+            except RunError:
+                if texts:
+                    yield _text_chunk(texts)
+                raise
+            if isinstance(read, str):
+                texts.append(read)
+                if len(texts) < MOST_TOGETHER:
+                    continue
+            if texts:
+                yield _text_chunk(texts)
+                texts = []
+            if isinstance(read, dict):
+                yield read
+        if texts:
+            yield _text_chunk(texts)
+
+    def _read(self, payload: bytes) -> dict[str, Any] | str | None:
+        """Read one payload; text and nothing else, as in nearly every one, comes as it is."""
         try:
             data = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
@@ -49,9 +84,25 @@ class ChunkReader:
                 self._learn_limit(self._model, refusal.limit)
             raise explain(refusal, host=self._host, model=self._model)
         try:
-            return self._chunk(data)
+            return self._plain_text(data) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
+
+    def _plain_text(self, data: dict[str, Any]) -> str | None:
+        """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
+        choices: Sequence[dict[str, Any]] = data.get("choices") or ()
+        if len(choices) != 1 or data.get("usage"):
+            return None
+        choice = choices[0]
+        said = choice.get("delta")
+        if not said or choice.get("finish_reason") or choice.get("index", 0) != 0:
+            return None
+        text = said.get("content")
+        if type(text) is not str or not text:
+            return None
+        if len(said) > 1 and any(said.get(name) for name in _BESIDE):
+            return None
+        return text if self._thoughts.is_plain(text) else None
 
     def _chunk(self, data: dict[str, Any]) -> dict[str, Any] | None:
         usage = self._usage(data.get("usage"))
@@ -141,13 +192,20 @@ class ChunkReader:
     def _usage(told: Any) -> dict[str, Any] | None:
         if not isinstance(told, dict):
             return None
-        counts = {name: told[name] for name in _COUNTS if type(told.get(name)) is int}
+        counts = {
+            name: told[name] for name in _COUNTS if type(told.get(name)) is int and 0 <= told[name] <= _MOST_TOKENS
+        }
         return counts or None
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
         told = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
         return UpstreamFailed(told, kind="garbage", quote=repr(shown))
+
+
+def _text_chunk(content: str | list[str]) -> dict[str, Any]:
+    delta = {"role": "assistant", "content": content}
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
 
 
 def _part(part: dict[str, Any]) -> str:

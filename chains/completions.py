@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import orjson
@@ -139,7 +139,7 @@ def _call(body: dict[str, Any]) -> ReplyCall:
         messages=messages,
         tools=list(body.get("tools") or ()),
         max_tokens=limit if type(limit) is int and limit > 0 else None,
-        **{name: body.get(name) for name in _TAKEN},
+        **cast(dict[str, Any], {name: body.get(name) for name in _TAKEN}),
     )
 
 

@@ -5,7 +5,7 @@ as well (`_astream`), so only `create(stream=True)` is replaced; everything else
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,7 +27,7 @@ EXCHANGE: Final = "threadhold_exchange"
 _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 2.0  # for usage and [DONE] after the finish reason
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
-_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 _NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -37,7 +37,9 @@ class Exchange:
     Closing LangChain's generators closes the inner ones only some time later; `close` does it at once.
     """
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, *, together: bool = False, **fields: Any) -> None:
+        """With `together` texts that came in one read come as one chunk, its content their list."""
+        self.together = together
         self.fields = fields
         self.stream: ChunkStream | None = None
 
@@ -66,7 +68,7 @@ class LeanCompletions:
         body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
         body = {**body, **extra, **exchange.fields}
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
-        stream = ChunkStream(self._upstream, body, model)
+        stream = ChunkStream(self._upstream, body, model, together=exchange.together)
         exchange.stream = stream
         await stream.open()
         return stream
@@ -90,12 +92,14 @@ def _says(chunk: dict[str, Any]) -> bool:
 class ChunkStream:
     """The chunks of one answer, as ChatOpenAI reads them: an async context manager and iterator."""
 
-    def __init__(self, upstream: Upstream, body: dict[str, Any], model: str) -> None:
+    def __init__(self, upstream: Upstream, body: dict[str, Any], model: str, *, together: bool) -> None:
         self._upstream = upstream
+        self._together = together
         self._body = body
         self._model = model
         self._idle_s = upstream.patience.idle_s
         self._said = False
+        self._bytes = 0
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
@@ -149,22 +153,32 @@ class ChunkStream:
             await self.open()
 
     async def _events(self) -> AsyncGenerator[dict[str, Any]]:
-        read, feed = self._reader.read, self._decoder.feed
         while block := await self._next_block():
-            for payload in feed(block):
-                if payload == _DONE:
-                    await self._drain()
-                    if self._said and not self._reader.finished:  # an end mark of its own
-                        yield self._reader.end()
-                    else:
-                        self._check_finished()
-                    return
-                if (chunk := read(payload)) is not None:
-                    yield chunk
-        for payload in self._decoder.end():
-            if payload != _DONE and (chunk := read(payload)) is not None:
+            self._bytes += len(block)
+            if self._bytes > MAX_ANSWER_BYTES:
+                raise UpstreamFailed(
+                    f"{self._endpoint.host} sent more than {MAX_ANSWER_BYTES >> 20} MiB and did not end its answer. "
+                    "Set MAX_REPLY_TOKENS."
+                )
+            payloads = self._decoder.feed(block)
+            done = _DONE in payloads
+            for chunk in self._read(payloads[: payloads.index(_DONE)] if done else payloads):
                 yield chunk
+            if done:
+                await self._drain()
+                if self._said and not self._reader.finished:  # an end mark of its own
+                    yield self._reader.end()
+                else:
+                    self._check_finished()
+                return
+        for chunk in self._read([payload for payload in self._decoder.end() if payload != _DONE]):
+            yield chunk
         self._check_finished()
+
+    def _read(self, payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+        if self._together:
+            return self._reader.read_all(payloads)
+        return (chunk for payload in payloads if (chunk := self._reader.read(payload)) is not None)
 
     async def _next_block(self) -> bytes:
         """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
@@ -200,7 +214,7 @@ class ChunkStream:
 
     async def _whole(self) -> AsyncIterator[dict[str, Any]]:
         """One JSON completion instead of a stream: the upstream ignores `stream`."""
-        body = await self._all(_MAX_ANSWER_BYTES)
+        body = await self._all(MAX_ANSWER_BYTES)
         chunk = self._reader.read(body)
         if chunk is None or not chunk["choices"]:
             shown = body[:MAX_SHOWN].decode(errors="replace")

@@ -80,9 +80,10 @@ class Replies:
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request."""
-        exchange = Exchange(**_fields(call))
+        traced = _is_traced()
+        exchange = Exchange(together=call.together and not traced, **_fields(call))
         carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
-        stream = self._traced(call, carried) if _is_traced() else self._untraced(call, carried)
+        stream = self._traced(call, carried) if traced else self._untraced(call, carried)
         try:
             async with aclosing(stream):
                 async for chunk in stream:

@@ -1,9 +1,11 @@
-"""The graph of a run, drawn once.
+"""The graphs of a run, each drawn once: with tools, and without, where answering is all there is.
 
 prepare → reply ─┬─ no tool calls ─────────────────→ finish
            ↑     ├─ server-side calls → act (a task a call) ─┐
            │     └─ functions, approvals → pause ─┬─ approved → act
            └──────────────────────────────────────┴──────────┘
+
+A superstep costs as much as 15 tokens, so that the graph without tools has a single one.
 """
 
 from typing import Any
@@ -15,7 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from graphs import nodes
 from graphs.state import RunContext, RunState
 
-__all__ = ["compile_run_graph", "recursion_limit"]
+__all__ = ["compile_answer_graph", "compile_run_graph", "recursion_limit"]
 
 CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
 
@@ -35,6 +37,16 @@ def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> C
     graph.add_conditional_edges("pause", nodes.after_pause, ["act", "reply"])
     graph.add_edge("finish", END)
     built: CompiledRun = graph.compile(checkpointer=checkpointer, name="run")
+    return built
+
+
+def compile_answer_graph() -> CompiledRun:
+    """Compile the graph of a run without tools, which can neither wait nor repeat anything."""
+    graph: Any = StateGraph(RunState, context_schema=RunContext)
+    graph.add_node("answer", nodes.answer)
+    graph.add_edge(START, "answer")
+    graph.add_edge("answer", END)
+    built: CompiledRun = graph.compile(name="run")
     return built
 
 

@@ -25,7 +25,7 @@ from graphs.parts import (
     MessageOpened,
     Part,
     RefusalDelta,
-    TextDelta,
+    TextDeltas,
     ThoughtDelta,
     Usage,
 )
@@ -119,11 +119,11 @@ class ReplyParts:
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
         """Yield the parts that one chunk brings."""
-        content = chunk.content if isinstance(chunk.content, str) else _join(chunk.content)
+        texts = _texts(chunk.content)
         if chunk.additional_kwargs:
             yield from self._feed_thoughts(chunk.additional_kwargs)
-        if content:
-            yield from self._feed_text(content)
+        if texts:
+            yield from self._feed_texts(texts)
         if chunk.additional_kwargs:
             refusal = chunk.additional_kwargs.get("refusal")
             if refusal:
@@ -144,21 +144,22 @@ class ReplyParts:
                 total_tokens=seen["total_tokens"],
             )
 
-    def _feed_text(self, content: str) -> Iterator[Part]:
-        self._texts.append(content)
+    def _feed_texts(self, texts: list[str]) -> Iterator[Part]:
+        self._texts.extend(texts)
         if self._message == "none" and not self._slots:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
         if self._message == "open":
-            yield from self._spell(content)
+            yield from self._spell(texts)
         # Text after calls is kept for the model's own history only: a second open step would break Node's SDK.
 
-    def _spell(self, content: str) -> Iterator[Part]:
+    def _spell(self, texts: list[str]) -> Iterator[Part]:
         if self._citations is None:
-            yield TextDelta(self.message_id, content)
+            yield TextDeltas(self.message_id, texts)
             return
-        for piece in self._citations.feed(content):
-            yield _spelled(self.message_id, piece)
+        for text in texts:
+            for piece in self._citations.feed(text):
+                yield _spelled(self.message_id, piece)
 
     def _close_message(self, usage: Usage, reason: Any = None, *, is_answer: bool = False) -> Iterator[Part]:
         self._message = "closed"
@@ -284,7 +285,7 @@ class ReplyParts:
 def spell(message_id: str, text: str, sources: Mapping[str, Source], *, is_answer: bool) -> list[Part]:
     """Return the parts of a whole text, its citations among them. Calls follow what is no answer."""
     if not sources:
-        return [TextDelta(message_id, text)]
+        return [TextDeltas(message_id, [text])]
     citations = Citations(sources)
     pieces = (*citations.feed(text), *_last(citations, text if is_answer else ""))
     return [_spelled(message_id, piece) for piece in pieces]
@@ -298,8 +299,11 @@ def _last(citations: Citations, answer: str) -> Iterator[str | Cited]:
 def _spelled(message_id: str, piece: str | Cited) -> Part:
     if isinstance(piece, Cited):
         return Citation(message_id, piece.marker, piece.file_id)
-    return TextDelta(message_id, piece)
+    return TextDeltas(message_id, [piece])
 
 
-def _join(content: list[Any]) -> str:
-    return "".join(block if isinstance(block, str) else block.get("text", "") for block in content)
+def _texts(content: str | list[Any]) -> list[str]:
+    """The texts of a chunk that are not empty."""
+    if isinstance(content, str):
+        return [content] if content else []
+    return [text for block in content if (text := block if isinstance(block, str) else block.get("text", ""))]

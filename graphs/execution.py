@@ -8,14 +8,14 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
-from graphs.build import compile_run_graph, recursion_limit
+from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from store.ports import Store
 from watch.context import bind
-from wire.errors import RunError, Unavailable
+from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event
 
 __all__ = ["Execution"]
@@ -32,7 +32,7 @@ class Execution:
     def __init__(self, store: Store, max_tool_rounds: int) -> None:
         self.open = False
         self.graph = compile_run_graph(store.checkpoints)
-        self._plain = compile_run_graph()  # for runs without tools: they can neither wait nor repeat anything
+        self._answering = compile_answer_graph()
         self.broken: dict[str, Exception] = {}
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
@@ -87,7 +87,7 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
-        graph = self.graph if live.checkpointed else self._plain
+        graph = self.graph if live.checkpointed else self._answering
         config = {
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},
             "recursion_limit": self._recursion_limit,
@@ -111,7 +111,9 @@ class Execution:
                 end_run(span, live.run)
         except Exception as error:
             if live.stop not in ("refused", "deleted"):
-                logger.exception("run %s cannot go on", live.run_id)
+                defect = None if isinstance(error, StoreError) else error  # what the disk does needs no traceback
+                told = error.plain if isinstance(error, StoreError) else type(error).__name__
+                logger.error("run %s cannot go on: %s", live.run_id, told, exc_info=defect)
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot go on; see the server's log."))
         finally:

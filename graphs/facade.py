@@ -7,7 +7,7 @@ has files, the run searches them, whether the assistant has `file_search` or not
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -21,7 +21,7 @@ from graphs.runner import Runner, Started
 from store.ports import Insert, Row, Store
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
-from wire.events import RUN_ENDS, Event
+from wire.events import RUN_ENDS, Event, encode
 from wire.ids import DEFAULT_OWNER, derive_id
 from wire.messages import MessageCreate
 from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
@@ -120,41 +120,57 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the events as they come."""
-        owner = (config or {}).get("configurable", {}).get(OWNER, self._owner)
         try:
-            turn = parse(Turn, input)
+            reading = self._reading(input, config)
         except InvalidRequest as error:
             if not self._tells_failures:
                 raise
-            yield _told(error, -1)
+            yield _chunk(_told(error, -1))
             return
-        reading = _Reading(turn, owner, number=turn.after)
 
-        async def events(_: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
-            async for chunk in self._events(reading):
-                yield chunk
+        async def chunks(_: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+            async for batch in self._batches(reading):
+                for event in batch:
+                    yield _chunk(event)
 
         async def given() -> AsyncIterator[dict[str, Any]]:
             yield input
 
         with on_leaving(lambda: self._left(reading)):
-            async for chunk in self._atransform_stream_with_config(given(), events, config, **kwargs):
+            async for chunk in self._atransform_stream_with_config(given(), chunks, config, **kwargs):
                 yield chunk
 
-    async def _events(self, reading: _Reading) -> AsyncIterator[dict[str, Any]]:
+    async def batches(
+        self, input: dict[str, Any], config: RunnableConfig | None = None
+    ) -> AsyncIterator[Sequence[Event]]:
+        """Yield the same events, encoded, those together that came together. Callbacks hear nothing of it, and failures
+        are told."""
+        try:
+            reading = self._reading(input, config)
+        except InvalidRequest as error:
+            yield (_told(error, -1),)
+            return
+        with on_leaving(lambda: self._left(reading)):
+            async for batch in self._batches(reading):
+                yield batch
+
+    def _reading(self, input: dict[str, Any], config: RunnableConfig | None) -> _Reading:
+        turn = parse(Turn, input)
+        return _Reading(turn, (config or {}).get("configurable", {}).get(OWNER, self._owner), number=turn.after)
+
+    async def _batches(self, reading: _Reading) -> AsyncIterator[Sequence[Event]]:
         try:
             run_id = await self._taken_up(reading)
             async with aclosing(self._runner.follow(run_id, after=reading.number)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
-                    for event in batch:
-                        reading.number = event.number
-                        reading.settled = event.name in _PAUSES
-                        yield _chunk(event)
+                    reading.number = batch[-1].number
+                    reading.settled = batch[-1].name in _PAUSES
+                    yield batch
             reading.settled = True
         except ThreadholdError as error:
             if not self._tells_failures:
                 raise
-            yield _told(as_problem(error), reading.number)
+            yield (_told(as_problem(error), reading.number),)
 
     def _left(self, reading: _Reading) -> None:
         """The reader is gone: stop what it took up, unless it is settled or was to go on."""
@@ -267,7 +283,7 @@ def _chunk(event: Event) -> dict[str, Any]:
     return {"event": event.name, "data": event.data(), "id": event.number}
 
 
-def _told(problem: Problem, number: int) -> dict[str, Any]:
+def _told(problem: Problem, number: int) -> Event:
     """The problem as the REST API would answer it, and the status that it would have there."""
     body = problem.body()
-    return {"event": "error", "data": {"error": {**body["error"], "status": problem.status}}, "id": number}
+    return Event(number, "error", encode({"error": {**body["error"], "status": problem.status}}))

@@ -87,13 +87,15 @@ class IdleRuns:
                 await self.finish(fresh, "cancelled" if fresh.body["status"] == "cancelling" else "expired")
 
     async def _end_broken(self) -> None:
+        """End the runs that broke by now; one that breaks meanwhile is seen to next time."""
+        broken = dict(self._execution.broken)
         for row in await self._store.unfinished():
-            error = self._execution.broken.get(row.id)
-            if error is not None and self._execution.get(row.id) is None:
+            if row.id in broken and self._execution.get(row.id) is None:
                 async with self.lock(row.id):
                     live = await revive(self._store, row, self._clock, self._surroundings.figures)
-                    await live.failed(error)
-        self._execution.broken.clear()
+                    await live.failed(broken[row.id])
+        for run_id in broken:
+            del self._execution.broken[run_id]
 
     async def finish(self, row: Row, stop: Stop) -> None:
         """End a run that nobody executes. Raises StoreError."""

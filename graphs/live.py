@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from graphs.figures import RunFigures
 from graphs.log import BLOCK, RunLog
-from graphs.parts import MessageClosed, Part, RunEnded, TextDelta
+from graphs.parts import MessageClosed, Part, RunEnded, TextDeltas
 from graphs.record import Recorded, Recorder
 from graphs.state import RunContext
 from graphs.status import Status
@@ -31,6 +31,8 @@ Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "delete
 a later commit failed; the thread is gone."""
 
 _RESERVE_BEFORE = BLOCK // 2
+_READ_EVENTS = 1024
+"""More than one read of an answer brings: numbers that are kept free."""
 _FLUSH_EVENTS = 256
 _FLUSH_S = 0.25
 
@@ -57,6 +59,8 @@ class Live:
     steps: list[Row] = field(default_factory=list)
     """The run's steps and messages as the store had them when it was taken up."""
     messages: list[Row] = field(default_factory=list)
+    _ended: RunEnded | None = None
+    """The graph's last word."""
     _held: MessageClosed | None = None
     _unstored: list[Event] = field(default_factory=list)
     _flushed_at: float = 0.0
@@ -99,10 +103,10 @@ class Live:
         self._reserve()
         return commit
 
-    def _say_text(self, part: TextDelta) -> None:
-        """The hot path: a token is shown at once and stored with its neighbours. What a crash loses of them is
-        generated anew (law 6), so nothing waits for this."""
-        events = self.log.number((self.recorder.text_delta(part.text),))
+    def _say_deltas(self, deltas: Sequence[tuple[str, bytes]]) -> None:
+        """The hot path: a token, a thought or a piece of a call is shown at once and stored with its neighbours. What a
+        crash loses of them is generated anew (law 6), so nothing waits for this."""
+        events = self.log.number(deltas)
         self.log.publish(events)
         self._unstored.extend(events)
         now = asyncio.get_running_loop().time()
@@ -187,32 +191,30 @@ class Live:
         """Execute the graph until it pauses, ends or fails, and write that down."""
         if self.run["status"] == "queued" and self.stop is None:
             self.say(self.recorder.move("in_progress"))
-        ended: RunEnded | None = None
         durability = {"durability": "sync"} if self.checkpointed else {}
-        parts = graph.astream(given, config, context=context, stream_mode=["custom", "updates"], **durability)
+        updates = graph.astream(given, config, context=context, stream_mode="updates", **durability)
         try:
-            async for mode, part in parts:
-                if mode == "custom":
-                    if isinstance(part, RunEnded):
-                        ended = part
-                    else:
-                        self._part(part)
-                elif "__interrupt__" in part:
-                    await self._pause(part["__interrupt__"][0].value["calls"])
+            async for update in updates:
+                if "__interrupt__" in update:
+                    await self._pause(update["__interrupt__"][0].value["calls"])
                     return
-                if self._reserving is not None:
-                    await self._reserved()
         finally:
-            await parts.aclose()
-        reason = ended.reason if ended is not None else None
+            await updates.aclose()
+        reason = self._ended.reason if self._ended is not None else None
         if reason is None:
             await self.end("completed")
         else:
             await self.end("incomplete", incomplete_details={"reason": reason})
 
-    def _part(self, part: Part) -> None:
-        if isinstance(part, TextDelta):
-            self._say_text(part)
+    def hear(self, part: Part) -> None:
+        """Take in what a node tells. A run that is being stopped hears nothing more: its end is what comes next."""
+        if self.stop is not None:
+            return
+        if isinstance(part, TextDeltas):
+            self._say_deltas(self.recorder.text_deltas(part.texts))
+            return
+        if isinstance(part, RunEnded):
+            self._ended = part
             return
         if self._first_at is None:  # what opens an answer comes before its first token
             self._first_at = time.monotonic()
@@ -221,14 +223,19 @@ class Live:
             self._held = part
         else:
             recorded.extend(self.recorder.record(part))
-            self.say(recorded)
+            if recorded.changes:
+                self.say(recorded)
+            elif recorded.events:
+                self._say_deltas(recorded.events)
 
-    async def _reserved(self) -> None:
+    async def room(self) -> None:
         """Hold back before a number is used that a crash could give out again."""
         reserving = self._reserving
-        if reserving is not None and self.log.ceiling - self.log.next <= BLOCK + 8:
+        if reserving is None:
+            return
+        if self.log.ceiling - self.log.next <= BLOCK + _READ_EVENTS:
             await asyncio.wait((reserving,))
-        if reserving is not None and reserving.done():
+        if reserving.done():
             self._reserving = None
 
     async def _pause(self, calls: Sequence[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """The nodes of a run and the ways between them.
 
 `pause` runs again from its top when it is resumed, so `interrupt` is its first statement and it does nothing else
-that could happen twice. Nodes speak through the stream writer only; they touch no store.
+that could happen twice. Nodes tell their run what happens (`RunContext.tell`); they touch no store.
 """
 
 import json
@@ -24,7 +24,7 @@ from graphs.telling import tell_answer, tell_prompt
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import ContextOverflow
 
-__all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
+__all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "answer", "finish", "pause", "prepare", "reply"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -39,12 +39,13 @@ async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Ask the model once; stream what it says as parts."""
-    context, write = runtime.context, runtime.stream_writer
+    context = runtime.context
+    tell = context.tell
     answered = _answers(state)
     if answered:
         newest = state["reply"]
         calls_step = reply_ids(context.run["id"], newest["number"])[2]
-        write(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
+        tell(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
     usage = state.get("usage", NO_USAGE)
     prompt = await _prompt(context, [*state.get("exchange", ()), *answered], usage)
     budget = context.run["max_completion_tokens"]
@@ -62,10 +63,10 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     if read_first is not None:
         spent = NO_USAGE
         for part in parts.feed(read_first):
-            write(part)
+            tell(part)
     else:
         with context.figures.reply(), reply_span(context.run) as span:
-            sent = await _ask(context, prompt, parts, _call(state, context, usage, tools), write)
+            sent = await _ask(context, prompt, parts, _call(state, context, usage, tools))
             spent = parts.usage or _estimate(context, sent, parts)
             spend(span, spent)
         context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
@@ -74,7 +75,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     tell_answer(context.run["id"], parts.text, parts.calls())
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in parts.close(booked):
-        write(part)
+        tell(part)
     calls = parts.calls() if tools.specs else []
     update: RunState = {
         "replies": number + 1,
@@ -89,6 +90,13 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     return update
 
 
+async def answer(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """All of a run without tools: one reply, and the end."""
+    replied = await reply(state, runtime)
+    await finish(replied, runtime)
+    return {}
+
+
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
     call, context = task["call"], runtime.context
@@ -101,11 +109,11 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
         sources: dict[str, Source] = {
             place: {**source, "asked": f"{source['asked']}\n{question}"} for place, source in found.sources.items()
         }
-        runtime.stream_writer(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
+        context.tell(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
         return {"outputs": {call["id"]: found.output}, "sources": sources, "searches": 1}
     with context.figures.tool("action"), tool_span(call, "action"):
         output = await context.act(call)
-    runtime.stream_writer(CallAnswered(task["step_id"], call["id"], output))
+    context.tell(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}
 
 
@@ -121,7 +129,7 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Say how the run ends."""
     reason: Any = state.get("ended")
-    runtime.stream_writer(RunEnded(reason))
+    runtime.context.tell(RunEnded(reason))
     return {}
 
 
@@ -268,14 +276,15 @@ def _call(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) ->
         **context.sampling,
         "reasoning_effort": run.get("reasoning_effort"),
         "max_tokens": None if budget is None else budget - usage["completion_tokens"],
+        "together": True,
     }
 
 
-async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any], write: Any) -> Prompt:
+async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any]) -> Prompt:
     """Stream one reply; where the upstream says the prompt is too long, drop the oldest turns and ask again."""
     while True:
         if prompt.dropped:
-            write(_left_out(context, prompt, parts.message_id))
+            context.tell(_left_out(context, prompt, parts.message_id))
         try:
             messages = prompt.messages()
             tell_prompt(context.run["id"], messages)
@@ -284,7 +293,8 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
             try:
                 async for chunk in chunks:
                     for part in parts.feed(chunk):
-                        write(part)
+                        context.tell(part)
+                    await context.room()
             finally:
                 # At once, not when the collector comes by: closing is what stops the upstream.
                 await chunks.aclose()  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 them; nothing else writes. Parts of one reply are strictly serial: a message is closed before calls open.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypeAlias
 
@@ -22,7 +23,7 @@ __all__ = [
     "Part",
     "RefusalDelta",
     "RunEnded",
-    "TextDelta",
+    "TextDeltas",
     "ThoughtDelta",
     "Usage",
 ]
@@ -60,11 +61,11 @@ class MessageOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
-    """A fragment of the message's text."""
+class TextDeltas:
+    """Fragments of the message's text that came together, each a delta of its own."""
 
     message_id: str
-    text: str
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ class RunEnded:
 
 Part: TypeAlias = (
     MessageOpened
-    | TextDelta
+    | TextDeltas
     | Citation
     | ThoughtDelta
     | RefusalDelta

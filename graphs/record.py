@@ -24,7 +24,7 @@ from graphs.parts import (
     Part,
     RefusalDelta,
     RunEnded,
-    TextDelta,
+    TextDeltas,
     ThoughtDelta,
     Usage,
 )
@@ -92,17 +92,18 @@ class Recorder:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def text_delta(self, text: str) -> tuple[str, bytes]:
+    def text_deltas(self, texts: Sequence[str]) -> list[tuple[str, bytes]]:
         """The hot path: one token, one event, no row."""
-        self._texts.append(text)
-        return "thread.message.delta", self._prefix + orjson.dumps(text) + b"}}]}}"
+        self._texts.extend(texts)
+        prefix = self._prefix
+        return [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
 
     def record(self, part: Part) -> Recorded:
         """Turn a part into changes and events."""
         done = Recorded()
         match part:
-            case TextDelta():
-                done.events.append(self.text_delta(part.text))
+            case TextDeltas():
+                done.events.extend(self.text_deltas(part.texts))
             case Citation():
                 self._cite(part, done)
             case ThoughtDelta():
@@ -114,7 +115,7 @@ class Recorder:
             case CallsOpened() | CallDelta() | CallsMade() | CallAnswered() | CallsAnswered():
                 self._record_calls(part, done)
             case RunEnded():
-                pass  # the runner's, which knows whether the run may still end that way
+                pass  # the run's own, which knows whether it may still end that way
             case _:
                 assert_never(part)
         return done

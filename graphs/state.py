@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from chains.context import Prompt
 from chains.reply import ReplyCall
 from graphs.figures import RunFigures
-from graphs.parts import Call, Usage
+from graphs.parts import Call, Part, Usage
 from graphs.support import Source
 from graphs.tools.file_search import Findings
 from graphs.tools.toolset import ToolSet
@@ -114,6 +114,10 @@ class RunContext:
     """Makes one server-side call; whatever goes wrong is text for the model."""
     search: Callable[[Call, int], Awaitable[Findings]]
     """Makes one search of the files; the number goes into the passages' markers."""
+    tell: Callable[[Part], None]
+    """Says to the run what happened: rows and events come of it at once."""
+    room: Callable[[], Awaitable[None]]
+    """Waits, seldom, until the store has caught up with what was said; wanted between reads of an answer."""
     max_tool_rounds: int
     sampling: dict[str, float]
     """The sampling parameters that were asked for; others are left to the upstream."""

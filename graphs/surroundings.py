@@ -110,18 +110,18 @@ class Surroundings:
             # In the next turn of the loop: by then the request to the model is on its way.
             asyncio.get_running_loop().call_soon(live.open)
 
-        rounds = self.max_tool_rounds
-        sampling = private["sampling"]
         return RunContext(
-            live.run,
-            self._model,
-            toolset,
-            messages,
-            act,
-            search,
-            rounds,
-            sampling,
-            asking,
+            run=live.run,
+            model=self._model,
+            tools=toolset,
+            history=messages,
+            act=act,
+            search=search,
+            tell=live.hear,
+            room=live.room,
+            max_tool_rounds=self.max_tool_rounds,
+            sampling=private["sampling"],
+            asking=asking,
             clipped=history.clipped,
             figures=self.figures,
         )

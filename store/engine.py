@@ -17,6 +17,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from sqlite_utils import Database
 
 from store.changes import Operation
+from store.failures import failed
 from store.figures import StoreFigures
 from store.lock import FileLock
 from store.migrations import migrate
@@ -66,7 +67,7 @@ class Engine:
             undo.pop_all()
         self._readers = Readers(reading)
         self._connection = writing
-        self._writer = Writer(writing, loop=loop, deliver=self._deliver, synced=synced)
+        self._writer = Writer(writing, loop=loop, deliver=self._deliver, busy_timeout_s=busy_timeout_s, synced=synced)
         self._writer.start()
 
     @classmethod
@@ -82,7 +83,7 @@ class Engine:
                 whole.parent.mkdir(parents=True, exist_ok=True)
                 return cls(whole, loop=loop, synced=True, busy_timeout_s=busy_timeout_s, trace=trace)
             except (OSError, sqlite3.Error) as error:
-                raise StoreFailed(f"The database `{path}` could not be opened: {error}.") from error
+                raise failed(f"The database `{path}` could not be opened", error) from error
 
         return await asyncio.to_thread(work)
 

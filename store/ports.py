@@ -189,9 +189,9 @@ class Store(Protocol):
         """Queue changes as one transaction, at once and in order of the calls; the future ends when it is committed.
 
         Returns the rows after each Insert and Patch, in order. `durable` syncs the batch to disk before the future
-        ends; without it the commit survives the process, not a power cut. Without changes it is a barrier: when it is
-        done, everything before it is on disk. Raises (through the future) StoreError,
-        and then nothing of this commit was kept; other commits of the same batch stand.
+        ends; without it the commit survives the process, not a power cut. Raises (through the future) StoreError,
+        and then nothing of this commit was kept; other commits of the same batch stand. No changes at all fail where
+        others would: what answers to them can be written.
         """
         ...
 

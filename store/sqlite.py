@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from store.changes import prepare
+from store.changes import prepare, touch
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
 from store.engine import Engine, Trace
 from store.index import SqliteVectors
@@ -60,7 +60,7 @@ class SqliteStore:
     def commit(self, changes: Sequence[Change], *, durable: bool) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
         return self.engine.queue(
-            [prepare(change) for change in changes] or [_touch],
+            [prepare(change) for change in changes] or [touch],
             touches=self.engine.pending.touched_by(changes),
             durable=durable,
             moves=moves,
@@ -112,12 +112,6 @@ class SqliteStore:
         if row is not None:
             self.engine.pending.learn(row)
         return row
-
-
-def _touch(conn: sqlite3.Connection) -> None:
-    """Write, although nothing changes: a transaction that writes nothing neither syncs what came before it nor notices
-    that the disk is full."""
-    conn.execute("PRAGMA user_version = 0")
 
 
 def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:

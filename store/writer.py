@@ -16,9 +16,10 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.changes import Operation
+from store.failures import failed
 from store.figures import StoreFigures
 from store.ports import Row
-from wire.errors import StoreError, StoreFailed
+from wire.errors import StoreError, StoreFailed, StoreLocked
 
 __all__ = ["Commit", "Writer"]
 
@@ -26,6 +27,8 @@ log = logging.getLogger("threadhold.store")
 
 _MAX_BATCH: Final = 256
 """Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
+
+_MOMENT_MS: Final = 250  # for a lock that has outlasted our patience already
 
 _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
 """What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
@@ -62,15 +65,22 @@ class Writer:
         *,
         loop: AbstractEventLoop,
         deliver: Callable[[list[tuple[Commit, Outcome]]], None],
+        busy_timeout_s: float,
         synced: bool = True,
     ) -> None:
-        """`deliver` is called on the loop, once a batch. Without `synced` nothing ever waits for the disk."""
+        """`deliver` is called on the loop, once a batch. Without `synced` nothing ever waits for the disk.
+
+        A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
+        it is gone: commits that follow from each other must not wait that long one after the other.
+        """
         self.figures = StoreFigures()
         self._conn = connection
         self._loop = loop
         self._deliver = deliver
         self._synced = synced
         self._level = ""
+        self._patience_ms = int(busy_timeout_s * 1000)
+        self._waits_ms = self._patience_ms
         self._queue: SimpleQueue[Commit | None] = SimpleQueue()
         self._unsaved: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="threadhold-writer", daemon=True)
@@ -151,15 +161,24 @@ class Writer:
             outcomes = [(commit, self._try(commit, apart=len(batch) > 1)) for commit in batch]
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
+            self._wait(self._patience_ms)
         except sqlite3.Error as error:
             self._roll_back()
+            told = failed("The store could not commit", error)
+            if isinstance(told, StoreLocked):
+                self._wait(min(self._patience_ms, _MOMENT_MS))
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
             self.figures.failed += 1
             log.error("a batch of %d commits failed: %s", len(batch), error)
-            return [(commit, StoreFailed(f"The store could not commit: {error}.")) for commit in batch]
+            return [(commit, told) for commit in batch]
         self.figures.batch_commits.add(len(batch))
         self.figures.batch_seconds.add(time.perf_counter() - begun_at)
         return outcomes
+
+    def _wait(self, for_ms: int) -> None:
+        if for_ms != self._waits_ms:
+            self._conn.execute(f"PRAGMA busy_timeout = {for_ms}")
+            self._waits_ms = for_ms
 
     def _sync(self, durable: bool) -> None:
         level = ("FULL" if durable else "NORMAL") if self._synced else "OFF"

@@ -11,13 +11,16 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
     │   ├── UnsupportedMedia        415: a body that is not JSON
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
     │   ├── UpstreamProblem         what `/chat/completions` passes on: the upstream's own status and body
-    │   └── Unavailable             503: shutting down, or no upstream set
+    │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
+    │   └── OutOfRoom               507: the server's disk is full
     ├── StoreError                  a write that the store refused; nothing of its commit was kept
     │   ├── Missing                 a row that a change names is not there (for this owner)
     │   ├── ThreadBusy              the thread has an active run
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
-    │   └── StoreFailed             the store itself failed: disk full, locked, closed, or in use by another process
+    │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
+    │       ├── StoreFull           no room on the disk
+    │       └── StoreLocked         another program holds a lock on the database
     ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`
@@ -37,6 +40,7 @@ __all__ = [
     "MalformedCall",
     "Missing",
     "NotFound",
+    "OutOfRoom",
     "Problem",
     "PromptRefused",
     "RateLimited",
@@ -44,6 +48,8 @@ __all__ = [
     "StatusConflict",
     "StoreError",
     "StoreFailed",
+    "StoreFull",
+    "StoreLocked",
     "ThreadBusy",
     "ThreadMoved",
     "ThreadholdError",
@@ -158,11 +164,19 @@ class UpstreamProblem(Problem):
 
 
 class Unavailable(Problem):
-    """The server is shutting down, or no upstream is set; `headers` may carry `Retry-After`."""
+    """The server is shutting down, no upstream is set, or the store cannot write; `headers` may carry `Retry-After`."""
 
     status = 503
     type = "server_error"
     code = "unavailable"
+
+
+class OutOfRoom(Problem):
+    """The server's disk is full."""
+
+    status = 507
+    type = "server_error"
+    code = "insufficient_storage"
 
 
 class StoreError(ThreadholdError):
@@ -207,7 +221,15 @@ class StatusConflict(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The store itself failed: disk full, file locked, closed, or in use by another process. Later it may work."""
+    """The store itself failed: I/O error, read-only file, closed, in use by another process. Later it may work."""
+
+
+class StoreFull(StoreFailed):
+    """There is no room on the disk."""
+
+
+class StoreLocked(StoreFailed):
+    """Another program holds a lock on the database, and did not let go of it in time."""
 
 
 class EmbeddingFailed(ThreadholdError):
@@ -286,7 +308,13 @@ def as_problem(error: ThreadholdError) -> Problem:
             return NotFound(error.message, param="id" if error.kind == "file" else None)
         case ThreadBusy():
             return InvalidRequest(error.message)
+        case StoreFull():
+            return OutOfRoom("The server's disk is full; nothing was changed. Free some room there, then try again.")
+        case StoreLocked():
+            told = "Another program has locked the server's database; nothing was changed. Try again in a moment."
+            return Unavailable(told, headers={"Retry-After": "5"})
         case StoreError():
-            return Unavailable("The server cannot store anything right now; nothing was changed.")
+            told = "The server cannot store anything right now; nothing was changed. Its log says why."
+            return Unavailable(told, headers={"Retry-After": "5"})
         case _:
             return InvalidRequest(error.message)

@@ -30,7 +30,7 @@ from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.parser import Written, find_calls, read_object
 from chains.calls.plain import answered_calls, canonical, plain_messages, transcript
 from chains.calls.shapes import MAX_CALLS, NONE, call_shape, calls_shape, choice_shape
-from chains.calls.tally import Tally, text_of
+from chains.calls.tally import Tally, texts_of
 from chains.prompts import Prompts, fill
 
 __all__ = ["Constrained", "Unkept"]
@@ -220,9 +220,10 @@ class Constrained:
         holder = Holder(names, everything=self._binds)
         async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
             async for chunk in chunks:
-                said = holder.feed(text_of(chunk))
+                said: list[str | dict[Any, Any]] = [free for text in texts_of(chunk) if (free := holder.feed(text))]
                 if said or chunk.additional_kwargs:  # what it thinks aloud, for instance
-                    yield AIMessageChunk(content=said, additional_kwargs=chunk.additional_kwargs)
+                    content = said if len(said) > 1 else "".join(map(str, said))
+                    yield AIMessageChunk(content=content, additional_kwargs=chunk.additional_kwargs)
         calls = await self._read(asked, holder, names)
         if calls and (self._binds or not self._had_all(calls)):
             for chunk in self._spoken(calls[:1] if self._is_single else calls):

@@ -61,4 +61,11 @@ def text_of(chunk: AIMessageChunk) -> str:
     """Return a chunk's text."""
     if isinstance(chunk.content, str):
         return chunk.content
-    return "".join(part if isinstance(part, str) else part.get("text", "") for part in chunk.content)
+    return "".join(texts_of(chunk))
+
+
+def texts_of(chunk: AIMessageChunk) -> list[str]:
+    """Return a chunk's texts, as they came from the model."""
+    if isinstance(chunk.content, str):
+        return [chunk.content]
+    return [part if isinstance(part, str) else part.get("text", "") for part in chunk.content]

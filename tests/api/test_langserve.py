@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from langserve import RemoteRunnable
+from langserve import RemoteRunnable, add_routes
 from langserve.lzstring import LZString
 from starlette.testclient import TestClient
 
@@ -20,6 +21,7 @@ from api.depends import House
 from chains import Replies, Upstream
 from documents.extraction import Extractor
 from graphs.attachments import Attachments
+from graphs.facade import RunFacade
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
@@ -44,6 +46,23 @@ async def remote(url: str) -> AsyncIterator[RemoteRunnable]:
     finally:
         runnable.sync_client.close()
         await runnable.async_client.aclose()
+
+
+@asynccontextmanager
+async def open_house(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[House]:
+    """What an app serves, in this process."""
+    async with AsyncExitStack() as stack:
+        store, caller, model = await open_store(), ActionCaller(), Upstream(upstream.url)
+        for part in (store, caller, model):
+            stack.push_async_callback(part.close)
+        await model.open()
+        runner = await stack.enter_async_context(Runner(store, Replies(model), caller))
+        blobs, library, vectors = FolderBlobs(folder / "files"), store.library, store.vectors
+        await blobs.open()
+        ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
+        await stack.enter_async_context(ingestion)
+        files = (library, vectors, None, blobs, ingestion, Attachments(store), 1000)
+        yield House(store, model, runner, {}, *files, store.engine, (folder,))
 
 
 @pytest.fixture
@@ -208,29 +227,47 @@ def test_a_temperature_of_one_is_not_sent(assistant: RemoteRunnable, upstream: S
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
+def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Calls, deltas with what JSON escapes, a failure, and the frames around them."""
+    upstream.script(Reply('Hé "there"\n😀'), Reply(tool_calls=[("now", {})]), Fail(400))
+    houses: list[House] = []
+
+    @asynccontextmanager
+    async def open_next() -> AsyncIterator[House]:
+        async with open_house(upstream, tmp_path) as house:
+            houses.append(house)
+            yield house
+
+    app = build_app(open_next, access=Access(hosts=None), version="0")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        add_routes(app, RunFacade(houses[0].runner, houses[0].store), path="/plain", enabled_endpoints=["stream"])
+        assistant = client.post("/assistants", json={"model": "m", "tools": [TOOL]}).json()["id"]
+        given: list[dict[str, Any]] = [{}, {"content": "a", "run_id": "b"}, {"run_id": "run_unknown"}]
+        for _ in range(3):
+            told = client.post("/assistant/invoke", json={"input": {"content": "hi", "assistant_id": assistant}}).json()
+            given += [{"run_id": told["output"]["data"]["id"], "after": after} for after in (-1, 2, 99)]
+        for one in given:
+            bodies = []
+            for path in ("/plain", "/assistant", "/assistant/c/N4XyA"):
+                answer = client.post(f"{path}/stream", json={"input": one})
+                assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+                bodies.append(re.sub(rb'"run_id": "[0-9a-f-]{36}"', b"", answer.content, count=1))
+            assert bodies[0] == bodies[1] == bodies[2], one
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
 def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     houses: list[House] = []
 
     @asynccontextmanager
-    async def open_house() -> AsyncIterator[House]:
-        async with AsyncExitStack() as stack:
-            store, caller, model = await open_store(), ActionCaller(), Upstream(upstream.url)
-            for part in (store, caller, model):
-                stack.push_async_callback(part.close)
-            await model.open()
-            runner = await stack.enter_async_context(Runner(store, Replies(model), caller))
-            blobs, library, vectors = FolderBlobs(tmp_path / "files"), store.library, store.vectors
-            await blobs.open()
-            ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
-            await stack.enter_async_context(ingestion)
-            files = (library, vectors, None, blobs, ingestion, Attachments(store), 1000)
-            watched = (store.engine, (tmp_path,))
-            houses.append(House(store, model, runner, {}, *files, *watched))
-            yield houses[-1]
+    async def open_next() -> AsyncIterator[House]:
+        async with open_house(upstream, tmp_path) as house:
+            houses.append(house)
+            yield house
 
-    app = build_app(open_house, access=Access(hosts=None), version="0")
+    app = build_app(open_next, access=Access(hosts=None), version="0")
     counts = []
     for _ in range(2):
         with TestClient(app, base_url="http://127.0.0.1") as client:

@@ -50,6 +50,31 @@ def text_event(text: str | None = None, finish: str | None = None) -> bytes:
 
 DONE = b"data: [DONE]\n\n"
 
+# --- what comes together ---------------------------------------------------------------------------------------------
+
+
+async def test_texts_of_one_read_come_as_one_chunk_where_that_is_asked_for(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    thought = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
+    parts = [
+        text_event("a"),
+        text_event("b"),
+        text_event("c"),
+        thought,
+        text_event("e"),
+        text_event("f"),
+        b"data: {\n\n",
+    ]
+    up.script(Raw([b"".join(parts)]))
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    got: list[Any] = []
+    with pytest.raises(UpstreamFailed, match="not JSON"):
+        async for chunk in Replies(await connect(up.url)).stream(call):
+            got.append(chunk.content)  # noqa: PERF401 - what came before the failure counts
+    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could begin a block of thoughts
+
+
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +198,15 @@ async def test_odd_but_harmless_chunks_are_taken(up: ScriptedUpstream, connect: 
     ]
     up.script(Raw([*odd, text_event(finish="stop"), DONE]))
     assert (await whole(await connect(up.url))).content == "yes no"
+
+
+@pytest.mark.parametrize("count", [-1, 2**64 - 1, 2**41, "5", True])
+async def test_a_count_of_tokens_that_cannot_be_is_none(up: ScriptedUpstream, connect: Connect, count: Any) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 5, "total_tokens": 7}
+    up.script(Raw([text_event("well"), text_event(finish="stop"), event(choices=[], usage=usage), DONE]))
+    told = (await whole(await connect(up.url))).usage_metadata
+    assert told is not None
+    assert (told["input_tokens"], told["output_tokens"]) == (0, 5)
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from graphs.parts import (
     MessageClosed,
     MessageOpened,
     Part,
-    TextDelta,
+    TextDeltas,
     ThoughtDelta,
     Usage,
 )
@@ -52,7 +52,7 @@ def shown(parts: list[Part]) -> list[tuple[int, str | None, str]]:
 
 def test_text_opens_a_message_once_and_closes_it_with_the_usage() -> None:
     reply, parts = feed(text("Hel"), text("lo"), finish("stop"))
-    assert [type(part) for part in parts] == [MessageOpened, TextDelta, TextDelta, MessageClosed]
+    assert [type(part) for part in parts] == [MessageOpened, TextDeltas, TextDeltas, MessageClosed]
     assert reply.text == "Hello"
     assert parts[-1] == MessageClosed(reply.message_step, reply.message_id, USAGE, reason=None)
 
@@ -77,7 +77,7 @@ def test_the_content_filter_makes_the_message_incomplete() -> None:
 def test_a_message_is_closed_before_calls_open() -> None:
     _, parts = feed(text("Let me see."), call(id="a", name="f", args="{}"))
     assert [type(part) for part in parts] == [
-        MessageOpened, TextDelta, MessageClosed, CallsOpened, CallDelta, CallsMade,
+        MessageOpened, TextDeltas, MessageClosed, CallsOpened, CallDelta, CallsMade,
     ]  # fmt: skip
     assert parts[2].usage == NO_USAGE  # type: ignore[union-attr]
     assert parts[-1].usage == USAGE  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ def test_a_message_is_closed_before_calls_open() -> None:
 
 def test_text_after_calls_stays_off_the_wire_but_in_the_reply() -> None:
     reply, parts = feed(call(id="a", name="f", args="{}"), text("late"))
-    assert not any(isinstance(part, MessageOpened | TextDelta) for part in parts)
+    assert not any(isinstance(part, MessageOpened | TextDeltas) for part in parts)
     assert reply.text == "late"
 
 
@@ -186,11 +186,11 @@ def test_markers_become_citations_and_what_was_held_back_comes_before_the_end() 
     said = [part for text in ("a 【0:", "0】 b", " 【1") for part in parts.feed(AIMessageChunk(content=text))]
     said += parts.close(NO_USAGE)
     assert said[1:-1] == [
-        TextDelta(parts.message_id, "a "),
+        TextDeltas(parts.message_id, ["a "]),
         Citation(parts.message_id, "【0:0】", "file-a"),
-        TextDelta(parts.message_id, " b"),
-        TextDelta(parts.message_id, " "),
-        TextDelta(parts.message_id, "【1"),
+        TextDeltas(parts.message_id, [" b"]),
+        TextDeltas(parts.message_id, [" "]),
+        TextDeltas(parts.message_id, ["【1"]),
     ]
     assert parts.text == "a 【0:0】 b 【1"
 

@@ -15,7 +15,7 @@ from graphs.parts import (
     MessageOpened,
     Part,
     RefusalDelta,
-    TextDelta,
+    TextDeltas,
     Usage,
 )
 from graphs.record import Recorded, Recorder
@@ -61,8 +61,8 @@ def told(done: Recorded) -> list[tuple[str, Any]]:
 
 TEXT = [
     MessageOpened("step_1", "msg_1"),
-    TextDelta("msg_1", "Hé"),
-    TextDelta("msg_1", '"\n'),
+    TextDeltas("msg_1", ["Hé"]),
+    TextDeltas("msg_1", ['"\n']),
     MessageClosed("step_1", "msg_1", USAGE),
 ]
 CALLS = [

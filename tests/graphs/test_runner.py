@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from graphs.log import BLOCK
@@ -92,6 +93,22 @@ async def test_the_log_replays_from_every_number_while_live_and_afterwards(upstr
             assert seen == whole[after + 1 :]
         for after in range(-1, len(whole) + 2):
             assert await small.events(started.run_id, after) == whole[after + 1 :]
+
+
+async def test_texts_that_come_in_one_read_are_a_delta_each_in_their_order(upstream: ScriptedUpstream) -> None:
+    said = ["", "a", "b", "", " ", "ü😀", "<b>", "[c]", *(f"w{n} " for n in range(600))]
+    events = [
+        b"data: "
+        + orjson.dumps({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+        + b"\n\n"
+        for text in said
+    ]
+    ended = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    upstream.script(Raw([b"".join(events) + ended]))
+    async with world(upstream) as small:
+        heard = await small.events((await small.begin()).run_id)
+    deltas = [event.data()["delta"]["content"] for event in heard if event.name == "thread.message.delta"]
+    assert [[part["text"]["value"] for part in delta] for delta in deltas] == [[text] for text in said if text]
 
 
 async def test_numbers_are_reserved_in_the_row_before_they_are_used(upstream: ScriptedUpstream) -> None:

@@ -1,0 +1,119 @@
+"""Streams, called as the web server calls them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api.sse import ByteStream, EventStream
+from wire.events import Event
+
+PING = b": keep-alive\n\n"
+
+
+class Client:
+    """Receives what is sent; leaves when `left` is set; is slow while `free` is not."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.left = asyncio.Event()
+        self.free = asyncio.Event()
+        self.free.set()
+        self.ended = False
+
+    async def receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        await self.free.wait()
+        if message["type"] == "http.response.body":
+            self.bodies += [message["body"]] if message["body"] else []
+            self.ended = not message["more_body"]
+
+    async def take(self, stream: ByteStream) -> None:
+        await stream({}, self.receive, self.send)
+
+
+class Blocks:
+    """Batches of events that a test lets come."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._coming: asyncio.Queue[list[Event] | None] = asyncio.Queue()
+
+    def come(self, *numbers: int, last: bool = False) -> None:
+        self._coming.put_nowait([Event(number, "thread.message.delta", b"{}") for number in numbers])
+        if last:
+            self._coming.put_nowait(None)
+
+    async def __call__(self) -> AsyncIterator[list[Event]]:
+        try:
+            while (batch := await self._coming.get()) is not None:
+                yield batch
+        finally:
+            self.closed = True
+
+
+async def test_silence_is_filled_and_only_silence() -> None:
+    client, blocks = Client(), Blocks()
+    taking = asyncio.create_task(client.take(EventStream(blocks(), keep_alive_s=0.4)))
+    for number in range(40):
+        blocks.come(number)
+        await asyncio.sleep(0.02)
+    assert PING not in client.bodies
+    await asyncio.sleep(0.7)
+    assert set(client.bodies[40:]) == {PING}
+    blocks.come(40, last=True)
+    await taking
+    assert client.ended
+    assert client.bodies[-2:] == [Event(40, "thread.message.delta", b"{}").frame(), b"event: done\ndata: [DONE]\n\n"]
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_slow_client_is_not_sent_pings_as_well() -> None:
+    client, blocks = Client(), Blocks()
+    blocks.come(1)
+    client.free.clear()
+    taking = asyncio.create_task(client.take(EventStream(blocks(), keep_alive_s=0.02)))
+    await asyncio.sleep(0.1)
+    blocks.come(2, last=True)
+    client.free.set()
+    await taking
+    assert PING not in client.bodies
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["while-it-waits", "while-it-sends"])
+async def test_a_client_that_leaves_ends_its_stream_at_once_and_closes_what_it_read(slow: bool) -> None:
+    client, blocks = Client(), Blocks()
+    taking = asyncio.create_task(client.take(EventStream(blocks())))
+    blocks.come(1)
+    await asyncio.sleep(0.01)
+    if slow:
+        client.free.clear()
+        blocks.come(2)
+        await asyncio.sleep(0.01)
+    client.left.set()
+    await asyncio.wait_for(taking, 0.5)
+    assert blocks.closed
+    assert not client.ended
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_what_breaks_a_stream_and_what_cancels_it_comes_through_and_closes_it() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise TimeoutError("its own")
+
+    closed: list[bool] = []
+    client = Client()
+    with pytest.raises(TimeoutError, match="its own"):
+        await client.take(ByteStream(broken(), lambda: closed.append(True), "text/plain"))
+    assert closed == [True]
+
+    taking = asyncio.create_task(client.take(EventStream(Blocks()())))
+    await asyncio.sleep(0.01)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
