@@ -46,7 +46,7 @@ class IdleRuns:
         """Go on with every run that another process left. Runs that wait for the client go on waiting."""
         for row in await self._store.unfinished():
             if row.body["status"] in ("queued", "in_progress"):
-                live = make_live(self._store, row, self._clock)
+                live = make_live(self._store, row, self._clock, self._surroundings.figures)
                 self._execution.begin(live, self._resume(live, row))
             elif row.body["status"] == "cancelling":
                 await self.finish(row, "cancelled")
@@ -92,14 +92,14 @@ class IdleRuns:
         for row in await self._store.unfinished():
             if row.id in broken and self._execution.get(row.id) is None:
                 async with self.lock(row.id):
-                    live = await revive(self._store, row, self._clock)
+                    live = await revive(self._store, row, self._clock, self._surroundings.figures)
                     await live.failed(broken[row.id])
         for run_id in broken:
             del self._execution.broken[run_id]
 
     async def finish(self, row: Row, stop: Stop) -> None:
         """End a run that nobody executes. Raises StoreError."""
-        live = await revive(self._store, row, self._clock)
+        live = await revive(self._store, row, self._clock, self._surroundings.figures)
         live.stop = stop
         await live.stopped()
         live.log.close()

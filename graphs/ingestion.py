@@ -21,6 +21,7 @@ from documents.pieces import Piece, cut
 from store.blobs import Blobs
 from store.library import Library, place_id
 from store.ports import Change, Chunk, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
+from watch.figures import Counts, Histogram
 from wire.errors import Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 
 __all__ = ["Ingestion"]
@@ -70,6 +71,9 @@ class Ingestion:
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
+        self.indexed = Counts()
+        """Files by how indexing them ended: completed, failed, or gone."""
+        self.seconds = Histogram()
         self._untidy = asyncio.Event()
         self._untidy.set()
         self._tasks = asyncio.TaskGroup()
@@ -89,6 +93,11 @@ class Ingestion:
         for task in (*self._house, *(task for _, task in self._busy.values())):
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def busy(self) -> int:
+        """How many files are being indexed."""
+        return len(self._busy)
 
     def wake(self) -> None:
         """Look for work at once: places were committed."""
@@ -223,6 +232,7 @@ class Ingestion:
 
     async def _index(self, place: Row) -> None:
         """Index one place, and store how that ended. The outermost frame around a file: it breaks alone."""
+        begun_at = time.monotonic()
         try:
             moved = await self._indexed(place)
         except (Missing, StatusConflict):
@@ -238,6 +248,8 @@ class Ingestion:
         except Exception:
             logger.exception("indexing %s broke", place.id)
             moved = _failed("server_error", _FAILED)
+        self.indexed["gone" if moved is None else moved["status"],] += 1
+        self.seconds.add(time.monotonic() - begun_at)
         try:
             await self._end(place, moved)
         except StoreError as error:  # it is still in progress, or found although it is gone: the next start sees to it
