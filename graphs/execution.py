@@ -55,6 +55,11 @@ class Execution:
     def __len__(self) -> int:
         return len(self._lives)
 
+    def lasting(self, longer_than_s: float) -> list[Live]:
+        """Return the runs that have been executed here for longer than that."""
+        since = asyncio.get_running_loop().time() - longer_than_s
+        return [live for live in self._lives.values() if live.begun_at < since]
+
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task of the house, ended by its canceller, at the latest with the group."""
         return self._tasks.create_task(work)
@@ -79,6 +84,7 @@ class Execution:
     def begin(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """Execute a run: `work` drives it."""
         self._lives[live.run_id] = live
+        live.begun_at = asyncio.get_running_loop().time()
         live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
