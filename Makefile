@@ -15,7 +15,7 @@ endif
 UV := $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
-ROOMS := $(wildcard wire store chains documents graphs api web server.py)
+ROOMS := $(wildcard watch wire store chains documents graphs api ops web server.py)
 # More arguments for pytest or the benchmark: `make test ARGS="-k cancel"`, `make bench ARGS=--quick`
 ARGS ?=
 
@@ -63,7 +63,7 @@ bench: $(TESTABLE) ## Compare with the same upstream called directly; results go
 bench-compare: $(TESTABLE) ## Compare with another revision: make bench-compare BASE=main
 	@$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
 
-soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out.
+soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out; what they found goes to soak/report.md.
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 sdks: $(SDKS:=/.installed) $(NODE)

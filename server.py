@@ -1,22 +1,21 @@
 """Which parts, for these settings? The only file that reads the environment.
 
-`threadhold` and `python server.py` serve; `create_app(settings)` gives the app to other servers and to tests.
+`threadhold` and `python server.py` are the command line, and serve when nothing else is said; `create_app(settings)`
+gives the app to other servers and to tests.
 """
 
-import argparse
 import gc
 import logging
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,7 +25,8 @@ from pydantic_settings import (
 )
 
 from api.hosts import LOOPBACK
-from api.serving import open_port, serve
+from ops import Parts, run
+from watch.log import Format, Level
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
 
@@ -38,11 +38,10 @@ if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the p
 
 __all__ = ["Settings", "create_app", "main"]
 
-logger = logging.getLogger("threadhold")
-
 _SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
+_OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
 Names = Annotated[tuple[str, ...], NoDecode]
 ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
 
@@ -99,6 +98,11 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
+    metrics_key: str = ""
+    log_level: Level = "info"
+    log_format: Format = "auto"
+    log_content: bool = False
     redis_url: str = ""
     s3_endpoint: str = ""
     s3_access_key: str = ""
@@ -121,6 +125,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return split_names(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _write_small(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("model_path", mode="before")
     @classmethod
@@ -154,6 +163,24 @@ class Settings(BaseSettings):
             raise ThreadholdError("DATABASE_URL names no file; write sqlite:///path/to/file.db.")
         return path
 
+    @property
+    def unused(self) -> list[str]:
+        """Those that are set and not built."""
+        return [name for name in _NOT_BUILT if getattr(self, name.lower())]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no line of the log may have in it."""
+        of_upstreams = [one.api_key for one in self.upstreams.values()]
+        return [
+            *self.api_keys,
+            self.metrics_key,
+            self.model_api_key,
+            self.s3_access_key,
+            self.s3_secret_key,
+            *of_upstreams,
+        ]
+
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
         _ = self.database
@@ -174,6 +201,7 @@ class Settings(BaseSettings):
             hosts=None if any_host else {*self.allowed_hosts, self.host},
             origins=self.cors_origins,
             max_body_bytes=self.max_body_bytes,
+            metrics_key=self.metrics_key,
         )
 
 
@@ -187,10 +215,12 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
     from graphs.pictures import Pictures
+    from graphs.retention import Retention
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
     from graphs.tools.file_search import FileSearch
     from store import open_store
+    from store.ages import SqliteAges
     from store.blobs import FolderBlobs
 
     settings = settings or Settings()
@@ -225,7 +255,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         try:
             await blobs.open()
             await routes.open()
-            async with ingestion, runner:
+            retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
+            async with _tracing(), ingestion, runner, retention:
                 _tune_interpreter()
                 yield House(
                     store=store,
@@ -239,6 +270,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     ingestion=ingestion,
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
+                    writer=store.engine,
+                    folders=(Path(settings.database).parent, settings.data_dir),
                 )
         finally:
             await caller.close()
@@ -247,6 +280,24 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await embedder.close()
 
     return build_app(open_house, access=settings.access, version=_version())
+
+
+def _tracing() -> AbstractAsyncContextManager[None]:
+    """Send traces where OpenTelemetry's usual variables say where to."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter != "otlp"
+    if is_off or not any(map(os.environ.get, endpoints)):
+        return nullcontext()
+    try:
+        from api.tracing import traced
+    except ImportError:
+        logging.getLogger("threadhold").warning(
+            "no traces are sent: the package for it is missing. `%s`, then start again",
+            ".venv/bin/python -m pip install opentelemetry-exporter-otlp-proto-http",
+        )
+        return nullcontext()
+    return traced(_version())
 
 
 def _routes(settings: Settings) -> "Routes":
@@ -321,68 +372,11 @@ def _tune_interpreter() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve; the console script `threadhold`."""
-    parser = argparse.ArgumentParser(
-        prog="threadhold",
-        description="A self-hosted, drop-in server for OpenAI's Assistants API, on any model.",
-        epilog="Settings come from the environment, .env and threadhold.toml; the README lists them.",
-    )
-    parser.add_argument("command", nargs="?", choices=["serve"], default="serve", help="serve (the default)")
-    parser.add_argument("--host", help="address to listen on (HOST, default 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (PORT, default 3000)")
-    parser.add_argument("--version", action="version", version=f"threadhold {_version()}")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request of a provider's client
-    try:
-        given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
-        settings = Settings(**given)
-        settings.check()
-        listening = open_port(settings.host, settings.port)
-    except ValidationError as error:
-        sys.exit("\n".join(f"threadhold: {_setting_name(one)}: {one['msg']}" for one in error.errors()))
-    except (ThreadholdError, OSError) as error:
-        sys.exit(f"threadhold: {error}")
-    url = f"http://{settings.host}:{listening.getsockname()[1]}"
-    # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asked, lambda *_: sys.exit(0))
-    _announce(settings)
-    try:
-        serve(lambda: create_app(settings), listening, drain_s=settings.drain_s, ready=lambda: _invite(url))
-    except ThreadholdError as error:
-        sys.exit(f"threadhold: {error}")
-
-
-def _setting_name(error: Any) -> str:
-    return str(error["loc"][0]).upper() if error["loc"] else "settings"
-
-
-def _announce(settings: Settings) -> None:
-    """Say what it works with, and what it does not use."""
-    unused = [name for name in _NOT_BUILT if getattr(settings, name.lower())]
-    if unused:
-        logger.warning("%s: not built yet, and not used", ", ".join(unused))
-    if settings.model_url:
-        logger.info("models: %s", _shown(settings.model_url))
-        if settings.model_path is not None:
-            logger.warning("MODEL_PATH is not used, as MODEL_URL is set")
-    for name, one in settings.upstreams.items():
-        logger.info("models: %s/… at %s", name, _shown(one.url) or one.provider)
-    logger.info("store: %s", settings.database)
-
-
-def _invite(url: str) -> None:
-    """Say where it is, and how to try it."""
-    logger.info("threadhold %s serves on %s (documents at %s/docs); try: curl -s %s/ready", _version(), url, url, url)
-
-
-def _shown(url: str) -> str:
-    """The address without what may be secret in it."""
-    try:
-        return urlsplit(url)._replace(query="").geturl().rpartition("@")[2]
-    except ValueError:  # which is told when it is used
-        return "?"
+    """Do what the command line says, serve where it says nothing; the console script `threadhold`."""
+    for name, value in dotenv_values(".env").items():
+        if name.startswith(_OF_LIBRARIES) and value:
+            os.environ.setdefault(name, value)
+    sys.exit(run(Parts(settings=Settings, app=create_app, routes=_routes, version=_version()), arguments))
 
 
 def _version() -> str:

@@ -5,9 +5,11 @@ Dependencies are async without waiting for anything: FastAPI runs plain function
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Query, Request
+from fastapi import Path as InPath
 from starlette.datastructures import Headers
 
 from chains import Routes
@@ -16,6 +18,7 @@ from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
 from store.blobs import Blobs
+from store.figures import StoreFigures
 from store.library import Library
 from store.ports import Kind, PageQuery, Row, Store, Vectors
 from wire.errors import InvalidRequest, Missing, NotFound
@@ -47,6 +50,15 @@ INCLUDABLE: Final = "step_details.tool_calls[*].file_search.results[*].content"
 """The one value of `include[]`."""
 
 
+class Writing(Protocol):
+    """`store.engine.Engine`, as far as it is watched."""
+
+    @property
+    def figures(self) -> StoreFigures: ...
+    @property
+    def waiting(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """The parts that `server.create_app` has put together."""
@@ -63,6 +75,10 @@ class House:
     ingestion: Ingestion
     attachments: Attachments
     max_file_bytes: int
+    writer: Writing
+    """How the store's writer fares."""
+    folders: tuple[Path, ...]
+    """Where the database and files are."""
 
 
 async def _house(request: Request) -> House:
@@ -87,7 +103,7 @@ async def _asks_v1(request: Request) -> bool:
 def _path_id(param: str, prefix: str) -> Any:
     """Depend on an id in the path that can be one of its kind."""
 
-    async def checked(value: Annotated[str, Path(alias=param)]) -> str:
+    async def checked(value: Annotated[str, InPath(alias=param)]) -> str:
         check_id(param, value, prefix)
         return value
 

@@ -13,7 +13,6 @@ from wire.errors import (
     Problem,
     StoreError,
     ThreadholdError,
-    Unavailable,
     UpstreamProblem,
     as_problem,
 )
@@ -41,7 +40,7 @@ def problem_answer(problem: Problem) -> Response:
 def own_answer(error: ThreadholdError) -> Response:
     """Answer an error of ours."""
     problem = as_problem(error)
-    if isinstance(error, StoreError) and isinstance(problem, Unavailable):
+    if isinstance(error, StoreError) and problem.status >= 500:
         logger.error("the store refused: %s", error.message)
     return problem_answer(problem)
 

@@ -17,6 +17,8 @@ from wire.errors import RunError, UpstreamFailed
 __all__ = ["MOST_TOGETHER", "ChunkReader"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+_MOST_TOKENS: Final = 2**40
+"""What says more counts nothing; sums of greater numbers could be too large to be stored."""
 
 _BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
 
@@ -190,12 +192,15 @@ class ChunkReader:
     def _usage(told: Any) -> dict[str, Any] | None:
         if not isinstance(told, dict):
             return None
-        counts = {name: told[name] for name in _COUNTS if type(told.get(name)) is int}
+        counts = {
+            name: told[name] for name in _COUNTS if type(told.get(name)) is int and 0 <= told[name] <= _MOST_TOKENS
+        }
         return counts or None
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
-        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log.")
+        told = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
+        return UpstreamFailed(told, kind="garbage", quote=repr(shown))
 
 
 def _text_chunk(content: str | list[str]) -> dict[str, Any]:

@@ -186,6 +186,7 @@ class Engine:
         return {
             "path": str(self.model.path.absolute()),
             "name": self.model.name,
+            "demo": self.model.is_demo,
             "key": key,
             "context_size": self._shape.context_size,
             "parallel": self._shape.parallel,

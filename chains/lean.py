@@ -27,7 +27,7 @@ EXCHANGE: Final = "threadhold_exchange"
 _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 2.0  # for usage and [DONE] after the finish reason
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
-_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 _NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -99,6 +99,7 @@ class ChunkStream:
         self._model = model
         self._idle_s = upstream.patience.idle_s
         self._said = False
+        self._bytes = 0
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
@@ -153,6 +154,12 @@ class ChunkStream:
 
     async def _events(self) -> AsyncGenerator[dict[str, Any]]:
         while block := await self._next_block():
+            self._bytes += len(block)
+            if self._bytes > MAX_ANSWER_BYTES:
+                raise UpstreamFailed(
+                    f"{self._endpoint.host} sent more than {MAX_ANSWER_BYTES >> 20} MiB and did not end its answer. "
+                    "Set MAX_REPLY_TOKENS."
+                )
             payloads = self._decoder.feed(block)
             done = _DONE in payloads
             for chunk in self._read(payloads[: payloads.index(_DONE)] if done else payloads):
@@ -185,6 +192,7 @@ class ChunkStream:
             if self._reader.finished:
                 return b""
             told = failure(error, self._endpoint, idle_s=self._idle_s)
+            self._upstream.outcomes[(told.kind,)] += 1
             if may_retry(error) or isinstance(error, aiohttp.ClientPayloadError):
                 raise _BrokeOffError(told) from error
             raise told from error
@@ -201,21 +209,24 @@ class ChunkStream:
         if not self._reader.finished:
             host = self._endpoint.host
             told = f"{host}: the stream ended early, without a finish reason. See the upstream's log."
-            raise _BrokeOffError(UpstreamFailed(told))
+            self._upstream.outcomes["broke_off",] += 1
+            raise _BrokeOffError(UpstreamFailed(told, kind="broke_off"))
 
     async def _whole(self) -> AsyncIterator[dict[str, Any]]:
         """One JSON completion instead of a stream: the upstream ignores `stream`."""
-        body = await self._all(_MAX_ANSWER_BYTES)
+        body = await self._all(MAX_ANSWER_BYTES)
         chunk = self._reader.read(body)
         if chunk is None or not chunk["choices"]:
             shown = body[:MAX_SHOWN].decode(errors="replace")
-            raise UpstreamFailed(f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}.")
+            told = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
+            raise UpstreamFailed(told, kind="garbage", quote=repr(shown))
         yield chunk
 
     async def _page(self) -> AsyncIterator[dict[str, Any]]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
-            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`."
+            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`.",
+            kind="garbage",
         )
         yield {}  # pragma: no cover (makes this a generator)
 

@@ -20,38 +20,53 @@ class SseDecoder:
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_event_bytes
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line whose end has not come; joined once, however small the reads are
         self._data: list[bytes] = []
         self._bytes = 0
+        self._rest_bytes = 0
         self._begun = False
         self._after_cr = False
 
     def feed(self, block: bytes) -> list[bytes]:
         """Take the next bytes and return the data of the events they complete, in order. Raises UpstreamFailed."""
-        block = self._rest + block
         if not self._begun:
+            block = self._joined(block)
             if len(block) < len(_BOM) and _BOM.startswith(block):
-                self._rest = block
+                self._keep(block)
                 return []
             self._begun = True
             block = block.removeprefix(_BOM)
         if self._after_cr or b"\r" in block:
             block = self._plain_line_ends(block)
-        *lines, self._rest = block.split(b"\n")
         payloads: list[bytes] = []
-        for line in lines:
-            self._take(line, payloads)
-        if len(self._rest) + self._bytes > self._max_bytes:
+        if b"\n" in block:
+            *lines, block = self._joined(block).split(b"\n")
+            for line in lines:
+                self._take(line, payloads)
+        self._keep(block)
+        if self._rest_bytes + self._bytes > self._max_bytes:
             raise UpstreamFailed(f"The upstream sent an event of more than {self._max_bytes} bytes.")
         return payloads
 
     def end(self) -> list[bytes]:
         """Return the data of a last event that lacks its blank line."""
         payloads: list[bytes] = []
-        for line in (self._rest, b""):
+        for line in (self._joined(b""), b""):
             self._take(line, payloads)
-        self._rest = b""
         return payloads
+
+    def _joined(self, block: bytes) -> bytes:
+        """Take what is kept, with the block after it."""
+        if self._rest:
+            block = b"".join((*self._rest, block))
+            self._rest.clear()
+            self._rest_bytes = 0
+        return block
+
+    def _keep(self, block: bytes) -> None:
+        if block:
+            self._rest.append(block)
+            self._rest_bytes += len(block)
 
     def _plain_line_ends(self, block: bytes) -> bytes:
         # A CR ends its line at once; an LF that follows, perhaps in the next read, belongs to it.

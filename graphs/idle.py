@@ -27,12 +27,13 @@ class IdleRuns:
     """Takes runs up again, and ends those that must end."""
 
     def __init__(
-        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int]
+        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int], *, expiry_s: int
     ) -> None:
         self._store = store
         self._execution = execution
         self._surroundings = surroundings
         self._clock = clock
+        self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, run_id: str) -> asyncio.Lock:
@@ -46,7 +47,7 @@ class IdleRuns:
         """Go on with every run that another process left. Runs that wait for the client go on waiting."""
         for row in await self._store.unfinished():
             if row.body["status"] in ("queued", "in_progress"):
-                live = make_live(self._store, row, self._clock)
+                live = make_live(self._store, row, self._clock, self._surroundings.figures)
                 self._execution.begin(live, self._resume(live, row))
             elif row.body["status"] == "cancelling":
                 await self.finish(row, "cancelled")
@@ -68,6 +69,8 @@ class IdleRuns:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
+                for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
+                    live.halt("expired")
                 for row in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(row)
                 if self._execution.broken:
@@ -87,17 +90,19 @@ class IdleRuns:
                 await self.finish(fresh, "cancelled" if fresh.body["status"] == "cancelling" else "expired")
 
     async def _end_broken(self) -> None:
+        """End the runs that broke by now; one that breaks meanwhile is seen to next time."""
+        broken = dict(self._execution.broken)
         for row in await self._store.unfinished():
-            error = self._execution.broken.get(row.id)
-            if error is not None and self._execution.get(row.id) is None:
+            if row.id in broken and self._execution.get(row.id) is None:
                 async with self.lock(row.id):
-                    live = await revive(self._store, row, self._clock)
-                    await live.failed(error)
-        self._execution.broken.clear()
+                    live = await revive(self._store, row, self._clock, self._surroundings.figures)
+                    await live.failed(broken[row.id])
+        for run_id in broken:
+            del self._execution.broken[run_id]
 
     async def finish(self, row: Row, stop: Stop) -> None:
         """End a run that nobody executes. Raises StoreError."""
-        live = await revive(self._store, row, self._clock)
+        live = await revive(self._store, row, self._clock, self._surroundings.figures)
         live.stop = stop
         await live.stopped()
         live.log.close()

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, ParamSpec, Protocol, TypeVar
 
+from store.failures import failed
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
-__all__ = ["BlobSize", "Blobs", "FolderBlobs", "Writing"]
+__all__ = ["BlobSize", "Blobs", "FolderBlobs", "Writing", "blob_names", "blob_place", "sync_folder"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(\.text)?")
 _BLOCK: Final = 1024 * 1024  # bytes
@@ -118,7 +119,7 @@ class FolderBlobs:
 
     async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
         await _at_disk(self._empty_aside)
-        names = await _at_disk(self._names)
+        names = await _at_disk(blob_names, self._folder)
         ids = sorted({name.removesuffix(".text") for name in names})
         gone: list[str] = []
         for start in range(0, len(ids), _SWEEP):
@@ -128,17 +129,11 @@ class FolderBlobs:
         return len(gone)
 
     def _place(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise StoreFailed(f"'{name}' is no name of a blob.")
-        shelf = hashlib.sha256(name.removesuffix(".text").encode()).hexdigest()[:2]
-        return self._folder / shelf / name
+        return blob_place(self._folder, name)
 
     def _empty_aside(self) -> None:
         shutil.rmtree(self._aside)
         self._aside.mkdir(mode=0o700)
-
-    def _names(self) -> list[str]:
-        return [path.name for path in self._folder.glob("??/*") if _NAME.fullmatch(path.name)]
 
 
 class _FolderWriting:
@@ -203,10 +198,23 @@ class _FolderWriting:
         self._aside.replace(place)
         # The name, too, has to survive a power cut; so has the folder's own, when it is new.
         for folder in (place.parent, place.parent.parent):
-            _sync_folder(folder)
+            sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def blob_place(folder: Path, name: str) -> Path:
+    """Return where in a folder of `FolderBlobs` a blob is. Raises StoreFailed for what is no name of one."""
+    if not _NAME.fullmatch(name):
+        raise StoreFailed(f"'{name}' is no name of a blob.")
+    return folder / hashlib.sha256(name.removesuffix(".text").encode()).hexdigest()[:2] / name
+
+
+def blob_names(folder: Path) -> list[str]:
+    """Return the names of all blobs in a folder of `FolderBlobs`. Blocks."""
+    return [path.name for path in folder.glob("??/*") if _NAME.fullmatch(path.name)]
+
+
+def sync_folder(folder: Path) -> None:
+    """Put on disk which names a folder has. Blocks."""
     try:
         opened = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows opens no folders, and needs no sync of them
@@ -222,4 +230,4 @@ async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     try:
         return await asyncio.to_thread(work, *args, **kwargs)
     except OSError as error:
-        raise StoreFailed(f"The disk refused: {error.strerror or error}.") from error
+        raise failed("The disk refused", error) from error

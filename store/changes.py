@@ -19,7 +19,7 @@ from store.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_value
 from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 from wire.events import Event
 
-__all__ = ["Operation", "drop_checkpoints", "prepare"]
+__all__ = ["Operation", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
@@ -76,6 +76,11 @@ def prepare(change: Change) -> Operation:
             return drop_checkpoints(run_id)
         case _:
             assert_never(change)
+
+
+def touch(conn: sqlite3.Connection) -> None:
+    """Write a page that says what it said: without one, SQLite would not find out that it cannot write."""
+    conn.execute(f"PRAGMA user_version = {conn.execute('PRAGMA user_version').fetchone()[0]}")
 
 
 def drop_checkpoints(run_id: str) -> Operation:

@@ -17,6 +17,8 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from sqlite_utils import Database
 
 from store.changes import Operation
+from store.failures import failed
+from store.figures import StoreFigures
 from store.lock import FileLock
 from store.migrations import migrate
 from store.pending import Pending
@@ -65,7 +67,7 @@ class Engine:
             undo.pop_all()
         self._readers = Readers(reading)
         self._connection = writing
-        self._writer = Writer(writing, loop=loop, deliver=self._deliver, synced=synced)
+        self._writer = Writer(writing, loop=loop, deliver=self._deliver, busy_timeout_s=busy_timeout_s, synced=synced)
         self._writer.start()
 
     @classmethod
@@ -81,7 +83,7 @@ class Engine:
                 whole.parent.mkdir(parents=True, exist_ok=True)
                 return cls(whole, loop=loop, synced=True, busy_timeout_s=busy_timeout_s, trace=trace)
             except (OSError, sqlite3.Error) as error:
-                raise StoreFailed(f"The database `{path}` could not be opened: {error}.") from error
+                raise failed(f"The database `{path}` could not be opened", error) from error
 
         return await asyncio.to_thread(work)
 
@@ -105,6 +107,16 @@ class Engine:
         self.pending.add(commit)
         self._writer.put(commit)
         return future
+
+    @property
+    def figures(self) -> StoreFigures:
+        """What the writer did so far."""
+        return self._writer.figures
+
+    @property
+    def waiting(self) -> int:
+        """How many commits wait for the writer."""
+        return self._writer.waiting
 
     async def read(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""

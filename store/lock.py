@@ -5,11 +5,15 @@ Law: whoever holds it is alive. The system lets go of it when the process ends, 
 
 import os
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 from wire.errors import StoreFailed
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "is_locked"]
+
+_LOOK_S: Final = 0.02
 
 
 class FileLock:
@@ -20,7 +24,11 @@ class FileLock:
         path = database.with_name(database.name + ".lock")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _take(self._fd)
+            try:
+                _take(self._fd)
+            except OSError:
+                time.sleep(_LOOK_S)  # `is_locked` may have had it
+                _take(self._fd)
         except OSError as error:
             os.close(self._fd)
             raise StoreFailed(
@@ -31,6 +39,21 @@ class FileLock:
     def release(self) -> None:
         """Let go. The lock file stays: removing it would let two processes hold two files of one name."""
         os.close(self._fd)
+
+
+def is_locked(database: Path) -> bool:
+    """Whether somebody has the lock. Makes no file; has the lock itself while it looks."""
+    try:
+        fd = os.open(database.with_name(database.name + ".lock"), os.O_RDWR)
+    except OSError:  # nobody ever had it, or it is not ours to take
+        return False
+    try:
+        _take(fd)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 if sys.platform == "win32":

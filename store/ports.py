@@ -190,7 +190,8 @@ class Store(Protocol):
 
         Returns the rows after each Insert and Patch, in order. `durable` syncs the batch to disk before the future
         ends; without it the commit survives the process, not a power cut. Raises (through the future) StoreError,
-        and then nothing of this commit was kept; other commits of the same batch stand.
+        and then nothing of this commit was kept; other commits of the same batch stand. No changes at all fail where
+        others would: what answers to them can be written.
         """
         ...
 

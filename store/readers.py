@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+from store.failures import failed
 from wire.errors import StoreFailed, ThreadholdError
 
 __all__ = ["Readers"]
@@ -47,7 +48,7 @@ class Readers:
         try:
             return await future
         except sqlite3.Error as error:
-            raise StoreFailed(f"The store could not read: {error}.") from error
+            raise failed("The store could not read", error) from error
 
     def close(self) -> None:
         """Finish the reads under way, then close the connections; waits for the threads."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from store.changes import prepare
+from store.changes import prepare, touch
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
 from store.engine import Engine, Trace
 from store.index import SqliteVectors
@@ -60,7 +60,7 @@ class SqliteStore:
     def commit(self, changes: Sequence[Change], *, durable: bool) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
         return self.engine.queue(
-            [prepare(change) for change in changes],
+            [prepare(change) for change in changes] or [touch],
             touches=self.engine.pending.touched_by(changes),
             durable=durable,
             moves=moves,

@@ -8,6 +8,7 @@ lives on. A batch is synced to disk when one of its commits is durable. The even
 import logging
 import sqlite3
 import threading
+import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.changes import Operation
+from store.failures import failed
+from store.figures import StoreFigures
 from store.ports import Row
-from wire.errors import StoreError, StoreFailed
+from wire.errors import StoreError, StoreFailed, StoreLocked
 
 __all__ = ["Commit", "Writer"]
 
@@ -24,6 +27,8 @@ log = logging.getLogger("threadhold.store")
 
 _MAX_BATCH: Final = 256
 """Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
+
+_MOMENT_MS: Final = 250  # for a lock that has outlasted our patience already
 
 _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
 """What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
@@ -60,14 +65,22 @@ class Writer:
         *,
         loop: AbstractEventLoop,
         deliver: Callable[[list[tuple[Commit, Outcome]]], None],
+        busy_timeout_s: float,
         synced: bool = True,
     ) -> None:
-        """`deliver` is called on the loop, once a batch. Without `synced` nothing ever waits for the disk."""
+        """`deliver` is called on the loop, once a batch. Without `synced` nothing ever waits for the disk.
+
+        A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
+        it is gone: commits that follow from each other must not wait that long one after the other.
+        """
+        self.figures = StoreFigures()
         self._conn = connection
         self._loop = loop
         self._deliver = deliver
         self._synced = synced
         self._level = ""
+        self._patience_ms = int(busy_timeout_s * 1000)
+        self._waits_ms = self._patience_ms
         self._queue: SimpleQueue[Commit | None] = SimpleQueue()
         self._unsaved: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="threadhold-writer", daemon=True)
@@ -79,6 +92,11 @@ class Writer:
     def put(self, commit: Commit) -> None:
         """Queue a commit; never waits."""
         self._queue.put(commit)
+
+    @property
+    def waiting(self) -> int:
+        """How many commits are queued."""
+        return self._queue.qsize()
 
     @property
     def alive(self) -> bool:
@@ -135,7 +153,7 @@ class Writer:
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
 
     def _commit(self, batch: list[Commit]) -> list[tuple[Commit, Outcome]]:
-        unsaved = set(self._unsaved)
+        unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
             self._sync(any(commit.durable for commit in batch))
             self._conn.execute("BEGIN IMMEDIATE")
@@ -143,12 +161,24 @@ class Writer:
             outcomes = [(commit, self._try(commit, apart=len(batch) > 1)) for commit in batch]
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
+            self._wait(self._patience_ms)
         except sqlite3.Error as error:
             self._roll_back()
+            told = failed("The store could not commit", error)
+            if isinstance(told, StoreLocked):
+                self._wait(min(self._patience_ms, _MOMENT_MS))
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
+            self.figures.failed += 1
             log.error("a batch of %d commits failed: %s", len(batch), error)
-            return [(commit, StoreFailed(f"The store could not commit: {error}.")) for commit in batch]
+            return [(commit, told) for commit in batch]
+        self.figures.batch_commits.add(len(batch))
+        self.figures.batch_seconds.add(time.perf_counter() - begun_at)
         return outcomes
+
+    def _wait(self, for_ms: int) -> None:
+        if for_ms != self._waits_ms:
+            self._conn.execute(f"PRAGMA busy_timeout = {for_ms}")
+            self._waits_ms = for_ms
 
     def _sync(self, durable: bool) -> None:
         level = ("FULL" if durable else "NORMAL") if self._synced else "OFF"
@@ -175,6 +205,7 @@ class Writer:
                 self._roll_back()
             if commit.saves is not None:
                 self._unsaved.add(commit.saves)
+            self.figures.refused += 1
             return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
         if apart:
             self._conn.execute("RELEASE one")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,9 +30,11 @@ def free_port() -> int:
 class ServerProcess:
     """`server.py` on a port, with its data in `folder`. Can be killed and started again on the same data."""
 
-    def __init__(self, folder: Path, *, root: Path = ROOT, **settings: str) -> None:
-        """`root` is the checkout whose server it is; another one runs in the environment that it has."""
-        self._command = [sys.executable if root == ROOT else str(root / ".venv/bin/python"), str(root / "server.py")]
+    def __init__(self, folder: Path, *, root: Path = ROOT, before: Sequence[str] = (), **settings: str) -> None:
+        """`root` is the checkout whose server it is; another one runs in the environment that it has. `before` are the
+        words of a command that starts another."""
+        python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
+        self._command = [*before, python, str(root / "server.py")]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"

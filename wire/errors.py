@@ -11,13 +11,16 @@ of them and `graphs/runner.py` alone makes a run's `last_error` of them.
     │   ├── UnsupportedMedia        415: a body that is not JSON
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
     │   ├── UpstreamProblem         what `/chat/completions` passes on: the upstream's own status and body
-    │   └── Unavailable             503: shutting down, or no upstream set
+    │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
+    │   └── OutOfRoom               507: the server's disk is full
     ├── StoreError                  a write that the store refused; nothing of its commit was kept
     │   ├── Missing                 a row that a change names is not there (for this owner)
     │   ├── ThreadBusy              the thread has an active run
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
-    │   └── StoreFailed             the store itself failed: disk full, locked, closed, or in use by another process
+    │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
+    │       ├── StoreFull           no room on the disk
+    │       └── StoreLocked         another program holds a lock on the database
     ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`
@@ -37,6 +40,7 @@ __all__ = [
     "MalformedCall",
     "Missing",
     "NotFound",
+    "OutOfRoom",
     "Problem",
     "PromptRefused",
     "RateLimited",
@@ -44,6 +48,8 @@ __all__ = [
     "StatusConflict",
     "StoreError",
     "StoreFailed",
+    "StoreFull",
+    "StoreLocked",
     "ThreadBusy",
     "ThreadMoved",
     "ThreadholdError",
@@ -62,9 +68,17 @@ __all__ = [
 class ThreadholdError(Exception):
     """Root of the tree; `message` is a sentence for a person."""
 
+    quote: str = ""
+    """What of the message is somebody else's words, which may in turn quote what people wrote."""
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    @property
+    def plain(self) -> str:
+        """The message without what it quotes, for the log."""
+        return self.message.replace(self.quote, "…") if self.quote else self.message
 
 
 class Problem(ThreadholdError):
@@ -150,11 +164,19 @@ class UpstreamProblem(Problem):
 
 
 class Unavailable(Problem):
-    """The server is shutting down, or no upstream is set; `headers` may carry `Retry-After`."""
+    """The server is shutting down, no upstream is set, or the store cannot write; `headers` may carry `Retry-After`."""
 
     status = 503
     type = "server_error"
     code = "unavailable"
+
+
+class OutOfRoom(Problem):
+    """The server's disk is full."""
+
+    status = 507
+    type = "server_error"
+    code = "insufficient_storage"
 
 
 class StoreError(ThreadholdError):
@@ -199,7 +221,15 @@ class StatusConflict(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The store itself failed: disk full, file locked, closed, or in use by another process. Later it may work."""
+    """The store itself failed: I/O error, read-only file, closed, in use by another process. Later it may work."""
+
+
+class StoreFull(StoreFailed):
+    """There is no room on the disk."""
+
+
+class StoreLocked(StoreFailed):
+    """Another program holds a lock on the database, and did not let go of it in time."""
 
 
 class EmbeddingFailed(ThreadholdError):
@@ -215,27 +245,32 @@ class Unreadable(ThreadholdError):
 
 
 class RunError(ThreadholdError):
-    """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt."""
+    """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt; `kind`
+    is a word of ours that says more."""
 
     code: ClassVar[str] = "server_error"
+    kind: str = "failed"
 
 
 class RateLimited(RunError):
     """The upstream said 429, also after the retries."""
 
     code = "rate_limit_exceeded"
+    kind = "rate_limited"
 
 
 class PromptRefused(RunError):
     """The upstream refused the request itself (4xx): wrong model, wrong key, wrong content."""
 
     code = "invalid_prompt"
+    kind = "refused"
 
 
 class ContextOverflow(RunError):
     """The prompt is longer than the model's context; `limit` and `used` are tokens, None when not told."""
 
     code = "invalid_prompt"
+    kind = "context_overflow"
 
     def __init__(self, message: str, *, limit: int | None = None, used: int | None = None) -> None:
         super().__init__(message)
@@ -246,16 +281,22 @@ class ContextOverflow(RunError):
 class UpstreamFailed(RunError):
     """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used.
 
-    `status` is the HTTP status where there was one.
+    `status` is the HTTP status where there was one; `kind` is failed, unreachable, silent, tls, proxy, broke_off,
+    key_refused or garbage.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, kind: str = "failed", quote: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
+        self.quote = quote
 
 
 class MalformedCall(UpstreamFailed):
     """The upstream could not read the tool call that its own model wrote."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message, status=status, kind="malformed_call")
 
 
 def as_problem(error: ThreadholdError) -> Problem:
@@ -267,7 +308,13 @@ def as_problem(error: ThreadholdError) -> Problem:
             return NotFound(error.message, param="id" if error.kind == "file" else None)
         case ThreadBusy():
             return InvalidRequest(error.message)
+        case StoreFull():
+            return OutOfRoom("The server's disk is full; nothing was changed. Free some room there, then try again.")
+        case StoreLocked():
+            told = "Another program has locked the server's database; nothing was changed. Try again in a moment."
+            return Unavailable(told, headers={"Retry-After": "5"})
         case StoreError():
-            return Unavailable("The server cannot store anything right now; nothing was changed.")
+            told = "The server cannot store anything right now; nothing was changed. Its log says why."
+            return Unavailable(told, headers={"Retry-After": "5"})
         case _:
             return InvalidRequest(error.message)

@@ -64,7 +64,8 @@ class Event(NamedTuple):
 
 def encode(data: Any) -> bytes:
     """Encode event data once, compactly, as UTF-8 JSON."""
-    return orjson.dumps(data)
+    # Copied: what orjson returns keeps the room that it was written in, 4 KB for 300 bytes, and a log keeps its events.
+    return b"".join((orjson.dumps(data), b""))
 
 
 def own_data(name: str, fields: dict[str, Any]) -> bytes:

@@ -102,7 +102,10 @@ async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_
     assert "loading `SmolLM2-135M-Instruct`" in said
     assert turns > 10
     assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
-    assert isinstance(((await builtin.props("gpt-4o")) or {})["chat_template_caps"]["supports_tools"], bool)
+    props = (await builtin.props("gpt-4o")) or {}
+    assert isinstance(props["chat_template_caps"]["supports_tools"], bool)
+    sampling = props["default_generation_settings"]["params"]
+    assert [round(sampling[name], 2) for name in ("temperature", "top_p", "repeat_penalty")] == [0.2, 0.9, 1.1]
     assert states(await builtin.models()) == {"SmolLM2-135M-Instruct": "loaded"}
 
 

@@ -200,6 +200,15 @@ async def test_odd_but_harmless_chunks_are_taken(up: ScriptedUpstream, connect: 
     assert (await whole(await connect(up.url))).content == "yes no"
 
 
+@pytest.mark.parametrize("count", [-1, 2**64 - 1, 2**41, "5", True])
+async def test_a_count_of_tokens_that_cannot_be_is_none(up: ScriptedUpstream, connect: Connect, count: Any) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 5, "total_tokens": 7}
+    up.script(Raw([text_event("well"), text_event(finish="stop"), event(choices=[], usage=usage), DONE]))
+    told = (await whole(await connect(up.url))).usage_metadata
+    assert told is not None
+    assert (told["input_tokens"], told["output_tokens"]) == (0, 5)
+
+
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 SENT = {

@@ -1,5 +1,7 @@
 """The event stream format, at every chunk boundary."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +64,15 @@ def test_an_endless_event_is_refused() -> None:
             decoder.feed(b"data: 1234\n")
     with pytest.raises(UpstreamFailed, match="more than 100 bytes"):
         SseDecoder(max_event_bytes=100).feed(b"x" * 101)
+
+
+def test_a_long_line_in_small_pieces_takes_time_in_proportion_to_its_length() -> None:
+    def seconds(pieces: int) -> float:
+        decoder, piece = SseDecoder(), b"x" * 500
+        begun = time.process_time()
+        for _ in range(pieces):
+            decoder.feed(piece)
+        assert len(decoder.feed(b"\n\n")) == 0  # no `data:`, so it says nothing
+        return time.process_time() - begun
+
+    assert seconds(40_000) < 1  # 20 MB; joining anew for every piece takes half a minute

@@ -74,3 +74,15 @@ async def test_text_that_turns_out_to_be_thoughts_leaves_the_message(upstream: S
         assert message["content"][0]["text"]["value"] == "42"
         completed = next(event for event in events if event.name == "thread.message.completed")
         assert completed.data()["content"][0]["text"]["value"] == "42"
+
+
+async def test_thoughts_are_stored_with_their_neighbours_not_each_by_itself(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(chunks=["<think>", *["hm "] * 500, "</think>", "42"]))
+    seen: list[str] = []
+    async with world(upstream, trace=seen.append) as house:
+        started = await house.begin("6 x 7?")
+        events = await house.events(started.run_id)
+        assert thoughts(events) == "hm " * 500
+        stored = await house.store.events(started.run_id, after=-1, limit=1000)
+        assert stored == events
+    assert seen.count("COMMIT") < 50

@@ -12,6 +12,7 @@ from chains import Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
 from store import SqliteStore, open_store
+from store.engine import Trace
 from store.ports import Insert, PageQuery, Row
 from tests.upstream import ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant
@@ -100,11 +101,15 @@ class World:
 
 @asynccontextmanager
 async def world(
-    upstream: ScriptedUpstream, path: Path | None = None, clock: Clock | None = None, **options: Any
+    upstream: ScriptedUpstream,
+    path: Path | None = None,
+    clock: Clock | None = None,
+    trace: Trace | None = None,
+    **options: Any,
 ) -> AsyncIterator[World]:
-    """Open a world; `path` keeps the store on disk."""
+    """Open a world; `path` keeps the store on disk, `trace` hears every SQL statement."""
     clock = clock or Clock()
-    store = await open_store(path) if path is not None else await open_store(":memory:")
+    store = await open_store(":memory:" if path is None else path, trace=trace)
     model = Upstream(upstream.url, timeout_s=10)
     await model.open()
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000)

@@ -13,7 +13,7 @@ import pytest
 from store import open_store
 from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch
 from tests.store.rows import event, message, put, put_run, thread
-from wire.errors import Missing, StoreError, StoreFailed
+from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
 
 
 @contextmanager
@@ -126,7 +126,7 @@ async def test_a_file_locked_by_a_foreign_program_fails_the_batch_and_later_ones
 
     with closing(await asyncio.to_thread(foreign)) as connection:
         results = await asyncio.gather(put(store, row), put(store, thread()), return_exceptions=True)
-        assert [type(result) for result in results] == [StoreFailed, StoreFailed]
+        assert [type(result) for result in results] == [StoreLocked, StoreLocked]
         assert await store.get("thread", row.id, "ann") is None
         await asyncio.to_thread(connection.execute, "ROLLBACK")
     await put(store, row)

@@ -1,0 +1,131 @@
+"""Threads that have not been used for long are deleted, with all that is in them.
+
+Laws: a thread with a run under way or waiting stays, and so does one that was used a moment before it would have gone:
+both are checked in the transaction that deletes. A clock that jumps ahead makes nothing old at once. Threads go
+one by one, each in a commit of its own, so that nobody who uses the server waits for it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from store.ages import Ages, Idleness
+from store.ports import Delete, Idle, Newest, Store
+from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
+
+__all__ = ["DAY_S", "Pruned", "Retention", "prune"]
+
+logger = logging.getLogger("threadhold.retention")
+
+_PAGE: Final = 200
+_IN_A_ROW: Final = 10
+_PAUSE_S: Final = 0.02
+_EVERY_S: Final = 3600.0
+_FIRST_S: Final = 5.0
+"""After the start, which has other things to do."""
+_JUMP_S: Final = 3600.0
+DAY_S: Final = 86_400
+
+
+@dataclass(slots=True)
+class Pruned:
+    """How many threads went, and how many stayed because they were in use after all."""
+
+    threads: int = 0
+    kept: int = 0
+
+
+async def prune(
+    store: Store, ages: Ages, *, before: int, pause_s: float = _PAUSE_S, watch: Callable[[int], None] = lambda _: None
+) -> Pruned:
+    """Delete threads last used before `before` (Unix seconds), every owner's. Raises StoreError.
+
+    `pause_s` is left to others now and then; `watch` is told how many threads were looked at.
+    """
+    done, looked, after = Pruned(), 0, 0
+    while page := await ages.threads(after=after, limit=_PAGE):
+        after = page[-1].seq
+        old = [each for each in page if each.used_at < before]
+        for number, thread in enumerate(old, 1):
+            # One at a time: together they would be one transaction, which all others would have to wait for.
+            gone = await _delete(store, thread)
+            done.threads += gone
+            done.kept += not gone
+            if not number % _IN_A_ROW:
+                await asyncio.sleep(pause_s)
+        looked += len(page)
+        watch(looked)
+    if done.threads:
+        await store.commit([], durable=True)
+    return done
+
+
+async def _delete(store: Store, thread: Idleness) -> bool:
+    id, owner = thread.thread_id, thread.owner
+    still = (Idle(id, owner), Newest(id, owner, thread.newest_id))
+    with suppress(ThreadBusy, ThreadMoved, Missing):
+        await store.commit([*still, Delete("thread", id, owner)], durable=False)
+        return True
+    return False
+
+
+class Retention:
+    """Prunes soon after the start and each hour, as long as it is entered; with `days` 0 never."""
+
+    def __init__(
+        self,
+        store: Store,
+        ages: Ages,
+        *,
+        days: float,
+        first_s: float = _FIRST_S,
+        every_s: float = _EVERY_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._ages = ages
+        self._days = days
+        self._first_s = first_s
+        self._every_s = every_s
+        self._clock = clock
+        self._tasks = asyncio.TaskGroup()
+        self._work: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        if self._days:
+            self._work = self._tasks.create_task(self._prune_forever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._work is not None:
+            self._work.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def _prune_forever(self) -> None:
+        ahead = self._clock() - time.monotonic()
+        await asyncio.sleep(self._first_s)
+        while True:
+            before, ahead = ahead, self._clock() - time.monotonic()
+            if ahead - before > _JUMP_S:
+                # Set wrong, as a rule, and soon set right; or the machine slept, and an hour more is no matter.
+                logger.warning(
+                    "the clock jumped ahead by %.1f hours; no thread is deleted yet", (ahead - before) / 3600
+                )
+                await asyncio.sleep(self._every_s)
+                continue
+            try:
+                done = await prune(self._store, self._ages, before=int(self._clock() - self._days * DAY_S))
+            except StoreError as error:
+                logger.error("old threads could not be deleted, next try in %g s: %s", self._every_s, error)
+            else:
+                if done.threads:
+                    logger.info("deleted %d threads not used for %g days", done.threads, self._days)
+            await asyncio.sleep(self._every_s)

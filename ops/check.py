@@ -1,0 +1,189 @@
+"""`threadhold check`: would it do? Settings, models, store, disk and port, each looked at and told in a line.
+
+Law: nothing is written; unless a question is asked for, no model is loaded and nothing is asked of an upstream but what
+it lists; a finding that stands in nobody's way is a warning and leaves the exit code 0.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from api.serving import open_port
+from chains import Builtin, Member
+from chains.gguf import check_content, find_models
+from ops.parts import Configured, Parts
+from ops.question import ask
+from store.beside import in_use, open_beside, snapshot
+from wire.errors import Problem, ThreadholdError, UpstreamFailed
+
+if TYPE_CHECKING:
+    from chains import Routes
+
+__all__ = ["Finding", "run_check"]
+
+_NO_ROOM: Final = 100 * 1000 * 1000  # bytes: less is an error
+_LITTLE_ROOM: Final = 1000 * 1000 * 1000  # bytes: less is a warning
+_LISTING_S: Final = 20.0
+_NAMED: Final = 5
+
+State = Literal["ok", "warning", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about one thing, in a sentence."""
+
+    about: str
+    state: State
+    told: str
+
+
+def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) -> int:
+    """Print a line a finding; the exit code is 1 when something would not work. `ask_model` asks one question, too."""
+    logging.basicConfig(level=logging.CRITICAL)  # what the upstreams log is told below
+    findings = []
+    for finding in _findings(settings, parts, ask_model=ask_model):
+        print(f"{finding.state:<8}{finding.about:<10}{finding.told}", flush=True)
+        findings.append(finding)
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    print(f"{wrong} of {len(findings)} would not do" if wrong else "all would do")
+    return 1 if wrong else 0
+
+
+def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterator[Finding]:
+    yield _settings(settings)
+    yield from asyncio.run(_models(settings, parts, ask_model=ask_model))
+    served = False
+    try:
+        served = in_use(settings.database)
+        yield _store(settings.database)
+        yield _folder("files", settings.data_dir / "files")
+        yield _disk(Path(settings.database).expanduser().absolute().parent)
+    except ThreadholdError as error:
+        yield Finding("store", "wrong", error.message)
+    yield _port(settings.host, settings.port, served=served)
+
+
+def _settings(settings: Configured) -> Finding:
+    try:
+        settings.check()
+    except ThreadholdError as error:
+        return Finding("settings", "wrong", error.message)
+    if settings.unused:
+        return Finding("settings", "warning", f"{', '.join(settings.unused)}: not built yet, and not used")
+    if settings.model_url and settings.model_path is not None:
+        return Finding("settings", "warning", "MODEL_PATH is not used, as MODEL_URL is set")
+    owners = len(set(settings.api_keys.values()))
+    who = f"{len(settings.api_keys)} API keys of {owners} owners" if owners else "open to this machine, without keys"
+    return Finding("settings", "ok", who)
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> list[Finding]:
+    try:
+        routes = parts.routes(settings)
+    except ThreadholdError as error:
+        return [Finding("models", "wrong", error.message)]
+    await routes.open()
+    try:
+        findings = list(await asyncio.gather(*(_member(member, settings) for member in routes.members)))
+        default = _default_model(settings.default_model, routes)
+        findings += [default] if default is not None else []
+        if ask_model:
+            answered, told = await ask(routes, settings.default_model)
+            findings.append(Finding("answer", "ok" if answered else "wrong", told))
+        return findings
+    finally:
+        await routes.close()
+
+
+async def _member(member: Member, settings: Configured) -> Finding:
+    about = member.name or ("engine" if isinstance(member.source, Builtin) else "models")
+    try:
+        async with asyncio.timeout(_LISTING_S):
+            if isinstance(member.source, Builtin):
+                for model in await asyncio.to_thread(find_models, settings.model_path):
+                    await asyncio.to_thread(check_content, model)
+            if (why := await member.source.check()) is not None:
+                return Finding(about, "wrong", why)
+            names = list(member.models) or [str(entry["id"]) for entry in await member.source.models()]
+    except TimeoutError:
+        return Finding(about, "wrong", f"it did not answer within {_LISTING_S:g} s")
+    except Problem as problem:
+        return Finding(about, "warning", f"it answers, but lists no models: {problem.message}")
+    except UpstreamFailed as error:
+        return Finding(about, "wrong", error.message)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return Finding(
+        about, "ok" if names else "warning", f"{', '.join(names[:_NAMED])}{more}" if names else "none listed"
+    )
+
+
+def _default_model(name: str, routes: "Routes") -> Finding | None:
+    """Say when DEFAULT_MODEL is a name that nobody lists; engines may answer to it all the same."""
+    listed = [name for member in routes.members for name in member.names()]
+    known = {*listed, *(member.qualified(model) for member in routes.members for model in member.names())}
+    if not name or not listed or name in known or name.rpartition("/")[2] in known:
+        return None
+    return Finding("default", "warning", f"DEFAULT_MODEL is {name}, which is not among the {len(listed)} models listed")
+
+
+# --- store, disk, port ----------------------------------------------------------------------------------------------
+
+
+def _store(database: Path | str) -> Finding:
+    path = Path(database).expanduser().absolute()
+    if not path.exists():
+        folder = _nearest(path.parent)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return Finding("store", "wrong", f"{path} cannot be made: no right to write in {folder}")
+        return Finding("store", "ok", f"{path} is not there yet; the first start makes it")
+    if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
+        return Finding("store", "wrong", f"{path} can be read but not written by this user, or its folder cannot")
+    try:
+        with open_beside(path, any_schema=True, untouched=True) as store, snapshot(store):
+            threads = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
+            messages = store.execute("SELECT COUNT(*) FROM messages").fetchone()[0]
+    except ThreadholdError as error:
+        return Finding("store", "wrong", error.message)
+    used = "in use by a server" if in_use(path) else "not in use"
+    size = path.stat().st_size / 1e6
+    return Finding("store", "ok", f"{path}: {threads} threads, {messages} messages, {size:.1f} MB, {used}")
+
+
+def _folder(about: str, folder: Path) -> Finding:
+    nearest = _nearest(folder.expanduser().absolute())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(about, "wrong", f"no right to write in {nearest}")
+    return Finding(about, "ok", str(folder))
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(_nearest(folder)).free
+    state: State = "wrong" if free < _NO_ROOM else "warning" if free < _LITTLE_ROOM else "ok"
+    least = "" if state == "ok" else f"; less than {_NO_ROOM / 1e6:.0f} MB would not do"
+    return Finding("disk", state, f"{free / 1e9:.1f} GB free at {folder}{least}")
+
+
+def _port(host: str, port: int, *, served: bool) -> Finding:
+    try:
+        open_port(host, port).close()
+    except OSError as error:
+        if served:
+            return Finding("port", "ok", f"{host}:{port} is taken, by the server that has the store most likely")
+        return Finding("port", "wrong", str(error))
+    return Finding("port", "ok", f"{host}:{port} is free")
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first folder above it that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -1,0 +1,214 @@
+"""Entries of a dump gathered to conversations: a thread, its messages, runs and steps, wherever in the file they are.
+
+Laws: an entry is checked by itself, and told wrong by its number; what belongs to one thread stands or falls together.
+What is made of a conversation depends on the file alone, so that a second reading makes the same.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from graphs.tools.toolset import build_toolset
+from ops.dump import Dump, Entry, decode
+from store.beside import Watch
+from store.ports import Row
+from wire.dumps import (
+    DumpKind,
+    assistant_parts,
+    kind_of,
+    listed,
+    message_body,
+    oldest_first,
+    run_body,
+    step_body,
+    thread_body,
+    time_of,
+)
+from wire.errors import InvalidRequest
+from wire.ids import derive_id
+
+__all__ = ["Conversation", "Refusal", "Survey", "assistant_row", "rows_of", "survey"]
+
+Item = tuple[DumpKind, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An entry that cannot be brought over, and why."""
+
+    number: int
+    why: str
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Where the entries of one thread are."""
+
+    id: str
+    entries: list[Entry] = field(default_factory=list)
+    created_at: int | None = None
+    headed: bool = False
+    """Whether the thread itself was among them."""
+    messages: int = 0
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a dump has. Conversations with a refused entry are not among `conversations`."""
+
+    conversations: list[Conversation] = field(default_factory=list)
+    assistants: list[Entry] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
+    """Read and check every entry, and keep nothing of it but where it is; `now` in Unix seconds. Blocks."""
+    found, by_id = Survey(), dict[str, Conversation]()
+    broken: set[str] = set()
+    seen_assistants: set[str] = set()
+    for entry, line in dump.entries():
+        thread_id: str | None = None
+        try:
+            for kind, data in items(decode(line)):
+                if kind == "assistant":
+                    body, private = assistant_parts(data, now=now)
+                    build_toolset(private["tools"])
+                    if body["id"] not in seen_assistants:
+                        seen_assistants.add(body["id"])
+                        found.assistants.append(entry)
+                    continue
+                thread_id = thread_id_of(kind, data)
+                _take(by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
+                _check(kind, data, thread_id)
+        except InvalidRequest as error:
+            found.refusals.append(Refusal(entry.number, error.message))
+            if thread_id is not None:
+                broken.add(thread_id)
+        watch("reading", entry.start + entry.length, dump.size)
+    whole = (each for each in by_id.values() if each.id not in broken)
+    found.conversations = sorted(whole, key=lambda each: each.created_at or now)
+    return found
+
+
+def items(data: Any) -> Iterator[Item]:
+    """Yield the objects of an entry: itself, or those of the listing that it is. Raises InvalidRequest."""
+    if isinstance(data, dict) and data.get("object") == "list":
+        for each in listed(data, "data"):
+            yield kind_of(each), each
+    else:
+        yield kind_of(data), data
+
+
+def thread_id_of(kind: DumpKind, data: dict[str, Any]) -> str:
+    """Return the thread that an object belongs to; one without an id gets one that its content decides."""
+    if kind == "thread":
+        if data.get("id") is None:
+            content = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+            return derive_id("thread", "import", hashlib.sha256(content).hexdigest())
+        return str(data["id"])
+    if not isinstance(data.get("thread_id"), str):
+        raise InvalidRequest("Missing required parameter: 'thread_id'.", param="thread_id")
+    return str(data["thread_id"])
+
+
+def assistant_row(data: dict[str, Any], owner: str, *, now: int) -> Row:
+    """Make an assistant's row. Raises InvalidRequest."""
+    body, private = assistant_parts(data, now=now)
+    return Row("assistant", body["id"], owner, body, private=private)
+
+
+def rows_of(conversation: Conversation, dump: Dump, owner: str, *, now: int) -> list[Row]:
+    """Make the rows of a conversation, in the order in which they refer to each other. Raises InvalidRequest."""
+    every: list[Item] = []
+    for entry in conversation.entries:
+        every += [item for item in items(dump.read(entry)) if _belongs(item, conversation.id)]
+    head = next((data for kind, data in every if kind == "thread"), {})
+    return _rows(conversation.id, head, every, owner, now=now)
+
+
+def _belongs(item: Item, thread_id: str) -> bool:
+    kind, data = item
+    return kind != "assistant" and thread_id_of(kind, data) == thread_id
+
+
+def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, Any]) -> None:
+    if conversation.entries[-1:] != [entry]:
+        conversation.entries.append(entry)
+    if kind == "thread":
+        if conversation.headed:
+            raise InvalidRequest(f"The thread '{conversation.id}' came before in this file.")
+        conversation.headed = True
+    times = [time for time in (time_of(data), conversation.created_at) if time is not None]
+    conversation.created_at = min(times, default=None)
+    conversation.messages += len(listed(data.get("messages"), "messages")) if kind == "thread" else kind == "message"
+
+
+def _check(kind: DumpKind, data: dict[str, Any], thread_id: str) -> None:
+    """Make what the entry says, to see whether that can be done. Raises InvalidRequest."""
+    if kind == "step":
+        _step(data, {"id": data.get("run_id"), "thread_id": thread_id, "assistant_id": "asst_"})
+        return
+    head = data if kind == "thread" else {}
+    _rows(thread_id, head, [(kind, data)], "", now=0)
+
+
+def _rows(thread_id: str, head: dict[str, Any], every: Sequence[Item], owner: str, *, now: int) -> list[Row]:
+    messages = [*_within(head, "messages", thread_id), *(data for kind, data in every if kind == "message")]
+    runs = [*_within(head, "runs", thread_id), *(data for kind, data in every if kind == "run")]
+    steps = [data for kind, data in every if kind == "step"]
+    times = [time for each in (head, *messages) if (time := time_of(each)) is not None]
+    created_at = time_of(head)
+    created_at = created_at if created_at is not None else min(times, default=now)
+    rows = [Row("thread", thread_id, owner, thread_body(head, id=thread_id, created_at=created_at))]
+    rows += _message_rows(messages, thread_id, owner, created_at)
+    rows += _run_rows(runs, steps, thread_id, owner, created_at)
+    return rows
+
+
+def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str, created_at: int) -> list[Row]:
+    made: dict[str, Row] = {}
+    last = created_at
+    for index, data in enumerate(oldest_first(messages)):
+        id = str(data.get("id") or derive_id("msg", thread_id, "import", index))
+        time = time_of(data)
+        last = last if time is None else time
+        body = message_body(data, id=id, thread_id=thread_id, created_at=last)
+        # Pages of a listing may overlap: what came twice is there once.
+        made.setdefault(id, Row("message", id, owner, body, thread_id, body["run_id"]))
+    return list(made.values())
+
+
+def _run_rows(
+    runs: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]], thread_id: str, owner: str, created_at: int
+) -> list[Row]:
+    """Those that ended, with their steps; a step whose run is not there goes with it."""
+    made: dict[str, Row] = {}
+    for data in oldest_first(runs):
+        body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
+        if body is None:
+            continue
+        private = {"tools": body["tools"], "sampling": {}}
+        made.setdefault(body["id"], Row("run", body["id"], owner, body, thread_id, private=private))
+        inner = listed(data.get("steps"), "steps")
+        for step in (*inner, *(each for each in steps if each.get("run_id") == body["id"])):
+            row = _step(step, body)
+            made.setdefault(row.id, Row("step", row.id, owner, row.body, thread_id, body["id"]))
+    return list(made.values())
+
+
+def _step(data: dict[str, Any], run: dict[str, Any]) -> Row:
+    body = step_body(data, run=run)
+    return Row("step", body["id"], "", body)
+
+
+def _within(head: dict[str, Any], name: str, thread_id: str) -> list[dict[str, Any]]:
+    """The objects in a thread's own entry. Raises InvalidRequest for one that says it is another thread's."""
+    found = listed(head.get(name), name)
+    for index, each in enumerate(found):
+        if each.get("thread_id") not in (None, thread_id):
+            where = f"{name}[{index}].thread_id"
+            raise InvalidRequest(f"'{where}' is '{each['thread_id']}', not '{thread_id}'.", param=where)
+    return found

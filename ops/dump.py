@@ -1,0 +1,119 @@
+"""A dump file, read: JSON lines, or one JSON document of which each entry counts as one.
+
+Law: entries are read as often as wanted and never kept, so that a dump may be larger than the memory; the number of
+an entry is the one a person finds it by.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import orjson
+
+from wire.errors import InvalidRequest, ThreadholdError
+
+__all__ = ["Dump", "Entry", "open_dump"]
+
+_MAX_DOCUMENT: Final = 1024 * 1024 * 1024  # bytes: it is held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an entry is: its number, counted from 1, and its place in the file, bytes."""
+
+    number: int
+    start: int
+    length: int
+
+
+class Dump:
+    """An open dump; `unit` is what its entries are called."""
+
+    def __init__(self, file: IO[bytes], unit: str, size: int) -> None:
+        self._file = file
+        self.unit = unit
+        self.size = size
+
+    def entries(self) -> Iterator[tuple[Entry, bytes]]:
+        """Yield every entry that is not blank, with its bytes."""
+        self._file.seek(0)
+        start = 0
+        for number, line in enumerate(self._file, 1):
+            if line.strip():
+                yield Entry(number, start, len(line)), line
+            start += len(line)
+
+    def read(self, entry: Entry) -> Any:
+        """Return an entry's JSON."""
+        self._file.seek(entry.start)
+        return decode(self._file.read(entry.length))
+
+
+def decode(line: bytes) -> Any:
+    """Return the JSON. Raises InvalidRequest."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"This is no JSON: {error}.") from error
+
+
+@contextmanager
+def open_dump(source: str) -> Iterator[Dump]:
+    """Open a file, `-` for standard input. Raises ThreadholdError for one that is no dump, OSError."""
+    with tempfile.TemporaryFile() as spool, _opened(source, spool) as file:
+        if _is_lines(file):
+            size = file.seek(0, 2)
+            yield Dump(file, "line", size)
+        else:
+            with tempfile.TemporaryFile() as lines:
+                for one in _document(file, source):
+                    lines.write(orjson.dumps(one) + b"\n")
+                yield Dump(lines, "entry", lines.tell())
+
+
+@contextmanager
+def _opened(source: str, spool: IO[bytes]) -> Iterator[IO[bytes]]:
+    if source == "-":
+        shutil.copyfileobj(sys.stdin.buffer, spool)  # it is read twice
+        spool.seek(0)
+        yield spool
+    else:
+        with Path(source).open("rb") as file:
+            yield file
+
+
+def _is_lines(file: IO[bytes]) -> bool:
+    """Whether the first line that is not blank is an object by itself. Of a document it is not, as a rule; a document
+    in one line is one object, or one array."""
+    first = next((line for line in file if line.strip()), b"{}")
+    file.seek(0)
+    if first.lstrip().startswith(b"["):
+        return False
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        # `{` alone, or with the first key, begins a document; anything else is a line that is told to be wrong
+        return first.strip() != b"{" and not first.rstrip().endswith((b",", b"{", b"["))
+    return True
+
+
+def _document(file: IO[bytes], source: str) -> list[Any]:
+    size = file.seek(0, 2)
+    if size > _MAX_DOCUMENT:
+        raise ThreadholdError(
+            f"`{source}` is one JSON document of {size / 1e9:.1f} GB; at most {_MAX_DOCUMENT / 1e9:.1f} GB can be read "
+            "as one. Write an object a line instead (jq -c '.[]')."
+        )
+    file.seek(0)
+    try:
+        found = orjson.loads(file.read())
+    except orjson.JSONDecodeError as error:
+        raise ThreadholdError(f"`{source}` is neither JSON lines nor one JSON document: {error}.") from error
+    if isinstance(found, dict) and isinstance(found.get("data"), list):
+        found = found["data"]  # a listing, as the API answers it
+    return found if isinstance(found, list) else [found]

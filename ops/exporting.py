@@ -1,0 +1,61 @@
+"""`threadhold export`: assistants and threads as JSON lines, in OpenAI's own shapes, read beside a running server.
+
+Law: a file that has the name is whole: it is written aside, synced, and renamed.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from ops.owners import owner_of_export
+from ops.parts import Configured
+from ops.progress import progress
+from store.beside import open_beside, snapshot
+from store.export import count_exported, exported, owners
+from wire.errors import ThreadholdError
+
+__all__ = ["run_export"]
+
+
+def run_export(settings: Configured, target: str, *, owner: str | None, thread_ids: Sequence[str]) -> int:
+    """Write a line an object to the file `target`, `-` for standard output. Raises ThreadholdError, OSError."""
+    seen: set[str] = set()
+    count = 0
+    with open_beside(settings.database) as store, snapshot(store), _written(target) as out, progress() as watch:
+        whose = owner_of_export(owner, owners(store))
+        total = len(thread_ids) or count_exported(store, whose)
+        for one in exported(store, whose, thread_ids):
+            out.write(orjson.dumps(one) + b"\n")
+            count += 1
+            seen.add(one["id"])
+            watch("exporting", count, total)
+        if missing := [id for id in thread_ids if id not in seen]:
+            raise ThreadholdError(f"There is no thread {', '.join(missing)}; nothing was kept of this export.")
+    print(f"threadhold: {count} objects of {whose}", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _written(target: str) -> Iterator[IO[bytes]]:
+    if target == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(target)
+    if path.exists():
+        raise ThreadholdError(f"`{path}` exists already: name a new file.")
+    aside = path.with_name(f"{path.name}.partial")
+    opened = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # private conversations
+    try:
+        with os.fdopen(opened, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)

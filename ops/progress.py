@@ -1,0 +1,60 @@
+"""Progress bars, for a person who waits at a terminal: on stderr, and nowhere else."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the store takes long to import
+    from store.beside import Watch
+
+__all__ = ["progress", "waiting"]
+
+_TICK_S = 0.5
+
+
+@contextmanager
+def progress() -> "Iterator[Watch]":
+    """Yield what is told how far things are: `watch(what, done, total)`; a new `what` is a new bar."""
+    from tqdm import tqdm
+
+    bar: Any = None
+    shown = ""
+
+    def watch(what: str, done: int, total: int) -> None:
+        nonlocal bar, shown
+        if bar is None or shown != what:
+            shown = what
+            if bar is not None:
+                bar.close()
+            # `disable=None` is tqdm's way to say: on a terminal only
+            bar = tqdm(desc=what, total=total, unit="", unit_scale=True, file=sys.stderr, disable=None, leave=False)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield watch
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@asynccontextmanager
+async def waiting(what: str) -> AsyncIterator[None]:
+    """Show for how long something has been waited for that does not tell how far it is."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=what, bar_format="{desc}: {elapsed}", file=sys.stderr, disable=None, leave=False)
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            bar.refresh()
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        bar.close()

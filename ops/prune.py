@@ -1,0 +1,76 @@
+"""`threadhold prune`: deletes threads that have not been used for long, in a store without a server.
+
+A server does it itself, in the background, with RETENTION_DAYS.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from graphs.retention import DAY_S, Pruned, prune
+from ops.parts import Configured
+from ops.progress import progress
+from store import open_store
+from store.ages import SqliteAges, idleness
+from store.beside import in_use, open_beside, snapshot
+from store.compaction import compact
+from wire.errors import StoreFailed, ThreadholdError
+
+__all__ = ["run_prune"]
+
+_PAGE: Final = 1000
+
+
+def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shrink: bool) -> int:
+    """Delete threads last used more than `older_s` seconds ago, RETENTION_DAYS where it is None.
+
+    Raises ThreadholdError where there is neither, or a server has the store.
+    """
+    if older_s is None and not settings.retention_days:
+        raise ThreadholdError("How old must threads be? Say --older-than 30d, or set RETENTION_DAYS.")
+    before = int(time.time() - (settings.retention_days * DAY_S if older_s is None else older_s))
+    day = datetime.fromtimestamp(before, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if dry_run:
+        print(f"would delete {_count(settings, before)} threads last used before {day}; nothing was changed")
+        return 0
+    if in_use(settings.database):
+        raise StoreFailed(
+            f"A server has the database `{settings.database}`: set RETENTION_DAYS and let it prune by itself, or stop "
+            "it, prune, and start it again; --dry-run looks beside it."
+        )
+    with open_beside(settings.database, any_schema=True):
+        pass  # there is one; `open_store` would make it
+    done = asyncio.run(_prune(settings, before))
+    kept = f"; {done.kept} have a run that waits, and stay" if done.kept else ""
+    print(f"deleted {done.threads} threads last used before {day}{kept}")
+    if shrink:
+        freed = compact(settings.database)
+        print(f"the database's file is {freed / 1e6:.1f} MB smaller")
+    return 0
+
+
+def _count(settings: Configured, before: int) -> int:
+    count, after = 0, 0
+    with open_beside(settings.database) as store, snapshot(store):
+        while page := idleness(store, after, _PAGE):
+            after = page[-1].seq
+            count += sum(each.used_at < before for each in page)
+    return count
+
+
+async def _prune(settings: Configured, before: int) -> Pruned:
+    store = await open_store(settings.database)
+    try:
+        with open_beside(settings.database) as reading:
+            total = reading.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
+        with progress() as watch:
+            return await prune(
+                store,
+                SqliteAges(store.engine),
+                before=before,
+                pause_s=0,
+                watch=lambda looked: watch("threads", looked, total),
+            )
+    finally:
+        await store.close()

@@ -1,0 +1,63 @@
+"""Disks that are small, full or read-only: real ones, in a mount namespace that goes with its keeper."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+__all__ = ["SmallDisk", "without_privileges"]
+
+
+class SmallDisk:
+    """A tmpfs of a few megabytes at `path`, to be seen by programs that are started through `before` only."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._keeper = subprocess.Popen(
+            [
+                "unshare",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                f"mount -t tmpfs -o size={max_bytes} tmpfs '{path}' && echo up && exec cat",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self._keeper.stdout is not None
+        if self._keeper.stdout.readline() != b"up\n":
+            _, why = self._keeper.communicate(timeout=5)
+            pytest.skip(f"no disk can be mounted here: {why.decode().strip()}")
+        self.before = ("nsenter", f"--target={self._keeper.pid}", "--user", "--preserve-credentials", "--mount")
+        self.seen = Path(f"/proc/{self._keeper.pid}/root{path}")
+        """The same folder as this process sees it."""
+
+    def fill(self) -> Path:
+        """Write until there is no room for another byte; returns the file that took it."""
+        ballast = self.seen / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            for size in (65_536, 512, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+        return ballast
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._keeper.communicate(timeout=5)
+
+
+def without_privileges() -> tuple[str, ...]:
+    """Words of a command that starts another for which permissions count, as they do not for root."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("permissions do not count for root, and setpriv is not there to give its privileges up")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all")

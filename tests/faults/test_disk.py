@@ -1,0 +1,203 @@
+"""A disk that is full, refuses, or may not be written: clients are told, nothing acknowledged is lost, and all goes
+on by itself once the disk does."""
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.faults.disks import SmallDisk, without_privileges
+from tests.process import ROOT, ServerProcess
+from tests.test_crash import TIME, begin, end, messages, stream
+from tests.upstream import Reply, ScriptedUpstream
+
+LARGE = "x" * 100_000
+DISK_BYTES = 4_000_000
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+class Small:
+    """A server on a small disk."""
+
+    def __init__(self, folder: Path, upstream: ScriptedUpstream, disk: SmallDisk, place: Path) -> None:
+        self.disk = disk
+        self.server = ServerProcess(
+            folder, before=disk.before, DATA_DIR=str(place), MODEL_URL=upstream.url, DRAIN_S="0.5"
+        )
+
+
+@pytest.fixture
+def small(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Small]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    with SmallDisk(place, DISK_BYTES) as disk:
+        made = Small(tmp_path, upstream, disk, place)
+        with made.server:
+            yield made
+
+
+def use_up(server: ServerProcess) -> httpx2.Response:
+    """Store large messages, then small ones, until one is refused; returns the refusal."""
+    for content in (LARGE, "x"):
+        body = {"messages": [{"role": "user", "content": content}]}
+        limit = time.monotonic() + 10
+        while (answer := httpx2.post(f"{server.url}/v1/threads", json=body, timeout=20)).status_code == 200:
+            assert time.monotonic() < limit, "there was room for all that"
+    return answer
+
+
+def check_refusal(answer: httpx2.Response, status: int, code: str, word: str) -> None:
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"]) == ("server_error", code)
+    assert word in error["message"]
+
+
+def waiting_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str, str, Any]:
+    """A run that waits for outputs: thread, run, and the outputs."""
+    upstream.script(Reply(tool_calls=[("getTime", {})]))
+    thread, assistant = begin(server, tools=[TIME])
+    run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
+    action = end(server, thread, run, "requires_action")["required_action"]
+    call = action["submit_tool_outputs"]["tool_calls"][0]["id"]
+    return thread, run, {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
+
+
+def streaming_run(server: ServerProcess, upstream: ScriptedUpstream) -> tuple[str, str]:
+    """A run whose reply stands still after its first word."""
+    upstream.script(Reply("one two three", pause_after=2))
+    thread, assistant = begin(server)
+    seen = stream(
+        server, f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}, "thread.message.delta"
+    )
+    return thread, seen[0][2]["id"]
+
+
+def take_next_turn(server: ServerProcess, thread: str) -> None:
+    """Within a few seconds the thread takes a message and a run again."""
+    limit = time.monotonic() + 10
+    body = {"role": "user", "content": "And now?"}
+    while httpx2.post(f"{server.url}/v1/threads/{thread}/messages", json=body, timeout=20).status_code != 200:
+        assert time.monotonic() < limit, "the thread is locked"
+        time.sleep(0.1)
+    assistant = server.request("POST", "/v1/assistants", {"model": "m"})["id"]
+    run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
+    end(server, thread, run, "completed")
+    assert messages(server, thread)[-1]["content"][0]["text"]["value"] == "Echo: And now?"
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
+    small: Small, upstream: ScriptedUpstream
+) -> None:
+    server = small.server
+    thread, run, outputs = waiting_run(server, upstream)
+    cut_thread, cut_run = streaming_run(server, upstream)
+    ballast = small.disk.fill()
+    check_refusal(use_up(server), 507, "insufficient_storage", "disk is full")
+
+    url = f"{server.url}/v1/threads/{thread}/runs/{run}/submit_tool_outputs"
+    check_refusal(httpx2.post(url, json=outputs, timeout=20), 507, "insufficient_storage", "full")
+    form = {"files": {"file": ("a.txt", b"x" * 500_000)}, "data": {"purpose": "assistants"}}
+    check_refusal(httpx2.post(f"{server.url}/v1/files", **form, timeout=20), 507, "insufficient_storage", "full")  # type: ignore[arg-type]
+    ready = httpx2.get(f"{server.url}/ready", timeout=20)
+    assert ready.status_code == 503
+    assert "full" in ready.json()["checks"]["store"]
+    assert server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"] == "requires_action"
+    assert len(messages(server, thread)) == 1
+    upstream.release()
+    time.sleep(0.3)  # the reply that went on cannot be stored
+
+    ballast.unlink()
+    server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
+    end(server, thread, run, "completed")
+    end(server, cut_thread, cut_run, "failed", "completed")
+    for one in (thread, cut_thread):
+        take_next_turn(server, one)
+    assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
+    assert httpx2.get(f"{server.url}/ready", timeout=20).status_code == 200
+
+
+def test_a_server_that_dies_or_is_stopped_on_a_full_disk_has_everything_when_there_is_room(
+    small: Small, upstream: ScriptedUpstream
+) -> None:
+    server = small.server
+    thread, run, outputs = waiting_run(server, upstream)
+    cut_thread, cut_run = streaming_run(server, upstream)
+    ballast = small.disk.fill()
+    use_up(server)
+    server.kill()
+    try:
+        server.start()  # there is room where the log of changes was, unless that was needed for something else
+    except AssertionError as refused:
+        assert "threadhold: The database" in str(refused)  # noqa: PT017 - either will do
+    assert "Traceback" not in server.log.read_text()
+    server.kill()
+    ballast.unlink()
+    server.start()
+    end(server, cut_thread, cut_run, "failed", "completed")
+    small.disk.fill()
+    use_up(server)
+    server.terminate()
+    assert server.wait(15) == 0
+    ballast.unlink()
+    server.start()
+    server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
+    end(server, thread, run, "completed")
+    for one in (thread, cut_thread):
+        take_next_turn(server, one)
+
+
+def test_a_disk_that_refuses_writes_is_told_and_all_goes_on_when_it_takes_them(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """No file may grow: what a disk with errors, or one that was remounted read-only, looks like from here."""
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
+        thread, run, outputs = waiting_run(server, upstream)
+        cut_thread, cut_run = streaming_run(server, upstream)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        check_refusal(use_up(server), 503, "unavailable", "cannot store anything right now")
+        assert httpx2.get(f"{server.url}/ready", timeout=20).status_code == 503
+        assert server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"] == "requires_action"
+        upstream.release()
+        time.sleep(0.3)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
+        end(server, thread, run, "completed")
+        end(server, cut_thread, cut_run, "failed", "completed")
+        for one in (thread, cut_thread):
+            take_next_turn(server, one)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_database_that_may_not_be_written_stops_the_start_with_a_sentence(tmp_path: Path, what: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    if what == "file":
+        (data / "threadhold.db").touch(0o400)
+        (data / "threadhold.db.lock").touch(0o600)
+    else:
+        data.chmod(0o500)
+    done = subprocess.run(
+        [*without_privileges(), sys.executable, str(ROOT / "server.py")],
+        env={"DATA_DIR": str(data), "PORT": "0", "MODEL_URL": "http://127.0.0.1:9/v1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"threadhold: The database `{data}/threadhold.db` could not be opened: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,76 @@
+"""kill -9 and SIGTERM at random instants under load, again and again, in starts too; then the books are checked."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.books import check_books
+from tests.faults.programs import HABITS, Program, Promises, model
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+Record = Callable[[str, object], None]
+
+
+def attack(folder: Path, *, ends: list[str], in_start: float, seed: int) -> dict[str, int]:
+    """End a busy server in these ways, "kill" or "stop", a share of `in_start` of the next ones before it is open.
+
+    Returns what was counted.
+    """
+    chance = random.Random(seed)
+    with ScriptedUpstream() as upstream:
+        upstream.default = model
+        with ServerProcess(folder, MODEL_URL=upstream.url, RUN_EXPIRY_S="7200", DRAIN_S="0.3") as server:
+            programs = [Program(server, habit, seed + place) for place, habit in enumerate(HABITS)]
+            for program in programs:
+                program.start()
+            for how in ends:
+                time.sleep(chance.uniform(0.05, 1.0))
+                if how == "kill":
+                    server.kill()
+                else:
+                    server.terminate()
+                    assert server.wait(30) == 0
+                if chance.random() < in_start:
+                    server.start_healthy()
+                else:
+                    server.start()
+            server.kill()
+            server.start()
+            for program in programs:
+                program.stopped.set()
+            promises = Promises()
+            for program in programs:
+                program.join(30)
+                assert not program.defects
+                promises.take(program.promises)
+            return check_books(server, promises)
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
+    counted = attack(tmp_path, ends=["kill", "stop"], in_start=0.0, seed=3)
+    assert counted["runs"] > 4
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_in_200_kills_at_random_instants(tmp_path: Path, record_property: Record) -> None:
+    seed = time.time_ns() % 1_000_000
+    record_property("seed", seed)
+    counted = attack(tmp_path, ends=["kill"] * 200, in_start=0.25, seed=seed)
+    for name, count in {"kills": 200, **counted}.items():
+        record_property(name, count)
+    assert counted["runs"] > 200
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_nothing_is_lost_when_a_server_is_stopped_at_random_instants(tmp_path: Path, record_property: Record) -> None:
+    seed = time.time_ns() % 1_000_000
+    record_property("seed", seed)
+    counted = attack(tmp_path, ends=["stop", "stop", "kill"] * 15, in_start=0.25, seed=seed)
+    for name, count in {"stops": 30, **counted}.items():
+        record_property(name, count)

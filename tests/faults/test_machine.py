@@ -1,0 +1,87 @@
+"""Random clients against a model of the API, over a real server; `make soak` tries more, and restarts it in between."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
+
+from tests.faults.machine import Clients, check_thread, scripted
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+QUICK = settings(
+    max_examples=12,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],  # shrinking takes minutes; the soak does it
+    suppress_health_check=list(HealthCheck),
+)
+LONG = settings(
+    QUICK,
+    max_examples=50,
+    stateful_step_count=60,
+    derandomize=False,
+    phases=[Phase.generate, Phase.shrink],
+    report_multiple_bugs=False,
+)
+
+
+class Restarting(Clients):
+    """Clients of a server that is killed, or stopped, and comes back."""
+
+    restarts = 0
+
+    @rule(killed=st.booleans(), again=st.integers(0, 1))
+    def restart(self, killed: bool, again: int) -> None:
+        if again:  # not at every step that hypothesis would like it at: a start takes longer than all the others
+            return
+        type(self).restarts += 1
+        if killed:
+            self.server.kill()
+        else:
+            self.server.terminate()
+            assert self.server.wait(20) == 0
+        self.server.start()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ScriptedUpstream() as upstream:
+        upstream.default = scripted
+        with (
+            ServerProcess(tmp_path, MODEL_URL=upstream.url, DRAIN_S="0.2", RUN_EXPIRY_S="7200") as process,
+            httpx2.Client(base_url=f"{process.url}/v1", timeout=30) as client,
+        ):
+            Clients.server, Clients.client, Clients.kept = process, client, []
+            yield process
+
+
+def attack(server: ServerProcess, clients: type[Clients], how: settings) -> int:
+    """Let hypothesis try; then kill the server, and look whether all of it is still there. Returns how many threads."""
+    run_state_machine_as_test(clients, settings=how)  # type: ignore[no-untyped-call]
+    server.kill()
+    server.start()
+    looking = Clients()
+    for thread in Clients.kept:
+        check_thread(looking, thread)
+    return len(Clients.kept)
+
+
+@pytest.mark.timeout(180)
+def test_whatever_clients_do_the_server_is_as_the_model_says(server: ServerProcess) -> None:
+    assert attack(server, Clients, QUICK) > 12
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_whatever_clients_do_the_server_is_as_the_model_says_over_restarts(
+    server: ServerProcess, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("threads", attack(server, Restarting, LONG))
+    record_property("restarts", Restarting.restarts)

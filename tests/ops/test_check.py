@@ -1,0 +1,105 @@
+"""`threadhold check`: tells what would not do, writes nothing, and its exit code says it too."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.ops.command import command
+from tests.ops.conftest import data
+from tests.process import ServerProcess, free_port
+from tests.upstream import Fail, ScriptedUpstream
+
+
+def lines(said: str) -> dict[str, tuple[str, str]]:
+    """What was found, by what it is about."""
+    found = {}
+    for line in said.splitlines()[:-1]:
+        state, about, told = line.split(maxsplit=2)
+        found[about] = (state, told)
+    return found
+
+
+def test_what_would_do_is_said_thing_by_thing_and_nothing_is_written(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {about: state for about, (state, _) in lines(done.stdout).items()} == dict.fromkeys(
+        ("settings", "models", "store", "files", "disk", "port"), "ok"
+    )
+    assert lines(done.stdout)["models"] == ("ok", "test-model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_runs_is_seen_and_not_disturbed(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    done = command(data(server), "check", MODEL_URL=upstream.url, PORT=str(server.port))
+    assert done.returncode == 0, done.stdout
+    assert "in use by a server" in lines(done.stdout)["store"][1]
+    assert "is taken, by the server" in lines(done.stdout)["port"][1]
+    assert server.request("GET", "/ready")["status"] == "ready"
+
+
+def test_a_store_that_nobody_has_open_is_looked_at_without_a_trace(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
+    assert "1 threads, 1 messages" in lines(done.stdout)["store"][1]
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "about", "words"),
+    [
+        ({"MODEL_URL": "http://127.0.0.1:9/v1"}, "models", "cannot be reached"),
+        ({"MODEL_URL": "ftp://x"}, "models", "MODEL_URL"),
+        ({"MODEL_PATH": "/none.gguf"}, "engine", "does not exist"),
+        ({"HOST": "0.0.0.0"}, "settings", "API_KEYS is empty"),
+        ({"DATABASE_URL": "postgres://u:secret@h/d"}, "store", "only SQLite is built"),
+        ({"DATABASE_URL": "sqlite:///notes.txt"}, "store", "notes.txt"),
+    ],
+    ids=["upstream down", "no address", "no model", "open to the world", "postgres", "no database"],
+)
+def test_what_would_not_do_is_named_and_the_rest_looked_at_all_the_same(
+    tmp_path: Path, settings: dict[str, str], about: str, words: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("no database at all " * 100)
+    done = command(tmp_path, "check", **{"PORT": str(free_port()), **settings})
+    found = lines(done.stdout)
+    assert done.returncode == 1
+    assert found[about][0] == "wrong"
+    assert words in found[about][1]
+    assert "secret" not in done.stdout
+    assert found["port"][0] == "ok"
+
+
+def test_a_model_file_that_is_none_is_found_before_anybody_asks_it(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"<html>not found</html>")
+    done = command(tmp_path, "check", MODEL_PATH=str(tmp_path / "m.gguf"), PORT=str(free_port()))
+    assert "is no GGUF file" in lines(done.stdout)["engine"][1]
+
+
+def test_a_default_model_that_nobody_lists_is_a_warning(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    done = command(tmp_path, "check", MODEL_URL=upstream.url, DEFAULT_MODEL="gpt-9", PORT=str(free_port()))
+    assert done.returncode == 0
+    assert lines(done.stdout)["default"][0] == "warning"
+
+
+def test_the_model_is_asked_only_when_that_is_wanted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    asked = len(upstream.requests)
+    settings = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
+    assert "answer" not in lines(command(tmp_path, "check", **settings).stdout)
+    assert len(upstream.requests) == asked
+    done = command(tmp_path, "check", "--ask", **settings)
+    assert done.returncode == 0, done.stdout
+    state, told = lines(done.stdout)["answer"]
+    assert (state, "says 'Echo: Say hello.'" in told) == ("ok", True)
+    upstream.script(Fail(401, {"error": {"message": "No such key."}}))
+    done = command(tmp_path, "check", "--ask", **settings)
+    assert (done.returncode, lines(done.stdout)["answer"][0]) == (1, "wrong")
+    assert "No such key." in lines(done.stdout)["answer"][1]
+
+
+def test_a_setting_that_makes_no_sense_is_one_sentence(tmp_path: Path) -> None:
+    done = command(tmp_path, "check", DRAIN_S="soon")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("threadhold: DRAIN_S: ")

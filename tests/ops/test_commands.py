@@ -1,0 +1,72 @@
+"""The words of the command line: what they mean, and what is said of those that mean nothing."""
+
+import re
+
+import pytest
+
+from server import main
+from tests.process import ROOT
+
+WORDS = ("serve", "check", "backup", "export", "import", "prune")
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """The exit code, what was said, and what was complained of."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code, *capsys.readouterr()
+
+
+def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "--help")
+    assert code == 0
+    assert [word for word in WORDS if f"\n    {word} " not in out] == []
+    assert "0 done, 1 not done" in out
+
+
+def test_the_readme_has_every_command() -> None:
+    table = re.search(r"^\| command \| \|\n(.*?)\n\n", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    assert sorted(re.findall(r"^\| `(\w+)", table[1], re.MULTILINE)) == sorted(WORDS)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_command_explains_itself(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, word, "--help")
+    assert (code, err) == (0, "")
+    assert f"usage: threadhold {word}" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["exprot"], "invalid choice: 'exprot'"),
+        (["--prot=1"], "unrecognized arguments: --prot=1"),
+        (["--por=1"], "unrecognized arguments: --por=1"),
+        (["--port", "x"], "argument --port: invalid int value: 'x'"),
+        (["backup"], "required: folder"),
+        (["prune", "--older-than", "soon"], "'soon' is no length of time; write 30d, 12h or 4w"),
+        (["prune", "--older-than", "0d"], "'0d' is no length of time"),
+        (["--port", "1", "check"], "--port goes with `serve` only"),
+        (["check", "now"], "unrecognized arguments: now"),
+    ],
+    ids=[
+        "command",
+        "option",
+        "half an option",
+        "value",
+        "what is missing",
+        "no time",
+        "none at all",
+        "option of another",
+        "one too many",
+    ],
+)
+def test_words_that_are_not_understood_are_told(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = said(capsys, *words)
+    assert (code, out) == (2, "")
+    assert told in err

@@ -1,0 +1,342 @@
+"""Export and import: what was said goes from one server to another, and comes over from what OpenAI once listed."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.ops.command import begin, command
+from tests.ops.conftest import data, talk, whole
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+
+
+def lines(*objects: Any) -> str:
+    return "".join(json.dumps(each) + "\n" for each in objects)
+
+
+def said(thread: str, number: int, text: str, *, at: int, role: str = "user") -> dict[str, Any]:
+    """A message as OpenAI lists it."""
+    return {
+        "id": f"msg_{thread}{number}",
+        "object": "thread.message",
+        "created_at": at,
+        "thread_id": f"thread_{thread}",
+        "role": role,
+        "content": [{"type": "text", "text": {"value": text, "annotations": []}}],
+        "assistant_id": "asst_old" if role == "assistant" else None,
+        "run_id": f"run_{thread}" if role == "assistant" else None,
+        "attachments": [],
+        "metadata": {},
+    }
+
+
+@contextmanager
+def served(folder: Path, upstream: ScriptedUpstream, **settings: str) -> Iterator[ServerProcess]:
+    with ServerProcess(folder, MODEL_URL=upstream.url, **settings) as process:
+        yield process
+
+
+def texts(server: ServerProcess, thread: str) -> list[str]:
+    """What was said in a thread, oldest first."""
+    found = server.request("GET", f"/threads/{thread}/messages?order=asc&limit=100")["data"]
+    return [part["text"]["value"] for message in found for part in message["content"]]
+
+
+def rows(folder: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / "threadhold.db")) as database:
+        return database.execute(sql).fetchall()
+
+
+def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and_goes_on(
+    server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    assistant = server.request(
+        "POST", "/assistants", {"model": "m", "temperature": 0.5, "tools": [tool], "metadata": {"a": "b"}}
+    )
+    threads = [talk(server, "Hello", "Again"), talk(server, "Other")]
+    told = [whole(server, thread) for thread in threads]
+    with begin(data(server), "export", tmp_path / "dump.jsonl") as process:
+        assert process.wait(50) == 0
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    done = command(folder, "import", tmp_path / "dump.jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    with served(folder, upstream) as other:
+        assert [whole(other, thread) for thread in threads] == told
+        assert other.request("GET", f"/assistants/{assistant['id']}") == assistant
+        first = "/threads?order=asc&limit=100"
+        assert other.request("GET", first) == server.request("GET", first)
+        body = {"assistant_id": assistant["id"], "additional_messages": [{"role": "user", "content": "And now?"}]}
+        run = other.request("POST", f"/threads/{threads[0]}/runs", body)
+        httpx2.get(f"{other.url}/threads/{threads[0]}/runs/{run['id']}/events", timeout=20).read()
+        assert texts(other, threads[0])[-2:] == ["And now?", "Echo: And now?"]
+    assert upstream.requests[-1].body["temperature"] == 0.5
+
+
+def test_what_openai_listed_comes_over_under_its_ids_and_times_in_the_order_it_was_said(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A thread with a listing as it was answered, newest first; messages alone, in pages; and a plain conversation."""
+    page = {
+        "object": "list",
+        "data": [
+            said("a", 3, "third", at=1700000001),
+            said("a", 2, "second", at=1700000000, role="assistant"),
+            said("a", 1, "first", at=1700000000),
+        ],
+        "first_id": "msg_a3",
+        "last_id": "msg_a1",
+        "has_more": False,
+    }
+    dump = lines(
+        {"id": "thread_a", "object": "thread", "created_at": 1699999999, "metadata": {"k": "v"}, "messages": page},
+        said("b", 2, "two", at=1600000060),
+        {"object": "list", "data": [said("b", 1, "one", at=1600000000), said("b", 2, "two", at=1600000060)]},
+        {"messages": [{"role": "user", "content": "Plain?"}, {"role": "assistant", "content": "Plain."}]},
+        {"id": "asst_old", "object": "assistant", "created_at": 1500000000, "model": "gpt-4o", "temperature": 1.0},
+    )
+    done = command(tmp_path, "import", "-", given=dump)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 threads with 7 messages and 0 runs, and 1 assistants" in done.stdout
+    with served(tmp_path, upstream) as server:
+        assert texts(server, "thread_a") == ["first", "second", "third"]
+        thread = server.request("GET", "/threads/thread_a")
+        assert (thread["created_at"], thread["metadata"]) == (1699999999, {"k": "v"})
+        message = server.request("GET", "/threads/thread_a/messages/msg_a2")
+        assert {name: message[name] for name in ("created_at", "role", "run_id", "status", "completed_at")} == {
+            "created_at": 1700000000,
+            "role": "assistant",
+            "run_id": "run_a",
+            "status": "completed",
+            "completed_at": 1700000000,
+        }
+        assert texts(server, "thread_b") == ["one", "two"]
+        assert server.request("GET", "/threads/thread_b")["created_at"] == 1600000000
+        newest = server.request("GET", "/threads")["data"][0]["id"]
+        assert texts(server, newest) == ["Plain?", "Plain."]
+        assert server.request("GET", "/assistants/asst_old")["created_at"] == 1500000000
+        body = {"assistant_id": "asst_old", "stream": True}
+        answer = httpx2.post(f"{server.url}/threads/thread_a/runs", json=body, timeout=20)
+        assert "thread.run.completed" in answer.text
+        assert texts(server, "thread_a")[-1] == "Echo: third"
+    assert "temperature" not in upstream.requests[-1].body
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        json.dumps([{"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}]),
+        json.dumps([{"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}], indent=2),
+        json.dumps({"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}, indent="\t"),
+        json.dumps({"object": "list", "data": [{"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}]}),
+        '\n\n{"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}',
+    ],
+    ids=["array", "array in lines", "object in lines", "listing", "no last line end"],
+)
+def test_a_dump_may_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(dump)
+    done = command(tmp_path, "import", "dump")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(body)["content"] for (body,) in rows(tmp_path, "SELECT body FROM messages")] == [
+        [{"type": "text", "text": {"value": "é 🧵", "annotations": []}}]
+    ]
+
+
+BAD = [
+    ('{"id": "thread_a", "messages": [{"role": "us', "line 2: This is no JSON"),
+    (lines({"object": "vector_store", "id": "vs_1"}), "line 2: `object` is 'vector_store'"),
+    (lines({"id": "thread_x", "messages": [{"role": "system", "content": "x"}]}), "line 2: Invalid value: 'system'"),
+    (lines({"id": "x", "messages": []}), "line 2: Invalid 'id': 'x'"),
+    (lines({"role": "user", "content": "x"}), "line 2: Missing required parameter: 'thread_id'"),
+    (lines({"id": "thread_good", "messages": []}), "line 2: The thread 'thread_good' came before"),
+    (lines({"id": "thread_x", "created_at": "2024", "messages": []}), "line 2: Invalid type for 'created_at'"),
+    (
+        lines({"id": "thread_x", "messages": [said("other", 1, "x", at=1)]}),
+        "line 2: 'messages[0].thread_id' is 'thread_other'",
+    ),
+    (lines({"id": "asst_x", "object": "assistant"}), "line 2: Missing required parameter: 'model'"),
+    ("[1]\n", "line 2: This is no JSON object"),
+]
+
+
+@pytest.mark.parametrize(("bad", "why"), BAD, ids=[why[8:40] for _, why in BAD])
+def test_what_cannot_come_over_is_told_with_its_line_and_nothing_is_written(bad: str, why: str, tmp_path: Path) -> None:
+    good = lines({"id": "thread_good", "messages": [{"role": "user", "content": "x"}]})
+    done = command(tmp_path, "import", "-", given=good + bad)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert "nothing was imported" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_refused_can_be_left_out_and_takes_all_of_its_thread_with_it(tmp_path: Path) -> None:
+    dump = lines(
+        {"id": "thread_good", "messages": [{"role": "user", "content": "x"}]},
+        said("b", 1, "fine", at=1),
+        {**said("b", 2, "", at=2), "content": 5},
+    )
+    done = command(tmp_path, "import", "-", "--skip-refused", given=dump)
+    assert done.returncode == 0
+    assert "line 3: " in done.stderr
+    assert rows(tmp_path, "SELECT id FROM threads") == [("thread_good",)]
+
+
+def test_an_import_done_twice_is_done_once(tmp_path: Path) -> None:
+    dump = lines(
+        {"id": "thread_a", "messages": [said("a", 1, "x", at=1)], "runs": [{"id": "run_a", "status": "completed"}]},
+        {"messages": [{"role": "user", "content": "without an id"}]},
+        {"id": "asst_x", "object": "assistant", "model": "m"},
+    ).replace('"status": "completed"}]', '"status": "completed", "assistant_id": "asst_x"}]')
+    everything = "SELECT id, body FROM {} ORDER BY seq"
+    tables = ("threads", "messages", "runs", "assistants")
+    command(tmp_path, "import", "-", given=dump)
+    once = [rows(tmp_path, everything.format(table)) for table in tables]
+    assert [len(each) for each in once] == [2, 2, 1, 1]
+    done = command(tmp_path, "import", "-", given=dump)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "imported 0 threads" in done.stdout
+    assert "3 were there already" in done.stdout
+    assert [rows(tmp_path, everything.format(table)) for table in tables] == once
+
+
+def test_a_dry_run_reads_all_and_writes_nothing_even_beside_a_server(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(lines({"id": "thread_dry", "messages": [said("dry", 1, "x", at=1)]}))
+    done = command(data(server), "import", tmp_path / "dump", "--dry-run")
+    assert "would import 1 threads with 1 messages" in done.stdout
+    assert httpx2.get(f"{server.url}/threads/thread_dry", timeout=10).status_code == 404
+
+
+def test_a_server_that_has_the_store_keeps_an_import_out(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(lines({"id": "thread_late", "messages": []}))
+    done = command(data(server), "import", tmp_path / "dump")
+    assert done.returncode == 1
+    assert "stop it, import, and start it again" in done.stderr
+    assert httpx2.get(f"{server.url}/threads/thread_late", timeout=10).status_code == 404
+
+
+def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest(tmp_path: Path) -> None:
+    count, each = 3000, 6
+    dump = tmp_path / "dump"
+    dump.write_text(
+        lines(
+            *(
+                {"id": f"thread_{n}", "created_at": n, "messages": [said(str(n), m, "x", at=n) for m in range(each)]}
+                for n in range(count)
+            )
+        )
+    )
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with begin(folder, "import", dump) as process:
+        while process.poll() is None and not written(folder):
+            time.sleep(0.002)
+        process.kill()
+    sizes = rows(
+        folder,
+        "SELECT COUNT(messages.id) FROM threads LEFT JOIN messages ON thread_id = threads.id GROUP BY threads.id",
+    )
+    assert 0 < len(sizes) < count, "it was killed in the middle"
+    assert set(sizes) == {(each,)}
+    done = command(folder, "import", dump)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{len(sizes)} were there already" in done.stdout
+    assert rows(folder, "SELECT COUNT(*), COUNT(DISTINCT thread_id) FROM messages") == [(count * each, count)]
+
+
+def written(folder: Path) -> bool:
+    """Whether a first thread is there."""
+    try:
+        return bool(rows(folder, "SELECT 1 FROM threads LIMIT 1"))
+    except sqlite3.Error:
+        return False
+
+
+def test_a_message_of_another_thread_keeps_its_place_and_the_thread_that_claims_it_is_left_out(tmp_path: Path) -> None:
+    message = {"id": "msg_one", "role": "user", "content": "x"}
+    command(tmp_path, "import", "-", given=lines({"id": "thread_a", "messages": [message]}))
+    both = lines({"id": "thread_b", "messages": [message]}, {"id": "thread_c", "messages": []})
+    done = command(tmp_path, "import", "-", given=both)
+    assert done.returncode == 1
+    assert "left out: thread_b: There is a message with id 'msg_one' already." in done.stderr
+    assert rows(tmp_path, "SELECT id FROM threads ORDER BY id") == [("thread_a",), ("thread_c",)]
+
+
+def test_whose_objects_are_meant_must_be_clear(tmp_path: Path) -> None:
+    keys = {"API_KEYS": "ann=ka,bob=kb"}
+    dump = lines({"id": "thread_a", "messages": []})
+    assert "say for whom with --owner" in command(tmp_path, "import", "-", given=dump, **keys).stderr
+    assert "Nobody could read" in command(tmp_path, "import", "-", "--owner", "eve", given=dump, **keys).stderr
+    assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
+    other = dump.replace("thread_a", "thread_b")
+    assert command(tmp_path, "import", "-", "--owner", "bob", given=other, **keys).returncode == 0
+    assert "say whose with --owner" in command(tmp_path, "export").stderr
+    exported = command(tmp_path, "export", "--owner", "bob").stdout
+    assert [json.loads(line)["id"] for line in exported.splitlines()] == ["thread_b"]
+
+
+def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    thread = talk(server, "Settled")
+    assistant = server.request("POST", "/assistants", {"model": "test-model"})["id"]
+    upstream.script(Reply("One two three four", pause_after=2))
+    server.request("POST", f"/threads/{thread}/messages", {"role": "user", "content": "More?"})
+    run = server.request("POST", f"/threads/{thread}/runs", {"assistant_id": assistant})
+    try:
+        end = time.monotonic() + 10
+        while len(whole(server, thread)["messages"]) < 4 and time.monotonic() < end:
+            time.sleep(0.02)
+        done = command(data(server), "export", "--thread", thread)
+    finally:
+        upstream.release()
+        httpx2.post(f"{server.url}/threads/{thread}/runs/{run['id']}/cancel", timeout=10)
+    (line,) = done.stdout.splitlines()
+    exported = json.loads(line)
+    assert [each["content"][0]["text"]["value"] for each in exported["messages"]] == [
+        "Settled",
+        "Echo: Settled",
+        "More?",
+    ]
+    assert [each["status"] for each in exported["runs"]] == ["completed"]
+
+
+def test_a_reader_that_has_enough_ends_an_export_without_a_word(server: ServerProcess) -> None:
+    talk(server, "Long", "x" * 100_000)
+    with begin(data(server), "export") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 1
+
+
+def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("dear")
+    assert "exists already" in command(data(server), "export", tmp_path / "mine").stderr
+    assert (tmp_path / "mine").read_text() == "dear"
+    done = command(data(server), "export", tmp_path / "new", "--thread", "thread_none")
+    assert (done.returncode, "There is no thread thread_none" in done.stderr) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_secrets_of_actions_are_not_exported_and_not_made_up(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    spec = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "servers": [{"url": "https://a.example"}]}
+    path = {"/x": {"get": {"operationId": "x", "responses": {"200": {"description": "x"}}}}}
+    tool = {"type": "action", "data": {"openapi_spec": {**spec, "paths": path}, "headers": {"X-Key": "hush"}}}
+    with served(tmp_path, upstream) as server:
+        server.request("POST", "/assistants", {"model": "m", "tools": [tool]})
+        dump = command(tmp_path, "export").stdout
+    assert dump
+    assert "hush" not in dump
+    done = command(tmp_path, "import", "-", given=dump)
+    assert (done.returncode, "it is masked" in done.stderr) == (1, True)

@@ -1,0 +1,314 @@
+"""Objects as dumps have them, read: what OpenAI once answered, what programs kept of it, and what `threadhold export`
+writes. Pure.
+
+Laws: ids and times are kept; a key that we do not know is passed over, as dumps have more than objects do; a value
+that we know and cannot be is refused, in the words of a request that is wrong. Nothing is made up but what an object
+must have: of a message only its role and content must be there.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from wire.actions import mask_tools, restore_secrets
+from wire.assistants import AssistantCreate, new_assistant
+from wire.errors import InvalidRequest
+from wire.messages import open_message
+from wire.metadata import Metadata
+from wire.resources import ToolResources, resources_body
+from wire.runs import Run
+from wire.sampling import sampling
+from wire.steps import RunStep
+from wire.validation import Id, check_id, one_of, parse
+
+__all__ = [
+    "DumpKind",
+    "assistant_parts",
+    "kind_of",
+    "listed",
+    "message_body",
+    "oldest_first",
+    "run_body",
+    "step_body",
+    "thread_body",
+    "time_of",
+]
+
+DumpKind = Literal["assistant", "thread", "message", "run", "step"]
+
+_KINDS: Final[dict[Any, DumpKind]] = {
+    "assistant": "assistant",
+    "thread": "thread",
+    "thread.message": "message",
+    "thread.run": "run",
+    "thread.run.step": "step",
+}
+_SHOWN: Final = 1.0  # the temperature and top_p that objects show where none was asked for
+
+
+class _Dumped(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) else value
+
+
+def _valued(value: Any) -> Any:
+    return {"value": value} if isinstance(value, str) else value
+
+
+Seconds = Annotated[int, Field(ge=0, le=253_402_300_799, strict=True), BeforeValidator(_whole)]
+"""Unix seconds, up to the year 9999."""
+
+
+class _Annotation(BaseModel):
+    """A citation: its place in the text, and whatever else it says."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: Literal["file_citation", "file_path"]
+    text: str
+    start_index: int = Field(ge=0)
+    end_index: int = Field(ge=0)
+
+
+class _TextValue(_Dumped):
+    value: str
+    annotations: list[_Annotation] = []
+
+
+class _TextPart(_Dumped):
+    type: Literal["text"]
+    text: Annotated[_TextValue, BeforeValidator(_valued)]
+
+
+class _RefusalPart(_Dumped):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class _ImageUrl(_Dumped):
+    url: str
+    detail: str | None = None
+
+
+class _ImageUrlPart(_Dumped):
+    type: Literal["image_url"]
+    image_url: _ImageUrl
+
+
+class _ImageFile(_Dumped):
+    file_id: Id
+    detail: str | None = None
+
+
+class _ImageFilePart(_Dumped):
+    type: Literal["image_file"]
+    image_file: _ImageFile
+
+
+_Part: TypeAlias = one_of(  # type: ignore[valid-type]
+    text=_TextPart, image_url=_ImageUrlPart, image_file=_ImageFilePart, refusal=_RefusalPart
+)
+_Content = Annotated[
+    Annotated[str, Tag("~text")] | Annotated[list[_Part], Tag("~parts")],
+    Discriminator(lambda value: "~parts" if isinstance(value, list) else "~text"),
+]
+
+
+class _Tool(_Dumped):
+    type: str
+
+
+class _Attachment(_Dumped):
+    file_id: Id
+    tools: list[_Tool] | None = None
+
+
+class _Message(_Dumped):
+    role: Literal["user", "assistant"]
+    content: _Content
+    status: Literal["in_progress", "incomplete", "completed"] | None = None
+    incomplete_details: dict[str, Any] | None = None
+    completed_at: Seconds | None = None
+    incomplete_at: Seconds | None = None
+    assistant_id: Id | None = None
+    run_id: Id | None = None
+    attachments: list[_Attachment] | None = None
+    file_ids: list[Id] | None = None
+    metadata: Metadata | None = None
+
+
+class _Thread(_Dumped):
+    metadata: Metadata | None = None
+
+
+class _Time(_Dumped):
+    created_at: Seconds | None = None
+
+
+def kind_of(data: Any) -> DumpKind:
+    """Tell what an entry of a dump is. Raises InvalidRequest for what cannot be brought over."""
+    if not isinstance(data, dict):
+        raise InvalidRequest("This is no JSON object.")
+    if (kind := _KINDS.get(data.get("object"))) is not None:
+        return kind
+    if data.get("object") is not None:
+        raise InvalidRequest(f"`object` is '{str(data['object'])[:50]}'; it can be one of {', '.join(_KINDS)}.")
+    if "messages" in data:
+        return "thread"
+    if "role" in data and "content" in data:
+        return "message"
+    raise InvalidRequest("`object` is missing, and neither `messages` nor `role` and `content` say what this is.")
+
+
+def listed(value: Any, where: str) -> list[dict[str, Any]]:
+    """Return the objects of a plain list, or of a listing as the API answers it. Raises InvalidRequest."""
+    found = value.get("data") if isinstance(value, dict) else value
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise InvalidRequest(f"Invalid type for '{where}': expected an array of objects.", param=where)
+    return found
+
+
+def time_of(data: dict[str, Any]) -> int | None:
+    """Return `created_at`, Unix seconds, if it is there. Raises InvalidRequest."""
+    return parse(_Time, data).created_at
+
+
+def oldest_first(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return them by `created_at`. Those of one second stay as they were, or turn round where newer ones
+    mostly came first, which is how the API lists. What has no time stays beside the one before it."""
+    times: list[int] = []
+    for each in objects:
+        time = time_of(each)
+        times.append(time if time is not None else times[-1] if times else 0)
+    steps = list(pairwise(times))
+    paired = list(zip(times, objects, strict=True))
+    if sum(late < early for early, late in steps) > sum(late > early for early, late in steps):
+        paired.reverse()
+    return [each for _, each in sorted(paired, key=lambda pair: pair[0])]
+
+
+def thread_body(data: dict[str, Any], *, id: str, created_at: int) -> dict[str, Any]:
+    """Make a thread's wire object. Raises InvalidRequest."""
+    check_id("id", id, "thread_")
+    resources = data.get("tool_resources")
+    return {
+        "id": id,
+        "object": "thread",
+        "created_at": created_at,
+        "metadata": parse(_Thread, data).metadata or {},
+        "tool_resources": {} if resources is None else resources_body(parse(ToolResources, resources)),
+    }
+
+
+def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: int) -> dict[str, Any]:
+    """Make a message's wire object; one that was under way is incomplete. Raises InvalidRequest."""
+    check_id("id", id, "msg_")
+    given = parse(_Message, data)
+    ended = given.status or "completed"
+    status = "incomplete" if ended == "in_progress" else ended
+    made = open_message(
+        id=id, thread_id=thread_id, run_id=given.run_id, assistant_id=given.assistant_id, now=created_at
+    )
+    details = given.incomplete_details or {"reason": "run_failed"}
+    attachments = [each.model_dump(exclude_none=True) for each in given.attachments or ()]
+    both = [{"type": "file_search"}, {"type": "code_interpreter"}]  # as v1's `file_ids` were meant
+    attachments += [{"file_id": file_id, "tools": both} for file_id in given.file_ids or () if not attachments]
+    return {
+        **made,
+        "role": given.role,
+        "content": _content(given.content),
+        "status": status,
+        "completed_at": (given.completed_at or created_at) if status == "completed" else None,
+        "incomplete_at": (given.incomplete_at or created_at) if status == "incomplete" else None,
+        "incomplete_details": details if status == "incomplete" else None,
+        "attachments": attachments,
+        "metadata": given.metadata or {},
+    }
+
+
+def run_body(data: dict[str, Any], *, thread_id: str) -> dict[str, Any] | None:
+    """Make a run's wire object, None of one that had not ended. Raises InvalidRequest."""
+    check_id("id", str(data.get("id", "")), "run_")
+    if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
+        return None
+    return _filled(Run, data, _RUN, {"object": "thread.run", "thread_id": thread_id, "required_action": None})
+
+
+def step_body(data: dict[str, Any], *, run: dict[str, Any]) -> dict[str, Any]:
+    """Make the wire object of a step of a run. Raises InvalidRequest."""
+    check_id("id", str(data.get("id", "")), "step_")
+    of = {"object": "thread.run.step", "thread_id": run["thread_id"], "run_id": run["id"]}
+    return _filled(RunStep, data, {**_STEP, "assistant_id": run["assistant_id"]}, of)
+
+
+def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make an assistant's wire object, and what is kept beside it. Raises InvalidRequest.
+
+    A temperature or top_p of 1.0 is what objects show where none was asked for, and is taken as that.
+    """
+    check_id("id", str(data.get("id", "")), "asst_")
+    known = {name: data[name] for name in AssistantCreate.model_fields if data.get(name) is not None}
+    known.pop("file_ids", None)  # files stay where they were
+    known = {name: value for name, value in known.items() if name not in ("temperature", "top_p") or value != _SHOWN}
+    request = parse(AssistantCreate, known)
+    made = new_assistant(request, id=data["id"], now=time_of(data) or now)
+    tools = restore_secrets(made["tools"], [])
+    return {**made, "tools": mask_tools(tools)}, {"tools": tools, "sampling": sampling(request)}
+
+
+def _content(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": {"value": content, "annotations": []}}]
+    return [_part(part) for part in content]
+
+
+def _part(part: _TextPart | _RefusalPart | _ImageUrlPart | _ImageFilePart) -> dict[str, Any]:
+    match part:
+        case _TextPart(text=text):
+            cited = sorted((each.model_dump() for each in text.annotations), key=lambda each: int(each["start_index"]))
+            return {"type": "text", "text": {"value": text.value, "annotations": cited}}
+        case _RefusalPart(refusal=said):
+            return {"type": "text", "text": {"value": said, "annotations": []}}
+        case _ImageUrlPart(image_url=url):
+            return {"type": "image_url", "image_url": {"url": url.url, "detail": url.detail or "auto"}}
+        case _ImageFilePart(image_file=file):
+            return {"type": "image_file", "image_file": {"file_id": file.file_id, "detail": file.detail or "auto"}}
+
+
+def _filled(
+    model: type[BaseModel], data: dict[str, Any], otherwise: dict[str, Any], fixed: dict[str, Any]
+) -> dict[str, Any]:
+    """The object's keys: those that `fixed` says, else those given, else the usual ones. Raises InvalidRequest."""
+    given = {name: data[name] for name in model.model_fields if data.get(name) is not None and name != "file_ids"}
+    made = {**otherwise, **given, **fixed}
+    parse(model, made)
+    return {name: made[name] for name in model.model_fields if name in made}
+
+
+_RUN: Final[dict[str, Any]] = {
+    **dict.fromkeys(
+        ["last_error", "expires_at", "started_at", "cancelled_at", "failed_at", "completed_at", "incomplete_details"]
+    ),
+    **dict.fromkeys(["usage", "temperature", "top_p", "max_prompt_tokens", "max_completion_tokens"]),
+    "model": "",
+    "instructions": "",
+    "tools": [],
+    "tool_resources": {},
+    "metadata": {},
+    "truncation_strategy": {"type": "auto", "last_messages": None},
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "response_format": "auto",
+    "reasoning_effort": None,
+}
+_STEP: Final[dict[str, Any]] = {
+    **dict.fromkeys(["last_error", "expires_at", "expired_at", "cancelled_at", "failed_at", "completed_at", "usage"]),
+    "metadata": {},
+}
