@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api import (
     assistants,
     chat,
+    description,
     file_batches,
     files,
     health,
@@ -107,12 +108,14 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         middleware=middleware,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # as in OpenAI's own document, short and lasting
     )
     problems.install(app)
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")
         app.include_router(room.router, include_in_schema=False)
     app.include_router(build_page())
+    description.install(app)
     return app
 
 
