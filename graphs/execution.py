@@ -5,13 +5,14 @@ Every task has an owner here, every stop a reason, and a run that breaks in a wa
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
-from graphs.live import Live
+from graphs.live import Live, parked
 from graphs.log import RunLog
 from graphs.state import RunContext
+from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event
@@ -27,8 +28,11 @@ _CLOSE_S: Final = 5.0
 class Execution:
     """Owns the tasks of running runs. `open` says whether new ones are taken."""
 
-    def __init__(self, store: Store, max_tool_rounds: int) -> None:
+    def __init__(self, store: Store, max_tool_rounds: int, limits: Limits | None = None) -> None:
         self.open = False
+        self.turns = Turns(limits or Limits())
+        self.take_up: Callable[[InLine], Awaitable[bool]] | None = None
+        """Goes on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(store.checkpoints)
         self._answering = compile_answer_graph()
         self.broken: dict[str, Exception] = {}
@@ -63,23 +67,49 @@ class Execution:
         """Take no new runs, wait up to `limit_s` for those that are executed, then park the rest: they stay as the
         store has them and are taken up at the next start."""
         self.open = False
+        self.turns.close()
         if limit_s > 0:
-            await self._ended(limit_s)
+            await self._wait(limit_s)
         for live in list(self._lives.values()):
             live.halt("parked")
-        await self._ended(_CLOSE_S)
+        await self._wait(_CLOSE_S)
 
-    async def _ended(self, limit_s: float) -> None:
+    async def _wait(self, limit_s: float) -> None:
         waits = [asyncio.ensure_future(live.ended.wait()) for live in self._lives.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=limit_s)
             for wait in late:
                 wait.cancel()
 
-    def begin(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
-        """Execute a run: `work` drives it."""
+    def begin(self, live: Live, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
+        """Execute a run: `work` drives it. One that was called from the line has been counted."""
+        if not called:
+            self.turns.begin(live.owner)
         self._lives[live.run_id] = live
         live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
+
+    def call(self) -> None:
+        """Let as many runs as there is room for come out of the line, each in a task of the house."""
+        while self.open and (run := self.turns.call()) is not None:
+            self._tasks.create_task(self._called(run), name=f"called {run.run_id}")
+
+    async def _called(self, run: InLine) -> None:
+        assert self.take_up is not None, "set before the first run stands in line"
+        try:
+            if await self.take_up(run):
+                self.turns.leave(run.run_id)
+                return
+            self.turns.leave(run.run_id)
+        except StoreError as error:
+            logger.error("run %s could not be taken up and stands in line again: %s", run.run_id, error)
+            self.turns.stand_again(run)
+            self.turns.end(run.owner)
+            return  # whoever sweeps calls again
+        self._ended(run.owner)
+
+    def _ended(self, owner: str) -> None:
+        self.turns.end(owner)
+        self.call()
 
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
@@ -116,11 +146,13 @@ class Execution:
             self._lives.pop(live.run_id, None)
             live.log.close(live.log.error)
             live.ended.set()
+            self._ended(live.owner)
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
         Ends when everything is read and the run pauses or has ended. The caller has checked whose run it is.
+        Of a run in line it yields what there is, and goes on when its turn has come.
         Raises Unavailable when the server parks the run.
         """
         while True:
@@ -137,6 +169,10 @@ class Execution:
                 yield stored
             elif live is not None:
                 after = live.log.first - 1
+            elif (in_line := self.turns.get(run_id)) is not None:
+                await in_line.left.wait()
+                if not self.open and self.turns.get(run_id) is not None:
+                    raise parked(run_id, after)
             elif self._lives.get(run_id) is None:
                 return
 
