@@ -23,6 +23,8 @@ logger = logging.getLogger("threadhold.runs")
 
 _READ_EVENTS: Final = 1000
 _CLOSE_S: Final = 5.0
+_LINGER_S: Final = 1.0
+"""How long the events of a run that has ended stay in memory for those who read them; who is slower reads the store."""
 
 
 class Execution:
@@ -145,6 +147,8 @@ class Execution:
             live.open()
             self._lives.pop(live.run_id, None)
             live.log.close(live.log.error)
+            if live.log.error is None:
+                asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
             self._ended(live.owner)
 
@@ -159,8 +163,11 @@ class Execution:
             live = self._lives.get(run_id)
             if live is not None and after + 1 >= live.log.first:
                 async for batch in _follow_live(live.log, after):
+                    after = batch[-1].number
                     yield batch
-                return
+                if after + 1 >= live.log.first:
+                    return
+                live = None  # it has ended, and let go what this reader had not read yet
             stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
             if live is not None:
                 stored = [event for event in stored if event.number < live.log.first]
@@ -178,7 +185,7 @@ class Execution:
 
 
 async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
-    while True:
+    while after + 1 >= log.first:
         batch = log.since(after)
         if batch:
             after = batch[-1].number

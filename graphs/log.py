@@ -49,6 +49,11 @@ class RunLog:
         start = max(0, after + 1 - self.first)
         return self._events[start : start + _BATCH]
 
+    def release(self) -> None:
+        """Let the events go: they are all in the store."""
+        self.first = self.next
+        self._events = []
+
     def close(self, error: ThreadholdError | None = None) -> None:
         """End the log for this process: the run pauses, has ended, or (with `error`) cannot go on here."""
         self.closed = True
