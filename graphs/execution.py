@@ -21,7 +21,7 @@ __all__ = ["Execution"]
 
 logger = logging.getLogger("threadhold.runs")
 
-_READ_EVENTS: Final = 1000
+_READ_EVENTS: Final = 256
 _CLOSE_S: Final = 5.0
 _LINGER_S: Final = 1.0
 """How long the events of a run that has ended stay in memory for those who read them; who is slower reads the store."""
@@ -160,28 +160,38 @@ class Execution:
         Raises Unavailable when the server parks the run.
         """
         while True:
-            live = self._lives.get(run_id)
-            if live is not None and after + 1 >= live.log.first:
-                async for batch in _follow_live(live.log, after):
+            log = self._log(run_id)  # and not the run, of which nothing may stay for a reader who is slow
+            if log is not None and after + 1 >= log.first:
+                async for batch in _follow_live(log, after):
                     after = batch[-1].number
                     yield batch
-                if after + 1 >= live.log.first:
+                if after + 1 >= log.first:
                     return
-                live = None  # it has ended, and let go what this reader had not read yet
+                continue  # it has ended, and let go what this reader had not read yet
             stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
-            if live is not None:
-                stored = [event for event in stored if event.number < live.log.first]
+            if log is not None:
+                stored = [event for event in stored if event.number < log.first]
             if stored:
                 after = stored[-1].number
                 yield stored
-            elif live is not None:
-                after = live.log.first - 1
-            elif (in_line := self.turns.get(run_id)) is not None:
-                await in_line.left.wait()
-                if not self.open and self.turns.get(run_id) is not None:
-                    raise parked(run_id, after)
-            elif self._lives.get(run_id) is None:
+            elif log is not None:
+                after = log.first - 1
+            elif not await self._turn_comes(run_id, after) and self._log(run_id) is None:
                 return
+
+    def _log(self, run_id: str) -> RunLog | None:
+        live = self._lives.get(run_id)
+        return None if live is None else live.log
+
+    async def _turn_comes(self, run_id: str, after: int) -> bool:
+        """Wait until a run stands in line no longer; False where it does not. Raises Unavailable at the end."""
+        run = self.turns.get(run_id)
+        if run is None:
+            return False
+        await run.left.wait()
+        if not self.open and self.turns.get(run_id) is not None:
+            raise parked(run_id, after)
+        return True
 
 
 async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:

@@ -17,7 +17,7 @@ __all__ = ["BLOCK", "RunLog"]
 BLOCK: Final = 4096
 """Numbers reserved at a time."""
 
-_BATCH: Final = 1000
+_BATCH: Final = 256
 """Events that a reader who is behind gets at a time: it must not cost more than they take."""
 
 
@@ -45,7 +45,7 @@ class RunLog:
         self._wake()
 
     def since(self, after: int) -> list[Event]:
-        """Return what is published with a number above `after`, a thousand at most; numbers here have no gaps."""
+        """Return what is published with a number above `after`, 256 at most; numbers here have no gaps."""
         start = max(0, after + 1 - self.first)
         return self._events[start : start + _BATCH]
 
