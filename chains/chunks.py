@@ -89,7 +89,7 @@ class ChunkReader:
                 self._learn_limit(self._model, refusal.limit)
             raise explain(refusal, host=self._host, model=self._model)
         try:
-            return self._plain_text(data) or self._chunk(data)
+            return (None if self._halves.met else self._plain_text(data)) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
