@@ -7,7 +7,7 @@ its warnings stay out of the other tests.
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,11 @@ def test_every_operation_keeps_its_promises(fuzzed: ServerProcess, tmp_path: Pat
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_every_operation_keeps_its_promises_for_ten_minutes(fuzzed: ServerProcess, tmp_path: Path) -> None:
+def test_every_operation_keeps_its_promises_for_ten_minutes(
+    record_property: Callable[[str, object], None], fuzzed: ServerProcess, tmp_path: Path
+) -> None:
     told = attack(fuzzed, tmp_path, "--phases", "coverage,fuzzing,stateful", "--max-time", "600")
-    print(told)  # noqa: T201 - the written result of `make soak`
+    cases = re.search(r"([0-9]+) generated", told)
+    assert cases
+    record_property("requests", cases[1])
     assert "Traceback" not in fuzzed.log.read_text()

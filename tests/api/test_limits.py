@@ -100,7 +100,10 @@ def test_a_reader_who_does_not_read_holds_up_neither_its_run_nor_others(
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_readers_who_do_not_read_do_not_fill_the_memory(
-    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+    record_property: Callable[[str, object], None],
+    world: Callable[..., World],
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
 ) -> None:
     """Forty, more than a gigabyte in all were it kept; what one costs that is not read at all is taken off."""
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
@@ -109,7 +112,7 @@ def test_readers_who_do_not_read_do_not_fill_the_memory(
         for _ in range(10):
             deafen(server, here, upstream, stack, 4)
             found.append(resident_mb(server.pid))
-        print(f"four deaf readers more each time, MB: {[round(mb) for mb in found]}")  # noqa: T201
+        record_property("MB, four deaf readers more each time", [round(mb) for mb in found])
         assert found[-1] - found[2] < 60
 
 
@@ -136,7 +139,10 @@ def complete(here: World, threads: list[str]) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_ten_thousand_queued_runs_in_bounded_memory_and_fair_order(
-    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+    record_property: Callable[[str, object], None],
+    world: Callable[..., World],
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
 ) -> None:
     """Ten owners, one of whom comes first with nearly all; then a restart, and all of it worked off."""
     count, greedy = 10_000, 8_200
@@ -164,7 +170,8 @@ def test_ten_thousand_queued_runs_in_bounded_memory_and_fair_order(
         took_s = time.monotonic() - start
         after_mb = resident_mb(server.pid)
     order = [seen.body["messages"][-1]["content"] for seen in upstream.requests[begun:]]
-    print(f"{len(mine)} queued: {queued_mb:.0f} MB; worked off in {took_s:.0f} s, then {after_mb:.0f} MB")  # noqa: T201
+    record_property("queued", f"{len(mine)} in {queued_mb:.0f} MB")
+    record_property("worked off", f"in {took_s:.0f} s, then {after_mb:.0f} MB in all")
     assert Counter(order) == Counter(mine)
     assert queued_mb < 60
     for start in range(100, 1_500, 100):  # the first ones go beside each other
@@ -175,7 +182,10 @@ def test_ten_thousand_queued_runs_in_bounded_memory_and_fair_order(
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_thousand_streams_are_open_at_once_and_each_gets_all(
-    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+    record_property: Callable[[str, object], None],
+    world: Callable[..., World],
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
 ) -> None:
     upstream.default = lambda body: Reply(chunks=["x"] * 10, delay_s=1.0)
     with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
@@ -193,5 +203,5 @@ def test_a_thousand_streams_are_open_at_once_and_each_gets_all(
                 while b"data: [DONE]" not in got:
                     got += stream.recv(65_536)
                 assert got.count(b"thread.message.delta\n") == 10
-        print(f"1,000 streams: {peak:.0f} MB")  # noqa: T201
+        record_property("MB, 1,000 streams", round(peak))
         assert peak < 600
