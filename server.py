@@ -5,14 +5,16 @@ gives the app to other servers and to tests.
 """
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -24,6 +26,7 @@ from pydantic_settings import (
 
 from api.hosts import LOOPBACK
 from ops import Parts, run
+from watch.log import Format, Level
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
 
@@ -38,6 +41,7 @@ __all__ = ["Settings", "create_app", "main"]
 _SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
+_OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
 Names = Annotated[tuple[str, ...], NoDecode]
 ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
 
@@ -99,6 +103,10 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
+    metrics_key: str = ""
+    log_level: Level = "info"
+    log_format: Format = "auto"
+    log_content: bool = False
     redis_url: str = ""
     s3_endpoint: str = ""
     s3_access_key: str = ""
@@ -121,6 +129,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return split_names(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _write_small(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("model_path", mode="before")
     @classmethod
@@ -159,6 +172,19 @@ class Settings(BaseSettings):
         """Those that are set and not built."""
         return [name for name in _NOT_BUILT if getattr(self, name.lower())]
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no line of the log may have in it."""
+        of_upstreams = [one.api_key for one in self.upstreams.values()]
+        return [
+            *self.api_keys,
+            self.metrics_key,
+            self.model_api_key,
+            self.s3_access_key,
+            self.s3_secret_key,
+            *of_upstreams,
+        ]
+
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
         _ = self.database
@@ -179,6 +205,7 @@ class Settings(BaseSettings):
             hosts=None if any_host else {*self.allowed_hosts, self.host},
             origins=self.cors_origins,
             max_body_bytes=self.max_body_bytes,
+            metrics_key=self.metrics_key,
         )
 
 
@@ -217,9 +244,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         blobs = FolderBlobs(settings.data_dir / "files")
         ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
         attachments = Attachments(store, wake=ingestion.wake)
-        searcher = FileSearch(
-            store, store.vectors, embedder, ready=ingestion.ready, prompts=Prompts.changed(settings.prompts)
-        )
+        prompts = Prompts.changed(settings.prompts)
+        searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
         runner = Runner(
             store,
             routes,
@@ -239,7 +265,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         try:
             await blobs.open()
             await routes.open()
-            async with ingestion, runner, Retention(store, SqliteAges(store.engine), days=settings.retention_days):
+            retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
+            async with _tracing(), ingestion, runner, retention:
                 _tune_interpreter()
                 yield House(
                     store=store,
@@ -253,6 +280,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     ingestion=ingestion,
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
+                    writer=store.engine,
+                    folders=(Path(settings.database).parent, settings.data_dir),
                 )
         finally:
             await caller.close()
@@ -261,6 +290,24 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await embedder.close()
 
     return build_app(open_house, access=settings.access, version=_version())
+
+
+def _tracing() -> AbstractAsyncContextManager[None]:
+    """Send traces where OpenTelemetry's usual variables say where to."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter != "otlp"
+    if is_off or not any(map(os.environ.get, endpoints)):
+        return nullcontext()
+    try:
+        from api.tracing import traced
+    except ImportError:
+        logging.getLogger("threadhold").warning(
+            "no traces are sent: the package for it is missing. `%s`, then start again",
+            ".venv/bin/python -m pip install opentelemetry-exporter-otlp-proto-http",
+        )
+        return nullcontext()
+    return traced(_version())
 
 
 def _routes(settings: Settings) -> "Routes":
@@ -336,6 +383,9 @@ def _tune_interpreter() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says, serve where it says nothing; the console script `threadhold`."""
+    for name, value in dotenv_values(".env").items():
+        if name.startswith(_OF_LIBRARIES) and value:
+            os.environ.setdefault(name, value)
     sys.exit(run(Parts(settings=Settings, app=create_app, routes=_routes, version=_version()), arguments))
 
 

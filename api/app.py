@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -18,6 +19,7 @@ from api import (
     files,
     health,
     messages,
+    metrics,
     models,
     problems,
     runs,
@@ -30,6 +32,8 @@ from api import (
 from api.depends import House
 from api.guards import Gate
 from api.page import build_page
+from api.readiness import Readiness
+from api.watching import PROBES, RequestFigures, Watch
 
 __all__ = ["Access", "build_app"]
 
@@ -56,6 +60,17 @@ _DESCRIPTION = (
 )
 
 
+_TELEMETRY: TelemetryConfig = {
+    "metrics": False,  # they are Prometheus's to fetch
+    "logs": False,  # they would have the words of errors
+    "operation_spans": False,
+    "auto_configure": False,  # `api.tracing` does it
+    "exclude": lambda scope: scope.get("path", "").removeprefix("/v1") in PROBES,
+}
+"""FastAPI makes a span of each request, in the trace that the client's `traceparent` names, where somebody has set
+OpenTelemetry up; else nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who may come in. `keys` maps key to owner; `hosts` None admits any `Host`."""
@@ -64,6 +79,7 @@ class Access:
     hosts: Collection[str] | None = frozenset()
     origins: Sequence[str] = ()
     max_body_bytes: int = 10 * 1024 * 1024
+    metrics_key: str = ""
 
 
 def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, access: Access, version: str) -> FastAPI:
@@ -72,7 +88,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_house() as house:
-            app.state.house = house
+            app.state.house, app.state.readiness = house, Readiness(house)
             routes = list(app.router.routes)
             app.include_router(await asyncio.to_thread(_langserve, house), include_in_schema=False)
             try:
@@ -80,7 +96,8 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             finally:
                 app.router.routes[:] = routes  # they hold this house; the next start makes its own
 
-    middleware = []
+    requests = RequestFigures()
+    middleware = [Middleware(Watch, figures=requests)]
     if access.origins:
         middleware.append(
             Middleware(
@@ -98,6 +115,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             hosts=access.hosts,
             origins=access.origins,
             max_body_bytes=access.max_body_bytes,
+            metrics_key=access.metrics_key,
         )
     )
     app: FastAPI = FastAPIOffline(
@@ -107,14 +125,17 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         lifespan=lifespan,
         middleware=middleware,
         redoc_url=None,
+        telemetry=_TELEMETRY,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # as in OpenAI's own document, short and lasting
     )
+    app.state.requests, app.state.version = requests, version
     problems.install(app)
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")
         app.include_router(room.router, include_in_schema=False)
     app.include_router(build_page())
+    app.include_router(metrics.router)
     description.install(app)
     return app
 

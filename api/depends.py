@@ -5,9 +5,11 @@ Dependencies are async without waiting for anything: FastAPI runs plain function
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Query, Request
+from fastapi import Path as InPath
 
 from chains import Routes
 from chains.embeddings import Embedder
@@ -15,6 +17,7 @@ from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
 from store.blobs import Blobs
+from store.figures import StoreFigures
 from store.library import Library
 from store.ports import Kind, PageQuery, Row, Store, Vectors
 from wire.errors import InvalidRequest, Missing, NotFound
@@ -48,6 +51,15 @@ INCLUDABLE: Final = "step_details.tool_calls[*].file_search.results[*].content"
 _INCLUDED: Final[dict[str, Any]] = {"anyOf": None, "type": "array", "items": {"enum": [INCLUDABLE]}}
 
 
+class Writing(Protocol):
+    """`store.engine.Engine`, as far as it is watched."""
+
+    @property
+    def figures(self) -> StoreFigures: ...
+    @property
+    def waiting(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """The parts that `server.create_app` has put together."""
@@ -64,6 +76,10 @@ class House:
     ingestion: Ingestion
     attachments: Attachments
     max_file_bytes: int
+    writer: Writing
+    """How the store's writer fares."""
+    folders: tuple[Path, ...]
+    """Where the database and files are."""
 
 
 async def _house(request: Request) -> House:
@@ -86,7 +102,7 @@ def _path_id(param: str, prefix: str) -> Any:
     # Told, not tried: `check_id` refuses in OpenAI's words.
     told = {"pattern": f"^{prefix}", "maxLength": MAX_ID}
 
-    async def checked(value: Annotated[str, Path(alias=param, json_schema_extra=told)]) -> str:
+    async def checked(value: Annotated[str, InPath(alias=param, json_schema_extra=told)]) -> str:
         check_id(param, value, prefix)
         return value
 

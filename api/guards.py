@@ -1,8 +1,8 @@
-"""The gate in front of every route: request id, host, origin, key, body. Pure ASGI, so that streams pass untouched.
+"""The gate in front of every route: host, origin, key, body. Pure ASGI, so that streams pass untouched.
 
 The laws: nothing gets in that is not JSON of a bearable size, or a file on its way to disk; a page on another origin
-cannot post; whoever has no key learns nothing; every answer carries `x-request-id`, also the last-resort 500, which is
-logged under it.
+cannot post; whoever has no key learns nothing; what breaks is answered by a last-resort 500, and logged under the
+request's id.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
@@ -20,7 +20,7 @@ from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
 from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
-from wire.ids import DEFAULT_OWNER, new_id
+from wire.ids import DEFAULT_OWNER
 
 __all__ = ["Gate"]
 
@@ -47,40 +47,40 @@ class Gate:
         hosts: Collection[str] | None,
         origins: Collection[str],
         max_body_bytes: int,
+        metrics_key: str = "",
     ) -> None:
         self._app = app
         self._keys = {key.encode(): owner for key, owner in keys.items()}
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._origins = frozenset(origins)
         self._max_body_bytes = max_body_bytes
+        self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = new_id("req")
         started = False
 
-        async def stamped(message: Message) -> None:
+        async def noted(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+            started = True
             await send(message)
 
         try:
             receive = await self._admit(scope, receive)
-            await self._app(scope, receive, stamped)
+            await self._app(scope, receive, noted)
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, stamped)
+            await problem_answer(problem)(scope, receive, noted)
         except Exception:
+            request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) broke", request_id, scope["method"], scope["path"])
             if started:
                 raise
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
-            await answer({"error": error}, status=500)(scope, receive, stamped)
+            await answer({"error": error}, status=500)(scope, receive, noted)
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
         """Check everything that needs no route. Raises Problem."""
@@ -116,9 +116,11 @@ class Gate:
             raise Forbidden(f"Origin '{origin}' is not allowed; name it in CORS_ORIGINS.")
 
     def _owner(self, scope: Scope, headers: Headers) -> str:
+        path = scope["path"]
+        if path == "/metrics":
+            return self._watcher(headers)
         if not self._keys:
             return DEFAULT_OWNER
-        path = scope["path"]
         is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
         if is_public or scope["method"] == "OPTIONS":
             return ""
@@ -127,17 +129,35 @@ class Gate:
                 "The playgrounds are closed while API_KEYS is set: their pages cannot send a key. Use the page at /, "
                 "or LangServe's RemoteRunnable with an Authorization header."
             )
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise Unauthorized(
-                "You didn't provide an API key. You need to provide your API key in an Authorization header using "
-                "Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        given, owner = key.strip().encode(), None
+        given, owner = _bearer(headers), None
         for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
             if hmac.compare_digest(known, given):
                 owner = its_owner
         if owner is None:
-            raise Unauthorized("Incorrect API key provided.", headers={"WWW-Authenticate": "Bearer"})
+            raise _incorrect()
         return owner
+
+    def _watcher(self, headers: Headers) -> str:
+        """Figures are of all owners together, so that no owner's key opens them; and a loopback peer is no proof of
+        anything, as a proxy on this machine is one."""
+        if self._metrics_key and not hmac.compare_digest(self._metrics_key, _bearer(headers)):
+            raise _incorrect()
+        if self._keys and not self._metrics_key:
+            raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
+        return ""
+
+
+def _bearer(headers: Headers) -> bytes:
+    """Return the key that was sent. Raises Unauthorized when there is none."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized(
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using "
+            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return key.strip().encode()
+
+
+def _incorrect() -> Unauthorized:
+    return Unauthorized("Incorrect API key provided.", headers={"WWW-Authenticate": "Bearer"})

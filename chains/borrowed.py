@@ -75,7 +75,7 @@ class BorrowedReplies:
             raise PromptRefused(f"{name} takes no tools. Give another model, or none of them.") from error
         # Every provider raises what it likes, and all of it means that this model call has failed.
         except Exception as error:
-            raise UpstreamFailed(f"{name} failed: {type(error).__name__}: {error}") from error
+            raise UpstreamFailed(f"{name} failed: {type(error).__name__}: {error}", quote=str(error)) from error
 
     def _offering(self, call: ReplyCall) -> Runnable[Any, AIMessage]:
         if not call.tools:

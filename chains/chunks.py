@@ -208,7 +208,8 @@ class ChunkReader:
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
-        return UpstreamFailed(f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log.")
+        told = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
+        return UpstreamFailed(told, kind="garbage", quote=repr(shown))
 
 
 def _text_chunk(content: str | list[str]) -> dict[str, Any]:

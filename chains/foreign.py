@@ -101,12 +101,16 @@ def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> Run
     if refusal is not None:
         return explain(refusal, host=host, model=model, key=key)
     if isinstance(error, ModelTimeoutError | TimeoutError):
-        return UpstreamFailed(f"{host} was silent for too long. See its status, or raise UPSTREAM_TIMEOUT_S.")
+        return UpstreamFailed(
+            f"{host} was silent for too long. See its status, or raise UPSTREAM_TIMEOUT_S.", kind="silent"
+        )
     if isinstance(error, ModelConnectionError | OSError) or "Connect" in type(error).__name__:
-        return UpstreamFailed(f"{host} cannot be reached ({_root(error)}). Check its address and the network.")
+        words = f"{host} cannot be reached ({_root(error)}). Check its address and the network."
+        return UpstreamFailed(words, kind="unreachable")
     if isinstance(error, ValueError | TypeError | NotImplementedError):  # their own checks of what is asked for
         return explain(Refusal(_said(error), status=400), host=host, model=model, key=key)
-    return UpstreamFailed(f"{host} failed ({type(error).__name__}): {_said(error)}")
+    words = _said(error)
+    return UpstreamFailed(f"{host} failed ({type(error).__name__}): {words}", quote=words)
 
 
 def _refusal(error: Exception) -> Refusal | None:

@@ -192,6 +192,7 @@ class ChunkStream:
             if self._reader.finished:
                 return b""
             told = failure(error, self._endpoint, idle_s=self._idle_s)
+            self._upstream.outcomes[(told.kind,)] += 1
             if may_retry(error) or isinstance(error, aiohttp.ClientPayloadError):
                 raise _BrokeOffError(told) from error
             raise told from error
@@ -208,7 +209,8 @@ class ChunkStream:
         if not self._reader.finished:
             host = self._endpoint.host
             told = f"{host}: the stream ended early, without a finish reason. See the upstream's log."
-            raise _BrokeOffError(UpstreamFailed(told))
+            self._upstream.outcomes["broke_off",] += 1
+            raise _BrokeOffError(UpstreamFailed(told, kind="broke_off"))
 
     async def _whole(self) -> AsyncIterator[dict[str, Any]]:
         """One JSON completion instead of a stream: the upstream ignores `stream`."""
@@ -216,13 +218,15 @@ class ChunkStream:
         chunk = self._reader.read(body)
         if chunk is None or not chunk["choices"]:
             shown = body[:MAX_SHOWN].decode(errors="replace")
-            raise UpstreamFailed(f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}.")
+            told = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
+            raise UpstreamFailed(told, kind="garbage", quote=repr(shown))
         yield chunk
 
     async def _page(self) -> AsyncIterator[dict[str, Any]]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
-            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`."
+            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`.",
+            kind="garbage",
         )
         yield {}  # pragma: no cover (makes this a generator)
 

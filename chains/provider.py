@@ -27,6 +27,7 @@ from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.tokens import Calibration
 from chains.transport import Patience
+from watch.figures import Counts
 from wire.errors import PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Provider"]
@@ -55,6 +56,8 @@ class Provider:
         """Imports and connects nothing. `timeout_s`: the longest silence, in seconds."""
         self.name = name
         self.calibration = Calibration()
+        self.outcomes = Counts()
+        """What became of each call, by one word."""
         self._provider = provider.strip().lower().replace("-", "_")
         self._url = url or (_ANTHROPIC_URL if self._is_anthropic else None)
         self._key = api_key
@@ -179,13 +182,18 @@ class Provider:
                 async for chunk in stream:
                     if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
                         yield plain
-        except RunError:
+        except RunError as error:
+            self.outcomes[(error.kind,)] += 1
             raise
         except Exception as error:
             # Any library may stand behind this, with errors of its own: this is where they enter the house's tree.
-            raise self._explained(error, model) from error
+            told = self._explained(error, model)
+            self.outcomes[(told.kind,)] += 1
+            raise told from error
         if self._is_anthropic and plainer.finish is None:
-            raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.")
+            self.outcomes["broke_off",] += 1
+            raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.", kind="broke_off")
+        self.outcomes["ok",] += 1
         yield plainer.end()
 
     def _explained(self, error: Exception, model: str) -> RunError:
@@ -193,6 +201,7 @@ class Provider:
         told = explain_foreign(error, host=self.host, model=model, key=key)
         if self._key and len(self._key) > 3:
             told.message = told.message.replace(self._key, "***")
+            told.quote = told.quote.replace(self._key, "***")
             told.args = (told.message,)
         return told
 

@@ -143,6 +143,12 @@ def explain(
 
     `listed` are the upstream's models; `url` and `key` are the settings that hold its address and key.
     """
+    error = _explained(refusal, host, model, listed, url, key)
+    error.quote = refusal.message
+    return error
+
+
+def _explained(refusal: Refusal, host: str, model: str, listed: list[str] | None, url: str, key: str) -> RunError:
     said = refusal.message or "no message"
     status = refusal.status
     if refusal.overflow:
@@ -154,7 +160,8 @@ def explain(
     if status == 429 or "rate_limit" in refusal.code or refusal.code == "insufficient_quota":
         return RateLimited(f"{host} is limiting requests (429): {said}")
     if status in (401, 403):
-        return UpstreamFailed(f"{host} refused the server's key ({status}): {said}. Set {key} to a valid key.")
+        told = f"{host} refused the server's key ({status}): {said}. Set {key} to a valid key."
+        return UpstreamFailed(told, kind="key_refused")
     if status == 404:
         lacks = f"does not serve model `{model}`" if model else "has nothing at this address"
         return PromptRefused(f"{host} {lacks} (404): {said}. {_advice(listed, url)}")

@@ -18,6 +18,7 @@ from chains.aliases import Aliases
 from chains.context import Prompt
 from chains.passage import Passage
 from chains.reply import ReplyCall
+from watch.figures import Counts
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
 
 __all__ = ["Member", "Route", "Routes", "Source", "Speaker"]
@@ -29,6 +30,11 @@ _log = logging.getLogger("threadhold.chains")
 
 class Source(Protocol):
     """An upstream as routes need it: `chains.Upstream` is one, `chains.Provider` another."""
+
+    @property
+    def outcomes(self) -> Counts:
+        """What became of each request to it, by one word: ok, or a kind of failure."""
+        ...
 
     @property
     def settled(self) -> bool:

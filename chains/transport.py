@@ -19,6 +19,7 @@ from yarl import URL
 
 from chains.endpoint import Endpoint, proxy_for
 from chains.refusals import Refusal, read_refusal
+from watch.figures import Counts
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["Patience", "Transport", "failure", "may_retry", "retry_after_s"]
@@ -58,7 +59,11 @@ class _Attempt:
 class Transport:
     """The session. `open` and `close` frame its life; requests outside of it fail."""
 
-    def __init__(self, endpoint: Endpoint, *, user_agent: str, patience: Patience) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, user_agent: str, patience: Patience, outcomes: Counts | None = None
+    ) -> None:
+        """`outcomes` counts what became of each request, by one word: a kind of failure, or what the status means."""
+        self.outcomes = Counts() if outcomes is None else outcomes
         self.endpoint = endpoint
         self.patience = patience
         self._headers = {
@@ -110,10 +115,21 @@ class Transport:
         """
         if self._session is None:
             raise aiohttp.ClientConnectionError("the connection pool is closed")
+        try:
+            response = await self._request(self._session, method, url, body)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.outcomes[(failure(error, self.endpoint, idle_s=self.patience.idle_s).kind,)] += 1
+            raise
+        self.outcomes[(_meaning(response.status),)] += 1
+        return response
+
+    async def _request(
+        self, session: aiohttp.ClientSession, method: str, url: str, body: bytes | None
+    ) -> aiohttp.ClientResponse:
         while True:
             attempt = _Attempt()
             try:
-                return await self._session.request(
+                return await session.request(
                     method,
                     url,
                     data=body,
@@ -182,32 +198,46 @@ class Transport:
         return bytes(body)
 
 
+def _meaning(status: int) -> str:
+    if status < 400:
+        return "ok" if status < 300 else "redirected"
+    if status >= 500:
+        return "failed"
+    return {401: "key_refused", 403: "key_refused", 429: "rate_limited"}.get(status, "refused")
+
+
 def failure(error: Exception, endpoint: Endpoint, *, idle_s: float) -> RunError:
     """Explain why no answer came, or why it broke off."""
     host = endpoint.host
     match error:
         case aiohttp.SocketTimeoutError():
-            return UpstreamFailed(f"{host} was silent for {idle_s:g} s. See its log, or raise UPSTREAM_TIMEOUT_S.")
+            told = f"{host} was silent for {idle_s:g} s. See its log, or raise UPSTREAM_TIMEOUT_S."
+            return UpstreamFailed(told, kind="silent")
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return UpstreamFailed(
-                f"{host} did not take the connection in time. Check {endpoint.setting} and the network."
+                f"{host} did not take the connection in time. Check {endpoint.setting} and the network.",
+                kind="unreachable",
             )
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             why = endpoint.redact(str(error))
-            return UpstreamFailed(f"TLS with {host} failed: {why}. Name the authority's file in SSL_CERT_FILE.")
+            told = f"TLS with {host} failed: {why}. Name the authority's file in SSL_CERT_FILE."
+            return UpstreamFailed(told, kind="tls")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return UpstreamFailed(
-                f"The proxy on the way to {host} failed ({_kind(error)}). Check HTTPS_PROXY, NO_PROXY."
+                f"The proxy on the way to {host} failed ({_kind(error)}). Check HTTPS_PROXY, NO_PROXY.", kind="proxy"
             )
         case aiohttp.ClientConnectorError():
             why = error.os_error.strerror or "name not found"
             return UpstreamFailed(
-                f"{host} cannot be reached: {why}. Is the upstream running, and {endpoint.setting} right?"
+                f"{host} cannot be reached: {why}. Is the upstream running, and {endpoint.setting} right?",
+                kind="unreachable",
             )
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
-            return UpstreamFailed(f"{host} closed the connection in the middle of the answer. See the upstream's log.")
+            told = f"{host} closed the connection in the middle of the answer. See the upstream's log."
+            return UpstreamFailed(told, kind="broke_off")
         case _:
-            return UpstreamFailed(f"{host} gave no usable HTTP answer ({_kind(error)}). Check {endpoint.setting}.")
+            told = f"{host} gave no usable HTTP answer ({_kind(error)}). Check {endpoint.setting}."
+            return UpstreamFailed(told, kind="garbage")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

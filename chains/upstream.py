@@ -19,6 +19,7 @@ from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
 from chains.windows import Windows
+from watch.figures import Counts
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -61,6 +62,8 @@ class Upstream:
         """
         self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
+        self.outcomes = Counts()
+        """What became of each request to it, by one word; see `Transport`."""
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.thinkers: frozenset[str] = frozenset()
@@ -70,7 +73,7 @@ class Upstream:
         self._transport: Transport | None = None
         if self.endpoint is not None:
             agent = user_agent or f"threadhold/{_version()}"
-            self._transport = Transport(self.endpoint, user_agent=agent, patience=self.patience)
+            self._transport = Transport(self.endpoint, user_agent=agent, patience=self.patience, outcomes=self.outcomes)
 
     async def open(self) -> None:
         """Make the connection pool; connects nowhere yet."""

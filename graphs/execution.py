@@ -11,9 +11,11 @@ from typing import Any, Final
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
+from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
+from watch.context import bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event
 
@@ -61,6 +63,11 @@ class Execution:
     def __len__(self) -> int:
         return len(self._lives)
 
+    def lasting(self, longer_than_s: float) -> list[Live]:
+        """Return the runs that have been executed here for longer than that."""
+        since = asyncio.get_running_loop().time() - longer_than_s
+        return [live for live in self._lives.values() if live.begun_at < since]
+
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task of the house, ended by its canceller, at the latest with the group."""
         return self._tasks.create_task(work)
@@ -88,7 +95,9 @@ class Execution:
         if not called:
             self.turns.begin(live.owner)
         self._lives[live.run_id] = live
-        live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
+        live.begun_at = asyncio.get_running_loop().time()
+        with bind(run_id=live.run_id):
+            live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
     def call(self) -> None:
         """Let as many runs as there is room for come out of the line, each in a task of the house."""
@@ -127,20 +136,22 @@ class Execution:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits
         lawfully, if need be as soon as the store takes writes again (see `broken`)."""
         try:
-            try:
-                await work
-            except asyncio.CancelledError:
-                live.stop = live.stop or "parked"
-                if (task := asyncio.current_task()) is not None:
-                    task.uncancel()
-                await live.stopped()
-            except RunError as error:
-                logger.warning("run %s failed: %s: %s", live.run_id, type(error).__name__, error)
-                await live.failed(error)
+            with run_span(live.run) as span:
+                try:
+                    await work
+                except asyncio.CancelledError:
+                    live.stop = live.stop or "parked"
+                    if (task := asyncio.current_task()) is not None:
+                        task.uncancel()
+                    await live.stopped()
+                except RunError as error:
+                    await live.failed(error)
+                end_run(span, live.run)
         except Exception as error:
             if live.stop not in ("refused", "deleted"):
                 defect = None if isinstance(error, StoreError) else error  # what the disk does needs no traceback
-                logger.error("run %s cannot go on: %s", live.run_id, error, exc_info=defect)
+                told = error.plain if isinstance(error, StoreError) else type(error).__name__
+                logger.error("run %s cannot go on: %s", live.run_id, told, exc_info=defect)
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot go on; see the server's log."))
         finally:

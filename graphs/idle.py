@@ -28,12 +28,13 @@ class IdleRuns:
     """Takes runs up again, and ends those that must end."""
 
     def __init__(
-        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int]
+        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int], *, expiry_s: int
     ) -> None:
         self._store = store
         self._execution = execution
         self._surroundings = surroundings
         self._clock = clock
+        self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         execution.take_up = self.begin
 
@@ -59,7 +60,7 @@ class IdleRuns:
             row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
             if row is None or row.body["status"] not in ("queued", "in_progress"):
                 return False
-            live = make_live(self._store, row, self._clock)
+            live = make_live(self._store, row, self._clock, self._surroundings.figures)
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
@@ -86,6 +87,8 @@ class IdleRuns:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
+                for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
+                    live.halt("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(run)
                 if self._execution.broken:
@@ -112,14 +115,14 @@ class IdleRuns:
             if run.id in broken and self._execution.get(run.id) is None:
                 async with self.lock(run.id):
                     if (row := await self._row(run)) is not None:
-                        live = await revive(self._store, row, self._clock)
+                        live = await revive(self._store, row, self._clock, self._surroundings.figures)
                         await live.failed(broken[run.id])
         for run_id in broken:
             del self._execution.broken[run_id]
 
     async def finish(self, row: Row, stop: Stop) -> None:
         """End a run that nobody executes. Raises StoreError."""
-        live = await revive(self._store, row, self._clock)
+        live = await revive(self._store, row, self._clock, self._surroundings.figures)
         live.stop = stop
         await live.stopped()
         live.log.close()

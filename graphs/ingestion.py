@@ -21,6 +21,7 @@ from documents.pieces import Piece, cut
 from store.blobs import Blobs
 from store.library import Library, place_id
 from store.ports import Change, Chunk, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
+from watch.figures import Counts, Histogram
 from wire.errors import Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 
 __all__ = ["Ingestion"]
@@ -70,6 +71,9 @@ class Ingestion:
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
+        self.indexed = Counts()
+        """Files by how indexing them ended: completed, failed, or gone."""
+        self.seconds = Histogram()
         self._untidy = asyncio.Event()
         self._untidy.set()
         self._tasks = asyncio.TaskGroup()
@@ -90,19 +94,25 @@ class Ingestion:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
+    @property
+    def busy(self) -> int:
+        """How many files are being indexed."""
+        return len(self._busy)
+
     def wake(self) -> None:
         """Look for work at once: places were committed."""
         self._wake.set()
 
     async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
         """Wait until no file of these stores is in progress, `limit_s` at the most; tell whether none is."""
-        end = self._clock() + limit_s
+        now = asyncio.get_running_loop().time  # not the clock, which somebody may set
+        end = now() + limit_s
         while True:
             moved = self._moved
             tallies = await self._library.tallies("vector_store_id", vector_store_ids)
             if not any(tally.by_status.get("in_progress") for tally in tallies.values()):
                 return True
-            left = end - self._clock()
+            left = end - now()
             if left <= 0:
                 return False
             with suppress(TimeoutError):
@@ -223,6 +233,7 @@ class Ingestion:
 
     async def _index(self, place: Row) -> None:
         """Index one place, and store how that ended. The outermost frame around a file: it breaks alone."""
+        begun_at = time.monotonic()
         try:
             moved = await self._indexed(place)
         except (Missing, StatusConflict):
@@ -238,6 +249,8 @@ class Ingestion:
         except Exception:
             logger.exception("indexing %s broke", place.id)
             moved = _failed("server_error", _FAILED)
+        self.indexed["gone" if moved is None else moved["status"],] += 1
+        self.seconds.add(time.monotonic() - begun_at)
         try:
             await self._end(place, moved)
         except StoreError as error:  # it is still in progress, or found although it is gone: the next start sees to it

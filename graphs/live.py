@@ -6,15 +6,18 @@ the graph or a stop, is what the run's row says, by compare-and-set.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from graphs.figures import RunFigures
 from graphs.log import BLOCK, RunLog
 from graphs.parts import MessageClosed, Part, RunEnded, TextDeltas
 from graphs.record import Recorded, Recorder
 from graphs.state import RunContext
 from graphs.status import Status
+from graphs.telling import tell_run
 from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
 from wire.errors import NotFound, RunError, StoreError, Unavailable
 from wire.events import Event
@@ -42,6 +45,7 @@ class Live:
     recorder: Recorder
     log: RunLog
     store: Store
+    figures: RunFigures
     stop: Stop | None = None
     task: asyncio.Task[None] | None = None
     ending: bool = False
@@ -49,6 +53,8 @@ class Live:
     checkpointed: bool = False
     """Whether checkpoints may exist, to be dropped at the end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    begun_at: float = 0.0
+    """When it was taken up here, on the event loop's clock, which nobody can set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
     opening: Callable[[], None] | None = None
     """Queues the first commit of this take-up."""
@@ -60,6 +66,9 @@ class Live:
     _held: MessageClosed | None = None
     _unstored: list[Event] = field(default_factory=list)
     _flushed_at: float = 0.0
+    _begun_at: float = field(default_factory=time.monotonic)
+    _first_at: float | None = None
+    _error: BaseException | None = None
 
     @property
     def run(self) -> dict[str, Any]:
@@ -133,6 +142,17 @@ class Live:
         changes = [*before, move, *self._flushed(events), *more]
         await asyncio.shield(self.store.commit(changes, durable=True))
         self.log.publish(events)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Count how this take-up went, and log it."""
+        took_s = time.monotonic() - self._begun_at
+        first_s = None if self._first_at is None else self._first_at - self._begun_at
+        self.figures.runs[self.run["status"],] += 1
+        self.figures.run_seconds.add(took_s)
+        if first_s is not None:
+            self.figures.first_token_seconds.add(first_s)
+        tell_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
 
     async def end(self, status: Status, **fields: Any) -> None:
         """Move the run to one of its ends."""
@@ -198,6 +218,8 @@ class Live:
         if isinstance(part, RunEnded):
             self._ended = part
             return
+        if self._first_at is None:  # what opens an answer comes before its first token
+            self._first_at = time.monotonic()
         recorded = self._last_close()
         if isinstance(part, MessageClosed):
             self._held = part
@@ -248,6 +270,7 @@ class Live:
 
     async def failed(self, error: BaseException) -> None:
         """Write down that the run failed."""
+        self._error = error
         await self.end("failed", last_error=last_error(error))
 
 

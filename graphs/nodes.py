@@ -17,8 +17,10 @@ from chains.context import Prompt, build_prompt
 from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
+from graphs.spans import reply_span, spend, tool_span
 from graphs.state import Act, Reply, RunContext, RunState
 from graphs.support import Source
+from graphs.telling import tell_answer, tell_prompt
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import ContextOverflow
 
@@ -63,10 +65,14 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         for part in parts.feed(read_first):
             tell(part)
     else:
-        sent = await _ask(context, prompt, parts, _call(state, context, usage, tools))
-        spent = parts.usage or _estimate(context, sent, parts)
+        with context.figures.reply(), reply_span(context.run) as span:
+            sent = await _ask(context, prompt, parts, _call(state, context, usage, tools))
+            spent = parts.usage or _estimate(context, sent, parts)
+            spend(span, spent)
+        context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
             context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
+    tell_answer(context.run["id"], parts.text, parts.calls())
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in parts.close(booked):
         tell(part)
@@ -96,7 +102,8 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     call, context = task["call"], runtime.context
     context.asking()
     if context.tools.search is not None and call["name"] == context.tools.search.name:
-        found = await context.search(call, task["search"])
+        with context.figures.tool("file_search"), tool_span(call, "file_search"):
+            found = await context.search(call, task["search"])
         ranking = context.tools.search.ranking_options()
         question = _newest_question(await context.history())
         sources: dict[str, Source] = {
@@ -104,7 +111,8 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
         }
         context.tell(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
         return {"outputs": {call["id"]: found.output}, "sources": sources, "searches": 1}
-    output = await context.act(call)
+    with context.figures.tool("action"), tool_span(call, "action"):
+        output = await context.act(call)
     context.tell(CallAnswered(task["step_id"], call["id"], output))
     return {"outputs": {call["id"]: output}}
 
@@ -278,7 +286,9 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
         if prompt.dropped:
             context.tell(_left_out(context, prompt, parts.message_id))
         try:
-            chunks = context.model.stream(ReplyCall(messages=prompt.messages(), **call))
+            messages = prompt.messages()
+            tell_prompt(context.run["id"], messages)
+            chunks = context.model.stream(ReplyCall(messages=messages, **call))
             context.asking()
             try:
                 async for chunk in chunks:

@@ -12,6 +12,7 @@ from typing import Any
 from langgraph.types import Command
 
 from graphs.deltas import NO_USAGE, call_id, reply_ids, spell
+from graphs.figures import RunFigures
 from graphs.live import Live
 from graphs.log import RunLog
 from graphs.parts import (
@@ -44,10 +45,10 @@ class Plan:
     events: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-def make_live(store: Store, row: Row, clock: Callable[[], int]) -> Live:
+def make_live(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> Live:
     """Return the run ready to be taken up, its rows not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
-    live = Live(row.owner, recorder, RunLog(row.private["next_event"]), store)
+    live = Live(row.owner, recorder, RunLog(row.private["next_event"]), store, figures)
     live.checkpointed = True
     return live
 
@@ -67,9 +68,9 @@ async def load_rows(live: Live, row: Row) -> None:
             cursor = page.rows[-1].id
 
 
-async def revive(store: Store, row: Row, clock: Callable[[], int]) -> Live:
+async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> Live:
     """Return a run that waits or was left, with its recorder restored from all of its rows."""
-    live = make_live(store, row, clock)
+    live = make_live(store, row, clock, figures)
     await load_rows(live, row)
     live.restore()
     return live

@@ -18,6 +18,7 @@ from langgraph.types import Command
 from graphs.attachments import Attachments, searched_stores
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
+from graphs.figures import RunFigures
 from graphs.history import FIRST_PAGE, History
 from graphs.idle import IdleRuns
 from graphs.live import Live
@@ -85,7 +86,7 @@ class Runner:
         self._clock = clock
         self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
         self._execution = Execution(store, max_tool_rounds, limits)
-        self._idle = IdleRuns(store, self._execution, self._surroundings, self._now)
+        self._idle = IdleRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,6 +105,11 @@ class Runner:
     async def drain(self, limit_s: float) -> None:
         """Take no new runs, wait up to `limit_s` for those that are executed, then park the rest for the next start."""
         await self._execution.drain(limit_s)
+
+    @property
+    def figures(self) -> RunFigures:
+        """What runs did so far."""
+        return self._surroundings.figures
 
     @property
     def executing(self) -> int:
@@ -177,7 +183,7 @@ class Runner:
             if row.body["status"] != "requires_action":
                 raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
             given = check_outputs(row.body["required_action"], outputs)
-            live = await revive(self._store, row, self._now)
+            live = await revive(self._store, row, self._now, self.figures)
             context = await self._surroundings.again(live, row)
             calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
@@ -207,7 +213,7 @@ class Runner:
                 raise InvalidRequest(f"Cannot cancel run with status '{status}'.")
             executed = live is not None
             if live is None:
-                live = await revive(self._store, row, self._now)
+                live = await revive(self._store, row, self._now, self.figures)
             commit = live.say(live.recorder.move("cancelling"), durable=True)
             cancelling = dict(live.run)
             live.halt("cancelled")
@@ -269,7 +275,7 @@ class Runner:
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
-        live = Live(draft.row.owner, recorder, RunLog(0), self._store)
+        live = Live(draft.row.owner, recorder, RunLog(0), self._store, self.figures)
         events = draft.events()
         queued = draft.run
         if not self._execution.turns.free(draft.row.owner):

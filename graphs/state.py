@@ -6,7 +6,7 @@ with the thread. What cannot be checkpointed (connections, history, tools) is th
 
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from chains.context import Prompt
 from chains.reply import ReplyCall
+from graphs.figures import RunFigures
 from graphs.parts import Call, Part, Usage
 from graphs.support import Source
 from graphs.tools.file_search import Findings
@@ -124,3 +125,4 @@ class RunContext:
     """Called whenever the graph is about to wait for somebody outside; see `Live.open`."""
     clipped: bool = False
     """Whether the thread has older messages that `history` does not have."""
+    figures: RunFigures = field(default_factory=RunFigures)

@@ -6,6 +6,7 @@ Made anew at every take-up; nothing of it is checkpointed.
 import asyncio
 from typing import Any, Final
 
+from graphs.figures import RunFigures
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
 from graphs.parts import Call
@@ -40,6 +41,7 @@ class Surroundings:
     ) -> None:
         """Without a searcher `file_search` is a tool that is not built; without pictures `image_file` is refused."""
         self.max_tool_rounds = max_tool_rounds
+        self.figures = RunFigures()
         self._store = store
         self._model = model
         self._caller = caller
@@ -121,6 +123,7 @@ class Surroundings:
             sampling=private["sampling"],
             asking=asking,
             clipped=history.clipped,
+            figures=self.figures,
         )
 
     def _room(self, run: dict[str, Any]) -> int:

@@ -1,9 +1,11 @@
 """What `server.py` hands to the command line: the settings, as far as commands read them, and what is made of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from watch.log import Format, Level
 
 if TYPE_CHECKING:  # they take a second to import; commands do, when they need them
     from fastapi import FastAPI
@@ -36,6 +38,17 @@ class Configured(Protocol):
     def retention_days(self) -> float: ...
     @property
     def api_keys(self) -> Mapping[str, str]: ...
+    @property
+    def log_level(self) -> Level: ...
+    @property
+    def log_format(self) -> Format: ...
+    @property
+    def log_content(self) -> bool: ...
+    @property
+    def secrets(self) -> Collection[str]:
+        """What must not be shown anywhere."""
+        ...
+
     @property
     def database(self) -> Path | str:
         """The store's file. Raises ThreadholdError for what is not built."""

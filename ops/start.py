@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from api.serving import open_port, serve
 from ops.parts import Configured, Parts
+from watch.log import open_log
 
 __all__ = ["start"]
 
@@ -18,9 +19,18 @@ logger = logging.getLogger("threadhold")
 
 def start(settings: Configured, parts: Parts) -> None:
     """Serve. Raises ThreadholdError or OSError for a start that cannot be."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request of a provider's client
     settings.check()
+    with open_log(
+        sys.stderr,
+        level=settings.log_level,
+        style=settings.log_format,
+        content=settings.log_content,
+        secrets=settings.secrets,
+    ):
+        _start(settings, parts)
+
+
+def _start(settings: Configured, parts: Parts) -> None:
     listening = open_port(settings.host, settings.port)
     url = f"http://{settings.host}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.

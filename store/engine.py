@@ -18,6 +18,7 @@ from sqlite_utils import Database
 
 from store.changes import Operation
 from store.failures import failed
+from store.figures import StoreFigures
 from store.lock import FileLock
 from store.migrations import migrate
 from store.pending import Pending
@@ -106,6 +107,16 @@ class Engine:
         self.pending.add(commit)
         self._writer.put(commit)
         return future
+
+    @property
+    def figures(self) -> StoreFigures:
+        """What the writer did so far."""
+        return self._writer.figures
+
+    @property
+    def waiting(self) -> int:
+        """How many commits wait for the writer."""
+        return self._writer.waiting
 
     async def read(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""

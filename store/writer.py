@@ -8,6 +8,7 @@ lives on. A batch is synced to disk when one of its commits is durable. The even
 import logging
 import sqlite3
 import threading
+import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Final
 
 from store.changes import Operation
 from store.failures import failed
+from store.figures import StoreFigures
 from store.ports import Row
 from wire.errors import StoreError, StoreFailed, StoreLocked
 
@@ -71,6 +73,7 @@ class Writer:
         A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
         it is gone: commits that follow from each other must not wait that long one after the other.
         """
+        self.figures = StoreFigures()
         self._conn = connection
         self._loop = loop
         self._deliver = deliver
@@ -89,6 +92,11 @@ class Writer:
     def put(self, commit: Commit) -> None:
         """Queue a commit; never waits."""
         self._queue.put(commit)
+
+    @property
+    def waiting(self) -> int:
+        """How many commits are queued."""
+        return self._queue.qsize()
 
     @property
     def alive(self) -> bool:
@@ -145,7 +153,7 @@ class Writer:
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
 
     def _commit(self, batch: list[Commit]) -> list[tuple[Commit, Outcome]]:
-        unsaved = set(self._unsaved)
+        unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
             self._sync(any(commit.durable for commit in batch))
             self._conn.execute("BEGIN IMMEDIATE")
@@ -160,8 +168,11 @@ class Writer:
             if isinstance(told, StoreLocked):
                 self._wait(min(self._patience_ms, _MOMENT_MS))
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
+            self.figures.failed += 1
             log.error("a batch of %d commits failed: %s", len(batch), error)
-            return [(commit, failed("The store could not commit", error)) for commit in batch]
+            return [(commit, told) for commit in batch]
+        self.figures.batch_commits.add(len(batch))
+        self.figures.batch_seconds.add(time.perf_counter() - begun_at)
         return outcomes
 
     def _wait(self, for_ms: int) -> None:
@@ -194,6 +205,7 @@ class Writer:
                 self._roll_back()
             if commit.saves is not None:
                 self._unsaved.add(commit.saves)
+            self.figures.refused += 1
             return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
         if apart:
             self._conn.execute("RELEASE one")

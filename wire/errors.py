@@ -68,9 +68,17 @@ __all__ = [
 class ThreadholdError(Exception):
     """Root of the tree; `message` is a sentence for a person."""
 
+    quote: str = ""
+    """What of the message is somebody else's words, which may in turn quote what people wrote."""
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    @property
+    def plain(self) -> str:
+        """The message without what it quotes, for the log."""
+        return self.message.replace(self.quote, "…") if self.quote else self.message
 
 
 class Problem(ThreadholdError):
@@ -237,27 +245,32 @@ class Unreadable(ThreadholdError):
 
 
 class RunError(ThreadholdError):
-    """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt."""
+    """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt; `kind`
+    is a word of ours that says more."""
 
     code: ClassVar[str] = "server_error"
+    kind: str = "failed"
 
 
 class RateLimited(RunError):
     """The upstream said 429, also after the retries."""
 
     code = "rate_limit_exceeded"
+    kind = "rate_limited"
 
 
 class PromptRefused(RunError):
     """The upstream refused the request itself (4xx): wrong model, wrong key, wrong content."""
 
     code = "invalid_prompt"
+    kind = "refused"
 
 
 class ContextOverflow(RunError):
     """The prompt is longer than the model's context; `limit` and `used` are tokens, None when not told."""
 
     code = "invalid_prompt"
+    kind = "context_overflow"
 
     def __init__(self, message: str, *, limit: int | None = None, used: int | None = None) -> None:
         super().__init__(message)
@@ -268,16 +281,22 @@ class ContextOverflow(RunError):
 class UpstreamFailed(RunError):
     """No connection, a 5xx after the retries, a time-out, or stream data that cannot be used.
 
-    `status` is the HTTP status where there was one.
+    `status` is the HTTP status where there was one; `kind` is failed, unreachable, silent, tls, proxy, broke_off,
+    key_refused or garbage.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, kind: str = "failed", quote: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
+        self.quote = quote
 
 
 class MalformedCall(UpstreamFailed):
     """The upstream could not read the tool call that its own model wrote."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message, status=status, kind="malformed_call")
 
 
 def as_problem(error: ThreadholdError) -> Problem:

@@ -61,7 +61,8 @@ async def open_house(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[
         await blobs.open()
         ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
         await stack.enter_async_context(ingestion)
-        yield House(store, model, runner, {}, library, vectors, None, blobs, ingestion, Attachments(store), 1000)
+        files = (library, vectors, None, blobs, ingestion, Attachments(store), 1000)
+        yield House(store, model, runner, {}, *files, store.engine, (folder,))
 
 
 @pytest.fixture

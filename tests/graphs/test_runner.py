@@ -286,7 +286,7 @@ async def test_two_submissions_at_once_count_once(upstream: ScriptedUpstream) ->
 async def test_a_second_run_is_refused_with_the_exact_words_and_its_call_is_stopped(
     upstream: ScriptedUpstream,
 ) -> None:
-    upstream.script(*[Reply("a b c", delay_s=0.05)] * 8)
+    upstream.script(*[Reply("a b c", delay_s=0.05)] * 9)  # one more for the turn that follows
     async with world(upstream) as small:
         thread, assistant = await small.thread("Hi"), await small.assistant()
         results = await asyncio.gather(*(small.start(thread, assistant) for _ in range(8)), return_exceptions=True)

@@ -63,7 +63,13 @@ def test_every_setting_is_in_the_readme_and_every_one_there_exists() -> None:
 def test_every_default_in_the_readme_is_the_one_that_counts() -> None:
     told = dict(re.findall(r"^\| `([A-Z0-9_]+)` \| `?(.*?)`? \|", section("Settings"), re.MULTILINE))
     defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    numbers = {name: float(value) for name, value in defaults.items() if isinstance(value, int | float)}
+    switches = {name: str(value).lower() for name, value in defaults.items() if isinstance(value, bool)}
+    assert {name: told[name] for name in switches} == switches
+    numbers = {
+        name: float(value)
+        for name, value in defaults.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
     assert {name: float(told[name]) for name in numbers} == numbers
     assert told["HOST"] == defaults["HOST"]
     assert not [name for name, value in told.items() if value.startswith("none") and defaults[name]]
@@ -82,7 +88,7 @@ def test_every_route_is_in_the_readme_and_every_one_there_exists(server: ServerP
     served = {(method, nameless(path)) for path, methods in served_paths(server).items() for method in methods}
     rows = re.findall(r"^\| ([A-Z, ]+) \| `([^`]*)`", section("Routes"), re.MULTILINE)
     told = {(method, nameless(path)) for methods, path in rows for method in methods.split(", ")}
-    assert told - served == {("GET", "/openapi.json"), ("GET", "/docs")}
+    assert told - served == {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/metrics")}
     assert served - told == set()
 
 

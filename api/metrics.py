@@ -1,0 +1,159 @@
+"""`/metrics` for Prometheus: the rooms' figures, put into its format when it asks. The only file that knows Prometheus.
+
+Laws: nothing is counted here, so that requests and tokens cost nothing more; no label is an id, a raw path, or what a
+client wrote; the library is imported at the first scrape, into a registry of the app's own. Who may read it is the
+gate's business.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+
+from api.depends import House
+from api.readiness import free_bytes
+from api.watching import RequestFigures
+from watch.figures import Histogram
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["router"]
+
+router = APIRouter(include_in_schema=False)
+
+Labels = tuple[str, ...]
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Answer all figures, as text or OpenMetrics, as the reader likes."""
+    state = request.app.state
+    state.found_ready = await state.readiness.checks()
+    body, content_type = await asyncio.to_thread(_expose, state, request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": content_type})
+
+
+def _expose(state: Any, accept: str) -> tuple[bytes, str]:
+    from prometheus_client.exposition import choose_encoder
+
+    if not hasattr(state, "metrics"):
+        state.metrics = _registry(state)
+    encode, content_type = choose_encoder(accept)
+    return encode(state.metrics), content_type
+
+
+def _registry(state: Any) -> "CollectorRegistry":
+    from prometheus_client import CollectorRegistry, ProcessCollector
+    from prometheus_client.registry import Collector
+
+    class Figures(Collector):
+        """The figures of the house that is open when they are asked for."""
+
+        def collect(self) -> "Iterator[Metric]":
+            yield from _of_requests(state.requests)
+            yield from _of_runs(state.house)
+            yield from _of_upstreams(state.house)
+            yield from _of_the_store(state.house)
+            yield from _of_the_server(state.version, state.found_ready, state.house.folders)
+
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(Figures())
+    return registry
+
+
+def _of_requests(figures: RequestFigures) -> "Iterator[Metric]":
+    asked = ("method", "route")
+    yield _counter("requests", "Requests answered.", (*asked, "status"), figures.answers)
+    yield _histograms("request_seconds", "Until the answer began.", asked, figures.seconds)
+    yield _gauge("requests_open", "Requests being answered, streams included.", figures.open)
+    yield _gauge("streams_open", "Event streams being sent.", figures.streams)
+
+
+def _of_runs(house: House) -> "Iterator[Metric]":
+    figures = house.runner.figures
+    yield _counter("runs", "Runs that ended or paused, by status.", ("status",), figures.runs)
+    yield _gauge("runs_executing", "Runs being executed.", house.runner.executing)
+    yield _gauge("runs_queued", "Runs that wait for their turn.", house.runner.waiting)
+    yield _histogram("run_seconds", "From taking a run up until it ended or paused.", figures.run_seconds)
+    yield _histogram("first_token_seconds", "From taking a run up to its first token.", figures.first_token_seconds)
+    yield _counter("replies", "Model calls of runs, by outcome.", ("outcome",), figures.replies)
+    yield _histogram("reply_seconds", "From asking a model until it had answered.", figures.reply_seconds)
+    yield _counter("tokens", "Tokens of replies, prompt and completion.", ("kind",), figures.tokens)
+    yield _counter("tool_calls", "Calls that the server made itself.", ("kind",), figures.tools)
+    yield _histogram("tool_call_seconds", "How long they took.", figures.tool_seconds)
+
+
+def _of_upstreams(house: House) -> "Iterator[Metric]":
+    outcomes = {
+        (member.name or "default", *outcome): count
+        for member in house.upstream.members
+        for outcome, count in dict(member.source.outcomes).items()
+    }
+    told = "Requests to upstreams, tries that were repeated included."
+    yield _counter("upstream_requests", told, ("upstream", "outcome"), outcomes)
+
+
+def _of_the_store(house: House) -> "Iterator[Metric]":
+    figures, ingestion = house.writer.figures, house.ingestion
+    yield _histogram("store_batch_commits", "Commits that shared a transaction.", figures.batch_commits)
+    yield _histogram("store_batch_seconds", "From a transaction's begin until it was on disk.", figures.batch_seconds)
+    yield _gauge("store_commits_waiting", "Commits that wait for the writer.", house.writer.waiting)
+    yield _counter("store_batches_failed", "Transactions that the database did not take.", (), {(): figures.failed})
+    yield _counter("store_commits_refused", "Commits refused for what they asked.", (), {(): figures.refused})
+    yield _counter("files_indexed", "Files, by how indexing ended.", ("status",), ingestion.indexed)
+    yield _histogram("file_index_seconds", "How long indexing a file took.", ingestion.seconds)
+    yield _gauge("files_indexing", "Files being indexed.", ingestion.busy)
+
+
+def _of_the_server(version: str, ready: Mapping[str, str | None], folders: tuple[Path, ...]) -> "Iterator[Metric]":
+    yield _gauges(
+        "ready", "What /ready says: 1 is ok.", ("check",), {(name,): int(not wrong) for name, wrong in ready.items()}
+    )
+    yield _gauge("disk_free_bytes", "Room for the database and files.", min(map(free_bytes, folders)))
+    yield _gauges("info", "Which version this is.", ("version",), {(version,): 1})
+
+
+# --- Prometheus's families ------------------------------------------------------------------------------------------
+
+
+def _counter(name: str, told: str, labels: Labels, counts: Mapping[Labels, int]) -> "Metric":
+    from prometheus_client.metrics_core import CounterMetricFamily
+
+    family = CounterMetricFamily(f"threadhold_{name}", told, labels=labels)
+    for values, count in dict(counts).items():
+        family.add_metric(values, count)
+    return family
+
+
+def _gauges(name: str, told: str, labels: Labels, values: Mapping[Labels, float]) -> "Metric":
+    from prometheus_client.metrics_core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(f"threadhold_{name}", told, labels=labels)
+    for at, value in values.items():
+        family.add_metric(at, value)
+    return family
+
+
+def _gauge(name: str, told: str, value: float) -> "Metric":
+    return _gauges(name, told, (), {(): value})
+
+
+def _histograms(name: str, told: str, labels: Labels, of: Mapping[Any, Histogram]) -> "Metric":
+    from prometheus_client.metrics_core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(f"threadhold_{name}", told, labels=labels)
+    for values, histogram in dict(of).items():
+        counts = accumulate(list(histogram.counts))
+        bounds = (*map(str, histogram.bounds), "+Inf")
+        family.add_metric(values, list(zip(bounds, counts, strict=True)), histogram.total)
+    return family
+
+
+def _histogram(name: str, told: str, histogram: Histogram) -> "Metric":
+    return _histograms(name, told, (), {(): histogram})

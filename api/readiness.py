@@ -1,0 +1,101 @@
+"""Whether the server can do its work: does the store take writes, is there room on the disk, do the upstreams answer.
+
+Laws: what broke is told within seconds, and what came back too; however often and by however many it is asked, nothing
+is tried more than once in `_FRESH_S`; each check ends in limited time; a change is one line of the log.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from api.depends import House
+from wire.errors import StoreError
+
+__all__ = ["MIN_FREE_BYTES", "Readiness", "free_bytes"]
+
+logger = logging.getLogger("threadhold.ready")
+
+_FRESH_S: Final = 2.0
+_STORE_S: Final = 2.0
+_DISK_S: Final = 2.0
+_UPSTREAM_S: Final = 6.0
+MIN_FREE_BYTES: Final = 64 * 1024 * 1024
+"""What a batch of the store and its log need in the worst case, with some room."""
+
+
+class Readiness:
+    """The checks of one house, and what they last found."""
+
+    def __init__(self, house: House, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._house = house
+        self._clock = clock
+        self._found: dict[str, str | None] = {}
+        self._found_at = float("-inf")
+        self._checking = asyncio.Lock()
+
+    async def checks(self) -> Mapping[str, str | None]:
+        """Return what is wrong, by check; None where nothing is. Whoever asks meanwhile shares the answer."""
+        async with self._checking:
+            if self._clock() - self._found_at > _FRESH_S:
+                found = dict(
+                    zip(
+                        ("store", "disk", "upstream"),
+                        await asyncio.gather(
+                            _in_time("the store", _STORE_S, self._store()),
+                            _in_time("the disk", _DISK_S, self._disk()),
+                            _in_time("the upstream", _UPSTREAM_S, self._house.upstream.check()),
+                        ),
+                        strict=True,
+                    )
+                )
+                self._tell(found)
+                self._found, self._found_at = found, self._clock()
+        return self._found
+
+    def _tell(self, found: dict[str, str | None]) -> None:
+        for name, wrong in found.items():
+            before = self._found.get(name)
+            if wrong and not before:
+                logger.warning("not ready: %s: %s", name, wrong)
+            elif before and not wrong:
+                logger.info("ready again: %s", name)
+
+    async def _store(self) -> str | None:
+        """Commit nothing, synced: what a disk that is full or a file that is locked cannot do."""
+        try:
+            await self._house.store.commit([], durable=True)
+        except StoreError as error:
+            return error.message
+        return None
+
+    async def _disk(self) -> str | None:
+        for folder in self._house.folders:
+            try:
+                free = await asyncio.to_thread(free_bytes, folder)
+            except OSError as error:
+                return f"`{folder}` cannot be looked at: {error.strerror}"
+            if free < MIN_FREE_BYTES:
+                least = MIN_FREE_BYTES >> 20
+                return (
+                    f"{free >> 20} MB are free for `{folder}`; at least {least} MB are needed. Make room on that disk."
+                )
+        return None
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much the server may still write there; blocks. Raises OSError."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent  # made when something is written
+    return shutil.disk_usage(folder).free
+
+
+async def _in_time(name: str, limit_s: float, check: Awaitable[str | None]) -> str | None:
+    try:
+        async with asyncio.timeout(limit_s):
+            return await check
+    except TimeoutError:
+        return f"{name} did not answer within {limit_s:g} s"

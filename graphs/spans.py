@@ -1,0 +1,89 @@
+"""Spans of a run, its model calls and its tools, for whoever has set OpenTelemetry up; without that they cost nothing.
+
+Laws: names and attributes are the GenAI conventions' where they have one; what people and models say is in none, nor
+the words of an error, only its kind. A run's span is part of the request that started the run.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, StatusCode
+
+from graphs.parts import Call
+from wire.errors import RunError
+
+__all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]
+
+
+@contextmanager
+def run_span(run: dict[str, Any]) -> Iterator[Span]:
+    """Frame what this process executes of a run; `end_run` says how it ended."""
+    attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.id": run["assistant_id"],
+        "gen_ai.conversation.id": run["thread_id"],
+        "gen_ai.request.model": run["model"],
+        "threadhold.run.id": run["id"],
+    }
+    with _span("invoke_agent", SpanKind.INTERNAL, attributes) as span:
+        yield span
+
+
+def end_run(span: Span, run: dict[str, Any]) -> None:
+    """Note how the run stands when its span ends."""
+    if span.is_recording():
+        span.set_attribute("threadhold.run.status", run["status"])
+        if run["usage"]:
+            spend(span, run["usage"])
+        if run["status"] == "failed":
+            span.set_attribute("error.type", (run["last_error"] or {}).get("code", "server_error"))
+            span.set_status(StatusCode.ERROR)
+
+
+@contextmanager
+def reply_span(run: dict[str, Any]) -> Iterator[Span]:
+    """Frame one model call; `spend` adds its tokens."""
+    model = run["model"]
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model, "threadhold.run.id": run["id"]}
+    with _span(f"chat {model}".rstrip(), SpanKind.CLIENT, attributes) as span:
+        yield span
+
+
+@contextmanager
+def tool_span(call: Call, kind: str) -> Iterator[Span]:
+    """Frame one call that the server makes itself."""
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": call["name"],
+        "gen_ai.tool.call.id": call["id"],
+        "threadhold.tool.kind": kind,
+    }
+    with _span(f"execute_tool {call['name']}", SpanKind.INTERNAL, attributes) as span:
+        yield span
+
+
+def spend(span: Span, usage: Any) -> None:
+    """Note tokens."""
+    span.set_attribute("gen_ai.usage.input_tokens", usage["prompt_tokens"])
+    span.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> Iterator[Span]:
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, ProxyTracerProvider):  # nobody has set one up
+        yield INVALID_SPAN
+        return
+    tracer = provider.get_tracer("threadhold")
+    with tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield span
+        except (Exception, asyncio.CancelledError) as error:
+            span.set_attribute("error.type", error.kind if isinstance(error, RunError) else type(error).__qualname__)
+            span.set_status(StatusCode.ERROR)
+            raise

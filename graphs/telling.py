@@ -1,0 +1,74 @@
+"""What the log says of runs: one line each time a run ends or pauses.
+
+Law: what people and models said is not in it, nor what an upstream quotes of it; only lines of the logger
+`threadhold.content` have that, which are made when LOG_CONTENT asks for them.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from watch.lines import fields
+from wire.errors import RunError, ThreadholdError
+
+__all__ = ["tell_answer", "tell_prompt", "tell_run"]
+
+logger = logging.getLogger("threadhold.runs")
+content = logging.getLogger("threadhold.content")
+
+
+def tell_run(
+    run: dict[str, Any], *, owner: str, took_s: float, first_s: float | None, error: BaseException | None
+) -> None:
+    """Log how a run ended or paused, in one line; no text of it, nor of what others said about it."""
+    level = logging.WARNING if run["status"] == "failed" else logging.INFO
+    if not logger.isEnabledFor(level):
+        return
+    usage = run["usage"] or {}
+    told: dict[str, Any] = {
+        "run_id": run["id"],
+        "thread_id": run["thread_id"],
+        "assistant_id": run["assistant_id"],
+        "owner": owner,
+        "model": run["model"],
+        "status": run["status"],
+        "took_ms": round(took_s * 1000),
+        "first_token_ms": None if first_s is None else round(first_s * 1000),
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+    }
+    words = f"run %s {_word(run)} after %.2f s"
+    if first_s is not None:
+        words += f" (first token after {first_s:.2f} s)"
+    why = ""
+    if error is not None:
+        told["error"] = error.kind if isinstance(error, RunError) else type(error).__name__
+        told["error_code"] = (run["last_error"] or {}).get("code")
+        why = f": {error.plain}" if isinstance(error, ThreadholdError) else f": {type(error).__name__}"
+    logger.log(level, words + "%s", run["id"], took_s, why, extra=fields(**told))
+
+
+def _word(run: dict[str, Any]) -> str:
+    if run["status"] == "requires_action":
+        calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+        return f"waits for {len(calls)} outputs"
+    if run["status"] == "incomplete":
+        return f"incomplete ({run['incomplete_details']['reason']})"
+    status: str = run["status"]
+    return status
+
+
+def tell_prompt(run_id: str, messages: Sequence[BaseMessage]) -> None:
+    """Log what a model is asked, where content is asked for."""
+    if content.isEnabledFor(logging.DEBUG):
+        told = [{"role": message.type, "content": message.content} for message in messages]
+        content.debug("run %s asks: %s", run_id, json.dumps(told, ensure_ascii=False, default=str))
+
+
+def tell_answer(run_id: str, text: str, calls: Sequence[Any]) -> None:
+    """Log what it answered, where content is asked for."""
+    if content.isEnabledFor(logging.DEBUG):
+        content.debug("run %s is answered: %s", run_id, json.dumps([text, *calls], ensure_ascii=False, default=str))

@@ -1,0 +1,193 @@
+"""What an operator sees: figures, readiness and the log, while things break and are mended."""
+
+import json
+import re
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.api.conftest import World
+from tests.process import ROOT, ServerProcess, free_port
+from tests.upstream import Fail, Reply, ScriptedUpstream
+
+
+def figures(server: ServerProcess, **headers: str) -> dict[tuple[str, ...], float]:
+    """Every sample, by its name and its label values in the order of the labels' names."""
+    answer = httpx2.get(f"{server.url}/metrics", headers=headers, timeout=10)
+    assert answer.status_code == 200, answer.text
+    return {
+        (sample.name.removeprefix("threadhold_"), *sample.labels.values()): sample.value
+        for family in parse(answer.text)
+        for sample in family.samples
+    }
+
+
+def risen(server: ServerProcess, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    now = figures(server)
+    return {at: value - before.get(at, 0) for at, value in now.items() if value != before.get(at, 0)}
+
+
+def until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "not seen in time"
+        time.sleep(0.1)
+
+
+def test_a_run_is_counted_with_its_tokens_and_its_first_one(
+    server: ServerProcess, world: World, says: Callable[..., None]
+) -> None:
+    says(Reply("Hello there", usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}))
+    before = figures(server)
+    world.ended(world.run())
+    grown = risen(server, before)
+    assert grown["runs_total", "completed"] == 1
+    assert (grown["tokens_total", "prompt"], grown["tokens_total", "completion"]) == (11, 3)
+    assert grown["replies_total", "ok"] == 1
+    assert grown["first_token_seconds_count",] == grown["run_seconds_count",] == 1
+    assert grown["requests_total", "POST", "/threads/{thread_id}/runs", "200"] == 1
+    assert grown["store_batch_commits_sum",] >= grown["store_batch_seconds_count",] > 0
+
+
+def test_labels_do_not_grow_with_what_clients_write(server: ServerProcess, world: World) -> None:
+    world.client.get("/threads")
+    world.client.request("BREW", "/threads")
+    world.client.get("/nowhere")
+    before = figures(server)
+    for number in range(20):
+        world.client.get(f"/nowhere/{number}")
+        world.client.get(f"/threads/thread_{number:024}")
+        world.client.request(f"BREW{number}", "/threads")
+    new = {at for at in figures(server).keys() - before.keys() if at[0] == "requests_total"}
+    assert new <= {("requests_total", "GET", "/threads/{thread_id}", "404")}
+
+
+def test_a_stream_is_open_until_it_ends(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
+    says(Reply("slow " * 20, delay_s=0.05))
+    body = {"assistant_id": world.assistant(), "stream": True}
+    with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
+        blocks = answer.iter_raw()  # held: without its iterator an answer is closed
+        next(blocks)
+        seen = figures(server)
+        assert (seen["streams_open",], seen["runs_executing",]) == (1, 1)
+    until(lambda: figures(server)["streams_open",] == 0)
+
+
+def test_the_readme_has_a_line_for_every_figure(server: ServerProcess, world: World) -> None:
+    world.ended(world.run())
+    answer = httpx2.get(f"{server.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    served = {
+        f"{family.name}{'_total' if family.type == 'counter' else ''}".removeprefix("threadhold_")
+        for family in parse_openmetrics(answer.text)
+        if family.name.startswith("threadhold_")
+    }
+    section = (ROOT / "README.md").read_text().partition("**`/metrics`**")[2].partition("Kinds of failure")[0]
+    rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} == served
+
+
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        ({}, {"": 200, "any": 200}),
+        ({"METRICS_KEY": "watching"}, {"": 401, "any": 401, "watching": 200}),
+        ({"API_KEYS": "ann=k1"}, {"": 403, "k1": 403}),
+        ({"API_KEYS": "ann=k1,k2", "METRICS_KEY": "watching"}, {"": 401, "k1": 401, "k2": 401, "watching": 200}),
+    ],
+    ids=["open", "open with a key", "keys", "keys and a key"],
+)
+def test_who_may_read_the_figures(tmp_path: Path, settings: dict[str, str], keys: dict[str, int]) -> None:
+    with ServerProcess(tmp_path, MODEL_URL="http://127.0.0.1:9/v1", **settings) as server:
+        for key, status in keys.items():
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            assert httpx2.get(f"{server.url}/metrics", headers=headers, timeout=10).status_code == status, key
+        if "API_KEYS" in settings:
+            opened = httpx2.get(f"{server.url}/v1/threads", headers={"authorization": "Bearer watching"})
+            assert opened.status_code == 401  # it opens nothing else
+
+
+def ready(server: ServerProcess) -> dict[str, Any]:
+    answer = httpx2.get(f"{server.url}/ready", timeout=15)
+    told: dict[str, Any] = answer.json()
+    assert (answer.status_code == 200) is (told["status"] == "ready")
+    return told
+
+
+def test_an_upstream_that_breaks_and_comes_back_is_seen_and_nothing_is_lost(tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"MODEL_URL": f"http://127.0.0.1:{port}/v1"}
+    with (
+        ServerProcess(tmp_path, **settings) as server,
+        httpx2.Client(base_url=f"{server.url}/v1", timeout=30) as client,
+    ):
+        world = World(client)
+        with ScriptedUpstream(port=port):
+            until(lambda: ready(server)["status"] == "ready")
+            thread, assistant = world.thread("Hello"), world.assistant()
+            run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
+            assert world.ended(run)["status"] == "completed"
+        until(lambda: "cannot be reached" in ready(server)["checks"]["upstream"])
+        broken = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+        assert broken["status"] == "failed"
+        seen = figures(server)
+        assert (seen["ready", "upstream"], seen["ready", "store"]) == (0, 1)
+        assert seen["runs_total", "failed"] == seen["replies_total", "unreachable"] == 1
+        assert seen["upstream_requests_total", "unreachable", "default"] >= 1
+        with ScriptedUpstream(port=port) as up:
+            up.script(Fail(503))
+            until(lambda: ready(server)["status"] == "ready")
+            again = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
+            assert again["status"] == "completed"
+            seen = figures(server)
+            assert (seen["ready", "upstream"], seen["upstream_requests_total", "failed", "default"]) == (1, 1)
+        said = [message["role"] for message in world.get(f"/threads/{thread}/messages?order=asc")["data"]]
+        assert said == ["user", "assistant", "assistant"]
+        assert {at["id"] for at in world.get(f"/threads/{thread}/runs")["data"]} == {
+            run["id"],
+            broken["id"],
+            again["id"],
+        }
+    log = [json.loads(line) for line in server.log.read_text().splitlines()]
+    told = [line["message"].partition(":")[0] for line in log if line["logger"] == "threadhold.ready"]
+    assert told[-2:] == ["not ready", "ready again"]
+    assert [line["error"] for line in log if line.get("status") == "failed"] == ["unreachable"]
+
+
+@contextmanager
+def full_disk(server: ServerProcess) -> Iterator[None]:
+    """No file of the server can grow."""
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_nothing_is_seen_and_seen_to_be_mended(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
+        until(lambda: ready(server)["status"] == "ready")
+        with full_disk(server):
+            until(lambda: ready(server)["checks"]["store"] != "ok")
+            assert ready(server)["checks"]["upstream"] == "ok"
+        until(lambda: ready(server)["status"] == "ready")
+        assert figures(server)["store_batches_failed_total",] >= 1
+
+
+def test_a_probe_storm_asks_the_upstream_next_to_nothing(tmp_path: Path) -> None:
+    with ScriptedUpstream() as up, ServerProcess(tmp_path, MODEL_URL=up.url) as server:
+        ready(server)
+        up.models_reply = Fail(500)
+        with httpx2.Client() as client:
+            begun, asked = time.monotonic(), up.models_asked
+            while time.monotonic() - begun < 3:
+                client.get(f"{server.url}/ready")
+        assert up.models_asked - asked <= 2

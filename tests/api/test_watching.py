@@ -1,0 +1,106 @@
+"""A line a request and a line a run, bound together by the request's id; and never what somebody wrote."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+from tests.process import ServerProcess
+from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
+
+SAID = "a very private question"
+ANSWERED = "an answer that nobody else shall read"
+
+
+def lines(server: ServerProcess, **wanted: Any) -> list[dict[str, Any]]:
+    """The log's lines with these fields, once there is one: they are written by a thread of their own."""
+    end = time.monotonic() + 5
+    while True:
+        told = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        found = [line for line in told if all(line.get(name) == value for name, value in wanted.items())]
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.02)
+
+
+def run_streamed(world: World, text: str = SAID) -> httpx2.Response:
+    thread = {"messages": [{"role": "user", "content": text}]}
+    body = {"assistant_id": world.assistant(), "thread": thread, "stream": True}
+    return world.client.post("/threads/runs", json=body)
+
+
+def test_a_request_is_one_line_under_the_id_that_its_answer_bears(server: ServerProcess, world: World) -> None:
+    answer = world.client.get("/threads/thread_nobodyhasthisone0000000?limit=1")
+    (line,) = lines(server, request_id=answer.headers["x-request-id"])
+    assert (line["method"], line["status"], line["owner"]) == ("GET", 404, "default")
+    assert (line["path"], line["route"]) == ("/v1/threads/thread_nobodyhasthisone0000000", "/threads/{thread_id}")
+    assert line["took_ms"] > 0
+
+
+def test_a_run_is_one_line_that_names_the_request_that_started_it(
+    server: ServerProcess, world: World, says: Callable[..., None]
+) -> None:
+    says(Reply(ANSWERED, usage={"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}))
+    answer = run_streamed(world)
+    mine = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.runs")
+    (line,) = mine
+    assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == ("completed", 7, 5)
+    assert line["run_id"].startswith("run_")
+    assert 0 <= line["first_token_ms"] <= line["took_ms"]
+
+
+def test_what_people_models_and_upstreams_say_is_not_in_the_log(
+    server: ServerProcess, world: World, says: Callable[..., None]
+) -> None:
+    garbage = Raw([b"data: {" + ANSWERED.encode() + b"\n\n"])
+    says(Reply(ANSWERED), Fail(400, {"error": {"message": f"I refuse {SAID}"}}), garbage)
+    answers = [run_streamed(world) for _ in range(3)]
+    assert SAID in answers[1].text  # the run itself says why
+    key = "sk-of-a-client-0123456789"
+    world.client.get("/assistants", headers={"authorization": f"Bearer {key}"})
+    for answer in answers:
+        assert lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.requests")
+    log = server.log.read_text()
+    assert [word for word in (SAID, ANSWERED, key, "sk-of-the-server") if word in log] == []
+    failed = [line for line in lines(server, status="failed") if line["error"] in ("refused", "garbage")]
+    assert {line["level"] for line in failed} == {"warning"}
+
+
+def test_a_path_that_looks_like_a_line_stays_in_its_own(server: ServerProcess, world: World) -> None:
+    answer = world.client.get('/no%0A{"level": "error", "message": "forged"}%1b[31m')
+    (line,) = lines(server, request_id=answer.headers["x-request-id"])
+    assert line["route"] == "none"
+    assert "\x1b" not in server.log.read_text()
+    assert [line for line in server.log.read_text().splitlines() if line.startswith('{"level"')] == []
+
+
+def test_a_reader_that_leaves_is_told(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
+    says(Reply("slow " * 50, delay_s=0.02))
+    body = {"assistant_id": world.assistant(), "stream": True}
+    with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
+        next(answer.iter_raw())
+    (line,) = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.requests")
+    assert line["left"] is True
+    (run,) = lines(server, request_id=answer.headers["x-request-id"], logger="threadhold.runs")
+    assert run["status"] == "completed"  # it belongs to the server
+
+
+def test_machines_that_look_in_all_the_time_do_not_fill_the_log(server: ServerProcess) -> None:
+    asked = [httpx2.get(f"{server.url}{path}").headers["x-request-id"] for path in ("/health", "/ready", "/v1/ready")]
+    last = httpx2.get(f"{server.url}/v1/models").headers["x-request-id"]
+    assert lines(server, request_id=last)
+    assert [line for line in lines(server, logger="threadhold.requests") if line["request_id"] in asked] == []
+
+
+@pytest.mark.parametrize("content", ["true", "false"])
+def test_content_is_told_where_it_is_asked_for(upstream: ScriptedUpstream, tmp_path: Path, content: str) -> None:
+    settings = {"MODEL_URL": upstream.url, "LOG_CONTENT": content, "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json"}
+    with ServerProcess(tmp_path, **settings) as server, httpx2.Client(base_url=f"{server.url}/v1") as client:
+        run_streamed(World(client))
+        assert lines(server, logger="threadhold.runs", status="completed")
+        assert (SAID in server.log.read_text()) is (content == "true")
