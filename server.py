@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     upstream_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     run_expiry_s: Annotated[int, Field(gt=0)] = 600
     max_tool_rounds: Annotated[int, Field(ge=1)] = 20
+    max_runs: Annotated[int, Field(ge=1)] = 1024
+    max_queued_runs: Annotated[int, Field(ge=0)] = 10_000
+    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = None
+    max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = None
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
@@ -219,6 +223,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
     from graphs.tools.file_search import FileSearch
+    from graphs.turns import Limits
     from store import open_store
     from store.ages import SqliteAges
     from store.blobs import FolderBlobs
@@ -239,9 +244,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         blobs = FolderBlobs(settings.data_dir / "files")
         ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
         attachments = Attachments(store, wake=ingestion.wake)
-        searcher = FileSearch(
-            store, store.vectors, embedder, ready=ingestion.ready, prompts=Prompts.changed(settings.prompts)
-        )
+        prompts = Prompts.changed(settings.prompts)
+        searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
         runner = Runner(
             store,
             routes,
@@ -251,6 +255,12 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             pictures=Pictures(store, blobs),
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
+            limits=Limits(
+                at_work=settings.max_runs,
+                in_line=settings.max_queued_runs,
+                at_work_per_owner=settings.max_runs_per_owner,
+                in_line_per_owner=settings.max_queued_runs_per_owner,
+            ),
         )
         try:
             await blobs.open()

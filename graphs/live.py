@@ -22,7 +22,7 @@ from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
 from wire.errors import NotFound, RunError, StoreError, Unavailable
 from wire.events import Event
 
-__all__ = ["Live", "Stop", "last_error"]
+__all__ = ["Live", "Stop", "last_error", "parked"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -260,12 +260,7 @@ class Live:
             case "expired":
                 await self.end("expired")
             case "parked":
-                self.log.close(
-                    Unavailable(
-                        f"The server is shutting down. Run {self.run_id} goes on when it is back: read its events "
-                        f"from number {self.log.next - 1}."
-                    )
-                )
+                self.log.close(parked(self.run_id, self.log.next - 1))
             case "unwritten":
                 await self.end("failed", last_error={"code": "server_error", "message": _UNWRITTEN})
             case "deleted":
@@ -277,6 +272,13 @@ class Live:
         """Write down that the run failed."""
         self._error = error
         await self.end("failed", last_error=last_error(error))
+
+
+def parked(run_id: str, after: int) -> Unavailable:
+    """What readers of a run are told that goes on when the server is back."""
+    return Unavailable(
+        f"The server is shutting down. Run {run_id} goes on when it is back: read its events from number {after}."
+    )
 
 
 _UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."
