@@ -30,6 +30,7 @@ from api import (
     vector_stores,
 )
 from api.depends import House
+from api.express import Express
 from api.guards import Gate
 from api.page import build_page
 from api.readiness import Readiness
@@ -118,6 +119,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
             metrics_key=access.metrics_key,
         )
     )
+    middleware.append(Middleware(Express))
     app: FastAPI = FastAPIOffline(
         title="Threadhold",
         version=version,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Query, Request
 from fastapi import Path as InPath
+from starlette.datastructures import Headers
 
 from chains import Routes
 from chains.embeddings import Embedder
@@ -39,6 +40,7 @@ __all__ = [
     "StepId",
     "ThreadId",
     "VectorStoreId",
+    "is_v1",
     "list_rows",
     "must_get",
 ]
@@ -92,8 +94,13 @@ async def _owner(request: Request) -> str:
     return owner
 
 
-async def _is_v1(request: Request) -> bool:
-    return request.headers.get("openai-beta", "").strip().lower() == "assistants=v1"
+def is_v1(headers: Headers) -> bool:
+    """Whether a v1 client asks."""
+    return headers.get("openai-beta", "").strip().lower() == "assistants=v1"
+
+
+async def _asks_v1(request: Request) -> bool:
+    return is_v1(request.headers)
 
 
 def _path_id(param: str, prefix: str) -> Any:
@@ -124,7 +131,7 @@ async def _include(
 
 Parts = Annotated[House, Depends(_house)]
 Owner = Annotated[str, Depends(_owner)]
-V1 = Annotated[bool, Depends(_is_v1)]
+V1 = Annotated[bool, Depends(_asks_v1)]
 AssistantId = Annotated[str, _path_id("assistant_id", "asst")]
 ThreadId = Annotated[str, _path_id("thread_id", "thread")]
 MessageId = Annotated[str, _path_id("message_id", "msg")]

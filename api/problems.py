@@ -20,7 +20,7 @@ from wire.errors import (
 )
 from wire.validation import explain
 
-__all__ = ["install", "problem_answer"]
+__all__ = ["install", "own_answer", "problem_answer"]
 
 logger = logging.getLogger("threadhold.api")
 
@@ -41,13 +41,18 @@ def problem_answer(problem: Problem) -> Response:
     return answer(problem.body(), status=problem.status, headers=problem.headers)
 
 
-async def _ours(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, ThreadholdError):
-        raise error
+def own_answer(error: ThreadholdError) -> Response:
+    """Answer an error of ours."""
     problem = as_problem(error)
     if isinstance(error, StoreError) and problem.status >= 500:
         logger.error("the store refused: %s", error.message)
     return problem_answer(problem)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ThreadholdError):
+        raise error
+    return own_answer(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

@@ -113,7 +113,6 @@ class Live:
         self._unstored.extend(events)
         now = asyncio.get_running_loop().time()
         if len(self._unstored) >= _FLUSH_EVENTS or now - self._flushed_at > _FLUSH_S:
-            self._flushed_at = now
             self._write(self._flushed(()))
             self._reserve()
 
@@ -121,6 +120,7 @@ class Live:
         """Take the events that wait to be stored, and these after them."""
         waiting = [*self._unstored, *events]
         self._unstored.clear()
+        self._flushed_at = asyncio.get_running_loop().time()
         return [Append(self.run_id, waiting)]
 
     def _write(self, changes: Sequence[Change], *, durable: bool = False) -> "asyncio.Future[list[Row]]":

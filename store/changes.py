@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from typing import assert_never
 
 import orjson
@@ -16,15 +17,14 @@ import orjson
 from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row, There
 from store.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
 from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.events import Event
 
 __all__ = ["Operation", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
 
-_OWNER_OF_RUN = "(SELECT owner FROM runs WHERE id = ?)"
-
-_ROWS = 32
+_ROWS = 64
 """Events a statement."""
 
 _BELOW_THREAD = (
@@ -67,7 +67,7 @@ def prepare(change: Change) -> Operation:
         case Idle(thread_id, owner):
             return _idle(thread_id, owner)
         case Append(run_id, events):
-            return _append(run_id, [(event.number, event.name, event.json.decode()) for event in events])
+            return _append(run_id, events)
         case Newest(thread_id, owner, message_id):
             return _newest(thread_id, owner, message_id)
         case Retract(run_id, object_ids):
@@ -218,23 +218,24 @@ def _newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
 
 @cache
 def _append_sql(rows: int) -> str:
-    row = f"(?, ?, {_OWNER_OF_RUN}, ?, ?)"
-    return f"INSERT INTO events (run_id, number, owner, name, json) VALUES {', '.join([row] * rows)}"
+    return (
+        "INSERT INTO events (run_id, number, owner, name, json) "
+        f"WITH told (number, name, json) AS (VALUES {', '.join(['(?, ?, ?)'] * rows)}) "
+        "SELECT runs.id, number, owner, name, CAST(json AS TEXT) FROM runs, told WHERE runs.id = ?"
+    )
 
 
-def _append(run_id: str, events: Sequence[tuple[int, str, str]]) -> Operation:
+def _append(run_id: str, events: Sequence[Event]) -> Operation:
     # Many rows a statement: each statement gives the interpreter up once, and may wait long to get it back.
-    values = [(run_id, number, run_id, name, json) for number, name, json in events]
-    slices = [values[start : start + _ROWS] for start in range(0, len(values), _ROWS)]
+    slices = [events[start : start + _ROWS] for start in range(0, len(events), _ROWS)]
+    statements = [(_append_sql(len(rows)), [*chain.from_iterable(rows), run_id]) for rows in slices]
 
     def run(conn: sqlite3.Connection) -> None:
         try:
-            for rows in slices:
-                conn.execute(_append_sql(len(rows)), [value for row in rows for value in row])
+            for sql, values in statements:
+                if not conn.execute(sql, values).rowcount:
+                    raise Missing("run", run_id)
         except sqlite3.IntegrityError as error:
-            # No run: its owner is NULL, which the column refuses.
-            if conn.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:
-                raise Missing("run", run_id) from error
             raise StoreError(f"The log of the run '{run_id}' has an event with one of these numbers.") from error
 
     return run
