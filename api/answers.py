@@ -1,16 +1,25 @@
 """Answers: JSON encoded once. Bodies are wire objects already, so that nothing is validated on the way out."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import Response
 
 from wire.v1 import with_file_ids
 
-__all__ = ["answer"]
+__all__ = ["answer", "not_offered"]
+
+_NOT_BUILT: Final = "code_interpreter"
 
 
 def answer(body: Any, *, v1: bool = False, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON response; what a v1 client reads carries `file_ids` too."""
+    headers = not_offered(body) | (headers or {})
     content = orjson.dumps(with_file_ids(body) if v1 else body)
     return Response(content, status, headers=headers, media_type="application/json")
+
+
+def not_offered(body: dict[str, Any]) -> dict[str, str]:
+    """Return the header that names a tool which an assistant or a run has, and the model is not offered."""
+    has_it = any(tool["type"] == _NOT_BUILT for tool in body.get("tools") or ())
+    return {"x-threadhold-not-offered": _NOT_BUILT} if has_it else {}

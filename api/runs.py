@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
-from api.answers import answer
+from api.answers import answer, not_offered
 from api.depends import V1, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
 from api.sse import EventStream
 from graphs.runner import Started
@@ -117,7 +117,9 @@ def _number(last_event_id: str | None) -> int:
 
 def _started(house: House, started: Started, *, stream: bool | None, v1: bool) -> Response:
     if stream:
-        return EventStream(house.runner.follow(started.run_id, after=started.after), v1=v1)
+        events = EventStream(house.runner.follow(started.run_id, after=started.after), v1=v1)
+        events.headers.update(not_offered(started.run))
+        return events
     return _run(started.run, v1=v1)
 
 

@@ -57,6 +57,11 @@ class Execution:
     def __len__(self) -> int:
         return len(self._lives)
 
+    def lasting(self, longer_than_s: float) -> list[Live]:
+        """Return the runs that have been executed here for longer than that."""
+        since = asyncio.get_running_loop().time() - longer_than_s
+        return [live for live in self._lives.values() if live.begun_at < since]
+
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task of the house, ended by its canceller, at the latest with the group."""
         return self._tasks.create_task(work)
@@ -81,6 +86,7 @@ class Execution:
     def begin(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """Execute a run: `work` drives it."""
         self._lives[live.run_id] = live
+        live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
             live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 

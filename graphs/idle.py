@@ -27,12 +27,13 @@ class IdleRuns:
     """Takes runs up again, and ends those that must end."""
 
     def __init__(
-        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int]
+        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int], *, expiry_s: int
     ) -> None:
         self._store = store
         self._execution = execution
         self._surroundings = surroundings
         self._clock = clock
+        self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, run_id: str) -> asyncio.Lock:
@@ -68,6 +69,8 @@ class IdleRuns:
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
+                for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
+                    live.halt("expired")
                 for row in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(row)
                 if self._execution.broken:

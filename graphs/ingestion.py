@@ -105,13 +105,14 @@ class Ingestion:
 
     async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
         """Wait until no file of these stores is in progress, `limit_s` at the most; tell whether none is."""
-        end = self._clock() + limit_s
+        now = asyncio.get_running_loop().time  # not the clock, which somebody may set
+        end = now() + limit_s
         while True:
             moved = self._moved
             tallies = await self._library.tallies("vector_store_id", vector_store_ids)
             if not any(tally.by_status.get("in_progress") for tally in tallies.values()):
                 return True
-            left = end - self._clock()
+            left = end - now()
             if left <= 0:
                 return False
             with suppress(TimeoutError):

@@ -53,6 +53,8 @@ class Live:
     checkpointed: bool = False
     """Whether checkpoints may exist, to be dropped at the end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    begun_at: float = 0.0
+    """When it was taken up here, on the event loop's clock, which nobody can set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
     opening: Callable[[], None] | None = None
     """Queues the first commit of this take-up."""

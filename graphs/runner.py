@@ -84,7 +84,7 @@ class Runner:
         self._clock = clock
         self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
         self._execution = Execution(store, max_tool_rounds)
-        self._idle = IdleRuns(store, self._execution, self._surroundings, self._now)
+        self._idle = IdleRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

@@ -1,7 +1,7 @@
 """`threadhold check`: would it do? Settings, models, store, disk and port, each looked at and told in a line.
 
-Law: nothing is written, no model is loaded, and nothing is asked of an upstream but what it lists; a finding that
-stands in nobody's way is a warning and leaves the exit code 0.
+Law: nothing is written; unless a question is asked for, no model is loaded and nothing is asked of an upstream but what
+it lists; a finding that stands in nobody's way is a warning and leaves the exit code 0.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from api.serving import open_port
 from chains import Builtin, Member
 from chains.gguf import check_content, find_models
 from ops.parts import Configured, Parts
+from ops.question import ask
 from store.beside import in_use, open_beside, snapshot
 from wire.errors import Problem, ThreadholdError, UpstreamFailed
 
@@ -42,11 +43,11 @@ class Finding:
     told: str
 
 
-def run_check(settings: Configured, parts: Parts) -> int:
-    """Print a line a finding; the exit code is 1 when something would not work."""
+def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) -> int:
+    """Print a line a finding; the exit code is 1 when something would not work. `ask_model` asks one question, too."""
     logging.basicConfig(level=logging.CRITICAL)  # what the upstreams log is told below
     findings = []
-    for finding in _findings(settings, parts):
+    for finding in _findings(settings, parts, ask_model=ask_model):
         print(f"{finding.state:<8}{finding.about:<10}{finding.told}", flush=True)
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
@@ -54,9 +55,9 @@ def run_check(settings: Configured, parts: Parts) -> int:
     return 1 if wrong else 0
 
 
-def _findings(settings: Configured, parts: Parts) -> Iterator[Finding]:
+def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterator[Finding]:
     yield _settings(settings)
-    yield from asyncio.run(_models(settings, parts))
+    yield from asyncio.run(_models(settings, parts, ask_model=ask_model))
     served = False
     try:
         served = in_use(settings.database)
@@ -85,7 +86,7 @@ def _settings(settings: Configured) -> Finding:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-async def _models(settings: Configured, parts: Parts) -> list[Finding]:
+async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> list[Finding]:
     try:
         routes = parts.routes(settings)
     except ThreadholdError as error:
@@ -94,7 +95,11 @@ async def _models(settings: Configured, parts: Parts) -> list[Finding]:
     try:
         findings = list(await asyncio.gather(*(_member(member, settings) for member in routes.members)))
         default = _default_model(settings.default_model, routes)
-        return [*findings, *([default] if default is not None else [])]
+        findings += [default] if default is not None else []
+        if ask_model:
+            answered, told = await ask(routes, settings.default_model)
+            findings.append(Finding("answer", "ok" if answered else "wrong", told))
+        return findings
     finally:
         await routes.close()
 

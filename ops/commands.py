@@ -5,6 +5,7 @@ the exit code is 0 when all was done, 1 when not, 2 for words that are not under
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +54,9 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
         return command(options, parts.settings(**given), parts)
     except ValidationError as error:
         told = [f"{_setting_name(one)}: {one['msg']}" for one in error.errors()]
+    except BrokenPipeError:  # who reads has enough, as `head` does; nothing is left to tell, nor to flush at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ThreadholdError, OSError) as error:
         told = [str(error)]
     except KeyboardInterrupt:
@@ -112,7 +116,8 @@ def _parser(version: str) -> argparse.ArgumentParser:
     old.add_argument(
         "--shrink", action="store_true", help="make the database's file smaller afterwards, which takes time"
     )
-    add("check", _check, _CHECK, "Nothing is written. The exit code is 1 when something would not work.")
+    look = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 when something would not work.")
+    look.add_argument("--ask", action="store_true", help="ask the model one question, too, which loads a built-in one")
     return parser
 
 
@@ -137,10 +142,10 @@ def _backup(options: argparse.Namespace, settings: Configured, _: Parts) -> int:
     return run_backup(settings, options.folder)
 
 
-def _check(_: argparse.Namespace, settings: Configured, parts: Parts) -> int:
+def _check(options: argparse.Namespace, settings: Configured, parts: Parts) -> int:
     from ops.check import run_check
 
-    return run_check(settings, parts)
+    return run_check(settings, parts, ask_model=options.ask)
 
 
 def _export(options: argparse.Namespace, settings: Configured, _: Parts) -> int:

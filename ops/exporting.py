@@ -26,7 +26,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
     """Write a line an object to the file `target`, `-` for standard output. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
     count = 0
-    with open_beside(settings.database) as store, snapshot(store), _written(target) as out, progress("") as watch:
+    with open_beside(settings.database) as store, snapshot(store), _written(target) as out, progress() as watch:
         whose = owner_of_export(owner, owners(store))
         total = len(thread_ids) or count_exported(store, whose)
         for one in exported(store, whose, thread_ids):

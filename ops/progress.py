@@ -1,18 +1,21 @@
 """Progress bars, for a person who waits at a terminal: on stderr, and nowhere else."""
 
+import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the store takes long to import
     from store.beside import Watch
 
-__all__ = ["progress"]
+__all__ = ["progress", "waiting"]
+
+_TICK_S = 0.5
 
 
 @contextmanager
-def progress(unit: str = "B") -> "Iterator[Watch]":
+def progress() -> "Iterator[Watch]":
     """Yield what is told how far things are: `watch(what, done, total)`; a new `what` is a new bar."""
     from tqdm import tqdm
 
@@ -26,16 +29,7 @@ def progress(unit: str = "B") -> "Iterator[Watch]":
             if bar is not None:
                 bar.close()
             # `disable=None` is tqdm's way to say: on a terminal only
-            bar = tqdm(
-                desc=what,
-                total=total,
-                unit=unit,
-                unit_scale=True,
-                unit_divisor=1024 if unit == "B" else 1000,
-                file=sys.stderr,
-                disable=None,
-                leave=False,
-            )
+            bar = tqdm(desc=what, total=total, unit="", unit_scale=True, file=sys.stderr, disable=None, leave=False)
         bar.total = total
         bar.update(done - bar.n)
 
@@ -44,3 +38,23 @@ def progress(unit: str = "B") -> "Iterator[Watch]":
     finally:
         if bar is not None:
             bar.close()
+
+
+@asynccontextmanager
+async def waiting(what: str) -> AsyncIterator[None]:
+    """Show for how long something has been waited for that does not tell how far it is."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=what, bar_format="{desc}: {elapsed}", file=sys.stderr, disable=None, leave=False)
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            bar.refresh()
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        bar.close()

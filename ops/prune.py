@@ -64,7 +64,7 @@ async def _prune(settings: Configured, before: int) -> Pruned:
     try:
         with open_beside(settings.database) as reading:
             total = reading.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
-        with progress("") as watch:
+        with progress() as watch:
             return await prune(
                 store,
                 SqliteAges(store.engine),

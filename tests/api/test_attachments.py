@@ -155,3 +155,16 @@ def test_v1_lists_a_message_s_files(world: World) -> None:
     assert world.get(f"{path}/{file}") == told
     world.get(f"{path}/file-other", 404)
     assert files_in(world, store_of(world.get(f"/threads/{thread}"))) == {file}
+
+
+def test_an_answer_names_the_tool_that_the_model_is_not_offered(world: World) -> None:
+    made = world.client.post("/assistants", json={"model": "m", "tools": [*CODE, {"type": "file_search"}]})
+    thread = world.thread("Hi")
+    for stream in (False, True):
+        body = {"assistant_id": made.json()["id"], "stream": stream}
+        with world.client.stream("POST", f"/threads/{thread}/runs", json=body) as run:
+            assert run.headers["x-threadhold-not-offered"] == "code_interpreter"
+            run.read()
+        thread = world.thread("Hi")
+    assert made.headers["x-threadhold-not-offered"] == "code_interpreter"
+    assert "x-threadhold-not-offered" not in world.client.post("/assistants", json={"model": "m"}).headers

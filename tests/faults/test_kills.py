@@ -1,4 +1,4 @@
-"""kill -9 at random instants under load, again and again, also while it starts; then the books are checked."""
+"""kill -9 and SIGTERM at random instants under load, again and again, in starts too; then the books are checked."""
 
 import random
 import time
@@ -15,18 +15,25 @@ from tests.upstream import ScriptedUpstream
 Record = Callable[[str, object], None]
 
 
-def attack(folder: Path, *, kills: int, in_start: float, seed: int) -> dict[str, int]:
-    """Kill a busy server `kills` times, of those a share of `in_start` before it is open; returns what was counted."""
+def attack(folder: Path, *, ends: list[str], in_start: float, seed: int) -> dict[str, int]:
+    """End a busy server in these ways, "kill" or "stop", a share of `in_start` of the next ones before it is open.
+
+    Returns what was counted.
+    """
     chance = random.Random(seed)
     with ScriptedUpstream() as upstream:
         upstream.default = model
-        with ServerProcess(folder, MODEL_URL=upstream.url, RUN_EXPIRY_S="7200") as server:
+        with ServerProcess(folder, MODEL_URL=upstream.url, RUN_EXPIRY_S="7200", DRAIN_S="0.3") as server:
             programs = [Program(server, habit, seed + place) for place, habit in enumerate(HABITS)]
             for program in programs:
                 program.start()
-            for _ in range(kills):
+            for how in ends:
                 time.sleep(chance.uniform(0.05, 1.0))
-                server.kill()
+                if how == "kill":
+                    server.kill()
+                else:
+                    server.terminate()
+                    assert server.wait(30) == 0
                 if chance.random() < in_start:
                     server.start_healthy()
                 else:
@@ -44,7 +51,7 @@ def attack(folder: Path, *, kills: int, in_start: float, seed: int) -> dict[str,
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
-    counted = attack(tmp_path, kills=2, in_start=0.0, seed=3)
+    counted = attack(tmp_path, ends=["kill", "stop"], in_start=0.0, seed=3)
     assert counted["runs"] > 4
 
 
@@ -53,7 +60,17 @@ def test_nothing_acknowledged_is_lost_and_nothing_comes_twice(tmp_path: Path) ->
 def test_nothing_is_lost_in_200_kills_at_random_instants(tmp_path: Path, record_property: Record) -> None:
     seed = time.time_ns() % 1_000_000
     record_property("seed", seed)
-    counted = attack(tmp_path, kills=200, in_start=0.25, seed=seed)
+    counted = attack(tmp_path, ends=["kill"] * 200, in_start=0.25, seed=seed)
     for name, count in {"kills": 200, **counted}.items():
         record_property(name, count)
     assert counted["runs"] > 200
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_nothing_is_lost_when_a_server_is_stopped_at_random_instants(tmp_path: Path, record_property: Record) -> None:
+    seed = time.time_ns() % 1_000_000
+    record_property("seed", seed)
+    counted = attack(tmp_path, ends=["stop", "stop", "kill"] * 15, in_start=0.25, seed=seed)
+    for name, count in {"stops": 30, **counted}.items():
+        record_property(name, count)

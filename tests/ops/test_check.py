@@ -7,7 +7,7 @@ import pytest
 from tests.ops.command import command
 from tests.ops.conftest import data
 from tests.process import ServerProcess, free_port
-from tests.upstream import ScriptedUpstream
+from tests.upstream import Fail, ScriptedUpstream
 
 
 def lines(said: str) -> dict[str, tuple[str, str]]:
@@ -82,6 +82,21 @@ def test_a_default_model_that_nobody_lists_is_a_warning(upstream: ScriptedUpstre
     done = command(tmp_path, "check", MODEL_URL=upstream.url, DEFAULT_MODEL="gpt-9", PORT=str(free_port()))
     assert done.returncode == 0
     assert lines(done.stdout)["default"][0] == "warning"
+
+
+def test_the_model_is_asked_only_when_that_is_wanted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    asked = len(upstream.requests)
+    settings = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
+    assert "answer" not in lines(command(tmp_path, "check", **settings).stdout)
+    assert len(upstream.requests) == asked
+    done = command(tmp_path, "check", "--ask", **settings)
+    assert done.returncode == 0, done.stdout
+    state, told = lines(done.stdout)["answer"]
+    assert (state, "says 'Echo: Say hello.'" in told) == ("ok", True)
+    upstream.script(Fail(401, {"error": {"message": "No such key."}}))
+    done = command(tmp_path, "check", "--ask", **settings)
+    assert (done.returncode, lines(done.stdout)["answer"][0]) == (1, "wrong")
+    assert "No such key." in lines(done.stdout)["answer"][1]
 
 
 def test_a_setting_that_makes_no_sense_is_one_sentence(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The words of the command line: what they mean, and what is said of those that mean nothing."""
 
+import re
+
 import pytest
 
 from server import main
+from tests.process import ROOT
 
 WORDS = ("serve", "check", "backup", "export", "import", "prune")
 
@@ -21,6 +24,12 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
     assert code == 0
     assert [word for word in WORDS if f"\n    {word} " not in out] == []
     assert "0 done, 1 not done" in out
+
+
+def test_the_readme_has_every_command() -> None:
+    table = re.search(r"^\| command \| \|\n(.*?)\n\n", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    assert sorted(re.findall(r"^\| `(\w+)", table[1], re.MULTILINE)) == sorted(WORDS)
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -14,7 +14,7 @@ import pytest
 from tests.ops.command import begin, command
 from tests.ops.conftest import data, talk, whole
 from tests.process import ServerProcess
-from tests.upstream import Hang, Reply, ScriptedUpstream
+from tests.upstream import Reply, ScriptedUpstream
 
 
 def lines(*objects: Any) -> str:
@@ -286,7 +286,7 @@ def test_whose_objects_are_meant_must_be_clear(tmp_path: Path) -> None:
 def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     thread = talk(server, "Settled")
     assistant = server.request("POST", "/assistants", {"model": "test-model"})["id"]
-    upstream.script(Reply("One two three four", pause_after=2), Hang())
+    upstream.script(Reply("One two three four", pause_after=2))
     server.request("POST", f"/threads/{thread}/messages", {"role": "user", "content": "More?"})
     run = server.request("POST", f"/threads/{thread}/runs", {"assistant_id": assistant})
     try:
@@ -305,6 +305,17 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
         "More?",
     ]
     assert [each["status"] for each in exported["runs"]] == ["completed"]
+
+
+def test_a_reader_that_has_enough_ends_an_export_without_a_word(server: ServerProcess) -> None:
+    talk(server, "Long", "x" * 100_000)
+    with begin(data(server), "export") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 1
 
 
 def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
