@@ -19,7 +19,7 @@ from graphs.state import RunContext
 from graphs.status import Status
 from graphs.telling import tell_run
 from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
-from wire.errors import NotFound, RunError, StoreError, Unavailable
+from wire.errors import NotFound, RunError, StoreError, StoreFailed, Unavailable
 from wire.events import Event
 
 __all__ = ["Live", "Stop", "last_error", "parked"]
@@ -262,7 +262,8 @@ class Live:
             case "parked":
                 self.log.close(parked(self.run_id, self.log.next - 1))
             case "unwritten":
-                await self.end("failed", last_error={"code": "server_error", "message": _UNWRITTEN})
+                # Rows and log lack what was said last: it is ended from what they have, once the store takes writes.
+                raise StoreFailed(_UNWRITTEN)
             case "deleted":
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
             case "refused" | None:
