@@ -4,7 +4,6 @@
 gives the app to other servers and to tests.
 """
 
-import gc
 import logging
 import os
 import sys
@@ -38,7 +37,6 @@ if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the p
 
 __all__ = ["Settings", "create_app", "main"]
 
-_SWITCH_S = 0.00005
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 _OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
@@ -95,6 +93,10 @@ class Settings(BaseSettings):
     upstream_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     run_expiry_s: Annotated[int, Field(gt=0)] = 600
     max_tool_rounds: Annotated[int, Field(ge=1)] = 20
+    max_runs: Annotated[int, Field(ge=1)] = 1024
+    max_queued_runs: Annotated[int, Field(ge=0)] = 10_000
+    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = None
+    max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = None
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
@@ -209,6 +211,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     from api.app import build_app
     from api.depends import House
+    from api.interpreter import tune_interpreter
     from chains import Prompts
     from chains.embedders import choose_embedder
     from documents.extraction import Extractor
@@ -219,6 +222,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.runner import Runner
     from graphs.tools.actions import ActionCaller
     from graphs.tools.file_search import FileSearch
+    from graphs.turns import Limits
     from store import open_store
     from store.ages import SqliteAges
     from store.blobs import FolderBlobs
@@ -239,9 +243,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         blobs = FolderBlobs(settings.data_dir / "files")
         ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
         attachments = Attachments(store, wake=ingestion.wake)
-        searcher = FileSearch(
-            store, store.vectors, embedder, ready=ingestion.ready, prompts=Prompts.changed(settings.prompts)
-        )
+        prompts = Prompts.changed(settings.prompts)
+        searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
         runner = Runner(
             store,
             routes,
@@ -251,13 +254,19 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             pictures=Pictures(store, blobs),
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
+            limits=Limits(
+                at_work=settings.max_runs,
+                in_line=settings.max_queued_runs,
+                at_work_per_owner=settings.max_runs_per_owner,
+                in_line_per_owner=settings.max_queued_runs_per_owner,
+            ),
         )
         try:
             await blobs.open()
             await routes.open()
             retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
             async with _tracing(), ingestion, runner, retention:
-                _tune_interpreter()
+                tune_interpreter()
                 yield House(
                     store=store,
                     upstream=routes,
@@ -302,36 +311,24 @@ def _tracing() -> AbstractAsyncContextManager[None]:
 
 def _routes(settings: Settings) -> "Routes":
     """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
-    from chains import Member, Prompts, Provider, Replies, Routes, Upstream
+    from chains import Member, Prompts, Replies, Routes, build_member
 
-    timeout_s = settings.upstream_timeout_s
     prompts = Prompts.changed(settings.prompts)
     members: list[Member] = []
     if settings.model_url or settings.model_path or not settings.upstreams:
         first = _first_upstream(settings)
         members.append(Member("", first, Replies(first, tool_calls=settings.tool_calls, prompts=prompts)))
     for name, one in settings.upstreams.items():
-        if one.provider == "openai":
-            upstream = Upstream(
-                one.url,
-                api_key=one.api_key or None,
-                timeout_s=timeout_s,
-                name=name,
+        members.append(
+            build_member(
+                name,
+                one,
+                tool_calls=settings.tool_calls,
+                prompts=prompts,
+                timeout_s=settings.upstream_timeout_s,
                 max_reply_tokens=settings.max_reply_tokens,
             )
-            replies = Replies(upstream, tool_calls=one.tool_calls or settings.tool_calls, prompts=prompts)
-            members.append(Member(name, upstream, replies, one.models))
-        else:
-            provider = Provider(
-                name,
-                one.provider,
-                url=one.url or None,
-                api_key=one.api_key or None,
-                models=one.models,
-                timeout_s=timeout_s,
-                prompts=prompts,
-            )
-            members.append(Member(name, provider, provider, one.models))
+        )
     return Routes(members, aliases=settings.model_aliases, default_model=settings.default_model)
 
 
@@ -357,18 +354,6 @@ def _first_upstream(settings: Settings) -> "Upstream":
         ),
         timeout_s=settings.upstream_timeout_s,
     )
-
-
-def _tune_interpreter() -> None:
-    """Everything that is loaded by now stays: the collector need not look at it again. Its pauses were the p99.
-
-    The writer gives the interpreter up at every SQL statement; with the default interval of 5 ms it got it back so
-    late, while the event loop was busy, that a commit of 1 ms took 6. Measured: first token 8.8 → 6.5 ms.
-    """
-    sys.setswitchinterval(_SWITCH_S)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

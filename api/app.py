@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api import (
     assistants,
     chat,
+    description,
     file_batches,
     files,
     health,
@@ -128,6 +129,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         redoc_url=None,
         telemetry=_TELEMETRY,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # as in OpenAI's own document, short and lasting
     )
     app.state.requests, app.state.version = requests, version
     problems.install(app)
@@ -136,6 +138,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         app.include_router(room.router, include_in_schema=False)
     app.include_router(build_page())
     app.include_router(metrics.router)
+    description.install(app)
     return app
 
 

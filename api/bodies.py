@@ -4,6 +4,7 @@ What passes is JSON that can also be stored: encoded anew, so that no number is 
 """
 
 import asyncio
+import codecs
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
         raise _too_large(max_bytes)
     body = await _read(receive, max_bytes)
     if body.strip():
-        _check_type(headers.get("content-type", ""))
+        _check_type(headers)
         body = _normal(body)
     else:
         body = b"{}"
@@ -70,7 +71,11 @@ def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"The request body is longer than the {max_bytes} bytes that MAX_BODY_BYTES allows.")
 
 
-def _check_type(content_type: str) -> None:
+def _check_type(headers: Headers) -> None:
+    content_type, coding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        # What is packed could be a bomb, and no client of the API packs its requests.
+        raise UnsupportedMedia(f"Unsupported content encoding '{coding}'. Send the body as it is, without one.")
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMedia(f"Unsupported content type '{content_type}'. Send 'application/json'.")
@@ -78,7 +83,7 @@ def _check_type(content_type: str) -> None:
 
 def _normal(body: bytes) -> bytes:
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise _unparsable(f"it is nested more than {MAX_DEPTH} levels deep")
         return orjson.dumps(value)

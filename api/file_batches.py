@@ -52,7 +52,7 @@ async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, house:
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}/files", response_model=ListOf[VectorStoreFile])
-async def list_files(
+async def list_batch_files(
     vector_store_id: VectorStoreId,
     batch_id: BatchId,
     query: Listing,

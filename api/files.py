@@ -1,7 +1,7 @@
 """Files: upload, list, read, download, delete."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +12,7 @@ from api.depends import FileId, House, Owner, Parts
 from api.uploads import read_form, too_large
 from store.ports import Insert, PageQuery, Row
 from wire.errors import InvalidRequest, StoreError
-from wire.files import File, FileCreate, FileQuery, new_file, no_such_file
+from wire.files import File, FileCreate, FileQuery, UploadPurpose, new_file, no_such_file
 from wire.ids import new_id
 from wire.pages import Deletion, list_envelope
 from wire.pages import Listing as ListOf
@@ -27,7 +27,7 @@ _FORM: dict[str, Any] = {
     "required": ["file", "purpose"],
     "properties": {
         "file": {"type": "string", "format": "binary"},
-        "purpose": {"type": "string"},
+        "purpose": {"type": "string", "enum": list(get_args(UploadPurpose))},
         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
         "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
     },

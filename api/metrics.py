@@ -79,6 +79,7 @@ def _of_runs(house: House) -> "Iterator[Metric]":
     figures = house.runner.figures
     yield _counter("runs", "Runs that ended or paused, by status.", ("status",), figures.runs)
     yield _gauge("runs_executing", "Runs being executed.", house.runner.executing)
+    yield _gauge("runs_queued", "Runs that wait for their turn.", house.runner.waiting)
     yield _histogram("run_seconds", "From taking a run up until it ended or paused.", figures.run_seconds)
     yield _histogram("first_token_seconds", "From taking a run up to its first token.", figures.first_token_seconds)
     yield _counter("replies", "Model calls of runs, by outcome.", ("outcome",), figures.replies)

@@ -1,8 +1,9 @@
 """Models: what the upstreams list, in OpenAI's envelope, and the aliases of MODEL_ALIASES."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict
 
 from api.answers import answer
 from api.depends import House, Parts
@@ -13,13 +14,28 @@ __all__ = ["router"]
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models")
+class Model(BaseModel):
+    """The object `model`; an upstream may say more of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+
+
+class Models(BaseModel):
+    """All of them, on one page."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+@router.get("/models", response_model=Models)
 async def list_models(house: Parts) -> Response:
     """List models; empty while no upstream is set, so that a program that only looks starts."""
     return answer({"object": "list", "data": await _models(house)})
 
 
-@router.get("/models/{model:path}")
+@router.get("/models/{model:path}", response_model=Model)
 async def get_model(model: Annotated[str, Path()], house: Parts) -> Response:
     """Read one model, by the name it is listed under or as `upstream/model`."""
     for entry in await _models(house):

@@ -1,10 +1,12 @@
 """From errors to HTTP: the one place that does it, always in OpenAI's shape."""
 
 import logging
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.answers import answer
 from wire.errors import (
@@ -21,6 +23,8 @@ from wire.validation import explain
 __all__ = ["install", "own_answer", "problem_answer"]
 
 logger = logging.getLogger("threadhold.api")
+
+_METHODS: Final = ("DELETE", "GET", "HEAD", "POST")
 
 
 def install(app: FastAPI) -> None:
@@ -66,5 +70,12 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         message = f"Not allowed to {request.method} on {request.url.path}."
         problem = InvalidRequest(message, code="method_not_supported")
-        return answer(problem.body(), status=405, headers=dict(error.headers or {}))
+        return answer(problem.body(), status=405, headers={"Allow": ", ".join(_allowed(request))})
     return answer(InvalidRequest(str(error.detail)).body(), status=error.status_code)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes that have this path; Starlette tells those of the first one."""
+    routes = request.app.router.routes
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    return [name for name, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]

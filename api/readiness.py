@@ -1,7 +1,8 @@
 """Whether the server can do its work: does the store take writes, is there room on the disk, do the upstreams answer.
 
 Laws: what broke is told within seconds, and what came back too; however often and by however many it is asked, nothing
-is tried more than once in `_FRESH_S`; each check ends in limited time; a change is one line of the log.
+is tried more than twice a second, nor what is wrong more than once in two; each check ends in limited time; a change is
+one line of the log.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ __all__ = ["MIN_FREE_BYTES", "Readiness", "free_bytes"]
 
 logger = logging.getLogger("threadhold.ready")
 
-_FRESH_S: Final = 2.0
+_FRESH_S: Final = 0.5
+_AGAIN_S: Final = 2.0
+"""After something was found to be wrong: what hangs or refuses is left alone for a while."""
 _STORE_S: Final = 2.0
 _DISK_S: Final = 2.0
 _UPSTREAM_S: Final = 6.0
@@ -40,7 +43,8 @@ class Readiness:
     async def checks(self) -> Mapping[str, str | None]:
         """Return what is wrong, by check; None where nothing is. Whoever asks meanwhile shares the answer."""
         async with self._checking:
-            if self._clock() - self._found_at > _FRESH_S:
+            fresh_s = _AGAIN_S if any(self._found.values()) else _FRESH_S
+            if self._clock() - self._found_at > fresh_s:
                 found = dict(
                     zip(
                         ("store", "disk", "upstream"),

@@ -25,6 +25,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The run, or its events when `stream` is true", "content": {"text/event-stream": {}}}
 }
 
+_NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
+
 
 @router.post("/threads/runs", response_model=Run, responses=_STREAM)
 async def create_thread_and_run(body: ThreadRunCreate, house: Parts, owner: Owner, v1: V1, _: Include) -> Response:
@@ -94,16 +96,15 @@ async def follow_events(
     owner: Owner,
     v1: V1,
     after: Annotated[int | None, Query(ge=-1)] = None,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[str | None, Header(json_schema_extra=_NUMBER)] = None,
 ) -> Response:
     """Replay a run's events with numbers above `after` (or `Last-Event-ID`), then follow live (an extension).
 
     Ends when the run pauses or has ended and everything was sent.
     """
     await must_get(house, "run", run_id, owner, thread_id=thread_id)
-    if after is None:
-        after = _number(last_event_id)
-    return EventStream(house.runner.follow(run_id, after=min(after, 2**62)), v1=v1)
+    seen = _number(last_event_id)
+    return EventStream(house.runner.follow(run_id, after=min(seen if after is None else after, 2**62)), v1=v1)
 
 
 def _number(last_event_id: str | None) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from api.connection import Connection
 from api.hosts import LOOPBACK, host_name
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
@@ -55,6 +56,7 @@ def serve(
     porch = _Porch()
     config = uvicorn.Config(
         porch,
+        http=Connection,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme

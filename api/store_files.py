@@ -36,7 +36,7 @@ class Content(BaseModel):
 
 
 @router.post("/vector_stores/{vector_store_id}/files", response_model=VectorStoreFile)
-async def add_file(vector_store_id: VectorStoreId, body: NewPlace, house: Parts, owner: Owner) -> Response:
+async def add_store_file(vector_store_id: VectorStoreId, body: NewPlace, house: Parts, owner: Owner) -> Response:
     """Put a file into the store, or index it anew; the work is done in the background."""
     now = int(time.time())
     store = await must_get(house, "vector_store", vector_store_id, owner)
@@ -47,7 +47,7 @@ async def add_file(vector_store_id: VectorStoreId, body: NewPlace, house: Parts,
 
 
 @router.get("/vector_stores/{vector_store_id}/files", response_model=ListOf[VectorStoreFile])
-async def list_files(
+async def list_store_files(
     vector_store_id: VectorStoreId, query: Listing, house: Parts, owner: Owner, status: StatusFilter = None
 ) -> Response:
     """List the store's files, newest first; `filter` is a status."""
@@ -56,13 +56,13 @@ async def list_files(
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
-async def get_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
     """Read how a file fares in the store."""
     return _answer(await _must_get_place(house, vector_store_id, file_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
-async def modify_file(
+async def modify_store_file(
     vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, house: Parts, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
@@ -71,7 +71,7 @@ async def modify_file(
 
 
 @router.delete("/vector_stores/{vector_store_id}/files/{file_id}", response_model=Deletion)
-async def remove_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def remove_store_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
     """Take a file out of the store; the file itself stays."""
     await _must_get_place(house, vector_store_id, file_id, owner)
     await house.ingestion.delete_place(owner, vector_store_id, file_id)
@@ -79,7 +79,7 @@ async def remove_file(vector_store_id: VectorStoreId, file_id: FileId, house: Pa
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
-async def get_content(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_store_content(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
     """Return what the file says, as it was indexed; citations and chunks count their characters in it."""
     place = await _must_get_place(house, vector_store_id, file_id, owner)
     if place.body["status"] != "completed":

@@ -7,6 +7,7 @@ from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.engine import Shape
+from chains.members import build_member
 from chains.passage import Passage
 from chains.prompts import Prompts
 from chains.provider import Provider
@@ -34,6 +35,7 @@ __all__ = [
     "ToolCalls",
     "Upstream",
     "build_chat_chain",
+    "build_member",
     "build_prompt",
     "chat_model",
     "parse_endpoint",

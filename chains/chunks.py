@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from chains.halves import Halves
 from chains.refusals import MAX_SHOWN, explain, read_refusal
 from chains.thoughts import Heard, Thoughts
 from wire.errors import RunError, UpstreamFailed
@@ -35,6 +36,7 @@ class ChunkReader:
         """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
+        self._halves = Halves()
         self._learn_limit = learn_limit
         self.finished = False
         self._host = host
@@ -75,7 +77,10 @@ class ChunkReader:
         try:
             data = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
-            raise self._unusable("data that is not JSON", payload) from error
+            try:
+                data = self._halves.read(payload)
+            except (ValueError, RecursionError):
+                raise self._unusable("data that is not JSON", payload) from error
         if not isinstance(data, dict):
             raise self._unusable("data that is no object", payload)
         if data.get("error") or ("choices" not in data and ("message" in data or "detail" in data)):
@@ -84,7 +89,7 @@ class ChunkReader:
                 self._learn_limit(self._model, refusal.limit)
             raise explain(refusal, host=self._host, model=self._model)
         try:
-            return self._plain_text(data) or self._chunk(data)
+            return (None if self._halves.met else self._plain_text(data)) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
@@ -111,6 +116,8 @@ class ChunkReader:
         if choice is None:
             return {"choices": [], "usage": usage} if usage else None
         said = choice.get("delta") or choice.get("message") or {}
+        if self._halves.met:
+            said = self._halves.join(said, ends=bool(choice.get("finish_reason")))
         delta = self._heard(self._text(said), said, ends=bool(choice.get("finish_reason")))
         if calls := said.get("tool_calls"):
             delta["tool_calls"] = [self._call(call, position) for position, call in enumerate(calls)]
@@ -123,7 +130,9 @@ class ChunkReader:
     def end(self) -> dict[str, Any]:
         """Return the chunk that ends a stream whose upstream has an end mark of its own."""
         self.finished = True
-        return {"choices": [{"index": 0, "delta": self._heard("", {}, ends=True), "finish_reason": "stop"}]}
+        said = self._halves.join({}, ends=True)
+        delta = self._heard(said.get("content", ""), said, ends=True)
+        return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
 
     def _heard(self, content: str, said: dict[str, Any], *, ends: bool) -> dict[str, Any]:
         """The delta's text, and beside it what are thoughts, by a field of their own or by their tags."""

@@ -5,14 +5,15 @@ Every task has an owner here, every stop a reason, and a run that breaks in a wa
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
-from graphs.live import Live
+from graphs.live import Live, parked
 from graphs.log import RunLog
 from graphs.spans import end_run, run_span
 from graphs.state import RunContext
+from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
 from watch.context import bind
 from wire.errors import RunError, StoreError, Unavailable
@@ -22,15 +23,20 @@ __all__ = ["Execution"]
 
 logger = logging.getLogger("threadhold.runs")
 
-_READ_EVENTS: Final = 1000
+_READ_EVENTS: Final = 256
 _CLOSE_S: Final = 5.0
+_LINGER_S: Final = 1.0
+"""How long the events of a run that has ended stay in memory for those who read them; who is slower reads the store."""
 
 
 class Execution:
     """Owns the tasks of running runs. `open` says whether new ones are taken."""
 
-    def __init__(self, store: Store, max_tool_rounds: int) -> None:
+    def __init__(self, store: Store, max_tool_rounds: int, limits: Limits | None = None) -> None:
         self.open = False
+        self.turns = Turns(limits or Limits())
+        self.take_up: Callable[[InLine], Awaitable[bool]] | None = None
+        """Goes on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(store.checkpoints)
         self._answering = compile_answer_graph()
         self.broken: dict[str, Exception] = {}
@@ -70,25 +76,51 @@ class Execution:
         """Take no new runs, wait up to `limit_s` for those that are executed, then park the rest: they stay as the
         store has them and are taken up at the next start."""
         self.open = False
+        self.turns.close()
         if limit_s > 0:
-            await self._ended(limit_s)
+            await self._wait(limit_s)
         for live in list(self._lives.values()):
             live.halt("parked")
-        await self._ended(_CLOSE_S)
+        await self._wait(_CLOSE_S)
 
-    async def _ended(self, limit_s: float) -> None:
+    async def _wait(self, limit_s: float) -> None:
         waits = [asyncio.ensure_future(live.ended.wait()) for live in self._lives.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=limit_s)
             for wait in late:
                 wait.cancel()
 
-    def begin(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
-        """Execute a run: `work` drives it."""
+    def begin(self, live: Live, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
+        """Execute a run: `work` drives it. One that was called from the line has been counted."""
+        if not called:
+            self.turns.begin(live.owner)
         self._lives[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
             live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
+
+    def call(self) -> None:
+        """Let as many runs as there is room for come out of the line, each in a task of the house."""
+        while self.open and (run := self.turns.call()) is not None:
+            self._tasks.create_task(self._called(run), name=f"called {run.run_id}")
+
+    async def _called(self, run: InLine) -> None:
+        assert self.take_up is not None, "set before the first run stands in line"
+        try:
+            if await self.take_up(run):
+                self.turns.leave(run.run_id)
+                return
+            self.turns.leave(run.run_id)
+        except StoreError as error:
+            logger.error("run %s could not be taken up and stands in line again: %s", run.run_id, error)
+            self.turns.stand_again(run)
+            self.turns.end(run.owner)
+            return  # whoever sweeps calls again
+        self._ended(run.owner)
+
+    def _ended(self, owner: str) -> None:
+        self.turns.end(owner)
+        self.call()
 
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
@@ -126,34 +158,55 @@ class Execution:
             live.open()
             self._lives.pop(live.run_id, None)
             live.log.close(live.log.error)
+            if live.log.error is None:
+                asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
+            self._ended(live.owner)
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
         Ends when everything is read and the run pauses or has ended. The caller has checked whose run it is.
+        Of a run in line it yields what there is, and goes on when its turn has come.
         Raises Unavailable when the server parks the run.
         """
         while True:
-            live = self._lives.get(run_id)
-            if live is not None and after + 1 >= live.log.first:
-                async for batch in _follow_live(live.log, after):
+            log = self._log(run_id)  # and not the run, of which nothing may stay for a reader who is slow
+            if log is not None and after + 1 >= log.first:
+                async for batch in _follow_live(log, after):
+                    after = batch[-1].number
                     yield batch
-                return
+                if after + 1 >= log.first:
+                    return
+                continue  # it has ended, and let go what this reader had not read yet
             stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
-            if live is not None:
-                stored = [event for event in stored if event.number < live.log.first]
+            if log is not None:
+                stored = [event for event in stored if event.number < log.first]
             if stored:
                 after = stored[-1].number
                 yield stored
-            elif live is not None:
-                after = live.log.first - 1
-            elif self._lives.get(run_id) is None:
+            elif log is not None:
+                after = log.first - 1
+            elif not await self._turn_comes(run_id, after) and self._log(run_id) is None:
                 return
+
+    def _log(self, run_id: str) -> RunLog | None:
+        live = self._lives.get(run_id)
+        return None if live is None else live.log
+
+    async def _turn_comes(self, run_id: str, after: int) -> bool:
+        """Wait until a run stands in line no longer; False where it does not. Raises Unavailable at the end."""
+        run = self.turns.get(run_id)
+        if run is None:
+            return False
+        await run.left.wait()
+        if not self.open and self.turns.get(run_id) is not None:
+            raise parked(run_id, after)
+        return True
 
 
 async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
-    while True:
+    while after + 1 >= log.first:
         batch = log.since(after)
         if batch:
             after = batch[-1].number

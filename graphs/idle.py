@@ -11,9 +11,10 @@ from weakref import WeakValueDictionary
 
 from graphs.execution import Execution
 from graphs.live import Live, Stop
-from graphs.recovery import load_rows, make_live, plan_recovery, revive
+from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
 from graphs.surroundings import Surroundings
-from store.ports import Append, Patch, Row, Store
+from graphs.turns import InLine
+from store.ports import Append, Patch, Row, Store, Unfinished
 from wire.errors import StoreError
 
 __all__ = ["IdleRuns"]
@@ -35,6 +36,7 @@ class IdleRuns:
         self._clock = clock
         self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        execution.take_up = self.begin
 
     def lock(self, run_id: str) -> asyncio.Lock:
         """Return the lock under which a run that nobody executes is changed."""
@@ -44,25 +46,41 @@ class IdleRuns:
         return lock
 
     async def take_up(self) -> None:
-        """Go on with every run that another process left. Runs that wait for the client go on waiting."""
-        for row in await self._store.unfinished():
-            if row.body["status"] in ("queued", "in_progress"):
-                live = make_live(self._store, row, self._clock, self._surroundings.figures)
-                self._execution.begin(live, self._resume(live, row))
-            elif row.body["status"] == "cancelling":
+        """Let every run that another process left stand in line. Those that wait for the client go on waiting."""
+        for run in await self._store.unfinished():
+            if run.status in ("queued", "in_progress"):
+                self._execution.turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at))
+            elif run.status == "cancelling" and (row := await self._row(run)) is not None:
                 await self.finish(row, "cancelled")
+        self._execution.call()
+
+    async def begin(self, run: InLine) -> bool:
+        """Go on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
+        async with self.lock(run.run_id):
+            row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
+            if row is None or row.body["status"] not in ("queued", "in_progress"):
+                return False
+            live = make_live(self._store, row, self._clock, self._surroundings.figures)
+            self._execution.begin(live, self._resume(live, row), called=True)
+            return True
 
     async def _resume(self, live: Live, row: Row) -> None:
-        logger.info("run %s is taken up again", row.id)
         await load_rows(live, row)
         context = await self._surroundings.again(live, row)
-        plan = await plan_recovery(self._execution.graph, live, row)
+        if row.body["started_at"] is None:
+            plan = Plan(given={}, resumed=False)  # it has only stood in line: there is nothing to forget
+        else:
+            logger.info("run %s is taken up again", row.id)
+            plan = await plan_recovery(self._execution.graph, live, row)
         reserved = Patch("run", row.id, row.owner, private={"next_event": live.log.ceiling})
         numbered = live.log.number(plan.events)
         # Synced before anything is sent: a second crash must not give a number out again.
         await self._store.commit([reserved, *plan.changes, Append(row.id, numbered)], durable=True)
         live.log.publish(numbered)
         await self._execution.drive(live, plan.given, context, resumed=plan.resumed)
+
+    async def _row(self, run: Unfinished) -> Row | None:
+        return await self._store.get("run", run.id, run.owner, thread_id=run.thread_id)
 
     async def sweep(self) -> None:
         """Once a second, forever: expire what is overdue, and end what could not be ended when it should have been."""
@@ -71,32 +89,34 @@ class IdleRuns:
             try:
                 for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
                     live.halt("expired")
-                for row in await self._store.unfinished(due_before=self._clock()):
-                    await self._expire(row)
+                for run in await self._store.unfinished(due_before=self._clock()):
+                    await self._expire(run)
                 if self._execution.broken:
                     await self._end_broken()
+                self._execution.call()  # those that could not begin, for the store did not answer
             except StoreError as error:
                 logger.error("overdue runs could not be ended, next try in %s s: %s", _SWEEP_S, error)
 
-    async def _expire(self, row: Row) -> None:
-        live = self._execution.get(row.id)
+    async def _expire(self, run: Unfinished) -> None:
+        live = self._execution.get(run.id)
         if live is not None:
             live.halt("expired")
             return
-        async with self.lock(row.id):
-            fresh = await self._store.get("run", row.id, row.owner, thread_id=row.thread_id)
-            unchanged = fresh is not None and fresh.body["status"] == row.body["status"]
-            if fresh is not None and unchanged and self._execution.get(row.id) is None:
-                await self.finish(fresh, "cancelled" if fresh.body["status"] == "cancelling" else "expired")
+        async with self.lock(run.id):
+            row = await self._row(run)
+            unchanged = row is not None and row.body["status"] == run.status
+            if row is not None and unchanged and self._execution.get(run.id) is None:
+                await self.finish(row, "cancelled" if run.status == "cancelling" else "expired")
 
     async def _end_broken(self) -> None:
         """End the runs that broke by now; one that breaks meanwhile is seen to next time."""
         broken = dict(self._execution.broken)
-        for row in await self._store.unfinished():
-            if row.id in broken and self._execution.get(row.id) is None:
-                async with self.lock(row.id):
-                    live = await revive(self._store, row, self._clock, self._surroundings.figures)
-                    await live.failed(broken[row.id])
+        for run in await self._store.unfinished():
+            if run.id in broken and self._execution.get(run.id) is None:
+                async with self.lock(run.id):
+                    if (row := await self._row(run)) is not None:
+                        live = await revive(self._store, row, self._clock, self._surroundings.figures)
+                        await live.failed(broken[run.id])
         for run_id in broken:
             del self._execution.broken[run_id]
 
@@ -106,3 +126,4 @@ class IdleRuns:
         live.stop = stop
         await live.stopped()
         live.log.close()
+        self._execution.turns.leave(row.id)

@@ -19,10 +19,10 @@ from graphs.state import RunContext
 from graphs.status import Status
 from graphs.telling import tell_run
 from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
-from wire.errors import NotFound, RunError, StoreError, Unavailable
+from wire.errors import NotFound, RunError, StoreError, StoreFailed, Unavailable
 from wire.events import Event
 
-__all__ = ["Live", "Stop", "last_error"]
+__all__ = ["Live", "Stop", "last_error", "parked"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -260,14 +260,10 @@ class Live:
             case "expired":
                 await self.end("expired")
             case "parked":
-                self.log.close(
-                    Unavailable(
-                        f"The server is shutting down. Run {self.run_id} goes on when it is back: read its events "
-                        f"from number {self.log.next - 1}."
-                    )
-                )
+                self.log.close(parked(self.run_id, self.log.next - 1))
             case "unwritten":
-                await self.end("failed", last_error={"code": "server_error", "message": _UNWRITTEN})
+                # Rows and log lack what was said last: it is ended from what they have, once the store takes writes.
+                raise StoreFailed(_UNWRITTEN)
             case "deleted":
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
             case "refused" | None:
@@ -277,6 +273,13 @@ class Live:
         """Write down that the run failed."""
         self._error = error
         await self.end("failed", last_error=last_error(error))
+
+
+def parked(run_id: str, after: int) -> Unavailable:
+    """What readers of a run are told that goes on when the server is back."""
+    return Unavailable(
+        f"The server is shutting down. Run {run_id} goes on when it is back: read its events from number {after}."
+    )
 
 
 _UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."

@@ -19,6 +19,9 @@ _new: Final = tuple.__new__
 BLOCK: Final = 4096
 """Numbers reserved at a time."""
 
+_BATCH: Final = 256
+"""Events that a reader who is behind gets at a time: it must not cost more than they take."""
+
 
 class RunLog:
     """Events of one run, from number `first` on."""
@@ -45,8 +48,14 @@ class RunLog:
         self._wake()
 
     def since(self, after: int) -> list[Event]:
-        """Return what is published with a number above `after`; numbers here have no gaps."""
-        return self._events[max(0, after + 1 - self.first) :]
+        """Return what is published with a number above `after`, 256 at most; numbers here have no gaps."""
+        start = max(0, after + 1 - self.first)
+        return self._events[start : start + _BATCH]
+
+    def release(self) -> None:
+        """Let the events go: they are all in the store."""
+        self.first = self.next
+        self._events = []
 
     def close(self, error: ThreadholdError | None = None) -> None:
         """End the log for this process: the run pauses, has ended, or (with `error`) cannot go on here."""

@@ -30,7 +30,7 @@ from graphs.parts import (
 )
 from graphs.status import Status, sources
 from store.ports import Change, Insert, Patch, Row
-from wire.events import encode, own_data
+from wire.events import Event, encode, own_data
 from wire.messages import annotation, open_message
 from wire.steps import open_step, show_call, show_contents
 
@@ -84,6 +84,30 @@ class Recorder:
                 self.step, self._booked = row.body, usage
                 self._contents = row.private.get("contents", {})
         self._message = next((row.body for row in messages if row.body["status"] == "in_progress"), None)
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a message is open."""
+        return self._message is not None
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Take up what the log says of the open message; its row has the text only once it is closed."""
+        for event in events:
+            if self._message is None or event.name not in ("thread.message.delta", "threadhold.reasoning.delta"):
+                continue
+            data = event.data()
+            if data["id"] != self._message["id"]:
+                continue
+            if data.get("taken"):
+                self._texts.clear()
+                self._annotations.clear()
+            for part in data.get("delta", {}).get("content", ()):
+                if part["type"] == "refusal":
+                    self._refusals.append(part["refusal"])
+                else:
+                    self._texts.append(part["text"]["value"])
+                    made = part["text"].get("annotations", ())
+                    self._annotations += [{key: each[key] for key in each if key != "index"} for each in made]
 
     def note_message(self, message_id: str, metadata: dict[str, str]) -> None:
         """Take in metadata that a client gave to the open message."""

@@ -33,6 +33,7 @@ from wire.events import own_data
 __all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
 
 _PAGE = 100
+_READ_EVENTS = 1000
 
 
 @dataclass(slots=True)
@@ -69,10 +70,14 @@ async def load_rows(live: Live, row: Row) -> None:
 
 
 async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> Live:
-    """Return a run that waits or was left, with its recorder restored from all of its rows."""
+    """Return a run that waits or was left, restored from all of its rows, and from its log: what it was saying."""
     live = make_live(store, row, clock, figures)
     await load_rows(live, row)
     live.restore()
+    after = -1
+    while live.recorder.is_speaking and (events := await store.events(row.id, after=after, limit=_READ_EVENTS)):
+        live.recorder.hear(events)
+        after = events[-1].number
     return live
 
 

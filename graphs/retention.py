@@ -60,6 +60,7 @@ async def prune(
                 await asyncio.sleep(pause_s)
         looked += len(page)
         watch(looked)
+        await asyncio.sleep(pause_s)
     if done.threads:
         await store.commit([], durable=True)
     return done

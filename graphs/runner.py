@@ -7,8 +7,8 @@ answer means committed and synced, while the model call has long begun; whoever 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,6 +31,7 @@ from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.actions import ActionCaller
 from graphs.tools.file_search import FileSearch
+from graphs.turns import InLine, Limits
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
@@ -76,6 +77,7 @@ class Runner:
         pictures: Pictures | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
+        limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -83,7 +85,7 @@ class Runner:
         self._expiry_s = expiry_s
         self._clock = clock
         self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
-        self._execution = Execution(store, max_tool_rounds)
+        self._execution = Execution(store, max_tool_rounds, limits)
         self._idle = IdleRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -114,13 +116,19 @@ class Runner:
         """How many runs are executed right now."""
         return len(self._execution)
 
+    @property
+    def waiting(self) -> int:
+        """How many runs wait for their turn."""
+        return len(self._execution.turns)
+
     # --- what clients ask for -------------------------------------------------------------------------------------
 
     async def start(self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False) -> Started:
         """Start a run on a thread. With `contents` its events show the passages that file searches found.
 
-        Returns once the run is committed and synced; the model call has begun by then. Raises NotFound,
-        InvalidRequest (busy thread, bad tools), Unavailable while shutting down.
+        Returns once the run is committed and synced; the model call has begun by then, or the run stands in line.
+        Raises NotFound, InvalidRequest (busy thread, bad tools), TooManyRequests where the line is full, Unavailable
+        while shutting down.
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
@@ -130,7 +138,7 @@ class Runner:
     async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate, contents: bool) -> Started:
         """Start a run on the thread as it is now. Raises ThreadMoved when a message came or went meanwhile: the
         model would not be shown what the thread says."""
-        self._accepting()
+        self._accepting(owner)
         assistant, thread, active, first = await asyncio.gather(
             self._store.get("assistant", request.assistant_id, owner),
             self._store.get("thread", thread_id, owner),
@@ -154,7 +162,7 @@ class Runner:
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
-        self._accepting()
+        self._accepting(owner)
         assistant = await self._store.get("assistant", request.assistant_id, owner)
         if assistant is None:
             raise _no_assistant(request.assistant_id)
@@ -182,9 +190,13 @@ class Runner:
             if not any(call["function"]["name"] in context.tools.operations for call in calls):
                 live.recorder.answer_all(given, recorded)
             recorded.extend(live.recorder.move("queued"))
-            kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": live.log.ceiling})
+            in_line = not self._execution.turns.free(owner)
+            next_event = live.log.next + len(recorded.events) if in_line else live.log.ceiling
+            kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The move comes first: where somebody was quicker, its compare-and-set refuses the whole commit.
             changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
+            if in_line:  # of a run that was accepted long ago, whatever the limits
+                return await self._line_up(live, changes, recorded.events)
             return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
 
     async def cancel(self, owner: str, thread_id: str, run_id: str) -> dict[str, Any]:
@@ -209,6 +221,7 @@ class Runner:
             if not executed:
                 await live.stopped()
                 live.log.close()
+                self._execution.turns.leave(run_id)
             return cancelling
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
@@ -225,10 +238,10 @@ class Runner:
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""
         await self._run(owner, thread_id, run_id)
-        live = self._execution.get(run_id)
-        if live is not None:
-            live.run["metadata"] = metadata
-        rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
+        async with self._idle.lock(run_id):  # whose turn is coming is read from its row
+            if (live := self._execution.get(run_id)) is not None:
+                live.run["metadata"] = metadata
+            rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
         return rows[0].body
 
     def note_message(self, run_id: str, message_id: str, metadata: dict[str, str]) -> None:
@@ -240,13 +253,16 @@ class Runner:
     async def delete_thread(self, owner: str, thread_id: str) -> None:
         """Delete a thread and all in it; a run on it is stopped, and its upstream with it. Raises NotFound."""
         active = await self._store.active_run(thread_id, owner)
-        if active is not None and (live := self._execution.get(active.id)) is not None:
-            live.halt("deleted")
-            await live.ended.wait()
-        try:
-            await self._store.commit([Delete("thread", thread_id, owner)], durable=True)
-        except Missing as missing:
-            raise NotFound(f"No thread found with id '{thread_id}'.") from missing
+        async with self._idle.lock(active.id if active is not None else thread_id):
+            if active is not None and (live := self._execution.get(active.id)) is not None:
+                live.halt("deleted")
+                await live.ended.wait()
+            try:
+                await self._store.commit([Delete("thread", thread_id, owner)], durable=True)
+            except Missing as missing:
+                raise NotFound(f"No thread found with id '{thread_id}'.") from missing
+            if active is not None:
+                self._execution.turns.leave(active.id)
 
     def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""
@@ -260,23 +276,23 @@ class Runner:
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
         live = Live(draft.row.owner, recorder, RunLog(0), self._store, self.figures)
-        draft.row.private["next_event"] = live.log.ceiling
         events = draft.events()
         queued = draft.run
+        if not self._execution.turns.free(draft.row.owner):
+            draft.row.private["next_event"] = len(events)
+            with _refused(), self._execution.turns.entering(draft.row.owner):
+                return await self._line_up(live, [*guards, *draft.changes()], events)
+        draft.row.private["next_event"] = live.log.ceiling
         # Nobody can see the row while it is only queued, so it is stored as it is a moment later.
         events += recorder.move("in_progress").events
         row = replace(draft.row, body=dict(recorder.run))
         if toolset.unbuilt:
             logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
         context = self._surroundings.context(live, draft.row.private, toolset, history)
-        try:
+        with _refused():
             changes = [*guards, *replace(draft, row=row).changes()]
             started = await self._launch(live, changes, events, ({}, False), context)
             return replace(started, run=queued)
-        except ThreadBusy as busy:
-            raise _busy(busy) from busy
-        except Missing as missing:
-            raise NotFound(missing.message) from missing
 
     async def _launch(
         self,
@@ -311,9 +327,28 @@ class Runner:
             raise
         return Started(run, after)
 
+    async def _line_up(self, live: Live, changes: Sequence[Change], events: Sequence[tuple[str, bytes]]) -> Started:
+        """Commit a queued run, synced, and let it stand in line; what it needs is read when its turn has come."""
+        after = live.log.next - 1
+        run = dict(live.run)
+        place = InLine(live.run_id, live.owner, run["thread_id"], run["created_at"])
+
+        def stand(done: "asyncio.Future[list[Row]]") -> None:
+            if done.exception() is None:
+                self._execution.turns.stand(place)
+                self._execution.call()
+
+        commit = self._store.commit([*changes, Append(live.run_id, live.log.number(events))], durable=True)
+        commit.add_done_callback(stand)  # also where nobody waits for the answer any more
+        await asyncio.shield(commit)
+        return Started(run, after)
+
     # --- small things ---------------------------------------------------------------------------------------------
 
-    def _accepting(self) -> None:
+    def _accepting(self, owner: str | None = None) -> None:
+        """Raise where nothing more can be taken; a new run of this `owner` is one more."""
+        if owner is not None:
+            self._execution.turns.check(owner)
         if not self._execution.open:
             raise Unavailable("The server is shutting down; try again in a moment.", headers={"Retry-After": "5"})
 
@@ -327,6 +362,17 @@ class Runner:
                 raise NotFound(f"No thread found with id '{thread_id}'.")
             raise NotFound(f"No run found with id '{run_id}'.")
         return row
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Say in the API's words why the store refused a new run."""
+    try:
+        yield
+    except ThreadBusy as busy:
+        raise _busy(busy) from busy
+    except Missing as missing:
+        raise NotFound(missing.message) from missing
 
 
 def _settle(live: Live, commit: "asyncio.Future[list[Row]]", committed: "asyncio.Future[None]") -> None:

@@ -154,7 +154,8 @@ def _store(database: Path | str) -> Finding:
     except ThreadholdError as error:
         return Finding("store", "wrong", error.message)
     used = "in use by a server" if in_use(path) else "not in use"
-    size = path.stat().st_size / 1e6
+    log = path.with_name(f"{path.name}-wal")
+    size = (path.stat().st_size + (log.stat().st_size if log.exists() else 0)) / 1e6
     return Finding("store", "ok", f"{path}: {threads} threads, {messages} messages, {size:.1f} MB, {used}")
 
 

@@ -6,6 +6,7 @@ What is made of a conversation depends on the file alone, so that a second readi
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,8 +160,8 @@ def _rows(thread_id: str, head: dict[str, Any], every: Sequence[Item], owner: st
     messages = [*_within(head, "messages", thread_id), *(data for kind, data in every if kind == "message")]
     runs = [*_within(head, "runs", thread_id), *(data for kind, data in every if kind == "run")]
     steps = [data for kind, data in every if kind == "step"]
-    times = [time for each in (head, *messages) if (time := time_of(each)) is not None]
     created_at = time_of(head)
+    times = [time for each in _in_order(messages, "messages") if (time := time_of(each)) is not None]
     created_at = created_at if created_at is not None else min(times, default=now)
     rows = [Row("thread", thread_id, owner, thread_body(head, id=thread_id, created_at=created_at))]
     rows += _message_rows(messages, thread_id, owner, created_at)
@@ -171,11 +172,12 @@ def _rows(thread_id: str, head: dict[str, Any], every: Sequence[Item], owner: st
 def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str, created_at: int) -> list[Row]:
     made: dict[str, Row] = {}
     last = created_at
-    for index, data in enumerate(oldest_first(messages)):
+    for index, data in enumerate(_in_order(messages, "messages")):
         id = str(data.get("id") or derive_id("msg", thread_id, "import", index))
         time = time_of(data)
         last = last if time is None else time
-        body = message_body(data, id=id, thread_id=thread_id, created_at=last)
+        with _telling(messages, data, "messages"):
+            body = message_body(data, id=id, thread_id=thread_id, created_at=last)
         # Pages of a listing may overlap: what came twice is there once.
         made.setdefault(id, Row("message", id, owner, body, thread_id, body["run_id"]))
     return list(made.values())
@@ -186,8 +188,9 @@ def _run_rows(
 ) -> list[Row]:
     """Those that ended, with their steps; a step whose run is not there goes with it."""
     made: dict[str, Row] = {}
-    for data in oldest_first(runs):
-        body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
+    for data in _in_order(runs, "runs"):
+        with _telling(runs, data, "runs"):
+            body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
         if body is None:
             continue
         private = {"tools": body["tools"], "sampling": {}}
@@ -197,6 +200,25 @@ def _run_rows(
             row = _step(step, body)
             made.setdefault(row.id, Row("step", row.id, owner, row.body, thread_id, body["id"]))
     return list(made.values())
+
+
+def _in_order(objects: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    for each in objects:
+        with _telling(objects, each, name):
+            time_of(each)
+    return oldest_first(objects)
+
+
+@contextmanager
+def _telling(objects: Sequence[dict[str, Any]], one: dict[str, Any], name: str) -> Iterator[None]:
+    """Say of several objects which one is wrong."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if len(objects) == 1:
+            raise
+        index = next(index for index, each in enumerate(objects) if each is one)
+        raise InvalidRequest(f"{name}[{index}]: {error.message}", param=error.param) from error
 
 
 def _step(data: dict[str, Any], run: dict[str, Any]) -> Row:

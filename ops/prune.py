@@ -39,9 +39,9 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
             f"A server has the database `{settings.database}`: set RETENTION_DAYS and let it prune by itself, or stop "
             "it, prune, and start it again; --dry-run looks beside it."
         )
-    with open_beside(settings.database, any_schema=True):
-        pass  # there is one; `open_store` would make it
-    done = asyncio.run(_prune(settings, before))
+    with open_beside(settings.database, any_schema=True) as store:  # there is one; `open_store` would make it
+        total = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
+    done = asyncio.run(_prune(settings, before, total))
     kept = f"; {done.kept} have a run that waits, and stay" if done.kept else ""
     print(f"deleted {done.threads} threads last used before {day}{kept}")
     if shrink:
@@ -59,11 +59,9 @@ def _count(settings: Configured, before: int) -> int:
     return count
 
 
-async def _prune(settings: Configured, before: int) -> Pruned:
+async def _prune(settings: Configured, before: int, total: int) -> Pruned:
     store = await open_store(settings.database)
     try:
-        with open_beside(settings.database) as reading:
-            total = reading.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
         with progress() as watch:
             return await prune(
                 store,

@@ -36,6 +36,7 @@ __all__ = [
     "Row",
     "Store",
     "There",
+    "Unfinished",
     "Vectors",
 ]
 
@@ -65,6 +66,17 @@ class Row:
     vector_store_id: str | None = None
     batch_id: str | None = None
     file_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What is told of an active run where there may be ten thousand of them."""
+
+    id: str
+    owner: str
+    thread_id: str
+    status: str
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +223,7 @@ class Store(Protocol):
         """Return the thread's active run, or None."""
         ...
 
-    async def unfinished(self, *, due_before: int | None = None) -> list[Row]:
+    async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:
         """Return every owner's active runs, oldest first; with `due_before` (Unix s) only those that expire by then."""
         ...
 

@@ -18,7 +18,20 @@ from store.index import SqliteVectors
 from store.library import SqliteLibrary
 from store.pages import read_page
 from store.pending import ANYTHING
-from store.ports import ACTIVE, Append, Change, DropCheckpoints, Insert, Kind, Page, PageQuery, Patch, Retract, Row
+from store.ports import (
+    ACTIVE,
+    Append,
+    Change,
+    DropCheckpoints,
+    Insert,
+    Kind,
+    Page,
+    PageQuery,
+    Patch,
+    Retract,
+    Row,
+    Unfinished,
+)
 from store.tables import ACTIVE_SQL, TABLES, decode
 from wire.events import Event
 
@@ -89,12 +102,9 @@ class SqliteStore:
         await self.engine.pending.wait_for(thread_id, ANYTHING)
         return self._learned(await self.engine.read(_read_active, thread_id, owner))
 
-    async def unfinished(self, *, due_before: int | None = None) -> list[Row]:
+    async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:
         await self.engine.pending.wait_for_all()
-        rows = await self.engine.read(_read_unfinished, due_before)
-        for row in rows:
-            self.engine.pending.learn(row)
-        return rows
+        return await self.engine.read(_read_unfinished, due_before)
 
     async def events(self, run_id: str, *, after: int, limit: int) -> list[Event]:
         await self.engine.pending.wait_for(run_id)
@@ -146,10 +156,11 @@ def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str) -> Row | 
     return None if found is None else decode("run", found)
 
 
-def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Row]:
+def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:
     due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
-    sql = f"SELECT {TABLES['run'].row} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due} ORDER BY seq"
-    return [decode("run", found) for found in conn.execute(sql, values)]
+    columns = "id, owner, thread_id, status, json_extract(body, '$.created_at')"
+    sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due} ORDER BY seq"
+    return [Unfinished(*found) for found in conn.execute(sql, values)]
 
 
 def _read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:

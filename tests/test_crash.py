@@ -227,7 +227,9 @@ def test_a_cancel_that_was_acknowledged_holds(server: ServerProcess, upstream: S
     server.kill()
     server.start()
     end(server, thread, run, "cancelled")
-    assert messages(server, thread)[1]["incomplete_details"] == {"reason": "run_cancelled"}
+    said = messages(server, thread)[1]
+    assert said["incomplete_details"] == {"reason": "run_cancelled"}
+    assert said["content"][0]["text"]["value"] == text_of(replay(server, thread, run)) == "one"
 
 
 def test_sigterm_lets_a_run_finish_that_needs_little_time(server: ServerProcess, upstream: ScriptedUpstream) -> None:

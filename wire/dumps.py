@@ -38,7 +38,7 @@ __all__ = [
 
 DumpKind = Literal["assistant", "thread", "message", "run", "step"]
 
-_KINDS: Final[dict[Any, DumpKind]] = {
+_KINDS: Final[dict[str, DumpKind]] = {
     "assistant": "assistant",
     "thread": "thread",
     "thread.message": "message",
@@ -154,10 +154,11 @@ def kind_of(data: Any) -> DumpKind:
     """Tell what an entry of a dump is. Raises InvalidRequest for what cannot be brought over."""
     if not isinstance(data, dict):
         raise InvalidRequest("This is no JSON object.")
-    if (kind := _KINDS.get(data.get("object"))) is not None:
-        return kind
-    if data.get("object") is not None:
-        raise InvalidRequest(f"`object` is '{str(data['object'])[:50]}'; it can be one of {', '.join(_KINDS)}.")
+    named = data.get("object")
+    if isinstance(named, str) and named in _KINDS:
+        return _KINDS[named]
+    if named is not None:
+        raise InvalidRequest(f"`object` is '{str(named)[:50]}'; it can be one of {', '.join(_KINDS)}.")
     if "messages" in data:
         return "thread"
     if "role" in data and "content" in data:

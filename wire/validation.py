@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Discriminator, StringConstraints, Ta
 
 from wire.errors import InvalidRequest
 
-__all__ = ["Id", "Request", "check_id", "explain", "one_of", "parse"]
+__all__ = ["MAX_ID", "Id", "Request", "check_id", "explain", "one_of", "parse"]
 
 _TAG: Final = "~"
 _KEY: Final = "[key]"
-_MAX_ID: Final = 64  # characters
+MAX_ID: Final = 64
+"""Characters."""
 _MAX_SHOWN: Final = 200  # characters of a wrong value that are repeated to the client
 _TYPES: Final = {
     "string_type": "a string",
@@ -38,7 +39,7 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-Id = Annotated[str, StringConstraints(max_length=_MAX_ID)]
+Id = Annotated[str, StringConstraints(max_length=MAX_ID)]
 
 
 def one_of(**members: Any) -> Any:
@@ -74,8 +75,8 @@ def parse(model: type[M], data: Any) -> M:
 
 def check_id(param: str, value: str, prefix: str) -> None:
     """Raise InvalidRequest for an id that no object of this kind can have, such as `undefined`."""
-    if len(value) > _MAX_ID:
-        raise _too_long(param, _MAX_ID, len(value))
+    if len(value) > MAX_ID:
+        raise _too_long(param, MAX_ID, len(value))
     if not value.startswith(prefix):
         raise InvalidRequest(
             f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'.",

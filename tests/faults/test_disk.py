@@ -129,6 +129,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
     assert httpx2.get(f"{server.url}/ready", timeout=20).status_code == 200
 
 
+@pytest.mark.soak
 def test_a_server_that_dies_or_is_stopped_on_a_full_disk_has_everything_when_there_is_room(
     small: Small, upstream: ScriptedUpstream
 ) -> None:
@@ -180,7 +181,7 @@ def test_a_disk_that_refuses_writes_is_told_and_all_goes_on_when_it_takes_them(
             take_next_turn(server, one)
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("what", ["file", pytest.param("folder", marks=pytest.mark.soak)])
 def test_a_database_that_may_not_be_written_stops_the_start_with_a_sentence(tmp_path: Path, what: str) -> None:
     data = tmp_path / "data"
     data.mkdir()

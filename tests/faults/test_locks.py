@@ -20,15 +20,20 @@ PATIENCE_S = 5.0
 """How long a commit waits for the lock; those who come later are told at once."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def upstream() -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as scripted:
         yield scripted
 
 
-@pytest.fixture
-def server(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as process:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("locked")
+
+
+@pytest.fixture(scope="module")
+def server(upstream: ScriptedUpstream, folder: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(folder, MODEL_URL=upstream.url) as process:
         yield process
 
 
@@ -42,13 +47,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def test_a_lock_that_is_short_is_waited_for_and_nobody_notices(
-    server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
+    server: ServerProcess, upstream: ScriptedUpstream, folder: Path
 ) -> None:
     upstream.script(Reply("one two three four", delay_s=0.3))
     thread, assistant = begin(server)
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
     with ThreadPoolExecutor() as pool:
-        with locked(tmp_path):
+        with locked(folder):
             asked = pool.submit(server.request, "POST", "/v1/threads", {})
             time.sleep(1.5)
             assert not asked.done()
@@ -58,7 +63,7 @@ def test_a_lock_that_is_short_is_waited_for_and_nobody_notices(
 
 
 def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
-    server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
+    server: ServerProcess, upstream: ScriptedUpstream, folder: Path
 ) -> None:
     thread, run, outputs = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
@@ -72,7 +77,7 @@ def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
         "a stop": (f"{server.url}/v1/threads/{cut_thread}/runs/{cut_run}/cancel", {}),
     }
     begun = time.monotonic()
-    with locked(tmp_path), ThreadPoolExecutor() as pool:
+    with locked(folder), ThreadPoolExecutor() as pool:
         answers = [pool.submit(httpx2.post, url, json=body, timeout=30) for url, body in asked.values()]
         assert [one["role"] for one in messages(server, thread)] == ["user"]
         refused = [answer.result() for answer in answers]
@@ -90,8 +95,8 @@ def test_a_lock_that_stays_is_told_in_time_and_all_goes_on_without_it(
         take_next_turn(server, one)
 
 
-def test_whoever_reads_for_long_holds_up_nobody(server: ServerProcess, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "threadhold.db", isolation_level=None)) as other:
+def test_whoever_reads_for_long_holds_up_nobody(server: ServerProcess, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "threadhold.db", isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM threads").fetchone()
         begun = time.monotonic()

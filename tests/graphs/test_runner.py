@@ -632,3 +632,19 @@ async def test_a_run_that_waits_goes_on_waiting_over_a_restart(upstream: Scripte
         again = await answer(small, started, "noon")
         assert names(await small.events(started.run_id, again.after))[-1] == "run.completed"
         assert len(upstream.requests) == 2
+
+
+async def test_a_reader_who_comes_back_late_reads_on_without_a_gap(upstream: ScriptedUpstream) -> None:
+    """By then the run has let its events go, and they come from the store."""
+    upstream.script(Reply(chunks=["x"] * 3000))
+    async with world(upstream) as w:
+        started = await w.begin()
+        reading = w.runner.follow(started.run_id, after=-1)
+        numbers = [event.number for event in await anext(reading)]
+        await upstream.eventually(lambda up: up.finished == 1)
+        while (await w.run(started))["status"] != "completed":
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(1.2)
+        numbers += [event.number async for batch in reading for event in batch]
+        assert numbers == list(range(numbers[-1] + 1))
+        assert len(numbers) > 3000

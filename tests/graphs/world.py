@@ -54,22 +54,22 @@ class World:
     upstream: ScriptedUpstream
     clock: Clock = field(default_factory=Clock)
 
-    async def assistant(self, **fields: Any) -> str:
+    async def assistant(self, *, owner: str = OWNER, **fields: Any) -> str:
         """Store an assistant, return its id."""
         body = new_assistant(AssistantCreate(**{"model": "m", **fields}), id=new_id("asst"), now=1)
-        row = Row("assistant", body["id"], OWNER, body, private={"tools": body["tools"], "sampling": {}})
+        row = Row("assistant", body["id"], owner, body, private={"tools": body["tools"], "sampling": {}})
         await self.store.commit([Insert(row)], durable=True)
         return row.id
 
-    async def thread(self, *texts: str) -> str:
+    async def thread(self, *texts: str, owner: str = OWNER) -> str:
         """Store a thread with user messages, return its id."""
         body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
-        await self.store.commit([Insert(Row("thread", body["id"], OWNER, body))], durable=True)
+        await self.store.commit([Insert(Row("thread", body["id"], owner, body))], durable=True)
         for text in texts:
             message = new_message(
                 MessageCreate(role="user", content=text), id=new_id("msg"), thread_id=body["id"], now=1
             )
-            await self.store.commit([Insert(Row("message", message["id"], OWNER, message, body["id"]))], durable=True)
+            await self.store.commit([Insert(Row("message", message["id"], owner, message, body["id"]))], durable=True)
         thread_id: str = body["id"]
         return thread_id
 

@@ -1,6 +1,7 @@
 """Export and import: what was said goes from one server to another, and comes over from what OpenAI once listed."""
 
 import json
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -165,6 +166,14 @@ BAD = [
     ),
     (lines({"id": "asst_x", "object": "assistant"}), "line 2: Missing required parameter: 'model'"),
     ("[1]\n", "line 2: This is no JSON object"),
+    (
+        lines({"id": "thread_x", "messages": [said("x", 1, "x", at=1), {"role": "user", "content": 5}]}),
+        "line 2: messages[1]: Invalid type for 'content'",
+    ),
+    (
+        lines({"id": "thread_x", "runs": [{"id": "run_1", "status": "completed"}, {}], "messages": []}),
+        "line 2: runs[0]: Missing required parameter: 'assistant_id'",
+    ),
 ]
 
 
@@ -225,15 +234,7 @@ def test_a_server_that_has_the_store_keeps_an_import_out(server: ServerProcess, 
 
 def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest(tmp_path: Path) -> None:
     count, each = 3000, 6
-    dump = tmp_path / "dump"
-    dump.write_text(
-        lines(
-            *(
-                {"id": f"thread_{n}", "created_at": n, "messages": [said(str(n), m, "x", at=n) for m in range(each)]}
-                for n in range(count)
-            )
-        )
-    )
+    dump = big_dump(tmp_path / "dump", count, each)
     folder = tmp_path / "data"
     folder.mkdir()
     with begin(folder, "import", dump) as process:
@@ -250,6 +251,28 @@ def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{len(sizes)} were there already" in done.stdout
     assert rows(folder, "SELECT COUNT(*), COUNT(DISTINCT thread_id) FROM messages") == [(count * each, count)]
+
+
+def test_an_import_that_is_interrupted_says_so_and_leaves_whole_threads(tmp_path: Path) -> None:
+    dump = big_dump(tmp_path / "dump", 3000, 6)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with begin(folder, "import", dump) as process:
+        while process.poll() is None and not written(folder):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "threadhold: interrupted\n")
+    sizes = rows(folder, "SELECT COUNT(*) FROM messages GROUP BY thread_id")
+    assert set(sizes) == {(6,)}
+
+
+def big_dump(path: Path, threads: int, messages: int) -> Path:
+    def one(n: int) -> dict[str, Any]:
+        return {"id": f"thread_{n}", "messages": [said(str(n), m, "x", at=n) for m in range(messages)]}
+
+    path.write_text(lines(*map(one, range(threads))))
+    return path
 
 
 def written(folder: Path) -> bool:

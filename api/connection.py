@@ -1,0 +1,118 @@
+"""One client's connection, under the app: what uvicorn answers by itself, and how long it waits.
+
+Laws: broken HTTP is answered in OpenAI's shape, like everything else; the head of a request has a limit of bytes and
+of time; a client that takes nothing of its answer is let go, so that it costs neither memory nor a socket for ever.
+Nobody else waits for any of them, and nothing here is done for each request but to note the time.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from wire.errors import InvalidRequest
+from wire.ids import new_id
+
+__all__ = ["Connection"]
+
+
+class Connection(HttpToolsProtocol):
+    """HTTP/1.1 by httptools, with limits."""
+
+    LOOK_S: ClassVar[float] = 30.0
+    """How often it is looked at. What does not move from one look to the next is let go: 30 to 60 s, then."""
+
+    MAX_HEAD_BYTES: ClassVar[int] = 64 * 1024
+    """Longest request line and headers, give or take what is read at once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._looking: asyncio.TimerHandle | None = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_since = self.loop.time()
+        self._pauses = 0
+        self._last_seen: tuple[int, int] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to look."""
+        super().connection_made(transport)
+        self._looking = self.loop.call_later(self.LOOK_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._head_bytes, self._head_since = True, 0, self.loop.time()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what comes after a chunked body is of no use to anybody."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """A head has ended."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and count it while it is a head."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > self.MAX_HEAD_BYTES:
+                told = f"The request's line and headers have more than {self.MAX_HEAD_BYTES} bytes."
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST, f"We could not parse your request as HTTP: {msg}")
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is sent to."""
+        self._pauses += 1
+        super().pause_writing()
+
+    def _look(self) -> None:
+        """Let go what does not move."""
+        self._looking = self.loop.call_later(self.LOOK_S, self._look)
+        if self._takes_nothing():
+            self.transport.abort()
+        elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
+            if self._head_bytes:
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's headers took longer than {self.LOOK_S:g} s.")
+            else:
+                self.transport.close()
+
+    def _takes_nothing(self) -> bool:
+        """Whether nothing of what waits to be sent has gone since the last look, while nothing was added."""
+        waiting = self.transport.get_write_buffer_size()
+        still = waiting > 0 and (self.flow.write_paused or self.transport.is_closing())
+        seen, self._last_seen = self._last_seen, (self._pauses, waiting) if still else None
+        return still and seen is not None and seen[0] == self._pauses and waiting >= seen[1]
+
+    def _is_idle(self) -> bool:
+        """Whether no answer is under way."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        """Answer and hang up. A request that came whole before is answered first, and nothing behind it; in the middle
+        of an answer there is no place for another."""
+        if not self._is_idle() and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            return
+        if self._is_idle() or not self.cycle.response_started:
+            body = orjson.dumps(InvalidRequest(message, code="invalid_http").body())
+            head = (
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+                f"x-request-id: {new_id('req')}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()

@@ -1,0 +1,51 @@
+"""A named upstream made a member of the routes, whatever it speaks."""
+
+from typing import Protocol
+
+from chains.calls import ToolCalls
+from chains.prompts import Prompts
+from chains.provider import Provider
+from chains.reply import Replies
+from chains.routes import Member
+from chains.upstream import Upstream
+
+__all__ = ["Named", "build_member"]
+
+
+class Named(Protocol):
+    """What is set of a named upstream; the README says what each is. Empty is not given."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
+    @property
+    def models(self) -> tuple[str, ...]: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def tool_calls(self) -> ToolCalls | None: ...
+
+
+def build_member(
+    name: str, given: Named, *, tool_calls: ToolCalls, prompts: Prompts, timeout_s: float, max_reply_tokens: int | None
+) -> Member:
+    """Make the member; connects nowhere. `tool_calls` counts where the upstream's own is None.
+
+    Raises ThreadholdError for an address that is none.
+    """
+    key = given.api_key or None
+    if given.provider == "openai":
+        upstream = Upstream(given.url, api_key=key, timeout_s=timeout_s, name=name, max_reply_tokens=max_reply_tokens)
+        replies = Replies(upstream, tool_calls=given.tool_calls or tool_calls, prompts=prompts)
+        return Member(name, upstream, replies, given.models)
+    provider = Provider(
+        name,
+        given.provider,
+        url=given.url or None,
+        api_key=key,
+        models=given.models,
+        timeout_s=timeout_s,
+        prompts=prompts,
+    )
+    return Member(name, provider, provider, given.models)

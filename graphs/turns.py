@@ -1,0 +1,193 @@
+"""Whose run is next: runs at work are limited, those beyond stand in line. Nothing here waits or writes.
+
+Laws: owners take turns, and of each the oldest run goes first; a run in line is an id in memory, all else of it is in
+the store; who comes when the line is full is told so before anything is kept, and when to come again.
+"""
+
+import asyncio
+import heapq
+import itertools
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from wire.errors import TooManyRequests
+
+__all__ = ["InLine", "Limits", "Turns"]
+
+_ENDS: Final = 32
+"""Ends of runs that the estimate of the next one is made from."""
+
+_LONGEST_S: Final = 60
+"""Longest `Retry-After`: official clients wait no longer, and try at once instead."""
+
+_SLACK: Final = 64
+"""Places of runs that are gone which a line may keep for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many runs; None is no limit. Runs that wait for the client are neither at work nor in line."""
+
+    at_work: int = 1024
+    in_line: int = 10_000
+    at_work_per_owner: int | None = None
+    in_line_per_owner: int | None = None
+
+
+@dataclass(slots=True)
+class InLine:
+    """A run that waits for its turn. `left` is set when it stands in line no longer, whatever the reason."""
+
+    run_id: str
+    owner: str
+    thread_id: str
+    created_at: int
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Turns:
+    """Counts runs at work and keeps the line. `clock` gives monotonic seconds."""
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._total = 0
+        self._working: Counter[str] = Counter()
+        self._entering: Counter[str] = Counter()
+        self._standing: Counter[str] = Counter()
+        self._known: dict[str, InLine] = {}
+        self._lines: dict[str, list[tuple[int, int, InLine]]] = {}
+        self._order: deque[str] = deque()
+        self._numbers = itertools.count()
+        self._ends: deque[float] = deque(maxlen=_ENDS)
+
+    def __len__(self) -> int:
+        """How many stand in line."""
+        return len(self._known)
+
+    # --- at work --------------------------------------------------------------------------------------------------
+
+    def free(self, owner: str) -> bool:
+        """Whether a run of this owner may begin at once. Those in line are called as soon as there is room."""
+        most = self._limits.at_work_per_owner
+        return self._total < self._limits.at_work and (most is None or self._working[owner] < most)
+
+    def begin(self, owner: str) -> None:
+        """Count a run that begins."""
+        self._total += 1
+        self._working[owner] += 1
+
+    def end(self, owner: str) -> None:
+        """Count a run that has ended, or waits for the client; then it is somebody's turn."""
+        self._total -= 1
+        _take_one(self._working, owner)
+        self._ends.append(self._clock())
+
+    # --- in line --------------------------------------------------------------------------------------------------
+
+    def check(self, owner: str) -> None:
+        """Raise TooManyRequests where a run of this owner could neither begin nor stand in line."""
+        if self.free(owner):
+            return
+        limits = self._limits
+        wait_s = self._until_next_s()
+        most = limits.in_line_per_owner
+        if most is not None and self._standing[owner] + self._entering[owner] >= most:
+            raise _too_many(
+                f"{most} of your runs wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER", wait_s
+            )
+        if len(self._known) + self._entering.total() >= limits.in_line:
+            raise _too_many(f"{limits.in_line} runs wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s)
+
+    @contextmanager
+    def entering(self, owner: str) -> Iterator[None]:
+        """Keep a place in line while a run is committed. Raises TooManyRequests."""
+        self.check(owner)
+        self._entering[owner] += 1
+        try:
+            yield
+        finally:
+            _take_one(self._entering, owner)
+
+    def stand(self, run: InLine) -> None:
+        """Let a run stand in line, limits or not: it is committed."""
+        if run.run_id in self._known:
+            return
+        self._known[run.run_id] = run
+        self._standing[run.owner] += 1
+        self._line_up(run)
+
+    def _line_up(self, run: InLine) -> None:
+        line = self._lines.get(run.owner)
+        if line is None:
+            line = self._lines[run.owner] = []
+            self._order.append(run.owner)
+        heapq.heappush(line, (run.created_at, next(self._numbers), run))
+
+    def stand_again(self, run: InLine) -> None:
+        """Put a run back that was called and could not begin."""
+        if not run.left.is_set():
+            self._line_up(run)
+
+    def close(self) -> None:
+        """Wake everybody who waits for a run in line: no other is called any more."""
+        for run in self._known.values():
+            run.left.set()
+
+    def get(self, run_id: str) -> InLine | None:
+        """Return the run if it stands in line, or is just being called."""
+        return self._known.get(run_id)
+
+    def leave(self, run_id: str) -> None:
+        """Let a run go that has begun, ended or is gone; nothing happens where it does not stand in line."""
+        run = self._known.pop(run_id, None)
+        if run is not None:
+            _take_one(self._standing, run.owner)
+            run.left.set()
+            line = self._lines.get(run.owner, [])
+            if len(line) > 2 * self._standing[run.owner] + _SLACK:
+                line[:] = [place for place in line if not place[2].left.is_set()]
+                heapq.heapify(line)
+
+    def call(self) -> InLine | None:
+        """Return whose turn it is, counted as beginning, or None. It stands in line until it `leave`s."""
+        for _ in range(len(self._order)):
+            owner = self._order.popleft()
+            line = self._lines[owner]
+            while line and line[0][2].left.is_set():
+                heapq.heappop(line)
+            if line and self.free(owner):
+                _, _, run = heapq.heappop(line)
+                self._order.append(owner)
+                self.begin(owner)
+                return run
+            if line:
+                self._order.append(owner)
+            else:
+                del self._lines[owner]
+        return None
+
+    def _until_next_s(self) -> int:
+        """About how long it takes until the next run ends, by those that ended last; whole seconds, one at least."""
+        if len(self._ends) < 2:
+            return 1
+        each_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+        return min(_LONGEST_S, max(1, math.ceil(each_s)))
+
+
+def _take_one(counts: Counter[str], owner: str) -> None:
+    counts[owner] -= 1
+    if not counts[owner]:
+        del counts[owner]  # owners come and go
+
+
+def _too_many(what: str, wait_s: int) -> TooManyRequests:
+    return TooManyRequests(
+        f"{what} allows. Try again in {wait_s} s.",
+        headers={"Retry-After": str(wait_s)},
+    )

@@ -1,0 +1,58 @@
+"""The document against the routes: what a machine reads there is so."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.process import ServerProcess
+
+METHODS = ("get", "post", "delete")
+
+
+@pytest.fixture(scope="module")
+def document(server: ServerProcess) -> dict[str, Any]:
+    found: dict[str, Any] = server.request("GET", "/openapi.json")
+    return found
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {item[method]["operationId"]: item[method] for item in document["paths"].values() for method in item}
+
+
+def test_every_error_has_openai_s_shape_and_422_is_none_of_ours(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for status, told in operation["responses"].items():
+            assert status != "422", name
+            if status != "200" and name != "ready":
+                schema = told["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}, (name, status)
+
+
+def test_every_link_leads_to_an_operation_and_gives_all_of_its_path(document: dict[str, Any]) -> None:
+    known = operations(document)
+    seen = set()
+    for maker in known.values():
+        for link in maker["responses"]["200"].get("links", {}).values():
+            parameters = known[link["operationId"]].get("parameters", ())
+            wanted = {f"path.{one['name']}" for one in parameters if one["in"] == "path"}
+            assert set(link.get("parameters", wanted)) == wanted
+            seen.add(link["operationId"])
+    with_ids = {name for name, one in known.items() if any(each["in"] == "path" for each in one.get("parameters", ()))}
+    assert with_ids - seen == {"get_model", "get_message_file"}, "a model is not made here; a message's file is one"
+
+
+def test_a_refused_method_is_told_all_that_are_allowed(server: ServerProcess, document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        if path == "/v1/threads/runs":  # of another method it is `/threads/{thread_id}`
+            continue
+        answer = httpx2.request("PATCH", server.url + path.format_map(Ids()), json={})
+        assert answer.status_code == 405
+        told = set(answer.headers["allow"].lower().split(", ")) - {"head"}
+        assert told == set(item), path
+        assert set(item) <= set(METHODS)
+
+
+class Ids(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return name

@@ -1,0 +1,57 @@
+"""What the OpenAPI document promises holds: no 5xx, every status and body as it says, whatever is sent.
+
+Schemathesis makes the requests, one after the other through links too, in a process of its own: its pytest plugin and
+its warnings stay out of the other tests.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import awake
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+CONFIG = Path(__file__).with_name("fuzz.toml")
+WHOLE = "Operations: +([0-9]+) selected / \\1 total"
+
+
+@pytest.fixture
+def fuzzed(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url, EMBEDDINGS_MODEL="of-words") as process:
+        yield awake(process)
+
+
+def attack(server: ServerProcess, folder: Path, *options: str) -> str:
+    """Run schemathesis; its report, also when it has found something."""
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(CONFIG)]
+    command += ["run", f"{server.url}/openapi.json", *options]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    told = "\n".join(line[:400] for line in run.stdout.splitlines())
+    assert run.returncode == 0, f"{told}\n{run.stderr[-2000:]}\nThe server's log:\n{server.log.read_text()[-4000:]}"
+    assert re.search(WHOLE, told), told
+    return told
+
+
+def test_every_operation_keeps_its_promises(fuzzed: ServerProcess, tmp_path: Path) -> None:
+    """Once through every keyword of every schema, valid and broken, then along the links."""
+    told = attack(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "10")
+    assert "Coverage" in told
+    assert "Stateful" in told
+    assert "Traceback" not in fuzzed.log.read_text()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_every_operation_keeps_its_promises_for_ten_minutes(
+    record_property: Callable[[str, object], None], fuzzed: ServerProcess, tmp_path: Path
+) -> None:
+    told = attack(fuzzed, tmp_path, "--phases", "coverage,fuzzing,stateful", "--max-time", "600")
+    cases = re.search(r"([0-9]+) generated", told)
+    assert cases
+    record_property("requests", cases[1])
+    assert "Traceback" not in fuzzed.log.read_text()

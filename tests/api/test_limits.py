@@ -1,0 +1,207 @@
+"""Limits over HTTP: what is too many is told so, owners share, and a reader who does not read harms nobody."""
+
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import orjson
+import pytest
+
+from bench.load import resident_mb
+from tests.api.conftest import World, awake
+from tests.process import ServerProcess
+from tests.upstream import Hang, Reply, ScriptedUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """One of its own: here it is left hanging."""
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def world() -> Iterator[Callable[..., World]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(server: ServerProcess, key: str = "any") -> World:
+            headers = {"Authorization": f"Bearer {key}"}
+            client = httpx2.Client(base_url=f"{awake(server).url}/v1", headers=headers, timeout=60)
+            return World(stack.enter_context(client))
+
+        yield make
+
+
+def statuses(world: World, *runs: dict[str, Any]) -> list[str]:
+    return [world.get(f"/threads/{run['thread_id']}/runs/{run['id']}")["status"] for run in runs]
+
+
+def test_a_run_too_many_is_a_429_and_owners_do_not_take_each_other_s_room(
+    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.default = lambda body: Hang()
+    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "1", "MAX_QUEUED_RUNS_PER_OWNER": "1"}
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url, **settings) as server:
+        ann, bob = world(server, "key-ann"), world(server, "key-bob")
+        first, second = ann.run(), ann.run()
+        upstream.wait_for(lambda up: len(up.requests) == 1)
+        assert statuses(ann, first, second) == ["in_progress", "queued"]
+        thread, assistant = ann.thread("Hi"), ann.assistant()
+        refused = ann.client.post(f"/threads/{thread}/runs", json={"assistant_id": assistant, "stream": True})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        error = refused.json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert "MAX_QUEUED_RUNS_PER_OWNER" in error["message"]
+        assert ann.post(f"/threads/{thread}/messages", {"role": "user", "content": "free"})["id"]
+        his = bob.run()
+        upstream.wait_for(lambda up: len(up.requests) == 2)
+        assert statuses(bob, his) == ["in_progress"]
+        with (
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key="key-ann", max_retries=0) as client,
+            pytest.warns(DeprecationWarning, match="Assistants API"),
+            pytest.raises(openai.RateLimitError),
+        ):
+            client.beta.threads.create_and_run(assistant_id=assistant)
+        ann.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
+        upstream.wait_for(lambda up: len(up.requests) == 3)
+        assert statuses(ann, second) == ["in_progress"]
+        ann.post(f"/threads/{thread}/runs", {"assistant_id": assistant})
+
+
+def deaf(server: ServerProcess, path: str, body: Any) -> socket.socket:
+    """Ask for a stream and read nothing of it."""
+    sent = orjson.dumps(body)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    head = f"POST /v1{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    connection.sendall(head.encode() + f"content-length: {len(sent)}\r\n\r\n".encode() + sent)
+    return connection
+
+
+def test_a_reader_who_does_not_read_holds_up_neither_its_run_nor_others(
+    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """5 MB of events a run, many times what a socket holds."""
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
+        here = world(server)
+        deafen(server, here, upstream, stack, 2)
+        upstream.default = lambda body: Reply("quick")
+        assert here.ended(here.run())["status"] == "completed"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_readers_who_do_not_read_do_not_fill_the_memory(
+    record_property: Callable[[str, object], None],
+    world: Callable[..., World],
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
+) -> None:
+    """Forty, more than a gigabyte in all were it kept; what one costs that is not read at all is taken off."""
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server, contextlib.ExitStack() as stack:
+        here = world(server)
+        found = []
+        for _ in range(10):
+            deafen(server, here, upstream, stack, 4)
+            found.append(resident_mb(server.pid))
+        record_property("MB, four deaf readers more each time", [round(mb) for mb in found])
+        assert found[-1] - found[2] < 60
+
+
+def deafen(
+    server: ServerProcess, here: World, upstream: ScriptedUpstream, stack: contextlib.ExitStack, count: int
+) -> None:
+    """Complete runs whose readers read nothing, and stay."""
+    upstream.default = lambda body: Reply(chunks=["x" * 400] * 10_000)
+    assistant = here.assistant()
+    threads = [here.thread("Hi") for _ in range(count)]
+    for thread in threads:
+        stack.enter_context(deaf(server, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True}))
+    complete(here, threads)
+
+
+def complete(here: World, threads: list[str]) -> None:
+    end = time.monotonic() + 40
+    for thread in threads:
+        while not (runs := here.get(f"/threads/{thread}/runs")["data"]) or runs[0]["status"] != "completed":
+            assert time.monotonic() < end, runs
+            time.sleep(0.05)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ten_thousand_queued_runs_in_bounded_memory_and_fair_order(
+    record_property: Callable[[str, object], None],
+    world: Callable[..., World],
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
+) -> None:
+    """Ten owners, one of whom comes first with nearly all; then a restart, and all of it worked off."""
+    count, greedy = 10_000, 8_200
+    upstream.default = lambda body: Hang()
+    owners = [f"owner{number}" for number in range(10)]
+    keys = ",".join(f"{owner}=key-{owner}" for owner in owners)
+    settings = {"API_KEYS": keys, "MAX_RUNS": "8", "RUN_EXPIRY_S": "86400", "MODEL_URL": upstream.url}
+    with ServerProcess(tmp_path, **settings) as server:
+        worlds = {owner: world(server, f"key-{owner}") for owner in owners}
+        assistants = {owner: one.assistant() for owner, one in worlds.items()}
+        mine = [owners[0]] * (greedy + 8) + [owner for owner in owners[1:] for _ in range((count - greedy) // 9)]
+        before = resident_mb(server.pid)
+        for owner in mine:
+            body = {"assistant_id": assistants[owner], "thread": {"messages": [{"role": "user", "content": owner}]}}
+            worlds[owner].post("/threads/runs", body)
+        queued_mb = resident_mb(server.pid) - before
+        body = {"assistant_id": assistants[owners[1]]}
+        assert worlds[owners[1]].client.post("/threads/runs", json=body).status_code == 429
+        server.terminate()
+        server.wait(30)
+        upstream.default = lambda body: Reply("done")
+        begun, start = len(upstream.requests), time.monotonic()
+        server.start()
+        upstream.wait_for(lambda up: len(up.requests) >= begun + len(mine), timeout_s=600)
+        took_s = time.monotonic() - start
+        after_mb = resident_mb(server.pid)
+    order = [seen.body["messages"][-1]["content"] for seen in upstream.requests[begun:]]
+    record_property("queued", f"{len(mine)} in {queued_mb:.0f} MB")
+    record_property("worked off", f"in {took_s:.0f} s, then {after_mb:.0f} MB in all")
+    assert Counter(order) == Counter(mine)
+    assert queued_mb < 60
+    for start in range(100, 1_500, 100):  # the first ones go beside each other
+        shares = Counter(order[start : start + 100])
+        assert min(shares[owner] for owner in owners) >= 7, shares
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_thousand_streams_are_open_at_once_and_each_gets_all(
+    record_property: Callable[[str, object], None],
+    world: Callable[..., World],
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
+) -> None:
+    upstream.default = lambda body: Reply(chunks=["x"] * 10, delay_s=1.0)
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
+        here = world(server)
+        assistant = here.assistant()
+        threads = [here.thread("Hi") for _ in range(1_000)]
+        with contextlib.ExitStack() as stack:
+            body = {"assistant_id": assistant, "stream": True}
+            streams = [stack.enter_context(deaf(server, f"/threads/{one}/runs", body)) for one in threads]
+            upstream.wait_for(lambda up: up.open_streams >= 900, timeout_s=60)
+            peak = resident_mb(server.pid)
+            for stream in streams:
+                got = b""
+                stream.settimeout(60)
+                while b"data: [DONE]" not in got:
+                    got += stream.recv(65_536)
+                assert got.count(b"thread.message.delta\n") == 10
+        record_property("MB, 1,000 streams", round(peak))
+        assert peak < 600
