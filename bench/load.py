@@ -5,12 +5,14 @@ Law: every comparison alternates between the roads, so that what else the machin
 
 import asyncio
 import json
+import os
 import random
 import re
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ async def tokens_per_second(load: Load, plan: Plan, *, streams: int, tokens: int
     """A model without delay: how many tokens get through, by each road."""
     await load.say(tokens=tokens, delay_s=0.0)
     found: dict[str, list[float]] = {"direct": [], "bare": [], "facade": [], "through": []}
+    meter = _Meter(plan)
     for _ in range(plan.rounds):
         asked = [await load.thread() for _ in range(streams)]
         empty = [await load.thread(asked=False) for _ in range(streams)]
@@ -60,20 +63,23 @@ async def tokens_per_second(load: Load, plan: Plan, *, streams: int, tokens: int
             "through": (load.through(thread) for thread in asked),
         }
         for name, road in roads.items():
-            found[name].append(streams * tokens / await _took(road))
+            with meter.reading(name, lambda: streams * tokens):
+                found[name].append(streams * tokens / await _took(road))
     facade = statistics.median(found.pop("facade"))
     told = rates(**found)
-    return {**told, "facade_per_s": facade, "facade_of_through": facade / told["through_per_s"]}
+    return {**told, "facade_per_s": facade, "facade_of_through": facade / told["through_per_s"], "cpu_us": meter.us()}
 
 
 async def turns_per_second(load: Load, plan: Plan) -> dict[str, Any]:
     """Fifty clients, whole turns (thread, message, run of 20 tokens) against one call each of the other roads."""
     await load.say(tokens=20, delay_s=0.0)
     found: dict[str, list[float]] = {"direct": [], "bare": [], "through": []}
+    meter = _Meter(plan)
     for _ in range(plan.rounds):
         for name, road in (("direct", load.direct), ("bare", load.bare), ("through", load.turn)):
-            found[name].append(await _rate(road, plan.turns_s))
-    return rates(**found)
+            with meter.reading(name, lambda: found[name][-1] * plan.turns_s):  # noqa: B023 - called within this round
+                found[name].append(await _rate(road, plan.turns_s))
+    return {**rates(**found), "cpu_us": meter.us()}
 
 
 async def create(load: Load, plan: Plan) -> dict[str, Any]:
@@ -153,6 +159,37 @@ def resident_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status")
     found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else 0.0
+
+
+class _Meter:
+    """Processor time of the process that a road leads through, for each token or turn: what a busy machine changes
+    least."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._pids = {"bare": plan.bare_pid, "facade": plan.pid, "through": plan.pid}
+        self._us: dict[str, list[float]] = {}
+
+    @contextmanager
+    def reading(self, road: str, units: Callable[[], float]) -> Iterator[None]:
+        """Measure what is inside, which does so many units."""
+        pid = self._pids.get(road)
+        before = 0.0 if pid is None else cpu_s(pid)
+        yield
+        if pid is not None:
+            self._us.setdefault(road, []).append((cpu_s(pid) - before) / units() * 1e6)
+
+    def us(self) -> dict[str, float]:
+        """Return the medians by road, in microseconds."""
+        return {road: statistics.median(found) for road, found in self._us.items()}
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds; 0 where the system does not say."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 async def _crowd(

@@ -56,12 +56,12 @@ def machine() -> dict[str, Any]:
 
 
 @contextmanager
-def _printing(*command: str) -> Iterator[str]:
-    """A process that prints its address first; it is killed in the end."""
+def _printing(*command: str) -> Iterator[tuple[str, int]]:
+    """A process that prints its address first, and its id; it is killed in the end."""
     with subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip(), process.pid
         finally:
             process.kill()
 
@@ -70,11 +70,11 @@ def under_load(amount: Amount, root: Path = ROOT) -> dict[str, Any]:
     """Everything that the load process measures, with the server of the checkout in `root`."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        _printing("-m", "tests.upstream") as direct,
-        _printing("-m", "bench.bare", direct) as bare,
+        _printing("-m", "tests.upstream") as (direct, _),
+        _printing("-m", "bench.bare", direct) as (bare, bare_pid),
         ServerProcess(Path(folder), root=root, MODEL_URL=direct) as server,
     ):
-        plan = Plan(direct=direct, bare=bare, server=server.url, pid=server.pid, **asdict(amount))
+        plan = Plan(direct=direct, bare=bare, server=server.url, pid=server.pid, bare_pid=bare_pid, **asdict(amount))
         command = [sys.executable, "-m", "bench.load", json.dumps(asdict(plan))]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=1800)
         figures: dict[str, Any] = json.loads(done.stdout)

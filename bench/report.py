@@ -36,6 +36,12 @@ def rows(found: dict[str, Any]) -> list[Row]:
             "1/2",
         )
     )
+    for name, title in (("tokens_50", "processor time a token, 50 streams"), ("turns_50", "processor time a turn")):
+        us = found[name]["cpu_us"]
+        if us.get("bare"):
+            beside = f"bare {us['bare']:,.1f} us, {us['through'] / us['bare']:.1f} times"
+            beside += f"; LangServe {us['facade']:,.1f} us" if "facade" in us else ""
+            made.append((title, f"{us['through']:,.1f} us", beside, ""))
     for kind, one in found["create"].items():
         made.append((f"{_KINDS[kind]}, 1 client", f"{one['median_ms']:.1f} ms", f"p99 {one['p99_ms']:.1f} ms", "4 ms"))
     long = found["long_thread"]

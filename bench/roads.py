@@ -36,7 +36,10 @@ class Plan:
     """In the long thread."""
 
     pid: int
-    """Of the server, to read its memory."""
+    """Of the server, to read its memory and processor time."""
+
+    bare_pid: int
+    """Of the pass-through, to read its processor time."""
 
 
 @dataclass(frozen=True)
