@@ -63,7 +63,7 @@ async def tokens_per_second(load: Load, plan: Plan, *, streams: int, tokens: int
             "through": (load.through(thread) for thread in asked),
         }
         for name, road in roads.items():
-            with meter.reading(name, lambda: streams * tokens):
+            with meter.reading(name, lambda _: streams * tokens):
                 found[name].append(streams * tokens / await _took(road))
     facade = statistics.median(found.pop("facade"))
     told = rates(**found)
@@ -77,7 +77,7 @@ async def turns_per_second(load: Load, plan: Plan) -> dict[str, Any]:
     meter = _Meter(plan)
     for _ in range(plan.rounds):
         for name, road in (("direct", load.direct), ("bare", load.bare), ("through", load.turn)):
-            with meter.reading(name, lambda: found[name][-1] * plan.turns_s):  # noqa: B023 - called within this round
+            with meter.reading(name, lambda seconds: found[name][-1] * seconds):  # noqa: B023 - called within this round
                 found[name].append(await _rate(road, plan.turns_s))
     return {**rates(**found), "cpu_us": meter.us()}
 
@@ -170,13 +170,14 @@ class _Meter:
         self._us: dict[str, list[float]] = {}
 
     @contextmanager
-    def reading(self, road: str, units: Callable[[], float]) -> Iterator[None]:
-        """Measure what is inside, which does so many units."""
-        pid = self._pids.get(road)
+    def reading(self, road: str, units: Callable[[float], float]) -> Iterator[None]:
+        """Measure what is inside, which does so many units in the seconds that it takes."""
+        pid, start = self._pids.get(road), time.perf_counter()
         before = 0.0 if pid is None else cpu_s(pid)
         yield
         if pid is not None:
-            self._us.setdefault(road, []).append((cpu_s(pid) - before) / units() * 1e6)
+            done = units(time.perf_counter() - start)
+            self._us.setdefault(road, []).append((cpu_s(pid) - before) / done * 1e6)
 
     def us(self) -> dict[str, float]:
         """Return the medians by road, in microseconds."""

@@ -12,8 +12,8 @@ import aiohttp
 
 __all__ = ["Load", "Plan", "Timing"]
 
-_FIRST: Final = re.compile(rb'"(?:content|value)": ?"w')
-"""The first token in any stream: every token of the plan starts with a w."""
+_TOKEN: Final = re.compile(rb'"(?:content|value)": ?"w\d+ "')
+"""One token in any stream, and not the whole text that an event at the end has."""
 
 _SYSTEM: Final = "Be quick."
 _QUESTION: Final = "Count, please."
@@ -44,7 +44,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Timing:
-    """One streamed answer, in seconds from sending the request; `gap` is the longest silence after the first token."""
+    """One streamed answer, in seconds from sending the request; `gap` is the longest silence between two tokens."""
 
     first: float
     last: float
@@ -121,17 +121,16 @@ class Load:
         return await self._stream(f"{root}/chat/completions", told, b"[DONE]")
 
     async def _stream(self, url: str, body: dict[str, Any], end: bytes) -> Timing:
-        sent = now = time.perf_counter()
+        sent = heard = time.perf_counter()
         first, gap, tail, ended = 0.0, 0.0, b"", False
         async with self._session.post(url, json=body) as answer:
             answer.raise_for_status()
             async for data in answer.content.iter_any():
                 tail = tail[-200:] + data
-                before, now = now, time.perf_counter()
-                if first:
-                    gap = max(gap, now - before)
-                elif _FIRST.search(tail):
-                    first = now - sent
+                if _TOKEN.search(data if first else tail):
+                    before, heard = heard, time.perf_counter()
+                    gap = max(gap, heard - before) if first else 0.0
+                    first = first or heard - sent
                 ended = ended or end in tail
         if not (first and ended):
             raise RuntimeError(f"{url} did not end well: {tail[-200:]!r}")
