@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Response
+from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.routing import Route
@@ -121,6 +122,11 @@ def _parsed(way: _Way, message: Message, thread_id: str) -> Any:
 async def _answered(way: _Way, body: Any, thread_id: str, scope: Scope) -> Response:
     scope["route"] = way.route
     scope["path_params"] = {"thread_id": thread_id} if thread_id else {}
+    span = trace.get_current_span()
+    if span.is_recording():  # as FastAPI names it on its own way
+        named = ("/v1" if scope["path"].startswith("/v1/") else "") + way.route.path
+        span.set_attribute("http.route", named)
+        span.update_name(f"POST {named}")
     asked = _Asked(scope["app"].state.house, scope["state"]["owner"], is_v1(Headers(scope=scope)), thread_id)
     try:
         return await way.answer(body, asked)
