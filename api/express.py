@@ -1,8 +1,7 @@
 """The requests that every turn makes, on a short way: FastAPI resolves a request for longer than its endpoint works.
 
 Law: nothing is decided here. The endpoints, their models and the checks of ids are the routes' own; whatever is not
-plainly right (an id, a body, a query) goes FastAPI's way and is told there. So does what is traced: FastAPI names the
-request's span.
+plainly right (an id, a body, a query) goes FastAPI's way and is told there.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Response
-from opentelemetry.trace import get_current_span
+from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.routing import Route
@@ -87,8 +86,7 @@ class Express:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        is_post = scope["type"] == "http" and scope["method"] == "POST"
-        if is_post and not scope["query_string"] and not get_current_span().is_recording():
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope["query_string"]:
             path, thread_id = _taken_apart(scope["path"].removeprefix("/v1"))
             if (way := EXPRESS.get(path)) is not None:
                 message = await receive()
@@ -124,6 +122,11 @@ def _parsed(way: _Way, message: Message, thread_id: str) -> Any:
 async def _answered(way: _Way, body: Any, thread_id: str, scope: Scope) -> Response:
     scope["route"] = way.route
     scope["path_params"] = {"thread_id": thread_id} if thread_id else {}
+    span = trace.get_current_span()
+    if span.is_recording():  # as FastAPI names it on its own way
+        named = ("/v1" if scope["path"].startswith("/v1/") else "") + way.route.path
+        span.set_attribute("http.route", named)
+        span.update_name(f"POST {named}")
     asked = _Asked(scope["app"].state.house, scope["state"]["owner"], is_v1(Headers(scope=scope)), thread_id)
     try:
         return await way.answer(body, asked)

@@ -36,6 +36,8 @@ _ANTHROPIC: Final = "anthropic"
 _ANTHROPIC_URL: Final = "https://api.anthropic.com"
 _MAX_MODELS: Final = 64
 _LISTING_S: Final = 5.0
+_CHECKED_S: Final = 1.0
+"""For so long a listing shows that the upstream is there."""
 
 
 class Provider:
@@ -115,7 +117,7 @@ class Provider:
         """Return None when it answers; of providers that list nothing, when their package is there."""
         try:
             if self._is_anthropic:
-                await self._models.listing(max_age_s=_LISTING_S)
+                await self._models.listing(max_age_s=_CHECKED_S)
             else:
                 await self._chat(self._named[0] if self._named else "any")
         except PromptRefused:

@@ -34,6 +34,8 @@ __all__ = ["UNSET", "Upstream"]
 
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
+_CHECKED_S: Final = 1.0
+"""For so long a listing shows that the upstream is there."""
 _REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 _MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
 _MAX_EMBEDDINGS_BYTES: Final = 64 * 1024 * 1024
@@ -107,7 +109,7 @@ class Upstream:
         """Return None when the upstream answers, else the reason in a sentence."""
         try:
             self._set_transport()
-            await self._models.listing(max_age_s=_LISTING_S)
+            await self._models.listing(max_age_s=_CHECKED_S)
         except PromptRefused:
             return None  # it answers, but has no `/models`
         except RunError as error:

@@ -102,7 +102,7 @@ class Execution:
     def call(self) -> None:
         """Let as many runs as there is room for come out of the line, each in a task of the house."""
         while self.open and (run := self.turns.call()) is not None:
-            self._tasks.create_task(self._called(run), name=f"called {run.run_id}")
+            self._tasks.create_task(self._called(run), name=f"called {run.run_id}", context=run.context)
 
     async def _called(self, run: InLine) -> None:
         assert self.take_up is not None, "set before the first run stands in line"

@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +49,8 @@ class InLine:
     thread_id: str
     created_at: int
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    context: Context = field(default_factory=copy_context)
+    """Of the request that it came with: whoever calls it out of the line is somebody else."""
 
 
 class Turns:

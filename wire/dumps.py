@@ -6,6 +6,7 @@ that we know and cannot be is refused, in the words of a request that is wrong. 
 must have: of a message only its role and content must be there.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -45,6 +46,7 @@ _KINDS: Final[dict[str, DumpKind]] = {
     "thread.run": "run",
     "thread.run.step": "step",
 }
+_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN: Final = 1.0  # the temperature and top_p that objects show where none was asked for
 
 
@@ -197,7 +199,7 @@ def oldest_first(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def thread_body(data: dict[str, Any], *, id: str, created_at: int) -> dict[str, Any]:
     """Make a thread's wire object. Raises InvalidRequest."""
-    check_id("id", id, "thread_")
+    _check_id(id, "thread_")
     resources = data.get("tool_resources")
     return {
         "id": id,
@@ -210,7 +212,7 @@ def thread_body(data: dict[str, Any], *, id: str, created_at: int) -> dict[str, 
 
 def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: int) -> dict[str, Any]:
     """Make a message's wire object; one that was under way is incomplete. Raises InvalidRequest."""
-    check_id("id", id, "msg_")
+    _check_id(id, "msg_")
     given = parse(_Message, data)
     ended = given.status or "completed"
     status = "incomplete" if ended == "in_progress" else ended
@@ -236,7 +238,7 @@ def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: i
 
 def run_body(data: dict[str, Any], *, thread_id: str) -> dict[str, Any] | None:
     """Make a run's wire object, None of one that had not ended. Raises InvalidRequest."""
-    check_id("id", str(data.get("id", "")), "run_")
+    _check_id(str(data.get("id", "")), "run_")
     if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
         return None
     return _filled(Run, data, _RUN, {"object": "thread.run", "thread_id": thread_id, "required_action": None})
@@ -244,7 +246,7 @@ def run_body(data: dict[str, Any], *, thread_id: str) -> dict[str, Any] | None:
 
 def step_body(data: dict[str, Any], *, run: dict[str, Any]) -> dict[str, Any]:
     """Make the wire object of a step of a run. Raises InvalidRequest."""
-    check_id("id", str(data.get("id", "")), "step_")
+    _check_id(str(data.get("id", "")), "step_")
     of = {"object": "thread.run.step", "thread_id": run["thread_id"], "run_id": run["id"]}
     return _filled(RunStep, data, {**_STEP, "assistant_id": run["assistant_id"]}, of)
 
@@ -254,7 +256,7 @@ def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], 
 
     A temperature or top_p of 1.0 is what objects show where none was asked for, and is taken as that.
     """
-    check_id("id", str(data.get("id", "")), "asst_")
+    _check_id(str(data.get("id", "")), "asst_")
     known = {name: data[name] for name in AssistantCreate.model_fields if data.get(name) is not None}
     known.pop("file_ids", None)  # files stay where they were
     known = {name: value for name, value in known.items() if name not in ("temperature", "top_p") or value != _SHOWN}
@@ -262,6 +264,13 @@ def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], 
     made = new_assistant(request, id=data["id"], now=time_of(data) or now)
     tools = restore_secrets(made["tools"], [])
     return {**made, "tools": mask_tools(tools)}, {"tools": tools, "sampling": sampling(request)}
+
+
+def _check_id(id: str, prefix: str) -> None:
+    """Raise InvalidRequest for an id that no route could name."""
+    check_id("id", id, prefix)
+    if not _ID.fullmatch(id):
+        raise InvalidRequest(f"Invalid 'id': '{id}'. It may have letters, digits, `_` and `-` only.", param="id")
 
 
 def _content(content: Any) -> list[dict[str, Any]]:

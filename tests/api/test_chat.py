@@ -72,4 +72,7 @@ def test_health_and_readiness(server: ServerProcess) -> None:
     assert httpx2.get(f"{server.url}/health").json() == {"status": "ok"}
     assert httpx2.head(f"{server.url}/health").status_code == 200  # what some probes send
     ready = httpx2.get(f"{server.url}/ready")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "checks": {"store": "ok", "upstream": "ok"}})
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ready", "checks": {"store": "ok", "disk": "ok", "upstream": "ok"}},
+    )

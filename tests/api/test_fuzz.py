@@ -37,6 +37,7 @@ def attack(server: ServerProcess, folder: Path, *options: str) -> str:
     return told
 
 
+@pytest.mark.timeout(180)
 def test_every_operation_keeps_its_promises(fuzzed: ServerProcess, tmp_path: Path) -> None:
     """Once through every keyword of every schema, valid and broken, then along the links."""
     told = attack(fuzzed, tmp_path, "--seed", "20260826", "--phases", "coverage,stateful", "--max-examples", "10")

@@ -233,7 +233,7 @@ def test_a_server_that_has_the_store_keeps_an_import_out(server: ServerProcess, 
 
 
 def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest(tmp_path: Path) -> None:
-    count, each = 3000, 6
+    count, each = 1500, 4
     dump = big_dump(tmp_path / "dump", count, each)
     folder = tmp_path / "data"
     folder.mkdir()
@@ -254,7 +254,7 @@ def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest
 
 
 def test_an_import_that_is_interrupted_says_so_and_leaves_whole_threads(tmp_path: Path) -> None:
-    dump = big_dump(tmp_path / "dump", 3000, 6)
+    dump = big_dump(tmp_path / "dump", 1500, 4)
     folder = tmp_path / "data"
     folder.mkdir()
     with begin(folder, "import", dump) as process:
@@ -264,7 +264,7 @@ def test_an_import_that_is_interrupted_says_so_and_leaves_whole_threads(tmp_path
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, "threadhold: interrupted\n")
     sizes = rows(folder, "SELECT COUNT(*) FROM messages GROUP BY thread_id")
-    assert set(sizes) == {(6,)}
+    assert set(sizes) == {(4,)}
 
 
 def big_dump(path: Path, threads: int, messages: int) -> Path:
