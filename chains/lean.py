@@ -26,6 +26,7 @@ EXCHANGE: Final = "threadhold_exchange"
 
 _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 2.0  # for usage and [DONE] after the finish reason
+_LATE_S: Final = 0.5  # after the limit of silence, which is the connection's own to notice
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 _NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
@@ -184,13 +185,14 @@ class ChunkStream:
         """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
         content = self._response.content
         try:
-            if not self._reader.finished:
-                return await content.readany()
-            async with asyncio.timeout(_AFTER_FINISH_S):
+            # aiohttp 3.14 forgets its own limit, and whoever reads, when the framing of a body breaks after its head.
+            async with asyncio.timeout(_AFTER_FINISH_S if self._reader.finished else self._idle_s + _LATE_S):
                 return await content.readany()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._reader.finished:
                 return b""
+            if type(error) is TimeoutError:
+                error = aiohttp.SocketTimeoutError()
             told = failure(error, self._endpoint, idle_s=self._idle_s)
             self._upstream.outcomes[(told.kind,)] += 1
             if may_retry(error) or isinstance(error, aiohttp.ClientPayloadError):

@@ -74,9 +74,14 @@ WAYS = {
     "length below zero": Told(sending(sized("-5", WHOLE)), "no usable HTTP answer"),
     "length no number": Told(sending(sized("many", WHOLE)), "no usable HTTP answer"),
     "length twice": Told(sending(head("text/event-stream", "Content-Length: 5", "Content-Length: 6") + WHOLE), ""),
-    "blocks of no size": Told(sending(head("text/event-stream", "Transfer-Encoding: chunked"), b"zz\r\n"), ""),
+    "blocks of no size": Told(
+        sending(head("text/event-stream", "Transfer-Encoding: chunked") + b"zz\r\n"), "no usable HTTP answer"
+    ),
+    "blocks that break off": Told(
+        sending(head("text/event-stream", "Transfer-Encoding: chunked"), b"zz\r\n", every_s=0.2), "silent for"
+    ),
     "block of 2^70 bytes": Told(
-        sending(head("text/event-stream", "Transfer-Encoding: chunked"), b"400000000000000000\r\n", chunk("x")), ""
+        sending(head("text/event-stream", "Transfer-Encoding: chunked") + b"400000000000000000\r\n" + chunk("x")), ""
     ),
     "no HTTP": Told(sending(b"220 mail.example ESMTP\r\n"), "no usable HTTP answer"),
     "noise": Told(sending(NOISE), "no usable HTTP answer"),
@@ -94,7 +99,9 @@ WAYS = {
     "null": Told(sending(head("application/json"), b"null"), ""),
     "noise as events": Told(sending(head(), b"data: " + NOISE + b"\n\n"), "not JSON"),
     "deep JSON": Told(sending(head(), b"data: " + b"[" * 100_000 + b"\n\n"), "not JSON"),
-    "half a character": Told(sending(head(), b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n', REST), ""),
+    "half a character": Told(
+        sending(head(), b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n', REST), None, "\ufffd"
+    ),
     "shapes of nothing": Told(sending(head(), b'data: {"choices": [7]}\n\n'), "wrong shape"),
     "choices by name": Told(sending(head(), b'data: {"choices": {"a": {}}}\n\n'), ""),
     "a number as text": Told(sending(head(), chunk(5), REST), "wrong shape"),
