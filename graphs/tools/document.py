@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import yaml
-from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
-from openapi_spec_validator.validation.validators import SpecValidator
 
 from graphs.tools.pointers import Pointer, follow, spell
 from wire.errors import InvalidRequest
@@ -30,7 +28,6 @@ Refusal = Callable[[str], InvalidRequest]
 
 # What could make a library look outside the document, or move the base that `$ref`s are relative to.
 _MOVING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"})
-_VALIDATORS: dict[str, type[SpecValidator]] = {"3.0": OpenAPIV30SpecValidator, "3.1": OpenAPIV31SpecValidator}
 
 
 def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, Any]:
@@ -210,15 +207,24 @@ def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
 
 
 def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
+    # Five megabytes and some tenths of a second, which only those pay who have actions.
+    from jsonschema.validators import validator_for
+    from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator, schemas
+
     version = document.get("openapi")
-    checker = _VALIDATORS.get(str(version)[:3])
-    if checker is None or not isinstance(version, str) or not re.fullmatch(r"3\.[01]\.\d+(-.+)?", version):
+    if not isinstance(version, str) or not re.fullmatch(r"3\.[01]\.\d+(-.+)?", version):
         raise refuse(f"`#/openapi` is `{str(version)[:40]}`; versions 3.0 and 3.1 are supported, as text like `3.1.0`")
     # A hostile `pattern` could keep Python's `re` busy for ever while it tries a `default`: tried without patterns.
+    checker, schema = (
+        (OpenAPIV30SpecValidator, schemas.schema_v30)
+        if version.startswith("3.0")
+        else (OpenAPIV31SpecValidator, schemas.schema_v31)
+    )
     validator = checker(_without_patterns(document))
     # Not `validator.iter_errors()`: openapi-spec-validator 0.9 keeps every document it has seen in an unbounded
     # lru_cache there. These are its two halves. They can go back to one call once that cache is gone.
-    error = next(validator.schema_validator.iter_errors(validator.schema), None)
+    # The first by `jsonschema`: the library takes jsonschema-rs where that is installed, whose words are others.
+    error = next(validator_for(schema)(schema).iter_errors(validator.schema), None)
     with suppress(RecursionError):
         # The library's search for property names under `allOf` does not know lists that contain themselves, which
         # are lawful; unlawful circles are found when the operations are built.

@@ -3,6 +3,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import openapi_spec_validator  # noqa: F401 - imported where it is first needed, and not by the clock of a refusal
 import pytest
 
 from graphs.tools import build_toolset
