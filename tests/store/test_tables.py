@@ -1,6 +1,7 @@
 """The SQL: every statement that a server runs is served by an index."""
 
 import asyncio
+import functools
 import sqlite3
 from contextlib import closing
 from itertools import product
@@ -91,7 +92,8 @@ async def test_no_statement_scans_a_table_or_sorts_one(tmp_path: Path) -> None:
     found = await asyncio.to_thread(plans)
     assert len(found) > 60
     few = "SCAN runs USING INDEX runs_active; USE TEMP B-TREE FOR ORDER BY"  # the active runs, not the table
-    found = {sql: plan.replace("SCAN CONSTANT ROW", "").replace(few, "") for sql, plan in found.items()}
+    own = ("SCAN CONSTANT ROW", "SCAN told", few)  # `told`: the rows that the statement itself brings
+    found = {sql: functools.reduce(lambda plan, part: plan.replace(part, ""), own, plan) for sql, plan in found.items()}
     assert {sql: plan for sql, plan in found.items() if "SCAN" in plan or "TEMP" in plan} == {}
 
 
