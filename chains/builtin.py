@@ -43,6 +43,8 @@ _NAMED: Final = 20
 # llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
 # looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
 _WATCHED: Final = {"return_progress": True}
+_FORMED: Final = {"repeat_penalty": 1.0}
+"""For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -161,7 +163,9 @@ class Builtin(Upstream):
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
         async with self._asking(str(payload.get("model") or "")) as engine:
-            response = await engine.upstream.answer({**payload, **_WATCHED})
+            response = await engine.upstream.answer(
+                {**payload, **_WATCHED, **(_FORMED if "response_format" in payload else {})}
+            )
             engine.use(response)
             return response
 

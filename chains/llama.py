@@ -38,11 +38,8 @@ def _serve(asked: dict[str, Any]) -> Any:
     params.cache_ram_mib = asked["cache_mib"]
     params.cpuparams.n_threads = asked["threads"]
     params.cpuparams_batch.n_threads = asked["threads"]
-    if asked["demo"]:
-        # What its makers advise. So small a model goes round in circles: DRY forbids that, and leaves JSON alone, which
-        # a penalty on tokens drives to strings without end.
-        params.sampling.temp, params.sampling.top_p = 0.2, 0.9
-        params.sampling.dry_multiplier, params.sampling.dry_allowed_length = 0.8, 4
+    if asked["demo"]:  # what its makers advise; without a penalty so small a model goes round in circles
+        params.sampling.temp, params.sampling.top_p, params.sampling.penalty_repeat = 0.2, 0.9, 1.1
     params.warmup = False  # the first prompt warms it up as well
     params.verbosity = 1  # errors
     return xllamacpp.Server(params)

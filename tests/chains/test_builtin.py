@@ -105,7 +105,7 @@ async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_
     props = (await builtin.props("gpt-4o")) or {}
     assert isinstance(props["chat_template_caps"]["supports_tools"], bool)
     sampling = props["default_generation_settings"]["params"]
-    assert [round(sampling[name], 2) for name in ("temperature", "top_p", "dry_multiplier")] == [0.2, 0.9, 0.8]
+    assert [round(sampling[name], 2) for name in ("temperature", "top_p", "repeat_penalty")] == [0.2, 0.9, 1.1]
     assert states(await builtin.models()) == {"SmolLM2-135M-Instruct": "loaded"}
 
 
