@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import sys
+import time
 from typing import Any
 
 __all__: list[str] = []
@@ -69,6 +70,7 @@ def _main() -> None:
     except ImportError as error:
         _tell(error="import", why=str(error))
     except Exception as error:
+        time.sleep(0.2)  # a thread of llama.cpp's writes its log, and may not be done with the reason yet
         _tell(error="load", why=str(error))
     else:
         sys.stdin.read()
