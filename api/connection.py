@@ -18,6 +18,39 @@ from wire.ids import new_id
 __all__ = ["Connection"]
 
 
+class _Joining:
+    """A transport that writes an answer's head together with what follows it in the same turn of the loop: each write
+    costs both sides a system call and a wake-up, 50 µs. The rest is the transport's own."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, or wait a moment for what comes."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Write what waits, and close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
+
+
 class Connection(HttpToolsProtocol):
     """HTTP/1.1 by httptools, with limits."""
 
@@ -38,7 +71,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look."""
-        super().connection_made(transport)
+        joining: Any = _Joining(transport, self.loop)
+        super().connection_made(joining)
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -15,10 +15,10 @@ from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from wire.errors import Problem
-from wire.events import Event, encode
+from wire.events import Event, LastEvents, encode
 from wire.v1 import with_file_ids
 
-__all__ = ["ByteStream", "EventStream", "unless_left"]
+__all__ = ["ByteStream", "EventStream", "LastBlock", "unless_left"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,10 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
         if not working.done():
             working.cancel()
             await asyncio.wait((working,))
+
+
+class LastBlock(bytes):
+    """A block after which nothing comes: it and the end of the answer are one write."""
 
 
 class ByteStream(Response):
@@ -81,7 +85,10 @@ class ByteStream(Response):
     async def _relay(self, send: Send) -> None:
         async with aclosing(self._blocks) as blocks:  # type: ignore[type-var]
             async for block in blocks:
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                last = isinstance(block, LastBlock)
+                await send({"type": "http.response.body", "body": block, "more_body": not last})
+                if last:
+                    return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -99,11 +106,15 @@ async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool) -> AsyncIter
     try:
         async with aclosing(batches) as open_batches:  # type: ignore[type-var]
             async for batch in open_batches:
-                yield b"".join(map(_v1_frame if v1 else Event.frame, batch))
+                frames = b"".join(map(_v1_frame if v1 else Event.frame, batch))
+                if isinstance(batch, LastEvents):
+                    yield LastBlock(frames + _DONE)
+                    return
+                yield frames
     except Problem as problem:
         yield b"event: error\ndata: " + orjson.dumps(problem.body()) + b"\n\n"
         return
-    yield _DONE
+    yield LastBlock(_DONE)
 
 
 def _v1_frame(event: Event) -> bytes:

@@ -17,7 +17,7 @@ from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
 from watch.context import bind
 from wire.errors import RunError, StoreError, Unavailable
-from wire.events import Event
+from wire.events import Event, LastEvents
 
 __all__ = ["Execution"]
 
@@ -166,7 +166,7 @@ class Execution:
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
-        Ends when everything is read and the run pauses or has ended. The caller has checked whose run it is.
+        The last one is marked where it is known to be the last (`LastEvents`). Ends when everything is read and the run pauses or has ended. The caller has checked whose run it is.
         Of a run in line it yields what there is, and goes on when its turn has come.
         Raises Unavailable when the server parks the run.
         """
@@ -210,6 +210,9 @@ async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
         batch = log.since(after)
         if batch:
             after = batch[-1].number
+            if log.closed and log.error is None and after + 1 == log.next:
+                yield LastEvents(batch)
+                return
             yield batch
         elif log.closed:
             if log.error is not None:

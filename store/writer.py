@@ -1,7 +1,6 @@
 """The one thread that writes. Whatever waits is committed together, in the order in which it was asked for.
 
-Law: one connection writes, ever. Each commit has its own savepoint: one that is refused leaves nothing and harms no
-other. A batch that fails as a whole (disk full, file locked) keeps nothing, tells every commit in it, and the thread
+Law: one connection writes, ever. A commit that is refused leaves nothing and harms no other. A batch that fails as a whole (disk full, file locked) keeps nothing, tells every commit in it, and the thread
 lives on. A batch is synced to disk when one of its commits is durable. The event loop is woken once for a batch.
 """
 
@@ -156,9 +155,10 @@ class Writer:
         unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
             self._sync(any(commit.durable for commit in batch))
-            self._conn.execute("BEGIN IMMEDIATE")
-            # A commit that is alone in its batch needs no savepoint: what refuses it refuses the batch.
-            outcomes = [(commit, self._try(commit, apart=len(batch) > 1)) for commit in batch]
+            outcomes = self._together(batch)
+            if outcomes is None:
+                self._unsaved = set(unsaved)
+                outcomes = self._apart(batch)
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
             self._wait(self._patience_ms)
@@ -191,28 +191,43 @@ class Writer:
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
 
-    def _try(self, commit: Commit, *, apart: bool) -> Outcome:
-        if apart:
-            self._conn.execute("SAVEPOINT one")
+    def _together(self, batch: list[Commit]) -> list[tuple[Commit, Outcome]] | None:
+        """Run a batch as one; None, and nothing kept, where one of several is refused. Nearly none ever is, and two
+        statements more for each commit are a third of all."""
+        self._conn.execute("BEGIN IMMEDIATE")
         try:
-            self._check_saved(commit)
-            rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
+            return [(commit, self._run(commit)) for commit in batch]
         except _REFUSED as error:
-            if apart:
+            self._roll_back()
+            return [(batch[0], self._refuse(batch[0], error))] if len(batch) == 1 else None
+
+    def _apart(self, batch: list[Commit]) -> list[tuple[Commit, Outcome]]:
+        """Run a batch with a savepoint for each commit."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        outcomes: list[tuple[Commit, Outcome]] = []
+        for commit in batch:
+            self._conn.execute("SAVEPOINT one")
+            try:
+                outcomes.append((commit, self._run(commit)))
+            except _REFUSED as error:
                 self._conn.execute("ROLLBACK TO one")
-                self._conn.execute("RELEASE one")
-            else:
-                self._roll_back()
-            if commit.saves is not None:
-                self._unsaved.add(commit.saves)
-            self.figures.refused += 1
-            return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
-        if apart:
+                outcomes.append((commit, self._refuse(commit, error)))
             self._conn.execute("RELEASE one")
+        return outcomes
+
+    def _run(self, commit: Commit) -> list[Row]:
+        self._check_saved(commit)
+        rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
         self._unsaved -= commit.ends
         if commit.renews and commit.saves is not None:
             self._unsaved.discard(commit.saves)
         return rows
+
+    def _refuse(self, commit: Commit, error: Exception) -> StoreError:
+        if commit.saves is not None:
+            self._unsaved.add(commit.saves)
+        self.figures.refused += 1
+        return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
 
     def _check_saved(self, commit: Commit) -> None:
         """Refuse to acknowledge a run whose checkpoint, which nobody awaited, was lost; it may only be ended."""

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-__all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "encode", "own_data"]
+__all__ = ["EVENT_NAMES", "RUN_ENDS", "Event", "LastEvents", "encode", "own_data"]
 
 EVENT_NAMES: Final[dict[str, str]] = {
     "thread.created": "a thread was made by create-thread-and-run",
@@ -60,6 +60,10 @@ class Event(NamedTuple):
     def data(self) -> Any:
         """The decoded data."""
         return orjson.loads(self.json)
+
+
+class LastEvents(list[Event]):
+    """A batch of events after which there is nothing more to read."""
 
 
 def encode(data: Any) -> bytes:
