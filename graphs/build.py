@@ -15,11 +15,12 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from graphs import nodes
-from graphs.state import RunContext, RunState
+from graphs.state import AnswerState, RunContext, RunState
 
 __all__ = ["compile_answer_graph", "compile_run_graph", "recursion_limit"]
 
 CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
+CompiledAnswer = CompiledStateGraph[AnswerState, RunContext, AnswerState, AnswerState]
 
 
 def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> CompiledRun:
@@ -40,13 +41,13 @@ def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> C
     return built
 
 
-def compile_answer_graph() -> CompiledRun:
+def compile_answer_graph() -> CompiledAnswer:
     """Compile the graph of a run without tools, which can neither wait nor repeat anything."""
-    graph: Any = StateGraph(RunState, context_schema=RunContext)
+    graph: Any = StateGraph(AnswerState, context_schema=RunContext)
     graph.add_node("answer", nodes.answer)
     graph.add_edge(START, "answer")
     graph.add_edge("answer", END)
-    built: CompiledRun = graph.compile(name="run")
+    built: CompiledAnswer = graph.compile(name="run")
     return built
 
 

@@ -166,9 +166,9 @@ class Execution:
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
-        The last one is marked where it is known to be the last (`LastEvents`). Ends when everything is read and the run pauses or has ended. The caller has checked whose run it is.
-        Of a run in line it yields what there is, and goes on when its turn has come.
-        Raises Unavailable when the server parks the run.
+        The last one is marked where it is known to be the last (`LastEvents`). Ends when everything is read and the run
+        pauses or has ended. The caller has checked whose run it is. Of a run in line it yields what there is, and goes
+        on when its turn has come. Raises Unavailable when the server parks the run.
         """
         while True:
             log = self._log(run_id)  # and not the run, of which nothing may stay for a reader who is slow

@@ -139,12 +139,8 @@ class Runner:
         """Start a run on the thread as it is now. Raises ThreadMoved when a message came or went meanwhile: the
         model would not be shown what the thread says."""
         self._accepting(owner)
-        assistant, thread, active, first = await asyncio.gather(
-            self._store.get("assistant", request.assistant_id, owner),
-            self._store.get("thread", thread_id, owner),
-            self._store.active_run(thread_id, owner),
-            self._store.page("message", owner, FIRST_PAGE, thread_id=thread_id),
-        )
+        found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE)
+        assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
         if thread is None:
             raise NotFound(f"No thread found with id '{thread_id}'.")
         if assistant is None:

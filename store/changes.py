@@ -7,7 +7,6 @@ or raises StoreError. Checks and writes share the transaction, so nothing can co
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import assert_never
@@ -97,6 +96,7 @@ def _insert(row: Row) -> Operation:
     sql = TABLES[row.kind].insert
     body, private = orjson.dumps(row.body), orjson.dumps(row.private)
     values = insert_values(row, body.decode(), private.decode())
+    held = (row.thread_id, row.run_id, row.vector_store_id, row.batch_id, row.file_id)
 
     def run(conn: sqlite3.Connection) -> Row:
         try:
@@ -105,7 +105,7 @@ def _insert(row: Row) -> Operation:
             raise _clash(conn, row.kind, row.id, row.thread_id) from error
         if not added:
             raise _gone_above(conn, row)
-        return replace(row, body=orjson.loads(body), private=orjson.loads(private))
+        return Row(row.kind, row.id, row.owner, orjson.loads(body), *held[:2], orjson.loads(private), *held[2:])
 
     return run
 

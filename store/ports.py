@@ -18,6 +18,7 @@ from wire.filters import Attributes, Filter
 __all__ = [
     "ACTIVE",
     "Append",
+    "Beginning",
     "Change",
     "Chunk",
     "Delete",
@@ -99,6 +100,17 @@ class Page:
 
     rows: list[Row]
     has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a new run is made of: each row or None, and the thread's newest messages."""
+
+    assistant: Row | None
+    thread: Row | None
+    active: Row | None
+    """The thread's active run."""
+    newest: Page
 
 
 # --- changes: applied in order, all in one transaction, or not at all ---------------------------------------------
@@ -221,6 +233,10 @@ class Store(Protocol):
 
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
         """Return the thread's active run, or None."""
+        ...
+
+    async def beginning(self, owner: str, thread_id: str, assistant_id: str, query: PageQuery) -> Beginning:
+        """Return what a run of this assistant on this thread begins with, as one read."""
         ...
 
     async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:

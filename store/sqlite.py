@@ -21,6 +21,7 @@ from store.pending import ANYTHING
 from store.ports import (
     ACTIVE,
     Append,
+    Beginning,
     Change,
     DropCheckpoints,
     Insert,
@@ -102,6 +103,13 @@ class SqliteStore:
         await self.engine.pending.wait_for(thread_id, ANYTHING)
         return self._learned(await self.engine.read(_read_active, thread_id, owner))
 
+    async def beginning(self, owner: str, thread_id: str, assistant_id: str, query: PageQuery) -> Beginning:
+        await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
+        found = await self.engine.read(_read_beginning, owner, thread_id, assistant_id, query)
+        for row in (found.active, *found.newest.rows):
+            self._learned(row)
+        return found
+
     async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:
         await self.engine.pending.wait_for_all()
         return await self.engine.read(_read_unfinished, due_before)
@@ -154,6 +162,17 @@ def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str) -> Row | 
     sql = f"SELECT {TABLES['run'].row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
     return None if found is None else decode("run", found)
+
+
+def _read_beginning(
+    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, query: PageQuery
+) -> Beginning:
+    return Beginning(
+        _read_row(conn, "assistant", assistant_id, owner, None, None),
+        _read_row(conn, "thread", thread_id, owner, None, None),
+        _read_active(conn, thread_id, owner),
+        read_page(conn, "message", owner, query, {"thread_id": thread_id}),
+    )
 
 
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:

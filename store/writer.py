@@ -1,7 +1,8 @@
 """The one thread that writes. Whatever waits is committed together, in the order in which it was asked for.
 
-Law: one connection writes, ever. A commit that is refused leaves nothing and harms no other. A batch that fails as a whole (disk full, file locked) keeps nothing, tells every commit in it, and the thread
-lives on. A batch is synced to disk when one of its commits is durable. The event loop is woken once for a batch.
+Law: one connection writes, ever. A commit that is refused leaves nothing and harms no other. A batch that fails as a
+whole (disk full, file locked) keeps nothing, tells every commit in it, and the thread lives on. A batch is synced to
+disk when one of its commits is durable. The event loop is woken once for a batch.
 """
 
 import logging

@@ -11,9 +11,12 @@ import re
 import time
 import traceback
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
+
+import orjson
 
 from watch.context import bound
 
@@ -24,7 +27,7 @@ _BLOT: Final = "[secret]"
 _SHORTEST_SECRET: Final = 6
 """Characters; a shorter key would blot out words that have nothing to do with it."""
 
-_encode: Final = json.JSONEncoder(default=str).encode
+_encode: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 _MAX_LINE: Final = 16_384
 _SPEAKS_OF_COLUMNS: Final = "sqlite3"
 """The module whose errors name columns and files, no values. By name: the log is opened before the port, and it takes
@@ -105,8 +108,17 @@ class JsonLines(_Lines):
         }
         if record.exc_info:
             told["trace"] = self._trace(record.exc_info)
-        line = _encode(told)
+        line = _json(told)
         return line if self._secret is None else self._secret.sub(_BLOT, line)
+
+
+def _json(told: dict[str, Any]) -> str:
+    """Return it as JSON in ASCII; nearly always it is nothing else, and then orjson takes a fifth of the time."""
+    with suppress(orjson.JSONEncodeError):
+        line = orjson.dumps(told, default=str)
+        if line.isascii():
+            return line.decode()
+    return _encode(told)
 
 
 def _escaped(text: str) -> str:

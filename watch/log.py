@@ -25,6 +25,9 @@ _GATHER_S: Final = 0.05
 """How long lines gather before they are written: to wake the thread for each cost who logs 24 µs, ten times the rest of
 queueing it."""
 
+_UNASKED: Final = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")
+"""What `logging` finds out for each record (its documentation names these to spare it), and no line of ours tells."""
+
 _CONTENT: Final = "threadhold.content"
 _TALKATIVE: Final = ("asyncio", "httpcore2", "httpx2", "langsmith", "urllib3")
 
@@ -54,9 +57,14 @@ def open_log(
     # A logger of its own, so that no level lets it in by the way.
     logging.getLogger(_CONTENT).setLevel(logging.DEBUG if content else logging.CRITICAL + 1)
     logging.captureWarnings(True)
+    asked = {name: getattr(logging, name) for name in _UNASKED}
+    for name in _UNASKED:
+        setattr(logging, name, None)
     try:
         yield
     finally:
+        for name, value in asked.items():
+            setattr(logging, name, value)
         logging.captureWarnings(False)
         root.removeHandler(handler)
         root.setLevel(before)
