@@ -5,7 +5,7 @@ indexes, and their id and name once; a whole completion (an upstream that ignore
 model thinks aloud leaves the content, for `reasoning_content` (see `chains.thoughts`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -21,6 +21,7 @@ _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS: Final = 2**40
 """What says more counts nothing; sums of greater numbers could be too large to be stored."""
 
+_NOTHING: Final = {"role": "assistant", "content": ""}
 _BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
 
 MOST_TOGETHER: Final = 256
@@ -53,14 +54,17 @@ class ChunkReader:
         """Yield the chunks of payloads that came together. Texts in a row are one chunk, its content their list: what
         happens to each chunk on its way happens to all of them at once. Raises RunError, after what came before."""
         texts: list[str] = []
+        last: dict[str, Any] | None = None
         for payload in payloads:
             try:
                 read = self._read(payload)
             except RunError:
-                if texts:
-                    yield _text_chunk(texts)
+                yield from _rest(texts, last)
                 raise
             if isinstance(read, str):
+                if last is not None:
+                    yield last
+                    last = None
                 texts.append(read)
                 if len(texts) < MOST_TOGETHER:
                     continue
@@ -68,9 +72,8 @@ class ChunkReader:
                 yield _text_chunk(texts)
                 texts = []
             if isinstance(read, dict):
-                yield read
-        if texts:
-            yield _text_chunk(texts)
+                last = yield from _one_or_both(last, read)
+        yield from _rest(texts, last)
 
     def _read(self, payload: bytes) -> dict[str, Any] | str | None:
         """Read one payload; text and nothing else, as in nearly every one, comes as it is."""
@@ -124,6 +127,8 @@ class ChunkReader:
         finish = choice.get("finish_reason")
         if finish:
             self.finished = True
+        elif not usage and delta == _NOTHING:
+            return None  # most upstreams begin with one that only says who speaks
         chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": str(finish) if finish else None}]}
         return {**chunk, "model": self._model, "usage": usage} if usage or finish else chunk
 
@@ -210,6 +215,24 @@ class ChunkReader:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
         told = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
         return UpstreamFailed(told, kind="garbage", quote=repr(shown))
+
+
+def _one_or_both(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Keep the chunk that was read last, together with the one before it where one has the finish reason, the other the
+    usage: upstreams send them apart, and a chunk costs as much as ten tokens."""
+    if last is None:
+        return read
+    if not read["choices"] and not last.get("usage"):
+        return {**last, "usage": read["usage"]}
+    yield last
+    return read
+
+
+def _rest(texts: list[str], last: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    if last is not None:
+        yield last
+    if texts:
+        yield _text_chunk(texts)
 
 
 def _text_chunk(content: str | list[str]) -> dict[str, Any]:

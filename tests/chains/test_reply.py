@@ -75,6 +75,27 @@ async def test_texts_of_one_read_come_as_one_chunk_where_that_is_asked_for(
     assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could begin a block of thoughts
 
 
+async def test_an_answer_in_one_read_begins_with_its_text_and_ends_with_its_reason_and_usage(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    parts = [
+        event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}]),
+        text_event("a"),
+        text_event("b"),
+        event(choices=[{"index": 0, "delta": {}, "finish_reason": "length"}]),
+        event(choices=[], usage=usage),
+        DONE,
+    ]
+    up.script(Raw([b"".join(parts)]))
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    got = [chunk async for chunk in Replies(await connect(up.url)).stream(call)]
+    assert [chunk.content for chunk in got] == ["a", ["b"], ""]
+    assert got[-1].response_metadata["finish_reason"] == "length"
+    assert got[-1].usage_metadata is not None
+    assert (got[-1].usage_metadata["input_tokens"], got[-1].usage_metadata["output_tokens"]) == (3, 2)
+
+
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 
