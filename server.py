@@ -220,7 +220,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.pictures import Pictures
     from graphs.retention import Retention
     from graphs.runner import Runner
-    from graphs.tools.actions import ActionCaller
+    from graphs.tools.caller import LateCaller
     from graphs.tools.file_search import FileSearch
     from graphs.turns import Limits
     from store import open_store
@@ -235,7 +235,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
         store = await open_store(settings.database)
-        caller = ActionCaller(
+        caller = LateCaller(
             allow_hosts=settings.actions_allow_hosts,
             timeout_s=settings.action_timeout_s,
             max_bytes=settings.action_max_bytes,

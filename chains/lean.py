@@ -1,7 +1,7 @@
-"""The client that ChatOpenAI is handed for streams: aiohttp and orjson, plain dicts, no object per token.
+"""The client that ChatOpenAI is handed: aiohttp and orjson, plain dicts, no object per token.
 
 openai's own client builds typed models of every chunk, which costs fifty times the wire. ChatOpenAI takes dict chunks
-as well (`_astream`), so only `create(stream=True)` is replaced; everything else goes to the real client.
+as well (`_astream`), and as it is only ever made to stream, `create(stream=True)` is all that it calls.
 """
 
 import asyncio
@@ -53,18 +53,13 @@ class Exchange:
 class LeanCompletions:
     """Stands in for `AsyncOpenAI().chat.completions`."""
 
-    def __init__(self, real: Any, upstream: Upstream) -> None:
-        self._real = real
+    def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    async def create(self, **payload: Any) -> Any:
-        """Stream through the lean reader, or hand on to the real client."""
+    async def create(self, **payload: Any) -> "ChunkStream":
+        """Return the answer's chunks. Raises RunError."""
         exchange: Exchange = payload.pop(EXCHANGE, None) or Exchange()
-        if not payload.get("stream"):
-            return await self._real.create(**payload)
+        assert payload.get("stream"), "ChatOpenAI is made to stream"
         extra = payload.get("extra_body") or {}
         body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
         body = {**body, **extra, **exchange.fields}

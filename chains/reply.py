@@ -132,23 +132,21 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
     """Return a ChatOpenAI whose streams go through the lean client; `model` may be bound to any name.
 
     All is set here that ChatOpenAI would else take from the environment (base URL, key) or guess from the model's
-    name (temperature, Responses API, system role).
+    name (temperature, Responses API, system role). It gets no key, and makes no clients of openai's beside ours.
     """
-    endpoint = upstream.endpoint
-    chat = ThinkingChatOpenAI(
+    lean = LeanCompletions(upstream)
+    return ThinkingChatOpenAI(
         model=_NAME,
-        base_url=endpoint.base if endpoint else _NOWHERE,
-        api_key=SecretStr(endpoint.secret if endpoint and endpoint.secret else "none"),
+        base_url=upstream.endpoint.base if upstream.endpoint else _NOWHERE,
+        api_key=SecretStr("held by the client"),
+        client=lean,
+        async_client=lean,
         streaming=True,
         stream_usage=True,
         stream_chunk_timeout=None,  # the transport limits silence
         max_retries=upstream.patience.retries,
         use_responses_api=False,
     )
-    chat.async_client = LeanCompletions(chat.async_client, upstream)
-    # A key that looks like LangSmith's would make ChatOpenAI take another way than `create`.
-    chat.openai_api_key = SecretStr("held by the client")
-    return chat
 
 
 def _fields(call: ReplyCall) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from graphs.build import compile_run_graph
 from graphs.facade import RunChunk, RunFacade, Turn, whole
 from graphs.hands import Given, Hands
 from graphs.runner import Runner
-from graphs.tools.actions import ActionCaller
+from graphs.tools.caller import LateCaller
 from graphs.tools.toolset import build_toolset
 from store import open_store
 from store.ports import Insert, Row, Store
@@ -85,7 +85,7 @@ def build_run_graph(
         async with AsyncExitStack() as stack:
             opened = await open_store(store)
             stack.push_async_callback(opened.close)
-            caller = ActionCaller(allow_hosts=allowed)
+            caller = LateCaller(allow_hosts=allowed)
             stack.push_async_callback(caller.close)
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)

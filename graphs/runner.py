@@ -29,7 +29,7 @@ from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
-from graphs.tools.actions import ActionCaller
+from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch
 from graphs.turns import InLine, Limits
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
@@ -70,7 +70,7 @@ class Runner:
         self,
         store: Store,
         model: Model,
-        caller: ActionCaller,
+        caller: Caller,
         *,
         attachments: Attachments | None = None,
         searcher: FileSearch | None = None,

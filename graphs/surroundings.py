@@ -12,7 +12,7 @@ from graphs.live import Live
 from graphs.parts import Call
 from graphs.pictures import Pictures
 from graphs.state import Model, RunContext
-from graphs.tools.actions import ActionCaller
+from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch, Findings
 from graphs.tools.toolset import ToolSet, build_toolset
 from store.ports import Page, Row, Store
@@ -34,7 +34,7 @@ class Surroundings:
         self,
         store: Store,
         model: Model,
-        caller: ActionCaller,
+        caller: Caller,
         max_tool_rounds: int,
         searcher: FileSearch | None = None,
         pictures: Pictures | None = None,

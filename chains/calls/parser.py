@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from json_repair import repair_json
-
 __all__ = ["Written", "find_calls", "may_call", "read_object"]
 
 _MAX_CHARS: Final = 200_000  # of a text; what is longer is no call
@@ -136,6 +134,8 @@ def _mended(text: str) -> Any:
         text = text.partition(tag)[0]
     if len(text) * sum(map(text.count, "\"'{[")) > _MAX_COST:
         return None
+    from json_repair import repair_json  # 1 MB that a server whose models call natively never needs
+
     try:
         return repair_json(text, return_objects=True, skip_json_loads=True)
     except (RecursionError, ValueError):

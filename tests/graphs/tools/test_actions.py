@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from graphs.tools import ActionCaller, build_toolset
+from graphs.tools import build_toolset
+from graphs.tools.actions import ActionCaller
 from graphs.tools.network import Resolve, look_up
 from tests.graphs.tools.apis import AUTHORITY, Answer, Api, Seen, document, operation, simple
 
