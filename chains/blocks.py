@@ -5,9 +5,9 @@ a limit of its own, and forgets it, and whoever reads, when the framing of a bod
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from typing import Final, TypeVar
 
 import aiohttp
 
@@ -16,10 +16,12 @@ from chains.transport import failure
 from watch.figures import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "blocks", "next_block", "too_long", "whole"]
+__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "blocks", "heard", "next_block", "too_long", "whole"]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
+T = TypeVar("T")
+
 _LATE_S: Final = 0.5  # after the limit of silence, which is aiohttp's own to notice
 
 
@@ -41,6 +43,18 @@ async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGen
     """Yield the bytes as they come. Raises as `next_block` does."""
     while block := await next_block(response, idle_s=idle_s):
         yield block
+
+
+async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]:
+    """Yield what another library reads; a limit of its own is one of bytes, which signs of life keep from coming.
+
+    Raises TimeoutError after `idle_s` of silence and a moment, and what the stream raises.
+    """
+    with suppress(StopAsyncIteration):
+        while True:
+            async with asyncio.timeout(idle_s + _LATE_S):
+                said = await anext(stream)
+            yield said
 
 
 async def whole(

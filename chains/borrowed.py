@@ -17,6 +17,7 @@ from chains.asked import ReplyCall
 from chains.calls import Abilities, Modes, concerns_tools
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
+from chains.foreign import Weight
 from chains.prompts import DEFAULT_PROMPTS
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
@@ -64,11 +65,14 @@ class BorrowedReplies:
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         name = type(self._chat).__name__
+        weight = Weight(name, "Give it a limit of tokens.")
         try:
             stream = self._offering(call).astream(call.messages, **_asked(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
-                    yield _as_chunk(message)
+                    chunk = _as_chunk(message)
+                    weight.add(chunk)
+                    yield chunk
         except RunError:
             raise
         except NotImplementedError as error:
