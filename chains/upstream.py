@@ -58,15 +58,16 @@ class Upstream:
         patience: Patience | None = None,
         max_reply_tokens: int | None = None,
         name: str = "",
+        outcomes: Counts | None = None,
     ) -> None:
         """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds); `name` as in `[upstreams.NAME]`;
-        `max_reply_tokens` is the limit of answers for which nobody gave one.
+        `max_reply_tokens` is the limit of answers for which nobody gave one; `outcomes` is where requests are counted.
 
         Raises ThreadholdError for a URL that is none.
         """
         self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
-        self.outcomes = Counts()
+        self.outcomes = Counts() if outcomes is None else outcomes
         """What became of each request to it, by one word; see `Transport`."""
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
