@@ -19,6 +19,7 @@ from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import Weight
 from chains.prompts import DEFAULT_PROMPTS
+from chains.recent import Recent
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
@@ -31,7 +32,7 @@ class BorrowedReplies:
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
         self._calibration = Calibration()
-        self._limits: dict[str, int] = {}
+        self._limits: Recent[int] = Recent()
         self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:

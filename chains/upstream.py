@@ -16,6 +16,7 @@ from chains.blocks import whole
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.models import Models
 from chains.passage import Passage, open_passage
+from chains.recent import Recent
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
@@ -71,7 +72,7 @@ class Upstream:
         """What became of each request to it, by one word; see `Transport`."""
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
-        self.thinkers: frozenset[str] = frozenset()
+        self.thinkers: Recent[bool] = Recent()
         """Models whose answers begin with thoughts that no tag opens."""
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
@@ -177,8 +178,10 @@ class Upstream:
 
     def note_thinker(self, model: str, *, begins: bool) -> None:
         """Remember whether a model's answers begin with thoughts."""
-        if begins != (model in self.thinkers):
-            self.thinkers = self.thinkers | {model} if begins else self.thinkers - {model}
+        if begins:
+            self.thinkers[model] = True
+        else:
+            self.thinkers.pop(model, None)
 
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""
