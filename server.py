@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     max_queued_runs: Annotated[int, Field(ge=0)] = 10_000
     max_runs_per_owner: Annotated[int, Field(ge=1)] | None = None
     max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = None
+    max_connections: Annotated[int, Field(ge=1)] = 8192
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024

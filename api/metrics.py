@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request, Response
 
 from api.depends import House
+from api.door import Door
 from api.readiness import free_bytes
 from api.watching import RequestFigures
 from watch.figures import Histogram
@@ -56,6 +57,7 @@ def _registry(state: Any) -> "CollectorRegistry":
 
         def collect(self) -> "Iterator[Metric]":
             yield from _of_requests(state.requests)
+            yield from _of_the_door(getattr(state, "door", None))
             yield from _of_runs(state.house)
             yield from _of_upstreams(state.house)
             yield from _of_the_store(state.house)
@@ -73,6 +75,13 @@ def _of_requests(figures: RequestFigures) -> "Iterator[Metric]":
     yield _histograms("request_seconds", "Until the answer began.", asked, figures.seconds)
     yield _gauge("requests_open", "Requests being answered, streams included.", figures.open)
     yield _gauge("streams_open", "Event streams being sent.", figures.streams)
+
+
+def _of_the_door(door: Door | None) -> "Iterator[Metric]":
+    """Of connections, where this server serves itself."""
+    if door is not None:
+        yield _gauge("connections_open", "Connections of clients.", len(door.inside))
+        yield _counter("connections_refused", "Connections beyond MAX_CONNECTIONS.", (), {(): door.refused})
 
 
 def _of_runs(house: House) -> "Iterator[Metric]":

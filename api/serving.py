@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from api.connection import Connection
+from api.door import Door
 from api.hosts import LOOPBACK, host_name
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
@@ -47,16 +47,21 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    make_app: Callable[[], "FastAPI"], listening: socket.socket, *, drain_s: float, ready: Callable[[], None]
+    make_app: Callable[[], "FastAPI"],
+    listening: socket.socket,
+    *,
+    door: Door,
+    drain_s: float,
+    ready: Callable[[], None],
 ) -> None:
     """Serve until a signal ends it. `make_app` runs in a thread; `ready` is called when all requests are answered.
 
     Raises whatever building or opening the app raises.
     """
-    porch = _Porch()
+    porch = _Porch(door)
     config = uvicorn.Config(
         porch,
-        http=Connection,
+        http=door.connection,  # type: ignore[arg-type] # called as a class is
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme
@@ -91,6 +96,7 @@ async def _open(
     stack: AsyncExitStack, porch: "_Porch", make_app: Callable[[], "FastAPI"], ready: Callable[[], None]
 ) -> None:
     app = await asyncio.to_thread(make_app)
+    app.state.door = porch.door
     await stack.enter_async_context(app.router.lifespan_context(app))
     porch.open(app)
     ready()
@@ -99,8 +105,9 @@ async def _open(
 class _Porch:
     """What callers meet until the app is there, and the way through to it afterwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: Door) -> None:
         self.app: FastAPI | None = None
+        self.door = door
         self._opened = asyncio.Event()
 
     def open(self, app: "FastAPI") -> None:

@@ -17,7 +17,9 @@ from chains.asked import ReplyCall
 from chains.calls import Abilities, Modes, concerns_tools
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
+from chains.foreign import Weight
 from chains.prompts import DEFAULT_PROMPTS
+from chains.recent import Recent
 from chains.tokens import Calibration
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
@@ -30,7 +32,7 @@ class BorrowedReplies:
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
         self._calibration = Calibration()
-        self._limits: dict[str, int] = {}
+        self._limits: Recent[int] = Recent()
         self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:
@@ -64,11 +66,14 @@ class BorrowedReplies:
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         name = type(self._chat).__name__
+        weight = Weight(name, "Give it a limit of tokens.")
         try:
             stream = self._offering(call).astream(call.messages, **_asked(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
-                    yield _as_chunk(message)
+                    chunk = _as_chunk(message)
+                    weight.add(chunk)
+                    yield chunk
         except RunError:
             raise
         except NotImplementedError as error:

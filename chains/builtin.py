@@ -304,7 +304,7 @@ class Builtin(Upstream):
             await self._make_room(model.name)
             begun = time.monotonic()
             _log.info("loading %s (%s)", model.name, model.path)
-            engine = Engine(model, self._shape, self.patience)
+            engine = Engine(model, self._shape, self.patience, self.outcomes)
             try:
                 await engine.start()
             except UpstreamFailed as error:

@@ -20,6 +20,7 @@ import orjson
 from chains.gguf import Gguf, check_content
 from chains.transport import Patience
 from chains.upstream import Upstream
+from watch.figures import Counts
 from wire.errors import UpstreamFailed
 
 __all__ = ["ELSEWHERE", "Engine", "Shape", "Use"]
@@ -60,13 +61,15 @@ class Use(Protocol):
 class Engine:
     """A loaded model. `start` before use, `close` after; `upstream` is the way to it."""
 
-    def __init__(self, model: Gguf, shape: Shape, patience: Patience) -> None:
+    def __init__(self, model: Gguf, shape: Shape, patience: Patience, outcomes: Counts) -> None:
+        """Starts nothing. `outcomes` is where requests to it are counted, before it and after it."""
         self.model = model
         self.leaving = False  # it takes no more requests, and makes room when it has answered those it has
         self.asking = 0  # requests that have no answer yet
         self.props: dict[str, Any] = {}  # llama.cpp's own, of the time of loading
         self._shape = shape
         self._patience = patience
+        self._outcomes = outcomes
         self._uses: list[weakref.ref[Use]] = []
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
@@ -178,7 +181,11 @@ class Engine:
         self._said.clear()
         self.props = told["props"]
         self._upstream = Upstream(
-            told["url"], api_key=key, patience=self._patience, max_reply_tokens=self._shape.max_reply_tokens
+            told["url"],
+            api_key=key,
+            patience=self._patience,
+            max_reply_tokens=self._shape.max_reply_tokens,
+            outcomes=self._outcomes,
         )
         await self._upstream.open()
 

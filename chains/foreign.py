@@ -1,7 +1,7 @@
 """What other providers' LangChain models say, in the one dialect of the house: chunks, finish reasons, errors. Pure.
 
 Laws: content blocks become text, thoughts go beside the text and never into it; usage is summed and comes once, last;
-whatever a provider's library raises becomes a RunError that names the upstream.
+whatever a provider's library raises becomes a RunError that names the upstream; no answer goes on for ever.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,11 @@ from langchain_core.exceptions import (
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
 from chains.refusals import Refusal, explain, read_refusal
 from wire.errors import ContextOverflow, RunError, UpstreamFailed
 
-__all__ = ["ChunkPlainer", "explain_foreign"]
+__all__ = ["ChunkPlainer", "Weight", "explain_foreign"]
 
 _FINISHES: Final = {
     "end_turn": "stop",
@@ -48,15 +49,41 @@ _STATUSES: Final = (
 )
 
 
+_CHUNK_BYTES: Final = 300
+"""What a chunk counts beside what it says: about what it was on the wire, so that empty ones have an end, too."""
+
+
+class Weight:
+    """How much of one answer has come, by what its chunks say: what it was as bytes the library has not told."""
+
+    def __init__(self, host: str, advice: str = SHORTER_ANSWERS) -> None:
+        self._host = host
+        self._advice = advice
+        self._bytes = 0
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        """Count a chunk. Raises UpstreamFailed when it is too much."""
+        text, thoughts = _texts(chunk)
+        calls = sum(len(call.get("args") or "") + len(call.get("name") or "") for call in chunk.tool_call_chunks)
+        self._bytes += _CHUNK_BYTES + len(text) + len(thoughts) + calls
+        if self._bytes > MAX_ANSWER_BYTES:
+            raise too_long(self._host, MAX_ANSWER_BYTES, self._advice)
+
+
 class ChunkPlainer:
     """Makes one stream's chunks plain; afterwards knows whether the answer finished."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
         self.finish: str | None = None
         self._usage: UsageMetadata | None = None
+        self._weight = Weight(host)
 
     def plain(self, chunk: AIMessageChunk) -> AIMessageChunk | None:
-        """Return the chunk with text, thoughts and calls only; None where it has none of them."""
+        """Return the chunk with text, thoughts and calls only; None where it has none of them.
+
+        Raises UpstreamFailed when the answer has become too long.
+        """
+        self._weight.add(chunk)
         told = chunk.response_metadata
         reason = told.get("stop_reason") or told.get("finish_reason") or told.get("done_reason")
         if reason:

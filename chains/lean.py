@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, next_block, too_long, whole
 from chains.chunks import ChunkReader
 from chains.refusals import MAX_SHOWN
 from chains.sse import SseDecoder
@@ -25,10 +26,8 @@ EXCHANGE: Final = "threadhold_exchange"
 """Keyword under which a call carries its Exchange through ChatOpenAI to the client."""
 
 _DONE: Final = b"[DONE]"
-_AFTER_FINISH_S: Final = 2.0  # for usage and [DONE] after the finish reason
-_LATE_S: Final = 0.5  # after the limit of silence, which is the connection's own to notice
+_AFTER_FINISH_S: Final = 1.5  # for usage and [DONE] after the finish reason
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 _NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -152,10 +151,7 @@ class ChunkStream:
         while block := await self._next_block():
             self._bytes += len(block)
             if self._bytes > MAX_ANSWER_BYTES:
-                raise UpstreamFailed(
-                    f"{self._endpoint.host} sent more than {MAX_ANSWER_BYTES >> 20} MiB and did not end its answer. "
-                    "Set MAX_REPLY_TOKENS."
-                )
+                raise too_long(self._endpoint.host, MAX_ANSWER_BYTES)
             payloads = self._decoder.feed(block)
             done = _DONE in payloads
             for chunk in self._read(payloads[: payloads.index(_DONE)] if done else payloads):
@@ -178,16 +174,11 @@ class ChunkStream:
 
     async def _next_block(self) -> bytes:
         """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
-        content = self._response.content
         try:
-            # aiohttp 3.14 forgets its own limit, and whoever reads, when the framing of a body breaks after its head.
-            async with asyncio.timeout(_AFTER_FINISH_S if self._reader.finished else self._idle_s + _LATE_S):
-                return await content.readany()
+            return await next_block(self._response, idle_s=_AFTER_FINISH_S if self._reader.finished else self._idle_s)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._reader.finished:
                 return b""
-            if type(error) is TimeoutError:
-                error = aiohttp.SocketTimeoutError()
             told = failure(error, self._endpoint, idle_s=self._idle_s)
             self._upstream.outcomes[(told.kind,)] += 1
             if may_retry(error) or isinstance(error, aiohttp.ClientPayloadError):
@@ -211,7 +202,14 @@ class ChunkStream:
 
     async def _whole(self) -> AsyncIterator[dict[str, Any]]:
         """One JSON completion instead of a stream: the upstream ignores `stream`."""
-        body = await self._all(MAX_ANSWER_BYTES)
+        body = await whole(
+            self._response,
+            self._endpoint,
+            idle_s=self._idle_s,
+            max_bytes=MAX_ANSWER_BYTES,
+            outcomes=self._upstream.outcomes,
+            advice=SHORTER_ANSWERS,
+        )
         chunk = self._reader.read(body)
         if chunk is None or not chunk["choices"]:
             shown = body[:MAX_SHOWN].decode(errors="replace")
@@ -226,14 +224,3 @@ class ChunkStream:
             kind="garbage",
         )
         yield {}  # pragma: no cover (makes this a generator)
-
-    async def _all(self, max_bytes: int) -> bytes:
-        body = bytearray()
-        try:
-            async for block in self._response.content.iter_any():
-                body += block
-                if len(body) > max_bytes:
-                    raise UpstreamFailed(f"{self._endpoint.host} sent an answer of more than {max_bytes} bytes.")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise failure(error, self._endpoint, idle_s=self._idle_s) from error
-        return bytes(body)

@@ -46,6 +46,7 @@ def build_member(
         api_key=key,
         models=given.models,
         timeout_s=timeout_s,
+        max_reply_tokens=max_reply_tokens,
         prompts=prompts,
     )
     return Member(name, provider, provider, given.models)

@@ -5,16 +5,18 @@ Passage closes it; closing it, or the iterator, before the end closes the upstre
 """
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
 import orjson
 
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, whole
 from chains.endpoint import Endpoint
 from chains.refusals import explain
 from chains.transport import Transport, failure
-from wire.errors import UpstreamProblem
+from wire.errors import UpstreamFailed, UpstreamProblem
 
 __all__ = ["Passage", "open_passage"]
 
@@ -30,6 +32,7 @@ class Passage:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     _response: aiohttp.ClientResponse | None = None
+    _transport: Transport | None = None
 
     @property
     def closed(self) -> bool:
@@ -38,14 +41,18 @@ class Passage:
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """Yield the bytes as they come. When the upstream breaks off, an error frame is the last."""
-        if self._response is None:
+        if self._response is None or self._transport is None:
             yield self.body or b""
             return
+        endpoint, idle_s = self._transport.endpoint, self._transport.patience.idle_s
         try:
-            async for block in self._response.content.iter_any():
-                yield block
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            told = {"message": f"the upstream broke off ({type(error).__name__})", "type": "upstream_error"}
+            async with aclosing(blocks(self._response, idle_s=idle_s)) as parts:
+                async for block in parts:
+                    yield block
+        except (aiohttp.ClientError, OSError) as error:
+            why = failure(error, endpoint, idle_s=idle_s)
+            self._transport.outcomes[(why.kind,)] += 1
+            told = {"message": f"the upstream broke off: {why.message}", "type": "upstream_error"}
             yield b"\n\ndata: " + orjson.dumps({"error": {**told, "param": None, "code": None}}) + b"\n\n"
         finally:
             self.close()
@@ -66,7 +73,7 @@ async def open_passage(transport: Transport, body: bytes) -> Passage:
     headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
     if 200 <= response.status < 300:
         if "json" not in kind:
-            return Passage(response.status, kind, headers, _response=response)
+            return Passage(response.status, kind, headers, _response=response, _transport=transport)
         return Passage(response.status, kind, headers, await _whole(response, transport))
     if response.status < 400 or "json" not in kind:
         refusal = await transport.refusal(response)
@@ -78,11 +85,16 @@ async def open_passage(transport: Transport, body: bytes) -> Passage:
 
 async def _whole(response: aiohttp.ClientResponse, transport: Transport) -> bytes:
     try:
-        return await response.read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise _unreached(error, transport) from error
-    finally:
-        response.close()
+        return await whole(
+            response,
+            transport.endpoint,
+            idle_s=transport.patience.idle_s,
+            max_bytes=MAX_ANSWER_BYTES,
+            outcomes=transport.outcomes,
+            advice=SHORTER_ANSWERS,
+        )
+    except UpstreamFailed as error:
+        raise UpstreamProblem(error.message, http_status=504 if error.kind == "silent" else 502) from error
 
 
 def _without_key(body: bytes, endpoint: Endpoint) -> bytes:

@@ -17,6 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
 from chains.asked import ReplyCall
+from chains.blocks import heard
 from chains.calls import Abilities, Modes, concerns_tools
 from chains.completions import open_completion
 from chains.context import Prompt
@@ -53,9 +54,11 @@ class Provider:
         models: Sequence[str] = (),
         timeout_s: float = 600.0,
         patience: Patience | None = None,
+        max_reply_tokens: int | None = None,
         prompts: Prompts = DEFAULT_PROMPTS,
     ) -> None:
-        """Imports and connects nothing. `timeout_s`: the longest silence, in seconds."""
+        """Imports and connects nothing. `timeout_s`: the longest silence, in seconds; `max_reply_tokens` is the limit
+        of answers for which nobody gave one."""
         self.name = name
         self.calibration = Calibration()
         self.outcomes = Counts()
@@ -64,6 +67,7 @@ class Provider:
         self._url = url or (_ANTHROPIC_URL if self._is_anthropic else None)
         self._key = api_key
         self._named = tuple(models)
+        self._max_reply_tokens = max_reply_tokens
         self._patience = patience or Patience(idle_s=timeout_s)
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
@@ -174,14 +178,14 @@ class Provider:
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """The same with LangChain's configuration, for callers whose callbacks want to follow."""
-        plainer = ChunkPlainer()
+        plainer = ChunkPlainer(self.host)
         model = call.model
         try:
             model = model or await self._models.resolve("")
             bound = self._bound(await self._chat(model), call)
             stream: Any = bound.astream(call.messages, config)
-            async with aclosing(stream):
-                async for chunk in stream:
+            async with aclosing(stream), aclosing(heard(stream, idle_s=self._patience.idle_s)) as chunks:
+                async for chunk in chunks:
                     if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
                         yield plain
         except RunError as error:
@@ -209,7 +213,8 @@ class Provider:
 
     def _bound(self, chat: BaseChatModel, call: ReplyCall) -> Runnable[Any, Any]:
         """The model with this call's options: those that were asked for, where the provider knows them."""
-        options: dict[str, Any] = {"max_tokens": call.max_tokens, **self._sampling(call), **_format(chat, call)}
+        limit = call.max_tokens or self._max_reply_tokens
+        options: dict[str, Any] = {"max_tokens": limit, **self._sampling(call), **_format(chat, call)}
         if call.reasoning_effort not in (None, "none") and "reasoning_effort" in type(chat).model_fields:
             options["reasoning_effort"] = "low" if call.reasoning_effort == "minimal" else call.reasoning_effort
         options = {name: value for name, value in options.items() if value is not None}

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from chains.recent import Recent
+
 __all__ = ["DEFAULT_RATIO", "Calibration"]
 
 DEFAULT_RATIO: Final = 0.3
@@ -17,7 +19,7 @@ class Calibration:
     """Tokens per character, by model."""
 
     def __init__(self) -> None:
-        self._ratios: dict[str, float] = {}
+        self._ratios: Recent[float] = Recent()
 
     def ratio(self, model: str) -> float:
         """Return the tokens per character to expect."""

@@ -12,9 +12,11 @@ import aiohttp
 import orjson
 from langchain_core.messages import BaseMessage
 
+from chains.blocks import whole
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.models import Models
 from chains.passage import Passage, open_passage
+from chains.recent import Recent
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
@@ -34,6 +36,7 @@ __all__ = ["UNSET", "Upstream"]
 
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
+_LATE_S: Final = 1.0  # after the limit of silence, which has words of its own
 _CHECKED_S: Final = 1.0
 """For so long a listing shows that the upstream is there."""
 _REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
@@ -56,19 +59,20 @@ class Upstream:
         patience: Patience | None = None,
         max_reply_tokens: int | None = None,
         name: str = "",
+        outcomes: Counts | None = None,
     ) -> None:
         """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds); `name` as in `[upstreams.NAME]`;
-        `max_reply_tokens` is the limit of answers for which nobody gave one.
+        `max_reply_tokens` is the limit of answers for which nobody gave one; `outcomes` is where requests are counted.
 
         Raises ThreadholdError for a URL that is none.
         """
         self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
-        self.outcomes = Counts()
+        self.outcomes = Counts() if outcomes is None else outcomes
         """What became of each request to it, by one word; see `Transport`."""
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
-        self.thinkers: frozenset[str] = frozenset()
+        self.thinkers: Recent[bool] = Recent()
         """Models whose answers begin with thoughts that no tag opens."""
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
@@ -140,7 +144,7 @@ class Upstream:
                 if response.status != 200:
                     response.close()
                     return None
-                told = orjson.loads(await _read(response, _MAX_LISTING_BYTES))
+                told = orjson.loads(await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES))
         except (aiohttp.ClientError, TimeoutError, OSError, RunError, orjson.JSONDecodeError):
             return None
         return told if isinstance(told, dict) else None
@@ -174,8 +178,10 @@ class Upstream:
 
     def note_thinker(self, model: str, *, begins: bool) -> None:
         """Remember whether a model's answers begin with thoughts."""
-        if begins != (model in self.thinkers):
-            self.thinkers = self.thinkers | {model} if begins else self.thinkers - {model}
+        if begins:
+            self.thinkers[model] = True
+        else:
+            self.thinkers.pop(model, None)
 
     async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
         """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""
@@ -191,13 +197,15 @@ class Upstream:
         answer = await transport.post(body, transport.endpoint.embeddings)
         if isinstance(answer, Refusal):
             raise await self._explained(answer, model)
+        host, limit_s = transport.endpoint.host, self.patience.idle_s
         try:
-            return orjson.loads(await _read(answer, _MAX_EMBEDDINGS_BYTES))
+            # The work is done when the head has come: what drips now, for hours if it likes, is no model's silence.
+            async with asyncio.timeout(limit_s + _LATE_S):
+                return orjson.loads(await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES))
         except orjson.JSONDecodeError as error:
-            host = transport.endpoint.host
             raise UpstreamFailed(f"{host} answered `/embeddings` with something else than JSON.") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise failure(error, transport.endpoint, idle_s=self.patience.idle_s) from error
+        except TimeoutError as error:
+            raise self._late("send its vectors", limit_s) from error
 
     async def pass_through(self, body: dict[str, Any]) -> Passage:
         """Send a client's `/chat/completions` body on and return the answer, errors of the upstream included.
@@ -244,10 +252,23 @@ class Upstream:
                     refusal = await transport.refusal(response)
                     error = explain(refusal, **transport.endpoint.told)
                     raise error if not isinstance(error, RateLimited) else UpstreamFailed(error.message)
-                body = await _read(response, _MAX_LISTING_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise failure(error, transport.endpoint, idle_s=_LISTING_S) from error
+                body = await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES)
+        except (aiohttp.ClientError, OSError) as error:
+            if type(error) is TimeoutError:
+                raise self._late("list its models", _LISTING_S) from error
+            raise failure(error, transport.endpoint, idle_s=min(self.patience.idle_s, _LISTING_S)) from error
         return _entries(body, transport.endpoint)
+
+    async def _whole(self, response: aiohttp.ClientResponse, idle_s: float, max_bytes: int) -> bytes:
+        endpoint = self._set_transport().endpoint
+        idle_s = min(self.patience.idle_s, idle_s)
+        return await whole(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
+
+    def _late(self, what: str, limit_s: float) -> UpstreamFailed:
+        """What did not come in time, before its head or behind it."""
+        self.outcomes["silent",] += 1
+        host = self._set_transport().endpoint.host
+        return UpstreamFailed(f"{host} did not {what} within {limit_s:g} s. See its log.", kind="silent")
 
     def _set_transport(self) -> Transport:
         if self._transport is None:
@@ -277,18 +298,6 @@ def _encode(payload: dict[str, Any]) -> bytes:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:
         raise PromptRefused(f"The prompt cannot be sent as JSON: {error}.") from error
-
-
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    body = bytearray()
-    try:
-        async for block in response.content.iter_any():
-            body += block
-            if len(body) > max_bytes:
-                raise UpstreamFailed(f"the answer is longer than {max_bytes} bytes")
-    finally:
-        response.release() if response.content.at_eof() else response.close()
-    return bytes(body)
 
 
 def _entries(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import orjson
 from langchain_core.messages import BaseMessage, convert_to_openai_messages
 
 from chains.models import Models, listed_limit
+from chains.recent import Recent
 from chains.transport import Transport
 
 __all__ = ["Windows"]
@@ -52,7 +53,7 @@ class Windows:
     def __init__(self, transport: Callable[[], Transport | None], models: Models) -> None:
         self._transport = transport
         self._models = models
-        self._told: dict[str, _Window] = {}
+        self._told: Recent[_Window] = Recent()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._uncounted_until = 0.0
 

@@ -16,7 +16,7 @@ from ops.owners import owner_of_export
 from ops.parts import Configured
 from ops.progress import progress
 from store.beside import open_beside, snapshot
-from store.export import count_exported, exported, owners
+from store.export import count_exported, count_left_out, exported, owners
 from wire.errors import ThreadholdError
 
 __all__ = ["run_export"]
@@ -36,7 +36,11 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             watch("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
             raise ThreadholdError(f"There is no thread {', '.join(missing)}; nothing was kept of this export.")
+        files, vector_stores = count_left_out(store, whose)
     print(f"threadhold: {count} objects of {whose}", file=sys.stderr)
+    if files or vector_stores:
+        left_out = f"{files} files and {vector_stores} vector stores of {whose}"
+        print(f"threadhold: left out: {left_out}; only `threadhold backup` copies these", file=sys.stderr)
     return 0
 
 

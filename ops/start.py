@@ -8,6 +8,7 @@ import signal
 import sys
 from urllib.parse import urlsplit
 
+from api.door import open_door
 from api.serving import open_port, serve
 from ops.parts import Configured, Parts
 from watch.log import open_log
@@ -38,7 +39,13 @@ def _start(settings: Configured, parts: Parts) -> None:
         signal.signal(asked, lambda *_: sys.exit(0))
     _announce(settings)
     invitation = f"threadhold {parts.version} serves on {url} (documents at {url}/docs); try: curl -s {url}/ready"
-    serve(lambda: parts.app(settings), listening, drain_s=settings.drain_s, ready=lambda: logger.info(invitation))
+    serve(
+        lambda: parts.app(settings),
+        listening,
+        door=open_door(settings.max_connections),
+        drain_s=settings.drain_s,
+        ready=lambda: logger.info(invitation),
+    )
 
 
 def _announce(settings: Configured) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from store.ports import ACTIVE, Kind, Row
 from store.tables import TABLES, decode
 
-__all__ = ["count_exported", "exported", "owners"]
+__all__ = ["count_exported", "count_left_out", "exported", "owners"]
 
 
 def owners(connection: sqlite3.Connection) -> list[str]:
@@ -25,6 +25,13 @@ def count_exported(connection: sqlite3.Connection, owner: str) -> int:
     sql = "SELECT (SELECT COUNT(*) FROM assistants WHERE owner = ?) + (SELECT COUNT(*) FROM threads WHERE owner = ?)"
     count: int = connection.execute(sql, (owner, owner)).fetchone()[0]
     return count
+
+
+def count_left_out(connection: sqlite3.Connection, owner: str) -> tuple[int, int]:
+    """Return how many files and vector stores an owner has: they have no place in a dump."""
+    sql = "SELECT (SELECT COUNT(*) FROM files WHERE owner = ?), (SELECT COUNT(*) FROM vector_stores WHERE owner = ?)"
+    files, vector_stores = connection.execute(sql, (owner, owner)).fetchone()
+    return files, vector_stores
 
 
 def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:

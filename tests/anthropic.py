@@ -22,13 +22,15 @@ __all__ = ["Refused", "Said", "ScriptedAnthropic"]
 
 @dataclass(frozen=True)
 class Said:
-    """One good answer; a call is (name, arguments). `hang` stalls before the end, `breaks` sends an error in it."""
+    """One good answer; a call is (name, arguments). `hang` stalls before the end, `pings` instead of it,
+    for ever; `breaks` sends an error in it."""
 
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     thoughts: str = ""
     stop: str = "end_turn"
     hang: bool = False
+    pings: bool = False
     breaks: bool = False
     cut: bool = False
 
@@ -125,6 +127,9 @@ class ScriptedAnthropic:
         for kind, data in self._events(said, body):
             if kind == "message_delta" and said.hang:
                 await asyncio.Event().wait()
+            while kind == "message_delta" and said.pings:
+                await response.write(b'event: ping\ndata: {"type": "ping"}\n\n')
+                await asyncio.sleep(0.02)
             if kind == "message_delta" and said.cut:
                 break
             if kind == "message_delta" and said.breaks:

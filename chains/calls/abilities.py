@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage
 from chains.asked import Ask, ReplyCall
 from chains.calls.tally import text_of
 from chains.endpoint import Endpoint
+from chains.recent import Recent
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["Abilities", "Form", "Mode", "ToolCalls"]
@@ -70,20 +71,21 @@ class Abilities:
         """Without an upstream there is nobody to ask, and `auto` is native."""
         self.setting = setting
         self._upstream = upstream
-        self._modes: dict[str, Mode] = {}
-        self._forms: dict[str, Form] = {}
-        self._undecided: dict[str, float] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self.strict_turns: set[str] = set()
+        self._modes: Recent[Mode] = Recent()
+        self._forms: Recent[Form] = Recent()
+        self._undecided: Recent[float] = Recent()
+        self._locks: Recent[asyncio.Lock] = Recent()
+        self.strict_turns: Recent[bool] = Recent()
         """Models whose template wants strict turns and no system message."""
-        self.unnamed: set[str] = set()
+        self.unnamed: Recent[bool] = Recent()
         """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
 
     async def mode(self, model: str, ask: Ask) -> Mode:
         """Return how to make a call with functions; may wait for the probe, `_PROBE_S` seconds at the most."""
         if (known := self._known(model)) is not None:
             return known
-        async with self._locks.setdefault(model, asyncio.Lock()):
+        lock = self._locks[model] = self._locks.get(model) or asyncio.Lock()
+        async with lock:
             if (known := self._known(model)) is not None:  # somebody else has asked meanwhile
                 return known
             found = await self._find_out(model, ask)
@@ -132,7 +134,7 @@ class Abilities:
         props = await self._upstream.props(model)
         caps = props.get("chat_template_caps") if props else None
         if isinstance(caps, dict) and isinstance(caps.get("supports_tools"), bool):
-            self.unnamed.add(model)
+            self.unnamed[model] = True
             return "native" if caps["supports_tools"] else "schema"
         return await _probe(model, ask)
 

@@ -60,7 +60,7 @@ class Modes:
         def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
             if not _STRICT_TURNS.search(error.message):
                 return None
-            strict.add(call.model)
+            strict[call.model] = True
             return with_strict_turns()
 
         return with_strict_turns() if call.model in strict else _or_again(self._ask(call), again)
@@ -111,7 +111,7 @@ class Modes:
         def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
             if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
                 return None
-            unnamed.add(call.model)
+            unnamed[call.model] = True
             return self.ask(_narrowed(call))
 
         if not isinstance(call.tool_choice, dict) or call.model in unnamed:

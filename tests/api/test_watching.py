@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.conftest import World
 from tests.process import ServerProcess
-from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
+from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 
 SAID = "a very private question"
 ANSWERED = "an answer that nobody else shall read"
@@ -52,6 +52,26 @@ def test_a_run_is_one_line_that_names_the_request_that_started_it(
     assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == ("completed", 7, 5)
     assert line["run_id"].startswith("run_")
     assert 0 <= line["first_token_ms"] <= line["took_ms"]
+
+
+def test_a_run_that_stood_in_line_names_its_own_request_and_not_that_of_who_made_room(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as upstream,
+        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_RUNS="1") as server,
+        httpx2.Client(base_url=f"{server.url}/v1", timeout=30) as client,
+    ):
+        upstream.script(Hang())
+        world = World(client)
+        body = {"assistant_id": world.assistant(), "thread": {"messages": [{"role": "user", "content": "Well?"}]}}
+        answers = [client.post("/threads/runs", json=body) for _ in range(3)]
+        asked = {answer.json()["id"]: answer.headers["x-request-id"] for answer in answers}
+        first = answers[0].json()
+        world.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
+        for answer in answers[1:]:
+            assert world.ended(answer.json())["status"] == "completed"
+        told = [line for id in asked for line in lines(server, run_id=id, logger="threadhold.runs")]
+    assert [line["status"] for line in told] == ["cancelled", "completed", "completed"]
+    assert {line["run_id"]: line["request_id"] for line in told} == asked
 
 
 def test_what_people_models_and_upstreams_say_is_not_in_the_log(

@@ -95,3 +95,9 @@ async def test_a_model_that_cannot_stream_gives_one_whole_chunk() -> None:
     made = await whole(Whole(message=AIMessage("Well.", tool_calls=calls)), call())
     assert made.content == "Well."
     assert [(each["name"], each["args"], each["id"]) for each in made.tool_calls] == [("now", {"a": 1}, "c1")]
+
+
+async def test_an_answer_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chains.foreign.MAX_ANSWER_BYTES", 1 << 20)
+    with pytest.raises(UpstreamFailed, match="FakeListChatModel sent more than 1 MiB"):
+        await whole(FakeListChatModel(responses=["x" * 4_000]), call())

@@ -7,10 +7,12 @@ from contextlib import aclosing
 import orjson
 import pytest
 
+from chains import Patience
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, Unavailable, UpstreamProblem
 
+HASTY = Patience(idle_s=0.1, connect_s=2.0, retries=0)
 BODY = {
     "model": "org/test-model",
     "messages": [{"role": "user", "content": "hi"}],
@@ -149,3 +151,23 @@ async def test_a_client_that_leaves_in_mid_stream_closes_the_upstream(up: Script
             else:
                 passage.close()
             await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
+
+
+async def test_silence_in_mid_stream_ends_with_an_error_frame_that_says_so(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.script(Raw([b"data: {}\n\n"], then="hang"))
+    upstream = await connect(up.url, patience=HASTY)
+    passage = await upstream.pass_through({**BODY, "stream": True})
+    *_, last = [block async for block in passage.blocks()]
+    assert "was silent for 0.1 s" in orjson.loads(last.split(b"data: ")[1])["error"]["message"]
+    assert upstream.outcomes == {("ok",): 2, ("silent",): 1}  # the listing, and the head
+
+
+async def test_a_whole_answer_without_end_is_refused_before_it_fills_the_memory(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chains.passage.MAX_ANSWER_BYTES", 1 << 20)
+    up.script(Raw([b" " * 65_536] * 20, content_type="application/json"))
+    with pytest.raises(UpstreamProblem, match=r"more than 1 MiB.*MAX_REPLY_TOKENS"):
+        await (await connect(up.url)).pass_through(BODY)

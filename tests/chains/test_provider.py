@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -154,6 +155,34 @@ async def test_errors_are_the_house_s_own(
     assert "sk-file" not in error.value.message
     if isinstance(error.value, ContextOverflow):
         assert (error.value.limit, error.value.used) == (200_000, 210_000)
+
+
+async def test_an_answer_without_end_is_ended_with_advice(
+    up: ScriptedAnthropic, provide: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chains.foreign.MAX_ANSWER_BYTES", 1 << 20)
+    long = "x" * 1_100_000
+    for said in (Said(long), Said("So", thoughts=long), Said(calls=(("weather", {"place": long[:30_000]}),))):
+        up.script(said)
+        with pytest.raises(UpstreamFailed, match=r"`claude` \(anthropic\) sent more than 1 MiB.*MAX_REPLY_TOKENS"):
+            await ask(await provide(), tools=[WEATHER])
+    up.script(Said("x" * 900_000))
+    assert len(str(whole(await ask(await provide())).content)) == 900_000
+
+
+async def test_an_answer_that_nobody_limited_has_the_server_s_limit(up: ScriptedAnthropic, provide: Open) -> None:
+    provider = await provide(max_reply_tokens=55)
+    await ask(provider)
+    await ask(provider, max_tokens=7)
+    assert [body["max_tokens"] for body in up.bodies] == [55, 7]
+
+
+async def test_signs_of_life_are_silence_all_the_same(up: ScriptedAnthropic, provide: Open) -> None:
+    up.script(Said("one two", pings=True))
+    async with asyncio.timeout(5):
+        with pytest.raises(UpstreamFailed, match="silent for too long") as told:
+            await ask(await provide(patience=replace(FAST, idle_s=0.3)))
+    assert told.value.kind == "silent"
 
 
 async def test_a_server_that_is_away_is_told(provide: Open) -> None:

@@ -58,19 +58,27 @@ class Wire:
         await self.send(head(), chunk(GOOD), chunk(finish="stop"), b"data: [DONE]\n\n")
 
 
+async def list_good(wire: Wire) -> None:
+    """The answer to `/models`."""
+    body = b'{"data": [{"id": "good"}]}'
+    await wire.send(head("application/json", f"Content-Length: {len(body)}"), body)
+
+
 Way = Callable[[Wire], Awaitable[None]]
 
 
 class HostileUpstream:
     """The server, in a thread of its own."""
 
-    def __init__(self, ways: Mapping[str, Way]) -> None:
+    def __init__(self, ways: Mapping[str, Way], *, listing: Way | None = None) -> None:
+        """`listing` is the way of `/models`, which else lists one."""
         self.url = ""
         self.asked: Counter[str] = Counter()
         """Requests by model."""
         self.open: Counter[str] = Counter()
         """Connections under way by model."""
         self._ways = ways
+        self._listing = listing or list_good
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="hostile-upstream")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,8 +118,7 @@ class HostileUpstream:
             asked = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             wire = Wire(reader, writer)
             if asked.startswith("get"):
-                body = b'{"data": [{"id": "good"}]}'
-                await wire.send(head("application/json", f"Content-Length: {len(body)}"), body)
+                await self._listing(wire)
                 return
             length = int(asked.partition("content-length:")[2].split("\r\n")[0])
             model = orjson.loads(await reader.readexactly(length)).get("model")

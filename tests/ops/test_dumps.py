@@ -83,6 +83,21 @@ def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and
     assert upstream.requests[-1].body["temperature"] == 0.5
 
 
+def test_an_export_says_what_it_leaves_out(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    with served(tmp_path, upstream, API_KEYS="ann=key-ann,bob=key-bob") as server:
+        for key in ("ann", "bob"):
+            here = httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer key-{key}"}, timeout=30)
+            with here:
+                here.post("/threads", json={})
+                for number in range(2 if key == "ann" else 0):
+                    sent = {"file": (f"{number}.txt", b"Cats purr."), "purpose": (None, "assistants")}
+                    assert here.post("/files", files=sent).status_code == 200
+                    assert here.post("/vector_stores", json={}).status_code == 200
+        told = command(tmp_path, "export", "--owner", "ann").stderr
+        assert "left out: 2 files and 2 vector stores of ann; only `threadhold backup` copies these" in told
+        assert "left out" not in command(tmp_path, "export", "--owner", "bob").stderr
+
+
 def test_what_openai_listed_comes_over_under_its_ids_and_times_in_the_order_it_was_said(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:

@@ -1,0 +1,142 @@
+"""Who comes in: as many connections as there is room for, so that files and memory are left for those who are in.
+
+Laws: one beyond the limit is told so, and when to come again; whoever asks how the server fares is answered all the
+same, in a few places that are kept for it and given back soon; beyond these nobody is listened to. Nobody who is in is
+sent away for those who come.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sized
+from contextlib import suppress
+from typing import Any, ClassVar, Final
+
+import orjson
+
+from api.connection import Connection
+from api.descriptors import allow_files
+from wire.errors import Unavailable
+from wire.ids import new_id
+
+__all__ = ["Door", "open_door"]
+
+logger = logging.getLogger("threadhold")
+
+_PROBES: Final = frozenset({b"/health", b"/v1/health", b"/ready", b"/v1/ready", b"/metrics"})
+_RETRY_S: Final = 5
+_BODY_S: Final = 1.0  # for the body of a request that is sent away; one that is not read keeps it from its answer
+_TELL_S: Final = 60.0
+_FEWEST: Final = 16
+_OWN_FILES: Final = 100  # the database's, uploads and what is read for indexing; 25 while it idles
+
+Send = Callable[[Any], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+
+
+def open_door(most: int) -> "Door":
+    """Make a door for `most` connections, or as many as there can be files for: each may need one to a model, too."""
+    files = allow_files(2 * most + _OWN_FILES)
+    room = most if files is None else max(_FEWEST, (files - _OWN_FILES) // 2)
+    if room < most:
+        told = "MAX_CONNECTIONS is %d, but with %d open files allowed there is room for %d; allow more (ulimit -n)"
+        logger.warning(told, most, files, room)
+    return Door(min(most, room))
+
+
+class Door:
+    """Counts connections. `connection` is what uvicorn takes for a class of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.refused = 0
+        """Connections that were sent away."""
+        self.inside: Sized = ()
+        self._told_at = -math.inf
+        self._untold = 0
+
+    def connection(self, *args: Any, **kwargs: Any) -> Connection:
+        """Return a connection that goes through this door."""
+        return _Counted(self, *args, **kwargs)
+
+    def refuse(self, now: float) -> None:
+        """Count one that was sent away; a flood of them is told once a minute (`now`: monotonic seconds)."""
+        self.refused += 1
+        self._untold += 1
+        if now - self._told_at >= _TELL_S:
+            told = "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
+            logger.warning(told, self.limit, self._untold)
+            self._told_at, self._untold = now, 0
+
+    async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer a request for which there is no room; an ASGI app."""
+        del scope
+        self.refuse(asyncio.get_running_loop().time())
+        message = (
+            f"{self.limit} connections to this server are open, as many as MAX_CONNECTIONS allows. "
+            f"Try again in {_RETRY_S} s."
+        )
+        body = orjson.dumps(Unavailable(message).body())
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", str(_RETRY_S).encode()),
+            (b"x-request-id", new_id("req").encode()),
+            (b"connection", b"close"),
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BODY_S):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class _Counted(Connection):
+    """A connection that knows whether there was room for it."""
+
+    SPARE: ClassVar[int] = 64
+    """Places beyond the limit, for who asks how the server fares, and to tell the others."""
+
+    ASK_S: ClassVar[float] = 5.0
+    """How long such a place is kept for one that asks nothing."""
+
+    def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._door = door
+        self._waiting: asyncio.TimerHandle | None = None
+        door.inside = self.connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let it in, or not."""
+        super().connection_made(transport)
+        beyond = len(self.connections) - self._door.limit
+        if beyond > self.SPARE:
+            self._door.refuse(self.loop.time())
+            transport.abort()
+        elif beyond > 0:
+            self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has left."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        """Send it away, if there still is no room, unless it only asks how the server fares."""
+        if self._waiting is None:
+            super().on_headers_complete()
+            return
+        self._stop_waiting()
+        if len(self.connections) <= self._door.limit:
+            super().on_headers_complete()
+            return
+        if self.url.partition(b"?")[0] not in _PROBES:
+            self.app = self._door.send_away
+        super().on_headers_complete()
+        self.cycle.keep_alive = False
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

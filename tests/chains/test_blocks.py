@@ -1,0 +1,90 @@
+"""Bodies of answers: silence in them has a limit even where their framing breaks, which aiohttp does not notice."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chains import Patience, Replies, ReplyCall, Upstream
+from tests.chains.conftest import Connect
+from tests.faults.hostile import HostileUpstream, Wire, head
+from wire.errors import ThreadholdError
+
+HASTY = Patience(idle_s=0.2, connect_s=2.0, retries=0)
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+async def break_off(wire: Wire) -> None:
+    """A good head, and then, in a packet of its own, a block whose size is no number."""
+    await wire.send(head("application/json", CHUNKED))
+    await asyncio.sleep(0.05)
+    await wire.send(b"zz\r\n")
+    await wire.hang()
+
+
+async def break_off_a_stream(wire: Wire) -> None:
+    await wire.send(head("text/event-stream", CHUNKED), b"9\r\ndata: {}\n\r\n")
+    await asyncio.sleep(0.05)
+    await wire.send(b"zz\r\n")
+    await wire.hang()
+
+
+async def drip(wire: Wire) -> None:
+    """A block now and then, and no end."""
+    await wire.send(head("application/json"))
+    while True:
+        await wire.send(b" ", every_s=0.02)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[HostileUpstream]:
+    with HostileUpstream({"whole": break_off, "stream": break_off_a_stream, "drips": drip}, listing=break_off) as up:
+        yield up
+
+
+async def reply(upstream: Upstream) -> None:
+    call = ReplyCall(model="whole", messages=[HumanMessage("Well?")])
+    async for _ in Replies(upstream).stream(call):
+        pass
+
+
+async def embed(upstream: Upstream) -> None:
+    await upstream.embed("whole", ["text"])
+
+
+async def pass_whole(upstream: Upstream) -> None:
+    await upstream.pass_through({"model": "whole", "messages": []})
+
+
+async def pass_stream(upstream: Upstream) -> None:
+    passage = await upstream.pass_through({"model": "stream", "messages": [], "stream": True})
+    *_, last = [block async for block in passage.blocks()]
+    raise ThreadholdError(last.decode())
+
+
+async def list_models(upstream: Upstream) -> None:
+    await upstream.models()
+
+
+@pytest.mark.parametrize("ask", [reply, embed, pass_whole, pass_stream, list_models], ids=lambda ask: ask.__name__)
+async def test_silence_after_a_broken_block_is_silence(
+    hostile: HostileUpstream, connect: Connect, ask: Callable[[Upstream], Awaitable[Any]]
+) -> None:
+    upstream = await connect(hostile.url, patience=HASTY)
+    async with asyncio.timeout(3):
+        with pytest.raises(ThreadholdError, match=r"was silent for 0\.2 s"):
+            await ask(upstream)
+    assert upstream.outcomes["silent",] >= 1
+
+
+async def test_vectors_that_drip_have_a_limit(hostile: HostileUpstream, connect: Connect) -> None:
+    upstream = await connect(hostile.url, patience=HASTY)
+    begun = time.monotonic()
+    async with asyncio.timeout(3):
+        with pytest.raises(ThreadholdError, match=r"did not send its vectors within 0\.2 s"):
+            await upstream.embed("drips", ["text"])
+    assert time.monotonic() - begun > HASTY.idle_s
+    assert upstream.outcomes["silent",] == 1
