@@ -1,16 +1,38 @@
 """What `make soak` found, written down: `soak/report.md`, a line for each attack with what it recorded.
 
 An attack says what it did through pytest's own fixture `record_property(name, value)`.
+
+It does not matter how the tests are started: programs that they start can be interrupted (SIGINT). Their servers are
+born in a nursery.
 """
 
 import os
 import platform
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import process
+from tests.nursery import Nursery
+
 _lines: list[str] = []
+
+# A shell ignores SIGINT for what it starts in the background, and whatever we start would inherit that; a handler of
+# ours becomes the default again across exec.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """Let servers be born in a nursery; it is there from the first one on."""
+    with Nursery() as opened:
+        process.nursery = opened
+        yield
+        process.nursery = None
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
