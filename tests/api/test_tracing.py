@@ -111,7 +111,7 @@ def test_a_run_is_a_part_of_the_trace_that_the_client_names(
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         **QUICK,
     }
-    with ServerProcess(tmp_path, bare=True, **settings) as server:
+    with ServerProcess(tmp_path, **settings) as server:
         with httpx2.Client(base_url=f"{server.url}/v1", timeout=20) as client:
             world = World(client)
             vectors = world.post("/vector_stores", {"file_ids": [world.file("Cats are private.")]})["id"]
@@ -142,7 +142,7 @@ def test_a_failure_is_a_failed_span_without_its_words_and_is_sent_before_the_end
 ) -> None:
     says(Fail(400, {"error": {"message": f"I refuse {SAID}"}}))
     settings = {"MODEL_URL": upstream.url, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SERVICE_NAME": "mine"}
-    with ServerProcess(tmp_path, bare=True, **settings) as server:  # with the SDK's own delay of seconds
+    with ServerProcess(tmp_path, **settings) as server:  # with the SDK's own delay of seconds
         converse(server)
         server.terminate()
         server.wait(20)
@@ -156,7 +156,7 @@ def test_a_failure_is_a_failed_span_without_its_words_and_is_sent_before_the_end
 
 def test_a_collector_that_is_gone_holds_up_nothing(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     settings = {"MODEL_URL": upstream.url, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", **QUICK}
-    with ServerProcess(tmp_path, bare=True, **settings) as server:
+    with ServerProcess(tmp_path, **settings) as server:
         for _ in range(3):
             assert converse(server)["status"] == "completed"
         begun = time.monotonic()
