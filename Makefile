@@ -50,7 +50,7 @@ install: $(INSTALLED) $(ENGINE) ## Make .venv with the pinned dependencies, the 
 
 # Each file's tests stay in one process, with the servers that they share; ARGS="-n 0" is one process for all.
 test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then run every test.
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TESTABLE) ## Format, lint, types and import contracts.
 	$(BIN)/ruff format --check .

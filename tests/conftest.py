@@ -35,6 +35,16 @@ def nursery() -> Iterator[None]:
         process.nursery = None
 
 
+@pytest.hookimpl(trylast=True)  # when those that are not asked for are gone, and the others have their limits
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that may take longest, so that no process is left with one of them at the end."""
+    limits: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        limits[item.path] = max(limits.get(item.path, 0.0), float(marker.args[0]) if marker and marker.args else 0.0)
+    items.sort(key=lambda item: -limits[item.path])
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note how an attack ended: its call, or whatever kept it from being called."""
     if "soak" not in report.keywords or (report.when != "call" and report.passed):
