@@ -50,16 +50,19 @@ LIBRARIES = (
     "sse_starlette",
     "uvicorn",
 )
+_BIRTH_S = 30.0
+"""How long a birth may take; the first one waits for all those imports."""
 
 
 class Born:
     """A process that was born in a nursery; as much of `subprocess.Popen` as the tests use."""
 
     def __init__(self, line: socket.socket) -> None:
-        """`line` is closed when the end is told."""
+        """`line` is closed when the end is told. Raises ConnectionError where the nursery is gone, TimeoutError."""
         self._line = line
+        self._line.settimeout(_BIRTH_S)
         self._told: IO[bytes] = line.makefile("rb")
-        self.pid = int(self._told.readline())
+        self.pid = self._hear_number()
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -87,9 +90,14 @@ class Born:
         self.send_signal(signal.SIGKILL)
 
     def _hear(self) -> None:
-        self.returncode = os.waitstatus_to_exitcode(int(self._told.readline()))
+        self.returncode = os.waitstatus_to_exitcode(self._hear_number())
         self._told.close()
         self._line.close()
+
+    def _hear_number(self) -> int:
+        if not (told := self._told.readline()):
+            raise ConnectionError("the nursery is gone; what it said is above, or in the output of the tests")
+        return int(told)
 
 
 class Nursery:
