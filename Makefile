@@ -48,8 +48,9 @@ run: $(INSTALLED) $(if $(wildcard $(ENGINELESS)),,$(ENGINE)) ## Install what is 
 
 install: $(INSTALLED) $(ENGINE) ## Make .venv with the pinned dependencies, the built-in engine and its demo model.
 
+# Each file's tests stay in one process, with the servers that they share; ARGS="-n 0" is one process for all.
 test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then run every test.
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TESTABLE) ## Format, lint, types and import contracts.
 	$(BIN)/ruff format --check .

@@ -27,6 +27,9 @@ logger = logging.getLogger("threadhold")
 
 _HEALTH: Final = frozenset({"/health", "/v1/health"})
 _GRACE_S: Final = 5
+_KEEP_ALIVE_S: Final = 75
+"""Longer than any client or proxy keeps a connection (httpx 5 s, aiohttp 15, nginx 60): who closes last never has a
+request come in while it does."""
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -65,6 +68,7 @@ def serve(
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
         lifespan="off",  # `_open` enters it, so that what goes wrong in it can be told in a sentence

@@ -7,7 +7,7 @@ waits for what is left to be sent, in limited time. An application that has set 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 from opentelemetry import trace
@@ -30,15 +30,19 @@ async def traced(version: str) -> AsyncIterator[None]:
         yield  # somebody else's
         return
     provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    exporter = OTLPSpanExporter()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     logger.info("traces are sent by OTLP over HTTP")
     try:
         yield
     finally:
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_FLUSH_S):
                 await asyncio.to_thread(provider.shutdown)
+        except TimeoutError:
+            # or it would go on with its attempts, and the end would wait for their thread
+            exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _resource(version: str) -> Resource:

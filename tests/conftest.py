@@ -1,16 +1,48 @@
 """What `make soak` found, written down: `soak/report.md`, a line for each attack with what it recorded.
 
 An attack says what it did through pytest's own fixture `record_property(name, value)`.
+
+It does not matter how the tests are started: programs that they start can be interrupted (SIGINT). Their servers are
+born in a nursery.
 """
 
 import os
 import platform
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import process
+from tests.nursery import Nursery
+
 _lines: list[str] = []
+
+# A shell ignores SIGINT for what it starts in the background, and whatever we start would inherit that; a handler of
+# ours becomes the default again across exec.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """Let servers be born in a nursery; it is there from the first one on."""
+    with Nursery() as opened:
+        process.nursery = opened
+        yield
+        process.nursery = None
+
+
+@pytest.hookimpl(trylast=True)  # when those that are not asked for are gone, and the others have their limits
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that may take longest, so that no process is left with one of them at the end."""
+    limits: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        limits[item.path] = max(limits.get(item.path, 0.0), float(marker.args[0]) if marker and marker.args else 0.0)
+    items.sort(key=lambda item: -limits[item.path])
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -13,10 +13,15 @@ from typing import Any, Self
 
 import httpx2
 
+from tests.nursery import Born, Nursery
+
 __all__ = ["ROOT", "ServerProcess", "free_port"]
 
 ROOT = Path(__file__).parent.parent
 _START_S = 30.0
+
+nursery: Nursery | None = None
+"""Where servers are born; `conftest.py` opens it, so that only tests have one."""
 
 
 def free_port() -> int:
@@ -30,16 +35,20 @@ def free_port() -> int:
 class ServerProcess:
     """`server.py` on a port, with its data in `folder`. Can be killed and started again on the same data."""
 
-    def __init__(self, folder: Path, *, root: Path = ROOT, before: Sequence[str] = (), **settings: str) -> None:
+    def __init__(
+        self, folder: Path, *, root: Path = ROOT, before: Sequence[str] = (), bare: bool = False, **settings: str
+    ) -> None:
         """`root` is the checkout whose server it is; another one runs in the environment that it has. `before` are the
-        words of a command that starts another."""
+        words of a command that starts another. `bare`: by exec, where the start itself, or what it imports, is what
+        the test is about."""
         python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
         self._command = [*before, python, str(root / "server.py")]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         self._settings: Mapping[str, str] = {"DATA_DIR": str(folder), "PORT": str(self.port), **settings}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._bare = bare or bool(before) or root != ROOT
+        self._process: subprocess.Popen[bytes] | Born | None = None
 
     @property
     def pid(self) -> int:
@@ -61,14 +70,12 @@ class ServerProcess:
     def start_healthy(self) -> None:
         """Start it and wait for its first healthy answer."""
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        env, cwd = {**kept, **self._settings}, self.log.parent
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env={**kept, **self._settings},
-                cwd=self.log.parent,
-                stdout=log,
-                stderr=log,
-            )
+            if nursery is None or self._bare:
+                self._process = subprocess.Popen(self._command, env=env, cwd=cwd, stdout=log, stderr=log)
+            else:
+                self._process = nursery.bear(self._command[1:], env=env, cwd=cwd, log=log.fileno())
         end = time.monotonic() + _START_S
         # One client: each makes a TLS context, 40 ms of work that the server's start would have to wait for.
         with httpx2.Client(timeout=1) as client:

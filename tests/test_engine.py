@@ -158,7 +158,7 @@ def with_another_demo(folder: Path) -> dict[str, str]:
 def test_what_hinders_it_is_one_sentence_everywhere_and_the_server_starts(
     tmp_path: Path, prepare: Callable[[Path], dict[str, str]], said: str
 ) -> None:
-    with ServerProcess(tmp_path, **prepare(tmp_path)) as server:
+    with ServerProcess(tmp_path, bare=True, **prepare(tmp_path)) as server:
         run = ended(server, begin(server, "Say hello."))
         assert run["status"] == "failed"
         assert said in run["last_error"]["message"]

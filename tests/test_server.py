@@ -98,7 +98,7 @@ def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server:
+    with ServerProcess(tmp_path, bare=True) as server:
         other = tmp_path / "other"
         other.mkdir()
         done = start(other, "--port", str(server.port))
@@ -106,7 +106,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path):
+    with ServerProcess(tmp_path, bare=True):
         done = start(tmp_path, PORT=str(free_port()))
         assert done.returncode != 0
         assert "in use" in done.stderr
@@ -115,7 +115,7 @@ def test_a_second_server_on_one_database_is_refused(tmp_path: Path) -> None:
 
 def test_settings_of_what_is_not_built_or_not_used_are_named_in_the_log(tmp_path: Path) -> None:
     given = {"REDIS_URL": "redis://x", "S3_ENDPOINT": "http://x", "MODEL_URL": "http://x", "MODEL_PATH": "/x"}
-    with ServerProcess(tmp_path, **given) as server:
+    with ServerProcess(tmp_path, bare=True, **given) as server:
         log = server.log.read_text()
     assert log.count("not built yet") == 1
     assert "REDIS_URL, S3_ENDPOINT" in log

@@ -178,8 +178,10 @@ def test_owners_do_not_see_each_other_s_files(keyed: ServerProcess) -> None:
         for name in ("ann", "bob")
     )
     with ann, bob:
-        file = upload(ann).json()["id"]
-        assert bob.get("/files").json()["data"] == []
+        file, mine = upload(ann).json()["id"], upload(bob).json()["id"]
+        listed = [one["id"] for one in bob.get("/files").json()["data"]]
+        assert mine in listed
+        assert file not in listed
         for answer in (bob.get(f"/files/{file}"), bob.get(f"/files/{file}/content"), bob.delete(f"/files/{file}")):
             assert (answer.status_code, answer.json()["error"]["message"]) == (404, f"No such File object: {file}")
         assert bob.get("/files", params={"after": file}).status_code == 400

@@ -162,14 +162,14 @@ def test_a_collector_that_is_gone_holds_up_nothing(upstream: ScriptedUpstream, t
         begun = time.monotonic()
         server.terminate()
         assert server.wait(20) == 0
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 10  # of which 5 are for a collector that comes back
 
 
 def test_langsmith_gets_the_run_where_its_variables_say_so(
     upstream: ScriptedUpstream, collector: Collector, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text(f"LANGSMITH_TRACING=true\nLANGSMITH_ENDPOINT={collector.url}\n")
-    with ServerProcess(tmp_path, MODEL_URL=upstream.url, **QUICK) as server:
+    with ServerProcess(tmp_path, bare=True, MODEL_URL=upstream.url, **QUICK) as server:
         assert converse(server)["status"] == "completed"
         end = time.monotonic() + 15
         while SAID.encode() not in b"".join(body for _, body in list(collector.posted)):
@@ -182,7 +182,7 @@ def test_without_their_variables_nobody_is_spoken_to(
 ) -> None:
     settings = {"LANGSMITH_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
     off = {"OTEL_SDK_DISABLED": "true", **QUICK}
-    with ServerProcess(tmp_path, MODEL_URL=upstream.url, **settings, **off) as server:
+    with ServerProcess(tmp_path, bare=True, MODEL_URL=upstream.url, **settings, **off) as server:
         assert converse(server)["status"] == "completed"
         server.terminate()
         server.wait(20)

@@ -69,7 +69,7 @@ async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
     assert lines
     assert f"{told['left_out_messages']} messages" in lines[-1]
     assert "Question" not in "".join(lines)
-    assert "why" not in "".join(lines)
+    assert "why why" not in "".join(lines)  # one alone may be in an id
 
 
 async def test_what_fits_is_not_said_to_be_left_out(upstream: ScriptedUpstream) -> None:

@@ -54,7 +54,8 @@ NAMED = {"type": "function", "function": {"name": "getCurrentWeather"}}
 ASKED = "What's the weather in San Francisco?"
 
 
-async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling() -> None:
+@pytest.mark.parametrize("times", [6, pytest.param(40, marks=pytest.mark.soak)])
+async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling(times: int) -> None:
     builtin = Builtin(shape=Shape(context_size=4096, parallel=4, threads=1))
     replies = Replies(builtin)
     messages = [SystemMessage("You are a weather bot. Use the provided functions."), HumanMessage(ASKED)]
@@ -71,7 +72,7 @@ async def test_a_demanded_call_is_valid_every_time_whatever_the_sampling() -> No
         return [fragment for chunk in chunks for fragment in chunk.tool_call_chunks]
 
     try:
-        made = await asyncio.gather(*(called(choice) for choice in ("required", NAMED) for _ in range(20)))
+        made = await asyncio.gather(*(called(choice) for choice in ("required", NAMED) for _ in range(times)))
     finally:
         await builtin.close()
     for fragments in made:
