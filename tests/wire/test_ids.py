@@ -1,6 +1,7 @@
 """Ids: shape, chance, and the ones that belong to a place."""
 
 import re
+import time
 
 from wire.ids import derive_id, new_id
 
@@ -12,6 +13,20 @@ def test_an_id_is_a_prefix_and_24_alphanumerics() -> None:
 
 def test_random_ids_do_not_repeat() -> None:
     assert len({new_id("run") for _ in range(10_000)}) == 10_000
+
+
+def test_what_is_made_later_sorts_later_as_bytes_do() -> None:
+    made = []
+    for _ in range(4):
+        made.append(new_id("run").encode())
+        time.sleep(0.07)
+    assert sorted(made) == made
+
+
+def test_ids_of_one_moment_differ_in_all_letters_but_those_of_the_time() -> None:
+    made = [new_id("run").removeprefix("run_") for _ in range(1000)]
+    for place in range(6, 24):
+        assert len({id[place] for id in made}) > 50
 
 
 def test_the_same_place_has_the_same_id_and_no_other_place_has_it() -> None:
