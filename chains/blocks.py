@@ -1,7 +1,8 @@
 """The body of an upstream's answer, block by block or whole.
 
 Law: no block is waited for longer than the limit of silence, and no answer is read that has no end. aiohttp (3.14) has
-a limit of its own, and forgets it, and whoever reads, when the framing of a body breaks after its head.
+a limit of its own, and forgets it, and whoever reads, when the framing of a body breaks after its head: it counts for
+the head only.
 """
 
 import asyncio
@@ -16,33 +17,69 @@ from chains.transport import failure
 from watch.figures import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "blocks", "heard", "next_block", "too_long", "whole"]
+__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "Blocks", "blocks", "heard", "too_long", "whole"]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
 T = TypeVar("T")
 
-_LATE_S: Final = 0.5  # after the limit of silence, which is aiohttp's own to notice
+_LATE_S: Final = 0.5  # after the limit of silence, which the library's own limit is to notice first
 
 
-async def next_block(response: aiohttp.ClientResponse, *, idle_s: float) -> bytes:
-    """Return the next bytes, none at the end.
+class Blocks:
+    """One answer's body, block by block. Whoever made it closes it.
 
-    Raises aiohttp.SocketTimeoutError after `idle_s` of silence and a moment, ClientError or OSError at a break.
+    A timer looks now and then for how long the reader has been waiting. One for each block, aiohttp's or ours, costs as
+    much as reading what is in it, where a block is one token.
     """
-    try:
-        async with asyncio.timeout(idle_s + _LATE_S):
-            return await response.content.readany()
-    except TimeoutError as error:
-        if type(error) is not TimeoutError:
-            raise
-        raise aiohttp.SocketTimeoutError from error
+
+    def __init__(self, response: aiohttp.ClientResponse, *, idle_s: float) -> None:
+        self._content = response.content
+        self._idle_s = idle_s
+        self._loop = asyncio.get_running_loop()
+        self._waits_since: float | None = None
+        self._timer = self._loop.call_later(idle_s, self._look)
+        connection = response.connection  # none where the body came with the head
+        if connection is not None and connection.protocol is not None:
+            connection.protocol.read_timeout = None  # it has kept its limit: the head is here
+
+    async def next(self) -> bytes:
+        """Return the next bytes, none at the end.
+
+        Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError at a break.
+        """
+        self._waits_since = self._loop.time()
+        block = await self._content.readany()
+        self._waits_since = None
+        return block
+
+    def limit(self, idle_s: float) -> None:
+        """Wait this long for each block from now on."""
+        self._idle_s = idle_s
+        self._timer.cancel()
+        self._timer = self._loop.call_later(idle_s, self._look)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = (now if self._waits_since is None else self._waits_since) + self._idle_s
+        if due <= now:
+            self._content.set_exception(aiohttp.SocketTimeoutError())
+        else:
+            self._timer = self._loop.call_at(due, self._look)
 
 
 async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGenerator[bytes]:
-    """Yield the bytes as they come. Raises as `next_block` does."""
-    while block := await next_block(response, idle_s=idle_s):
-        yield block
+    """Yield the bytes as they come. Raises as `Blocks.next` does."""
+    reading = Blocks(response, idle_s=idle_s)
+    try:
+        while block := await reading.next():
+            yield block
+    finally:
+        reading.close()
 
 
 async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]:

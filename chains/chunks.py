@@ -15,7 +15,7 @@ from chains.refusals import MAX_SHOWN, explain, read_refusal
 from chains.thoughts import Heard, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["MOST_TOGETHER", "ChunkReader"]
+__all__ = ["MOST_TOGETHER", "ChunkReader", "TextChunk"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS: Final = 2**40
@@ -26,6 +26,10 @@ _BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
 
 MOST_TOGETHER: Final = 256
 """Texts in one chunk at most."""
+
+
+class TextChunk(dict[str, Any]):
+    """A chunk that is text and nothing else, as nearly all are."""
 
 
 class ChunkReader:
@@ -235,9 +239,9 @@ def _rest(texts: list[str], last: dict[str, Any] | None) -> Iterator[dict[str, A
         yield _text_chunk(texts)
 
 
-def _text_chunk(content: str | list[str]) -> dict[str, Any]:
+def _text_chunk(content: str | list[str]) -> TextChunk:
     delta = {"role": "assistant", "content": content}
-    return {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    return TextChunk(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
 
 
 def _part(part: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, next_block, too_long, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chunks import ChunkReader
 from chains.refusals import MAX_SHOWN
 from chains.sse import SseDecoder
@@ -95,6 +95,7 @@ class ChunkStream:
         self._idle_s = upstream.patience.idle_s
         self._said = False
         self._bytes = 0
+        self._blocks: Blocks | None = None
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
@@ -120,6 +121,8 @@ class ChunkStream:
 
     def close(self) -> None:
         """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
+        if self._blocks is not None:
+            self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
             response.close()
             self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
@@ -143,11 +146,12 @@ class ChunkStream:
             except _BrokeOffError as broken:
                 if self._said or attempt == patience.retries:
                     raise broken.told from broken
-            self._response.close()
+            self.close()
             await asyncio.sleep(patience.delay_s(attempt, None))
             await self.open()
 
     async def _events(self) -> AsyncGenerator[dict[str, Any]]:
+        self._blocks = Blocks(self._response, idle_s=self._idle_s)
         while block := await self._next_block():
             self._bytes += len(block)
             if self._bytes > MAX_ANSWER_BYTES:
@@ -174,8 +178,11 @@ class ChunkStream:
 
     async def _next_block(self) -> bytes:
         """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
+        assert self._blocks is not None
+        if self._reader.finished:
+            self._blocks.limit(_AFTER_FINISH_S)
         try:
-            return await next_block(self._response, idle_s=_AFTER_FINISH_S if self._reader.finished else self._idle_s)
+            return await self._blocks.next()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._reader.finished:
                 return b""

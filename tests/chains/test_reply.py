@@ -9,6 +9,8 @@ from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 
 from chains import Replies, ReplyCall, Upstream
+from chains.chunks import TextChunk
+from chains.reply import chat_model
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
 from wire.errors import ContextOverflow, PromptRefused, RateLimited, RunError, UpstreamFailed
@@ -49,6 +51,24 @@ def text_event(text: str | None = None, finish: str | None = None) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+
+# --- text alone -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["one", ["one ", "two"]], ids=["text", "texts"])
+async def test_a_chunk_of_text_is_what_langchain_makes_of_it_and_shares_nothing(
+    content: str | list[str], connect: Connect, up: ScriptedUpstream
+) -> None:
+    chat: Any = chat_model(await connect(up.url))
+    plain = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": content}, "finish_reason": None}]}
+    made, other = (chat._convert_chunk_to_generation_chunk(TextChunk(plain), AIMessageChunk, {}) for _ in range(2))
+    expected = chat._convert_chunk_to_generation_chunk(plain, AIMessageChunk, {})
+    assert made == expected
+    assert made.message.model_dump() == expected.message.model_dump()
+    assert made.message + made.message == expected.message + expected.message
+    for name, value in made.message.__dict__.items():
+        assert value is None or isinstance(value, str) or value is content or value is not getattr(other.message, name)
+
 
 # --- what comes together ---------------------------------------------------------------------------------------------
 

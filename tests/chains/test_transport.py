@@ -147,6 +147,17 @@ async def test_an_answer_may_last_longer_than_the_limit_of_silence(up: ScriptedU
     assert await text(await connect(up.url, patience=replace(FAST, idle_s=0.2))) == "a b c d e f g h"
 
 
+async def test_a_reader_who_takes_its_time_hears_no_silence(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Reply("a b c d e f", delay_s=0.05))
+    heard = ""
+    asked = ReplyCall(model="m", messages=[HumanMessage("hello")])
+    async for chunk in Replies(await connect(up.url, patience=replace(FAST, idle_s=0.15))).stream(asked):
+        heard += str(chunk.content)
+        if heard in ("a ", "a b c "):
+            await asyncio.sleep(0.4)
+    assert heard == "a b c d e f"
+
+
 async def test_after_the_finish_reason_an_open_connection_is_not_waited_for(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
