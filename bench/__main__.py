@@ -7,7 +7,7 @@ works; its figures mean little.
 import argparse
 import json
 
-from bench.machines import Amount, cancelling, machine, starting, under_load
+from bench.machines import Amount, cancelling, machine, starting, under_load, unrest
 from bench.report import plot, rows, table
 from tests.process import ROOT
 
@@ -23,6 +23,7 @@ def main() -> None:
     about = machine()
     found = {
         "machine": about,
+        "unrest": unrest(100 if options.quick else 1000),
         **under_load(amount),
         "cancel": cancelling(5 if options.quick else 50),
         "start": starting(1 if options.quick else 5),

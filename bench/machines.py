@@ -19,10 +19,11 @@ from typing import Any
 import httpx2
 
 from bench.roads import Plan
+from bench.stats import summary
 from tests.process import ROOT, ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
-__all__ = ["Amount", "cancelling", "machine", "starting", "under_load"]
+__all__ = ["Amount", "cancelling", "machine", "starting", "under_load", "unrest"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
     }
+
+
+def unrest(samples: int) -> dict[str, Any]:
+    """How long the same work of a millisecond takes on this machine, done now and then with nothing beside it.
+
+    A virtual machine may get its processor back late: what this shows at p99, every p99 above it has too.
+    """
+    took = []
+    for _ in range(samples):
+        time.sleep(0.005)
+        begun = time.perf_counter()
+        sum(number * number for number in range(15_000))
+        took.append(time.perf_counter() - begun)
+    return summary(took)
 
 
 @contextmanager

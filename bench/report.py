@@ -13,6 +13,8 @@ _KINDS: Final = {"thread": "create a thread", "message": "create a message"}
 def rows(found: dict[str, Any]) -> list[Row]:
     """One row a target; the first one is the heading."""
     made: list[Row] = [("", "through", "yardstick", "target")]
+    alone, late = found["unrest"]["median_ms"], found["unrest"]["p99_ms"]
+    made.append((f"the machine alone: {alone:.1f} ms of work", f"+{late - alone:.1f} ms", "p99", ""))
     for name, clients, most in (("first_token_1", "1 client", (4, 10)), ("first_token_50", "50 clients", (7, 20))):
         for key, word, target_ms in zip(("median_ms", "p99_ms"), ("median", "p99"), most, strict=True):
             direct, added = found[name]["direct"][key], found[name][f"added_{key}"]
