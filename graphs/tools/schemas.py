@@ -31,12 +31,19 @@ class Inliner:
         self._refuse = refuse
         self._old = str(document["openapi"]).startswith("3.0")
         self.written = 0
+        self._targets: dict[str, Any] = {}
 
     def resolve(self, node: Any) -> Any:
         """Follow `$ref`s until something else stands there (parameters, bodies, path items)."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
-            node = follow(self._document, node["$ref"])
+            node = self._target(node["$ref"])
         return node
+
+    def _target(self, reference: str) -> Any:
+        """What a reference points at, looked up once: a document may refer to one thing many times."""
+        if reference not in self._targets:
+            self._targets[reference] = follow(self._document, reference)
+        return self._targets[reference]
 
     def schema(self, schema: Any, place: Pointer) -> dict[str, Any]:
         """Return `schema` as a JSON Schema object that refers to nothing outside itself."""
@@ -72,7 +79,7 @@ class Inliner:
     def _write_reference(
         self, schema: dict[str, Any], reference: str, place: Pointer, above: dict[str, int], structure: int
     ) -> Any:
-        target = follow(self._document, reference)
+        target = self._target(reference)
         if reference in above:
             if above[reference] == structure:
                 raise self._refuse(f"`{reference}`, used at `{spell(place)}`, goes round in a circle")

@@ -3,7 +3,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import openapi_spec_validator  # noqa: F401 - imported where it is first needed, and not by the clock of a refusal
 import pytest
 
 from graphs.tools import build_toolset
@@ -19,7 +18,7 @@ def action(spec: Any, **data: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def library() -> None:
-    """The first document of a process loads the library that checks them, which is no work on the document."""
+    """The first document of a process loads what checks them, which is no work on that document."""
     build_toolset([action(schema_document({"s0": {}}))])
 
 
