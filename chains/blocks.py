@@ -42,6 +42,7 @@ class Blocks:
         connection = response.connection  # none where the body came with the head
         if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = None  # it has kept its limit: the head is here
+            connection.protocol.start_timeout()  # which ends the one that runs
 
     async def next(self) -> bytes:
         """Return the next bytes, none at the end.
