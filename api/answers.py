@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 from fastapi import Response
 
-from wire.v1 import with_file_ids
+from wire.v1 import as_v1
 
 __all__ = ["answer", "not_offered"]
 
@@ -13,9 +13,9 @@ _NOT_BUILT: Final = "code_interpreter"
 
 
 def answer(body: Any, *, v1: bool = False, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON response; what a v1 client reads carries `file_ids` too."""
+    """Return a JSON response, to a v1 client as v1 has it."""
     headers = not_offered(body) | (headers or {})
-    content = orjson.dumps(with_file_ids(body) if v1 else body)
+    content = orjson.dumps(as_v1(body) if v1 else body)
     return Response(content, status, headers=headers, media_type="application/json")
 
 

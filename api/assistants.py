@@ -40,7 +40,7 @@ async def create_assistant(body: AssistantCreate, house: Parts, owner: Owner, v1
     row = Row("assistant", made["id"], owner, {**made, "tools": mask_tools(tools)}, private=private)
     await house.store.commit([*furniture, Insert(row)], durable=True)
     house.ingestion.wake()
-    return answer(show_assistant(row, v1=v1))
+    return answer(show_assistant(row, v1=v1), v1=v1)
 
 
 @router.get("/assistants", response_model=ListOf[Assistant])
@@ -48,13 +48,13 @@ async def list_assistants(query: Listing, house: Parts, owner: Owner, v1: V1) ->
     """List assistants, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
     page = await house.store.page("assistant", owner, page_query)
-    return answer(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more))
+    return answer(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
 async def get_assistant(assistant_id: AssistantId, house: Parts, owner: Owner, v1: V1) -> Response:
     """Read an assistant."""
-    return answer(show_assistant(await must_get(house, "assistant", assistant_id, owner), v1=v1))
+    return answer(show_assistant(await must_get(house, "assistant", assistant_id, owner), v1=v1), v1=v1)
 
 
 @router.post("/assistants/{assistant_id}", response_model=Assistant)
@@ -63,7 +63,7 @@ async def modify_assistant(
 ) -> Response:
     """Change what is given, leave the rest."""
     row = await must_get(house, "assistant", assistant_id, owner)
-    return answer(show_assistant(await amend(house, row, body), v1=v1))
+    return answer(show_assistant(await amend(house, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from wire.errors import Problem
 from wire.events import Event, LastEvents, encode
-from wire.v1 import with_file_ids
+from wire.v1 import as_v1
 
 __all__ = ["ByteStream", "EventStream", "LastBlock", "unless_left"]
 
@@ -118,7 +118,7 @@ async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool) -> AsyncIter
 
 
 def _v1_frame(event: Event) -> bytes:
-    return Event(event.number, event.name, encode(with_file_ids(event.data()))).frame()
+    return Event(event.number, event.name, encode(as_v1(event.data()))).frame()
 
 
 @asynccontextmanager

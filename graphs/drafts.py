@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphs.assistant_files import FILES, files_of
 from store.ports import Change, Insert, Row
 from wire.actions import mask_tools, restore_secrets
 from wire.events import encode
@@ -76,5 +77,7 @@ def _run_row(
     kept = assistant.private.get("tools") or assistant.body["tools"]
     tools = kept if request.tools is None else restore_secrets(run["tools"], kept)
     run["tools"] = mask_tools(tools)
+    if assistant.private.get(FILES):
+        run["file_ids"] = list(files_of(assistant))  # of v1, and nowhere else to be read off
     asked = {**assistant.private.get("sampling", {}), **sampling(request)}
     return Row("run", run["id"], owner, run, thread_id, private={"tools": tools, "sampling": asked})

@@ -161,7 +161,9 @@ class Run(BaseModel):
     response_format: str | dict[str, Any]
     reasoning_effort: str | None
     threadhold: RunNotes | None = Field(default=None, description="an extension; there once something was left out")
-    file_ids: list[str] = Field(default=[], description="only under `OpenAI-Beta: assistants=v1`")
+    file_ids: list[str] = Field(
+        default=[], description="v1's: under `OpenAI-Beta: assistants=v1`, and where the assistant has them"
+    )
 
 
 def new_run(

@@ -1,14 +1,15 @@
-"""What clients of the Assistants API v1 still send and expect: `retrieval`, and `file_ids` on objects. Pure."""
+"""What clients of the Assistants API v1 still send and expect: `retrieval`, `file_ids` on objects, quotes. Pure.
 
-from typing import Any, Final, Literal
+Law: inside there is v2 only. A request is made v2 where it is read, an answer v1 where it is sent.
+"""
+
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from wire.validation import Id, Request
 
-__all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "file_object", "rename_retrieval", "with_file_ids"]
-
-_OBJECTS: Final = frozenset({"assistant", "thread.message", "thread.run"})
+__all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "as_v1", "file_object", "rename_retrieval"]
 
 
 class AssistantFileCreate(Request):
@@ -42,26 +43,79 @@ def file_object(file_id: str, created_at: int, **holder: str) -> dict[str, Any]:
 
 
 def rename_retrieval(data: Any) -> Any:
-    """Return a request whose tools of type `retrieval` are called `file_search`, as v2 does."""
-    if not isinstance(data, dict) or not isinstance(data.get("tools"), list):
+    """Return a request whose tools and choice of type `retrieval` are called `file_search`, as v2 does."""
+    if not isinstance(data, dict):
         return data
-    return {**data, "tools": [_renamed(tool) for tool in data["tools"]]}
+    renamed = dict(data)
+    if isinstance(data.get("tools"), list):
+        renamed["tools"] = [_renamed(tool, "retrieval", "file_search") for tool in data["tools"]]
+    if isinstance(data.get("tool_choice"), dict):
+        renamed["tool_choice"] = _renamed(data["tool_choice"], "retrieval", "file_search")
+    return renamed
 
 
-def with_file_ids(obj: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer or event data with `file_ids` on assistants, messages and runs, in lists too."""
-    if obj.get("object") == "list":
-        return {**obj, "data": [with_file_ids(each) for each in obj["data"]]}
-    if obj.get("object") not in _OBJECTS or "file_ids" in obj:
-        return obj
+def as_v1(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer or an event's data as v1 has it: `file_ids` on assistants, messages and runs, `retrieval` for
+    `file_search`, and a `quote` in each `file_citation`; in lists too."""
+    match obj.get("object"):
+        case "list":
+            return {**obj, "data": [as_v1(each) for each in obj["data"]]}
+        case "assistant" | "thread.run":
+            return {"file_ids": _file_ids(obj), **obj, **_tools(obj)}
+        case "thread.message":
+            return {"file_ids": _file_ids(obj), **obj, "content": [_quoting(part) for part in obj["content"]]}
+        case "thread.message.delta":
+            delta = obj["delta"]
+            return {**obj, "delta": {**delta, "content": [_quoting(part) for part in delta.get("content") or ()]}}
+        case "thread.run.step":
+            return {**obj, "step_details": _calls(obj["step_details"])}
+        case "thread.run.step.delta":
+            return {**obj, "delta": {**obj["delta"], "step_details": _calls(obj["delta"]["step_details"])}}
+        case _:
+            return obj
+
+
+def _tools(obj: dict[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {"tools": [_bare(_renamed(tool, "file_search", "retrieval")) for tool in obj["tools"]]}
+    if isinstance(obj.get("tool_choice"), dict):
+        shown["tool_choice"] = _renamed(obj["tool_choice"], "file_search", "retrieval")
+    return shown
+
+
+def _renamed(tool: Any, old: str, new: str) -> Any:
+    return {**tool, "type": new} if isinstance(tool, dict) and tool.get("type") == old else tool
+
+
+def _bare(tool: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "retrieval"} if tool["type"] == "retrieval" else tool
+
+
+def _calls(details: dict[str, Any]) -> dict[str, Any]:
+    if "tool_calls" not in details:
+        return details
+    shown = []
+    for call in details["tool_calls"]:
+        if call["type"] == "file_search":
+            call = {key: call[key] for key in ("index", "id") if key in call} | {"type": "retrieval", "retrieval": {}}
+        shown.append(call)
+    return {**details, "tool_calls": shown}
+
+
+def _quoting(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a message; OpenAI's quotes were empty more often than not, and clients of that age need them there."""
+    made = part.get("text", {}).get("annotations")
+    if not made:
+        return part
+    shown = [
+        {**each, "file_citation": {"quote": "", **each["file_citation"]}} if each["type"] == "file_citation" else each
+        for each in made
+    ]
+    return {**part, "text": {**part["text"], "annotations": shown}}
+
+
+def _file_ids(obj: dict[str, Any]) -> list[str]:
     found = [file["file_id"] for file in obj.get("attachments") or ()] + _resource_files(obj.get("tool_resources"))
-    return {**obj, "file_ids": list(dict.fromkeys(found))}
-
-
-def _renamed(tool: Any) -> Any:
-    if isinstance(tool, dict) and tool.get("type") == "retrieval":
-        return {**tool, "type": "file_search"}
-    return tool
+    return list(dict.fromkeys(found))
 
 
 def _resource_files(resources: dict[str, Any] | None) -> list[str]:

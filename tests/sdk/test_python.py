@@ -238,6 +238,16 @@ def test_files_belong_to_assistants_and_messages_in_v1(orphans: Orphans) -> None
     }
 
 
+def test_retrieval_is_what_a_program_of_v1_reads(orphans: Orphans) -> None:
+    search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])
+    assert under("1.20", orphans)("retrieval_v1", search, Reply("At seven 【0:0†source】.")) == {
+        "tools": [["retrieval"], ["retrieval"]],
+        "files": [True, True, True],
+        "calls": [["retrieval"], "retrieval", "retrieval"],
+        "cited": [[""], "", True],
+    }
+
+
 @pytest.mark.parametrize("version", ["1.51", "newest"])
 def test_an_answer_from_files_has_footnotes(version: str, orphans: Orphans) -> None:
     search = Reply(tool_calls=[("file_search", {"query": "ferry Naxos"})])

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
-from wire.messages import Message, MessageCreate, new_message, open_message
+from wire.messages import Message, MessageCreate, annotation, new_message, open_message
 from wire.pages import deletion, list_envelope
 from wire.runs import Run, RunCreate, ThreadRunCreate, new_run
 from wire.steps import RunStep, open_step
 from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
-from wire.v1 import with_file_ids
+from wire.v1 import as_v1
 from wire.validation import parse
 
 SCHEMA = {"type": "object", "properties": {"place": {"type": "string", "x-extra": [1, None]}}}
@@ -142,20 +142,57 @@ def test_a_list_names_its_ends() -> None:
 def test_v1_file_ids_of_an_assistant_come_back(tools: list[str]) -> None:
     made = assistant(tools=[{"type": kind} for kind in tools], file_ids=["file-1", "file-2"])
     assert [tool["type"] for tool in made["tools"]] == [kind.replace("retrieval", "file_search") for kind in tools]
-    assert with_file_ids(made)["file_ids"] == ["file-1", "file-2"]
+    assert as_v1(made)["file_ids"] == ["file-1", "file-2"]
     assert "file_ids" not in made
     changed = made | amend_assistant(parse(AssistantModify, {"file_ids": ["file-3"]}), made)
-    assert with_file_ids(changed)["file_ids"] == ["file-3"]
+    assert as_v1(changed)["file_ids"] == ["file-3"]
+
+
+def test_v1_reads_retrieval_where_v2_has_file_search() -> None:
+    search = {"type": "file_search", "file_search": {"max_num_results": 3}}
+    made = run({"tools": [search, {"type": "code_interpreter"}]}, tool_choice={"type": "retrieval"})
+    assert (made["tools"][0], made["tool_choice"]) == (search, {"type": "file_search"})
+    shown = as_v1(made)
+    assert shown["tools"] == [{"type": "retrieval"}, {"type": "code_interpreter"}]
+    assert shown["tool_choice"] == {"type": "retrieval"}
+    found: Any = {"id": "call_1", "type": "file_search", "file_search": {"results": []}}
+    called: Any = {"id": "call_2", "type": "function", "function": {"name": "f", "arguments": "{}", "output": None}}
+    details = {"type": "tool_calls", "tool_calls": [found, called]}
+    step = open_step(id="step_1", run=made, type="tool_calls", step_details=details, now=5)
+    expected = [{"id": "call_1", "type": "retrieval", "retrieval": {}}, called]
+    assert as_v1(step)["step_details"] == {"type": "tool_calls", "tool_calls": expected}
+    delta = {
+        "object": "thread.run.step.delta",
+        "delta": {"step_details": {**details, "tool_calls": [{"index": 0} | found]}},
+    }
+    assert as_v1(delta)["delta"]["step_details"]["tool_calls"] == [{"index": 0} | expected[0]]
+    assert step["step_details"]["tool_calls"][0] is found
+
+
+def test_v1_reads_a_quote_in_each_file_citation() -> None:
+    cited = annotation("【0:0†source】", "file-1", 3)
+    path = {"type": "file_path", "text": "x", "start_index": 0, "end_index": 1, "file_path": {"file_id": "file-2"}}
+    part: Any = {"type": "text", "text": {"value": "So 【0:0†source】", "annotations": [cited, path]}}
+    shown = as_v1(message() | {"content": [part]})["content"][0]["text"]["annotations"]
+    assert shown == [{**cited, "file_citation": {"file_id": "file-1", "quote": ""}}, path]
+    delta = {"object": "thread.message.delta", "delta": {"content": [{"index": 0} | part]}}
+    assert as_v1(delta)["delta"]["content"][0]["text"]["annotations"] == shown
+    assert "quote" not in cited["file_citation"]
+    plain = {
+        "object": "thread.message.delta",
+        "delta": {"content": [{"index": 0, "type": "text", "text": {"value": "x"}}]},
+    }
+    assert as_v1(plain) == plain
 
 
 def test_v1_file_ids_of_a_message_become_attachments() -> None:
     made = message(file_ids=["file-1"])
     assert made["attachments"][0]["file_id"] == "file-1"
-    page = with_file_ids(list_envelope([made], False))
+    page = as_v1(list_envelope([made], False))
     assert page["data"][0]["file_ids"] == ["file-1"]
 
 
 def test_objects_that_v1_had_no_files_on_stay_as_they_are() -> None:
     thread = new_thread(ThreadCreate(), id="thread_1", now=5)
-    assert with_file_ids(thread) == thread
-    assert with_file_ids(run(None))["file_ids"] == []
+    assert as_v1(thread) == thread
+    assert as_v1(run(None))["file_ids"] == []

@@ -40,8 +40,13 @@ class First(AssistantEventHandler):
 
     def on_tool_call_created(self, tool_call):
         heard.append("call created: " + tool_call.function.name)
+        self.collected = ""
+
+    def on_tool_call_delta(self, delta, snapshot):
+        self.collected += delta.function.arguments or ""
 
     def on_tool_call_done(self, tool_call):
+        assert self.collected == tool_call.function.arguments
         heard.append("call done: " + tool_call.function.arguments)
 
 

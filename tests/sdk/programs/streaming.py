@@ -25,6 +25,7 @@ class Screen(AssistantEventHandler):
 
     def on_text_delta(self, delta, snapshot):
         self.text += delta.value or ""
+        assert [annotation for annotation in snapshot.annotations if annotation.text] == []
         assert snapshot.value == self.text
 
     def on_text_done(self, text):
