@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from wire.validation import Request, one_of
+from wire.validation import Request, Scalar, one_of
 
 __all__ = ["Attributes", "Comparison", "Compound", "Filter", "Membership", "matches"]
 
-Scalar = str | bool | float
 Attributes = Mapping[str, Scalar]
 
 
@@ -22,7 +21,7 @@ class Comparison(Request):
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte"]
     key: str
-    value: str | bool | float
+    value: Scalar
 
 
 class Membership(Request):
@@ -30,7 +29,7 @@ class Membership(Request):
 
     type: Literal["in", "nin"]
     key: str
-    value: Annotated[list[str | bool | float], Field(max_length=1000)]
+    value: Annotated[list[Scalar], Field(max_length=1000)]
 
 
 class Compound(Request):

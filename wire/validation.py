@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, StringConstraints, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from wire.errors import InvalidRequest
 
-__all__ = ["MAX_ID", "Id", "Request", "check_id", "explain", "one_of", "parse"]
+__all__ = ["MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse"]
 
 _TAG: Final = "~"
 _KEY: Final = "[key]"
@@ -24,6 +25,7 @@ _TYPES: Final = {
     "int_from_float": "an integer",
     "float_type": "a decimal number",
     "bool_type": "a boolean",
+    "scalar_type": "one of a string, number, or boolean",
     "list_type": "an array",
     "dict_type": "an object",
     "model_type": "an object",
@@ -40,6 +42,17 @@ class Request(BaseModel):
 
 
 Id = Annotated[str, StringConstraints(max_length=MAX_ID)]
+
+
+def _scalar(value: Any) -> Any:
+    """What is none of them is told so once, not by the error of whichever of them comes first."""
+    if not isinstance(value, str | bool | int | float):
+        raise PydanticCustomError("scalar_type", "not a string, number or boolean")
+    return value
+
+
+Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
+"""A value of an attribute, or what one is compared with."""
 
 
 def one_of(**members: Any) -> Any:

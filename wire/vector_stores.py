@@ -6,10 +6,11 @@ Law: counts, sizes and the statuses that follow from them are put in when an obj
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic_core import PydanticKnownError
 
 from wire.metadata import Metadata
-from wire.validation import Id, Request, one_of
+from wire.validation import Id, Request, Scalar, one_of
 
 __all__ = [
     "AUTO",
@@ -38,9 +39,21 @@ AUTO: Final = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 
 _DAY_S: Final = 86_400
 _Key = Annotated[str, StringConstraints(max_length=64)]
-_Text = Annotated[str, StringConstraints(max_length=512)]
+_MAX_TEXT: Final = 512
 
-Attributes = Annotated[dict[_Key, bool | int | float | _Text], Field(max_length=16)]
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
+        raise PydanticKnownError("string_too_long", {"max_length": _MAX_TEXT})
+    return value
+
+
+_Value = Annotated[
+    Scalar,
+    AfterValidator(_short),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": _MAX_TEXT}, {"type": "number"}, {"type": "boolean"}]}),
+]
+Attributes = Annotated[dict[_Key, _Value], Field(max_length=16)]
 Name = Annotated[str, StringConstraints(max_length=256)]
 Counts = Mapping[str, int]
 

@@ -216,6 +216,9 @@ def test_an_unknown_file_or_store_is_a_404_and_changes_nothing(world: World) -> 
     assert world.post("/vector_stores/vs_none/files", {"file_id": file}, 404)["error"]["message"] == unknown
 
 
+EQUAL = {"type": "eq", "key": "k"}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param", "code"),
     [
@@ -224,7 +227,9 @@ def test_an_unknown_file_or_store_is_a_404_and_changes_nothing(world: World) -> 
         ("", {"expires_after": {"anchor": "last_active_at", "days": 366}}, "expires_after.days", None),
         ("", {"chunking_strategy": {"type": "static"}}, "chunking_strategy.static", "missing_required_parameter"),
         ("/files", {}, "file_id", "missing_required_parameter"),
-        ("/files", {"file_id": "f", "attributes": {"a": {}}}, None, None),
+        ("/files", {"file_id": "f", "attributes": {"a": {}}}, "attributes.a", "invalid_type"),
+        ("/files", {"file_id": "f", "attributes": {"a": None}}, "attributes.a", "invalid_type"),
+        ("/files", {"file_id": "f", "attributes": {"a": "x" * 513}}, "attributes.a", "string_above_max_length"),
         ("/files", {"file_id": "f", "attributes": {str(n): 1 for n in range(17)}}, "attributes", None),
         ("/file_batches", {}, None, "invalid_value"),
         ("/file_batches", {"file_ids": ["f"], "files": [{"file_id": "f"}]}, None, "invalid_value"),
@@ -232,6 +237,13 @@ def test_an_unknown_file_or_store_is_a_404_and_changes_nothing(world: World) -> 
         ("/search", {}, "query", "missing_required_parameter"),
         ("/search", {"query": "x", "max_num_results": 51}, "max_num_results", "integer_above_max_value"),
         ("/search", {"query": "x", "filters": {"type": "near"}}, "filters.type", "invalid_value"),
+        ("/search", {"query": "x", "filters": EQUAL | {"value": None}}, "filters.value", "invalid_type"),
+        (
+            "/search",
+            {"query": "x", "filters": {**EQUAL, "type": "in", "value": [{}]}},
+            "filters.value[0]",
+            "invalid_type",
+        ),
         ("/search", {"query": ["x", 1]}, "query[1]", "invalid_type"),
     ],
 )
