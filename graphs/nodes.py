@@ -291,12 +291,16 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
             tell_prompt(context.run["id"], messages)
             chunks = context.model.stream(ReplyCall(messages=messages, **call))
             context.asking()
+            ended = False
             try:
                 async for chunk in chunks:
                     for part in parts.feed(chunk):
                         context.tell(part)
                     await context.room()
+                ended = True
             finally:
+                if not ended and parts.started:
+                    _book_rest(context, prompt, parts)
                 # At once, not when the collector comes by: closing is what stops the upstream.
                 await chunks.aclose()  # type: ignore[attr-defined]
             return prompt
@@ -307,6 +311,13 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
             if parts.started or shorter is None:
                 raise
             prompt = shorter
+
+
+def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
+    """Book what a reply that is broken off has taken: nobody will tell any more, and it was not nothing."""
+    spent = parts.usage or _estimate(context, prompt, parts)
+    context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
+    context.book(add_usage(NO_USAGE, spent))
 
 
 def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:

@@ -117,10 +117,15 @@ class Recorder:
     # --- parts ----------------------------------------------------------------------------------------------------
 
     def text_deltas(self, texts: Sequence[str]) -> list[tuple[str, bytes]]:
-        """The hot path: one token, one event, no row."""
+        """The hot path: one token, one event, no row. The first one of a message brings its annotations, none yet:
+        programs go through them at every delta."""
+        begins = not self._texts
         self._texts.extend(texts)
         prefix = self._prefix
-        return [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
+        told = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
+        if begins and told:
+            told[0] = ("thread.message.delta", prefix + orjson.dumps(texts[0]) + b',"annotations":[]}}]}}')
+        return told
 
     def record(self, part: Part) -> Recorded:
         """Turn a part into changes and events."""
@@ -245,19 +250,19 @@ class Recorder:
         self._open_step(part.step_id, "tool_calls", {"type": "tool_calls", "tool_calls": []}, done)
 
     def _call_delta(self, part: CallDelta, done: Recorded) -> None:
-        call: dict[str, Any] = {"index": part.index, "type": part.kind}
-        if part.kind == "file_search":
-            if part.call_id is None:
-                return  # what is looked for is not shown, as it was not at OpenAI
-            call |= {"id": part.call_id, "file_search": {}}
-        elif part.call_id is None:
-            call["function"] = {"arguments": part.arguments}
-        else:
-            call |= {"id": part.call_id}
-            call["function"] = {"name": part.name, "arguments": part.arguments, "output": None}
-        details = {"type": "tool_calls", "tool_calls": [call]}
-        data = {"id": part.step_id, "object": "thread.run.step.delta", "delta": {"step_details": details}}
-        done.events.append(("thread.run.step.delta", encode(data)))
+        """A call's first delta says what is called, with arguments that are empty: SDKs hand it out as the call's
+        creation, and only what comes after as deltas, which is where programs collect the arguments."""
+        calls: list[dict[str, Any]] = []
+        head = {"index": part.index, "type": part.kind}
+        if part.call_id is not None:
+            said = {"function": {"name": part.name, "arguments": "", "output": None}}
+            calls.append({**head, "id": part.call_id, **({"file_search": {}} if part.kind == "file_search" else said)})
+        if part.arguments and part.kind != "file_search":  # what is looked for is not shown, as it was not at OpenAI
+            calls.append({**head, "function": {"arguments": part.arguments}})
+        for call in calls:
+            details = {"type": "tool_calls", "tool_calls": [call]}
+            data = {"id": part.step_id, "object": "thread.run.step.delta", "delta": {"step_details": details}}
+            done.events.append(("thread.run.step.delta", encode(data)))
 
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
@@ -266,11 +271,12 @@ class Recorder:
             error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
             self._close_step(done, "failed", usage=part.usage, error=error)
             return
-        self._book(part.usage)
+        self.book(part.usage)
         private = {"usage": part.usage}
         done.changes.append(Patch("step", step["id"], self._owner, {"step_details": step["step_details"]}, private))
 
-    def _book(self, usage: Usage) -> None:
+    def book(self, usage: Usage) -> None:
+        """Take tokens onto the open step and into the run's sum."""
         self._booked = usage
         self.usage = add_usage(self.usage, usage)
 
@@ -338,7 +344,7 @@ class Recorder:
         if (step := self.step) is None:
             return
         if usage is not None:
-            self._book(usage)
+            self.book(usage)
         step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
         self._booked = None
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))

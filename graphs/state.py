@@ -123,6 +123,8 @@ class RunContext:
     """Makes one search of the files; the number goes into the passages' markers."""
     tell: Callable[[Part], None]
     """Says to the run what happened: rows and events come of it at once."""
+    book: Callable[[Usage], None]
+    """Books tokens of a reply that is broken off, on the step that is open."""
     room: Callable[[], Awaitable[None]]
     """Waits, seldom, until the store has caught up with what was said; wanted between reads of an answer."""
     max_tool_rounds: int

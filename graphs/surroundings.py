@@ -118,6 +118,7 @@ class Surroundings:
             act=act,
             search=search,
             tell=live.hear,
+            book=live.recorder.book,
             room=live.room,
             max_tool_rounds=self.max_tool_rounds,
             sampling=private["sampling"],

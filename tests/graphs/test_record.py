@@ -92,11 +92,28 @@ def test_the_prepared_frame_of_a_token_is_the_same_as_an_encoded_one() -> None:
     books = recorder()
     done = record(books, *TEXT[:3])
     deltas = [data for name, data in told(done) if name == "thread.message.delta"]
-    assert deltas[1] == {
-        "id": "msg_1",
-        "object": "thread.message.delta",
-        "delta": {"content": [{"index": 0, "type": "text", "text": {"value": '"\n'}}]},
-    }
+    texts = [{"value": "Hé", "annotations": []}, {"value": '"\n'}]
+    assert deltas == [
+        {
+            "id": "msg_1",
+            "object": "thread.message.delta",
+            "delta": {"content": [{"index": 0, "type": "text", "text": text}]},
+        }
+        for text in texts
+    ]
+
+
+def test_a_call_begins_with_no_arguments_and_its_deltas_are_all_of_them() -> None:
+    done = record(
+        recorder(), CALLS[0], CallDelta("step_1", 0, "call_1", "f", '{"a"'), CallDelta("step_1", 0, None, None, ":1}")
+    )
+    calls = [data["delta"]["step_details"]["tool_calls"] for name, data in told(done) if name.endswith("delta")]
+    head = {"index": 0, "type": "function"}
+    assert calls == [
+        [{**head, "id": "call_1", "function": {"name": "f", "arguments": "", "output": None}}],
+        [{**head, "function": {"arguments": '{"a"'}}],
+        [{**head, "function": {"arguments": ":1}"}}],
+    ]
 
 
 def test_a_refusal_is_a_part_of_its_own() -> None:

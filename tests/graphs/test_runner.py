@@ -388,6 +388,10 @@ async def test_cancel_stops_the_upstream_and_keeps_the_partial_text(upstream: Sc
         assert message["content"][0]["text"]["value"] == text_of(events) != ""
         final = await small.run(started)
         assert final["cancelled_at"] is not None
+        (step,) = await small.rows("step", started)
+        assert final["usage"] == step["usage"]
+        assert final["usage"]["completion_tokens"] > 0
+        assert final["usage"]["prompt_tokens"] > 0
         assert upstream.closed_early == 1
 
 
