@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -23,8 +24,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from api.hosts import LOOPBACK
+from api.hosts import is_loopback
 from ops import Parts, run
+from ops.files import doubts, read_text, read_toml
+from ops.owners import unopened
 from watch.log import Format, Level
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
@@ -35,8 +38,9 @@ if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the p
     from api.app import Access
     from chains import Routes, Upstream
 
-__all__ = ["Settings", "create_app", "main"]
+__all__ = ["Settings", "create_app", "main", "read_settings"]
 
+_DOTENV, _TOML = ".env", "threadhold.toml"
 _BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 _OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
@@ -65,7 +69,7 @@ class UpstreamSettings(BaseModel):
 class Settings(BaseSettings):
     """Every setting. Taken from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
 
-    model_config = SettingsConfigDict(env_file=".env", toml_file="threadhold.toml", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=_DOTENV, toml_file=_TOML, extra="ignore", frozen=True)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
@@ -134,6 +138,11 @@ class Settings(BaseSettings):
     def _write_small(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("max_reply_tokens", "max_runs_per_owner", "max_queued_runs_per_owner", mode="before")
+    @classmethod
+    def _have_no_limit(cls, value: Any) -> Any:
+        return None if value == "" else value
+
     @field_validator("model_path", mode="before")
     @classmethod
     def _find_home(cls, value: Any) -> Any:
@@ -148,6 +157,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
+        value = ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
         return split_keys(value) if isinstance(value, str) else value
 
     @property
@@ -172,24 +182,23 @@ class Settings(BaseSettings):
         return [name for name in _NOT_BUILT if getattr(self, name.lower())]
 
     @property
+    def doubts(self) -> list[str]:
+        """What stands in the files and sets nothing."""
+        return doubts(Settings.model_fields, toml=read_toml(_TOML), dotenv=read_text(_DOTENV))
+
+    @property
     def secrets(self) -> list[str]:
         """What no line of the log may have in it."""
-        of_upstreams = [one.api_key for one in self.upstreams.values()]
-        return [
-            *self.api_keys,
-            self.metrics_key,
-            self.model_api_key,
-            self.s3_access_key,
-            self.s3_secret_key,
-            *of_upstreams,
-        ]
+        keys = [one.api_key for one in self.upstreams.values()]
+        keys += [self.metrics_key, self.model_api_key, self.s3_access_key, self.s3_secret_key]
+        return [*self.api_keys, *keys]
 
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
         _ = self.database
-        if not self.api_keys and self.host not in LOOPBACK:
+        if not self.api_keys and not is_loopback(self.host):
             raise ThreadholdError(
-                f"HOST is {self.host}, which others can reach, but API_KEYS is empty. "
+                f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty. "
                 "Set API_KEYS, or serve on 127.0.0.1."
             )
 
@@ -198,7 +207,7 @@ class Settings(BaseSettings):
         """Who may come in. Behind keys any `Host` may, unless ALLOWED_HOSTS says which."""
         from api.app import Access
 
-        any_host = self.host not in LOOPBACK and not self.allowed_hosts
+        any_host = not is_loopback(self.host) and not self.allowed_hosts
         return Access(
             keys=self.api_keys,
             hosts=None if any_host else {*self.allowed_hosts, self.host},
@@ -227,6 +236,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from store import open_store
     from store.ages import SqliteAges
     from store.blobs import FolderBlobs
+    from store.export import owners
 
     settings = settings or Settings()
     settings.check()
@@ -265,6 +275,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         try:
             await blobs.open()
             await routes.open()
+            if lost := unopened(await store.engine.read(owners), settings.api_keys):
+                logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
             async with _tracing(), ingestion, runner, retention:
                 tune_interpreter()
@@ -359,10 +371,20 @@ def _first_upstream(settings: Settings) -> "Upstream":
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says, serve where it says nothing; the console script `threadhold`."""
-    for name, value in dotenv_values(".env").items():
+    sys.exit(run(Parts(settings=read_settings, app=create_app, routes=_routes, version=_version()), arguments))
+
+
+def read_settings(**given: Any) -> Settings:
+    """Return the settings; `given` comes before all files.
+
+    Raises ThreadholdError for a file that cannot be read, pydantic's ValidationError for what is wrong in it.
+    """
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # what it cannot read is among the settings' doubts
+    for name, value in dotenv_values(stream=StringIO(read_text(_DOTENV))).items():
         if name.startswith(_OF_LIBRARIES) and value:
             os.environ.setdefault(name, value)
-    sys.exit(run(Parts(settings=Settings, app=create_app, routes=_routes, version=_version()), arguments))
+    read_toml(_TOML)
+    return Settings(**given)
 
 
 def _version() -> str:

@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import uvicorn
 
 from api.door import Door
 from api.hosts import LOOPBACK, host_name
+from wire.errors import Unavailable
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
     from fastapi import FastAPI
@@ -119,6 +121,10 @@ class _Porch:
         self.app = app
         self._opened.set()
 
+    def shut(self) -> None:
+        """Tell those who wait, and who come now, that nobody will be let in."""
+        self._opened.set()
+
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         if self.app is None:
             if _asks_health(scope):
@@ -128,8 +134,18 @@ class _Porch:
                 await send({"type": "http.response.body", "body": body})
                 return
             await self._opened.wait()
-        assert self.app is not None
+            if self.app is None:
+                await _tell_no_start(send)
+                return
         await self.app(scope, receive, send)
+
+
+async def _tell_no_start(send: Send) -> None:
+    """Answer 503 as every other error is, whatever was sent."""
+    body = orjson.dumps(Unavailable("The server could not start; its log says why.").body())
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 503, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _asks_health(scope: Any) -> bool:
@@ -151,7 +167,8 @@ class _Server(uvicorn.Server):
 
     def give_up(self) -> None:
         """End soon: nobody will ever be let in."""
-        self.should_exit = self.force_exit = True
+        self._porch.shut()
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then shut down."""

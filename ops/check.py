@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final, Literal
 from api.serving import open_port
 from chains import Builtin, Member
 from chains.gguf import check_content, find_models
+from ops.owners import unopened
 from ops.parts import Configured, Parts
 from ops.question import ask
 from store.beside import in_use, open_beside, snapshot
+from store.export import owners
 from wire.errors import Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -57,11 +59,12 @@ def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) ->
 
 def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterator[Finding]:
     yield _settings(settings)
+    yield from (Finding("settings", "warning", doubt) for doubt in settings.doubts)
     yield from asyncio.run(_models(settings, parts, ask_model=ask_model))
     served = False
     try:
         served = in_use(settings.database)
-        yield _store(settings.database)
+        yield from _store(settings.database, settings.api_keys)
         yield _folder("files", settings.data_dir / "files")
         yield _disk(Path(settings.database).expanduser().absolute().parent)
     except ThreadholdError as error:
@@ -138,25 +141,33 @@ def _default_model(name: str, routes: "Routes") -> Finding | None:
 # --- store, disk, port ----------------------------------------------------------------------------------------------
 
 
-def _store(database: Path | str) -> Finding:
+def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Finding]:
     path = Path(database).expanduser().absolute()
     if not path.exists():
-        folder = _nearest(path.parent)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            return Finding("store", "wrong", f"{path} cannot be made: no right to write in {folder}")
-        return Finding("store", "ok", f"{path} is not there yet; the first start makes it")
+        yield _new_store(path)
+        return
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
-        return Finding("store", "wrong", f"{path} can be read but not written by this user, or its folder cannot")
-    try:
-        with open_beside(path, any_schema=True, untouched=True) as store, snapshot(store):
-            threads = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
-            messages = store.execute("SELECT COUNT(*) FROM messages").fetchone()[0]
-    except ThreadholdError as error:
-        return Finding("store", "wrong", error.message)
+        yield Finding("store", "wrong", f"{path} can be read but not written by this user, or its folder cannot")
+        return
+    with open_beside(path, any_schema=True, untouched=True) as store, snapshot(store):
+        threads = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
+        messages = store.execute("SELECT COUNT(*) FROM messages").fetchone()[0]
+        lost = unopened(owners(store), api_keys)
     used = "in use by a server" if in_use(path) else "not in use"
     log = path.with_name(f"{path.name}-wal")
     size = (path.stat().st_size + (log.stat().st_size if log.exists() else 0)) / 1e6
-    return Finding("store", "ok", f"{path}: {threads} threads, {messages} messages, {size:.1f} MB, {used}")
+    yield Finding("store", "ok", f"{path}: {threads} threads, {messages} messages, {size:.1f} MB, {used}")
+    if lost is not None:
+        yield Finding("store", "warning", lost)
+
+
+def _new_store(path: Path) -> Finding:
+    folder = _nearest(path.parent)
+    if not folder.is_dir():
+        return Finding("store", "wrong", f"{path} cannot be made: {folder} is a file and no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding("store", "wrong", f"{path} cannot be made: no right to write in {folder}")
+    return Finding("store", "ok", f"{path} is not there yet; the first start makes it")
 
 
 def _folder(about: str, folder: Path) -> Finding:

@@ -53,7 +53,7 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options, parts.settings(**given), parts)
     except ValidationError as error:
-        told = [f"{_setting_name(one)}: {one['msg']}" for one in error.errors()]
+        told = [f"{_setting_name(one)}: {_complaint(one)}" for one in error.errors()]
     except BrokenPipeError:  # who reads has enough, as `head` does; nothing is left to tell, nor to flush at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -67,7 +67,14 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
 
 
 def _setting_name(error: Any) -> str:
-    return str(error["loc"][0]).upper() if error["loc"] else "settings"
+    if not error["loc"]:
+        return "settings"
+    setting, *within = error["loc"]
+    return ".".join([str(setting).upper(), *map(str, within)])
+
+
+def _complaint(error: Any) -> str:
+    return "there is no such key" if error["type"] == "extra_forbidden" else str(error["msg"])
 
 
 def _parser(version: str) -> argparse.ArgumentParser:

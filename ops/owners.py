@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from wire.errors import ThreadholdError
 from wire.ids import DEFAULT_OWNER
 
-__all__ = ["owner_of_export", "owner_of_import"]
+__all__ = ["owner_of_export", "owner_of_import", "unopened"]
 
 
 def owner_of_export(asked: str | None, there: Collection[str]) -> str:
@@ -26,6 +26,18 @@ def owner_of_import(asked: str | None, api_keys: Mapping[str, str]) -> str:
         keys = "API_KEYS has keys of" if api_keys else "API_KEYS is empty, so that everything belongs to"
         raise ThreadholdError(f"Nobody could read what belongs to `{asked}`: {keys} {_spelled(there)}.")
     return asked or next(iter(there))
+
+
+def unopened(there: Collection[str], api_keys: Mapping[str, str]) -> str | None:
+    """Return a sentence where the store has objects of owners that nobody can be (None: there are none)."""
+    if not (lost := set(there) - (set(api_keys.values()) or {DEFAULT_OWNER})):
+        return None
+    if not api_keys:
+        return (
+            f"Nobody can read what belongs to {_spelled(lost)}: API_KEYS is empty, which opens `{DEFAULT_OWNER}` only."
+        )
+    example = f"{min(lost)}=some-key"
+    return f"Nobody can read what belongs to {_spelled(lost)}: no key of API_KEYS is theirs. To open it: `{example}`."
 
 
 def _spelled(names: Collection[str]) -> str:

@@ -61,6 +61,11 @@ class Configured(Protocol):
         """Names of settings that are set and not built."""
         ...
 
+    @property
+    def doubts(self) -> list[str]:
+        """Sentences on what stands in the files of settings and sets nothing."""
+        ...
+
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
         ...
@@ -68,7 +73,8 @@ class Configured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """How things are made. `settings` takes what the command line gives and raises pydantic's ValidationError."""
+    """How things are made. `settings` takes what the command line gives and raises pydantic's ValidationError, or
+    ThreadholdError."""
 
     settings: Callable[..., Configured]
     app: Callable[[Any], "FastAPI"]

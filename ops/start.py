@@ -33,7 +33,8 @@ def start(settings: Configured, parts: Parts) -> None:
 
 def _start(settings: Configured, parts: Parts) -> None:
     listening = open_port(settings.host, settings.port)
-    url = f"http://{settings.host}:{listening.getsockname()[1]}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: sys.exit(0))
@@ -50,6 +51,8 @@ def _start(settings: Configured, parts: Parts) -> None:
 
 def _announce(settings: Configured) -> None:
     """Say what it works with, and what it does not use."""
+    for doubt in settings.doubts:
+        logger.warning(doubt)
     if settings.unused:
         logger.warning("%s: not built yet, and not used", ", ".join(settings.unused))
     if settings.model_url:

@@ -15,9 +15,14 @@ __all__ = ["count_exported", "count_left_out", "exported", "owners"]
 
 
 def owners(connection: sqlite3.Connection) -> list[str]:
-    """Return whose assistants and threads there are."""
-    sql = "SELECT owner FROM threads UNION SELECT owner FROM assistants ORDER BY owner"
-    return [row[0] for row in connection.execute(sql)]
+    """Return whose assistants and threads there are. From owner to owner, and not from row to row."""
+    found: set[str] = set()
+    for table in ("threads", "assistants"):
+        next_one = f"SELECT MIN(owner) FROM {table} WHERE owner > ?"
+        owner: str | None = ""
+        while (owner := connection.execute(next_one, (owner,)).fetchone()[0]) is not None:
+            found.add(owner)
+    return sorted(found)
 
 
 def count_exported(connection: sqlite3.Connection, owner: str) -> int:

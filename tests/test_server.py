@@ -1,11 +1,14 @@
 """Settings, and what the start refuses."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import ValidationError
 
@@ -95,6 +98,63 @@ def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
     assert done.returncode == 1, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("threadhold.toml", b"[x", "threadhold.toml is no TOML: "),
+        ("threadhold.toml", "port = 1".encode("utf-16"), "threadhold.toml is no UTF-8 text"),
+        (".env", "PORT=1".encode("utf-16"), ".env is no UTF-8 text"),
+        (".env", None, ".env cannot be read: Is a directory."),
+        ("threadhold.toml", b"[upstreams.gpu]\nulr = 'http://x'", "UPSTREAMS.gpu.ulr: there is no such key"),
+    ],
+    ids=["no toml", "toml in UTF-16", "env in UTF-16", "a folder", "a wrong key"],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_a_sentence(
+    tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    (tmp_path / name).mkdir() if content is None else (tmp_path / name).write_bytes(content)
+    for word in ("serve", "check"):
+        done = start(tmp_path, word)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert done.stderr.startswith(f"threadhold: {words}")
+        assert done.stderr.count("\n") == 1
+
+
+def test_who_asks_while_a_start_fails_is_told_so_in_openai_s_shape(tmp_path: Path) -> None:
+    (tmp_path / "threadhold.db").write_text("no database " * 100)
+    port = free_port()
+    environment = {**os.environ, "DATA_DIR": str(tmp_path), "PORT": str(port)}
+    command = [sys.executable, str(ROOT / "server.py")]
+    with (
+        subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process,
+        httpx2.Client(timeout=20) as client,
+    ):
+        while True:
+            with contextlib.suppress(httpx2.ConnectError):
+                answer = client.get(f"http://127.0.0.1:{port}/v1/threads")
+                break
+            time.sleep(0.02)
+        _, told = process.communicate(timeout=20)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert process.returncode == 1
+    assert "file is not a database" in told
+    assert "Exception" not in told
+
+
+def test_a_name_or_address_that_only_this_machine_reaches_needs_no_keys() -> None:
+    for host in ("127.0.0.2", "::1", "localhost"):
+        settings(host=host).check()
+    for host in ("", "0.0.0.0", "::", "10.0.0.1", "example.org"):
+        with pytest.raises(ThreadholdError, match="API_KEYS"):
+            settings(host=host).check()
+
+
+def test_empty_is_no_limit_and_lists_may_be_lists() -> None:
+    one = settings(max_runs_per_owner="", max_reply_tokens="", api_keys=["a", "ann=b"])
+    assert (one.max_runs_per_owner, one.max_reply_tokens) == (None, None)
+    assert one.api_keys == {"a": "default", "b": "ann"}
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

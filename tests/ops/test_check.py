@@ -103,3 +103,36 @@ def test_a_setting_that_makes_no_sense_is_one_sentence(tmp_path: Path) -> None:
     done = command(tmp_path, "check", DRAIN_S="soon")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("threadhold: DRAIN_S: ")
+
+
+def test_what_is_written_and_sets_nothing_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MODEL_ULR=x\nPATH_OF_OTHERS=1\nno sense at all\nDRAIN_S=3\n")
+    (tmp_path / "threadhold.toml").write_text('max_run = 3\nPORT = 1\nzebra = 1\n[upstream.gpu]\nurl = "http://x"\n')
+    done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
+    warned = [line.split(maxsplit=2)[2] for line in done.stdout.splitlines() if line.startswith("warning ")]
+    assert warned == [
+        "threadhold.toml: `max_run` is no setting; did you mean `max_runs`?",
+        "threadhold.toml: `PORT` is no setting; did you mean `port`?",
+        "threadhold.toml: `zebra` is no setting",
+        "threadhold.toml: `upstream` is no setting; did you mean `upstreams`?",
+        ".env: `MODEL_ULR` is no setting; did you mean `MODEL_URL`?",
+        ".env: line 3 sets nothing; write NAME=value",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_no_key_opens_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
+    given = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
+    told = "Nobody can read what belongs to `default`: no key of API_KEYS is theirs. To open it: `default=some-key`."
+    assert told in command(tmp_path, "check", API_KEYS="bob=k1", **given).stdout
+    for keys in ("", "k1", "default=k1,bob=k2"):
+        assert "Nobody can read" not in command(tmp_path, "check", API_KEYS=keys, **given).stdout
+    with ServerProcess(tmp_path, API_KEYS="bob=k1", MODEL_URL=upstream.url) as server:
+        assert told in server.log.read_text().replace("\\", "")
+
+
+def test_a_file_in_place_of_the_folder_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()), DATA_DIR=str(tmp_path / "data"))
+    assert "is a file and no folder" in lines(done.stdout)["store"][1]

@@ -1,0 +1,67 @@
+"""The files of settings: read so that what is wrong with them is a sentence, and what stands in them and sets nothing.
+
+Law: a key of threadhold.toml is a setting or a mistake; `.env` may be other programs' too, so that there only what
+looks like a setting is told.
+"""
+
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from dotenv.parser import parse_stream
+
+from wire.errors import ThreadholdError
+
+__all__ = ["doubts", "read_text", "read_toml"]
+
+_ALIKE: Final = 0.8
+"""Of two names, as difflib compares them: `MODEL_ULR` and `MODEL_URL` are 0.89."""
+
+
+def read_text(name: str) -> str:
+    """Return what a file says, nothing where there is none. Raises ThreadholdError."""
+    try:
+        return Path(name).read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise ThreadholdError(
+            f"{name} is no UTF-8 text (PowerShell's `>>` writes UTF-16). Save it as UTF-8."
+        ) from error
+    except OSError as error:
+        raise ThreadholdError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def read_toml(name: str) -> dict[str, Any]:
+    """The same for TOML."""
+    try:
+        return tomllib.loads(read_text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise ThreadholdError(f"{name} is no TOML: {error}.") from error
+
+
+def doubts(known: Collection[str], *, toml: Mapping[str, Any], dotenv: str) -> list[str]:
+    """Return a sentence for each; `known` are the settings' names in lower case, `toml` and `dotenv` the files."""
+    return [*_of_toml(known, toml), *_of_dotenv(known, dotenv)]
+
+
+def _of_toml(known: Collection[str], toml: Mapping[str, Any]) -> Iterator[str]:
+    for key in toml:
+        if key not in known:
+            near = _near(key, known)
+            yield f"threadhold.toml: `{key}` is no setting" + (f"; did you mean `{near}`?" if near else "")
+
+
+def _of_dotenv(known: Collection[str], dotenv: str) -> Iterator[str]:
+    for binding in parse_stream(StringIO(dotenv)):
+        if binding.error:
+            yield f".env: line {binding.original.line} sets nothing; write NAME=value"
+        elif binding.key and binding.key.lower() not in known and (near := _near(binding.key, known)):
+            yield f".env: `{binding.key}` is no setting; did you mean `{near.upper()}`?"
+
+
+def _near(name: str, known: Collection[str]) -> str | None:
+    return next(iter(get_close_matches(name.lower(), known, 1, _ALIKE)), None)
