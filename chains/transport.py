@@ -108,8 +108,12 @@ class Transport:
             self._session = None
             await asyncio.sleep(0)  # connections that were closed a moment ago let go of their sockets in the next turn
 
-    async def send(self, method: str, url: str, body: bytes | None = None) -> aiohttp.ClientResponse:
+    async def send(
+        self, method: str, url: str, body: bytes | None = None, *, is_probe: bool = False
+    ) -> aiohttp.ClientResponse:
         """Send once, whatever the status. A dead kept-alive connection is replaced at once, without counting.
+
+        A probe asks for what other servers have: a refusal of it is an answer, and no outcome that anybody counts.
 
         Raises aiohttp.ClientError, TimeoutError or OSError; `failure` explains them.
         """
@@ -120,7 +124,8 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.outcomes[(failure(error, self.endpoint, idle_s=self.patience.idle_s).kind,)] += 1
             raise
-        self.outcomes[(_meaning(response.status),)] += 1
+        if not (is_probe and 400 <= response.status < 500):
+            self.outcomes[(_meaning(response.status),)] += 1
         return response
 
     async def _request(

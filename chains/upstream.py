@@ -140,7 +140,7 @@ class Upstream:
             return None
         try:
             async with asyncio.timeout(_LISTING_S):
-                response = await self._transport.send("GET", self._transport.endpoint.props(model))
+                response = await self._transport.send("GET", self._transport.endpoint.props(model), is_probe=True)
                 if response.status != 200:
                     response.close()
                     return None

@@ -179,11 +179,13 @@ async def _count_vllm(transport: Transport, body: dict[str, Any]) -> int | None:
 
 
 async def _get(transport: Transport, path: str) -> Any:
-    return await _answer(transport, lambda: transport.send("GET", _at(transport, path)))
+    return await _answer(transport, lambda: transport.send("GET", _at(transport, path), is_probe=True))
 
 
 async def _post(transport: Transport, path: str, body: dict[str, Any]) -> Any:
-    return await _answer(transport, lambda: transport.send("POST", _at(transport, path), orjson.dumps(body)))
+    return await _answer(
+        transport, lambda: transport.send("POST", _at(transport, path), orjson.dumps(body), is_probe=True)
+    )
 
 
 async def _answer(transport: Transport, send: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> Any:

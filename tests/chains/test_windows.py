@@ -97,6 +97,7 @@ async def test_an_engine_that_tells_nothing_costs_no_run(up: ScriptedUpstream, c
     assert await upstream.ask_limit("m") is None
     assert len(up.extra_asked) == asked
     assert not up.requests
+    assert dict(upstream.outcomes) == {("ok",): 1}, "probes are no refusals"
 
 
 async def test_an_engine_that_hangs_is_waited_for_a_short_while_once(up: ScriptedUpstream, connect: Connect) -> None:
