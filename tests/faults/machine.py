@@ -29,7 +29,8 @@ def scripted(body: dict[str, Any]) -> Step:
     """The model behind the server."""
     match body["model"]:
         case "calls":
-            has_output = body["messages"][-1]["role"] == "tool"
+            said = body["messages"]  # nothing, where the thread is empty
+            has_output = bool(said) and said[-1]["role"] == "tool"
             return Reply(SAID) if has_output else Reply(tool_calls=[("getTime", {})])
         case "stalls":
             return Reply("one two three", pause_after=2)
