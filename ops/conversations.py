@@ -16,12 +16,14 @@ from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
 from store.beside import Watch
 from store.ports import Row
+from wire.actions import drop_masked
 from wire.dumps import (
     DumpKind,
     assistant_parts,
     kind_of,
     listed,
     message_body,
+    missing_keys,
     oldest_first,
     run_body,
     step_body,
@@ -63,6 +65,8 @@ class Survey:
     conversations: list[Conversation] = field(default_factory=list)
     assistants: list[Entry] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    keyless: dict[str, dict[int, list[str]]] = field(default_factory=dict)
+    """Assistant → index of an action → its keys, which the dump does not have."""
 
 
 def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
@@ -80,6 +84,8 @@ def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
                     if body["id"] not in seen_assistants:
                         seen_assistants.add(body["id"])
                         found.assistants.append(entry)
+                        if lacking := missing_keys(data):
+                            found.keyless[body["id"]] = lacking
                     continue
                 thread_id = thread_id_of(kind, data)
                 _take(by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
@@ -193,7 +199,7 @@ def _run_rows(
             body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
         if body is None:
             continue
-        private = {"tools": body["tools"], "sampling": {}}
+        private = {"tools": drop_masked(body["tools"])[0], "sampling": {}}
         made.setdefault(body["id"], Row("run", body["id"], owner, body, thread_id, private=private))
         inner = listed(data.get("steps"), "steps")
         for step in (*inner, *(each for each in steps if each.get("run_id") == body["id"])):

@@ -367,14 +367,66 @@ def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_secrets_of_actions_are_not_exported_and_not_made_up(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def action(path: str, **data: Any) -> dict[str, Any]:
+    """An action with one operation, which needs no parameter but one that a key provides."""
     spec = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "servers": [{"url": "https://a.example"}]}
-    path = {"/x": {"get": {"operationId": "x", "responses": {"200": {"description": "x"}}}}}
-    tool = {"type": "action", "data": {"openapi_spec": {**spec, "paths": path}, "headers": {"X-Key": "hush"}}}
-    with served(tmp_path, upstream) as server:
-        server.request("POST", "/assistants", {"model": "m", "tools": [tool]})
-        dump = command(tmp_path, "export").stdout
-    assert dump
+    operation = {"operationId": path, "responses": {"200": {"description": "x"}}}
+    return {"type": "action", "data": {"openapi_spec": {**spec, "paths": {f"/{path}": {"get": operation}}}, **data}}
+
+
+KEYED = [
+    action("head", headers={"X-Key": "hush-1", "X-Other": "hush-2"}),
+    {"type": "function", "function": {"name": "f"}},
+    action("bearer", auth={"type": "bearer", "token": "hush-3"}, is_consequential=False),
+    action("basic", auth={"type": "basic", "username": "ann", "password": "hush-4"}),
+    action(
+        "both", headers={"X-Key": "hush-5"}, auth={"type": "api_key", "in": "query", "name": "k", "value": "hush-6"}
+    ),
+    action("open"),
+]
+
+
+@pytest.mark.parametrize("option", [[], ["--skip-refused"]], ids=["plain", "skip refused"])
+def test_actions_come_over_without_their_keys_and_each_is_named(
+    option: list[str], upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    with served(tmp_path / "old", upstream) as server:
+        assistant = server.request("POST", "/assistants", {"model": "m", "tools": KEYED})["id"]
+        thread = server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Hello"}]})["id"]
+        body = {"assistant_id": assistant, "stream": True}
+        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
+        told = whole(server, thread)
+        offered = upstream.requests[-1].body["tools"]
+        dump = command(tmp_path / "old", "export").stdout
     assert "hush" not in dump
-    done = command(tmp_path, "import", "-", given=dump)
-    assert (done.returncode, "it is masked" in done.stderr) == (1, True)
+    assert "*" in json.dumps(told["runs"])
+
+    dry = command(tmp_path / "new", "import", "-", "--dry-run", *option, given=dump)
+    assert (dry.returncode, "4 actions would have no key" in dry.stderr) == (0, True)
+    done = command(tmp_path / "new", "import", "-", *option, given=dump)
+    assert done.returncode == 0
+    first, *named = done.stderr.splitlines()
+    assert first.startswith("threadhold: 4 actions have no key")
+    assert "POST /assistants/{assistant_id}" in first
+    assert named == [
+        f"threadhold:   {assistant}: tools[0] (headers.X-Key, headers.X-Other), tools[2] (auth.token), "
+        "tools[3] (auth.password), tools[4] (headers.X-Key, auth.value)"
+    ]
+    again = command(tmp_path / "new", "import", "-", *option, given=dump)
+    assert (again.returncode, again.stderr) == (0, ""), "what is there already may have its keys again"
+
+    with served(tmp_path / "new", upstream) as server:
+        came = server.request("GET", f"/assistants/{assistant}")["tools"]
+        assert "*" not in json.dumps(came)
+        assert [tool.get("data", {}).get("openapi_spec") for tool in came] == [
+            tool.get("data", {}).get("openapi_spec") for tool in KEYED
+        ]
+        assert came[2]["data"]["is_consequential"] is False
+        assert whole(server, thread) == told
+        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
+        assert upstream.requests[-1].body["tools"] == offered
+        given = server.request("POST", f"/assistants/{assistant}", {"tools": KEYED})
+        assert given["tools"][2]["data"]["auth"] == {"type": "bearer", "token": "********"}
+    assert [orphan for (orphan,) in rows(tmp_path / "new", "SELECT private FROM runs") if "***" in str(orphan)] == []
