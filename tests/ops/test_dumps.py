@@ -1,6 +1,7 @@
 """Export and import: what was said goes from one server to another, and comes over from what OpenAI once listed."""
 
 import json
+import re
 import signal
 import sqlite3
 import time
@@ -331,7 +332,10 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
         end = time.monotonic() + 10
         while len(whole(server, thread)["messages"]) < 4 and time.monotonic() < end:
             time.sleep(0.02)
+        other = talk(server, "Elsewhere")
         done = command(data(server), "export", "--thread", thread)
+        of_all = command(data(server), "export")
+        of_other = command(data(server), "export", "--thread", other)
     finally:
         upstream.release()
         httpx2.post(f"{server.url}/threads/{thread}/runs/{run['id']}/cancel", timeout=10)
@@ -343,6 +347,9 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
         "More?",
     ]
     assert [each["status"] for each in exported["runs"]] == ["completed"]
+    for each in (done, of_all):
+        assert re.search(r"left out: (.* and )?1 runs under way of default; only", each.stderr)
+    assert "under way" not in of_other.stderr
 
 
 def test_a_reader_that_has_enough_ends_an_export_without_a_word(server: ServerProcess) -> None:
@@ -399,8 +406,12 @@ def test_actions_come_over_without_their_keys_and_each_is_named(
         httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
         told = whole(server, thread)
         offered = upstream.requests[-1].body["tools"]
-        dump = command(tmp_path / "old", "export").stdout
+        exported = command(tmp_path / "old", "export")
+        of_thread = command(tmp_path / "old", "export", "--thread", thread)
+    dump = exported.stdout
     assert "hush" not in dump
+    assert "left out: 6 keys of actions of default; only" in exported.stderr
+    assert "left out" not in of_thread.stderr
     assert "*" in json.dumps(told["runs"])
 
     dry = command(tmp_path / "new", "import", "-", "--dry-run", *option, given=dump)
