@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ops.conversations import Survey, assistant_row, items, rows_of, survey
+from ops.conversations import Survey, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
 from ops.owners import owner_of_import
 from ops.parts import Configured
@@ -61,9 +61,10 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             return 1
         if dry_run:
             messages = sum(each.messages for each in found.conversations)
+            assistants = sum(map(len, found.assistants.values()))
             print(
                 f"would import {len(found.conversations)} threads with {messages} messages and "
-                f"{len(found.assistants)} assistants for {whose}, as far as they are not there; nothing was written"
+                f"{assistants} assistants for {whose}, as far as they are not there; nothing was written"
             )
             _tell_keyless(found.keyless, "would have")
             return 0
@@ -109,9 +110,7 @@ async def _bring_over(
     outcome = _Outcome()
     store = await open_store(settings.database)
     try:
-        every = (item for entry in found.assistants for item in items(dump.read(entry)))
-        assistants = [assistant_row(data, owner, now=now) for kind, data in every if kind == "assistant"]
-        assistants.sort(key=lambda row: int(row.body["created_at"]))
+        assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
         for start in range(0, len(found.conversations), _AT_ONCE):
             some = found.conversations[start : start + _AT_ONCE]

@@ -215,6 +215,47 @@ def test_what_is_refused_can_be_left_out_and_takes_all_of_its_thread_with_it(tmp
     assert rows(tmp_path, "SELECT id FROM threads") == [("thread_good",)]
 
 
+def test_of_a_listing_only_what_is_refused_is_left_out_with_its_thread(tmp_path: Path) -> None:
+    """Those before and behind it stay, and what is there twice counts once."""
+
+    def assistant(short: str, **more: Any) -> dict[str, Any]:
+        return {"id": f"asst_{short}", "object": "assistant", "model": "m", **more}
+
+    mixed = [
+        said("a", 1, "one", at=1),
+        said("b", 1, "one", at=1),
+        assistant("a"),
+        {"object": "vector_store"},
+        {**said("b", 2, "two", at=2), "content": 5},
+        {"role": "user", "content": "x"},
+        assistant("bad", tools=[{"type": "action", "data": {"openapi_spec": "{}"}}]),
+        assistant("b"),
+        assistant("a", name="again"),
+        said("a", 2, "two", at=2),
+    ]
+    dump = lines({"object": "list", "data": mixed}, said("c", 1, "one", at=1), assistant("b"))
+    refused = command(tmp_path, "import", "-", given=dump)
+    assert refused.returncode == 1
+    assert [line.split(": ")[1:3] for line in refused.stderr.splitlines()[:-1]] == [
+        ["line 1", f"data[{index}]"] for index in (3, 4, 5, 6)
+    ]
+    assert list(tmp_path.iterdir()) == []
+    done = command(tmp_path, "import", "-", "--skip-refused", given=dump)
+    assert "imported 2 threads with 3 messages and 0 runs, and 2 assistants" in done.stdout
+    assert (done.returncode, done.stderr.splitlines()) == (0, refused.stderr.splitlines()[:-1])
+    assert rows(tmp_path, "SELECT id FROM messages ORDER BY id") == [("msg_a1",), ("msg_a2",), ("msg_c1",)]
+    assert rows(tmp_path, "SELECT id FROM assistants ORDER BY id") == [("asst_a",), ("asst_b",)]
+
+
+def test_an_assistant_that_another_owner_has_is_told_in_plain_words(tmp_path: Path) -> None:
+    keys = {"API_KEYS": "ann=ka,bob=kb"}
+    dump = lines({"id": "asst_x", "object": "assistant", "model": "m"})
+    assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
+    done = command(tmp_path, "import", "-", "--owner", "bob", given=dump, **keys)
+    told = "threadhold: left out: asst_x: There is an assistant with id 'asst_x' already.\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_an_import_done_twice_is_done_once(tmp_path: Path) -> None:
     dump = lines(
         {"id": "thread_a", "messages": [said("a", 1, "x", at=1)], "runs": [{"id": "run_a", "status": "completed"}]},
