@@ -29,6 +29,7 @@ from wire.dumps import (
     step_body,
     thread_body,
     time_of,
+    unwrapped,
 )
 from wire.errors import InvalidRequest
 from wire.ids import derive_id
@@ -136,8 +137,8 @@ class _Surveyor:
 def _objects(data: Any) -> list[Any]:
     """Return the objects of an entry: itself, or those of the listing that it is. Raises InvalidRequest."""
     if isinstance(data, dict) and data.get("object") == "list":
-        return list(listed(data, "data"))
-    return [data]
+        return [unwrapped(each) for each in listed(data, "data")]
+    return [unwrapped(data)]
 
 
 def thread_id_of(kind: DumpKind, data: dict[str, Any]) -> str:

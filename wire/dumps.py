@@ -36,6 +36,7 @@ __all__ = [
     "step_body",
     "thread_body",
     "time_of",
+    "unwrapped",
 ]
 
 DumpKind = Literal["assistant", "thread", "message", "run", "step"]
@@ -167,6 +168,15 @@ def kind_of(data: Any) -> DumpKind:
     if "role" in data and "content" in data:
         return "message"
     raise InvalidRequest("`object` is missing, and neither `messages` nor `role` and `content` say what this is.")
+
+
+def unwrapped(data: Any) -> Any:
+    """Return a thread with its `messages` and `runs` in it, of an entry that has them beside its `thread`, which is
+    how the page saves it; anything else as it is."""
+    if not isinstance(data, dict) or "object" in data or not isinstance(data.get("thread"), dict):
+        return data
+    beside = {name: data[name] for name in ("messages", "runs") if name in data}
+    return {"object": "thread", **data["thread"], **beside}
 
 
 def listed(value: Any, where: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.ops.command import begin, command
 from tests.ops.conftest import data, talk, whole
-from tests.process import ServerProcess
+from tests.process import ROOT, ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
 
@@ -166,6 +166,28 @@ def test_a_dump_may_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
     assert [json.loads(body)["content"] for (body,) in rows(tmp_path, "SELECT body FROM messages")] == [
         [{"type": "text", "text": {"value": "é 🧵", "annotations": []}}]
     ]
+
+
+@pytest.mark.parametrize("form", ["as saved", "a line each", "array", "listing"])
+def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
+    form: str, server: ServerProcess, tmp_path: Path
+) -> None:
+    threads = [talk(server, "Hello", "é 🧵")] + ([] if form == "as saved" else [talk(server, "Other")])
+    told = [whole(server, thread) for thread in threads]
+    saved = [{name: each[name] for name in ("thread", "messages", "runs")} for each in told]
+    assert "({ thread, messages: await" in (ROOT / "web/index.html").read_text()
+    dump = {
+        "as saved": json.dumps(saved[0], indent=2, ensure_ascii=False),
+        "a line each": lines(*saved),
+        "array": json.dumps(saved, indent=2),
+        "listing": lines({"object": "list", "data": saved}),
+    }[form]
+    done = command(tmp_path, "import", "-", given=dump)
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = [json.loads(line) for line in command(tmp_path, "export").stdout.splitlines()]
+    for each in kept:
+        assert [run.pop("steps") for run in each["runs"]] == [[]]
+    assert kept == [{**each["thread"], "messages": each["messages"], "runs": each["runs"]} for each in told]
 
 
 BAD = [
