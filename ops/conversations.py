@@ -14,6 +14,7 @@ import orjson
 
 from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
+from ops.pages import Page, Pages
 from store.beside import Watch
 from store.ports import Row
 from wire.actions import drop_masked
@@ -69,6 +70,8 @@ class Survey:
     refusals: list[Refusal] = field(default_factory=list)
     keyless: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     """Assistant → index of an action → its keys, which the dump does not have."""
+    pages: list[Page] = field(default_factory=list)
+    """Those that lack the rest of their listing."""
 
 
 def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
@@ -77,7 +80,10 @@ def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
     for entry, line in dump.entries():
         surveyor.read(entry, line)
         watch("reading", entry.start + entry.length, dump.size)
-    return surveyor.found()
+    found = surveyor.found()
+    if dump.has_more:
+        found.pages.insert(0, Page(None))
+    return found
 
 
 class _Surveyor:
@@ -89,18 +95,20 @@ class _Surveyor:
         self._by_id: dict[str, Conversation] = {}
         self._broken: set[str] = set()
         self._assistant_ids: set[str] = set()
+        self._pages = Pages()
 
     def read(self, entry: Entry, line: bytes) -> None:
         """Take an entry's objects, each by itself: one that is refused leaves others of its listing alone."""
         try:
-            found = _objects(decode(line))
+            whole = decode(line)
+            found = _objects(whole)
         except InvalidRequest as error:
             self._found.refusals.append(Refusal(entry.number, error.message))
             return
         for index, data in enumerate(found):
             try:
                 with _telling(found, data, "data"):
-                    self._take(entry, index, data)
+                    self._take(entry, index, data, whole)
             except InvalidRequest as error:
                 self._found.refusals.append(Refusal(entry.number, error.message))
 
@@ -108,20 +116,25 @@ class _Surveyor:
         """Return all that was seen, oldest conversation first."""
         whole = (each for each in self._by_id.values() if each.id not in self._broken)
         self._found.conversations = sorted(whole, key=lambda each: each.created_at or self._now)
+        self._found.pages = self._pages.unfinished(self._broken)
         return self._found
 
-    def _take(self, entry: Entry, index: int, data: Any) -> None:
+    def _take(self, entry: Entry, index: int, data: Any, whole: Any) -> None:
         kind = kind_of(data)
-        if kind == "assistant":
+        thread_id = None if kind == "assistant" else thread_id_of(kind, data)
+        if index == 0:
+            self._pages.note_entry(entry.number, whole, kind, data, thread_id)
+        if thread_id is None:
             self._take_assistant(entry, index, data)
             return
-        thread_id = thread_id_of(kind, data)
         try:
             _take(self._by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
             _check(kind, data, thread_id)
         except InvalidRequest:
             self._broken.add(thread_id)
             raise
+        place = f"data[{index}]." if whole.get("object") == "list" else ""
+        self._pages.note_within(entry.number, place, kind, data, thread_id)
 
     def _take_assistant(self, entry: Entry, index: int, data: dict[str, Any]) -> None:
         body, private = assistant_parts(data, now=self._now)

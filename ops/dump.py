@@ -32,12 +32,13 @@ class Entry:
 
 
 class Dump:
-    """An open dump; `unit` is what its entries are called."""
+    """An open dump; `unit` is what its entries are called, and `has_more` what it says where it is one listing."""
 
-    def __init__(self, file: IO[bytes], unit: str, size: int) -> None:
+    def __init__(self, file: IO[bytes], unit: str, size: int, *, has_more: bool = False) -> None:
         self._file = file
         self.unit = unit
         self.size = size
+        self.has_more = has_more
 
     def entries(self) -> Iterator[tuple[Entry, bytes]]:
         """Yield every entry that is not blank, with its bytes."""
@@ -71,9 +72,10 @@ def open_dump(source: str) -> Iterator[Dump]:
             yield Dump(file, "line", size)
         else:
             with tempfile.TemporaryFile() as lines:
-                for one in _document(file, source):
+                found, has_more = _document(file, source)
+                for one in found:
                     lines.write(orjson.dumps(one) + b"\n")
-                yield Dump(lines, "entry", lines.tell())
+                yield Dump(lines, "entry", lines.tell(), has_more=has_more)
 
 
 @contextmanager
@@ -102,7 +104,8 @@ def _is_lines(file: IO[bytes]) -> bool:
     return True
 
 
-def _document(file: IO[bytes], source: str) -> list[Any]:
+def _document(file: IO[bytes], source: str) -> tuple[list[Any], bool]:
+    """Return the entries, and whether the document is a listing that has more."""
     size = file.seek(0, 2)
     if size > _MAX_DOCUMENT:
         raise ThreadholdError(
@@ -115,5 +118,5 @@ def _document(file: IO[bytes], source: str) -> list[Any]:
     except orjson.JSONDecodeError as error:
         raise ThreadholdError(f"`{source}` is neither JSON lines nor one JSON document: {error}.") from error
     if isinstance(found, dict) and isinstance(found.get("data"), list):
-        found = found["data"]  # a listing, as the API answers it
-    return found if isinstance(found, list) else [found]
+        return found["data"], found.get("has_more") is True  # a listing, as the API answers it
+    return (found if isinstance(found, list) else [found]), False

@@ -54,6 +54,8 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
     with open_dump(source) as dump, progress() as watch:
         found = survey(dump, now=now, watch=watch)
         _tell_refusals(found, dump.unit)
+        _tell_pages(found, dump.unit)
+        lacking = f"; {len(found.pages)} listings lack what came after their page" if found.pages else ""
         if found.refusals and not skip_refused:
             print(
                 "threadhold: nothing was imported; mend these, or leave them out with --skip-refused", file=sys.stderr
@@ -64,7 +66,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             assistants = sum(map(len, found.assistants.values()))
             print(
                 f"would import {len(found.conversations)} threads with {messages} messages and "
-                f"{assistants} assistants for {whose}, as far as they are not there; nothing was written"
+                f"{assistants} assistants for {whose}, as far as they are not there; nothing was written{lacking}"
             )
             _tell_keyless(found.keyless, "would have")
             return 0
@@ -73,7 +75,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
     there = f", {done['there']} were there already and stayed as they were" if done["there"] else ""
     print(
         f"imported {done['thread']} threads with {done['message']} messages and {done['run']} runs, and "
-        f"{done['assistant']} assistants for {whose}{there}"
+        f"{done['assistant']} assistants for {whose}{there}{lacking}"
     )
     _tell_keyless({id: lacking for id, lacking in found.keyless.items() if id in outcome.assistant_ids}, "have")
     for why in outcome.failed:
@@ -86,6 +88,15 @@ def _tell_refusals(found: Survey, unit: str) -> None:
         print(f"threadhold: {unit} {refusal.number}: {refusal.why}", file=sys.stderr)
     if len(found.refusals) > _TOLD:
         print(f"threadhold: and {len(found.refusals) - _TOLD} more", file=sys.stderr)
+
+
+def _tell_pages(found: Survey, unit: str) -> None:
+    for page in found.pages[:_TOLD]:
+        where = "the file" if page.number is None else f"{unit} {page.number}"
+        where += f": {page.place}" if page.place else ""
+        print(f"threadhold: {where}: `has_more` is true: only this page is here, others are missing", file=sys.stderr)
+    if len(found.pages) > _TOLD:
+        print(f"threadhold: and {len(found.pages) - _TOLD} more such pages", file=sys.stderr)
 
 
 def _tell_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:

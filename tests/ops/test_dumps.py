@@ -190,6 +190,41 @@ def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
     assert kept == [{**each["thread"], "messages": each["messages"], "runs": each["runs"]} for each in told]
 
 
+def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path: Path) -> None:
+    """Not one whose last page is there, too, nor one of a thread that is left out."""
+
+    def page(*objects: Any, more: bool = True) -> dict[str, Any]:
+        return {"object": "list", "data": objects, "has_more": more}
+
+    runs = [{"id": f"run_{n}", "status": "completed", "assistant_id": "asst_a"} for n in range(2)]
+    dump = lines(
+        {"id": "thread_a", "messages": page(said("a", 1, "x", at=1)), "runs": [runs[0], {**runs[1], "steps": page()}]},
+        page(said("b", 1, "x", at=1)),
+        page(said("c", 2, "x", at=2)),
+        page(said("c", 1, "x", at=1), more=False),
+        page({"id": "thread_d", "messages": page()}, {"id": "thread_e", "messages": [], "runs": page()}),
+        {"id": "thread_f", "messages": page({"role": "user", "content": 5})},
+        {"thread": {"id": "thread_g"}, "messages": page(more=False)},
+    )
+    places = ["1: messages", "1: runs[1].steps", "2", "5", "5: data[0].messages", "5: data[1].runs"]
+    told = "`has_more` is true: only this page is here, others are missing"
+    for option, summary in ([], "imported 6 threads"), (["--dry-run"], "would import 6 threads"):
+        done = command(tmp_path, "import", "-", "--skip-refused", *option, given=dump)
+        refusal, *warnings = done.stderr.splitlines()
+        assert (done.returncode, refusal.startswith("threadhold: line 6: Invalid type")) == (0, True)
+        assert warnings == [f"threadhold: line {place}: {told}" for place in places]
+        assert done.stdout.startswith(summary)
+        assert done.stdout.endswith("; 6 listings lack what came after their page\n")
+    assert rows(tmp_path, "SELECT COUNT(*) FROM messages") == [(4,)]
+
+
+def test_a_file_that_is_one_page_is_told(tmp_path: Path) -> None:
+    listing = {"data": [said("a", 1, "x", at=1)], "has_more": True}
+    done = command(tmp_path, "import", "-", given=json.dumps(listing, indent=2))
+    assert (done.returncode, done.stderr.startswith("threadhold: the file: `has_more` is true")) == (0, True)
+    assert "1 listings lack" in done.stdout
+
+
 BAD = [
     ('{"id": "thread_a", "messages": [{"role": "us', "line 2: This is no JSON"),
     (lines({"object": "vector_store", "id": "vs_1"}), "line 2: `object` is 'vector_store'"),
