@@ -190,6 +190,38 @@ def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
     assert kept == [{**each["thread"], "messages": each["messages"], "runs": each["runs"]} for each in told]
 
 
+ONE = {"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}
+TWO = lines(ONE) + "\ufeff" + lines({**ONE, "id": "thread_y"})
+
+
+@pytest.mark.parametrize(
+    ("dump", "count"),
+    [(lines(ONE), 1), (json.dumps([ONE]), 1), (json.dumps(ONE, indent=2), 1), (TWO, 2), ("\n\ufeff\n" + lines(ONE), 1)],
+    ids=["lines", "array", "document", "joined files", "alone on a line"],
+)
+def test_a_byte_order_mark_is_passed_over(dump: str, count: int, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text("\ufeff" + dump, encoding="utf-8")
+    done = command(tmp_path, "import", "dump")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [
+        json.loads(body)["content"][0]["text"]["value"] for (body,) in rows(tmp_path, "SELECT body FROM messages")
+    ] == ["é 🧵"] * count
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("dump", [lines(ONE), json.dumps([ONE], indent=2)], ids=["lines", "document"])
+def test_utf_16_is_told_with_the_way_to_convert_it(dump: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(dump, encoding=encoding)
+    done = command(tmp_path, "import", "dump")
+    assert done.returncode == 1
+    assert done.stderr.startswith("threadhold: `dump` is UTF-16 text")
+    assert [path.name for path in tmp_path.iterdir()] == ["dump"]
+    told = re.search(r"iconv -f (\S+) -t UTF-8", done.stderr)
+    assert told
+    (tmp_path / "new").write_bytes((tmp_path / "dump").read_bytes().decode(told[1]).encode())
+    assert command(tmp_path, "import", "new").returncode == 0
+
+
 def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path: Path) -> None:
     """Not one whose last page is there, too, nor one of a thread that is left out."""
 
