@@ -61,6 +61,10 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
                 "threadhold: nothing was imported; mend these, or leave them out with --skip-refused", file=sys.stderr
             )
             return 1
+        if not found.conversations and not found.assistants:
+            why = "all of it was refused" if found.refusals else "no thread, message, run, step or assistant is in it"
+            print(f"threadhold: there is nothing to import in `{source}`: {why}", file=sys.stderr)
+            return 1
         if dry_run:
             messages = sum(each.messages for each in found.conversations)
             assistants = sum(map(len, found.assistants.values()))

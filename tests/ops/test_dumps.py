@@ -222,6 +222,25 @@ def test_utf_16_is_told_with_the_way_to_convert_it(dump: str, encoding: str, tmp
     assert command(tmp_path, "import", "new").returncode == 0
 
 
+@pytest.mark.parametrize("option", [[], ["--dry-run"], ["--skip-refused"]], ids=["plain", "dry run", "skip refused"])
+@pytest.mark.parametrize(
+    "dump",
+    ["", "\n \n", "\ufeff", "[]", '{"data": [],\n"object": "list"}', lines({"object": "list", "data": []})],
+    ids=["empty", "blank", "byte order mark", "array", "listing", "listing in a line"],
+)
+def test_a_file_with_nothing_to_import_in_it_is_told(dump: str, option: list[str], tmp_path: Path) -> None:
+    done = command(tmp_path, "import", "-", *option, given=dump)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("threadhold: there is nothing to import in `-`: no thread, ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_which_all_is_refused_has_nothing_to_import(tmp_path: Path) -> None:
+    done = command(tmp_path, "import", "-", "--skip-refused", given=lines({"object": "vector_store"}))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing to import in `-`: all of it was refused" in done.stderr
+
+
 def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path: Path) -> None:
     """Not one whose last page is there, too, nor one of a thread that is left out."""
 
