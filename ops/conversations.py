@@ -6,7 +6,7 @@ What is made of a conversation depends on the file alone, so that a second readi
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,24 +14,28 @@ import orjson
 
 from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
+from ops.pages import Page, Pages
 from store.beside import Watch
 from store.ports import Row
+from wire.actions import drop_masked
 from wire.dumps import (
     DumpKind,
     assistant_parts,
     kind_of,
     listed,
     message_body,
+    missing_keys,
     oldest_first,
     run_body,
     step_body,
     thread_body,
     time_of,
+    unwrapped,
 )
 from wire.errors import InvalidRequest
 from wire.ids import derive_id
 
-__all__ = ["Conversation", "Refusal", "Survey", "assistant_row", "rows_of", "survey"]
+__all__ = ["Conversation", "Refusal", "Survey", "assistant_rows", "rows_of", "survey"]
 
 Item = tuple[DumpKind, dict[str, Any]]
 
@@ -61,46 +65,93 @@ class Survey:
     """What a dump has. Conversations with a refused entry are not among `conversations`."""
 
     conversations: list[Conversation] = field(default_factory=list)
-    assistants: list[Entry] = field(default_factory=list)
+    assistants: dict[Entry, list[int]] = field(default_factory=dict)
+    """Entry → which of its objects are assistants, each id once."""
     refusals: list[Refusal] = field(default_factory=list)
+    keyless: dict[str, dict[int, list[str]]] = field(default_factory=dict)
+    """Assistant → index of an action → its keys, which the dump does not have."""
+    pages: list[Page] = field(default_factory=list)
+    """Those that lack the rest of their listing."""
 
 
 def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
     """Read and check every entry, and keep nothing of it but where it is; `now` in Unix seconds. Blocks."""
-    found, by_id = Survey(), dict[str, Conversation]()
-    broken: set[str] = set()
-    seen_assistants: set[str] = set()
+    surveyor = _Surveyor(now)
     for entry, line in dump.entries():
-        thread_id: str | None = None
-        try:
-            for kind, data in items(decode(line)):
-                if kind == "assistant":
-                    body, private = assistant_parts(data, now=now)
-                    build_toolset(private["tools"])
-                    if body["id"] not in seen_assistants:
-                        seen_assistants.add(body["id"])
-                        found.assistants.append(entry)
-                    continue
-                thread_id = thread_id_of(kind, data)
-                _take(by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
-                _check(kind, data, thread_id)
-        except InvalidRequest as error:
-            found.refusals.append(Refusal(entry.number, error.message))
-            if thread_id is not None:
-                broken.add(thread_id)
+        surveyor.read(entry, line)
         watch("reading", entry.start + entry.length, dump.size)
-    whole = (each for each in by_id.values() if each.id not in broken)
-    found.conversations = sorted(whole, key=lambda each: each.created_at or now)
+    found = surveyor.found()
+    if dump.has_more:
+        found.pages.insert(0, Page(None))
     return found
 
 
-def items(data: Any) -> Iterator[Item]:
-    """Yield the objects of an entry: itself, or those of the listing that it is. Raises InvalidRequest."""
+class _Surveyor:
+    """What was seen of a dump so far."""
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+        self._found = Survey()
+        self._by_id: dict[str, Conversation] = {}
+        self._broken: set[str] = set()
+        self._assistant_ids: set[str] = set()
+        self._pages = Pages()
+
+    def read(self, entry: Entry, line: bytes) -> None:
+        """Take an entry's objects, each by itself: one that is refused leaves others of its listing alone."""
+        try:
+            whole = decode(line)
+            found = _objects(whole)
+        except InvalidRequest as error:
+            self._found.refusals.append(Refusal(entry.number, error.message))
+            return
+        for index, data in enumerate(found):
+            try:
+                with _telling(found, data, "data"):
+                    self._take(entry, index, data, whole)
+            except InvalidRequest as error:
+                self._found.refusals.append(Refusal(entry.number, error.message))
+
+    def found(self) -> Survey:
+        """Return all that was seen, oldest conversation first."""
+        whole = (each for each in self._by_id.values() if each.id not in self._broken)
+        self._found.conversations = sorted(whole, key=lambda each: each.created_at or self._now)
+        self._found.pages = self._pages.unfinished(self._broken)
+        return self._found
+
+    def _take(self, entry: Entry, index: int, data: Any, whole: Any) -> None:
+        kind = kind_of(data)
+        thread_id = None if kind == "assistant" else thread_id_of(kind, data)
+        if index == 0:
+            self._pages.note_entry(entry.number, whole, kind, data, thread_id)
+        if thread_id is None:
+            self._take_assistant(entry, index, data)
+            return
+        try:
+            _take(self._by_id.setdefault(thread_id, Conversation(thread_id)), entry, kind, data)
+            _check(kind, data, thread_id)
+        except InvalidRequest:
+            self._broken.add(thread_id)
+            raise
+        place = f"data[{index}]." if whole.get("object") == "list" else ""
+        self._pages.note_within(entry.number, place, kind, data, thread_id)
+
+    def _take_assistant(self, entry: Entry, index: int, data: dict[str, Any]) -> None:
+        body, private = assistant_parts(data, now=self._now)
+        build_toolset(private["tools"])
+        if body["id"] in self._assistant_ids:
+            return
+        self._assistant_ids.add(body["id"])
+        self._found.assistants.setdefault(entry, []).append(index)
+        if lacking := missing_keys(data):
+            self._found.keyless[body["id"]] = lacking
+
+
+def _objects(data: Any) -> list[Any]:
+    """Return the objects of an entry: itself, or those of the listing that it is. Raises InvalidRequest."""
     if isinstance(data, dict) and data.get("object") == "list":
-        for each in listed(data, "data"):
-            yield kind_of(each), each
-    else:
-        yield kind_of(data), data
+        return [unwrapped(each) for each in listed(data, "data")]
+    return [unwrapped(data)]
 
 
 def thread_id_of(kind: DumpKind, data: dict[str, Any]) -> str:
@@ -115,24 +166,35 @@ def thread_id_of(kind: DumpKind, data: dict[str, Any]) -> str:
     return str(data["thread_id"])
 
 
-def assistant_row(data: dict[str, Any], owner: str, *, now: int) -> Row:
-    """Make an assistant's row. Raises InvalidRequest."""
-    body, private = assistant_parts(data, now=now)
-    return Row("assistant", body["id"], owner, body, private=private)
+def assistant_rows(found: Survey, dump: Dump, owner: str, *, now: int) -> list[Row]:
+    """Make the rows of all assistants, oldest first."""
+    rows: list[Row] = []
+    for entry, indexes in found.assistants.items():
+        objects = _objects(dump.read(entry))
+        for index in indexes:
+            body, private = assistant_parts(objects[index], now=now)
+            rows.append(Row("assistant", body["id"], owner, body, private=private))
+    return sorted(rows, key=lambda row: int(row.body["created_at"]))
 
 
 def rows_of(conversation: Conversation, dump: Dump, owner: str, *, now: int) -> list[Row]:
     """Make the rows of a conversation, in the order in which they refer to each other. Raises InvalidRequest."""
     every: list[Item] = []
     for entry in conversation.entries:
-        every += [item for item in items(dump.read(entry)) if _belongs(item, conversation.id)]
+        for data in _objects(dump.read(entry)):
+            kind = _kind_within(conversation.id, data)
+            every += [] if kind is None else [(kind, data)]
     head = next((data for kind, data in every if kind == "thread"), {})
     return _rows(conversation.id, head, every, owner, now=now)
 
 
-def _belongs(item: Item, thread_id: str) -> bool:
-    kind, data = item
-    return kind != "assistant" and thread_id_of(kind, data) == thread_id
+def _kind_within(thread_id: str, data: Any) -> DumpKind | None:
+    """What an object of a thread is; None of one that is not the thread's, or was refused."""
+    with suppress(InvalidRequest):
+        kind = kind_of(data)
+        if kind != "assistant" and thread_id_of(kind, data) == thread_id:
+            return kind
+    return None
 
 
 def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[str, Any]) -> None:
@@ -193,7 +255,7 @@ def _run_rows(
             body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
         if body is None:
             continue
-        private = {"tools": body["tools"], "sampling": {}}
+        private = {"tools": drop_masked(body["tools"])[0], "sampling": {}}
         made.setdefault(body["id"], Row("run", body["id"], owner, body, thread_id, private=private))
         inner = listed(data.get("steps"), "steps")
         for step in (*inner, *(each for each in steps if each.get("run_id") == body["id"])):

@@ -4,6 +4,7 @@ Law: entries are read as often as wanted and never kept, so that a dump may be l
 an entry is the one a person finds it by.
 """
 
+import codecs
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from wire.errors import InvalidRequest, ThreadholdError
 __all__ = ["Dump", "Entry", "open_dump"]
 
 _MAX_DOCUMENT: Final = 1024 * 1024 * 1024  # bytes: it is held in memory
+_BOM: Final = codecs.BOM_UTF8
+"""Some programs begin a file with it; where such files were joined, it is in the middle, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +35,20 @@ class Entry:
 
 
 class Dump:
-    """An open dump; `unit` is what its entries are called."""
+    """An open dump; `unit` is what its entries are called, and `has_more` what it says where it is one listing."""
 
-    def __init__(self, file: IO[bytes], unit: str, size: int) -> None:
+    def __init__(self, file: IO[bytes], unit: str, size: int, *, has_more: bool = False) -> None:
         self._file = file
         self.unit = unit
         self.size = size
+        self.has_more = has_more
 
     def entries(self) -> Iterator[tuple[Entry, bytes]]:
         """Yield every entry that is not blank, with its bytes."""
         self._file.seek(0)
         start = 0
         for number, line in enumerate(self._file, 1):
-            if line.strip():
+            if line.removeprefix(_BOM).strip():
                 yield Entry(number, start, len(line)), line
             start += len(line)
 
@@ -57,7 +61,7 @@ class Dump:
 def decode(line: bytes) -> Any:
     """Return the JSON. Raises InvalidRequest."""
     try:
-        return orjson.loads(line)
+        return orjson.loads(line.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"This is no JSON: {error}.") from error
 
@@ -66,14 +70,16 @@ def decode(line: bytes) -> Any:
 def open_dump(source: str) -> Iterator[Dump]:
     """Open a file, `-` for standard input. Raises ThreadholdError for one that is no dump, OSError."""
     with tempfile.TemporaryFile() as spool, _opened(source, spool) as file:
+        _check_encoding(file, source)
         if _is_lines(file):
             size = file.seek(0, 2)
             yield Dump(file, "line", size)
         else:
             with tempfile.TemporaryFile() as lines:
-                for one in _document(file, source):
+                found, has_more = _document(file, source)
+                for one in found:
                     lines.write(orjson.dumps(one) + b"\n")
-                yield Dump(lines, "entry", lines.tell())
+                yield Dump(lines, "entry", lines.tell(), has_more=has_more)
 
 
 @contextmanager
@@ -87,10 +93,25 @@ def _opened(source: str, spool: IO[bytes]) -> Iterator[IO[bytes]]:
             yield file
 
 
+def _check_encoding(file: IO[bytes], source: str) -> None:
+    """Raise ThreadholdError for text that is not UTF-8, told by its byte order mark or by what `{` or `[` is in it."""
+    first = file.read(4)
+    file.seek(0)
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in first:
+        encoding = "UTF-16LE" if first.startswith(codecs.BOM_UTF16_LE) or first[1:2] == b"\0" else "UTF-16BE"
+        name = "standard input" if source == "-" else f"`{source}`"
+        raise ThreadholdError(
+            f"{name} is UTF-16 text, as PowerShell's `>` writes it, and a dump is UTF-8. Convert it: "
+            f"`iconv -f {encoding} -t UTF-8 FILE > NEW`, or in PowerShell "
+            "`Get-Content FILE | Set-Content -Encoding utf8 NEW`."
+        )
+
+
 def _is_lines(file: IO[bytes]) -> bool:
     """Whether the first line that is not blank is an object by itself. Of a document it is not, as a rule; a document
     in one line is one object, or one array."""
-    first = next((line for line in file if line.strip()), b"{}")
+    lines = (line.removeprefix(_BOM) for line in file)
+    first = next((line for line in lines if line.strip()), b"{}")
     file.seek(0)
     if first.lstrip().startswith(b"["):
         return False
@@ -102,7 +123,8 @@ def _is_lines(file: IO[bytes]) -> bool:
     return True
 
 
-def _document(file: IO[bytes], source: str) -> list[Any]:
+def _document(file: IO[bytes], source: str) -> tuple[list[Any], bool]:
+    """Return the entries, and whether the document is a listing that has more."""
     size = file.seek(0, 2)
     if size > _MAX_DOCUMENT:
         raise ThreadholdError(
@@ -111,9 +133,9 @@ def _document(file: IO[bytes], source: str) -> list[Any]:
         )
     file.seek(0)
     try:
-        found = orjson.loads(file.read())
+        found = orjson.loads(file.read().removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
         raise ThreadholdError(f"`{source}` is neither JSON lines nor one JSON document: {error}.") from error
     if isinstance(found, dict) and isinstance(found.get("data"), list):
-        found = found["data"]  # a listing, as the API answers it
-    return found if isinstance(found, list) else [found]
+        return found["data"], found.get("has_more") is True  # a listing, as the API answers it
+    return (found if isinstance(found, list) else [found]), False

@@ -16,7 +16,8 @@ from ops.owners import owner_of_export
 from ops.parts import Configured
 from ops.progress import progress
 from store.beside import open_beside, snapshot
-from store.export import count_exported, count_left_out, exported, owners
+from store.export import count_exported, count_left_out, count_under_way, exported, owners
+from wire.dumps import missing_keys
 from wire.errors import ThreadholdError
 
 __all__ = ["run_export"]
@@ -25,7 +26,7 @@ __all__ = ["run_export"]
 def run_export(settings: Configured, target: str, *, owner: str | None, thread_ids: Sequence[str]) -> int:
     """Write a line an object to the file `target`, `-` for standard output. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
-    count = 0
+    count = keys = 0
     with open_beside(settings.database) as store, snapshot(store), _written(target) as out, progress() as watch:
         whose = owner_of_export(owner, owners(store))
         total = len(thread_ids) or count_exported(store, whose)
@@ -33,14 +34,22 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             out.write(orjson.dumps(one) + b"\n")
             count += 1
             seen.add(one["id"])
+            if one["object"] == "assistant":
+                keys += sum(map(len, missing_keys(one).values()))
             watch("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
             raise ThreadholdError(f"There is no thread {', '.join(missing)}; nothing was kept of this export.")
         files, vector_stores = count_left_out(store, whose)
+        counts = {
+            "files": files,
+            "vector stores": vector_stores,
+            "keys of actions": keys,
+            "runs under way": count_under_way(store, whose, thread_ids),
+        }
     print(f"threadhold: {count} objects of {whose}", file=sys.stderr)
-    if files or vector_stores:
-        left_out = f"{files} files and {vector_stores} vector stores of {whose}"
-        print(f"threadhold: left out: {left_out}; only `threadhold backup` copies these", file=sys.stderr)
+    if told := [f"{number} {name}" for name, number in counts.items() if number]:
+        left_out = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+        print(f"threadhold: left out: {left_out} of {whose}; only `threadhold backup` copies these", file=sys.stderr)
     return 0
 
 

@@ -8,10 +8,11 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ops.conversations import Survey, assistant_row, items, rows_of, survey
+from ops.conversations import Survey, assistant_rows, rows_of, survey
 from ops.dump import Dump, open_dump
 from ops.owners import owner_of_import
 from ops.parts import Configured
@@ -31,6 +32,16 @@ _AT_ONCE: Final = 32
 """Conversations that are written together, so that they share a transaction."""
 
 
+@dataclass(slots=True)
+class _Outcome:
+    """How many rows of each kind were written, and how many groups were `there`; the assistants among them; and why
+    others could not be."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    assistant_ids: set[str] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
+
+
 def run_import(settings: Configured, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
     """Bring a dump over; returns the exit code. Raises ThreadholdError, OSError."""
     whose = owner_of_import(owner, settings.api_keys)
@@ -43,27 +54,37 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
     with open_dump(source) as dump, progress() as watch:
         found = survey(dump, now=now, watch=watch)
         _tell_refusals(found, dump.unit)
+        _tell_pages(found, dump.unit)
+        lacking = f"; {len(found.pages)} listings lack what came after their page" if found.pages else ""
         if found.refusals and not skip_refused:
             print(
                 "threadhold: nothing was imported; mend these, or leave them out with --skip-refused", file=sys.stderr
             )
             return 1
+        if not found.conversations and not found.assistants:
+            why = "all of it was refused" if found.refusals else "no thread, message, run, step or assistant is in it"
+            print(f"threadhold: there is nothing to import in `{source}`: {why}", file=sys.stderr)
+            return 1
         if dry_run:
             messages = sum(each.messages for each in found.conversations)
+            assistants = sum(map(len, found.assistants.values()))
             print(
                 f"would import {len(found.conversations)} threads with {messages} messages and "
-                f"{len(found.assistants)} assistants for {whose}, as far as they are not there; nothing was written"
+                f"{assistants} assistants for {whose}, as far as they are not there; nothing was written{lacking}"
             )
+            _tell_keyless(found.keyless, "would have")
             return 0
-        done, failed = asyncio.run(_bring_over(settings, dump, found, whose, now=now, watch=watch))
+        outcome = asyncio.run(_bring_over(settings, dump, found, whose, now=now, watch=watch))
+    done = outcome.done
     there = f", {done['there']} were there already and stayed as they were" if done["there"] else ""
     print(
         f"imported {done['thread']} threads with {done['message']} messages and {done['run']} runs, and "
-        f"{done['assistant']} assistants for {whose}{there}"
+        f"{done['assistant']} assistants for {whose}{there}{lacking}"
     )
-    for why in failed:
+    _tell_keyless({id: lacking for id, lacking in found.keyless.items() if id in outcome.assistant_ids}, "have")
+    for why in outcome.failed:
         print(f"threadhold: left out: {why}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if outcome.failed else 0
 
 
 def _tell_refusals(found: Survey, unit: str) -> None:
@@ -73,40 +94,62 @@ def _tell_refusals(found: Survey, unit: str) -> None:
         print(f"threadhold: and {len(found.refusals) - _TOLD} more", file=sys.stderr)
 
 
+def _tell_pages(found: Survey, unit: str) -> None:
+    for page in found.pages[:_TOLD]:
+        where = "the file" if page.number is None else f"{unit} {page.number}"
+        where += f": {page.place}" if page.place else ""
+        print(f"threadhold: {where}: `has_more` is true: only this page is here, others are missing", file=sys.stderr)
+    if len(found.pages) > _TOLD:
+        print(f"threadhold: and {len(found.pages) - _TOLD} more such pages", file=sys.stderr)
+
+
+def _tell_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:
+    """Name every action that came without its keys: who has to give them back needs all of them."""
+    if not keyless:
+        return
+    count = sum(map(len, keyless.values()))
+    print(
+        f"threadhold: {count} actions {have} no key, as a dump has none; they are called without until you give them "
+        "theirs (POST /assistants/{assistant_id}):",
+        file=sys.stderr,
+    )
+    for id, lacking in keyless.items():
+        told = ", ".join(f"tools[{index}] ({', '.join(names)})" for index, names in lacking.items())
+        print(f"threadhold:   {id}: {told}", file=sys.stderr)
+
+
 async def _bring_over(
     settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, watch: "Watch"
-) -> tuple[Counter[str], list[str]]:
-    """Write what is not there; returns how many of each kind were, and why others were not."""
-    done: Counter[str] = Counter()
-    failed: list[str] = []
+) -> _Outcome:
+    """Write what is not there."""
+    outcome = _Outcome()
     store = await open_store(settings.database)
     try:
-        every = (item for entry in found.assistants for item in items(dump.read(entry)))
-        assistants = [assistant_row(data, owner, now=now) for kind, data in every if kind == "assistant"]
-        assistants.sort(key=lambda row: int(row.body["created_at"]))
-        await _write(store, [[row] for row in assistants], done, failed)
+        assistants = assistant_rows(found, dump, owner, now=now)
+        await _write(store, [[row] for row in assistants], outcome)
         for start in range(0, len(found.conversations), _AT_ONCE):
             some = found.conversations[start : start + _AT_ONCE]
-            await _write(store, [rows_of(each, dump, owner, now=now) for each in some], done, failed)
+            await _write(store, [rows_of(each, dump, owner, now=now) for each in some], outcome)
             watch("importing", start + len(some), len(found.conversations))
         await store.commit([], durable=True)  # all of them are on disk then
     finally:
         await store.close()
-    return done, failed
+    return outcome
 
 
-async def _write(store: SqliteStore, groups: Sequence[list[Row]], done: Counter[str], failed: list[str]) -> None:
+async def _write(store: SqliteStore, groups: Sequence[list[Row]], into: _Outcome) -> None:
     there = await asyncio.gather(*(store.get(rows[0].kind, rows[0].id, rows[0].owner) for rows in groups))
     new = [rows for rows, known in zip(groups, there, strict=True) if known is None]
-    done["there"] += len(groups) - len(new)
+    into.done["there"] += len(groups) - len(new)
     commits = [store.commit([Insert(row) for row in rows], durable=False) for rows in new]
-    for rows, outcome in zip(new, await asyncio.gather(*commits, return_exceptions=True), strict=True):
-        match outcome:
+    for rows, result in zip(new, await asyncio.gather(*commits, return_exceptions=True), strict=True):
+        match result:
             case StoreFailed():  # which would go on for all that come
-                raise outcome
+                raise result
             case StoreError():
-                failed.append(f"{rows[0].id}: {outcome.message}")
+                into.failed.append(f"{rows[0].id}: {result.message}")
             case BaseException():
-                raise outcome
+                raise result
             case _:
-                done.update(row.kind for row in rows)
+                into.done.update(row.kind for row in rows)
+                into.assistant_ids.update(row.id for row in rows if row.kind == "assistant")

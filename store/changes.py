@@ -165,7 +165,8 @@ def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None)
         active = _active_run_id(conn, thread_id)
         if active is not None and active != id:
             return ThreadBusy(thread_id, active)
-    return StoreError(f"There is a {kind} with id '{id}' already.")
+    article = "an" if kind == "assistant" else "a"
+    return StoreError(f"There is {article} {kind.replace('_', ' ')} with id '{id}' already.")
 
 
 def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:

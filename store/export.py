@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from store.ports import ACTIVE, Kind, Row
-from store.tables import TABLES, decode
+from store.tables import ACTIVE_SQL, TABLES, decode
 
-__all__ = ["count_exported", "count_left_out", "exported", "owners"]
+__all__ = ["count_exported", "count_left_out", "count_under_way", "exported", "owners"]
 
 
 def owners(connection: sqlite3.Connection) -> list[str]:
@@ -37,6 +37,16 @@ def count_left_out(connection: sqlite3.Connection, owner: str) -> tuple[int, int
     sql = "SELECT (SELECT COUNT(*) FROM files WHERE owner = ?), (SELECT COUNT(*) FROM vector_stores WHERE owner = ?)"
     files, vector_stores = connection.execute(sql, (owner, owner)).fetchone()
     return files, vector_stores
+
+
+def count_under_way(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> int:
+    """Return how many runs `exported` leaves out, as they have not ended."""
+    sql = f"SELECT COUNT(*) FROM runs WHERE owner = ? AND {ACTIVE_SQL}"
+    if not thread_ids:
+        count: int = connection.execute(sql, (owner,)).fetchone()[0]
+        return count
+    each = f"{sql} AND thread_id = ?"
+    return sum(int(connection.execute(each, (owner, id)).fetchone()[0]) for id in set(thread_ids))
 
 
 def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Secrets of action tools on the wire: masked when read, kept when a masked value is posted back.
 
-Law: `body["tools"]` of an assistant or run is what `mask_tools` returned; the true values are in `private["tools"]`.
+Law: `body["tools"]` of an assistant or run is what `mask_tools` returned; the true values are in `private["tools"]`,
+and no mask ever is.
 """
 
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 from wire.errors import InvalidRequest
 
-__all__ = ["MASK", "mask_tools", "restore_secrets"]
+__all__ = ["MASK", "drop_masked", "mask_tools", "restore_secrets"]
 
 MASK = "********"
 _SECRET_FIELDS = ("token", "password", "value")
@@ -16,7 +17,20 @@ _SECRET_FIELDS = ("token", "password", "value")
 
 def mask_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a copy of `tools` with the values of `data.headers` and the secret ones of `data.auth` masked."""
-    return [_mask(tool) if tool.get("type") == "action" else tool for tool in tools]
+    return [_mask(tool) if _is_action(tool) else tool for tool in tools]
+
+
+def drop_masked(tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[int, list[str]]]:
+    """Return a copy of `tools` without what is masked, and by the index of each such tool what it lacks now.
+
+    A header that is masked goes alone; `auth` goes as a whole, as it is nothing without its secret.
+    """
+    bare, lacking = list(tools), dict[int, list[str]]()
+    for index, tool in enumerate(tools):
+        if _is_action(tool) and (masked := _masked(tool["data"])):
+            bare[index] = {**tool, "data": _without(masked, tool["data"])}
+            lacking[index] = masked
+    return bare, lacking
 
 
 def restore_secrets(tools: list[dict[str, Any]], earlier_private_tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -35,6 +49,31 @@ def restore_secrets(tools: list[dict[str, Any]], earlier_private_tools: list[dic
             tool = {**tool, "data": _restore(tool["data"], next(matches), f"tools[{index}].data")}
         restored.append(tool)
     return restored
+
+
+def _is_action(tool: dict[str, Any]) -> bool:
+    """Whether it is one; a run of a dump may have anything among its tools."""
+    return tool.get("type") == "action" and isinstance(tool.get("data"), dict)
+
+
+def _masked(data: dict[str, Any]) -> list[str]:
+    """The names of what is masked in an action's `data`: `headers.X-Key`, `auth.token`."""
+    parts = {name: data[name] for name in ("headers", "auth") if isinstance(data.get(name), dict)}
+    return [
+        f"{name}.{key}"
+        for name, part in parts.items()
+        for key, value in part.items()
+        if value == MASK and (name == "headers" or key in _SECRET_FIELDS)
+    ]
+
+
+def _without(masked: list[str], data: dict[str, Any]) -> dict[str, Any]:
+    left = dict(data)
+    if isinstance(data.get("headers"), dict):
+        left["headers"] = {name: value for name, value in data["headers"].items() if f"headers.{name}" not in masked}
+    if any(name.startswith("auth.") for name in masked):
+        del left["auth"]
+    return left
 
 
 def _mask(tool: dict[str, Any]) -> dict[str, Any]:

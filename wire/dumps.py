@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from wire.actions import mask_tools, restore_secrets
+from wire.actions import drop_masked, mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest
 from wire.messages import open_message
@@ -30,11 +30,13 @@ __all__ = [
     "kind_of",
     "listed",
     "message_body",
+    "missing_keys",
     "oldest_first",
     "run_body",
     "step_body",
     "thread_body",
     "time_of",
+    "unwrapped",
 ]
 
 DumpKind = Literal["assistant", "thread", "message", "run", "step"]
@@ -168,6 +170,15 @@ def kind_of(data: Any) -> DumpKind:
     raise InvalidRequest("`object` is missing, and neither `messages` nor `role` and `content` say what this is.")
 
 
+def unwrapped(data: Any) -> Any:
+    """Return a thread with its `messages` and `runs` in it, of an entry that has them beside its `thread`, which is
+    how the page saves it; anything else as it is."""
+    if not isinstance(data, dict) or "object" in data or not isinstance(data.get("thread"), dict):
+        return data
+    beside = {name: data[name] for name in ("messages", "runs") if name in data}
+    return {"object": "thread", **data["thread"], **beside}
+
+
 def listed(value: Any, where: str) -> list[dict[str, Any]]:
     """Return the objects of a plain list, or of a listing as the API answers it. Raises InvalidRequest."""
     found = value.get("data") if isinstance(value, dict) else value
@@ -241,7 +252,8 @@ def run_body(data: dict[str, Any], *, thread_id: str) -> dict[str, Any] | None:
     _check_id(str(data.get("id", "")), "run_")
     if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
         return None
-    return _filled(Run, data, _RUN, {"object": "thread.run", "thread_id": thread_id, "required_action": None})
+    made = _filled(Run, data, _RUN, {"object": "thread.run", "thread_id": thread_id, "required_action": None})
+    return {**made, "tools": mask_tools(made["tools"])}
 
 
 def step_body(data: dict[str, Any], *, run: dict[str, Any]) -> dict[str, Any]:
@@ -254,7 +266,8 @@ def step_body(data: dict[str, Any], *, run: dict[str, Any]) -> dict[str, Any]:
 def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make an assistant's wire object, and what is kept beside it. Raises InvalidRequest.
 
-    A temperature or top_p of 1.0 is what objects show where none was asked for, and is taken as that.
+    A temperature or top_p of 1.0 is what objects show where none was asked for, and is taken as that. Keys of actions
+    that are masked are left out, see `missing_keys`.
     """
     _check_id(str(data.get("id", "")), "asst_")
     known = {name: data[name] for name in AssistantCreate.model_fields if data.get(name) is not None}
@@ -262,8 +275,13 @@ def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], 
     known = {name: value for name, value in known.items() if name not in ("temperature", "top_p") or value != _SHOWN}
     request = parse(AssistantCreate, known)
     made = new_assistant(request, id=data["id"], now=time_of(data) or now)
-    tools = restore_secrets(made["tools"], [])
+    tools, _ = drop_masked(made["tools"])
     return {**made, "tools": mask_tools(tools)}, {"tools": tools, "sampling": sampling(request)}
+
+
+def missing_keys(data: dict[str, Any]) -> dict[int, list[str]]:
+    """Return by the index of a tool which of its keys an assistant that `assistant_parts` takes comes without."""
+    return drop_masked(data.get("tools") or [])[1]
 
 
 def _check_id(id: str, prefix: str) -> None:

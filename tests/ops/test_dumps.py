@@ -1,6 +1,7 @@
 """Export and import: what was said goes from one server to another, and comes over from what OpenAI once listed."""
 
 import json
+import re
 import signal
 import sqlite3
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from tests.ops.command import begin, command
 from tests.ops.conftest import data, talk, whole
-from tests.process import ServerProcess
+from tests.process import ROOT, ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
 
@@ -167,6 +168,114 @@ def test_a_dump_may_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("form", ["as saved", "a line each", "array", "listing"])
+def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
+    form: str, server: ServerProcess, tmp_path: Path
+) -> None:
+    threads = [talk(server, "Hello", "é 🧵")] + ([] if form == "as saved" else [talk(server, "Other")])
+    told = [whole(server, thread) for thread in threads]
+    saved = [{name: each[name] for name in ("thread", "messages", "runs")} for each in told]
+    assert "({ thread, messages: await" in (ROOT / "web/index.html").read_text()
+    dump = {
+        "as saved": json.dumps(saved[0], indent=2, ensure_ascii=False),
+        "a line each": lines(*saved),
+        "array": json.dumps(saved, indent=2),
+        "listing": lines({"object": "list", "data": saved}),
+    }[form]
+    done = command(tmp_path, "import", "-", given=dump)
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = [json.loads(line) for line in command(tmp_path, "export").stdout.splitlines()]
+    for each in kept:
+        assert [run.pop("steps") for run in each["runs"]] == [[]]
+    assert kept == [{**each["thread"], "messages": each["messages"], "runs": each["runs"]} for each in told]
+
+
+ONE = {"id": "thread_x", "messages": [{"role": "user", "content": "é 🧵"}]}
+TWO = lines(ONE) + "\ufeff" + lines({**ONE, "id": "thread_y"})
+
+
+@pytest.mark.parametrize(
+    ("dump", "count"),
+    [(lines(ONE), 1), (json.dumps([ONE]), 1), (json.dumps(ONE, indent=2), 1), (TWO, 2), ("\n\ufeff\n" + lines(ONE), 1)],
+    ids=["lines", "array", "document", "joined files", "alone on a line"],
+)
+def test_a_byte_order_mark_is_passed_over(dump: str, count: int, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text("\ufeff" + dump, encoding="utf-8")
+    done = command(tmp_path, "import", "dump")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [
+        json.loads(body)["content"][0]["text"]["value"] for (body,) in rows(tmp_path, "SELECT body FROM messages")
+    ] == ["é 🧵"] * count
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("dump", [lines(ONE), json.dumps([ONE], indent=2)], ids=["lines", "document"])
+def test_utf_16_is_told_with_the_way_to_convert_it(dump: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(dump, encoding=encoding)
+    done = command(tmp_path, "import", "dump")
+    assert done.returncode == 1
+    assert done.stderr.startswith("threadhold: `dump` is UTF-16 text")
+    assert [path.name for path in tmp_path.iterdir()] == ["dump"]
+    told = re.search(r"iconv -f (\S+) -t UTF-8", done.stderr)
+    assert told
+    (tmp_path / "new").write_bytes((tmp_path / "dump").read_bytes().decode(told[1]).encode())
+    assert command(tmp_path, "import", "new").returncode == 0
+
+
+@pytest.mark.parametrize("option", [[], ["--dry-run"], ["--skip-refused"]], ids=["plain", "dry run", "skip refused"])
+@pytest.mark.parametrize(
+    "dump",
+    ["", "\n \n", "\ufeff", "[]", '{"data": [],\n"object": "list"}', lines({"object": "list", "data": []})],
+    ids=["empty", "blank", "byte order mark", "array", "listing", "listing in a line"],
+)
+def test_a_file_with_nothing_to_import_in_it_is_told(dump: str, option: list[str], tmp_path: Path) -> None:
+    done = command(tmp_path, "import", "-", *option, given=dump)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("threadhold: there is nothing to import in `-`: no thread, ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_which_all_is_refused_has_nothing_to_import(tmp_path: Path) -> None:
+    done = command(tmp_path, "import", "-", "--skip-refused", given=lines({"object": "vector_store"}))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing to import in `-`: all of it was refused" in done.stderr
+
+
+def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path: Path) -> None:
+    """Not one whose last page is there, too, nor one of a thread that is left out."""
+
+    def page(*objects: Any, more: bool = True) -> dict[str, Any]:
+        return {"object": "list", "data": objects, "has_more": more}
+
+    runs = [{"id": f"run_{n}", "status": "completed", "assistant_id": "asst_a"} for n in range(2)]
+    dump = lines(
+        {"id": "thread_a", "messages": page(said("a", 1, "x", at=1)), "runs": [runs[0], {**runs[1], "steps": page()}]},
+        page(said("b", 1, "x", at=1)),
+        page(said("c", 2, "x", at=2)),
+        page(said("c", 1, "x", at=1), more=False),
+        page({"id": "thread_d", "messages": page()}, {"id": "thread_e", "messages": [], "runs": page()}),
+        {"id": "thread_f", "messages": page({"role": "user", "content": 5})},
+        {"thread": {"id": "thread_g"}, "messages": page(more=False)},
+    )
+    places = ["1: messages", "1: runs[1].steps", "2", "5", "5: data[0].messages", "5: data[1].runs"]
+    told = "`has_more` is true: only this page is here, others are missing"
+    for option, summary in ([], "imported 6 threads"), (["--dry-run"], "would import 6 threads"):
+        done = command(tmp_path, "import", "-", "--skip-refused", *option, given=dump)
+        refusal, *warnings = done.stderr.splitlines()
+        assert (done.returncode, refusal.startswith("threadhold: line 6: Invalid type")) == (0, True)
+        assert warnings == [f"threadhold: line {place}: {told}" for place in places]
+        assert done.stdout.startswith(summary)
+        assert done.stdout.endswith("; 6 listings lack what came after their page\n")
+    assert rows(tmp_path, "SELECT COUNT(*) FROM messages") == [(4,)]
+
+
+def test_a_file_that_is_one_page_is_told(tmp_path: Path) -> None:
+    listing = {"data": [said("a", 1, "x", at=1)], "has_more": True}
+    done = command(tmp_path, "import", "-", given=json.dumps(listing, indent=2))
+    assert (done.returncode, done.stderr.startswith("threadhold: the file: `has_more` is true")) == (0, True)
+    assert "1 listings lack" in done.stdout
+
+
 BAD = [
     ('{"id": "thread_a", "messages": [{"role": "us', "line 2: This is no JSON"),
     (lines({"object": "vector_store", "id": "vs_1"}), "line 2: `object` is 'vector_store'"),
@@ -212,6 +321,47 @@ def test_what_is_refused_can_be_left_out_and_takes_all_of_its_thread_with_it(tmp
     assert done.returncode == 0
     assert "line 3: " in done.stderr
     assert rows(tmp_path, "SELECT id FROM threads") == [("thread_good",)]
+
+
+def test_of_a_listing_only_what_is_refused_is_left_out_with_its_thread(tmp_path: Path) -> None:
+    """Those before and behind it stay, and what is there twice counts once."""
+
+    def assistant(short: str, **more: Any) -> dict[str, Any]:
+        return {"id": f"asst_{short}", "object": "assistant", "model": "m", **more}
+
+    mixed = [
+        said("a", 1, "one", at=1),
+        said("b", 1, "one", at=1),
+        assistant("a"),
+        {"object": "vector_store"},
+        {**said("b", 2, "two", at=2), "content": 5},
+        {"role": "user", "content": "x"},
+        assistant("bad", tools=[{"type": "action", "data": {"openapi_spec": "{}"}}]),
+        assistant("b"),
+        assistant("a", name="again"),
+        said("a", 2, "two", at=2),
+    ]
+    dump = lines({"object": "list", "data": mixed}, said("c", 1, "one", at=1), assistant("b"))
+    refused = command(tmp_path, "import", "-", given=dump)
+    assert refused.returncode == 1
+    assert [line.split(": ")[1:3] for line in refused.stderr.splitlines()[:-1]] == [
+        ["line 1", f"data[{index}]"] for index in (3, 4, 5, 6)
+    ]
+    assert list(tmp_path.iterdir()) == []
+    done = command(tmp_path, "import", "-", "--skip-refused", given=dump)
+    assert "imported 2 threads with 3 messages and 0 runs, and 2 assistants" in done.stdout
+    assert (done.returncode, done.stderr.splitlines()) == (0, refused.stderr.splitlines()[:-1])
+    assert rows(tmp_path, "SELECT id FROM messages ORDER BY id") == [("msg_a1",), ("msg_a2",), ("msg_c1",)]
+    assert rows(tmp_path, "SELECT id FROM assistants ORDER BY id") == [("asst_a",), ("asst_b",)]
+
+
+def test_an_assistant_that_another_owner_has_is_told_in_plain_words(tmp_path: Path) -> None:
+    keys = {"API_KEYS": "ann=ka,bob=kb"}
+    dump = lines({"id": "asst_x", "object": "assistant", "model": "m"})
+    assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
+    done = command(tmp_path, "import", "-", "--owner", "bob", given=dump, **keys)
+    told = "threadhold: left out: asst_x: There is an assistant with id 'asst_x' already.\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_an_import_done_twice_is_done_once(tmp_path: Path) -> None:
@@ -331,7 +481,10 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
         end = time.monotonic() + 10
         while len(whole(server, thread)["messages"]) < 4 and time.monotonic() < end:
             time.sleep(0.02)
+        other = talk(server, "Elsewhere")
         done = command(data(server), "export", "--thread", thread)
+        of_all = command(data(server), "export")
+        of_other = command(data(server), "export", "--thread", other)
     finally:
         upstream.release()
         httpx2.post(f"{server.url}/threads/{thread}/runs/{run['id']}/cancel", timeout=10)
@@ -343,6 +496,9 @@ def test_what_is_under_way_is_left_out_of_an_export(server: ServerProcess, upstr
         "More?",
     ]
     assert [each["status"] for each in exported["runs"]] == ["completed"]
+    for each in (done, of_all):
+        assert re.search(r"left out: (.* and )?1 runs under way of default; only", each.stderr)
+    assert "under way" not in of_other.stderr
 
 
 def test_a_reader_that_has_enough_ends_an_export_without_a_word(server: ServerProcess) -> None:
@@ -367,14 +523,70 @@ def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_secrets_of_actions_are_not_exported_and_not_made_up(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def action(path: str, **data: Any) -> dict[str, Any]:
+    """An action with one operation, which needs no parameter but one that a key provides."""
     spec = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "servers": [{"url": "https://a.example"}]}
-    path = {"/x": {"get": {"operationId": "x", "responses": {"200": {"description": "x"}}}}}
-    tool = {"type": "action", "data": {"openapi_spec": {**spec, "paths": path}, "headers": {"X-Key": "hush"}}}
-    with served(tmp_path, upstream) as server:
-        server.request("POST", "/assistants", {"model": "m", "tools": [tool]})
-        dump = command(tmp_path, "export").stdout
-    assert dump
+    operation = {"operationId": path, "responses": {"200": {"description": "x"}}}
+    return {"type": "action", "data": {"openapi_spec": {**spec, "paths": {f"/{path}": {"get": operation}}}, **data}}
+
+
+KEYED = [
+    action("head", headers={"X-Key": "hush-1", "X-Other": "hush-2"}),
+    {"type": "function", "function": {"name": "f"}},
+    action("bearer", auth={"type": "bearer", "token": "hush-3"}, is_consequential=False),
+    action("basic", auth={"type": "basic", "username": "ann", "password": "hush-4"}),
+    action(
+        "both", headers={"X-Key": "hush-5"}, auth={"type": "api_key", "in": "query", "name": "k", "value": "hush-6"}
+    ),
+    action("open"),
+]
+
+
+@pytest.mark.parametrize("option", [[], ["--skip-refused"]], ids=["plain", "skip refused"])
+def test_actions_come_over_without_their_keys_and_each_is_named(
+    option: list[str], upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    with served(tmp_path / "old", upstream) as server:
+        assistant = server.request("POST", "/assistants", {"model": "m", "tools": KEYED})["id"]
+        thread = server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Hello"}]})["id"]
+        body = {"assistant_id": assistant, "stream": True}
+        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
+        told = whole(server, thread)
+        offered = upstream.requests[-1].body["tools"]
+        exported = command(tmp_path / "old", "export")
+        of_thread = command(tmp_path / "old", "export", "--thread", thread)
+    dump = exported.stdout
     assert "hush" not in dump
-    done = command(tmp_path, "import", "-", given=dump)
-    assert (done.returncode, "it is masked" in done.stderr) == (1, True)
+    assert "left out: 6 keys of actions of default; only" in exported.stderr
+    assert "left out" not in of_thread.stderr
+    assert "*" in json.dumps(told["runs"])
+
+    dry = command(tmp_path / "new", "import", "-", "--dry-run", *option, given=dump)
+    assert (dry.returncode, "4 actions would have no key" in dry.stderr) == (0, True)
+    done = command(tmp_path / "new", "import", "-", *option, given=dump)
+    assert done.returncode == 0
+    first, *named = done.stderr.splitlines()
+    assert first.startswith("threadhold: 4 actions have no key")
+    assert "POST /assistants/{assistant_id}" in first
+    assert named == [
+        f"threadhold:   {assistant}: tools[0] (headers.X-Key, headers.X-Other), tools[2] (auth.token), "
+        "tools[3] (auth.password), tools[4] (headers.X-Key, auth.value)"
+    ]
+    again = command(tmp_path / "new", "import", "-", *option, given=dump)
+    assert (again.returncode, again.stderr) == (0, ""), "what is there already may have its keys again"
+
+    with served(tmp_path / "new", upstream) as server:
+        came = server.request("GET", f"/assistants/{assistant}")["tools"]
+        assert "*" not in json.dumps(came)
+        assert [tool.get("data", {}).get("openapi_spec") for tool in came] == [
+            tool.get("data", {}).get("openapi_spec") for tool in KEYED
+        ]
+        assert came[2]["data"]["is_consequential"] is False
+        assert whole(server, thread) == told
+        httpx2.post(f"{server.url}/threads/{thread}/runs", json=body, timeout=20).read()
+        assert upstream.requests[-1].body["tools"] == offered
+        given = server.request("POST", f"/assistants/{assistant}", {"tools": KEYED})
+        assert given["tools"][2]["data"]["auth"] == {"type": "bearer", "token": "********"}
+    assert [orphan for (orphan,) in rows(tmp_path / "new", "SELECT private FROM runs") if "***" in str(orphan)] == []

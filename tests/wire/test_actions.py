@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from wire.actions import MASK, mask_tools, restore_secrets
+from wire.actions import MASK, drop_masked, mask_tools, restore_secrets
 from wire.errors import InvalidRequest
 
 
@@ -57,3 +57,25 @@ def test_a_mask_with_nothing_behind_it_is_refused(posted: dict[str, Any], param:
     assert caught.value.param == param
     with pytest.raises(InvalidRequest):
         restore_secrets([posted], [])
+
+
+def test_what_is_masked_is_dropped_and_named_and_the_rest_stays() -> None:
+    masked = [*mask_tools(TOOLS), {"type": "action"}, action("d", headers={"X-Key": MASK, "X-Open": "mine"}, auth=None)]
+    before = copy.deepcopy(masked)
+    bare, lacking = drop_masked(masked)
+    assert masked == before
+    assert lacking == {
+        1: ["headers.X-Key", "auth.token"],
+        2: ["auth.password"],
+        3: ["auth.value"],
+        6: ["headers.X-Key"],
+    }
+    assert bare == [
+        TOOLS[0],
+        action("a", headers={}),
+        action("b"),
+        action("b"),
+        TOOLS[4],
+        {"type": "action"},
+        action("d", headers={"X-Open": "mine"}, auth=None),
+    ]
