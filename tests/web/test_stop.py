@@ -41,8 +41,8 @@ def test_stop_before_the_first_word_stops_too(page: Page, up: ScriptedUpstream) 
     assert [run["status"] for run in page.runs()] == ["cancelled"]
 
 
-@pytest.mark.parametrize("way", ["button", "Esc"])
-def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
+def _waiting(page: Page, up: ScriptedUpstream) -> None:
+    """A run waits for its person."""
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     made = page.server.request("POST", "/assistants", {"model": "", "name": "Looker", "tools": [tool]})
     page.reload()
@@ -51,10 +51,32 @@ def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpst
     page.send("Look")
     page.shows("The run waits for you")
     page.idle()
+
+
+@pytest.mark.parametrize("way", ["button", "Esc"])
+def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
+    _waiting(page, up)
     if way == "button":
         page.press("Stop", within="log")
     else:
         page.driver.switch_to.active_element.send_keys(ESCAPE)
     page.shows("Stopped")
     page.eventually(lambda: page.runs()[0]["status"] == "cancelled", "the run is cancelled")
-    assert page.all("form.ask") == []
+    page.eventually(lambda: page.all("form.ask") == [], "the form goes")
+
+
+@pytest.mark.parametrize("where", ["field", "page"])
+def test_esc_does_not_throw_away_what_was_typed_for_a_waiting_run(page: Page, up: ScriptedUpstream, where: str) -> None:
+    _waiting(page, up)
+    page.all("form.ask textarea")[0].clear()
+    page.all("form.ask textarea")[0].send_keys("typed")
+    if where == "field":
+        page.driver.switch_to.active_element.send_keys(ESCAPE)
+    else:
+        page.by_id("human").send_keys(ESCAPE)
+    up.script(Reply("Seen."))
+    page.press("Send all")
+    page.shows("Seen.")
+    page.idle()
+    assert "typed" in str(up.requests[-1].body["messages"])
+    assert [run["status"] for run in page.runs()] == ["completed"]
