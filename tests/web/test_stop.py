@@ -80,3 +80,29 @@ def test_esc_does_not_throw_away_what_was_typed_for_a_waiting_run(page: Page, up
     page.idle()
     assert "typed" in str(up.requests[-1].body["messages"])
     assert [run["status"] for run in page.runs()] == ["completed"]
+
+
+def test_stop_can_be_seen_and_pressed_on_a_phone_while_a_long_answer_comes(page: Page, up: ScriptedUpstream) -> None:
+    page.look(width=360, height=740)
+    up.script(Reply("\n\n".join(f"line{number}" for number in range(60)), pause_after=50))
+    page.send("Count")
+    page.shows("line40")
+    page.until("return scrollY > 100", "the page follows the answer")
+    for y in ("scrollY", "300"):
+        page.js(f"scrollTo(0, {y})")
+        seen = page.js(
+            "const b = document.getElementById('send').getBoundingClientRect();"
+            "return b.top >= 0 && b.bottom <= innerHeight &&"
+            " document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2).id"
+        )
+        assert seen == "send"
+    page.js("scrollTo(0, 1e9)")
+    covered = (
+        "const last = [...document.querySelectorAll('.busy .md > *')].at(-1).getBoundingClientRect();"
+        "return last.bottom - document.getElementById('send').getBoundingClientRect().top"
+    )
+    page.js("document.querySelector('.busy').scrollIntoView(false)")
+    assert page.js(covered) <= 0
+    page.js("document.getElementById('send').click()")
+    page.shows("Stopped")
+    page.idle()
