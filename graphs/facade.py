@@ -45,12 +45,13 @@ class Output(BaseModel):
 
 
 class Turn(BaseModel):
-    """A new turn (`content`), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to follow (`run_id`).
+    """A new turn (`content`, `thread_id`, or both), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to
+    follow (`run_id`).
 
     Defaults instead of None: LangServe's playground shows a blank page for what may be null. Its form has this order.
     """
 
-    content: str = ""
+    content: str = Field("", description="Empty: the thread is run as it stands")
     instructions: str = ""
     model: str = ""
     thread_id: str = Field("", description="Empty: a new thread")
@@ -58,6 +59,7 @@ class Turn(BaseModel):
     run_id: str = ""
     tool_outputs: list[Output] = []
     file_ids: list[str] = Field([], description="Files for `content`: they go into the thread's vector store")
+    replaces: str = Field("", description="Message of the thread: it and all after it are deleted as the run starts")
     after: int = Field(-1, description="Only events with a higher number")
     temperature: float = Field(1.0, description="1 is left to the assistant, or to the model's own default")
     max_completion_tokens: int = Field(-1, description="-1: no limit")
@@ -192,8 +194,10 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         turn = reading.turn
         if turn.run_id and turn.content:
             raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there; not both.")
-        if not turn.run_id and not turn.content:
+        if not turn.run_id and not turn.content and (turn.file_ids or not turn.thread_id):
             raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there.", param="content")
+        if turn.replaces and not turn.thread_id:
+            raise InvalidRequest("Give the `thread_id` of the message that the turn replaces.", param="thread_id")
         if turn.run_id and not turn.tool_outputs:
             return (await self._row(turn.run_id, reading.owner)).id
         taking = self._resume(reading) if turn.run_id else self._start(reading)
@@ -223,11 +227,12 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         if (tools := await self._tools_for_files(turn, fields["assistant_id"], owner)) is not None:
             fields["tools"] = tools
         attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in turn.file_ids]
-        message = parse(MessageCreate, {"role": "user", "content": turn.content, "attachments": attachments})
+        told = {"role": "user", "content": turn.content, "attachments": attachments}
+        messages = [parse(MessageCreate, told)] if turn.content else []
         if turn.thread_id:
-            request = parse(RunCreate, {**fields, "additional_messages": [message]})
-            return await self._runner.start(owner, turn.thread_id, request)
-        begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=[message])})
+            request = parse(RunCreate, {**fields, "additional_messages": messages})
+            return await self._runner.start(owner, turn.thread_id, request, replaces=turn.replaces)
+        begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
         return await self._runner.create_and_start(owner, begun)
 
     async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[dict[str, Any]] | None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from store.ports import Page, PageQuery, Store
+from store.ports import Delete, Page, PageQuery, Store
+from wire.errors import NotFound
 
-__all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "load_history"]
+__all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "load_history"]
 
 MAX_CHARS: Final = 1_200_000
 """Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
@@ -65,6 +66,24 @@ async def load_history(
             return History(newest_first[::-1])
         query = PageQuery(limit=_PAGE, after=page.rows[-1].id)
         page = await store.page("message", owner, query, thread_id=thread_id)
+
+
+async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) -> tuple[Page, list[Delete]]:
+    """Return the FIRST_PAGE of what stands before that message, and the deletion of it and of all after it.
+
+    Raises NotFound.
+    """
+    if await store.get("message", message_id, owner, thread_id=thread_id) is None:
+        raise NotFound(f"No message found with id '{message_id}'.", param="replaces")
+    gone = [message_id]
+    more = True
+    while more:
+        query = PageQuery(limit=_PAGE, order="asc", after=gone[-1])
+        page = await store.page("message", owner, query, thread_id=thread_id)
+        gone += [row.id for row in page.rows]
+        more = page.has_more
+    before = await store.page("message", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
+    return before, [Delete("message", id, owner, if_there=True) for id in gone]
 
 
 def _text(part: dict[str, Any]) -> str:

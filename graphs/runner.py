@@ -19,7 +19,7 @@ from graphs.attachments import Attachments, searched_stores
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.figures import RunFigures
-from graphs.history import FIRST_PAGE, History
+from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
@@ -123,8 +123,11 @@ class Runner:
 
     # --- what clients ask for -------------------------------------------------------------------------------------
 
-    async def start(self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False) -> Started:
-        """Start a run on a thread. With `contents` its events show the passages that file searches found.
+    async def start(
+        self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False, replaces: str = ""
+    ) -> Started:
+        """Start a run on a thread. With `contents` its events show the passages that file searches found; the message
+        `replaces` and all after it go as the run comes, in one commit: a run that is refused takes nothing away.
 
         Returns once the run is committed and synced; the model call has begun by then, or the run stands in line.
         Raises NotFound, InvalidRequest (busy thread, bad tools), TooManyRequests where the line is full, Unavailable
@@ -132,12 +135,12 @@ class Runner:
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
-                return await self._try_to_start(owner, thread_id, request, contents)
+                return await self._try_to_start(owner, thread_id, request, contents, replaces)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
 
-    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate, contents: bool) -> Started:
-        """Start a run on the thread as it is now. Raises ThreadMoved when a message came or went meanwhile: the
-        model would not be shown what the thread says."""
+    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str) -> Started:
+        """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved when a message came or
+        went meanwhile: the model would not be shown what the thread says."""
         self._accepting(owner)
         found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
@@ -147,14 +150,17 @@ class Runner:
             raise _no_assistant(request.assistant_id)
         if active is not None:
             raise _busy(ThreadBusy(thread_id, active.id))
+        guards: list[Change] = [Newest(thread_id, owner, first.rows[0].id if first.rows else None)]
+        if cut:
+            first, gone = await cut_from(self._store, owner, thread_id, cut)
+            guards += gone
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         history = await self._surroundings.history(draft.run, owner, first=first)
-        newest = Newest(thread_id, owner, first.rows[0].id if first.rows else None)
         whole = history.and_then(row.body for row in draft.messages)
         draft.row.private["contents"] = contents
         async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
-            return await self._launch_new(draft, whole, newest, *attached)
+            return await self._launch_new(draft, whole, *guards, *attached)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""

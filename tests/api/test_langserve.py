@@ -166,6 +166,78 @@ def test_files_of_a_turn_are_searched_in_it_and_in_the_next(
     assert missing["data"]["error"]["status"] == 404
 
 
+def _thread(world: World, *texts: str) -> tuple[str, list[str]]:
+    """A thread of these messages, in turn the user's and the assistant's, and their ids."""
+    thread = world.thread()
+    roles = ["user", "assistant"] * len(texts)
+    told = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    return thread, [world.post(f"/threads/{thread}/messages", one)["id"] for one in told]
+
+
+def _ids(world: World, thread: str) -> list[str]:
+    rows = world.get(f"/threads/{thread}/messages", params={"order": "asc", "limit": 100})["data"]
+    return [row["id"] for row in rows]
+
+
+def _said(upstream: ScriptedUpstream) -> list[str]:
+    return [message["content"] for message in upstream.requests[-1].body["messages"]]
+
+
+def test_a_turn_without_content_runs_the_thread_as_it_stands(
+    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream
+) -> None:
+    thread, ids = _thread(world, "one")
+    assert assistant.invoke({"thread_id": thread})["text"] == "Echo: one"
+    assert _said(upstream) == ["one"]
+    assert _ids(world, thread)[:-1] == ids
+    assert assistant.invoke({"thread_id": thread, "file_ids": ["file-a"]})["data"]["error"]["param"] == "content"
+
+
+@pytest.mark.parametrize("count", [4, 46, 150])
+@pytest.mark.parametrize("content", ["anew", ""])
+def test_a_turn_replaces_a_message_and_all_after_it(
+    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, count: int, content: str
+) -> None:
+    """However many there are before and after."""
+    texts = [f"n{number}" for number in range(count)]
+    thread, ids = _thread(world, *texts)
+    for place in (count - 1, 2):
+        told = assistant.invoke({"thread_id": thread, "content": content, "replaces": ids[place]})
+        assert told["event"] == "thread.run.completed", told
+        assert _said(upstream) == [*texts[:place], *([content] if content else [])]
+        left = _ids(world, thread)
+        assert left[:place] == ids[:place][:100]
+        assert len(left) == min(place + 1 + bool(content), 100)
+        ids = left
+        texts = [*texts[:place], *([content] if content else []), told["text"]]
+
+
+@pytest.mark.parametrize("why", ["waiting", "assistant", "parameter", "message", "other thread"])
+def test_a_turn_that_is_refused_replaces_nothing(assistant: RemoteRunnable, world: World, says: Any, why: str) -> None:
+    thread, ids = _thread(world, "one", "two")
+    made = world.assistant(tools=[TOOL])
+    turn = {"thread_id": thread, "assistant_id": made, "content": "anew", "replaces": ids[0]}
+    if why == "waiting":
+        says(Reply(tool_calls=[("now", {}, "c1")]))
+        assert assistant.invoke({"thread_id": thread, "assistant_id": made})["event"] == "thread.run.requires_action"
+    elif why == "assistant":
+        world.delete(f"/assistants/{made}")
+    else:
+        other, (elsewhere,) = _thread(world, "elsewhere")
+        changes: dict[str, dict[str, Any]] = {
+            "parameter": {"max_completion_tokens": 0},
+            "message": {"replaces": "msg_none"},
+            "other thread": {"replaces": elsewhere},
+        }
+        turn |= changes[why]
+    told = assistant.invoke(turn)
+    assert told["event"] == "error", told
+    assert _ids(world, thread) == ids
+    if why == "other thread":
+        assert _ids(world, other) == [elsewhere]
+        assert assistant.invoke({"content": "x", "replaces": elsewhere})["data"]["error"]["param"] == "thread_id"
+
+
 def test_failures_are_data(assistant: RemoteRunnable, chat: RemoteRunnable, upstream: ScriptedUpstream) -> None:
     assert assistant.invoke({})["data"]["error"]["param"] == "content"
     (told,) = assistant.stream({"run_id": "run_none"})

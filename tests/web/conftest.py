@@ -81,6 +81,12 @@ def lonely(_start: Callable[..., ServerProcess]) -> ServerProcess:
     return _start(MODEL_URL="http://127.0.0.1:9/v1")
 
 
+@pytest.fixture(scope="session")
+def hasty(_start: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server whose runs expire after three seconds."""
+    return _start(RUN_EXPIRY_S="3")
+
+
 @pytest.fixture
 def server(_open_server: ServerProcess) -> ServerProcess:
     """The open server, emptied."""

@@ -75,11 +75,28 @@ def test_an_assistant_is_changed_and_keeps_what_was_not(page: Page, server: Serv
     )
 
 
+def test_a_function_that_is_pasted_as_a_whole_tool_is_taken_out_of_it(page: Page, server: ServerProcess) -> None:
+    function = {"name": "file_it", "parameters": {"type": "object", "properties": {}}}
+    page.click("create")
+    page.click("addFunction")
+    page.fill(page.all("#mTools textarea")[0], json.dumps({"type": "function", "function": function}))
+    assert _judged(page) == "Looks right."
+    page.click("mSave")
+    page.until("return !document.getElementById('maker').open", "it is saved")
+    (tool,) = _only(server)["tools"]
+    assert tool["function"]["name"] == "file_it"
+    assert tool["function"]["parameters"] == function["parameters"]
+
+
 @pytest.mark.parametrize(
     ("button", "text", "complaint"),
     [
         ("addFunction", '{"name": ', "Not JSON"),
         ("addFunction", '{"name": "two words"}', '"name"'),
+        ("addFunction", "{}", '"name"'),
+        ("addFunction", "", '"name"'),
+        ("addFunction", '{"name": 5}', '"name"'),
+        ("addFunction", '{"type": "function", "function": {}}', '"name"'),
         ("addFunction", '{"name": "x", "parameters": []}', '"parameters"'),
         ("addAction", "openapi: 2.0\npaths: {}", '"openapi'),
         ("addAction", "openapi: 3.0.3\n", '"paths"'),

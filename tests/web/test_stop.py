@@ -41,8 +41,8 @@ def test_stop_before_the_first_word_stops_too(page: Page, up: ScriptedUpstream) 
     assert [run["status"] for run in page.runs()] == ["cancelled"]
 
 
-@pytest.mark.parametrize("way", ["button", "Esc"])
-def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
+def _waiting(page: Page, up: ScriptedUpstream) -> None:
+    """A run waits for its person."""
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     made = page.server.request("POST", "/assistants", {"model": "", "name": "Looker", "tools": [tool]})
     page.reload()
@@ -51,10 +51,58 @@ def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpst
     page.send("Look")
     page.shows("The run waits for you")
     page.idle()
+
+
+@pytest.mark.parametrize("way", ["button", "Esc"])
+def test_a_run_that_waits_for_its_person_is_stopped(page: Page, up: ScriptedUpstream, way: str) -> None:
+    _waiting(page, up)
     if way == "button":
         page.press("Stop", within="log")
     else:
         page.driver.switch_to.active_element.send_keys(ESCAPE)
     page.shows("Stopped")
     page.eventually(lambda: page.runs()[0]["status"] == "cancelled", "the run is cancelled")
-    assert page.all("form.ask") == []
+    page.eventually(lambda: page.all("form.ask") == [], "the form goes")
+
+
+@pytest.mark.parametrize("where", ["field", "page"])
+def test_esc_does_not_throw_away_what_was_typed_for_a_waiting_run(page: Page, up: ScriptedUpstream, where: str) -> None:
+    _waiting(page, up)
+    page.all("form.ask textarea")[0].clear()
+    page.all("form.ask textarea")[0].send_keys("typed")
+    if where == "field":
+        page.driver.switch_to.active_element.send_keys(ESCAPE)
+    else:
+        page.by_id("human").send_keys(ESCAPE)
+    up.script(Reply("Seen."))
+    page.press("Send all")
+    page.shows("Seen.")
+    page.idle()
+    assert "typed" in str(up.requests[-1].body["messages"])
+    assert [run["status"] for run in page.runs()] == ["completed"]
+
+
+def test_stop_can_be_seen_and_pressed_on_a_phone_while_a_long_answer_comes(page: Page, up: ScriptedUpstream) -> None:
+    page.look(width=360, height=740)
+    up.script(Reply("\n\n".join(f"line{number}" for number in range(60)), pause_after=50))
+    page.send("Count")
+    page.shows("line40")
+    page.until("return scrollY > 100", "the page follows the answer")
+    for y in ("scrollY", "300"):
+        page.js(f"scrollTo(0, {y})")
+        seen = page.js(
+            "const b = document.getElementById('send').getBoundingClientRect();"
+            "return b.top >= 0 && b.bottom <= innerHeight &&"
+            " document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2).id"
+        )
+        assert seen == "send"
+    page.js("scrollTo(0, 1e9)")
+    covered = (
+        "const last = [...document.querySelectorAll('.busy .md > *')].at(-1).getBoundingClientRect();"
+        "return last.bottom - document.getElementById('send').getBoundingClientRect().top"
+    )
+    page.js("document.querySelector('.busy').scrollIntoView(false)")
+    assert page.js(covered) <= 0
+    page.js("document.getElementById('send').click()")
+    page.shows("Stopped")
+    page.idle()

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.graphs.tools.apis import Answer, Api, Seen, document
+from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
-from tests.web.page import Page
+from tests.web.page import ENTER, Page
 
 WEATHER = {
     "type": "function",
@@ -120,6 +121,75 @@ def test_the_form_says_how_long_is_left_and_outlives_a_reload(page: Page, up: Sc
     page.press("Send all")
     page.shows("Sunny.")
     page.idle()
+
+
+def test_a_message_is_not_sent_while_a_run_waits_and_the_form_is_pointed_at(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    page.idle()
+    page.send("And tomorrow?")
+    focus = "return document.activeElement === document.querySelector('form.ask textarea')"
+    page.until(focus, "the form is pointed at")
+    page.click("send")
+    page.until(focus, "and by the button, too")
+    assert page.all("[role=alert]:not(:empty)") == []
+    assert page.by_id("human").get_attribute("value") == "And tomorrow?"
+    assert len(page.runs()) == 1
+    page.press("Send all")
+    page.shows("Sunny.")
+    page.idle()
+    page.by_id("human").send_keys(ENTER)
+    page.shows("Echo: And tomorrow?")
+
+
+def test_a_form_goes_and_its_card_tells_when_the_run_expires(
+    page: Page, up: ScriptedUpstream, hasty: ServerProcess
+) -> None:
+    page.fresh(server=hasty)
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    assert "running" in _card(page)
+    page.eventually(lambda: page.all("form.ask") == [], "the form goes")
+    page.eventually(lambda: "expired" in _card(page), "the card tells")
+    page.idle()
+    assert page.runs()[0]["status"] == "expired"
+    page.send("Again")
+    page.shows("Echo: Again")
+    page.idle()
+
+
+def test_a_form_goes_when_its_run_was_stopped_elsewhere(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    page.idle()
+    page.server.request("POST", f"/threads/{page.thread_id()}/runs/{page.runs()[0]['id']}/cancel")
+    page.press("Send all")
+    page.shows("do not accept tool outputs", "Stopped")
+    page.eventually(lambda: page.all("form.ask") == [], "the form goes")
+    assert "stopped" in _card(page)
+
+
+def test_what_was_typed_outlives_a_server_that_is_away(page: Page, up: ScriptedUpstream) -> None:
+    _assistant(page, WEATHER)
+    up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
+    page.send("Weather?")
+    page.shows("The run waits for you")
+    page.idle()
+    page.fill(page.all("form.ask textarea")[0], '{"sky": "clear"}')
+    page.js("window.__fetch = fetch; window.fetch = () => Promise.reject(new TypeError('away'))")
+    page.press("Send all")
+    page.until("return document.querySelector('form.ask').hidden", "it is being sent")
+    page.js("window.fetch = window.__fetch")
+    page.press("Send all")
+    page.shows("Sunny.")
+    page.idle()
+    assert _outputs(up) == ['{"sky": "clear"}']
 
 
 def test_a_card_tells_name_arguments_output_status_and_time(page: Page, up: ScriptedUpstream) -> None:
