@@ -317,7 +317,7 @@ def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
     """Book what a reply that is broken off has taken: nobody will tell any more, and it was not nothing."""
     spent = parts.usage or _estimate(context, prompt, parts)
     context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
-    context.book(add_usage(NO_USAGE, spent))
+    context.book(spent)
 
 
 def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
