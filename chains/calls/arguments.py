@@ -20,7 +20,7 @@ def find_problems(schema: Any, value: Any) -> list[str]:
         return []
     if _nests(value):
         return ["they nest too deeply"]
-    from chains.calls.schemas import find_errors  # 2 MB that a server whose models call natively never needs
+    from chains.calls.schemas import find_errors  # see `modes`, which has loaded it by now
 
     return [f"{_place(error)}: {_short(error.message)}" for error in find_errors(schema, value)[:_MAX_TOLD]]
 

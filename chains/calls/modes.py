@@ -5,10 +5,12 @@ very reply in mode schema; a server that does not keep to a form is asked in the
 goes round in a circle is offered no functions.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from importlib import import_module
 from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
@@ -37,6 +39,10 @@ _NO_TOOLS: Final = re.compile(
 )
 
 
+_CHECKS: Final = ("chains.calls.schemas", "json_repair")
+"""What checks and mends calls is loaded with the first of them: 3 MB that others need not have."""
+
+
 def concerns_tools(call: ReplyCall) -> bool:
     """Whether functions are offered, or were called in what the model is shown."""
     return bool(call.tools) or any(isinstance(message, ToolMessage) for message in call.messages)
@@ -49,6 +55,7 @@ class Modes:
         self._abilities = abilities
         self._prompts = prompts
         self._ask = ask
+        self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request; where the model's template refuses the turns, again with strict ones. Raises RunError."""
@@ -71,6 +78,9 @@ class Modes:
 
     async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield a reply. Raises RunError."""
+        if not self._loaded:  # a tenth of a second, in which every stream would stand still
+            await asyncio.to_thread(lambda: [import_module(name) for name in _CHECKS])
+            self._loaded = True
         tally = Tally(call.max_tokens)
         steps = self._steps(call, tally)
         async with aclosing(steps):

@@ -134,7 +134,7 @@ def _mended(text: str) -> Any:
         text = text.partition(tag)[0]
     if len(text) * sum(map(text.count, "\"'{[")) > _MAX_COST:
         return None
-    from json_repair import repair_json  # 1 MB that a server whose models call natively never needs
+    from json_repair import repair_json  # see `modes`, which has loaded it by now
 
     try:
         return repair_json(text, return_objects=True, skip_json_loads=True)

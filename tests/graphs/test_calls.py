@@ -1,6 +1,8 @@
 """Function calls in runs: what is wrong with one is between the server and the model, never the client's business."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.graphs.world import TIME, WEATHER, World, text_of, world
+from tests.process import ROOT
 from tests.upstream import Hang, Reply, ScriptedUpstream
 
 ROME = ("getWeather", {"place": "Rome"}, "up1")
@@ -111,3 +114,11 @@ async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
         forgotten = [id for event in events if event.name == "threadhold.reset" for id in event.data()["step_ids"]]
         assert calls_step["id"] not in forgotten
         assert sum(event.name == "thread.run.step.created" for event in events) == 2
+
+
+def test_the_first_call_of_a_process_stops_nobody() -> None:
+    """What it needs is loaded in a thread; a world's loop bears no blocking call."""
+    test = "tests/graphs/test_runner.py::test_a_function_call_pauses_and_goes_on_with_its_output"
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
