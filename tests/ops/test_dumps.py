@@ -15,7 +15,7 @@ import pytest
 
 from tests.ops.command import begin, command
 from tests.ops.conftest import data, talk, whole
-from tests.process import ROOT, ServerProcess
+from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
 
@@ -172,10 +172,10 @@ def test_a_dump_may_be_one_document_or_lines(dump: str, tmp_path: Path) -> None:
 def test_what_the_page_saves_of_a_thread_is_a_thread_with_its_messages(
     form: str, server: ServerProcess, tmp_path: Path
 ) -> None:
+    """Its form is that of `tests/web/test_taking_out.py`."""
     threads = [talk(server, "Hello", "é 🧵")] + ([] if form == "as saved" else [talk(server, "Other")])
     told = [whole(server, thread) for thread in threads]
     saved = [{name: each[name] for name in ("thread", "messages", "runs")} for each in told]
-    assert "({ thread, messages: await" in (ROOT / "web/index.html").read_text()
     dump = {
         "as saved": json.dumps(saved[0], indent=2, ensure_ascii=False),
         "a line each": lines(*saved),

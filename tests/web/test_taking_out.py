@@ -92,6 +92,7 @@ def _download(page: Page, folder: Path, button: str) -> str:
 def test_a_thread_is_exported_as_json_whole(page: Page, tmp_path: Path) -> None:
     _ask(page)
     told = json.loads(_download(page, tmp_path, "json"))
+    assert list(told) == ["thread", "messages", "runs"], "what `threadhold import` takes"
     assert told["thread"]["id"] == page.thread_id()
     texts = [message["content"][0]["text"]["value"] for message in told["messages"]]
     assert texts == [NASTY, f"Echo: {NASTY}"]
