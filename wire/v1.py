@@ -102,7 +102,8 @@ def _calls(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _quoting(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a message; OpenAI's quotes were empty more often than not, and clients of that age need them there."""
+    """A part of a message. Passages are not kept with it, so a quote is empty; openai-python 1.3 and 1.10 cannot read a
+    citation without one."""
     made = part.get("text", {}).get("annotations")
     if not made:
         return part
