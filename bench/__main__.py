@@ -11,7 +11,7 @@ from bench.machines import Amount, cancelling, machine, starting, under_load, un
 from bench.report import plot, rows, table
 from tests.process import ROOT
 
-_QUICK = Amount(rounds=1, singles=20, turns_s=1.0, streams=100, messages=200)
+_QUICK = Amount(rounds=1, crowds=2, singles=20, turns_s=1.0, streams=100, messages=200)
 
 
 def main() -> None:

@@ -31,7 +31,10 @@ class Amount:
     """How much to measure."""
 
     rounds: int = 5
-    singles: int = 200
+    crowds: int = 20
+    """Of fifty clients each, by each road."""
+
+    singles: int = 300
     turns_s: float = 8.0
     streams: int = 1000
     messages: int = 10_000

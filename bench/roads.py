@@ -27,6 +27,7 @@ class Plan:
     bare: str
     server: str
     rounds: int
+    crowds: int
     singles: int
     turns_s: float
     streams: int
@@ -44,8 +45,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Timing:
-    """One streamed answer, in seconds from sending the request; `gap` is the longest silence between two tokens."""
+    """One streamed answer, in seconds from sending the request, which was at `sent` (`time.perf_counter`); `gap` is the
+    longest silence between two tokens."""
 
+    sent: float
     first: float
     last: float
     gap: float
@@ -134,4 +137,4 @@ class Load:
                 ended = ended or end in tail
         if not (first and ended):
             raise RuntimeError(f"{url} did not end well: {tail[-200:]!r}")
-        return Timing(first, time.perf_counter() - sent, gap)
+        return Timing(sent, first, time.perf_counter() - sent, gap)

@@ -14,6 +14,7 @@ import aiohttp
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chunks import ChunkReader
+from chains.pace import Rests
 from chains.refusals import MAX_SHOWN
 from chains.sse import SseDecoder
 from chains.transport import failure, may_retry
@@ -96,6 +97,7 @@ class ChunkStream:
         self._said = False
         self._bytes = 0
         self._blocks: Blocks | None = None
+        self._rests: Rests | None = None
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
@@ -110,6 +112,7 @@ class ChunkStream:
             begins_with_thoughts=self._model in self._upstream.thinkers,
         )
         self._decoder = SseDecoder()
+        self._rests = Rests(self._upstream.pace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,6 +124,8 @@ class ChunkStream:
 
     def close(self) -> None:
         """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
+        if self._rests is not None:
+            self._rests.close()
         if self._blocks is not None:
             self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
@@ -181,6 +186,8 @@ class ChunkStream:
         assert self._blocks is not None
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
+        elif self._said and self._rests is not None:
+            await self._rests.rest(self._response.content)
         try:
             return await self._blocks.next()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

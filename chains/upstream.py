@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from chains.blocks import whole
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.models import Models
+from chains.pace import Pace
 from chains.passage import Passage, open_passage
 from chains.recent import Recent
 from chains.refusals import Refusal, explain
@@ -70,6 +71,7 @@ class Upstream:
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.outcomes = Counts() if outcomes is None else outcomes
         """What became of each request to it, by one word; see `Transport`."""
+        self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.thinkers: Recent[bool] = Recent()

@@ -10,17 +10,19 @@ A superstep costs as much as 15 tokens, so that the graph without tools has a si
 
 from typing import Any
 
+from langgraph.channels import EphemeralValue, LastValue
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import NodeBuilder, Pregel
 
 from graphs import nodes
-from graphs.state import AnswerState, RunContext, RunState
+from graphs.state import RunContext, RunState
 
 __all__ = ["compile_answer_graph", "compile_run_graph", "recursion_limit"]
 
 CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
-CompiledAnswer = CompiledStateGraph[AnswerState, RunContext, AnswerState, AnswerState]
+Answering = Pregel[Any, RunContext, Any, Any]
 
 
 def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> CompiledRun:
@@ -41,14 +43,22 @@ def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> C
     return built
 
 
-def compile_answer_graph() -> CompiledAnswer:
-    """Compile the graph of a run without tools, which can neither wait nor repeat anything."""
-    graph: Any = StateGraph(AnswerState, context_schema=RunContext)
-    graph.add_node("answer", nodes.answer)
-    graph.add_edge(START, "answer")
-    graph.add_edge("answer", END)
-    built: CompiledAnswer = graph.compile(name="run")
-    return built
+def compile_answer_graph() -> Answering:
+    """Compile the graph of a run without tools, which can neither wait nor repeat anything.
+
+    A StateGraph begins with a superstep of its own, which hands the input to the channels; Pregel, which is what
+    LangGraph makes of it, takes a node that its input wakes.
+    """
+    answer: Any = nodes.answer  # LangGraph's types forget `runtime` here
+    node = NodeBuilder().subscribe_only("begin").do(answer).write_to("ended")
+    return Pregel(
+        nodes={"answer": node},
+        channels={"begin": EphemeralValue(bool), "ended": LastValue(str)},
+        input_channels="begin",
+        output_channels="ended",
+        context_schema=RunContext,
+        name="run",
+    )
 
 
 def recursion_limit(max_tool_rounds: int) -> int:

@@ -125,7 +125,7 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
-        graph = self.graph if live.checkpointed else self._answering
+        graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
         config = {
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},
             "recursion_limit": self._recursion_limit,

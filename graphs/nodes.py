@@ -18,7 +18,7 @@ from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
 from graphs.spans import reply_span, spend, tool_span
-from graphs.state import Act, AnswerState, Reply, RunContext, RunState
+from graphs.state import Act, Reply, RunContext, RunState
 from graphs.support import Source
 from graphs.telling import tell_answer, tell_prompt
 from graphs.tools.toolset import NO_TOOLS, ToolSet
@@ -90,12 +90,12 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     return update
 
 
-async def answer(state: AnswerState, runtime: Runtime[RunContext]) -> AnswerState:
-    """All of a run without tools: one reply, and the end."""
-    del state
+async def answer(begin: bool, runtime: Runtime[RunContext]) -> str | None:
+    """All of a run without tools: one reply, and the end. Returns why it ended early, as `finish` tells it."""
+    del begin
     replied = await reply({}, runtime)
     await finish(replied, runtime)
-    return {"ended": replied["ended"]}
+    return replied["ended"]
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:

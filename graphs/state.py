@@ -20,7 +20,7 @@ from graphs.support import Source
 from graphs.tools.file_search import Findings
 from graphs.tools.toolset import ToolSet
 
-__all__ = ["Act", "AnswerState", "Model", "Reply", "RunContext", "RunState"]
+__all__ = ["Act", "Model", "Reply", "RunContext", "RunState"]
 
 
 class Reply(TypedDict):
@@ -57,13 +57,6 @@ class RunState(TypedDict, total=False):
     """What of them no step shows yet: of replies that were nothing but wrong calls. The next step bears it."""
     ended: str | None
     """Why the run ends early, as the wire's incomplete reason; None while it goes on or ends well."""
-
-
-class AnswerState(TypedDict, total=False):
-    """The one channel of a run without tools: it is never kept, and every channel costs in every step."""
-
-    ended: str | None
-    """As in `RunState`."""
 
 
 class Act(TypedDict):

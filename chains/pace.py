@@ -1,0 +1,76 @@
+"""How often the words of a stream are taken up: the more streams, the less often each.
+
+Laws: the first words of an answer never wait; few streams are never held back; a stream that is slower than the pace
+is read as it comes. A read costs as much as several tokens, each on its way through every layer: fifty streams whose
+tokens come alone would keep a processor half busy, and those who have yet to see their first word wait behind that.
+"""
+
+import asyncio
+import math
+from typing import Final, Protocol
+
+__all__ = ["FREE", "Pace", "Rests"]
+
+FREE: Final = 8
+"""So many streams are read as they come."""
+
+_A_STREAM_S: Final = 0.002
+_MOST_S: Final = 0.06
+"""From one read to the next, at most: an eye sees no steps in sixteen a second of what it reads at ten words."""
+
+_TICK_S: Final = 0.01
+"""Rests end at multiples of this, so that several end together: waking up costs as well."""
+
+_SHORT_S: Final = 0.001  # the loop's clock has no finer steps
+
+
+class Counted(Protocol):
+    """What is read; it counts what it was fed (`aiohttp.StreamReader`)."""
+
+    total_bytes: int
+
+
+class Pace:
+    """Counts the streams that are read, and says how often."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    @property
+    def interval_s(self) -> float:
+        """The time from one read of a stream to its next, in seconds."""
+        return 0.0 if self.streams <= FREE else min(_MOST_S, self.streams * _A_STREAM_S)
+
+
+class Rests:
+    """One stream's rests between two reads. Counts as a stream until `close`."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._loop = asyncio.get_running_loop()
+        self._began_at = 0.0
+        self._is_quick = True
+        self._open = True
+        pace.streams += 1
+
+    def close(self) -> None:
+        """Be a stream no longer; more than once does nothing."""
+        self._pace.streams -= self._open
+        self._open = False
+
+    async def rest(self, content: Counted) -> None:
+        """Wait until the next read is due. Call it before each but those that the first words come with."""
+        interval_s = self._pace.interval_s
+        if not interval_s:
+            return
+        now, began_at = self._loop.time(), self._began_at
+        self._began_at = now
+        if not self._is_quick:  # it was waited for, and not rested
+            self._is_quick = now - began_at < interval_s
+            return
+        rest_s = math.ceil((began_at + interval_s) / _TICK_S) * _TICK_S - now
+        if rest_s > _SHORT_S:
+            before = content.total_bytes
+            await asyncio.sleep(rest_s)
+            self._began_at = self._loop.time()
+            self._is_quick = content.total_bytes > before

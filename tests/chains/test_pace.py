@@ -1,0 +1,150 @@
+"""How often streams are read: told by a clock that only moves when somebody waits, and once against a real server."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chains import Replies, ReplyCall
+from chains.pace import FREE, Pace, Rests
+from tests.chains.conftest import Connect
+from tests.upstream import Reply, ScriptedUpstream
+from wire.errors import RunError
+
+CROWD = 50
+
+
+class World:
+    """A clock, and a stream that is fed at given moments."""
+
+    def __init__(self, arrivals: Sequence[float]) -> None:
+        self.now = 0.0
+        self._arrivals = arrivals
+        self._read = 0
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(moment <= self.now for moment in self._arrivals)
+
+    async def reads(self, pace: Pace) -> list[tuple[float, int]]:
+        """Read to the end as `ChunkStream` does; returns when, and how many of what was fed."""
+        rests, found = Rests(pace), []
+        rests._loop = self  # type: ignore[assignment]
+        while self._read < len(self._arrivals):
+            if self._read:  # the first words have come
+                await rests.rest(self)
+            self.now = max(self.now, self._arrivals[self._read])
+            found.append((self.now, self.total_bytes - self._read))
+            self._read = self.total_bytes
+        rests.close()
+        return found
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], World]:
+    def make(arrivals: Sequence[float]) -> World:
+        made = World(arrivals)
+        monkeypatch.setattr(asyncio, "sleep", made.sleep)
+        return made
+
+    return make
+
+
+def pace_of(streams: int) -> Pace:
+    """Return a pace of so many streams, the one that is about to begin included."""
+    pace = Pace()
+    pace.streams = streams - 1
+    return pace
+
+
+async def test_few_streams_are_read_as_they_come(world: Any) -> None:
+    arrivals = [n * 0.005 for n in range(1, 40)]
+    assert await world(arrivals).reads(pace_of(FREE)) == [(moment, 1) for moment in arrivals]
+
+
+@pytest.mark.parametrize(
+    ("streams", "least_s"), [(FREE + 1, 0.018), (20, 0.04), (CROWD, 0.06), (1000, 0.06)], ids=["9", "20", "50", "1000"]
+)
+async def test_of_many_streams_each_rests_between_its_reads(world: Any, streams: int, least_s: float) -> None:
+    reads = await world([n * 0.005 for n in range(1, 200)]).reads(pace_of(streams))
+    moments = [moment for moment, _ in reads]
+    gaps = [after - before for before, after in pairwise(moments[1:])]
+    assert min(gaps) >= least_s - 1e-9
+    assert max(gaps) <= least_s + 0.01 + 1e-9  # the next tick
+    assert sum(fed for _, fed in reads) == 199
+
+
+async def test_the_first_words_never_wait(world: Any) -> None:
+    reads = await world([0.5, 0.501, 0.502]).reads(pace_of(CROWD))
+    assert reads[0] == (0.5, 1)
+
+
+async def test_a_stream_slower_than_the_pace_is_read_as_it_comes(world: Any) -> None:
+    arrivals = [n * 0.2 for n in range(1, 30)]
+    assert await world(arrivals).reads(pace_of(CROWD)) == [(moment, 1) for moment in arrivals]
+
+
+async def test_a_stream_that_grows_slow_and_quick_again_is_treated_as_what_it_is(world: Any) -> None:
+    quick = [n * 0.01 for n in range(1, 101)]  # to 1.0 s
+    slow = [1.0 + n * 0.3 for n in range(1, 11)]  # to 4.0 s
+    again = [4.0 + n * 0.01 for n in range(1, 101)]
+    reads = await world([*quick, *slow, *again]).reads(pace_of(CROWD))
+    assert [moment for moment, _ in reads if 1.1 < moment <= 4.0] == slow
+    for begin in (0.0, 4.0):
+        assert 12 <= sum(begin < moment <= begin + 1.0 for moment, _ in reads) <= 22  # of a hundred that came
+
+
+async def test_a_stream_counts_once_and_until_it_is_closed() -> None:
+    pace = Pace()
+    one, other = Rests(pace), Rests(pace)
+    assert pace.streams == 2
+    one.close()
+    one.close()
+    assert pace.streams == 1
+    other.close()
+    assert pace.streams == 0
+
+
+async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(up: ScriptedUpstream, connect: Connect) -> None:
+    words = [f"w{n} " for n in range(60)]
+    up.default = lambda _: Reply(chunks=words, delay_s=0.005)
+    upstream = await connect(up.url)
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    pieces = []
+    for crowd in (0, CROWD):
+        upstream.pace.streams = crowd
+        said = [chunk.content async for chunk in Replies(upstream).stream(call)]
+        assert "".join("".join(piece) for piece in said) == "".join(words)
+        assert upstream.pace.streams == crowd
+        pieces.append(len(said))
+    alone, crowded = pieces
+    assert crowded < alone / 2
+
+
+@pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
+async def test_a_stream_that_breaks_or_is_left_counts_no_longer(
+    reply: Reply, up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.default = lambda _: reply
+    upstream = await connect(up.url)
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello there, you")], together=True)
+    stream = Replies(upstream).stream(call)
+    try:
+        async with asyncio.timeout(5):
+            async for _ in stream:
+                assert upstream.pace.streams == 1
+                if reply.pause_after:
+                    break
+    except RunError:
+        assert reply.cut_after
+    await stream.aclose()
+    assert upstream.pace.streams == 0
