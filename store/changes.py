@@ -6,25 +6,20 @@ or raises StoreError. Checks and writes share the transaction, so nothing can co
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from functools import cache
-from itertools import chain
+from collections.abc import Callable
 from typing import assert_never
 
 import orjson
 
+from store.events import append, retract
 from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row, There
 from store.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
 from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
-from wire.events import Event
 
 __all__ = ["Operation", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
-
-_ROWS = 64
-"""Events a statement."""
 
 _BELOW_THREAD = (
     *(
@@ -66,11 +61,11 @@ def prepare(change: Change) -> Operation:
         case Idle(thread_id, owner):
             return _idle(thread_id, owner)
         case Append(run_id, events):
-            return _append(run_id, events)
+            return append(run_id, events)
         case Newest(thread_id, owner, message_id):
             return _newest(thread_id, owner, message_id)
         case Retract(run_id, object_ids):
-            return _retract(run_id, sorted(object_ids))
+            return retract(run_id, sorted(object_ids))
         case DropCheckpoints(run_id):
             return drop_checkpoints(run_id)
         case _:
@@ -213,40 +208,5 @@ def _newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
         found = conn.execute(sql, (owner, thread_id)).fetchone()
         if (None if found is None else found[0]) != message_id:
             raise ThreadMoved(thread_id)
-
-    return run
-
-
-@cache
-def _append_sql(rows: int) -> str:
-    return (
-        "INSERT INTO events (run_id, number, owner, name, json) "
-        f"WITH told (number, name, json) AS (VALUES {', '.join(['(?, ?, ?)'] * rows)}) "
-        "SELECT runs.id, number, owner, name, CAST(json AS TEXT) FROM runs, told WHERE runs.id = ?"
-    )
-
-
-def _append(run_id: str, events: Sequence[Event]) -> Operation:
-    # Many rows a statement: each statement gives the interpreter up once, and may wait long to get it back.
-    slices = [events[start : start + _ROWS] for start in range(0, len(events), _ROWS)]
-    statements = [(_append_sql(len(rows)), [*chain.from_iterable(rows), run_id]) for rows in slices]
-
-    def run(conn: sqlite3.Connection) -> None:
-        try:
-            for sql, values in statements:
-                if not conn.execute(sql, values).rowcount:
-                    raise Missing("run", run_id)
-        except sqlite3.IntegrityError as error:
-            raise StoreError(f"The log of the run '{run_id}' has an event with one of these numbers.") from error
-
-    return run
-
-
-def _retract(run_id: str, object_ids: Sequence[str]) -> Operation:
-    marks = ", ".join("?" * len(object_ids))
-    sql = f"DELETE FROM events WHERE run_id = ? AND json_extract(json, '$.id') IN ({marks})"
-
-    def run(conn: sqlite3.Connection) -> None:
-        conn.execute(sql, (run_id, *object_ids))
 
     return run

@@ -205,5 +205,11 @@ def m005_index(db: Database) -> None:
     )
 
 
-STEPS = ("m001_objects", "m002_events", "m003_checkpoints", "m004_files", "m005_index")
+@MIGRATIONS()
+def m006_blocks(db: Database) -> None:
+    """Events of a log in blocks, a row each (see `store/events.py`): the number of the last one."""
+    _run_all(db, "ALTER TABLE events ADD COLUMN last INTEGER")
+
+
+STEPS = ("m001_objects", "m002_events", "m003_checkpoints", "m004_files", "m005_index", "m006_blocks")
 """Every step, oldest first."""

@@ -14,6 +14,7 @@ from typing import Final
 from store.changes import prepare, touch
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
 from store.engine import Engine, Trace
+from store.events import read_events
 from store.index import SqliteVectors
 from store.library import SqliteLibrary
 from store.pages import read_page
@@ -116,7 +117,7 @@ class SqliteStore:
 
     async def events(self, run_id: str, *, after: int, limit: int) -> list[Event]:
         await self.engine.pending.wait_for(run_id)
-        return await self.engine.read(_read_events, run_id, after, limit)
+        return await self.engine.read(read_events, run_id, after, limit)
 
     @property
     def checkpoints(self) -> SqliteCheckpoints:
@@ -180,8 +181,3 @@ def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[U
     columns = "id, owner, thread_id, status, json_extract(body, '$.created_at')"
     sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due} ORDER BY seq"
     return [Unfinished(*found) for found in conn.execute(sql, values)]
-
-
-def _read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:
-    sql = "SELECT number, name, CAST(json AS BLOB) FROM events WHERE run_id = ? AND number > ? ORDER BY number LIMIT ?"
-    return [Event(*found) for found in conn.execute(sql, (run_id, after, limit))]
