@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from chains.alike import Alike
 from chains.halves import Halves
 from chains.refusals import MAX_SHOWN, explain, read_refusal
 from chains.thoughts import Heard, Thoughts
@@ -42,6 +43,7 @@ class ChunkReader:
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._halves = Halves()
+        self._alike = Alike()
         self._learn_limit = learn_limit
         self.finished = False
         self._host = host
@@ -81,6 +83,8 @@ class ChunkReader:
 
     def _read(self, payload: bytes) -> dict[str, Any] | str | None:
         """Read one payload; text and nothing else, as in nearly every one, comes as it is."""
+        if not self._halves.met and (text := self._alike.read(payload)) and self._thoughts.is_plain(text):
+            return text
         try:
             data = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
@@ -96,25 +100,16 @@ class ChunkReader:
                 self._learn_limit(self._model, refusal.limit)
             raise explain(refusal, host=self._host, model=self._model)
         try:
-            return (None if self._halves.met else self._plain_text(data)) or self._chunk(data)
+            return (None if self._halves.met else self._plain_text(data, payload)) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
 
-    def _plain_text(self, data: dict[str, Any]) -> str | None:
+    def _plain_text(self, data: dict[str, Any], payload: bytes) -> str | None:
         """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
-        choices: Sequence[dict[str, Any]] = data.get("choices") or ()
-        if len(choices) != 1 or data.get("usage"):
-            return None
-        choice = choices[0]
-        said = choice.get("delta")
-        if not said or choice.get("finish_reason") or choice.get("index", 0) != 0:
-            return None
-        text = said.get("content")
-        if type(text) is not str or not text:
-            return None
-        if len(said) > 1 and any(said.get(name) for name in _BESIDE):
-            return None
-        return text if self._thoughts.is_plain(text) else None
+        text = _bare_text(data)
+        if text is not None:
+            self._alike.learn(payload, text, _bare_text)
+        return text if text is not None and self._thoughts.is_plain(text) else None
 
     def _chunk(self, data: dict[str, Any]) -> dict[str, Any] | None:
         usage = self._usage(data.get("usage"))
@@ -219,6 +214,21 @@ class ChunkReader:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
         told = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
         return UpstreamFailed(told, kind="garbage", quote=repr(shown))
+
+
+def _bare_text(data: dict[str, Any]) -> str | None:
+    """The text of what is nothing else, whatever its tags may make of it."""
+    choices: Sequence[dict[str, Any]] = data.get("choices") or ()
+    if len(choices) != 1 or data.get("usage"):
+        return None
+    choice = choices[0]
+    said = choice.get("delta")
+    if not said or choice.get("finish_reason") or choice.get("index", 0) != 0:
+        return None
+    text = said.get("content")
+    if type(text) is not str or not text:
+        return None
+    return None if len(said) > 1 and any(said.get(name) for name in _BESIDE) else text
 
 
 def _one_or_both(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:

@@ -46,7 +46,7 @@ class Thoughts:
         """Whether a piece is text and nothing else, as nearly every token is; then it is taken in already."""
         if self._thinking or self._fresh or self._held or "<" in piece or "[" in piece:
             return False
-        self._line = self._line + piece if piece.isspace() else piece
+        self._line = self._line + piece if not piece or piece.isspace() else piece
         return True
 
     def feed(self, piece: str) -> Heard:

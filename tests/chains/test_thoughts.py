@@ -57,6 +57,10 @@ def test_nothing_is_lost_and_the_cuts_do_not_matter(words: list[str], data: st.D
         assert heard(pieces) == (stream, "")
 
 
+def test_an_empty_piece_begins_no_line() -> None:
+    assert heard(["<>", "", "[THINK]"]) == ("<>[THINK]", "")
+
+
 def test_a_model_that_is_known_to_begin_with_thoughts_is_heard_so_at_once() -> None:
     thoughts = Thoughts(begins=True)
     assert thoughts.feed("let me") == ("", "let me", False)
