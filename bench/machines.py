@@ -31,7 +31,7 @@ class Amount:
     """How much to measure."""
 
     rounds: int = 5
-    crowds: int = 20
+    crowds: int = 30
     """Of fifty clients each, by each road."""
 
     singles: int = 300
