@@ -187,7 +187,7 @@ class ChunkStream:
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
         elif self._said and self._rests is not None:
-            await self._rests.rest(self._response.content)
+            await self._rests.rest()
         try:
             return await self._blocks.next()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

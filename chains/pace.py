@@ -7,7 +7,7 @@ tokens come alone would keep a processor half busy, and those who have yet to se
 
 import asyncio
 import math
-from typing import Final, Protocol
+from typing import Final
 
 __all__ = ["FREE", "Pace", "Rests"]
 
@@ -22,12 +22,6 @@ _TICK_S: Final = 0.01
 """Rests end at multiples of this, so that several end together: waking up costs as well."""
 
 _SHORT_S: Final = 0.001  # the loop's clock has no finer steps
-
-
-class Counted(Protocol):
-    """What is read; it counts what it was fed (`aiohttp.StreamReader`)."""
-
-    total_bytes: int
 
 
 class Pace:
@@ -48,8 +42,7 @@ class Rests:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._loop = asyncio.get_running_loop()
-        self._began_at = 0.0
-        self._is_quick = True
+        self._began_at = 0.0  # the newest wait for a read
         self._open = True
         pace.streams += 1
 
@@ -58,19 +51,14 @@ class Rests:
         self._pace.streams -= self._open
         self._open = False
 
-    async def rest(self, content: Counted) -> None:
+    async def rest(self) -> None:
         """Wait until the next read is due. Call it before each but those that the first words come with."""
         interval_s = self._pace.interval_s
         if not interval_s:
             return
-        now, began_at = self._loop.time(), self._began_at
+        now = self._loop.time()
+        rest_s = math.ceil((self._began_at + interval_s) / _TICK_S) * _TICK_S - now
         self._began_at = now
-        if not self._is_quick:  # it was waited for, and not rested
-            self._is_quick = now - began_at < interval_s
-            return
-        rest_s = math.ceil((began_at + interval_s) / _TICK_S) * _TICK_S - now
         if rest_s > _SHORT_S:
-            before = content.total_bytes
             await asyncio.sleep(rest_s)
             self._began_at = self._loop.time()
-            self._is_quick = content.total_bytes > before

@@ -31,20 +31,17 @@ class World:
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    @property
-    def total_bytes(self) -> int:
-        return sum(moment <= self.now for moment in self._arrivals)
-
     async def reads(self, pace: Pace) -> list[tuple[float, int]]:
         """Read to the end as `ChunkStream` does; returns when, and how many of what was fed."""
         rests, found = Rests(pace), []
         rests._loop = self  # type: ignore[assignment]
         while self._read < len(self._arrivals):
             if self._read:  # the first words have come
-                await rests.rest(self)
+                await rests.rest()
             self.now = max(self.now, self._arrivals[self._read])
-            found.append((self.now, self.total_bytes - self._read))
-            self._read = self.total_bytes
+            fed = sum(moment <= self.now for moment in self._arrivals)
+            found.append((self.now, fed - self._read))
+            self._read = fed
         rests.close()
         return found
 
