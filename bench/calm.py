@@ -29,7 +29,6 @@ _SLOW: Final = 3.0
 _AFTER_S: Final = 0.1
 """How long such a moment lasts on: others are still slow at what they touch for the first time since."""
 
-
 SETTLED_S: Final = 0.2
 """After it is known what was slow."""
 

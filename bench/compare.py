@@ -19,7 +19,7 @@ from tests.process import ROOT
 _WORSE: Final = 1.10
 """What is slower, or more, than this times the base is flagged."""
 
-_AMOUNT: Final = Amount(rounds=2, singles=60, turns_s=3.0, streams=200, messages=1000)
+_AMOUNT: Final = Amount(rounds=2, crowds=4, singles=60, turns_s=3.0, streams=200, messages=1000)
 
 _FIGURES: Final = {
     "first token, 1 client, ms": ("first_token_1", "added_median_ms"),

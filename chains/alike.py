@@ -20,7 +20,9 @@ _OTHER: Final = "\x00another text"
 class Alike:
     """What the chunks of one stream have around their texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: Callable[[Any], str | None]) -> None:
+        """`find` returns the text of a chunk that is parsed, None where it is not text alone."""
+        self._find = find
         self._before = self._after = b""
         self._was_met = False
         self._tries = _TRIES
@@ -37,8 +39,8 @@ class Alike:
         self._was_met = True
         return text if type(text) is str else None
 
-    def learn(self, payload: bytes, text: str, read: Callable[[Any], str | None]) -> None:
-        """Take in a payload that was parsed, and turned out to be this text; `read` finds a text in what is parsed."""
+    def learn(self, payload: bytes, text: str) -> None:
+        """Take in a payload that was parsed, and turned out to be this text."""
         if self._was_met:
             self._tries = _TRIES
         elif not self._tries:
@@ -46,12 +48,11 @@ class Alike:
         self._tries -= 1
         self._was_met = False
         before, found, after = payload.rpartition(orjson.dumps(text))
-        self._before, self._after = (before, after) if found and _is_place(before, after, read) else (b"", b"")
+        self._before, self._after = (before, after) if found and self._is_place(before, after) else (b"", b"")
 
-
-def _is_place(before: bytes, after: bytes, read: Callable[[Any], str | None]) -> bool:
-    """Whether what stands there is the text."""
-    try:
-        return read(orjson.loads(before + orjson.dumps(_OTHER) + after)) == _OTHER
-    except orjson.JSONDecodeError:  # it was found within another string
-        return False
+    def _is_place(self, before: bytes, after: bytes) -> bool:
+        """Whether what stands there is the text."""
+        try:
+            return self._find(orjson.loads(before + orjson.dumps(_OTHER) + after)) == _OTHER
+        except orjson.JSONDecodeError:  # it was found within another string
+            return False

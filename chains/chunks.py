@@ -43,7 +43,7 @@ class ChunkReader:
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._halves = Halves()
-        self._alike = Alike()
+        self._alike = Alike(_bare_text)
         self._learn_limit = learn_limit
         self.finished = False
         self._host = host
@@ -108,7 +108,7 @@ class ChunkReader:
         """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
         text = _bare_text(data)
         if text is not None:
-            self._alike.learn(payload, text, _bare_text)
+            self._alike.learn(payload, text)
         return text if text is not None and self._thoughts.is_plain(text) else None
 
     def _chunk(self, data: dict[str, Any]) -> dict[str, Any] | None:

@@ -72,24 +72,25 @@ def test_a_text_that_stands_elsewhere_too_is_not_taken_for_its_place() -> None:
 
 
 def test_most_chunks_of_a_stream_are_only_compared() -> None:
-    alike, parsed = Alike(), 0
+    alike, parsed = Alike(content), 0
     for number in range(50):
         payload = chunk(f"w{number} ")
         if alike.read(payload) is None:
             parsed += 1
-            alike.learn(payload, f"w{number} ", content)
+            alike.learn(payload, f"w{number} ")
     assert parsed == 1
 
 
 def test_an_upstream_whose_chunks_all_differ_is_not_learned_for_ever() -> None:
-    alike, tried = Alike(), []
+    tried = []
 
-    def read(data: Any) -> str | None:
+    def find(data: Any) -> str | None:
         tried.append(data)
         return content(data)
 
+    alike = Alike(find)
     for number in range(50):
-        alike.learn(chunk("a", created=number), "a", read)
+        alike.learn(chunk("a", created=number), "a")
     assert len(tried) == 8
 
 
@@ -100,6 +101,6 @@ def content(data: Any) -> str | None:
 
 def test_a_text_within_another_string_is_no_place() -> None:
     payload = orjson.dumps({"note": 'say "a\\"'}) + b" "
-    alike = Alike()
-    alike.learn(payload, "a\\", content)
+    alike = Alike(content)
+    alike.learn(payload, "a\\")
     assert alike.read(payload) is None
