@@ -236,6 +236,24 @@ def test_an_action_is_called_by_the_server_and_shown_as_a_card(page: Page, up: S
         assert "done" in told
 
 
+def test_the_cards_of_an_answer_that_was_made_again_are_gone_after_a_reload(page: Page, up: ScriptedUpstream) -> None:
+    with Api(_sunny) as api:
+        _assistant(page, _weather_api(api))
+        calls = Reply(tool_calls=[("readWeather", {})])
+        up.script(calls, Reply("It is clear."), calls, Reply("It is clear again."))
+        page.send("Weather?")
+        page.shows("It is clear.")
+        page.idle()
+        page.press("Regenerate")
+        page.shows("It is clear again.")
+        page.idle()
+        assert len(page.all("details.card")) == 1
+        page.reload()
+        page.shows("It is clear again.")
+        assert len(page.all("details.card")) == 1
+        assert len(page.all("article.it")) == 1
+
+
 @pytest.mark.parametrize("answer", ["Approve", "Deny"])
 def test_a_consequential_action_is_called_when_it_was_approved(page: Page, up: ScriptedUpstream, answer: str) -> None:
     with Api(_sunny) as api:
