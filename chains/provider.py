@@ -174,7 +174,7 @@ class Provider:
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
         """Yield the answer as it comes; the last chunk carries finish reason and usage. Raises RunError."""
-        return self._modes.stream(call) if concerns_tools(call) else self.follow(call)
+        return self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """The same with LangChain's configuration, for callers whose callbacks want to follow."""

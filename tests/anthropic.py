@@ -107,7 +107,9 @@ class ScriptedAnthropic:
         body = orjson.loads(await request.read())
         self.bodies.append(body)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        step = self._script.popleft() if self._script else Said("Hello there")
+        step: Said | Refused = Refused(400, "invalid_request_error", "messages: at least one message is required")
+        if body["messages"]:
+            step = self._script.popleft() if self._script else Said("Hello there")
         if isinstance(step, Refused):
             told = {"type": "error", "error": {"type": step.type, "message": step.message}, "request_id": "req_1"}
             return web.json_response(told, status=step.status)

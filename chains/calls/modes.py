@@ -20,7 +20,7 @@ from chains.calls.abilities import Abilities, Form
 from chains.calls.constrained import Constrained, Unkept
 from chains.calls.native import stream_native
 from chains.calls.offer import Offer
-from chains.calls.plain import canonical, fold_system
+from chains.calls.plain import are_usual, canonical, fold_system, usual_turns
 from chains.calls.tally import Tally
 from chains.prompts import Prompts
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
@@ -31,6 +31,7 @@ __all__ = ["Modes", "concerns_tools"]
 _STRICT_TURNS: Final = re.compile(
     r"roles must alternate|system role|role[^.]{0,20}system[^.]{0,20}not supported|only user[^.]{0,30}roles? are", re.I
 )
+_OF_THE_PROMPT: Final = ("refused", "failed")  # a template that raises is a 500 of some servers
 _NO_NAMES: Final = re.compile(r"tool_choice", re.I)
 _NO_TOOLS: Final = re.compile(
     r"not (?:support|allow|implement)\w* (?:the )?(?:use of )?(?:tools|tool[ _]c|function)|enable-auto-tool-choice"
@@ -58,17 +59,23 @@ class Modes:
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request; where the model's template refuses the turns, again with strict ones. Raises RunError."""
+        """Make one request; where the model's template refuses the turns, again with strict ones. Raises RunError.
+
+        OpenAI's models speak first, too, and twice in a row. Where such a prompt is refused, in whatever words, the
+        user is made to begin and to end it.
+        """
         strict = self._abilities.strict_turns
 
         def with_strict_turns() -> AsyncGenerator[AIMessageChunk]:
             return self._ask(replace(call, messages=fold_system(call.messages)))
 
         def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
-            if not _STRICT_TURNS.search(error.message):
+            if _STRICT_TURNS.search(error.message):
+                strict[call.model] = True
+                return with_strict_turns()
+            if are_usual(call.messages) or error.kind not in _OF_THE_PROMPT:
                 return None
-            strict[call.model] = True
-            return with_strict_turns()
+            return self._ask(replace(call, messages=usual_turns(call.messages)))
 
         return with_strict_turns() if call.model in strict else _or_again(self._ask(call), again)
 

@@ -12,10 +12,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chains.prompts import Prompts, fill
 
-__all__ = ["answered_calls", "fold_system", "plain_messages", "transcript"]
+__all__ = ["answered_calls", "are_usual", "fold_system", "plain_messages", "transcript", "usual_turns"]
 
 _SHOWN: Final = 6  # messages that the choice of a function is made by
 _SHOWN_CHARS: Final = 2_000  # of each
+_NOTHING: Final = "…"  # a user's turn where nothing was said; an empty one is refused too
 
 
 def plain_messages(
@@ -33,6 +34,20 @@ def fold_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages with the system message put in front of the first user turn, in strict turns."""
     folded = [HumanMessage(message.content) if isinstance(message, SystemMessage) else message for message in messages]
     return _merged(folded)
+
+
+def are_usual(messages: Sequence[BaseMessage]) -> bool:
+    """Whether the user speaks first, the system apart, and the model's own words are not the last: the order that
+    every server takes."""
+    said = [message for message in messages if not isinstance(message, SystemMessage)]
+    return bool(said) and isinstance(said[0], HumanMessage) and _side(said[-1]) != "ai"
+
+
+def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages in the order that `are_usual` wants; where no user said anything, the system's are theirs."""
+    asked = any(isinstance(message, HumanMessage) for message in messages)
+    turns = _merged(messages) if asked else fold_system(messages)
+    return turns if are_usual(turns) else [*turns, HumanMessage(_NOTHING)]
 
 
 def transcript(messages: Sequence[BaseMessage], prompts: Prompts) -> str:
@@ -94,7 +109,7 @@ def _merged(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
             merged[-1] = type(message)(_joined(merged[-1].content, message.content))
         else:
             if isinstance(message, AIMessage) and not any(isinstance(each, HumanMessage) for each in merged):
-                merged.append(HumanMessage("…"))
+                merged.append(HumanMessage(_NOTHING))
             merged.append(message)
     return merged
 

@@ -72,6 +72,16 @@ async def test_text_comes_in_pieces_with_finish_and_usage_last(up: ScriptedAnthr
     assert "temperature" not in up.bodies[1]
 
 
+async def test_it_speaks_first_where_no_user_said_anything(up: ScriptedAnthropic, provide: Open) -> None:
+    claude = await provide()
+    assert whole(await ask(claude, SystemMessage("Greet them."))).content == "Hello there"
+    assert (up.bodies[-1]["messages"], "system" in up.bodies[-1]) == (
+        [{"role": "user", "content": "Greet them."}],
+        False,
+    )
+    assert len(up.bodies) == 2
+
+
 async def test_thoughts_stay_beside_the_text(up: ScriptedAnthropic, provide: Open) -> None:
     up.script(Said("42", thoughts="Let me see"))
     made = whole(await ask(await provide(), tools=[WEATHER]))

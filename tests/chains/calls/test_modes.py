@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chains import Prompts, Replies, ReplyCall, Upstream
-from tests.chains.conftest import Connect
+from tests.chains.conftest import FAST, Connect
 from tests.process import free_port
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import MalformedCall, PromptRefused, RunError, ThreadholdError, UpstreamFailed
@@ -438,6 +438,27 @@ async def test_templates_with_strict_turns_get_them_and_it_is_remembered(
     assert roles(up) == ["user"]
     up.script(Reply("Plain."))
     assert (await hear_plain(replies)).startswith("Plain.")
+
+
+@pytest.mark.parametrize("refusal", [(400, "No user query found in messages."), (500, "Jinja Exception: no user")])
+async def test_a_prompt_without_a_user_is_sent_again_as_the_user_s(
+    up: ScriptedUpstream, connect: Connect, refusal: tuple[int, str]
+) -> None:
+    status, message = refusal
+    fails = [Fail(status, {"error": {"message": message}})] * (1 if status == 400 else 1 + FAST.retries)
+    up.script(*fails, Reply("Welcome!"))
+    replies = Replies(await connect(up.url))
+    call = ReplyCall("test-model", [SystemMessage("Greet them.")])
+    assert "".join([str(chunk.content) async for chunk in replies.stream(call)]) == "Welcome!"
+    assert up.requests[0].body["messages"] == [{"role": "system", "content": "Greet them."}]
+    assert up.requests[-1].body["messages"] == [{"role": "user", "content": "Greet them."}]
+
+
+async def test_a_prompt_with_a_user_that_is_refused_is_not_sent_again(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Fail(400, {"error": {"message": "No."}}))
+    with pytest.raises(PromptRefused):
+        await hear_plain(Replies(await connect(up.url)))
+    assert len(up.requests) == 1
 
 
 async def hear_plain(replies: Replies) -> str:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.calls.plain import answered_calls, fold_system, plain_messages, transcript
+from chains.calls.plain import answered_calls, are_usual, fold_system, plain_messages, transcript, usual_turns
 from chains.prompts import DEFAULT_PROMPTS as PROMPTS
 
 
@@ -34,6 +35,32 @@ def test_what_was_said_beside_a_call_stays_the_assistants() -> None:
     said.content = "Let me see."
     plain = plain_messages([HumanMessage("a"), said, ToolMessage("b", tool_call_id="a")], PROMPTS)
     assert [kind for kind, _ in shown(plain)] == ["human", "ai", "human"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "usual"),
+    [
+        ([], [("human", "…")]),
+        ([SystemMessage("S")], [("human", "S")]),
+        ([SystemMessage("S"), AIMessage("a")], [("human", "S"), ("ai", "a"), ("human", "…")]),
+        (
+            [SystemMessage("S"), AIMessage("a"), HumanMessage("b")],
+            [("system", "S"), ("human", "…"), ("ai", "a"), ("human", "b")],
+        ),
+        ([HumanMessage("a"), AIMessage("b")], [("human", "a"), ("ai", "b"), ("human", "…")]),
+    ],
+)
+def test_the_user_begins_and_ends_where_that_is_what_is_taken(
+    messages: list[BaseMessage], usual: list[tuple[str, Any]]
+) -> None:
+    assert not are_usual(messages)
+    assert shown(usual_turns(messages)) == usual
+    assert are_usual(usual_turns(messages))
+
+
+def test_usual_messages_stay_as_they_are() -> None:
+    assert are_usual(ASKED)
+    assert usual_turns(ASKED) == ASKED
 
 
 def test_a_lone_question_is_its_own_transcript() -> None:
