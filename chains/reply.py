@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.globals import get_debug, get_verbose
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
@@ -110,7 +110,7 @@ class Replies:
 def _is_traced() -> bool:
     """Whether somebody follows LangChain's callbacks: a handler in the config that surrounds the call, LangSmith by its
     usual variables, or a global debug switch."""
-    callbacks = ensure_config().get("callbacks")
+    callbacks = (var_child_runnable_config.get() or {}).get("callbacks")
     handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None)
     return bool(handlers or tracing_is_enabled() or get_debug() or get_verbose())
 

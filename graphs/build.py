@@ -10,7 +10,7 @@ A superstep costs as much as 15 tokens, so that the graph without tools has a si
 
 from typing import Any
 
-from langgraph.channels import EphemeralValue, LastValue
+from langgraph.channels import EphemeralValue
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -47,15 +47,16 @@ def compile_answer_graph() -> Answering:
     """Compile the graph of a run without tools, which can neither wait nor repeat anything.
 
     A StateGraph begins with a superstep of its own, which hands the input to the channels; Pregel, which is what
-    LangGraph makes of it, takes a node that its input wakes.
+    LangGraph makes of it, takes a node that its input wakes. What happens is told (`RunContext.tell`), so that nothing
+    is written at its end: a channel more was a seventh of what LangGraph takes.
     """
     answer: Any = nodes.answer  # LangGraph's types forget `runtime` here
-    node = NodeBuilder().subscribe_only("begin").do(answer).write_to("ended")
+    node = NodeBuilder().subscribe_only("begin").do(answer)
     return Pregel(
         nodes={"answer": node},
-        channels={"begin": EphemeralValue(bool), "ended": LastValue(str)},
+        channels={"begin": EphemeralValue(bool)},
         input_channels="begin",
-        output_channels="ended",
+        output_channels="begin",
         context_schema=RunContext,
         name="run",
     )

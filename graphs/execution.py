@@ -8,6 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+from langsmith.utils import tracing_is_enabled
+
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
@@ -43,6 +45,8 @@ class Execution:
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
+        self._traced = tracing_is_enabled()
+        """Whether LangSmith is told of runs, where they are found by their ids."""
         self._lives: dict[str, Live] = {}
         self._tasks = asyncio.TaskGroup()
 
@@ -126,10 +130,9 @@ class Execution:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
         graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
-        config = {
-            "configurable": {"thread_id": live.run_id, "fresh": not resumed},
-            "recursion_limit": self._recursion_limit,
-        }
+        config: dict[str, Any] = {"recursion_limit": self._recursion_limit}
+        if live.checkpointed or self._traced:  # LangChain copies it wherever it goes
+            config["configurable"] = {"thread_id": live.run_id, "fresh": not resumed}
         await live.drive(graph, given, config, context)
 
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:

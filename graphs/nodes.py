@@ -90,12 +90,10 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     return update
 
 
-async def answer(begin: bool, runtime: Runtime[RunContext]) -> str | None:
-    """All of a run without tools: one reply, and the end. Returns why it ended early, as `finish` tells it."""
+async def answer(begin: bool, runtime: Runtime[RunContext]) -> None:
+    """All of a run without tools: one reply, and the end."""
     del begin
-    replied = await reply({}, runtime)
-    await finish(replied, runtime)
-    return replied["ended"]
+    await finish(await reply({}, runtime), runtime)
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:

@@ -170,11 +170,13 @@ def test_langsmith_gets_the_run_where_its_variables_say_so(
 ) -> None:
     (tmp_path / ".env").write_text(f"LANGSMITH_TRACING=true\nLANGSMITH_ENDPOINT={collector.url}\n")
     with ServerProcess(tmp_path, bare=True, MODEL_URL=upstream.url, **QUICK) as server:
-        assert converse(server)["status"] == "completed"
+        run = converse(server)
+        assert run["status"] == "completed"
         end = time.monotonic() + 15
-        while SAID.encode() not in b"".join(body for _, body in list(collector.posted)):
-            assert time.monotonic() < end, [path for path, _ in collector.posted]
-            time.sleep(0.05)
+        for told in (SAID, run["id"]):
+            while told.encode() not in b"".join(body for _, body in list(collector.posted)):
+                assert time.monotonic() < end, [path for path, _ in collector.posted]
+                time.sleep(0.05)
 
 
 def test_without_their_variables_nobody_is_spoken_to(
