@@ -6,8 +6,10 @@ for in one turn of the event loop share one hop to a thread, which costs several
 
 import asyncio
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -23,18 +25,27 @@ R = TypeVar("R")
 _MOST: Final = 8
 """Reads of one hop; more go to the other threads."""
 
+_CLOSE_S: Final = 10.0
+"""For all reads under way at the end; the connection of one that takes longer stays open."""
+
 
 class Readers:
-    """Runs functions of a read-only connection, as many at a time as there are connections."""
+    """Runs functions of a read-only connection, as many at a time as there are connections.
+
+    An executor does the same, and takes as long for a hop as the reads of a turn do.
+    """
 
     def __init__(self, connections: Sequence[sqlite3.Connection]) -> None:
-        self._connections = connections
-        self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
-        for connection in connections:
-            self._free.put(connection)
-        self._pool = ThreadPoolExecutor(len(connections), "threadhold-reader")
+        self._hops: SimpleQueue[_Hop | None] = SimpleQueue()
         self._asked: list[_Read] = []
         self._closed = False
+        self._closing = threading.Lock()
+        self._threads = [
+            (threading.Thread(target=self._work, args=(one,), name=f"threadhold-reader-{number}", daemon=True), one)
+            for number, one in enumerate(connections)
+        ]
+        for thread, _ in self._threads:
+            thread.start()
 
     async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `read(connection, …)`, called on a reader thread. Raises StoreFailed when the database fails."""
@@ -52,10 +63,15 @@ class Readers:
 
     def close(self) -> None:
         """Finish the reads under way, then close the connections; waits for the threads."""
-        self._closed = True
-        self._pool.shutdown(wait=True)
-        for connection in self._connections:
-            connection.close()
+        with self._closing:
+            self._closed = True
+            for _ in self._threads:
+                self._hops.put(None)
+        end = time.monotonic() + _CLOSE_S
+        for thread, connection in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+            if not thread.is_alive():
+                connection.close()
 
     def _submit(self, loop: asyncio.AbstractEventLoop) -> None:
         asked, self._asked = self._asked, []
@@ -63,32 +79,36 @@ class Readers:
             self._send(loop, asked[start : start + _MOST])
 
     def _send(self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"]) -> None:
-        try:
-            hop = self._pool.submit(self._serve, reads)
-        except RuntimeError:  # closed in the meantime
-            closed = StoreFailed("The store is closed.")
-            _settle(reads, [(None, closed)] * len(reads))
-        else:
-            hop.add_done_callback(lambda done: loop.call_soon_threadsafe(self._back, loop, reads, done))
+        with self._closing:
+            if not self._closed:
+                self._hops.put((loop, reads))
+                return
+        _settle(reads, [(None, StoreFailed("The store is closed."))] * len(reads))
 
-    def _back(self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"], hop: "Hop") -> None:
+    def _work(self, connection: sqlite3.Connection) -> None:
+        while (hop := self._hops.get()) is not None:
+            loop, reads = hop
+            outcomes: Outcomes | BaseException
+            try:
+                outcomes = [_outcome(read.call, connection) for read in reads]
+            except BaseException as broken:
+                outcomes = broken
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                loop.call_soon_threadsafe(self._back, loop, reads, outcomes)
+            del hop, reads, outcomes  # what was read is not kept until the next one
+
+    def _back(
+        self, loop: asyncio.AbstractEventLoop, reads: Sequence["_Read"], outcomes: "Outcomes | BaseException"
+    ) -> None:
         """Hand out what a hop brought. A read that broke it (a defect, text that is no Unicode) may harm no other and
         leave nobody waiting: each goes again by itself."""
-        broken = hop.exception()
-        if broken is None:
-            _settle(reads, hop.result())
+        if not isinstance(outcomes, BaseException):
+            _settle(reads, outcomes)
         elif len(reads) == 1:
-            _settle(reads, [(None, broken)])
+            _settle(reads, [(None, outcomes)])
         else:
             for read in reads:
                 self._send(loop, (read,))
-
-    def _serve(self, reads: Sequence["_Read"]) -> "Outcomes":
-        connection = self._free.get()  # never waits: there are as many as threads
-        try:
-            return [_outcome(read.call, connection) for read in reads]
-        finally:
-            self._free.put(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class _Read:
 
 
 Outcomes = list[tuple[Any, BaseException | None]]
-Hop = Future[Outcomes]
+_Hop = tuple[asyncio.AbstractEventLoop, Sequence[_Read]]
 
 
 def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> tuple[Any, Exception | None]:
