@@ -8,6 +8,7 @@ import asyncio
 import os
 import sqlite3
 import tempfile
+import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -143,8 +144,9 @@ class Engine:
             await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
+        end = time.monotonic() + _CLOSE_S
         stopped = self._writer.stop(_CLOSE_S)
-        self._readers.close()
+        self._readers.close(max(0.0, end - time.monotonic()))
         if not stopped:  # its connection is in use, so the file stays locked
             raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
         # The writing connection goes last: it takes the WAL with it, which a read-only one cannot.

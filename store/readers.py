@@ -25,9 +25,6 @@ R = TypeVar("R")
 _MOST: Final = 8
 """Reads of one hop; more go to the other threads."""
 
-_CLOSE_S: Final = 10.0
-"""For all reads under way at the end; the connection of one that takes longer stays open."""
-
 
 class Readers:
     """Runs functions of a read-only connection, as many at a time as there are connections.
@@ -61,13 +58,13 @@ class Readers:
         except sqlite3.Error as error:
             raise failed("The store could not read", error) from error
 
-    def close(self) -> None:
-        """Finish the reads under way, then close the connections; waits for the threads."""
+    def close(self, limit_s: float) -> None:
+        """Finish the reads under way, then close the connections; one whose read takes longer stays open."""
         with self._closing:
             self._closed = True
             for _ in self._threads:
                 self._hops.put(None)
-        end = time.monotonic() + _CLOSE_S
+        end = time.monotonic() + limit_s
         for thread, connection in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
             if not thread.is_alive():
