@@ -1,11 +1,11 @@
 """Arguments against their schema: what is wrong is told, and no schema, however hostile, hangs or breaks the check."""
 
-import time
 from typing import Any
 
 import pytest
 
 from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments
+from tests.effort import within
 
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
 
@@ -58,9 +58,7 @@ HOSTILE: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize(("schema", "value"), HOSTILE.values(), ids=HOSTILE)
 def test_no_schema_hangs_or_breaks_the_check_and_what_it_cannot_say_passes(schema: Any, value: Any) -> None:
-    started = time.process_time()
-    assert find_problems(schema, value) == []
-    assert time.process_time() - started < 1
+    assert within(1, lambda: find_problems(schema, value)) == []
 
 
 def test_a_recursive_schema_is_followed_as_deep_as_the_value_goes() -> None:

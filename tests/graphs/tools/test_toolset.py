@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from graphs.tools import build_toolset
+from tests.effort import within
 from tests.graphs.tools.apis import document, operation
 from wire.errors import InvalidRequest
 
@@ -24,11 +25,13 @@ def library() -> None:
 
 def refusal(spec: Any, **data: Any) -> InvalidRequest:
     """What an action at the second place is refused with, within a second of this thread's own work."""
-    started = time.thread_time()  # other processes do not count
-    with pytest.raises(InvalidRequest) as caught:
-        build_toolset([{"type": "file_search"}, action(spec, **data)])
-    assert time.thread_time() - started < 1
-    return caught.value
+
+    def refused() -> InvalidRequest:
+        with pytest.raises(InvalidRequest) as caught:
+            build_toolset([{"type": "file_search"}, action(spec, **data)])
+        return caught.value
+
+    return within(1, refused)
 
 
 def schema_document(schemas: dict[str, Any], version: str = "3.0.3") -> dict[str, Any]:
@@ -249,9 +252,8 @@ def test_hostile_and_broken_texts_are_refused_within_a_second(text: Any, words: 
 
 def test_a_hostile_pattern_is_not_tried() -> None:
     evil = {"type": "string", "pattern": "(a+)+$", "default": "a" * 40 + "!"}
-    started = time.thread_time()
-    schema = operation(schema_document({"s0": {"type": "object", "properties": {"a": evil}}})).parameters
-    assert time.thread_time() - started < 1
+    spec = schema_document({"s0": {"type": "object", "properties": {"a": evil}}})
+    schema = within(1, lambda: operation(spec)).parameters
     assert schema["properties"]["a"]["pattern"] == "(a+)+$"
 
 
@@ -265,12 +267,12 @@ def test_too_many_operations_are_refused() -> None:
 
 def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> None:
     spec = document(SERVER, {f"/{i}": {"get": {}} for i in range(100)}, tags=[{"name": "unique to this test"}])
-    started = time.monotonic()
+    started = time.thread_time()
     build_toolset([action(spec, headers={"X-Key": "first"})])
-    first_s = time.monotonic() - started
-    started = time.monotonic()
+    first_s = time.thread_time() - started
+    started = time.thread_time()
     tools = build_toolset([action(spec, headers={"X-Key": "second"})])
-    assert time.monotonic() - started < first_s / 3
+    assert time.thread_time() - started < first_s / 3
     assert {each.credentials.headers for each in tools.operations.values()} == {(("X-Key", "second"),)}
 
 
