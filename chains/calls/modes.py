@@ -66,18 +66,23 @@ class Modes:
         """
         strict = self._abilities.strict_turns
 
-        def with_strict_turns() -> AsyncGenerator[AIMessageChunk]:
-            return self._ask(replace(call, messages=fold_system(call.messages)))
+        def strictly() -> AsyncGenerator[AIMessageChunk]:
+            folded = fold_system(call.messages)
+            asked = self._ask(replace(call, messages=folded))
+            return asked if are_usual(folded) else _or_again(asked, lambda error: usually(folded, error))
+
+        def usually(messages: list[BaseMessage], error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
+            if are_usual(messages) or error.kind not in _OF_THE_PROMPT:
+                return None
+            return self._ask(replace(call, messages=usual_turns(messages)))
 
         def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
             if _STRICT_TURNS.search(error.message):
                 strict[call.model] = True
-                return with_strict_turns()
-            if are_usual(call.messages) or error.kind not in _OF_THE_PROMPT:
-                return None
-            return self._ask(replace(call, messages=usual_turns(call.messages)))
+                return strictly()
+            return usually(call.messages, error)
 
-        return with_strict_turns() if call.model in strict else _or_again(self._ask(call), again)
+        return strictly() if call.model in strict else _or_again(self._ask(call), again)
 
     async def are_native(self, model: str) -> bool:
         """Whether the model's server makes calls itself, as far as is known; may ask it, the first time."""

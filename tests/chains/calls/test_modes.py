@@ -454,6 +454,35 @@ async def test_a_prompt_without_a_user_is_sent_again_as_the_user_s(
     assert up.requests[-1].body["messages"] == [{"role": "user", "content": "Greet them."}]
 
 
+@pytest.mark.parametrize(
+    ("messages", "sent_last"),
+    [
+        (
+            [SystemMessage("S"), HumanMessage("a"), AIMessage("b")],
+            [("user", "S\n\na"), ("assistant", "b"), ("user", "…")],
+        ),
+        ([], [("user", "…")]),
+    ],
+    ids=["the model last", "nothing"],
+)
+@pytest.mark.parametrize("known", [False, True])
+async def test_strict_turns_that_are_refused_too_are_sent_with_the_user_first_and_last(
+    up: ScriptedUpstream, connect: Connect, messages: list[BaseMessage], sent_last: list[tuple[str, str]], known: bool
+) -> None:
+    replies = Replies(await connect(up.url))
+    alternate = Fail(400, {"error": {"message": "Conversation roles must alternate user/assistant/..."}})
+    if known:
+        up.script(alternate, Reply("Known."))
+        assert await hear_plain(replies) == "Known."
+    refused = Fail(400, {"error": {"message": "Last message must have role user."}})
+    up.script(*([] if known else [alternate]), refused, Reply("Well."))
+    before = len(up.requests)
+    call = ReplyCall("test-model", messages)
+    assert "".join([str(chunk.content) async for chunk in replies.stream(call)]) == "Well."
+    assert [(turn["role"], turn["content"]) for turn in up.requests[-1].body["messages"]] == sent_last
+    assert len(up.requests) - before == (2 if known else 3)
+
+
 async def test_a_prompt_with_a_user_that_is_refused_is_not_sent_again(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(400, {"error": {"message": "No."}}))
     with pytest.raises(PromptRefused):
