@@ -1,5 +1,6 @@
 """A small world for the runner's tests: a real store, a real model client, a scripted upstream, no HTTP of our own."""
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from wire.runs import RunCreate
 from wire.threads import ThreadCreate, new_thread
 
 OWNER = "default"
+_TRUST = ssl.create_default_context()  # one for all worlds: it takes long to make
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -112,7 +114,7 @@ async def world(
     store = await open_store(":memory:" if path is None else path, trace=trace)
     model = Upstream(upstream.url, timeout_s=10)
     await model.open()
-    caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000)
+    caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000, tls=_TRUST)
     try:
         async with Runner(store, Replies(model), caller, clock=clock, **options) as runner:
             with blockbuster_ctx(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop any more
