@@ -31,13 +31,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def authority() -> Iterator[None]:
     """Read one authority, not the machine's hundred and forty, for every client that is made: it takes 1 ms, not 40, of
     the processor, and thousands are made. No test goes out to where the others would be needed."""
-    before = os.environ.get("SSL_CERT_FILE")
-    with trustme.CA().cert_pem.tempfile() as pem:
-        os.environ["SSL_CERT_FILE"] = pem
+    with trustme.CA().cert_pem.tempfile() as pem, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", pem)
         yield
-    os.environ.pop("SSL_CERT_FILE")
-    if before is not None:
-        os.environ["SSL_CERT_FILE"] = before
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,8 @@ def within(limit_s: float, work: Callable[[], _T]) -> _T:
     """Do `work` and return what it returned last; it may use `limit_s` seconds of this thread's processor time.
 
     The least of up to three tries counts. What is our own is in every try; what a host that lends its processors to
-    others adds, and it has been seen to triple the time of a test on a shared machine, is not.
+    others adds, and it has been seen to triple the time of a test on a shared machine, is not. So this is for work that
+    remembers nothing: a second try that finds the first one's result tells nothing.
     """
     taken = []
     for _ in range(_TRIES):

@@ -18,6 +18,8 @@ from tests.api.conftest import World, awake
 from tests.process import ServerProcess
 from tests.upstream import Hang, Reply, ScriptedUpstream
 
+DELTA = b"event: thread.message.delta\n"
+
 
 @pytest.fixture
 def upstream() -> Iterator[ScriptedUpstream]:
@@ -205,9 +207,6 @@ def test_a_thousand_streams_are_open_at_once_and_each_gets_all(
                 assert (half + hear(stream, lambda got: b"data: [DONE]" in got)).count(DELTA) == 10
         record_property("MB, 1,000 streams", round(peak))
         assert peak < 600
-
-
-DELTA = b"event: thread.message.delta\n"
 
 
 def hear(stream: socket.socket, enough: Callable[[bytes], bool]) -> bytes:

@@ -58,7 +58,7 @@ async def test_a_name_that_needs_no_listing_never_waits_for_one(up: ScriptedUpst
     began = time.monotonic()
     assert await upstream.resolve("plain") == "plain"
     assert await upstream.resolve("a") == "b"
-    assert time.monotonic() - began < 0.5  # one who waited would for seconds
+    assert time.monotonic() - began < 0.1
 
 
 async def test_a_failing_listing_fails_no_run_and_is_asked_for_once(up: ScriptedUpstream, connect: Connect) -> None:
