@@ -142,7 +142,7 @@ class Runner:
         """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved when a message came or
         went meanwhile: the model would not be shown what the thread says."""
         self._accepting(owner)
-        found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE)
+        found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
         if thread is None:
             raise NotFound(f"No thread found with id '{thread_id}'.")

@@ -24,8 +24,10 @@ from store.lock import FileLock
 from store.migrations import migrate
 from store.pending import Pending
 from store.ports import Row
+from store.quickness import Quickness
 from store.readers import Readers
-from store.writer import Commit, Outcome, Writer
+from store.transactions import Commit, Outcomes
+from store.writer import Writer
 from wire.errors import StoreError, StoreFailed
 
 __all__ = ["Engine", "Trace"]
@@ -65,14 +67,23 @@ class Engine:
             # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
             writing.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")
             writing.execute("DELETE FROM checkpoint_writes WHERE run_id NOT IN (SELECT id FROM runs)")
-            reading = [
-                undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
-                for _ in range(_READERS)
-            ]
+            # The loop's own first, which never waits for a lock.
+            self._glancing, *reading = (
+                undo.enter_context(closing(_connect(path, timeout_s, trace, read_only=True)))
+                for timeout_s in (0.0, *(busy_timeout_s,) * _READERS)
+            )
             undo.pop_all()
         self._readers = Readers(reading)
         self._connection = writing
-        self._writer = Writer(writing, loop=loop, deliver=self._deliver, busy_timeout_s=busy_timeout_s, synced=synced)
+        self._quickness = Quickness(loop)
+        self._writer = Writer(
+            writing,
+            loop=loop,
+            deliver=self._deliver,
+            quickness=self._quickness,
+            busy_timeout_s=busy_timeout_s,
+            synced=synced,
+        )
         self._writer.start()
 
     @classmethod
@@ -98,17 +109,20 @@ class Engine:
         *,
         touches: frozenset[str],
         durable: bool = False,
+        quick: bool = False,
         moves: frozenset[str] = frozenset(),
         ends: frozenset[str] = frozenset(),
         saves: str | None = None,
         renews: bool = False,
     ) -> "Future[list[Row]]":
-        """Queue one commit (see `store.writer.Commit` for the parts); cancelling the future does not withdraw it."""
+        """Queue one commit (parts: see `store.transactions.Commit`); cancelling the future does not withdraw it."""
         future: Future[list[Row]] = self._loop.create_future()
         if self._closed or not self._writer.alive:
             _fail(future, StoreFailed("The store is closed."))
             return future
-        commit = Commit(operations, durable, touches, future, moves=moves, ends=ends, saves=saves, renews=renews)
+        commit = Commit(
+            operations, durable, touches, future, quick=quick, moves=moves, ends=ends, saves=saves, renews=renews
+        )
         self.pending.add(commit)
         if not self._held and not durable:
             self._loop.call_later(_SOON_S, self._put)
@@ -136,24 +150,40 @@ class Engine:
         """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""
         return await self._readers.run(read, *args, **kwargs)
 
+    async def glance(
+        self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does."""
+        if not self._closed and self._quickness.allows():
+            since = time.perf_counter()
+            try:
+                return read(self._writer.resting or self._glancing, *args, **kwargs)
+            except sqlite3.Error:
+                pass  # locked or broken: a reader's thread waits for it, or tells it
+            finally:
+                self._quickness.took(since)
+        return await self.read(read, *args, **kwargs)
+
     async def close(self) -> None:
         """Commit what is queued, end the threads, close the file; within half a minute, also when cancelled."""
         if not self._closed:
             self._closed = True
             self._put()
+            self._writer.drain()
             await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
         end = time.monotonic() + _CLOSE_S
         stopped = self._writer.stop(_CLOSE_S)
         self._readers.close(max(0.0, end - time.monotonic()))
+        self._glancing.close()
         if not stopped:  # its connection is in use, so the file stays locked
             raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
         # The writing connection goes last: it takes the WAL with it, which a read-only one cannot.
         self._connection.close()
         self._lock.release()
 
-    def _deliver(self, outcomes: list[tuple[Commit, Outcome]]) -> None:
+    def _deliver(self, outcomes: Outcomes) -> None:
         for commit, outcome in outcomes:
             self.pending.remove(commit)
             if isinstance(outcome, StoreError):

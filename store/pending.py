@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Newest, Patch, Retract, Row, There
-from store.writer import Commit
+from store.transactions import Commit
 from wire.errors import StoreFailed
 
 __all__ = ["ANYTHING", "Pending"]

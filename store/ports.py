@@ -235,8 +235,9 @@ class Store(Protocol):
         """Return the thread's active run, or None."""
         ...
 
-    async def beginning(self, owner: str, thread_id: str, assistant_id: str, query: PageQuery) -> Beginning:
-        """Return what a run of this assistant on this thread begins with, as one read."""
+    async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
+        """Return what a run of this assistant on this thread begins with, as one read: up to so many `messages`, the
+        newest first."""
         ...
 
     async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:

@@ -1,7 +1,7 @@
 """Reading beside the writer: a few threads, each with a read-only connection of its own.
 
-Laws: no SQLite call on the event loop; no reader ever writes, not even a checkpoint of the WAL; reads that are asked
-for in one turn of the event loop share one hop to a thread, which costs several times what a point read does.
+Laws: no reader ever writes, not even a checkpoint of the WAL; reads that are asked for in one turn of the event loop
+share one hop to a thread, which costs several times what a point read does.
 """
 
 import asyncio

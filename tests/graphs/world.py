@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blockbuster import blockbuster_ctx
-
 from chains import Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
 from store import SqliteStore, open_store
 from store.engine import Trace
 from store.ports import Insert, PageQuery, Row
+from tests.blocking import unblocked
 from tests.upstream import ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant
 from wire.events import Event
@@ -117,7 +116,7 @@ async def world(
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000, tls=_TRUST)
     try:
         async with Runner(store, Replies(model), caller, clock=clock, **options) as runner:
-            with blockbuster_ctx(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop any more
+            with unblocked(["wire", "store", "chains", "graphs"]):  # nothing blocks the event loop any more
                 yield World(store, runner, upstream, clock)
     finally:
         await caller.close()

@@ -4,17 +4,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from store import SqliteStore, open_store
 from store.ports import Store
+from tests.blocking import unblocked
 
 Opener = Callable[[], Awaitable[Store]]
 
 
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_loop() -> Iterator[None]:
-    with blockbuster_ctx():
+    with unblocked():
         yield
 
 

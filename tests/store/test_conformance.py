@@ -235,18 +235,18 @@ async def test_other_threads_are_not_locked(store: Store) -> None:
 async def test_a_beginning_is_what_each_of_its_parts_reads_alone(store: Store) -> None:
     a, t, query = assistant(), thread(), PageQuery(limit=2)
     await put(store, a, t)
-    empty = await store.beginning("ann", t.id, a.id, query)
+    empty = await store.beginning("ann", t.id, a.id, query.limit)
     assert (empty.assistant, empty.thread, empty.active, empty.newest.rows) == (a, t, None, [])
     written = [message(t) for _ in range(3)]
     active = run(t)
     put_soon = store.commit([Insert(row) for row in (*written, active)], durable=False)
-    found = await store.beginning("ann", t.id, a.id, query)  # it sees what was asked for before it
+    found = await store.beginning("ann", t.id, a.id, query.limit)  # it sees what was asked for before it
     assert found.active == active == await store.active_run(t.id, "ann")
     assert found.newest == await store.page("message", "ann", query, thread_id=t.id)
     assert found.newest.rows == written[:0:-1]
     assert found.newest.has_more
     await put_soon
-    foreign = await store.beginning("bob", t.id, a.id, query)
+    foreign = await store.beginning("bob", t.id, a.id, query.limit)
     assert (foreign.assistant, foreign.thread, foreign.active, foreign.newest.rows) == (None, None, None, [])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from store.pending import ANYTHING, Pending
 from store.ports import Append, Delete, DropCheckpoints, Idle, Insert, Patch, Retract
-from store.writer import Commit
+from store.transactions import Commit
 from tests.store.rows import event, message, run, step, thread
 
 

@@ -1,0 +1,197 @@
+"""A batch of commits as one transaction on the writing connection.
+
+Law: a commit that is refused leaves nothing and harms no other. A batch that fails as a whole (disk full, file locked)
+keeps nothing and tells every commit in it. A batch is synced to disk when one of its commits is durable.
+"""
+
+import logging
+import sqlite3
+import time
+from asyncio import Future
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from store.changes import Operation
+from store.failures import failed
+from store.figures import StoreFigures
+from store.ports import Row
+from wire.errors import StoreError, StoreFailed, StoreLocked
+
+__all__ = ["Begun", "Commit", "Outcomes", "Transactions"]
+
+log = logging.getLogger("threadhold.store")
+
+_MOMENT_MS: Final = 250  # for a lock that has outlasted our patience already
+
+_REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
+"""What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
+
+
+@dataclass(slots=True, eq=False)
+class Commit:
+    """Operations that stand or fall together, and who waits for them.
+
+    `quick` says that they are few and small. `saves` is the run whose checkpoint this writes, `renews` whether it is a
+    whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it changes.
+    """
+
+    operations: Sequence[Operation]
+    durable: bool
+    touches: frozenset[str]
+    future: "Future[list[Row]]"
+    quick: bool = False
+    moves: frozenset[str] = frozenset()
+    ends: frozenset[str] = frozenset()
+    saves: str | None = None
+    renews: bool = False
+    settled: "Future[None] | None" = field(default=None)
+    """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
+
+
+Outcomes = list[tuple[Commit, list[Row] | StoreError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch whose statements have run, and which is not committed yet."""
+
+    outcomes: Outcomes
+    at: float
+
+
+class Transactions:
+    """Runs batches, one after the other. Whoever calls sees to it that no two calls are under way."""
+
+    def __init__(self, connection: sqlite3.Connection, *, busy_timeout_s: float, synced: bool) -> None:
+        """Without `synced` nothing ever waits for the disk.
+
+        A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
+        it is gone: commits that follow from each other must not wait that long one after the other.
+        """
+        self.figures = StoreFigures()
+        self._conn = connection
+        self._synced = synced
+        self._level = ""
+        self._patience_ms = int(busy_timeout_s * 1000)
+        self._waits_ms = self._patience_ms
+        self._set_ms = self._patience_ms
+        self._unsaved: set[str] = set()
+
+    def begin(self, batch: Sequence[Commit]) -> Begun | None:
+        """Run the statements of a batch, and neither wait for a lock nor for a disk. None, and nothing kept, where
+        anything is in the way: `run` meets it again, and tells it."""
+        if self._unsaved:
+            return None
+        begun_at = time.perf_counter()
+        try:
+            self._set(durable=any(commit.durable for commit in batch), wait_ms=0)
+            self._conn.execute("BEGIN IMMEDIATE")
+            return Begun([(commit, self._run(commit)) for commit in batch], begun_at)
+        except Exception:
+            with suppress(sqlite3.Error):
+                self._roll_back()
+            return None
+
+    @property
+    def unwaiting(self) -> sqlite3.Connection | None:
+        """The connection, where it would not wait for a lock."""
+        return self._conn if self._set_ms == 0 else None
+
+    def finish(self, begun: Begun) -> Outcomes:
+        """Commit what was begun; waits for the disk."""
+        try:
+            self._conn.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            return self._lost([commit for commit, _ in begun.outcomes], failed("The store could not commit", error))
+        return self._kept(begun.outcomes, begun.at)
+
+    def run(self, batch: Sequence[Commit]) -> Outcomes:
+        """Run and commit a batch; waits for locks and for the disk."""
+        unsaved, begun_at = set(self._unsaved), time.perf_counter()
+        try:
+            self._set(durable=any(commit.durable for commit in batch), wait_ms=self._waits_ms)
+            outcomes = self._together(batch)
+            if outcomes is None:
+                self._unsaved = set(unsaved)
+                outcomes = self._apart(batch)
+            if self._conn.in_transaction:
+                self._conn.execute("COMMIT")
+            self._waits_ms = self._patience_ms
+        except sqlite3.Error as error:
+            self._roll_back()
+            told = failed("The store could not commit", error)
+            if isinstance(told, StoreLocked):
+                self._waits_ms = min(self._patience_ms, _MOMENT_MS)
+            self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
+            return self._lost(batch, told)
+        return self._kept(outcomes, begun_at)
+
+    def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
+        self.figures.batch_commits.add(len(outcomes))
+        self.figures.batch_seconds.add(time.perf_counter() - begun_at)
+        return outcomes
+
+    def _lost(self, batch: Sequence[Commit], error: StoreError) -> Outcomes:
+        self.figures.failed += 1
+        log.error("a batch of %d commits failed: %s", len(batch), error.message)
+        return [(commit, error) for commit in batch]
+
+    def _set(self, *, durable: bool, wait_ms: int) -> None:
+        if wait_ms != self._set_ms:
+            self._conn.execute(f"PRAGMA busy_timeout = {wait_ms}")
+            self._set_ms = wait_ms
+        level = ("FULL" if durable else "NORMAL") if self._synced else "OFF"
+        if level != self._level:
+            self._conn.execute(f"PRAGMA synchronous = {level}")
+            self._level = level
+
+    def _roll_back(self) -> None:
+        # SQLite may have rolled back by itself (disk full, I/O error): then there is nothing left to do.
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
+
+    def _together(self, batch: Sequence[Commit]) -> Outcomes | None:
+        """Run a batch as one; None, and nothing kept, where one of several is refused. Nearly none ever is, and two
+        statements more for each commit are a third of all."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        try:
+            return [(commit, self._run(commit)) for commit in batch]
+        except _REFUSED as error:
+            self._roll_back()
+            return [(batch[0], self._refuse(batch[0], error))] if len(batch) == 1 else None
+
+    def _apart(self, batch: Sequence[Commit]) -> Outcomes:
+        """Run a batch with a savepoint for each commit."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        outcomes: Outcomes = []
+        for commit in batch:
+            self._conn.execute("SAVEPOINT one")
+            try:
+                outcomes.append((commit, self._run(commit)))
+            except _REFUSED as error:
+                self._conn.execute("ROLLBACK TO one")
+                outcomes.append((commit, self._refuse(commit, error)))
+            self._conn.execute("RELEASE one")
+        return outcomes
+
+    def _run(self, commit: Commit) -> list[Row]:
+        self._check_saved(commit)
+        rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
+        self._unsaved -= commit.ends
+        if commit.renews and commit.saves is not None:
+            self._unsaved.discard(commit.saves)
+        return rows
+
+    def _refuse(self, commit: Commit, error: Exception) -> StoreError:
+        if commit.saves is not None:
+            self._unsaved.add(commit.saves)
+        self.figures.refused += 1
+        return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
+
+    def _check_saved(self, commit: Commit) -> None:
+        """Refuse to acknowledge a run whose checkpoint, which nobody awaited, was lost; it may only be ended."""
+        if commit.durable and (lost := self._unsaved & commit.moves - commit.ends):
+            raise StoreFailed(f"The checkpoint of the run '{min(lost)}' could not be stored.")
