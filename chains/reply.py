@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.globals import get_debug, get_verbose
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
@@ -26,7 +27,7 @@ from chains.lean import EXCHANGE, Exchange, LeanCompletions
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.upstream import Upstream
 
-__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model"]
+__all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed"]
 
 TAKEN = "threadhold_taken"
 """Key of a chunk's `additional_kwargs`: all text before it was thoughts (no tag had opened them)."""
@@ -81,7 +82,7 @@ class Replies:
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request."""
-        traced = _is_traced()
+        traced = is_followed(var_child_runnable_config.get())
         exchange = Exchange(together=call.together and not traced, **_fields(call))
         carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if traced else self._untraced(call, carried)
@@ -107,10 +108,10 @@ class Replies:
                 yield message
 
 
-def _is_traced() -> bool:
-    """Whether somebody follows LangChain's callbacks: a handler in the config that surrounds the call, LangSmith by its
-    usual variables, or a global debug switch."""
-    callbacks = (var_child_runnable_config.get() or {}).get("callbacks")
+def is_followed(config: RunnableConfig | None) -> bool:
+    """Tell whether somebody follows LangChain's callbacks: a handler in this config, LangSmith by its usual variables,
+    or a global debug switch."""
+    callbacks = (config or {}).get("callbacks")
     handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None)
     return bool(handlers or tracing_is_enabled() or get_debug() or get_verbose())
 

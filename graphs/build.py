@@ -17,12 +17,13 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import NodeBuilder, Pregel
 
 from graphs import nodes
+from graphs.answering import Answer
 from graphs.state import RunContext, RunState
 
 __all__ = ["compile_answer_graph", "compile_run_graph", "recursion_limit"]
 
 CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
-Answering = Pregel[Any, RunContext, Any, Any]
+Answering = Pregel[Any, Any, Any, Any]
 
 
 def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> CompiledRun:
@@ -50,14 +51,13 @@ def compile_answer_graph() -> Answering:
     LangGraph makes of it, takes a node that its input wakes. What happens is told (`RunContext.tell`), so that nothing
     is written at its end: a channel more was a seventh of what LangGraph takes.
     """
-    answer: Any = nodes.answer  # LangGraph's types forget `runtime` here
-    node = NodeBuilder().subscribe_only("begin").do(answer)
+    node = NodeBuilder().subscribe_only("begin").do(Answer()).build()
+    node.writers.clear()  # of nothing, which would be a Runnable and a task more
     return Pregel(
         nodes={"answer": node},
         channels={"begin": EphemeralValue(bool)},
         input_channels="begin",
         output_channels="begin",
-        context_schema=RunContext,
         name="run",
     )
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from langsmith.utils import tracing_is_enabled
 
+from graphs.answering import CONTEXT
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
@@ -130,9 +131,10 @@ class Execution:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
         graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
-        config: dict[str, Any] = {"recursion_limit": self._recursion_limit}
+        named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
         if live.checkpointed or self._traced:  # LangChain copies it wherever it goes
-            config["configurable"] = {"thread_id": live.run_id, "fresh": not resumed}
+            named |= {"thread_id": live.run_id, "fresh": not resumed}
+        config = {"recursion_limit": self._recursion_limit, "configurable": named}
         await live.drive(graph, given, config, context)
 
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:

@@ -24,7 +24,7 @@ from graphs.telling import tell_answer, tell_prompt
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import ContextOverflow
 
-__all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "answer", "finish", "pause", "prepare", "reply"]
+__all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -88,12 +88,6 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         update["exchange"] = [*answered, _said(parts.text, calls)]
         update["outputs"] = parts.faults()
     return update
-
-
-async def answer(begin: bool, runtime: Runtime[RunContext]) -> None:
-    """All of a run without tools: one reply, and the end."""
-    del begin
-    await finish(await reply({}, runtime), runtime)
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
