@@ -5,13 +5,13 @@ What passes is JSON that can also be stored: encoded anew, so that no number is 
 
 import asyncio
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope
 
+from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
 __all__ = ["MAX_DEPTH", "read_body", "receive_block"]
@@ -27,7 +27,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
 
     Raises TooLarge, UnsupportedMedia, InvalidRequest.
     """
-    headers = Headers(scope=scope)
+    headers = head_of(scope)
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
@@ -37,9 +37,9 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
         body = _normal(body)
     else:
         body = b"{}"
-    changed = MutableHeaders(scope=scope)
-    changed["content-type"] = "application/json"
-    changed["content-length"] = str(len(body))
+    kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
+    length_now = str(len(body)).encode()
+    scope["headers"] = [*kept, (b"content-type", b"application/json"), (b"content-length", length_now)]
     return _again(body, receive)
 
 
@@ -71,7 +71,7 @@ def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"The request body is longer than the {max_bytes} bytes that MAX_BODY_BYTES allows.")
 
 
-def _check_type(headers: Headers) -> None:
+def _check_type(headers: Mapping[str, str]) -> None:
     content_type, coding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         # What is packed could be a bomb, and no client of the API packs its requests.

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Query, Request
 from fastapi import Path as InPath
-from starlette.datastructures import Headers
 
 from chains import Routes
 from chains.embeddings import Embedder
@@ -94,7 +93,7 @@ async def _owner(request: Request) -> str:
     return owner
 
 
-def is_v1(headers: Headers) -> bool:
+def is_v1(headers: Mapping[str, str]) -> bool:
     """Whether a v1 client asks."""
     return headers.get("openai-beta", "").strip().lower() == "assistants=v1"
 

@@ -12,12 +12,12 @@ import orjson
 from fastapi import APIRouter, Response
 from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import messages, runs, threads
 from api.depends import House, is_v1
+from api.head import head_of
 from api.problems import own_answer
 from wire.errors import InvalidRequest, ThreadholdError
 from wire.messages import MessageCreate
@@ -127,7 +127,7 @@ async def _answered(way: _Way, body: Any, thread_id: str, scope: Scope) -> Respo
         named = ("/v1" if scope["path"].startswith("/v1/") else "") + way.route.path
         span.set_attribute("http.route", named)
         span.update_name(f"POST {named}")
-    asked = _Asked(scope["app"].state.house, scope["state"]["owner"], is_v1(Headers(scope=scope)), thread_id)
+    asked = _Asked(scope["app"].state.house, scope["state"]["owner"], is_v1(head_of(scope)), thread_id)
     try:
         return await way.answer(body, asked)
     except ThreadholdError as error:

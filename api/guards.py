@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
 from api.bodies import read_body
+from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
 from api.uploads import is_form
@@ -84,7 +84,7 @@ class Gate:
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
         """Check everything that needs no route. Raises Problem."""
-        headers = Headers(scope=scope)
+        headers = head_of(scope)
         self._check_host(headers)
         self._check_origin(scope, headers)
         state: dict[str, Any] = scope.setdefault("state", {})
@@ -95,7 +95,7 @@ class Gate:
             return receive  # read while it is written to disk; `api.uploads` limits it
         return await read_body(scope, receive, self._max_body_bytes)
 
-    def _check_host(self, headers: Headers) -> None:
+    def _check_host(self, headers: Mapping[str, str]) -> None:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
         if self._hosts is None:
             return
@@ -104,7 +104,7 @@ class Gate:
         if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")
 
-    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+    def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
         if origin is None or scope["method"] in _SAFE or origin in self._origins or "*" in self._origins:
             return
@@ -115,7 +115,7 @@ class Gate:
         if place is None or place != headers.get("host"):
             raise Forbidden(f"Origin '{origin}' is not allowed; name it in CORS_ORIGINS.")
 
-    def _owner(self, scope: Scope, headers: Headers) -> str:
+    def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
         path = scope["path"]
         if path == "/metrics":
             return self._watcher(headers)
@@ -137,7 +137,7 @@ class Gate:
             raise _incorrect()
         return owner
 
-    def _watcher(self, headers: Headers) -> str:
+    def _watcher(self, headers: Mapping[str, str]) -> str:
         """Figures are of all owners together, so that no owner's key opens them; and a loopback peer is no proof of
         anything, as a proxy on this machine is one."""
         if self._metrics_key and not hmac.compare_digest(self._metrics_key, _bearer(headers)):
@@ -147,7 +147,7 @@ class Gate:
         return ""
 
 
-def _bearer(headers: Headers) -> bytes:
+def _bearer(headers: Mapping[str, str]) -> bytes:
     """Return the key that was sent. Raises Unauthorized when there is none."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():

@@ -20,6 +20,7 @@ from wire.errors import Unavailable
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
     from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from api.depends import House
 
@@ -113,12 +114,15 @@ class _Porch:
 
     def __init__(self, door: Door) -> None:
         self.app: FastAPI | None = None
+        self._inner: ASGIApp | None = None
         self.door = door
         self._opened = asyncio.Event()
 
     def open(self, app: "FastAPI") -> None:
         """Let everybody in."""
-        self.app = app
+        from api.entrance import way_in
+
+        self.app, self._inner = app, way_in(app)
         self._opened.set()
 
     def shut(self) -> None:
@@ -126,7 +130,7 @@ class _Porch:
         self._opened.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
-        if self.app is None:
+        if self._inner is None:
             if _asks_health(scope):
                 body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
                 headers = [(b"content-type", b"application/json"), (b"content-length", b"15")]
@@ -134,10 +138,10 @@ class _Porch:
                 await send({"type": "http.response.body", "body": body})
                 return
             await self._opened.wait()
-            if self.app is None:
+            if self._inner is None:
                 await _tell_no_start(send)
                 return
-        await self.app(scope, receive, send)
+        await self._inner(scope, receive, send)
 
 
 async def _tell_no_start(send: Send) -> None:

@@ -5,12 +5,12 @@ before the first byte.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.bodies import receive_block
@@ -27,7 +27,7 @@ _MAX_PARTS: Final = 16
 _QUOTED: Final = re.compile(r"%(22|0[dD]|0[aA])")
 
 
-def is_form(headers: Headers) -> bool:
+def is_form(headers: Mapping[str, str]) -> bool:
     """Tell whether a request's body is a multipart form."""
     return headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
 

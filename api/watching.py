@@ -10,7 +10,6 @@ import time
 from typing import Any, Final
 
 from opentelemetry import trace
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watch.context import bind
@@ -135,9 +134,8 @@ class _Answer:
             self.whole = not message.get("more_body", False)
         elif message["type"] == "http.response.start":
             self.status, self.began_at = message["status"], self._clock()
-            headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self._request_id
-            if headers.get("content-type", "").startswith("text/event-stream"):
+            headers = message["headers"] = [*message["headers"], (b"x-request-id", self._request_id.encode())]
+            if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers):
                 self.streams = True
                 self._figures.streams += 1
         await self._send(message)

@@ -7,6 +7,9 @@ from typing import Any, Final
 __all__ = ["plot", "rows", "table"]
 
 Row = tuple[str, str, str, str]
+_REFERENCE_US: Final = 490.0
+"""Processor time of 20 tokens passed through on the machine on which the aims in milliseconds were measured."""
+
 _KINDS: Final = {"thread": "create a thread", "message": "create a message"}
 
 
@@ -16,6 +19,10 @@ def rows(found: dict[str, Any]) -> list[Row]:
     alone, late = found["unrest"]["median_ms"], found["unrest"]["p99_ms"]
     slow = f"p99; slow for {found['slow_share']:.0%} of the time"
     made.append((f"the machine alone: {alone:.1f} ms of work", f"+{late - alone:.1f} ms", slow, ""))
+    bare_us = found["turns_50"]["cpu_us"].get("bare")
+    if bare_us:
+        beside = f"bare's turn takes {bare_us:,.0f} us, {_REFERENCE_US:,.0f} where the aims in ms are from"
+        made.append(("the machine's pace", f"{bare_us / _REFERENCE_US:.1f} times", beside, ""))
     for name, clients, most in (("first_token_1", "1 client", (4, 10)), ("first_token_50", "50 clients", (7, 20))):
         for key, word, target_ms in zip(("median_ms", "p99_ms"), ("median", "p99"), most, strict=True):
             one = found[name]

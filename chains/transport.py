@@ -6,13 +6,14 @@ so that no key and no prompt reaches another host; closing an answer or cancelli
 
 import asyncio
 import random
+import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from yarl import URL
@@ -51,9 +52,13 @@ class Patience:
 
 @dataclass(slots=True)
 class _Attempt:
-    """What the trace hooks learn about one request."""
+    """What is learnt about one request on its way."""
 
-    reused: bool = field(default=False)
+    connects: bool = False
+    """It made a connection of its own, and took none from the pool."""
+
+
+_ATTEMPT: ContextVar[_Attempt] = ContextVar("threadhold_attempt")
 
 
 class Transport:
@@ -88,16 +93,15 @@ class Transport:
                 self._headers |= credentials  # plain HTTP: the request itself goes to the proxy
             else:
                 self._proxy_headers = credentials or None  # only the CONNECT does
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=secure, keepalive_timeout=_KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=secure, keepalive_timeout=_KEEPALIVE_S, socket_factory=_new_socket
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.idle_s
             ),
             headers=self._headers,
-            trace_configs=[trace],
             auto_decompress=True,
         )
 
@@ -133,6 +137,7 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         while True:
             attempt = _Attempt()
+            _ATTEMPT.set(attempt)
             try:
                 return await session.request(
                     method,
@@ -141,7 +146,6 @@ class Transport:
                     allow_redirects=False,
                     proxy=self._proxy,
                     proxy_headers=self._proxy_headers,
-                    trace_request_ctx=attempt,
                 )
             except (
                 aiohttp.ServerDisconnectedError,
@@ -149,7 +153,7 @@ class Transport:
                 aiohttp.ClientConnectionResetError,  # no ClientOSError, though as much a dead connection
             ) as error:
                 # Each turn of the loop uses one pooled connection up, so that it ends with a fresh one.
-                if not attempt.reused or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
+                if attempt.connects or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
 
     async def post(self, body: bytes, url: str | None = None) -> aiohttp.ClientResponse | Refusal:
@@ -272,12 +276,12 @@ def may_retry(error: Exception) -> bool:
     return isinstance(error, aiohttp.ClientConnectionError | TimeoutError | OSError) and not isinstance(error, never)
 
 
-async def _note_reuse(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    del session, params
-    attempt: Any = context.trace_request_ctx
-    attempt.reused = True
+def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Called by aiohttp within the request, or a task of it. Its trace hooks tell the same for a tenth of a request."""
+    if (attempt := _ATTEMPT.get(None)) is not None:
+        attempt.connects = True
+    family, kind, protocol, *_ = address
+    return socket.socket(family, kind, protocol)
 
 
 def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:

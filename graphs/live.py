@@ -140,7 +140,7 @@ class Live:
         # One patch a row and commit: the numbers go with the move.
         move = replace(move, private={"next_event": self.log.next})
         changes = [*before, move, *self._flushed(events), *more]
-        await asyncio.shield(self.store.commit(changes, durable=True))
+        await self.store.commit(changes, durable=True)  # which stands, also where the wait for it is cancelled
         self.log.publish(events)
         self._tell()
 

@@ -312,18 +312,21 @@ class Runner:
         numbered = live.log.number(events)
         run = dict(live.run)
         loop = asyncio.get_running_loop()
-        committed: asyncio.Future[None] = loop.create_future()
+        opened: asyncio.Future[asyncio.Future[list[Row]]] = loop.create_future()
 
         def opening() -> None:
-            commit = self._store.commit([*changes, Append(live.run_id, numbered)], durable=True)
-            commit.add_done_callback(lambda done: _settle(live, done, committed))
+            changed = [*changes, Append(live.run_id, numbered)]
+            # A refused commit stops the call that was started beside it, also where nobody waits any more.
+            commit = self._store.commit(changed, durable=True, failed=lambda: live.halt("refused"))
+            if not opened.done():
+                opened.set_result(commit)
 
         live.opening = opening
         loop.call_later(_OPEN_S, live.open)
         live.log.publish(numbered)
         self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
         try:
-            await asyncio.shield(committed)
+            await (await opened)
         except StoreError:
             await live.ended.wait()
             raise
@@ -375,20 +378,6 @@ def _refused() -> Iterator[None]:
         raise _busy(busy) from busy
     except Missing as missing:
         raise NotFound(missing.message) from missing
-
-
-def _settle(live: Live, commit: "asyncio.Future[list[Row]]", committed: "asyncio.Future[None]") -> None:
-    """Pass the commit's outcome on; a refused one stops the call that was started beside it."""
-    error = commit.exception()
-    if error is not None:
-        live.halt("refused")
-    if committed.done():
-        return
-    if error is None:
-        committed.set_result(None)
-    else:
-        committed.set_exception(error)
-        committed.exception()  # seen, also where nobody waits any more
 
 
 def _busy(busy: ThreadBusy) -> InvalidRequest:

@@ -6,7 +6,7 @@ the words of an error, only its kind. A run's span is part of the request that s
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -17,10 +17,13 @@ from wire.errors import RunError
 
 __all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]
 
+_NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
-@contextmanager
-def run_span(run: dict[str, Any]) -> Iterator[Span]:
+
+def run_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
     """Frame what this process executes of a run; `end_run` says how it ended."""
+    if _is_off():
+        return _NONE
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.id": run["assistant_id"],
@@ -28,8 +31,7 @@ def run_span(run: dict[str, Any]) -> Iterator[Span]:
         "gen_ai.request.model": run["model"],
         "threadhold.run.id": run["id"],
     }
-    with _span("invoke_agent", SpanKind.INTERNAL, attributes) as span:
-        yield span
+    return _span("invoke_agent", SpanKind.INTERNAL, attributes)
 
 
 def end_run(span: Span, run: dict[str, Any]) -> None:
@@ -43,26 +45,26 @@ def end_run(span: Span, run: dict[str, Any]) -> None:
             span.set_status(StatusCode.ERROR)
 
 
-@contextmanager
-def reply_span(run: dict[str, Any]) -> Iterator[Span]:
+def reply_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
     """Frame one model call; `spend` adds its tokens."""
+    if _is_off():
+        return _NONE
     model = run["model"]
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model, "threadhold.run.id": run["id"]}
-    with _span(f"chat {model}".rstrip(), SpanKind.CLIENT, attributes) as span:
-        yield span
+    return _span(f"chat {model}".rstrip(), SpanKind.CLIENT, attributes)
 
 
-@contextmanager
-def tool_span(call: Call, kind: str) -> Iterator[Span]:
+def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:
     """Frame one call that the server makes itself."""
+    if _is_off():
+        return _NONE
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": call["name"],
         "gen_ai.tool.call.id": call["id"],
         "threadhold.tool.kind": kind,
     }
-    with _span(f"execute_tool {call['name']}", SpanKind.INTERNAL, attributes) as span:
-        yield span
+    return _span(f"execute_tool {call['name']}", SpanKind.INTERNAL, attributes)
 
 
 def spend(span: Span, usage: Any) -> None:
@@ -71,13 +73,14 @@ def spend(span: Span, usage: Any) -> None:
     span.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])
 
 
+def _is_off() -> bool:
+    """Whether nobody has set a provider up."""
+    return isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
+
+
 @contextmanager
 def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> Iterator[Span]:
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, ProxyTracerProvider):  # nobody has set one up
-        yield INVALID_SPAN
-        return
-    tracer = provider.get_tracer("threadhold")
+    tracer = trace.get_tracer("threadhold")
     with tracer.start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:

@@ -107,8 +107,9 @@ class Surroundings:
             return seen
 
         def asking() -> None:
-            # In the next turn of the loop: by then the request to the model is on its way.
-            asyncio.get_running_loop().call_soon(live.open)
+            # In the next turn of the loop the request to the model is sent, and in the one after it this.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, live.open)
 
         return RunContext(
             run=live.run,

@@ -114,15 +114,14 @@ class Engine:
         ends: frozenset[str] = frozenset(),
         saves: str | None = None,
         renews: bool = False,
+        failed: Callable[[], None] | None = None,
     ) -> "Future[list[Row]]":
         """Queue one commit (parts: see `store.transactions.Commit`); cancelling the future does not withdraw it."""
         future: Future[list[Row]] = self._loop.create_future()
+        commit = Commit(operations, durable, touches, future, quick, moves, ends, saves, renews, failed)
         if self._closed or not self._writer.alive:
-            _fail(future, StoreFailed("The store is closed."))
+            _fail(commit, StoreFailed("The store is closed."))
             return future
-        commit = Commit(
-            operations, durable, touches, future, quick=quick, moves=moves, ends=ends, saves=saves, renews=renews
-        )
         self.pending.add(commit)
         if not self._held and not durable:
             self._loop.call_later(_SOON_S, self._put)
@@ -187,7 +186,7 @@ class Engine:
         for commit, outcome in outcomes:
             self.pending.remove(commit)
             if isinstance(outcome, StoreError):
-                _fail(commit.future, outcome)
+                _fail(commit, outcome)
                 continue
             for row in outcome:
                 self.pending.learn(row)
@@ -210,11 +209,13 @@ class _Temporary(Engine):
             self._folder.cleanup()
 
 
-def _fail(future: "Future[list[Row]]", error: StoreError) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _fail(commit: Commit, error: StoreError) -> None:
+    if commit.failed is not None:
+        commit.failed()
+    if not commit.future.done():
+        commit.future.set_exception(error)
         # Looked at once, so that asyncio does not complain about a progress commit that nobody awaits.
-        future.exception()
+        commit.future.exception()
 
 
 def _connect(path: Path, busy_timeout_s: float, trace: Trace | None, *, read_only: bool = False) -> sqlite3.Connection:

@@ -47,7 +47,9 @@ class Pending:
             match change:
                 case Insert(row):
                     self.learn(row)
-                    touched.update(part for part in (row.id, row.thread_id) if part is not None)
+                    touched.add(row.id)
+                    if row.thread_id is not None:
+                        touched.add(row.thread_id)
                 case Patch(kind, id) | Delete(kind, id):
                     touched.add(id)
                     if kind in ("message", "run", "step"):

@@ -6,7 +6,7 @@ is in `private`. Index columns (created_at, status, expires_at) are read from th
 """
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -209,13 +209,16 @@ Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | Dr
 class Store(Protocol):
     """Eight doors. Reads see every commit that was asked for earlier and touches the same thread."""
 
-    def commit(self, changes: Sequence[Change], *, durable: bool) -> "Future[list[Row]]":
+    def commit(
+        self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
+    ) -> "Future[list[Row]]":
         """Queue changes as one transaction, at once and in order of the calls; the future ends when it is committed.
 
         Returns the rows after each Insert and Patch, in order. `durable` syncs the batch to disk before the future
         ends; without it the commit survives the process, not a power cut. Raises (through the future) StoreError,
         and then nothing of this commit was kept; other commits of the same batch stand. No changes at all fail where
-        others would: what answers to them can be written.
+        others would: what answers to them can be written. `failed` is called before the future raises, and also where
+        nobody waits for it any more; cancelling it withdraws nothing.
         """
         ...
 

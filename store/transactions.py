@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import time
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -46,6 +46,8 @@ class Commit:
     ends: frozenset[str] = frozenset()
     saves: str | None = None
     renews: bool = False
+    failed: Callable[[], None] | None = None
+    """Called on the loop when it was not kept."""
     settled: "Future[None] | None" = field(default=None)
     """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
 
