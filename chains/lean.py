@@ -96,6 +96,7 @@ class ChunkStream:
         self._idle_s = upstream.patience.idle_s
         self._said = False
         self._bytes = 0
+        self._newest_bytes = 0
         self._blocks: Blocks | None = None
         self._rests: Rests | None = None
 
@@ -187,9 +188,11 @@ class ChunkStream:
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
         elif self._said and self._rests is not None:
-            await self._rests.rest()
+            await self._rests.rest(self._newest_bytes)
         try:
-            return await self._blocks.next()
+            block = await self._blocks.next()
+            self._newest_bytes = len(block)
+            return block
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._reader.finished:
                 return b""

@@ -27,6 +27,9 @@ _LONGEST_S: Final = 0.2
 """Then the rest is longer, by so much at a time, until so long after the last read: what came meanwhile is one read's
 work, and those who have yet to see their first word are served before. A pile of work is gone in half the time."""
 
+_LARGE_BYTES: Final = 16 * 1024
+"""What brings so much at a time, as fifty tokens have, comes together anyhow."""
+
 _TICK_S: Final = 0.01
 """Rests end at multiples of this, so that several end together: waking up costs as well."""
 
@@ -60,10 +63,11 @@ class Rests:
         self._pace.streams -= self._open
         self._open = False
 
-    async def rest(self) -> None:
-        """Wait until the next read is due. Call it before each but those that the first words come with."""
+    async def rest(self, newest_bytes: int) -> None:
+        """Wait until the next read is due. Call it before each but those that the first words come with, and say how
+        much the newest read has brought."""
         interval_s = self._pace.interval_s
-        if not interval_s:
+        if not interval_s or newest_bytes > _LARGE_BYTES:
             return
         now = self._loop.time()
         due = _tick(self._began_at + interval_s)

@@ -42,7 +42,7 @@ class World:
         rests._loop = self  # type: ignore[assignment]
         while self._read < len(self._arrivals):
             if self._read:  # the first words have come
-                await rests.rest()
+                await rests.rest(300)
             self.now = max(self.now, self._arrivals[self._read])
             fed = sum(moment <= self.now for moment in self._arrivals)
             found.append((self.now, fed - self._read))
@@ -98,6 +98,18 @@ async def test_where_the_loop_is_behind_reads_are_fewer_and_none_is_put_off_for_
 async def test_the_first_words_never_wait(world: Any) -> None:
     reads = await world([0.5, 0.501, 0.502]).reads(pace_of(CROWD))
     assert reads[0] == (0.5, 1)
+
+
+async def test_what_comes_together_anyhow_is_read_at_once(world: Any) -> None:
+    clock, pace = world([]), pace_of(CROWD)
+    rests = Rests(pace)
+    rests._loop = clock
+    clock.now = 1.0
+    await rests.rest(300)
+    await rests.rest(20_000)
+    assert clock.now == 1.0
+    await rests.rest(300)
+    assert clock.now >= 1.1
 
 
 async def test_a_stream_slower_than_the_pace_is_read_as_it_comes(world: Any) -> None:
