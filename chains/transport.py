@@ -28,6 +28,8 @@ __all__ = ["Patience", "Transport", "failure", "may_retry", "retry_after_s"]
 MAX_ERROR_BYTES: Final = 256 * 1024
 _ERROR_BODY_S: Final = 5.0
 _KEEPALIVE_S: Final = 15.0
+_MOST_POOLED: Final = 1000
+"""So many dead connections are passed over at one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Transport:
     async def _request(
         self, session: aiohttp.ClientSession, method: str, url: str, body: bytes | None
     ) -> aiohttp.ClientResponse:
+        passed = 0
         while True:
             attempt = _Attempt()
             _ATTEMPT.set(attempt)
@@ -153,7 +156,9 @@ class Transport:
                 aiohttp.ClientConnectionResetError,  # no ClientOSError, though as much a dead connection
             ) as error:
                 # Each turn of the loop uses one pooled connection up, so that it ends with a fresh one.
-                if attempt.connects or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
+                passed += 1
+                is_dead = not attempt.connects and passed < _MOST_POOLED
+                if not is_dead or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
 
     async def post(self, body: bytes, url: str | None = None) -> aiohttp.ClientResponse | Refusal:

@@ -317,7 +317,14 @@ class Runner:
         def opening() -> None:
             changed = [*changes, Append(live.run_id, numbered)]
             # A refused commit stops the call that was started beside it, also where nobody waits any more.
-            commit = self._store.commit(changed, durable=True, failed=lambda: live.halt("refused"))
+            try:
+                commit = self._store.commit(changed, durable=True, failed=lambda: live.halt("refused"))
+            except Exception as error:  # what is no JSON: a defect
+                live.halt("refused")
+                if opened.done():
+                    raise
+                opened.set_exception(error)
+                return
             if not opened.done():
                 opened.set_result(commit)
 

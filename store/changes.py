@@ -7,7 +7,7 @@ or raises StoreError. Checks and writes share the transaction, so nothing can co
 
 import sqlite3
 from collections.abc import Callable
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import orjson
 
@@ -16,7 +16,7 @@ from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, K
 from store.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
 from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
 
-__all__ = ["Operation", "drop_checkpoints", "prepare", "touch"]
+__all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
@@ -47,7 +47,14 @@ _BELOW: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def prepare(change: Change) -> Operation:
+class Prepared(NamedTuple):
+    """A change, ready to run, and how many bytes it writes: None for what may touch any number of rows."""
+
+    run: Operation
+    size: int | None = None
+
+
+def prepare(change: Change) -> Prepared:
     """Make the operation of a change. Raises TypeError for a body that is not JSON."""
     match change:
         case Insert(row):
@@ -55,19 +62,19 @@ def prepare(change: Change) -> Operation:
         case Patch():
             return _patch(change)
         case Delete(kind, id, owner, if_there):
-            return _delete(kind, id, owner, if_there=if_there)
+            return Prepared(_delete(kind, id, owner, if_there=if_there))
         case There(kind, id, owner):
-            return _there(kind, id, owner)
+            return Prepared(_there(kind, id, owner), 0)
         case Idle(thread_id, owner):
-            return _idle(thread_id, owner)
+            return Prepared(_idle(thread_id, owner), 0)
         case Append(run_id, events):
-            return append(run_id, events)
+            return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
         case Newest(thread_id, owner, message_id):
-            return _newest(thread_id, owner, message_id)
+            return Prepared(_newest(thread_id, owner, message_id), 0)
         case Retract(run_id, object_ids):
-            return retract(run_id, sorted(object_ids))
+            return Prepared(retract(run_id, sorted(object_ids)))
         case DropCheckpoints(run_id):
-            return drop_checkpoints(run_id)
+            return Prepared(drop_checkpoints(run_id))
         case _:
             assert_never(change)
 
@@ -87,7 +94,7 @@ def drop_checkpoints(run_id: str) -> Operation:
     return run
 
 
-def _insert(row: Row) -> Operation:
+def _insert(row: Row) -> Prepared:
     sql = TABLES[row.kind].insert
     body, private = orjson.dumps(row.body), orjson.dumps(row.private)
     values = insert_values(row, body.decode(), private.decode())
@@ -102,7 +109,7 @@ def _insert(row: Row) -> Operation:
             raise _gone_above(conn, row)
         return Row(row.kind, row.id, row.owner, orjson.loads(body), *held[:2], orjson.loads(private), *held[2:])
 
-    return run
+    return Prepared(run, len(body) + len(private))
 
 
 def _gone_above(conn: sqlite3.Connection, row: Row) -> Missing:
@@ -128,7 +135,7 @@ def _there(kind: Kind, id: str, owner: str) -> Operation:
     return run
 
 
-def _patch(change: Patch) -> Operation:
+def _patch(change: Patch) -> Prepared:
     kind, id, owner, only_if = change.kind, change.id, change.owner, change.only_if
     select, _ = TABLES[kind].select_one({})
     update = TABLES[kind].update
@@ -151,7 +158,7 @@ def _patch(change: Patch) -> Operation:
             raise _clash(conn, kind, id, row.thread_id) from error
         return row
 
-    return run
+    return Prepared(run, len(body) + len(private))
 
 
 def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:

@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
@@ -30,7 +30,7 @@ from store.transactions import Commit, Outcomes
 from store.writer import Writer
 from wire.errors import StoreError, StoreFailed
 
-__all__ = ["Engine", "Trace"]
+__all__ = ["Engine", "Lengthy", "Trace"]
 
 _READERS: Final = 3
 _CLOSE_S: Final = 30.0
@@ -38,11 +38,17 @@ _SOON_S: Final = 0.001
 """How long a commit that nobody waits for stays back, unless one comes that is waited for: the writer would take the
 interpreter just when what the commit is about is being sent. Measured: first token 0.3 ms sooner."""
 
+_GLANCE_BYTES: Final = 256 * 1024
+
 Trace = Callable[[str], None]
 """Called with every SQL statement, values filled in, on the thread that runs it."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Lengthy(Exception):
+    """There is more to read than the event loop has time for."""
 
 
 class Engine:
@@ -109,7 +115,7 @@ class Engine:
         *,
         touches: frozenset[str],
         durable: bool = False,
-        quick: bool = False,
+        size: int | None = None,
         moves: frozenset[str] = frozenset(),
         ends: frozenset[str] = frozenset(),
         saves: str | None = None,
@@ -118,7 +124,7 @@ class Engine:
     ) -> "Future[list[Row]]":
         """Queue one commit (parts: see `store.transactions.Commit`); cancelling the future does not withdraw it."""
         future: Future[list[Row]] = self._loop.create_future()
-        commit = Commit(operations, durable, touches, future, quick, moves, ends, saves, renews, failed)
+        commit = Commit(operations, durable, touches, future, size, moves, ends, saves, renews, failed)
         if self._closed or not self._writer.alive:
             _fail(commit, StoreFailed("The store is closed."))
             return future
@@ -149,19 +155,20 @@ class Engine:
         """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""
         return await self._readers.run(read, *args, **kwargs)
 
-    async def glance(
-        self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does."""
+    async def glance(self, read: Callable[..., R], *args: Any) -> R:
+        """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does.
+
+        `read` is told at how many bytes (`most`) to give up and raise `Lengthy`; in a thread there is no limit.
+        """
         if not self._closed and self._quickness.allows():
             since = time.perf_counter()
             try:
-                return read(self._writer.resting or self._glancing, *args, **kwargs)
-            except sqlite3.Error:
-                pass  # locked or broken: a reader's thread waits for it, or tells it
+                return read(self._writer.resting or self._glancing, *args, most=_GLANCE_BYTES)
+            except (sqlite3.Error, Lengthy):
+                pass  # locked, broken or large: a reader's thread waits for it, tells it, takes its time
             finally:
                 self._quickness.took(since)
-        return await self.read(read, *args, **kwargs)
+        return await self.read(read, *args)
 
     async def close(self) -> None:
         """Commit what is queued, end the threads, close the file; within half a minute, also when cancelled."""
@@ -169,7 +176,8 @@ class Engine:
             self._closed = True
             self._put()
             self._writer.drain()
-            await asyncio.to_thread(self._close)
+            # Submitted at once, and it goes on where the wait for it is cancelled.
+            await asyncio.shield(self._loop.run_in_executor(None, self._close))
 
     def _close(self) -> None:
         end = time.monotonic() + _CLOSE_S

@@ -9,11 +9,11 @@ import sqlite3
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from store.changes import prepare, touch
+from store.changes import Prepared, prepare, touch
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
-from store.engine import Engine, Trace
+from store.engine import Engine, Lengthy, Trace
 from store.events import read_events
 from store.index import SqliteVectors
 from store.library import SqliteLibrary
@@ -25,16 +25,13 @@ from store.ports import (
     Beginning,
     Change,
     DropCheckpoints,
-    Idle,
     Insert,
     Kind,
-    Newest,
     Page,
     PageQuery,
     Patch,
     Retract,
     Row,
-    There,
     Unfinished,
 )
 from store.tables import ACTIVE_SQL, TABLES, decode
@@ -45,8 +42,7 @@ __all__ = ["SqliteStore", "open_store"]
 _BUSY_TIMEOUT_S: Final = 5.0
 
 _FEW: Final = 16
-_FEW_EVENTS: Final = 512
-_SMALL: Final = (Insert, Patch, Idle, Newest, There)
+"""Changes of a commit that need not be a thread's."""
 
 
 async def open_store(
@@ -83,11 +79,12 @@ class SqliteStore:
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
+        prepared = [prepare(change) for change in changes]
         return self.engine.queue(
-            [prepare(change) for change in changes] or [touch],
+            [one.run for one in prepared] or [touch],
             touches=self.engine.pending.touched_by(changes),
             durable=durable,
-            quick=_is_quick(changes),
+            size=_size(prepared),
             moves=moves,
             ends=ends,
             failed=failed,
@@ -144,14 +141,14 @@ class SqliteStore:
         return row
 
 
-def _is_quick(changes: Sequence[Change]) -> bool:
-    """Tell whether the changes touch a few rows. What removes rows may touch thousands."""
-    if len(changes) > _FEW:
-        return False
-    for change in changes:  # a generator in `all` takes twice as long, and this is every commit's
-        if not isinstance(change, _SMALL) and not (isinstance(change, Append) and len(change.events) <= _FEW_EVENTS):
-            return False
-    return True
+def _size(prepared: Sequence[Prepared]) -> int | None:
+    """Return how many bytes are written; None for what may take long."""
+    size = 0 if len(prepared) <= _FEW else None
+    for one in prepared:
+        if size is None or one.size is None:
+            return None
+        size += one.size
+    return size
 
 
 def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
@@ -173,17 +170,30 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _read_row(
-    conn: sqlite3.Connection, kind: Kind, id: str, owner: str, thread_id: str | None, run_id: str | None
+    conn: sqlite3.Connection,
+    kind: Kind,
+    id: str,
+    owner: str,
+    thread_id: str | None,
+    run_id: str | None,
+    most: int | None = None,
 ) -> Row | None:
     sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
-    return None if found is None else decode(kind, found)
+    return None if found is None else decode(kind, _bearable(found, most))
 
 
-def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str) -> Row | None:
+def _bearable(found: Any, most: int | None) -> Any:
+    """Return the columns of `Table.row` where their JSON has no more bytes than that (about). Raises Lengthy."""
+    if most is not None and len(found[7]) + len(found[8]) > most:
+        raise Lengthy
+    return found
+
+
+def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> Row | None:
     sql = f"SELECT {TABLES['run'].row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
-    return None if found is None else decode("run", found)
+    return None if found is None else decode("run", _bearable(found, most))
 
 
 def _one(kind: Kind, condition: str) -> str:
@@ -201,12 +211,15 @@ _BEGINNING: Final = " UNION ALL ".join(
 
 
 def _read_beginning(
-    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int
+    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
 ) -> Beginning:
     """One statement: one state of the file, and half the time of four."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
     rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": [], "message": []}
-    for found in conn.execute(_BEGINNING, values).fetchall():
+    for found in conn.execute(_BEGINNING, values):
+        if most is not None:
+            _bearable(found, most)
+            most -= len(found[7]) + len(found[8])
         kind = found[-1]
         rows[kind].append(decode(kind, found))
     assistant, thread, active = (next(iter(rows[kind]), None) for kind in ("assistant", "thread", "run"))

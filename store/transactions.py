@@ -33,15 +33,15 @@ _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Progr
 class Commit:
     """Operations that stand or fall together, and who waits for them.
 
-    `quick` says that they are few and small. `saves` is the run whose checkpoint this writes, `renews` whether it is a
-    whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it changes.
+    `size` is what they write, in bytes; None: they may take long. `saves` is the run whose checkpoint this writes,
+    `renews` whether it is a whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it changes.
     """
 
     operations: Sequence[Operation]
     durable: bool
     touches: frozenset[str]
     future: "Future[list[Row]]"
-    quick: bool = False
+    size: int | None = None
     moves: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
     saves: str | None = None
@@ -92,21 +92,25 @@ class Transactions:
             self._conn.execute("BEGIN IMMEDIATE")
             return Begun([(commit, self._run(commit)) for commit in batch], begun_at)
         except Exception:
-            with suppress(sqlite3.Error):
-                self._roll_back()
+            self.give_up()
             return None
+
+    def give_up(self) -> None:
+        """Keep nothing of what was begun."""
+        with suppress(sqlite3.Error):  # then the next BEGIN fails, and tells it
+            self._roll_back()
 
     @property
     def unwaiting(self) -> sqlite3.Connection | None:
-        """The connection, where it would not wait for a lock."""
-        return self._conn if self._set_ms == 0 else None
+        """The connection, where it would not wait for a lock and shows nothing that is not committed."""
+        return self._conn if self._set_ms == 0 and not self._conn.in_transaction else None
 
     def finish(self, begun: Begun) -> Outcomes:
         """Commit what was begun; waits for the disk."""
         try:
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back()
+            self.give_up()
             return self._lost([commit for commit, _ in begun.outcomes], failed("The store could not commit", error))
         return self._kept(begun.outcomes, begun.at)
 
@@ -121,9 +125,8 @@ class Transactions:
                 outcomes = self._apart(batch)
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
-            self._waits_ms = self._patience_ms
         except sqlite3.Error as error:
-            self._roll_back()
+            self.give_up()
             told = failed("The store could not commit", error)
             if isinstance(told, StoreLocked):
                 self._waits_ms = min(self._patience_ms, _MOMENT_MS)
@@ -132,6 +135,7 @@ class Transactions:
         return self._kept(outcomes, begun_at)
 
     def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
+        self._waits_ms = self._patience_ms
         self.figures.batch_commits.add(len(outcomes))
         self.figures.batch_seconds.add(time.perf_counter() - begun_at)
         return outcomes

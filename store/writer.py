@@ -25,11 +25,9 @@ __all__ = ["Writer"]
 _MAX_BATCH: Final = 256
 """Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
 
-_QUICK: Final = 16
-"""Commits in a batch that runs on the loop, at most; 0.1 ms each."""
-
-_MANY: Final = 64
-"""Where more wait, the disk is slow or the load is heavy, and larger batches are worth a thread."""
+_QUICK: Final = 32
+_QUICK_BYTES: Final = 128 * 1024
+"""What runs on the loop, at most; 0.1 ms a commit, and as much for 50 KB. Where more waits, it is worth a thread."""
 
 Job = list[Commit] | Begun
 
@@ -110,18 +108,21 @@ class Writer:
         self._called = False
         if not self._under_way and self._waiting:
             self._under_way = True
-            quick = len(self._waiting) <= _MANY and self._quickness.allows()
-            batch = self._taken(_QUICK if quick else _MAX_BATCH)
-            self._send((self._begun(batch) if quick else None) or batch)
+            batch = self._taken()
+            self._send(self._begun(batch) or batch)
 
-    def _taken(self, most: int = _MAX_BATCH) -> list[Commit]:
-        batch = self._waiting[:most]
-        del self._waiting[:most]
+    def _taken(self) -> list[Commit]:
+        batch = self._waiting[:_MAX_BATCH]
+        del self._waiting[:_MAX_BATCH]
         return batch
 
     def _begun(self, batch: list[Commit]) -> Begun | None:
-        if not all(commit.quick for commit in batch):
+        if self._ended or len(batch) > _QUICK or not self._quickness.allows():
             return None
+        size = 0
+        for commit in batch:
+            if commit.size is None or (size := size + commit.size) > _QUICK_BYTES:
+                return None
         since = time.perf_counter()
         begun = self._transactions.begin(batch)
         self._quickness.took(since)
@@ -132,6 +133,8 @@ class Writer:
             if not self._ended:
                 self._jobs.put(job)
                 return
+        if isinstance(job, Begun):
+            self._transactions.give_up()
         self._back(_stopped(job))
 
     def _back(self, outcomes: Outcomes) -> None:

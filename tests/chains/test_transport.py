@@ -12,6 +12,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 from langchain_core.messages import AIMessageChunk, HumanMessage
@@ -234,6 +235,22 @@ async def test_a_connection_is_used_again(up: ScriptedUpstream, connect: Connect
     await error_of(upstream)
     await text(upstream)
     assert len({seen.peer for seen in up.requests}) <= 2  # the first one's neighbour is the listing of the models
+
+
+async def test_what_fails_before_it_connects_is_not_tried_for_ever(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = await connect(up.url)
+    tried = 0
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", broken)
+    assert isinstance(await error_of(upstream), UpstreamFailed)
+    assert 1 <= tried <= 10_000
 
 
 async def test_a_kept_connection_that_proves_dead_is_replaced_at_once_without_counting(
