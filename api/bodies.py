@@ -32,7 +32,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
     body = await _read(receive, max_bytes)
-    if body.strip():
+    if body:
         _check_type(headers)
         body = _normal(body)
     else:

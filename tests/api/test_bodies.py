@@ -40,10 +40,9 @@ def post(world: World, body: bytes, **headers: str) -> tuple[int, Any]:
         (b'{"metadata": {"a": "\\ud83d\\ude00"}}', {"a": "\U0001f600"}),
         ('{"metadata": {"\u202e": "\ufeff\U0010ffff\ufffe"}}'.encode(), {"\u202e": "\ufeff\U0010ffff\ufffe"}),
         (b'\r\n\t {"metadata": null} \n', {}),
-        (b" \r\n ", {}),
         (b"", {}),
     ],
-    ids=["bom", "twice", "twice within", "nul", "pair", "odd letters", "space around", "space", "nothing"],
+    ids=["bom", "twice", "twice within", "nul", "pair", "odd letters", "space around", "nothing"],
 )
 def test_what_json_allows_is_taken_and_read_back(world: World, body: bytes, metadata: dict[str, str]) -> None:
     status, made = post(world, body)
@@ -68,10 +67,11 @@ def test_what_json_allows_is_taken_and_read_back(world: World, body: bytes, meta
         '{"metadata": {}}'.encode("utf-16"),
         '{"metadata": {}}'.encode("utf-32"),
         b'{"metadata": {"a": "\xe9"}}',
+        b" \r\n ",
     ],
     ids=[
         *("half a pair", "half in utf-8", "overlong", "raw nul", "too large", "infinity", "quotes", "comma", "two"),
-        *("comment", "nul behind", "utf-16", "utf-32", "latin-1"),
+        *("comment", "nul behind", "utf-16", "utf-32", "latin-1", "space"),
     ],
 )
 def test_what_is_not_json_in_utf_8_is_refused(world: World, body: bytes) -> None:
