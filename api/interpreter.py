@@ -12,8 +12,9 @@ _SWITCH_S: Final = 0.00005
 def tune_interpreter() -> None:
     """Everything that is loaded by now stays: the collector need not look at it again. Its pauses were the p99.
 
-    The writer gives the interpreter up at every SQL statement; with the default interval of 5 ms it got it back so
-    late, while the event loop was busy, that a commit of 1 ms took 6. Measured: first token 8.8 → 6.5 ms.
+    A thread gives the interpreter up at every SQL statement; with the default interval of 5 ms it got it back so late,
+    while the event loop was busy, that a commit of 1 ms took 6. Measured when a thread ran all statements: first token
+    8.8 → 6.5 ms.
     """
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, StatusCode
+from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, StatusCode, Tracer
 
 from graphs.parts import Call
 from wire.errors import RunError
@@ -22,8 +22,6 @@ _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 def run_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
     """Frame what this process executes of a run; `end_run` says how it ended."""
-    if _is_off():
-        return _NONE
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.id": run["assistant_id"],
@@ -47,8 +45,6 @@ def end_run(span: Span, run: dict[str, Any]) -> None:
 
 def reply_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
     """Frame one model call; `spend` adds its tokens."""
-    if _is_off():
-        return _NONE
     model = run["model"]
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model, "threadhold.run.id": run["id"]}
     return _span(f"chat {model}".rstrip(), SpanKind.CLIENT, attributes)
@@ -56,8 +52,6 @@ def reply_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
 
 def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:
     """Frame one call that the server makes itself."""
-    if _is_off():
-        return _NONE
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": call["name"],
@@ -73,14 +67,15 @@ def spend(span: Span, usage: Any) -> None:
     span.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])
 
 
-def _is_off() -> bool:
-    """Whether nobody has set a provider up."""
-    return isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
+def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> AbstractContextManager[Span]:
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, ProxyTracerProvider):  # nobody has set one up
+        return _NONE
+    return _recorded(provider.get_tracer("threadhold"), name, kind, attributes)
 
 
 @contextmanager
-def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> Iterator[Span]:
-    tracer = trace.get_tracer("threadhold")
+def _recorded(tracer: Tracer, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Iterator[Span]:
     with tracer.start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:

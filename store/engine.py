@@ -35,7 +35,7 @@ __all__ = ["Engine", "Lengthy", "Trace"]
 _READERS: Final = 3
 _CLOSE_S: Final = 30.0
 _SOON_S: Final = 0.001
-"""How long a commit that nobody waits for stays back, unless one comes that is waited for: the writer would take the
+"""How long a commit that nobody waits for stays back, unless one comes that is waited for: it would take the
 interpreter just when what the commit is about is being sent. Measured: first token 0.3 ms sooner."""
 
 _GLANCE_BYTES: Final = 256 * 1024

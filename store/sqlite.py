@@ -213,7 +213,7 @@ _BEGINNING: Final = " UNION ALL ".join(
 def _read_beginning(
     conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
 ) -> Beginning:
-    """One statement: one state of the file, and half the time of four."""
+    """One statement: one state of the file, and it is locked once, not four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
     rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": [], "message": []}
     for found in conn.execute(_BEGINNING, values):
