@@ -30,41 +30,48 @@ _BACKLOG_S = 0.3
 
 
 async def first_token_alone(load: Load, plan: Plan, calm: Calm) -> dict[str, Any]:
-    """One client, one answer after the other, the two roads in turns."""
+    """One client, one answer after the other, the three roads in turns."""
     await load.say(tokens=20, delay_s=0.002)
-    direct, through = [], []
+    direct, bare, through = [], [], []
     for _ in range(plan.singles):
         direct.append(await load.direct())
+        bare.append(await load.bare())
         thread = await load.thread()
         await asyncio.sleep(0.005)  # a person comes back to a server that is at rest
         through.append(await load.through(thread))
-    return await _first_tokens(calm, direct, through)
+    return await _first_tokens(calm, direct, bare, through)
 
 
 async def first_token_in_a_crowd(load: Load, plan: Plan, calm: Calm) -> dict[str, Any]:
     """Fifty clients that start at odd moments, one answer each a round."""
     await load.say(tokens=20, delay_s=0.02)
-    direct, through = [], []
+    direct, bare, through = [], [], []
     for number in range(plan.crowds):
         threads = [await load.thread() for _ in range(50)]
         direct += await _crowd(50, lambda _: load.direct(), seed=number)
+        bare += await _crowd(50, lambda _: load.bare(), seed=number)
         through += await _crowd(50, lambda n, ids=threads: load.through(ids[n]), seed=number)  # type: ignore[misc]
-    return await _first_tokens(calm, direct, through, backlog_s=_BACKLOG_S)
+    return await _first_tokens(calm, direct, bare, through, backlog_s=_BACKLOG_S)
 
 
 async def _first_tokens(
-    calm: Calm, direct: Sequence[Timing], through: Sequence[Timing], *, backlog_s: float = 0.0
+    calm: Calm, direct: Sequence[Timing], bare: Sequence[Timing], through: Sequence[Timing], *, backlog_s: float = 0.0
 ) -> dict[str, Any]:
     """Compare the answers for which the machine kept its pace (all, where it never did), and beside it all of them.
     It must have kept it for `backlog_s` before, where work may have piled up."""
     await asyncio.sleep(SETTLED_S)
+    roads = (direct, bare, through)
+    always = [[one.first for one in timings] for timings in roads]
     steady = []
-    for timings in (direct, through):
+    for timings in roads:
         held = calm.steady([(one.sent - backlog_s, one.sent + one.first) for one in timings])
         steady.append([one.first for one, calmly in zip(timings, held, strict=True) if calmly])
-    always = compare([one.first for one in direct], [one.first for one in through])
-    told = compare(*steady) if all(steady) else always
-    return {**told, "always": always, "steady": len(steady[1]) / len(through)}
+    told = _beside_bare(*steady) if all(steady) else _beside_bare(*always)
+    return {**told, "always": _beside_bare(*always), "steady": len(steady[-1]) / len(through)}
+
+
+def _beside_bare(direct: Sequence[float], bare: Sequence[float], through: Sequence[float]) -> dict[str, Any]:
+    return {**compare(direct, through), "bare": compare(direct, bare)}
 
 
 async def tokens_per_second(load: Load, plan: Plan, *, streams: int, tokens: int) -> dict[str, Any]:

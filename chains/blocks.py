@@ -6,8 +6,8 @@ the head only.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Final, TypeVar
 
 import aiohttp
@@ -34,6 +34,7 @@ class Blocks:
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_s: float) -> None:
+        self._response = response
         self._content = response.content
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -53,6 +54,22 @@ class Blocks:
         block = await self._content.readany()
         self._waits_since = None
         return block
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Leave what comes meanwhile to the system, for a reader that rests: each arrival alone costs as much as the
+        taking of several at once. Whoever sends is not held up, the system has room for a moment's words."""
+        connection = self._response.connection
+        transport = connection.transport if connection is not None else None
+        if transport is None or not transport.is_reading():  # all is here, or the library itself holds it
+            yield
+            return
+        transport.pause_reading()
+        try:
+            yield
+        finally:
+            if not transport.is_closing():
+                transport.resume_reading()
 
     def limit(self, idle_s: float) -> None:
         """Wait this long for each block from now on."""

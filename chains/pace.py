@@ -55,6 +55,7 @@ class Rests:
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._began_at = 0.0  # the newest wait for a read
+        self._longest = 0.0  # the end of the rest, even where the loop is behind
         self._open = True
         pace.streams += 1
 
@@ -63,19 +64,25 @@ class Rests:
         self._pace.streams -= self._open
         self._open = False
 
-    async def rest(self, newest_bytes: int) -> None:
-        """Wait until the next read is due. Call it before each but those that the first words come with, and say how
-        much the newest read has brought."""
+    def due(self, newest_bytes: int) -> float:
+        """Return the loop's time for which to wait `until`, 0 where the next read is due now. Call it before each read
+        but those that the first words come with, and say how much the newest read has brought."""
         interval_s = self._pace.interval_s
         if not interval_s or newest_bytes > _LARGE_BYTES:
-            return
+            return 0.0
         now = self._loop.time()
         due = _tick(self._began_at + interval_s)
-        longest, self._began_at = self._began_at + _LONGEST_S, now
+        self._longest = self._began_at + _LONGEST_S
+        self._began_at = now
+        return due if due - now > _SHORT_S else 0.0
+
+    async def until(self, due: float) -> None:
+        """Wait until then, longer where the loop is behind."""
+        now = self._loop.time()
         while due - now > _SHORT_S:
             await asyncio.sleep(due - now)
             now = self._began_at = self._loop.time()
-            if now - due > _BEHIND_S and now < longest:
+            if now - due > _BEHIND_S and now < self._longest:
                 due = _tick(now + _LONGER_S)
 
 

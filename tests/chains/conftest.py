@@ -1,10 +1,12 @@
 """A scripted upstream per test, and connections to it that are closed again."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import trustme
 
 from chains import Patience, Upstream
 from tests.upstream import ScriptedUpstream
@@ -18,6 +20,15 @@ FAST = Patience(idle_s=5.0, connect_s=2.0, backoff_s=0.01, retry_after_max_s=0.2
 def up() -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as up:
         yield up
+
+
+@pytest.fixture
+def secure_up() -> Iterator[tuple[ScriptedUpstream, trustme.CA]]:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ScriptedUpstream(ssl_context=context) as up:
+        yield up, authority
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from aiohttp.client_proto import ResponseHandler
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
@@ -42,13 +45,30 @@ class World:
         rests._loop = self  # type: ignore[assignment]
         while self._read < len(self._arrivals):
             if self._read:  # the first words have come
-                await rests.rest(300)
+                await rest(rests, 300)
             self.now = max(self.now, self._arrivals[self._read])
             fed = sum(moment <= self.now for moment in self._arrivals)
             found.append((self.now, fed - self._read))
             self._read = fed
         rests.close()
         return found
+
+
+async def rest(rests: Rests, newest_bytes: int) -> None:
+    if due := rests.due(newest_bytes):
+        await rests.until(due)
+
+
+def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what will have the bytes of each arrival from upstreams."""
+    found, receive = [], ResponseHandler.data_received
+
+    def counted(protocol: ResponseHandler, data: bytes) -> None:
+        found.extend([len(data)] if data else [])  # none where the library only looks for more
+        receive(protocol, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", counted)
+    return found
 
 
 @pytest.fixture
@@ -105,10 +125,10 @@ async def test_what_comes_together_anyhow_is_read_at_once(world: Any) -> None:
     rests = Rests(pace)
     rests._loop = clock
     clock.now = 1.0
-    await rests.rest(300)
-    await rests.rest(20_000)
+    await rest(rests, 300)
+    await rest(rests, 20_000)
     assert clock.now == 1.0
-    await rests.rest(300)
+    await rest(rests, 300)
     assert clock.now >= 1.1
 
 
@@ -138,20 +158,35 @@ async def test_a_stream_counts_once_and_until_it_is_closed() -> None:
     assert pace.streams == 0
 
 
-async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(up: ScriptedUpstream, connect: Connect) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
+    secure: bool,
+    up: ScriptedUpstream,
+    secure_up: tuple[ScriptedUpstream, trustme.CA],
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if secure:
+        up, authority = secure_up
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    arrivals = count_arrivals(monkeypatch)
     words = [f"w{n} " for n in range(60)]
     up.default = lambda _: Reply(chunks=words, delay_s=0.005)
     upstream = await connect(up.url)
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
-    pieces = []
+    pieces, received = [], []
     for crowd in (0, CROWD):
         upstream.pace.streams = crowd
+        arrivals.clear()
         said = [chunk.content async for chunk in Replies(upstream).stream(call)]
         assert "".join("".join(piece) for piece in said) == "".join(words)
         assert upstream.pace.streams == crowd
         pieces.append(len(said))
-    alone, crowded = pieces
-    assert crowded < alone / 2
+        received.append(len(arrivals))
+    assert pieces[1] < pieces[0] / 2
+    assert received[1] < received[0] / 2  # what comes while a stream rests is not even taken from the system
 
 
 @pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])

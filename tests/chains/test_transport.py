@@ -270,15 +270,6 @@ async def test_a_kept_connection_that_proves_dead_is_replaced_at_once_without_co
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def secure_up() -> Any:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with ScriptedUpstream(ssl_context=context) as up:
-        yield up, authority
-
-
 async def test_tls_trusts_the_file_that_ssl_cert_file_names(
     secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
