@@ -58,7 +58,8 @@ class Blocks:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Leave what comes meanwhile to the system, for a reader that rests: each arrival alone costs as much as the
-        taking of several at once. Whoever sends is not held up, the system has room for a moment's words."""
+        taking of several at once. Whoever sends is not held up, the system has room for a moment's words; Linux hands
+        them over even where the connection was reset since."""
         connection = self._response.connection
         transport = connection.transport if connection is not None else None
         if transport is None or not transport.is_reading():  # all is here, or the library itself holds it

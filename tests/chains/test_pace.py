@@ -1,7 +1,8 @@
 """How often streams are read: told by a clock that only moves when somebody waits, and once against a real server."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
+from chains.blocks import Blocks
 from chains.pace import FREE, Pace, Rests
 from tests.chains.conftest import Connect
 from tests.upstream import Reply, ScriptedUpstream
@@ -187,6 +189,50 @@ async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
         received.append(len(arrivals))
     assert pieces[1] < pieces[0] / 2
     assert received[1] < received[0] / 2  # what comes while a stream rests is not even taken from the system
+
+
+async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.default = lambda _: Reply(chunks=[f"w{n} " for n in range(60)], delay_s=0.002, cut_after=40)
+    upstream = await connect(up.url)
+    upstream.pace.streams = CROWD
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    said: list[str] = []
+    with pytest.raises(RunError, match="closed the connection in the middle"):
+        async for chunk in Replies(upstream).stream(call):
+            said += chunk.content
+    assert "".join(said) == "".join(f"w{n} " for n in range(39))  # a frame before them says who speaks
+
+
+async def test_who_leaves_a_stream_that_rests_closes_its_connection_at_once(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting, held = asyncio.Event(), Blocks.held
+
+    @contextmanager
+    def noted(blocks: Blocks) -> Iterator[None]:
+        with held(blocks):
+            resting.set()
+            yield
+
+    monkeypatch.setattr(Blocks, "held", noted)
+    up.default = lambda _: Reply(chunks=["w "] * 400, delay_s=0.005)
+    upstream = await connect(up.url)
+    upstream.pace.streams = CROWD
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+
+    async def listen() -> None:
+        async for _ in Replies(upstream).stream(call):
+            pass
+
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(5):
+        await resting.wait()
+    listening.cancel()
+    await asyncio.wait((listening,))
+    await up.eventually(lambda up: up.closed_early == 1, timeout_s=0.5)
+    assert upstream.pace.streams == CROWD
 
 
 @pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
