@@ -181,8 +181,8 @@ class Engine:
 
     def _close(self) -> None:
         end = time.monotonic() + _CLOSE_S
-        stopped = self._writer.stop(_CLOSE_S)
-        self._readers.close(max(0.0, end - time.monotonic()))
+        stopped = self._writer.stop(end)
+        self._readers.close(end)
         self._glancing.close()
         if not stopped:  # its connection is in use, so the file stays locked
             raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")

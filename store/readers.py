@@ -58,13 +58,13 @@ class Readers:
         except sqlite3.Error as error:
             raise failed("The store could not read", error) from error
 
-    def close(self, limit_s: float) -> None:
-        """Finish the reads under way, then close the connections; one whose read takes longer stays open."""
+    def close(self, end: float) -> None:
+        """Finish the reads under way until `end` (`time.monotonic`), then close the connections; one whose read takes
+        longer stays open."""
         with self._closing:
             self._closed = True
             for _ in self._threads:
                 self._hops.put(None)
-        end = time.monotonic() + limit_s
         for thread, connection in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
             if not thread.is_alive():

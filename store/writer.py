@@ -95,10 +95,10 @@ class Writer:
         not read anew what was changed, as nobody else changes anything: 84 us where another connection takes 141."""
         return None if self._under_way else self._transactions.unwaiting
 
-    def stop(self, limit_s: float) -> bool:
-        """Commit what was drained and end, waiting up to `limit_s`. Return whether it did."""
+    def stop(self, end: float) -> bool:
+        """Commit what was drained and end, waiting until `end` (`time.monotonic`). Return whether it did."""
         self._jobs.put(None)
-        self._thread.join(limit_s)
+        self._thread.join(max(0.0, end - time.monotonic()))
         return not self._thread.is_alive()
 
     # --- on the loop ----------------------------------------------------------------------------------------------
