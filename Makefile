@@ -29,7 +29,7 @@ NODE := tests/sdk/node/node_modules/.installed
 
 # $(call venv,DIR): a fresh environment there.   $(call add,DIR,OPTIONS): install into it, compiled.
 ifneq ($(UV),)
-venv = rm -rf $(1) && $(UV) venv --quiet --python "$(PYTHON)" $(1)
+venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1)
 add = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python $(2)
 else
 venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \

@@ -60,9 +60,11 @@ class UpstreamSettings(BaseModel):
     tool_calls: ToolCalls | None = None
 
     @model_validator(mode="after")
-    def _has_address(self) -> Self:
+    def _fits_its_provider(self) -> Self:
         if self.provider == "openai" and not self.url:
             raise ValueError("`url` is missing; write an OpenAI-compatible address, or another `provider`")
+        if self.provider != "openai" and self.tool_calls:
+            raise ValueError("`tool_calls` is for OpenAI-compatible upstreams only; other providers are native")
         return self
 
 

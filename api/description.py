@@ -23,6 +23,7 @@ _MEANINGS: Final = {
     "415": "The body is of the wrong type",
     "429": "A limit of this server; `Retry-After` says when to try again, in seconds",
     "503": "Shutting down, the store takes no writes, or no upstream",
+    "507": "This server's disk is full; nothing was changed",
     "default": "The upstream's own answer to what it refused",
 }
 
@@ -133,7 +134,7 @@ def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[
     if "{" in path or "requestBody" in operation:
         yield "404"
     if method != "get":
-        yield from ("413", "415")
+        yield from ("413", "415", "507")
     if name in _LIMITED:
         yield "429"
     if name in _PASSED_ON:

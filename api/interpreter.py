@@ -19,5 +19,5 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
-    # Fifty runs under way are 50,000 objects, none of them garbage: to look at all at once took 14 ms, in tenths 2.
+    # Fifty runs under way are 50,000 objects, none of them garbage: to look at all at once took 14 ms, in tenths 3.
     gc.set_threshold(5_000, 200, 100)

@@ -148,6 +148,6 @@ def _trace_id() -> dict[str, str]:
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route, without `/v1`; one word for all that lead nowhere."""
+    """The template of the route, without `/v1`; one word for what leads nowhere, or is answered before."""
     path = getattr(scope.get("route"), "path", None)
     return path.removeprefix("/v1") if isinstance(path, str) else _NO_ROUTE

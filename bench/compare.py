@@ -1,6 +1,6 @@
 """`make bench-compare BASE=<revision>`: this tree and another revision, measured in turns, and what got worse.
 
-The revision is checked out beside this tree's results with an environment of its own, made by its own `make install`.
+The revision is checked out in a temporary folder, with an environment of its own, made by its own `make install`.
 Both servers meet this tree's load, so that the figures mean the same.
 """
 

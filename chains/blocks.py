@@ -1,8 +1,8 @@
 """The body of an upstream's answer, block by block or whole.
 
-Law: no block is waited for longer than the limit of silence, and no answer is read that has no end. aiohttp (3.14) has
-a limit of its own, and forgets it, and whoever reads, when the framing of a body breaks after its head: it counts for
-the head only.
+Law: no block is waited for longer than the limit of silence, nor for long on a connection that is gone, and no answer
+is read that has no end. aiohttp (3.14) has a limit of its own, and forgets it, and whoever reads, when the framing of a
+body breaks after its head: it counts for the head only.
 """
 
 import asyncio
@@ -26,6 +26,10 @@ T = TypeVar("T")
 _LATE_S: Final = 0.5  # after the limit of silence, which the library's own limit is to notice first
 
 
+_LOOK_S: Final = 2.0
+"""A connection that is gone without a word is noticed as soon."""
+
+
 class Blocks:
     """One answer's body, block by block. Whoever made it closes it.
 
@@ -39,7 +43,7 @@ class Blocks:
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
-        self._timer = self._loop.call_later(idle_s, self._look)
+        self._timer = self._loop.call_later(min(idle_s, _LOOK_S), self._look)
         connection = response.connection  # none where the body came with the head
         if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = None  # it has kept its limit: the head is here
@@ -51,18 +55,29 @@ class Blocks:
         Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError at a break.
         """
         self._waits_since = self._loop.time()
-        block = await self._content.readany()
-        self._waits_since = None
-        return block
+        try:
+            return await self._content.readany()
+        except RuntimeError as closed:  # what aiohttp says of a body whose framing broke while nobody waited for it
+            raise aiohttp.ClientPayloadError(str(closed)) from closed
+        finally:
+            self._waits_since = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Leave what comes meanwhile to the system, for a reader that rests: each arrival alone costs as much as the
         taking of several at once. Whoever sends is not held up, the system has room for a moment's words; Linux hands
-        them over even where the connection was reset since."""
+        them over even where the connection was reset since.
+
+        Not over TLS: it is read there all the same, and uvloop's drops what nobody has taken when the end comes.
+        """
         connection = self._response.connection
         transport = connection.transport if connection is not None else None
-        if transport is None or not transport.is_reading():  # all is here, or the library itself holds it
+        if (
+            transport is None  # all is here
+            or transport.is_closing()
+            or transport.get_extra_info("sslcontext") is not None
+            or not transport.is_reading()  # the library itself holds it
+        ):
             yield
             return
         transport.pause_reading()
@@ -76,7 +91,7 @@ class Blocks:
         """Wait this long for each block from now on."""
         self._idle_s = idle_s
         self._timer.cancel()
-        self._timer = self._loop.call_later(idle_s, self._look)
+        self._timer = self._loop.call_later(min(idle_s, _LOOK_S), self._look)
 
     def close(self) -> None:
         """Look no more."""
@@ -87,8 +102,15 @@ class Blocks:
         due = (now if self._waits_since is None else self._waits_since) + self._idle_s
         if due <= now:
             self._content.set_exception(aiohttp.SocketTimeoutError())
+        elif self._waits_since is not None and self._is_gone():
+            self._content.set_exception(aiohttp.ClientPayloadError("the framing of the body broke"))
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(min(due, now + _LOOK_S), self._look)
+
+    def _is_gone(self) -> bool:
+        connection = self._response.connection
+        transport = connection.transport if connection is not None else None
+        return connection is not None and (transport is None or transport.is_closing())
 
 
 async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGenerator[bytes]:

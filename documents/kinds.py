@@ -1,4 +1,4 @@
-"""What kind of file is it? By its first bytes; its name decides only among kinds of text."""
+"""What kind of file is it? By its first bytes; its name decides only among kinds of text, and tells old Excel."""
 
 import zipfile
 from pathlib import Path

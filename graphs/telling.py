@@ -47,8 +47,14 @@ def tell_run(
     if error is not None:
         told["error"] = error.kind if isinstance(error, RunError) else type(error).__name__
         told["error_code"] = (run["last_error"] or {}).get("code")
-        why = f": {error.plain}" if isinstance(error, ThreadholdError) else f": {type(error).__name__}"
+        why = f": {_told(error)}"
     logger.log(level, words + "%s", run["id"], took_s, why, extra=fields(**told))
+
+
+def _told(error: BaseException) -> str:
+    if not isinstance(error, ThreadholdError):
+        return type(error).__name__
+    return error.message if content.isEnabledFor(logging.DEBUG) else error.plain
 
 
 def _word(run: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Changes made into operations on the one writing connection.
 
 Law: `prepare` runs on the event loop and takes a snapshot (whatever the caller does to its dicts afterwards, this is
-what will be stored); what it returns runs on the writer thread, inside a savepoint, and either does the whole change
-or raises StoreError. Checks and writes share the transaction, so nothing can come between them.
+what will be stored); what it returns runs on the writing connection, inside a transaction, and either does the whole
+change or raises StoreError. Checks and writes share the transaction, so nothing can come between them.
 """
 
 import sqlite3

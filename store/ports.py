@@ -2,7 +2,7 @@
 
 A backend implements `Store`; `tests/store/test_conformance.py` is the law it must keep. A row's `body` is the wire
 object, public as it stands; what only the server may know (secrets of actions, submitted outputs, sequence numbers)
-is in `private`. Index columns (created_at, status, expires_at) are read from the body by the backend.
+is in `private`. Index columns (status, expires_at, purpose, usage_bytes) are read from the body by the backend.
 """
 
 from asyncio import Future

@@ -1,5 +1,6 @@
 """Every error the project raises on purpose, in one tree. Lower rooms raise; `api/problems.py` alone makes HTTP
-of them and `graphs/runner.py` alone makes a run's `last_error` of them.
+of them (`api/door.py`, `api/connection.py` and `api/serving.py` do of what never reaches the app), and `graphs/live.py`
+alone a run's `last_error`.
 
     ThreadholdError
     ├── Problem                     the answer to a request

@@ -29,6 +29,13 @@ def test_every_error_has_openai_s_shape_and_422_is_none_of_ours(document: dict[s
                 assert schema == {"$ref": "#/components/schemas/Error"}, (name, status)
 
 
+def test_what_writes_may_find_the_disk_full(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            may_write = method != "get" and "200" in operation["responses"] and "503" in operation["responses"]
+            assert ("507" in operation["responses"]) is may_write, path
+
+
 def test_every_link_leads_to_an_operation_and_gives_all_of_its_path(document: dict[str, Any]) -> None:
     known = operations(document)
     seen = set()

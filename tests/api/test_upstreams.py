@@ -90,6 +90,7 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
     [
         ({"a": {}}, "`url` is missing"),
         ({"a": {"url": "http://h", "modells": ["m"]}}, "modells"),
+        ({"a": {"provider": "anthropic", "tool_calls": "schema"}}, "other providers are native"),
         ({"a/b": {"url": "http://h"}}, "should match pattern"),
     ],
 )

@@ -13,6 +13,7 @@ from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 
+QUOTED = "the zebra in your prompt is not liked"
 SAID = "a very private question"
 ANSWERED = "an answer that nobody else shall read"
 
@@ -123,4 +124,8 @@ def test_content_is_told_where_it_is_asked_for(upstream: ScriptedUpstream, tmp_p
     with ServerProcess(tmp_path, **settings) as server, httpx2.Client(base_url=f"{server.url}/v1") as client:
         run_streamed(World(client))
         assert lines(server, logger="threadhold.runs", status="completed")
-        assert (SAID in server.log.read_text()) is (content == "true")
+        upstream.script(Fail(400, {"error": {"message": QUOTED}}))
+        run_streamed(World(client), "Hello")
+        assert lines(server, logger="threadhold.runs", status="failed")
+        said = server.log.read_text()
+        assert (SAID in said) is (QUOTED in said) is (content == "true")

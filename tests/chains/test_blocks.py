@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,17 @@ async def test_silence_after_a_broken_block_is_silence(
         with pytest.raises(ThreadholdError, match=r"was silent for 0\.2 s"):
             await ask(upstream)
     assert upstream.outcomes["silent",] >= 1
+
+
+@pytest.mark.parametrize("ask", [reply, pass_whole, pass_stream], ids=lambda ask: ask.__name__)
+async def test_a_connection_that_is_gone_after_a_broken_block_is_not_waited_for_until_silence(
+    hostile: HostileUpstream, connect: Connect, ask: Callable[[Upstream], Awaitable[Any]]
+) -> None:
+    upstream = await connect(hostile.url, patience=replace(HASTY, idle_s=60.0))
+    async with asyncio.timeout(5):
+        with pytest.raises(ThreadholdError, match="in the middle of the answer"):
+            await ask(upstream)
+    assert upstream.outcomes["broke_off",] == 1
 
 
 async def test_vectors_that_drip_have_a_limit(hostile: HostileUpstream, connect: Connect) -> None:

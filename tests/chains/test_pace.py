@@ -1,23 +1,13 @@
-"""How often streams are read: told by a clock that only moves when somebody waits, and once against a real server."""
+"""How often streams are read: told by a clock that only moves when somebody waits."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
-from aiohttp.client_proto import ResponseHandler
-from langchain_core.messages import HumanMessage
 
-from chains import Replies, ReplyCall
-from chains.blocks import Blocks
 from chains.pace import FREE, Pace, Rests
-from tests.chains.conftest import Connect
-from tests.upstream import Reply, ScriptedUpstream
-from wire.errors import RunError
 
 CROWD = 50
 
@@ -59,18 +49,6 @@ class World:
 async def rest(rests: Rests, newest_bytes: int) -> None:
     if due := rests.due(newest_bytes):
         await rests.until(due)
-
-
-def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return what will have the bytes of each arrival from upstreams."""
-    found, receive = [], ResponseHandler.data_received
-
-    def counted(protocol: ResponseHandler, data: bytes) -> None:
-        found.extend([len(data)] if data else [])  # none where the library only looks for more
-        receive(protocol, data)
-
-    monkeypatch.setattr(ResponseHandler, "data_received", counted)
-    return found
 
 
 @pytest.fixture
@@ -158,98 +136,3 @@ async def test_a_stream_counts_once_and_until_it_is_closed() -> None:
     assert pace.streams == 1
     other.close()
     assert pace.streams == 0
-
-
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
-    secure: bool,
-    up: ScriptedUpstream,
-    secure_up: tuple[ScriptedUpstream, trustme.CA],
-    connect: Connect,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    if secure:
-        up, authority = secure_up
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    arrivals = count_arrivals(monkeypatch)
-    words = [f"w{n} " for n in range(60)]
-    up.default = lambda _: Reply(chunks=words, delay_s=0.005)
-    upstream = await connect(up.url)
-    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
-    pieces, received = [], []
-    for crowd in (0, CROWD):
-        upstream.pace.streams = crowd
-        arrivals.clear()
-        said = [chunk.content async for chunk in Replies(upstream).stream(call)]
-        assert "".join("".join(piece) for piece in said) == "".join(words)
-        assert upstream.pace.streams == crowd
-        pieces.append(len(said))
-        received.append(len(arrivals))
-    assert pieces[1] < pieces[0] / 2
-    assert received[1] < received[0] / 2  # what comes while a stream rests is not even taken from the system
-
-
-async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
-    up.default = lambda _: Reply(chunks=[f"w{n} " for n in range(60)], delay_s=0.002, cut_after=40)
-    upstream = await connect(up.url)
-    upstream.pace.streams = CROWD
-    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
-    said: list[str] = []
-    with pytest.raises(RunError, match="closed the connection in the middle"):
-        async for chunk in Replies(upstream).stream(call):
-            said += chunk.content
-    assert "".join(said) == "".join(f"w{n} " for n in range(39))  # a frame before them says who speaks
-
-
-async def test_who_leaves_a_stream_that_rests_closes_its_connection_at_once(
-    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resting, held = asyncio.Event(), Blocks.held
-
-    @contextmanager
-    def noted(blocks: Blocks) -> Iterator[None]:
-        with held(blocks):
-            resting.set()
-            yield
-
-    monkeypatch.setattr(Blocks, "held", noted)
-    up.default = lambda _: Reply(chunks=["w "] * 400, delay_s=0.005)
-    upstream = await connect(up.url)
-    upstream.pace.streams = CROWD
-    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
-
-    async def listen() -> None:
-        async for _ in Replies(upstream).stream(call):
-            pass
-
-    listening = asyncio.create_task(listen())
-    async with asyncio.timeout(5):
-        await resting.wait()
-    listening.cancel()
-    await asyncio.wait((listening,))
-    await up.eventually(lambda up: up.closed_early == 1, timeout_s=0.5)
-    assert upstream.pace.streams == CROWD
-
-
-@pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
-async def test_a_stream_that_breaks_or_is_left_counts_no_longer(
-    reply: Reply, up: ScriptedUpstream, connect: Connect
-) -> None:
-    up.default = lambda _: reply
-    upstream = await connect(up.url)
-    call = ReplyCall(model="m", messages=[HumanMessage("Hello there, you")], together=True)
-    stream = Replies(upstream).stream(call)
-    try:
-        async with asyncio.timeout(5):
-            async for _ in stream:
-                assert upstream.pace.streams == 1
-                if reply.pause_after:
-                    break
-    except RunError:
-        assert reply.cut_after
-    await stream.aclose()
-    assert upstream.pace.streams == 0

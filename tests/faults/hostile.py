@@ -8,6 +8,8 @@ A way is a coroutine function of a `Wire`. A model that is no way's name is answ
 
 import asyncio
 import contextlib
+import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -53,6 +55,11 @@ class Wire:
         """Say nothing until the other side leaves."""
         await self._reader.read()
 
+    async def end(self) -> None:
+        """Send nothing any more, and say so by TCP only; then wait until the other side leaves."""
+        self._writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        await self.hang()
+
     async def good(self) -> None:
         """A whole good answer."""
         await self.send(head(), chunk(GOOD), chunk(finish="stop"), b"data: [DONE]\n\n")
@@ -70,7 +77,9 @@ Way = Callable[[Wire], Awaitable[None]]
 class HostileUpstream:
     """The server, in a thread of its own."""
 
-    def __init__(self, ways: Mapping[str, Way], *, listing: Way | None = None) -> None:
+    def __init__(
+        self, ways: Mapping[str, Way], *, listing: Way | None = None, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
         """`listing` is the way of `/models`, which else lists one."""
         self.url = ""
         self.asked: Counter[str] = Counter()
@@ -78,6 +87,7 @@ class HostileUpstream:
         self.open: Counter[str] = Counter()
         """Connections under way by model."""
         self._ways = ways
+        self._ssl = ssl_context
         self._listing = listing or list_good
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="hostile-upstream")
@@ -104,8 +114,8 @@ class HostileUpstream:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=self._ssl)
+        self.url = f"{'https' if self._ssl else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         self._ready.set()
         await self._stop.wait()
         server.close()

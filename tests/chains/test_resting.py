@@ -1,0 +1,200 @@
+"""What becomes of a stream that rests between two reads, as those of a crowd do: it is whole, whatever its end."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+import uvloop
+from aiohttp.client_proto import ResponseHandler
+from langchain_core.messages import HumanMessage
+
+from chains import Replies, ReplyCall, Upstream
+from chains.blocks import Blocks
+from tests.chains.conftest import FAST, Connect
+from tests.faults.hostile import HostileUpstream, Wire, chunk, head
+from tests.upstream import Reply, ScriptedUpstream
+from wire.errors import RunError
+
+CROWD = 50
+WORDS = [f"w{n} " for n in range(12)]
+
+
+def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what will have the bytes of each arrival from upstreams."""
+    found, receive = [], ResponseHandler.data_received
+
+    def counted(protocol: ResponseHandler, data: bytes) -> None:
+        found.extend([len(data)] if data else [])  # none where the library only looks for more
+        receive(protocol, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", counted)
+    return found
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
+    secure: bool,
+    up: ScriptedUpstream,
+    secure_up: tuple[ScriptedUpstream, trustme.CA],
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if secure:
+        up, authority = secure_up
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    arrivals = count_arrivals(monkeypatch)
+    words = [f"w{n} " for n in range(60)]
+    up.default = lambda _: Reply(chunks=words, delay_s=0.005)
+    upstream = await connect(up.url)
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    pieces, received = [], []
+    for crowd in (0, CROWD):
+        upstream.pace.streams = crowd
+        arrivals.clear()
+        said = [chunk.content async for chunk in Replies(upstream).stream(call)]
+        assert "".join("".join(piece) for piece in said) == "".join(words)
+        assert upstream.pace.streams == crowd
+        pieces.append(len(said))
+        received.append(len(arrivals))
+    assert pieces[1] < pieces[0] / 2
+    if not secure:
+        assert received[1] < received[0] / 2  # what comes while a stream rests is not even taken from the system
+
+
+async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.default = lambda _: Reply(chunks=[f"w{n} " for n in range(60)], delay_s=0.002, cut_after=40)
+    upstream = await connect(up.url)
+    upstream.pace.streams = CROWD
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+    said: list[str] = []
+    with pytest.raises(RunError, match="closed the connection in the middle"):
+        async for chunk in Replies(upstream).stream(call):
+            said += chunk.content
+    assert "".join(said) == "".join(f"w{n} " for n in range(39))  # a frame before them says who speaks
+
+
+async def test_who_leaves_a_stream_that_rests_closes_its_connection_at_once(
+    up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting, held = asyncio.Event(), Blocks.held
+
+    @contextmanager
+    def noted(blocks: Blocks) -> Iterator[None]:
+        with held(blocks):
+            resting.set()
+            yield
+
+    monkeypatch.setattr(Blocks, "held", noted)
+    up.default = lambda _: Reply(chunks=["w "] * 400, delay_s=0.005)
+    upstream = await connect(up.url)
+    upstream.pace.streams = CROWD
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
+
+    async def listen() -> None:
+        async for _ in Replies(upstream).stream(call):
+            pass
+
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(5):
+        await resting.wait()
+    listening.cancel()
+    await asyncio.wait((listening,))
+    await up.eventually(lambda up: up.closed_early == 1, timeout_s=0.5)
+    assert upstream.pace.streams == CROWD
+
+
+@pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
+async def test_a_stream_that_breaks_or_is_left_counts_no_longer(
+    reply: Reply, up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.default = lambda _: reply
+    upstream = await connect(up.url)
+    call = ReplyCall(model="m", messages=[HumanMessage("Hello there, you")], together=True)
+    stream = Replies(upstream).stream(call)
+    try:
+        async with asyncio.timeout(5):
+            async for _ in stream:
+                assert upstream.pace.streams == 1
+                if reply.pause_after:
+                    break
+    except RunError:
+        assert reply.cut_after
+    await stream.aclose()
+    assert upstream.pace.streams == 0
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+async def speak_and_end(wire: Wire) -> None:
+    """A good answer, behind which the other side's end comes at once, without TLS's farewell."""
+    await wire.send(head(), *map(chunk, WORDS), every_s=0.004)
+    await wire.send(chunk(finish="stop"), b"data: [DONE]\n\n")
+    await wire.end()
+
+
+async def speak_and_break_the_framing(wire: Wire) -> None:
+    first, *others = (b"%x\r\n%s\r\n" % (len(said), said) for said in map(chunk, WORDS))
+    await wire.send(head("text/event-stream", "Transfer-Encoding: chunked"), first)
+    await asyncio.sleep(0.03)
+    await wire.send(b"".join(others) + b"no number\r\n")
+    await wire.hang()
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileUpstream]:
+    context = None
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "tls":
+            authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            pem = str(tmp_path_factory.mktemp("authority") / "ca.pem")
+            authority.cert_pem.write_to_path(pem)
+            patch.setenv("SSL_CERT_FILE", pem)
+        ways = {"ends": speak_and_end, "breaks": speak_and_break_the_framing}
+        with HostileUpstream(ways, ssl_context=context) as up:
+            yield up
+
+
+def ask(url: str, model: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> str:
+    """Ask on a loop of this kind, in a crowd; returns what was said. Raises RunError."""
+
+    async def asking() -> str:
+        upstream = Upstream(url, patience=FAST)
+        await upstream.open()
+        try:
+            upstream.pace.streams = CROWD
+            call = ReplyCall(model=model, messages=[HumanMessage("Hello")], together=True)
+            async with asyncio.timeout(5):
+                return "".join([word async for piece in Replies(upstream).stream(call) for word in piece.content])
+        finally:
+            await upstream.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(asking())
+
+
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+@LOOPS
+def test_an_answer_whose_connection_ends_while_it_rests_is_whole(
+    hostile: HostileUpstream, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    assert ask(hostile.url, "ends", loop) == "".join(WORDS)
+
+
+@LOOPS
+def test_a_body_whose_framing_breaks_while_it_rests_is_a_break_like_any(
+    hostile: HostileUpstream, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with pytest.raises(RunError, match="in the middle of the answer"):
+        ask(hostile.url, "breaks", loop)
