@@ -27,7 +27,8 @@ TESTABLE := $(VENV)/.testable
 SDKS := .venv-openai-1.20 .venv-openai-1.51
 NODE := tests/sdk/node/node_modules/.installed
 
-# $(call venv,DIR): a fresh environment there.   $(call add,DIR,OPTIONS): install into it, compiled.
+# $(call venv,DIR): a fresh environment there, pip in it: the README's commands for further packages are pip's.
+#   $(call add,DIR,OPTIONS): install into it, compiled.
 ifneq ($(UV),)
 venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1)
 add = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python $(2)

@@ -61,13 +61,13 @@ async def _first_tokens(
     It must have kept it for `backlog_s` before, where work may have piled up."""
     await asyncio.sleep(SETTLED_S)
     roads = (direct, bare, through)
-    always = [[one.first for one in timings] for timings in roads]
+    always = _beside_bare(*([one.first for one in timings] for timings in roads))
     steady = []
     for timings in roads:
         held = calm.steady([(one.sent - backlog_s, one.sent + one.first) for one in timings])
         steady.append([one.first for one, calmly in zip(timings, held, strict=True) if calmly])
-    told = _beside_bare(*steady) if all(steady) else _beside_bare(*always)
-    return {**told, "always": _beside_bare(*always), "steady": len(steady[-1]) / len(through)}
+    told = _beside_bare(*steady) if all(steady) else always
+    return {**told, "always": always, "steady": len(steady[-1]) / len(through)}
 
 
 def _beside_bare(direct: Sequence[float], bare: Sequence[float], through: Sequence[float]) -> dict[str, Any]:

@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 _LATE_S: Final = 0.5  # after the limit of silence, which the library's own limit is to notice first
 
-
 _LOOK_S: Final = 2.0
 """A connection that is gone without a word is noticed as soon."""
 
@@ -43,7 +42,7 @@ class Blocks:
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
-        self._timer = self._loop.call_later(min(idle_s, _LOOK_S), self._look)
+        self._timer = self._look_in(idle_s)
         connection = response.connection  # none where the body came with the head
         if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = None  # it has kept its limit: the head is here
@@ -91,7 +90,7 @@ class Blocks:
         """Wait this long for each block from now on."""
         self._idle_s = idle_s
         self._timer.cancel()
-        self._timer = self._loop.call_later(min(idle_s, _LOOK_S), self._look)
+        self._timer = self._look_in(idle_s)
 
     def close(self) -> None:
         """Look no more."""
@@ -105,12 +104,14 @@ class Blocks:
         elif self._waits_since is not None and self._is_gone():
             self._content.set_exception(aiohttp.ClientPayloadError("the framing of the body broke"))
         else:
-            self._timer = self._loop.call_at(min(due, now + _LOOK_S), self._look)
+            self._timer = self._look_in(due - now)
+
+    def _look_in(self, seconds: float) -> asyncio.TimerHandle:
+        return self._loop.call_later(min(seconds, _LOOK_S), self._look)
 
     def _is_gone(self) -> bool:
-        connection = self._response.connection
-        transport = connection.transport if connection is not None else None
-        return connection is not None and (transport is None or transport.is_closing())
+        connection = self._response.connection  # none where all is here
+        return connection is not None and (connection.transport is None or connection.transport.is_closing())
 
 
 async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGenerator[bytes]:

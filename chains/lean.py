@@ -187,9 +187,8 @@ class ChunkStream:
         assert self._blocks is not None
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
-        elif self._said and self._rests is not None and (due := self._rests.due(self._newest_bytes)):
-            with self._blocks.held():
-                await self._rests.until(due)
+        elif self._said and self._rests is not None:
+            await self._rests.rest(self._newest_bytes, self._blocks.held)
         try:
             block = await self._blocks.next()
             self._newest_bytes = len(block)

@@ -7,6 +7,8 @@ tokens come alone would keep a processor half busy, and those who have yet to se
 
 import asyncio
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 __all__ = ["FREE", "Pace", "Rests"]
@@ -55,7 +57,6 @@ class Rests:
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._began_at = 0.0  # the newest wait for a read
-        self._longest = 0.0  # the end of the rest, even where the loop is behind
         self._open = True
         pace.streams += 1
 
@@ -64,26 +65,23 @@ class Rests:
         self._pace.streams -= self._open
         self._open = False
 
-    def due(self, newest_bytes: int) -> float:
-        """Return the loop's time for which to wait `until`, 0 where the next read is due now. Call it before each read
-        but those that the first words come with, and say how much the newest read has brought."""
+    async def rest(self, newest_bytes: int, held: Callable[[], AbstractContextManager[None]]) -> None:
+        """Wait until the next read is due, within what `held` makes. Call it before each read but those that the first
+        words come with, and say how much the newest read has brought."""
         interval_s = self._pace.interval_s
         if not interval_s or newest_bytes > _LARGE_BYTES:
-            return 0.0
+            return
         now = self._loop.time()
         due = _tick(self._began_at + interval_s)
-        self._longest = self._began_at + _LONGEST_S
-        self._began_at = now
-        return due if due - now > _SHORT_S else 0.0
-
-    async def until(self, due: float) -> None:
-        """Wait until then, longer where the loop is behind."""
-        now = self._loop.time()
-        while due - now > _SHORT_S:
-            await asyncio.sleep(due - now)
-            now = self._began_at = self._loop.time()
-            if now - due > _BEHIND_S and now < self._longest:
-                due = _tick(now + _LONGER_S)
+        longest, self._began_at = self._began_at + _LONGEST_S, now
+        if due - now <= _SHORT_S:
+            return
+        with held():
+            while due - now > _SHORT_S:
+                await asyncio.sleep(due - now)
+                now = self._began_at = self._loop.time()
+                if now - due > _BEHIND_S and now < longest:
+                    due = _tick(now + _LONGER_S)
 
 
 def _tick(moment: float) -> float:

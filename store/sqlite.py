@@ -180,20 +180,30 @@ def _read_row(
 ) -> Row | None:
     sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
-    return None if found is None else decode(kind, _bearable(found, most))
+    return _bearable(kind, found, most)
 
 
-def _bearable(found: Any, most: int | None) -> Any:
-    """Return the columns of `Table.row` where their JSON has no more bytes than that (about). Raises Lengthy."""
-    if most is not None and len(found[7]) + len(found[8]) > most:
+def _bearable(kind: Kind, found: Any, most: int | None) -> Row | None:
+    if found is None:
+        return None
+    _left(most, found)
+    return decode(kind, found)
+
+
+def _left(most: int | None, found: Any) -> int | None:
+    """Return how many bytes of JSON (about) may come behind these columns of `Table.row`. Raises Lengthy."""
+    if most is None:
+        return None
+    most -= len(found[7]) + len(found[8])
+    if most < 0:
         raise Lengthy
-    return found
+    return most
 
 
 def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> Row | None:
     sql = f"SELECT {TABLES['run'].row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
-    return None if found is None else decode("run", _bearable(found, most))
+    return _bearable("run", found, most)
 
 
 def _one(kind: Kind, condition: str) -> str:
@@ -217,9 +227,7 @@ def _read_beginning(
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
     rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": [], "message": []}
     for found in conn.execute(_BEGINNING, values):
-        if most is not None:
-            _bearable(found, most)
-            most -= len(found[7]) + len(found[8])
+        most = _left(most, found)
         kind = found[-1]
         rows[kind].append(decode(kind, found))
     assistant, thread, active = (next(iter(rows[kind]), None) for kind in ("assistant", "thread", "run"))

@@ -29,6 +29,7 @@ alone a run's `last_error`.
         ├── PromptRefused           upstream said the request is wrong         → invalid_prompt
         ├── ContextOverflow         the prompt is longer than the model's context → invalid_prompt
         └── UpstreamFailed          no connection, 5xx, time-out, broken stream → server_error
+            └── MalformedCall       its own model's function call, which it could not read
 """
 
 from typing import Any, ClassVar, Literal

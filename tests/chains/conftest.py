@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +23,24 @@ def up() -> Iterator[ScriptedUpstream]:
         yield up
 
 
-@pytest.fixture
-def secure_up() -> Iterator[tuple[ScriptedUpstream, trustme.CA]]:
+def certified(host: str) -> tuple[ssl.SSLContext, trustme.CA]:
+    """Return what a TLS server of that name serves with, and the authority that vouches for it."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(host).configure_cert(context)
+    return context, authority
+
+
+def trust(authority: trustme.CA, folder: Path, environment: pytest.MonkeyPatch) -> None:
+    """Name the authority in SSL_CERT_FILE."""
+    pem = folder / "ca.pem"
+    authority.cert_pem.write_to_path(str(pem))
+    environment.setenv("SSL_CERT_FILE", str(pem))
+
+
+@pytest.fixture
+def secure_up() -> Iterator[tuple[ScriptedUpstream, trustme.CA]]:
+    context, authority = certified("127.0.0.1")
     with ScriptedUpstream(ssl_context=context) as up:
         yield up, authority
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -37,18 +38,13 @@ class World:
         rests._loop = self  # type: ignore[assignment]
         while self._read < len(self._arrivals):
             if self._read:  # the first words have come
-                await rest(rests, 300)
+                await rests.rest(300, nullcontext)
             self.now = max(self.now, self._arrivals[self._read])
             fed = sum(moment <= self.now for moment in self._arrivals)
             found.append((self.now, fed - self._read))
             self._read = fed
         rests.close()
         return found
-
-
-async def rest(rests: Rests, newest_bytes: int) -> None:
-    if due := rests.due(newest_bytes):
-        await rests.until(due)
 
 
 @pytest.fixture
@@ -105,10 +101,10 @@ async def test_what_comes_together_anyhow_is_read_at_once(world: Any) -> None:
     rests = Rests(pace)
     rests._loop = clock
     clock.now = 1.0
-    await rest(rests, 300)
-    await rest(rests, 20_000)
+    await rests.rest(300, nullcontext)
+    await rests.rest(20_000, nullcontext)
     assert clock.now == 1.0
-    await rest(rests, 300)
+    await rests.rest(300, nullcontext)
     assert clock.now >= 1.1
 
 

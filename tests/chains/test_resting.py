@@ -1,7 +1,6 @@
 """What becomes of a stream that rests between two reads, as those of a crowd do: it is whole, whatever its end."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall, Upstream
 from chains.blocks import Blocks
-from tests.chains.conftest import FAST, Connect
+from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.faults.hostile import HostileUpstream, Wire, chunk, head
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import RunError
@@ -46,8 +45,7 @@ async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
 ) -> None:
     if secure:
         up, authority = secure_up
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        trust(authority, tmp_path, monkeypatch)
     arrivals = count_arrivals(monkeypatch)
     words = [f"w{n} " for n in range(60)]
     up.default = lambda _: Reply(chunks=words, delay_s=0.005)
@@ -154,11 +152,8 @@ def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     context = None
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "tls":
-            authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert("127.0.0.1").configure_cert(context)
-            pem = str(tmp_path_factory.mktemp("authority") / "ca.pem")
-            authority.cert_pem.write_to_path(pem)
-            patch.setenv("SSL_CERT_FILE", pem)
+            context, authority = certified("127.0.0.1")
+            trust(authority, tmp_path_factory.mktemp("authority"), patch)
         ways = {"ends": speak_and_end, "breaks": speak_and_break_the_framing}
         with HostileUpstream(ways, ssl_context=context) as up:
             yield up

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -19,7 +18,7 @@ from langchain_core.messages import AIMessageChunk, HumanMessage
 
 from chains import Patience, Replies, ReplyCall, Upstream
 from chains.transport import retry_after_s
-from tests.chains.conftest import FAST, Connect
+from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused, RateLimited, RunError, UpstreamFailed
 
@@ -274,9 +273,7 @@ async def test_tls_trusts_the_file_that_ssl_cert_file_names(
     secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     up, authority = secure_up
-    pem = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(pem))
-    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    trust(authority, tmp_path, monkeypatch)
     upstream = await connect(up.url)
     assert await text(upstream) == "Echo: hello there"
     up.script(Reply("one two three", pause_after=2))
@@ -324,12 +321,8 @@ async def test_http_goes_through_the_proxy_with_its_credentials(
 
 @pytest.mark.usefixtures("no_proxies")
 async def test_https_goes_through_a_tunnel(connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("upstream.example").configure_cert(context)
-    pem = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(pem))
-    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    context, authority = certified("upstream.example")
+    trust(authority, tmp_path, monkeypatch)
     with ScriptedUpstream(ssl_context=context) as up:
         async with proxy_to(up.port) as (port, seen):
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
