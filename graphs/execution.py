@@ -8,9 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from langsmith.utils import tracing_is_enabled
-
-from graphs.answering import CONTEXT
+from chains.reply import is_followed
+from graphs.answering import BEGUN, CONTEXT, begun
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
@@ -46,8 +45,6 @@ class Execution:
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
-        self._traced = tracing_is_enabled()
-        """Whether LangSmith is told of runs, where they are found by their ids."""
         self._lives: dict[str, Live] = {}
         self._tasks = asyncio.TaskGroup()
 
@@ -130,12 +127,22 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
-        graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
-        named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
-        if live.checkpointed or self._traced:  # LangChain copies it wherever it goes
+        followed = is_followed(None)
+        named: dict[str, Any] = {}
+        if live.checkpointed or followed:  # LangChain copies it wherever it goes; LangSmith finds runs by it
             named |= {"thread_id": live.run_id, "fresh": not resumed}
         config = {"recursion_limit": self._recursion_limit, "configurable": named}
-        await live.drive(graph, given, config, context)
+        live.take_up()
+        if live.checkpointed:
+            await live.drive(self.graph, given, config, context)
+            return
+        named[CONTEXT] = context
+        if followed:
+            await live.drive(self._answering, True, config, context)
+            return
+        async with begun(context, live.asked) as answer:
+            named[BEGUN] = answer
+            await live.drive(self._answering, True, config, context)
 
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits

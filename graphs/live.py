@@ -58,6 +58,8 @@ class Live:
     _reserving: "asyncio.Future[list[Row]] | None" = None
     opening: Callable[[], None] | None = None
     """Queues the first commit of this take-up."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when that commit is queued: the model has been asked, or takes its time to be."""
     steps: list[Row] = field(default_factory=list)
     """The run's steps and messages as the store had them when it was taken up."""
     messages: list[Row] = field(default_factory=list)
@@ -90,6 +92,7 @@ class Live:
         while the answer is waited for, and takes no time from sending the request. Measured: first token 1 ms sooner.
         """
         opening, self.opening = self.opening, None
+        self.asked.set()
         if opening is not None:
             opening()
 
@@ -189,10 +192,13 @@ class Live:
 
     # --- driving --------------------------------------------------------------------------------------------------
 
-    async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
-        """Execute the graph until it pauses, ends or fails, and write that down."""
+    def take_up(self) -> None:
+        """Say that the run is in progress, if it was not before."""
         if self.run["status"] == "queued" and self.stop is None:
             self.say(self.recorder.move("in_progress"))
+
+    async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
+        """Execute the graph until it pauses, ends or fails, and write that down."""
         durability = {"durability": "sync"} if self.checkpointed else {}
         updates = graph.astream(given, config, context=context, stream_mode="updates", **durability)
         try:
