@@ -223,7 +223,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     from api.app import build_app
     from api.depends import House
-    from api.interpreter import tune_interpreter
+    from api.interpreter import tuned_interpreter
     from chains import Prompts
     from chains.embedders import choose_embedder
     from documents.extraction import Extractor
@@ -280,8 +280,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             if lost := unopened(await store.engine.read(owners), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
-            async with _tracing(), ingestion, runner, retention:
-                tune_interpreter()
+            tuned = tuned_interpreter(lambda: runner.executing)
+            async with _tracing(), ingestion, runner, retention, tuned:
                 yield House(
                     store=store,
                     upstream=routes,
