@@ -6,13 +6,15 @@ Every task has an owner here, every stop a reason, and a run that breaks in a wa
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, Final
 
 from chains.reply import is_followed
-from graphs.answering import BEGUN, CONTEXT, begun
+from graphs.answering import CONTEXT
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
+from graphs.opening import begun
 from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from graphs.turns import InLine, Limits, Turns
@@ -127,22 +129,15 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
+        graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
         followed = is_followed(None)
-        named: dict[str, Any] = {}
-        if live.checkpointed or followed:  # LangChain copies it wherever it goes; LangSmith finds runs by it
-            named |= {"thread_id": live.run_id, "fresh": not resumed}
-        config = {"recursion_limit": self._recursion_limit, "configurable": named}
         live.take_up()
-        if live.checkpointed:
-            await live.drive(self.graph, given, config, context)
-            return
-        named[CONTEXT] = context
-        if followed:
-            await live.drive(self._answering, True, config, context)
-            return
-        async with begun(context, live.asked) as answer:
-            named[BEGUN] = answer
-            await live.drive(self._answering, True, config, context)
+        async with nullcontext(context) if resumed or followed else begun(context, live.asked) as context:
+            named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
+            if live.checkpointed or followed:  # LangChain copies it wherever it goes; LangSmith finds runs by it
+                named |= {"thread_id": live.run_id, "fresh": not resumed}
+            config = {"recursion_limit": self._recursion_limit, "configurable": named}
+            await live.drive(graph, given, config, context)
 
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits

@@ -32,14 +32,16 @@ DENIED = "The user denied this call; it was not made."
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Load the thread's history, so that a store that fails does so before the model is asked."""
+    """Load the thread's history, so that a store that fails does so before a run that goes on asks the model."""
     await runtime.context.history()
     return {"replies": state.get("replies", 0), "usage": state.get("usage", NO_USAGE)}
 
 
 async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Ask the model once; stream what it says as parts."""
+    """Ask the model once; stream what it says as parts. What was begun before the graph is waited for."""
     context = runtime.context
+    if context.begun is not None and not state.get("replies"):
+        return await context.begun
     tell = context.tell
     answered = _answers(state)
     if answered:
