@@ -1,10 +1,14 @@
 """The document against the routes: what a machine reads there is so."""
 
+import asyncio
+import threading
+from contextlib import nullcontext
 from typing import Any
 
 import httpx2
 import pytest
 
+from api.app import Access, build_app
 from tests.process import ServerProcess
 
 METHODS = ("get", "post", "delete")
@@ -34,6 +38,27 @@ def test_what_writes_may_find_the_disk_full(document: dict[str, Any]) -> None:
         for method, operation in item.items():
             may_write = method != "get" and "200" in operation["responses"] and "503" in operation["responses"]
             assert ("507" in operation["responses"]) is may_write, path
+
+
+def test_it_is_made_once_and_beside_the_event_loop() -> None:
+    app: Any = build_app(nullcontext, access=Access(hosts=None), version="0")  # type: ignore[arg-type] # never entered
+    make, makers = app.openapi, []
+
+    def made() -> dict[str, Any]:
+        makers.append(threading.current_thread())
+        document: dict[str, Any] = make()
+        return document
+
+    app.openapi = made
+
+    async def ask() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://a") as client:
+            return await asyncio.gather(*(client.get("/openapi.json") for _ in range(3)))
+
+    answers = asyncio.run(ask())
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert [maker is threading.main_thread() for maker in makers] == [False]
 
 
 def test_every_link_leads_to_an_operation_and_gives_all_of_its_path(document: dict[str, Any]) -> None:
