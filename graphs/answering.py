@@ -1,7 +1,7 @@
 """A run without tools as a single node: one reply, and the end.
 
 LangGraph makes two Runnables of a function, each with callbacks, a context and a task of its own. Where nobody follows
-callbacks nothing comes of them, and they are an eighth of what is done before the model is asked.
+callbacks nothing comes of them but processor time.
 """
 
 from typing import Any, Final

@@ -145,6 +145,10 @@ class Execution:
         try:
             with run_span(live.run) as span:
                 try:
+                    live.supervised = True
+                    if live.stop is not None:  # already
+                        work.close()
+                        raise asyncio.CancelledError
                     await work
                 except asyncio.CancelledError:
                     live.stop = live.stop or "parked"

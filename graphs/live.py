@@ -59,7 +59,9 @@ class Live:
     opening: Callable[[], None] | None = None
     """Queues the first commit of this take-up."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when that commit is queued: the model has been asked, or takes its time to be."""
+    """Set when that commit is queued, or there is none: the model has been asked, or takes its time to be."""
+    supervised: bool = False
+    """Whether the task has begun; one that is cancelled before never does."""
     steps: list[Row] = field(default_factory=list)
     """The run's steps and messages as the store had them when it was taken up."""
     messages: list[Row] = field(default_factory=list)
@@ -160,7 +162,11 @@ class Live:
     async def end(self, status: Status, **fields: Any) -> None:
         """Move the run to one of its ends."""
         drop = (DropCheckpoints(self.run_id),) if self.checkpointed else ()
-        recorded = self._last_close() if status in ("completed", "incomplete") else Recorded()
+        recorded = Recorded()
+        if status in ("completed", "incomplete"):
+            recorded = self._last_close()
+        elif self._held is not None:  # all of it has come, and was paid for
+            self.recorder.book(self._held.usage)
         recorded.extend(self.recorder.move(status, **fields))
         await self.conclude(recorded, *drop)
 
@@ -187,7 +193,7 @@ class Live:
         """Stop the task, unless its outcome is already on its way to the store. The first reason stays."""
         if self.stop is None:
             self.stop = stop
-        if self.task is not None and not self.ending:
+        if self.task is not None and self.supervised and not self.ending:
             self.task.cancel()
 
     # --- driving --------------------------------------------------------------------------------------------------

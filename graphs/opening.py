@@ -12,17 +12,17 @@ from dataclasses import replace
 from langgraph.runtime import Runtime
 
 from graphs import nodes
-from graphs.state import RunContext
+from graphs.state import RunContext, RunState
 
 __all__ = ["begun"]
 
 
 @asynccontextmanager
 async def begun(context: RunContext, asked: asyncio.Event) -> AsyncIterator[RunContext]:
-    """Begin the first reply, and go on when the model has been `asked`, or the reply has ended without that.
+    """Begin the first reply, and go on when the model has been `asked` (see `Live.asked`), or the reply has ended.
 
     Yields what to give to the graph, whose node `reply` waits for it: its errors come out there. Leaving stops the
-    reply, with its upstream.
+    reply, with its upstream, and waits until it has.
     """
     reply = asyncio.create_task(nodes.reply({}, Runtime(context=context)))
     reply.add_done_callback(lambda _: asked.set())
@@ -30,8 +30,18 @@ async def begun(context: RunContext, asked: asyncio.Event) -> AsyncIterator[RunC
         await asked.wait()
         yield replace(context, begun=reply)
     finally:
-        if not reply.done():
-            reply.cancel()
+        await _stop(reply)
+
+
+async def _stop(reply: "asyncio.Task[RunState]") -> None:
+    again: asyncio.CancelledError | None = None
+    while not reply.done():
+        reply.cancel()
+        try:
             await asyncio.wait((reply,))
-        if not reply.cancelled():
-            reply.exception()  # known, also where no node came to wait for it
+        except asyncio.CancelledError as error:  # the run is stopped once more while the reply takes its time to
+            again = error
+    if not reply.cancelled():
+        reply.exception()  # known, also where no node came to wait for it
+    if again is not None:
+        raise again

@@ -98,12 +98,14 @@ class Surroundings:
             )
 
         seen: list[dict[str, Any]] = []
+        looking = asyncio.Lock()
 
         async def messages() -> list[dict[str, Any]]:
             if self._pictures is None:
                 return history.messages
-            if not seen:
-                seen.extend(await self._pictures.show(live.owner, history.messages))
+            async with looking:  # calls that are made at once ask at once
+                if not seen:
+                    seen.extend(await self._pictures.show(live.owner, history.messages))
             return seen
 
         def asking() -> None:
