@@ -24,6 +24,7 @@ SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
 
 _MAX_PARTS: Final = 16
+_MAX_SHOWN: Final = 64  # characters of a field's name
 _QUOTED: Final = re.compile(r"%(22|0[dD]|0[aA])")
 
 
@@ -168,7 +169,9 @@ def _unquoted(found: re.Match[str]) -> str:
 def _set_field(fields: dict[str, Any], name: str, value: str) -> None:
     outer, bracket, inner = name.partition("[")
     told: str | int = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else value
+    into, key = fields, name
     if bracket and inner.endswith("]") and isinstance(fields.setdefault(outer, {}), dict):
-        fields[outer][inner[:-1]] = told
-    else:
-        fields[name] = told
+        into, key = fields[outer], inner[:-1]
+    if key in into:
+        raise InvalidRequest(f"The form has more than one `{name[:_MAX_SHOWN]}`.", param=name[:_MAX_SHOWN])
+    into[key] = told

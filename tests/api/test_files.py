@@ -25,6 +25,7 @@ def form(*parts: tuple[str, bytes], end: bytes = b"--b--\r\n") -> dict[str, Any]
 
 PURPOSE = ('form-data; name="purpose"', b"user_data")
 DATA = ('form-data; name="file"; filename="a.txt"', b"hello")
+SECONDS = ('form-data; name="expires_after[seconds]"', b"3600")
 
 
 def test_a_file_has_every_field_reads_back_and_downloads(world: World) -> None:
@@ -130,13 +131,28 @@ def test_a_file_can_be_told_to_expire(world: World) -> None:
         ([('form-data; name="purpose"', b"x"), DATA], b"--b--\r\n", 400, "Invalid value: 'x'."),
         ([PURPOSE, DATA, ('form-data; name="colour"', b"red")], b"--b--\r\n", 400, "Unknown parameter: 'colour'."),
         ([PURPOSE, DATA, DATA], b"--b--\r\n", 400, "more than one `file`"),
+        ([PURPOSE, DATA, PURPOSE], b"--b--\r\n", 400, "more than one `purpose`"),
+        ([PURPOSE, DATA, SECONDS, SECONDS], b"--b--\r\n", 400, "more than one `expires_after[seconds]`"),
         ([PURPOSE, DATA], b"", 400, "has no end"),
         ([PURPOSE, ("form-data", b"x")], b"--b--\r\n", 400, "has no name"),
         ([('form-data; name="purpose"', b"x" * 100_000), DATA], b"--b--\r\n", 400, "bytes beside its file"),
         ([PURPOSE, ('form-data; name="file"; filename="' + "x" * 256 + '"', b"")], b"--b--\r\n", 400, "at most 255"),
-        ([PURPOSE] * 17, b"--b--\r\n", 400, "more than 16 parts"),
+        ([(f'form-data; name="{n}"', b"") for n in range(17)], b"--b--\r\n", 400, "more than 16 parts"),
     ],
-    ids=["no file", "no purpose", "purpose", "unknown", "two", "cut", "nameless", "fields", "name", "parts"],
+    ids=[
+        "no file",
+        "none",
+        "purpose",
+        "unknown",
+        "two",
+        "twice",
+        "[] twice",
+        "cut",
+        "nameless",
+        "fields",
+        "name",
+        "parts",
+    ],
 )
 def test_a_form_that_cannot_be_used_is_refused(
     world: World, server: ServerProcess, parts: Any, end: bytes, status: int, told: str

@@ -4,6 +4,7 @@ Schemathesis makes the requests, one after the other through links too, in a pro
 its warnings stay out of the other tests.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
 
 CONFIG = Path(__file__).with_name("fuzz.toml")
+HOOKS = Path(__file__).with_name("fuzz_hooks.py")
 WHOLE = "Operations: +([0-9]+) selected / \\1 total"
 
 
@@ -30,7 +32,8 @@ def attack(server: ServerProcess, folder: Path, *options: str) -> str:
     """Run schemathesis; its report, also when it has found something."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(CONFIG)]
     command += ["run", f"{server.url}/openapi.json", *options]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    hooked = {**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)}
+    run = subprocess.run(command, cwd=folder, env=hooked, capture_output=True, text=True, check=False)
     told = "\n".join(line[:400] for line in run.stdout.splitlines())
     assert run.returncode == 0, f"{told}\n{run.stderr[-2000:]}\nThe server's log:\n{server.log.read_text()[-4000:]}"
     assert re.search(WHOLE, told), told
