@@ -17,6 +17,7 @@ from api.bodies import receive_block
 from store.blobs import Writing
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.files import clean_filename
+from wire.validation import shown
 
 __all__ = ["SLACK", "Upload", "is_form", "read_form", "too_large"]
 
@@ -24,7 +25,6 @@ SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
 
 _MAX_PARTS: Final = 16
-_MAX_SHOWN: Final = 64  # characters of a field's name
 _QUOTED: Final = re.compile(r"%(22|0[dD]|0[aA])")
 
 
@@ -109,7 +109,7 @@ class _Form:
         self._part = _Part(told["name"], None if filename is None else _QUOTED.sub(_unquoted, filename))
         if self._part.name == "file":
             if self.upload.filename is not None:
-                raise InvalidRequest("The form has more than one `file`.", param="file")
+                raise _twice("file")
             self.upload.filename = self._part.filename or "file"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -166,6 +166,10 @@ def _unquoted(found: re.Match[str]) -> str:
     return chr(int(found[1], 16))
 
 
+def _twice(name: str) -> InvalidRequest:
+    return InvalidRequest(f"The form has more than one `{shown(name)}`.", param=shown(name))
+
+
 def _set_field(fields: dict[str, Any], name: str, value: str) -> None:
     outer, bracket, inner = name.partition("[")
     told: str | int = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else value
@@ -173,5 +177,5 @@ def _set_field(fields: dict[str, Any], name: str, value: str) -> None:
     if bracket and inner.endswith("]") and isinstance(fields.setdefault(outer, {}), dict):
         into, key = fields[outer], inner[:-1]
     if key in into:
-        raise InvalidRequest(f"The form has more than one `{name[:_MAX_SHOWN]}`.", param=name[:_MAX_SHOWN])
+        raise _twice(name)
     into[key] = told

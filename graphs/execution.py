@@ -47,6 +47,8 @@ class Execution:
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
+        self._followed = is_followed(None)
+        """Whether somebody is told of runs: LangSmith, where they are found by their ids, or a debug switch."""
         self._lives: dict[str, Live] = {}
         self._tasks = asyncio.TaskGroup()
 
@@ -101,7 +103,7 @@ class Execution:
         self._lives[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
-            live.task = self._tasks.create_task(self._supervise(live, work), name=live.run_id)
+            self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
     def call(self) -> None:
         """Let as many runs as there is room for come out of the line, each in a task of the house."""
@@ -130,11 +132,11 @@ class Execution:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
         graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
-        followed = is_followed(None)
         live.take_up()
-        async with nullcontext(context) if resumed or followed else begun(context, live.asked) as context:
+        opening = nullcontext(context) if resumed or self._followed else begun(context, live.asked)
+        async with opening as context:
             named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
-            if live.checkpointed or followed:  # LangChain copies it wherever it goes; LangSmith finds runs by it
+            if live.checkpointed or self._followed:  # LangChain copies it wherever it goes
                 named |= {"thread_id": live.run_id, "fresh": not resumed}
             config = {"recursion_limit": self._recursion_limit, "configurable": named}
             await live.drive(graph, given, config, context)
@@ -145,7 +147,7 @@ class Execution:
         try:
             with run_span(live.run) as span:
                 try:
-                    live.supervised = True
+                    live.task = asyncio.current_task()
                     if live.stop is not None:  # already
                         work.close()
                         raise asyncio.CancelledError

@@ -48,6 +48,7 @@ class Live:
     figures: RunFigures
     stop: Stop | None = None
     task: asyncio.Task[None] | None = None
+    """From its first step on: one that is cancelled before never takes it."""
     ending: bool = False
     """The last commit is queued; nothing can change the outcome any more."""
     checkpointed: bool = False
@@ -60,8 +61,6 @@ class Live:
     """Queues the first commit of this take-up."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when that commit is queued, or there is none: the model has been asked, or takes its time to be."""
-    supervised: bool = False
-    """Whether the task has begun; one that is cancelled before never does."""
     steps: list[Row] = field(default_factory=list)
     """The run's steps and messages as the store had them when it was taken up."""
     messages: list[Row] = field(default_factory=list)
@@ -193,7 +192,7 @@ class Live:
         """Stop the task, unless its outcome is already on its way to the store. The first reason stays."""
         if self.stop is None:
             self.stop = stop
-        if self.task is not None and self.supervised and not self.ending:
+        if self.task is not None and not self.ending:
             self.task.cancel()
 
     # --- driving --------------------------------------------------------------------------------------------------

@@ -32,10 +32,8 @@ DENIED = "The user denied this call; it was not made."
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Load the thread's history, unless a reply that was begun does: a store that fails does so before the model is
-    asked."""
-    if runtime.context.begun is None:
-        await runtime.context.history()
+    """Load the thread's history: where no reply was begun, a store that fails does so before the model is asked."""
+    await runtime.context.history()
     return {"replies": state.get("replies", 0), "usage": state.get("usage", NO_USAGE)}
 
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from wire.errors import InvalidRequest
 
-__all__ = ["MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse"]
+__all__ = ["MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
 
 _TAG: Final = "~"
 _KEY: Final = "[key]"
@@ -214,7 +214,7 @@ def _beyond(where: str, given: Any, limit: float, words: tuple[str, str, str]) -
     side, end, sign = words
     message = (
         f"Invalid '{where}': {kind} {side} {end} value. "
-        f"Expected a value {sign} {limit:g}, but got {_shown(given)} instead."
+        f"Expected a value {sign} {limit:g}, but got {shown(given)} instead."
     )
     return InvalidRequest(message, param=where, code=f"{kind}_{side}_{end[:3]}_value")
 
@@ -254,11 +254,12 @@ def _wrong_type(where: str, expected: str, given: Any) -> InvalidRequest:
 def _unsupported(where: str, given: Any, supported: Sequence[str]) -> InvalidRequest:
     quoted = [f"'{value}'" for value in supported]
     told = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
-    message = f"Invalid value: '{_shown(given)}'. Supported values are: {told}."
+    message = f"Invalid value: '{shown(given)}'. Supported values are: {told}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a client's own words as they are repeated to it: their beginning, where they are long."""
     text = str(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
@@ -287,5 +288,5 @@ def _path(loc: Sequence[Any]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith(_TAG) and part != _KEY:
-            path += f".{_shown(part)}" if path else _shown(part)
+            path += f".{shown(part)}" if path else shown(part)
     return path

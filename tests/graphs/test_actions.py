@@ -1,6 +1,5 @@
 """Actions inside runs: beside functions, with approval, failing, and as steps show them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +8,6 @@ from tests.graphs.test_runner import answer, wanted
 from tests.graphs.tools.apis import Answer, Api, Seen, document
 from tests.graphs.world import OWNER, TIME, names, world
 from tests.upstream import Reply, ScriptedUpstream
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as scripted:
-        yield scripted
 
 
 def action(api: Api, **data: Any) -> dict[str, Any]:

@@ -3,11 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.graphs.world import TIME, WEATHER, World, text_of, world
 from tests.process import ROOT
@@ -15,12 +12,6 @@ from tests.upstream import Hang, Reply, ScriptedUpstream
 
 ROME = ("getWeather", {"place": "Rome"}, "up1")
 WRONG = ("getWeather", {"city": "Rome"}, "up1")
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as scripted:
-        yield scripted
 
 
 async def answer(small: World, started: Any, output: str) -> Any:

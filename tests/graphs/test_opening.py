@@ -1,7 +1,7 @@
 """A run's first reply is begun before its graph: whatever becomes of the graph, the two end together."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,8 @@ from graphs.live import Stop
 from graphs.pictures import Pictures
 from graphs.turns import Limits
 from store.blobs import FolderBlobs
-from tests.graphs.world import OWNER, TIME, WEATHER, World, world
+from tests.graphs.world import OWNER, TIME, WEATHER, World, until, world
 from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as scripted:
-        yield scripted
-
-
-async def until(condition: Callable[[], Any], limit_s: float = 5.0) -> None:
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class SlowGraph:

@@ -1,7 +1,6 @@
 """A run from its start to each of its ends: rows, events, order, locks, budgets, cancel, expiry."""
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from graphs.log import BLOCK
 from graphs.runner import Started
 from store.ports import Delete, Idle, Insert, Patch, Row
-from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, world
+from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, until, world
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, NotFound, ThreadBusy, ThreadholdError, Unavailable
 from wire.ids import new_id
@@ -22,18 +21,6 @@ MESSAGE = ["run.step.created", "run.step.in_progress", "message.created", "messa
 START = ["run.created", "run.queued", "run.in_progress"]
 WHOLE = [*START, *MESSAGE, "message.completed", "run.step.completed", "run.completed"]
 CALLS = ["run.step.created", "run.step.in_progress", "run.step.delta"]
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as scripted:
-        yield scripted
-
-
-async def until(condition: Any, limit_s: float = 5.0) -> None:
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def wanted(run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,19 +1,10 @@
 """Thoughts in a run: in the log, under the message's id; not in the message, and not in the next prompt."""
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from store.ports import Retract
 from tests.graphs.world import WEATHER, names, text_of, world
 from tests.upstream import Reply, ScriptedUpstream
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as scripted:
-        yield scripted
 
 
 def thoughts(events: Any) -> str:

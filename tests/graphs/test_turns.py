@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from wire.errors import InvalidRequest, TooManyRequests, Unavailable
 from wire.runs import RunCreate
 
 ONE = Limits(at_work=1)
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as scripted:
-        yield scripted
 
 
 def in_line(owner: str, number: int, created_at: int = 1) -> InLine:

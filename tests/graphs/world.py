@@ -1,7 +1,8 @@
 """A small world for the runner's tests: a real store, a real model client, a scripted upstream, no HTTP of our own."""
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,13 @@ async def world(
         await caller.close()
         await model.close()
         await store.close()
+
+
+async def until(condition: Callable[[], Any], limit_s: float = 5.0) -> None:
+    """Wait for what must come soon. Raises TimeoutError."""
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def names(events: Sequence[Event]) -> list[str]:

@@ -1,0 +1,13 @@
+"""What the graphs' tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.upstream import ScriptedUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
