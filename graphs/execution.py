@@ -14,7 +14,7 @@ from graphs.answering import CONTEXT
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
-from graphs.opening import begun
+from graphs.opening import FEW, begun
 from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from graphs.turns import InLine, Limits, Turns
@@ -133,8 +133,9 @@ class Execution:
         live.checkpointed = resumed or bool(context.tools.specs)
         graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
         live.take_up()
-        opening = nullcontext(context) if resumed or self._followed else begun(context, live.asked)
-        async with opening as context:
+        crowded = len(self._lives) > FEW
+        plain = resumed or self._followed
+        async with nullcontext(context) if plain else begun(context, live.asked, crowded=crowded) as context:
             named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
             if live.checkpointed or self._followed:  # LangChain copies it wherever it goes
                 named |= {"thread_id": live.run_id, "fresh": not resumed}

@@ -9,6 +9,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from graphs.live import Stop
+from graphs.opening import FEW
 from graphs.pictures import Pictures
 from graphs.turns import Limits
 from store.blobs import FolderBlobs
@@ -39,6 +40,40 @@ def slow_down(small: World, before: Callable[[], Any]) -> None:
 with_and_without_tools = pytest.mark.parametrize("tools", [[], [TIME]], ids=["without tools", "with tools"])
 
 
+@pytest.fixture(params=["few", "many"])
+def alone_or_crowded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every run be one of few, or one of many."""
+    if request.param == "many":
+        monkeypatch.setattr("graphs.execution.FEW", 0)
+
+
+in_any_company = pytest.mark.usefixtures("alone_or_crowded")
+
+
+@with_and_without_tools
+async def test_in_a_crowd_a_graph_is_set_up_when_its_reply_has_ended(
+    upstream: ScriptedUpstream, tools: list[Any]
+) -> None:
+    upstream.script(*[Hang()] * FEW, Reply("Yes.", start_s=0.2))
+    after_its_reply: list[bool] = []
+
+    async with world(upstream) as small:
+
+        async def note() -> None:
+            newest = list(small.runner._execution._lives.values())[-1]
+            after_its_reply.append(newest._held is not None)
+
+        slow_down(small, note)
+        for number in range(FEW):
+            await small.begin(tools=tools)
+            await until(lambda wanted=number + 1: len(after_its_reply) == wanted)
+        started = await small.begin(tools=tools)
+        await small.events(started.run_id)
+        assert (await small.run(started))["status"] == "completed"
+    assert after_its_reply == [False] * FEW + [True]
+
+
+@in_any_company
 @with_and_without_tools
 async def test_the_model_is_asked_once_and_before_the_graph_is_set_up(
     upstream: ScriptedUpstream, tools: list[Any]
@@ -52,6 +87,7 @@ async def test_the_model_is_asked_once_and_before_the_graph_is_set_up(
     assert len(upstream.requests) == 1
 
 
+@in_any_company
 @with_and_without_tools
 async def test_an_answer_that_fails_before_its_graph_comes_fails_the_run(
     upstream: ScriptedUpstream, tools: list[Any]
@@ -82,6 +118,7 @@ async def test_a_graph_that_breaks_takes_its_answer_along(upstream: ScriptedUpst
         assert started.run_id in small.runner._execution.broken
 
 
+@in_any_company
 @with_and_without_tools
 async def test_a_cancel_that_comes_before_the_graph_stops_the_upstream(
     upstream: ScriptedUpstream, tools: list[Any]
@@ -97,6 +134,7 @@ async def test_a_cancel_that_comes_before_the_graph_stops_the_upstream(
         assert (await small.run(started))["status"] == "cancelled"
 
 
+@in_any_company
 async def test_calls_that_come_before_the_graph_pause_the_run_and_it_goes_on(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"})]), Reply("Sunny."))
     async with world(upstream) as small:
@@ -145,6 +183,7 @@ async def test_pictures_that_take_long_are_read_once_and_no_message_is_shown_twi
     assert [shown.count("user") for shown in roles] == [1, 1, 1]
 
 
+@in_any_company
 @with_and_without_tools
 @pytest.mark.parametrize("stop", ["cancelled", "expired"])
 async def test_what_a_whole_reply_has_cost_is_booked_where_the_run_is_stopped_before_its_graph(
@@ -192,6 +231,7 @@ class SlowToClose:
                 self.states.append("closed")
 
 
+@in_any_company
 @with_and_without_tools
 @pytest.mark.parametrize("stops", [1, 2])
 async def test_a_run_ends_when_its_reply_has_however_often_it_is_stopped(
@@ -212,6 +252,7 @@ async def test_a_run_ends_when_its_reply_has_however_often_it_is_stopped(
         assert (await small.run(started))["status"] == "expired"
 
 
+@in_any_company
 @with_and_without_tools
 async def test_a_stop_before_the_first_step_ends_the_run_as_well(upstream: ScriptedUpstream, tools: list[Any]) -> None:
     upstream.script(Reply("Yes."))
