@@ -34,7 +34,7 @@ class Amount:
     crowds: int = 30
     """Of fifty clients each, by each road."""
 
-    singles: int = 300
+    singles: int = 500
     turns_s: float = 8.0
     streams: int = 1000
     messages: int = 10_000
