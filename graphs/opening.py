@@ -23,22 +23,24 @@ FEW: Final = 8
 
 @asynccontextmanager
 async def begun(context: RunContext, asked: asyncio.Event, *, crowded: bool) -> AsyncIterator[RunContext]:
-    """Begin the first reply, and go on when the model has been `asked` (see `Live.asked`), where it is `crowded` when
-    the reply has ended.
+    """Begin the first reply, and go on when the model has been `asked` (see `Live.asked`), or the reply has ended.
 
     Yields what to give to the graph, whose node `reply` waits for it: its errors come out there. Leaving stops the
-    reply, with its upstream, and waits until it has.
+    reply, with its upstream, and waits until it has. Where it is `crowded` the reply comes first, in the caller's own
+    task, and its errors come out at once.
     """
-    reply = asyncio.create_task(nodes.reply({}, Runtime(context=context)))
-    reply.add_done_callback(lambda _: asked.set())
-    try:
-        if crowded:
-            await asyncio.wait((reply,))
-        else:
-            await asked.wait()
+    if crowded:
+        reply = asyncio.get_running_loop().create_future()
+        reply.set_result(await nodes.reply({}, Runtime(context=context)))
         yield replace(context, begun=reply)
+        return
+    task = asyncio.create_task(nodes.reply({}, Runtime(context=context)))
+    task.add_done_callback(lambda _: asked.set())
+    try:
+        await asked.wait()
+        yield replace(context, begun=task)
     finally:
-        await _stop(reply)
+        await _stop(task)
 
 
 async def _stop(reply: "asyncio.Task[RunState]") -> None:
