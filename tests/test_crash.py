@@ -122,6 +122,30 @@ def test_a_reply_cut_off_by_a_crash_comes_anew_under_its_ids(server: ServerProce
     server.request("POST", f"/v1/threads/{thread}/messages", {"role": "user", "content": "next"})
 
 
+@pytest.mark.parametrize("tools", [[], [TIME]], ids=["without tools", "with tools"])
+def test_a_crowd_goes_on_after_a_crash_as_one_run_does(
+    server: ServerProcess, upstream: ScriptedUpstream, tools: list[Any]
+) -> None:
+    crowd = 12  # more than the runs that have their graph while they reply
+    upstream.script(*[Reply("one two three", pause_after=2)] * crowd, *[Reply("four five")] * crowd)
+    assistant = server.request("POST", "/v1/assistants", {"model": "m", "tools": tools})["id"]
+    asked = {"assistant_id": assistant, "thread": {"messages": [{"role": "user", "content": "Hello"}]}}
+    runs = [server.request("POST", "/v1/threads/runs", asked) for _ in range(crowd)]
+    for run in runs:
+        url = f"{server.url}/v1/threads/{run['thread_id']}/runs/{run['id']}/events?after=-1"
+        with httpx2.stream("GET", url, timeout=20) as answer:
+            assert any(name == "thread.message.delta" for _, name, _ in events_of(answer))
+    server.kill()
+    server.start()
+    for run in runs:
+        end(server, run["thread_id"], run["id"], "completed")
+        events = replay(server, run["thread_id"], run["id"])
+        assert text_of(events) == "four five"
+        assert [name for _, name, _ in events].count("thread.message.created") == 1
+        stored = messages(server, run["thread_id"])
+        assert [message["content"][0]["text"]["value"] for message in stored] == ["Hello", "four five"]
+
+
 def test_numbers_go_on_above_any_that_was_ever_sent(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("x " * 200, pause_after=151), Reply("y " * 3, pause_after=3), Reply("z"))
     thread, assistant = begin(server)
