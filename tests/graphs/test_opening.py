@@ -66,7 +66,7 @@ async def test_in_a_crowd_a_graph_is_set_up_when_its_reply_has_ended(
         slow_down(small, note)
         for number in range(FEW):
             await small.begin(tools=tools)
-            await until(lambda wanted=number + 1: len(after_its_reply) == wanted)
+            await until(lambda wanted=number + 1: len(after_its_reply) == len(upstream.requests) == wanted)
         started = await small.begin(tools=tools)
         await small.events(started.run_id)
         assert (await small.run(started))["status"] == "completed"
