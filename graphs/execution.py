@@ -6,7 +6,7 @@ Every task has an owner here, every stop a reason, and a run that breaks in a wa
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
 from chains.reply import is_followed
@@ -14,7 +14,7 @@ from graphs.answering import CONTEXT
 from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
-from graphs.opening import FEW, begun
+from graphs.opening import FEW, begun, replied
 from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from graphs.turns import InLine, Limits, Turns
@@ -133,9 +133,14 @@ class Execution:
         live.checkpointed = resumed or bool(context.tools.specs)
         graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
         live.take_up()
-        crowded = len(self._lives) > FEW
-        plain = resumed or self._followed
-        async with nullcontext(context) if plain else begun(context, live.asked, crowded=crowded) as context:
+        opening: AbstractAsyncContextManager[RunContext]
+        if resumed or self._followed:
+            opening = nullcontext(context)
+        elif len(self._lives) > FEW:
+            opening = nullcontext(await replied(context))
+        else:
+            opening = begun(context, live.asked)
+        async with opening as context:
             named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
             if live.checkpointed or self._followed:  # LangChain copies it wherever it goes
                 named |= {"thread_id": live.run_id, "fresh": not resumed}

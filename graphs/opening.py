@@ -15,32 +15,33 @@ from langgraph.runtime import Runtime
 from graphs import nodes
 from graphs.state import RunContext, RunState
 
-__all__ = ["FEW", "begun"]
+__all__ = ["FEW", "begun", "replied"]
 
 FEW: Final = 8
 """So many runs at once are no crowd. Measured with fifty: the worst twentieth waited 8 ms less for the first word."""
 
 
 @asynccontextmanager
-async def begun(context: RunContext, asked: asyncio.Event, *, crowded: bool) -> AsyncIterator[RunContext]:
+async def begun(context: RunContext, asked: asyncio.Event) -> AsyncIterator[RunContext]:
     """Begin the first reply, and go on when the model has been `asked` (see `Live.asked`), or the reply has ended.
 
     Yields what to give to the graph, whose node `reply` waits for it: its errors come out there. Leaving stops the
-    reply, with its upstream, and waits until it has. Where it is `crowded` the reply comes first, in the caller's own
-    task, and its errors come out at once.
+    reply, with its upstream, and waits until it has.
     """
-    if crowded:
-        reply = asyncio.get_running_loop().create_future()
-        reply.set_result(await nodes.reply({}, Runtime(context=context)))
-        yield replace(context, begun=reply)
-        return
-    task = asyncio.create_task(nodes.reply({}, Runtime(context=context)))
-    task.add_done_callback(lambda _: asked.set())
+    reply = asyncio.create_task(nodes.reply({}, Runtime(context=context)))
+    reply.add_done_callback(lambda _: asked.set())
     try:
         await asked.wait()
-        yield replace(context, begun=task)
+        yield replace(context, begun=reply)
     finally:
-        await _stop(task)
+        await _stop(reply)
+
+
+async def replied(context: RunContext) -> RunContext:
+    """Make the first reply whole, in the caller's own task, and return what to give to the graph. Raises RunError."""
+    reply = asyncio.get_running_loop().create_future()
+    reply.set_result(await nodes.reply({}, Runtime(context=context)))
+    return replace(context, begun=reply)
 
 
 async def _stop(reply: "asyncio.Task[RunState]") -> None:
