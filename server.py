@@ -14,6 +14,19 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+_ROOT = Path(__file__).resolve().parent
+_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "web", "wire")
+
+
+def _shadows(entry: str) -> bool:
+    """Tell whether a package of ours would be imported from this entry of `sys.path` although it is another's."""
+    folder = Path(entry).resolve()
+    return folder != _ROOT and any((folder / name).is_dir() for name in _PACKAGES)
+
+
+# `python -m server`, or `.` in PYTHONPATH, puts the working directory first, and an `api/` of the user's with it.
+sys.path.sort(key=_shadows)
+
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (

@@ -58,7 +58,7 @@ def serve(
     *,
     door: Door,
     drain_s: float,
-    ready: Callable[[], None],
+    ready: Callable[["FastAPI"], None],
 ) -> None:
     """Serve until a signal ends it. `make_app` runs in a thread; `ready` is called when all requests are answered.
 
@@ -85,7 +85,7 @@ async def _serve(
     porch: "_Porch",
     make_app: Callable[[], "FastAPI"],
     listening: socket.socket,
-    ready: Callable[[], None],
+    ready: Callable[["FastAPI"], None],
 ) -> None:
     async with AsyncExitStack() as stack:
         opening = asyncio.create_task(_open(stack, porch, make_app, ready), name="opening")
@@ -100,13 +100,13 @@ async def _serve(
 
 
 async def _open(
-    stack: AsyncExitStack, porch: "_Porch", make_app: Callable[[], "FastAPI"], ready: Callable[[], None]
+    stack: AsyncExitStack, porch: "_Porch", make_app: Callable[[], "FastAPI"], ready: Callable[["FastAPI"], None]
 ) -> None:
     app = await asyncio.to_thread(make_app)
     app.state.door = porch.door
     await stack.enter_async_context(app.router.lifespan_context(app))
     porch.open(app)
-    ready()
+    ready(app)
 
 
 class _Porch:
@@ -177,6 +177,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then shut down."""
         house: House | None = getattr(self._porch.app.state, "house", None) if self._porch.app is not None else None
+        logger.info("stopping")
         if house is not None:
             if house.runner.executing:
                 logger.info("waiting up to %g s for %d runs", self._drain_s, house.runner.executing)

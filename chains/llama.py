@@ -64,6 +64,7 @@ def _tell(**told: Any) -> None:
 
 def _main() -> None:
     asked = json.loads(sys.stdin.readline())
+    sys.path[:] = asked["search_path"]  # the engine's package is where the server's own are, wherever that is
     try:
         server = _serve(asked)
         _tell(url=f"{server.listening_address}/v1", props=_props(server.listening_address, asked["key"]))

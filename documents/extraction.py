@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,9 +48,9 @@ class Extractor:
         told = {name: getattr(limits, name) for name in ("time_s", "memory_bytes", "chars", "unpacked_bytes")}
         suffix = PurePosixPath(filename).suffix.lower()[:16]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-s", "-m", "documents.child", str(path), suffix, json.dumps(told)),
+            *(sys.executable, "-P", "-m", "documents.child", str(path), suffix, json.dumps(told)),
             cwd=_ROOT,
-            env={},  # nothing of ours: no keys
+            env={"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))},  # our modules, and no key of ours
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -6,12 +6,16 @@ Law: what must not be served is refused before the port is open; a stop that was
 import logging
 import signal
 import sys
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from api.door import open_door
 from api.serving import open_port, serve
 from ops.parts import Configured, Parts
 from watch.log import open_log
+
+if TYPE_CHECKING:  # takes a second to import
+    from chains import Routes
 
 __all__ = ["start"]
 
@@ -33,20 +37,51 @@ def start(settings: Configured, parts: Parts) -> None:
 
 def _start(settings: Configured, parts: Parts) -> None:
     listening = open_port(settings.host, settings.port)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{listening.getsockname()[1]}"
+    url = f"http://{_browsable(settings.host)}:{listening.getsockname()[1]}"
     # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: sys.exit(0))
+    logger.info("threadhold %s starts", parts.version)
     _announce(settings)
-    invitation = f"threadhold {parts.version} serves on {url} (documents at {url}/docs); try: curl -s {url}/ready"
     serve(
         lambda: parts.app(settings),
         listening,
         door=open_door(settings.max_connections),
         drain_s=settings.drain_s,
-        ready=lambda: logger.info(invitation),
+        ready=lambda app: _announce_ready(url, _models(settings, app.state.house.upstream)),
     )
+
+
+def _browsable(host: str) -> str:
+    """Return the host as a browser on this machine takes it: no browser opens a wildcard address."""
+    if host in ("", "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _announce_ready(url: str, models: str) -> None:
+    """Log the last lines of a start: where a person and a program go, and which model answers them."""
+    logger.info("page: %s/", url)
+    logger.info("API base: %s/v1 (documents: %s/docs)", url, url)
+    logger.info("model: %s", models)
+
+
+def _models(settings: Configured, routes: "Routes") -> str:
+    """Say which model answers an assistant that names none."""
+    from chains.gguf import DEMO_NOTE
+
+    if settings.default_model:
+        return settings.default_model
+    if settings.model_url:
+        return f"the first that {_shown(settings.model_url)} lists"
+    if settings.upstreams and settings.model_path is None:
+        return ", ".join(f"{name}/…" for name in settings.upstreams)
+    names = routes.members[0].names()
+    if not names:
+        return "none; the warning above says what to do"
+    if settings.model_path is None:
+        return f"{names[0]}, {DEMO_NOTE}"
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _announce(settings: Configured) -> None:
@@ -67,6 +102,7 @@ def _announce(settings: Configured) -> None:
 def _shown(url: str) -> str:
     """The address without what may be secret in it."""
     try:
-        return urlsplit(url)._replace(query="").geturl().rpartition("@")[2]
+        parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
     except ValueError:  # which is told when it is used
         return "?"

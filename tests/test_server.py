@@ -1,6 +1,7 @@
 """Settings, and what the start refuses."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -193,3 +194,59 @@ def test_help_and_version_say_what_they_should() -> None:
             [sys.executable, str(ROOT / "server.py"), argument], capture_output=True, text=True, timeout=20, check=True
         )
         assert "threadhold" in done.stdout
+
+
+def log_lines(folder: Path, *command: str, **settings: str) -> list[dict[str, Any]]:
+    """Start a server with this command, wait until it is ready, stop it, and return its log."""
+    port = free_port()
+    environment = {**os.environ, "DATA_DIR": str(folder / "data"), "PORT": str(port), "LOG_FORMAT": "json", **settings}
+    with (
+        subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True) as process,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        end = time.monotonic() + 20
+        while time.monotonic() < end and process.poll() is None:
+            with contextlib.suppress(httpx2.TransportError):
+                if client.get("/").status_code == 200:
+                    break
+            time.sleep(0.02)
+        process.terminate()
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 0, log
+    return [json.loads(line) for line in log.splitlines()]
+
+
+SERVER = (sys.executable, str(ROOT / "server.py"))
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({"MODEL_URL": "http://user:pw@127.0.0.1:9/v1"}, "model: the first that http://127.0.0.1:9/v1 lists"),
+        ({"MODEL_URL": "http://127.0.0.1:9/v1", "DEFAULT_MODEL": "qwen"}, "model: qwen"),
+        ({"UPSTREAMS": '{"gpu": {"url": "http://127.0.0.1:9/v1"}}'}, "model: gpu/…"),
+        ({}, "model: SmolLM2-135M-Instruct, a demo of 135 million parameters, which speaks English only"),
+        ({"MODEL_PATH": "/none.gguf"}, "model: none; the warning above says what to do"),
+    ],
+    ids=["address", "default model", "upstreams", "demo", "missing file"],
+)
+def test_a_start_ends_with_page_base_and_model(tmp_path: Path, given: dict[str, str], model: str) -> None:
+    lines = log_lines(tmp_path, *SERVER, **given)
+    said = [line["message"] for line in lines if line["logger"] == "threadhold"]
+    page, base, last = said[said.index("stopping") - 3 : said.index("stopping")]
+    assert page.startswith("page: http://127.0.0.1:")
+    assert base.startswith(f"API base: {page.removeprefix('page: ')}v1 ")
+    assert last.startswith(model)
+    assert not [line for line in lines if line["logger"].startswith("uvicorn")]
+
+
+@pytest.mark.parametrize("search", ["", ".", "inside"], ids=["none", "working directory", "absolute"])
+@pytest.mark.parametrize("command", [SERVER, (sys.executable, "-m", "server")], ids=["script", "module"])
+def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], search: str) -> None:
+    for name in ("api", "chains", "documents", "graphs", "ops", "store", "watch", "wire", "xllamacpp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package was imported')")
+    path = str(tmp_path) if search == "inside" else search
+    if command != SERVER:
+        path = os.pathsep.join((*filter(None, [path]), str(ROOT)))
+    assert log_lines(tmp_path, *command, PYTHONPATH=path, MODEL_URL="http://127.0.0.1:9/v1")

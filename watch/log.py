@@ -29,7 +29,8 @@ _UNASKED: Final = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing
 """What `logging` finds out for each record (its documentation names these to spare it), and no line of ours tells."""
 
 _CONTENT: Final = "threadhold.content"
-_TALKATIVE: Final = ("asyncio", "httpcore2", "httpx2", "langsmith", "urllib3")
+_TALKATIVE: Final = ("asyncio", "httpcore2", "httpx2", "langsmith", "urllib3", "uvicorn.error")
+"""Libraries whose lines below a warning repeat what ours say. `uvicorn.error` is uvicorn's logger for all its lines."""
 
 
 @contextmanager
