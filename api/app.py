@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from api import (
+    approvals,
     assistants,
     chat,
     description,
@@ -42,6 +43,7 @@ __all__ = ["Access", "build_app"]
 _ROUTERS = (
     assistants,
     runs,
+    approvals,
     threads,
     messages,
     steps,

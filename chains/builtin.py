@@ -232,7 +232,7 @@ class Builtin(Upstream):
     def _entry(self, model: Gguf) -> dict[str, Any]:
         loaded = self._engines.get(model.name)
         state = "loaded" if loaded else "loading" if model.name in self._loads else "on disk"
-        told: dict[str, Any] = {"demo": model.is_demo, "state": state}
+        told: dict[str, Any] = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
         if model.is_demo:
             told["note"] = f"This is {DEMO_NOTE}."
         entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": told}

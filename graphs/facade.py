@@ -59,6 +59,7 @@ class Turn(BaseModel):
     run_id: str = ""
     tool_outputs: list[Output] = []
     file_ids: list[str] = Field([], description="Files for `content`: they go into the thread's vector store")
+    image_ids: list[str] = Field([], description="Pictures for `content`: files that the model is shown")
     replaces: str = Field("", description="Message of the thread: it and all after it are deleted as the run starts")
     after: int = Field(-1, description="Only events with a higher number")
     temperature: float = Field(1.0, description="1 is left to the assistant, or to the model's own default")
@@ -192,9 +193,10 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
     async def _taken_up(self, reading: _Reading) -> str:
         """Start, resume or find the run; returns its id."""
         turn = reading.turn
-        if turn.run_id and turn.content:
+        if turn.run_id and (turn.content or turn.image_ids):
             raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there; not both.")
-        if not turn.run_id and not turn.content and (turn.file_ids or not turn.thread_id):
+        given = turn.content or turn.image_ids
+        if not turn.run_id and not given and (turn.file_ids or not turn.thread_id):
             raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there.", param="content")
         if turn.replaces and not turn.thread_id:
             raise InvalidRequest("Give the `thread_id` of the message that the turn replaces.", param="thread_id")
@@ -227,8 +229,8 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         if (tools := await self._tools_for_files(turn, fields["assistant_id"], owner)) is not None:
             fields["tools"] = tools
         attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in turn.file_ids]
-        told = {"role": "user", "content": turn.content, "attachments": attachments}
-        messages = [parse(MessageCreate, told)] if turn.content else []
+        told = {"role": "user", "content": _content(turn), "attachments": attachments}
+        messages = [parse(MessageCreate, told)] if told["content"] else []
         if turn.thread_id:
             request = parse(RunCreate, {**fields, "additional_messages": messages})
             return await self._runner.start(owner, turn.thread_id, request, replaces=turn.replaces)
@@ -282,6 +284,14 @@ async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
         elif name == "error" or (name.startswith("thread.run.") and not name.startswith("thread.run.step.")):
             last = chunk
     return {**last, "text": "\n".join(texts.values())}
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    """Return the new message's content: its text alone, or its parts where pictures go with it."""
+    if not turn.image_ids:
+        return turn.content
+    text: list[dict[str, Any]] = [{"type": "text", "text": turn.content}] if turn.content else []
+    return [*text, *({"type": "image_file", "image_file": {"file_id": id}} for id in turn.image_ids)]
 
 
 def _chunk(event: Event) -> dict[str, Any]:

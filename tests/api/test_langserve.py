@@ -166,6 +166,21 @@ def test_files_of_a_turn_are_searched_in_it_and_in_the_next(
     assert missing["data"]["error"]["status"] == 404
 
 
+def test_pictures_of_a_turn_are_shown_to_the_model(
+    assistant: RemoteRunnable, world: World, upstream: ScriptedUpstream, says: Any
+) -> None:
+    picture = world.file(b"\x89PNG\r\n\x1a\n" + b"dot" * 9, name="dot.png", purpose="vision")
+    for content in ("What is it?", ""):
+        says(Reply("A dot."))
+        done = assistant.invoke({"content": content, "image_ids": [picture]})
+        assert [done["event"], done["text"]] == ["thread.run.completed", "A dot."]
+        *text, image = upstream.requests[-1].body["messages"][-1]["content"]
+        assert [part["text"] for part in text] == [content] * bool(content)
+        assert image["image_url"]["url"].startswith("data:image/png;base64,")
+    missing = assistant.invoke({"content": "And this?", "image_ids": ["file-none"]})
+    assert missing["data"]["error"]["status"] == 404
+
+
 def _thread(world: World, *texts: str) -> tuple[str, list[str]]:
     """A thread of these messages, in turn the user's and the assistant's, and their ids."""
     thread = world.thread()

@@ -48,7 +48,9 @@ def up(upstream_port: int) -> Iterator[ScriptedUpstream]:
 
 
 @pytest.fixture(scope="session")
-def _start(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iterator[Callable[..., ServerProcess]]:
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory, upstream_port: int
+) -> Iterator[Callable[..., ServerProcess]]:
     """Start a server with more settings; it lives until the last test."""
     with ExitStack() as stack:
 
@@ -65,26 +67,26 @@ def _start(tmp_path_factory: pytest.TempPathFactory, upstream_port: int) -> Iter
 
 
 @pytest.fixture(scope="session")
-def _open_server(_start: Callable[..., ServerProcess]) -> ServerProcess:
-    return _start(ACTIONS_ALLOW_HOSTS="127.0.0.1")
+def _open_server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    return start_server(ACTIONS_ALLOW_HOSTS="127.0.0.1")
 
 
 @pytest.fixture(scope="session")
-def locked(_start: Callable[..., ServerProcess]) -> ServerProcess:
+def locked(start_server: Callable[..., ServerProcess]) -> ServerProcess:
     """A server that wants `KEY`."""
-    return _start(API_KEYS=KEY)
+    return start_server(API_KEYS=KEY)
 
 
 @pytest.fixture(scope="session")
-def lonely(_start: Callable[..., ServerProcess]) -> ServerProcess:
+def lonely(start_server: Callable[..., ServerProcess]) -> ServerProcess:
     """A server whose model is not there."""
-    return _start(MODEL_URL="http://127.0.0.1:9/v1")
+    return start_server(MODEL_URL="http://127.0.0.1:9/v1")
 
 
 @pytest.fixture(scope="session")
-def hasty(_start: Callable[..., ServerProcess]) -> ServerProcess:
+def hasty(start_server: Callable[..., ServerProcess]) -> ServerProcess:
     """A server whose runs expire after three seconds."""
-    return _start(RUN_EXPIRY_S="3")
+    return start_server(RUN_EXPIRY_S="3")
 
 
 @pytest.fixture

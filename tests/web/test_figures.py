@@ -24,6 +24,28 @@ def test_an_answer_tells_tokens_in_and_out_first_token_and_speed(page: Page, up:
     page.shows("1,234 in, 56 out")
 
 
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+
+
+def test_the_speed_is_that_of_the_last_reply_alone(page: Page, up: ScriptedUpstream) -> None:
+    made = page.server.request("POST", "/assistants", {"model": "", "name": "Tools", "tools": [TOOL]})
+    page.reload()
+    page.choose("assistant", made["id"])
+    call = Reply(
+        tool_calls=[("look_up", {})], usage={"prompt_tokens": 9, "completion_tokens": 900, "total_tokens": 909}
+    )
+    words = " ".join(["word"] * 20)
+    up.script(call, Reply(words, delay_s=0.05, usage={"prompt_tokens": 9, "completion_tokens": 20, "total_tokens": 29}))
+    page.send("Measure")
+    page.shows("The run waits for you")
+    page.fill(page.eventually(lambda: page.all("form.ask textarea"), "an answer is wanted")[0], "found")
+    page.press("Send all")
+    page.shows("18 in, 920 out")
+    speed = re.search(r"([\d.,]+) tokens/s", page.log)
+    assert speed
+    assert 5 < float(speed[1].replace(",", "")) < 25
+
+
 def test_figures_are_written_as_the_language_writes_them(page: Page, up: ScriptedUpstream) -> None:
     page.fresh(language="fr-FR")
     up.script(Reply("Oui.", usage={"prompt_tokens": 1234, "completion_tokens": 5, "total_tokens": 1239}))

@@ -1,6 +1,10 @@
 """Files dropped on the composer: uploaded, indexed in sight, searched, and cited by footnotes that open the passage."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
@@ -94,3 +98,67 @@ def test_markers_in_code_stay_text(page: Page, up: ScriptedUpstream) -> None:
     page.idle()
     assert len(page.all("sup button")) == 1
     assert "【0:0†source】" in page.all("pre code")[0].text
+
+
+PASTE = """
+const bytes = Uint8Array.from(atob(arguments[1]), c => c.charCodeAt(0)), data = new DataTransfer();
+data.items.add(new File([bytes], arguments[0], { type: 'image/png' }));
+const target = document.getElementById(arguments[2]), name = arguments[2] === 'human' ? 'paste' : 'drop';
+const told = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+target.dispatchEvent(name === 'paste' ? new ClipboardEvent(name, told) : new DragEvent(name, told));
+"""
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+@pytest.mark.parametrize("target", ["human", "compose"], ids=["pasted", "dropped"])
+def test_a_picture_goes_to_the_model_and_not_to_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
+    page.js(PASTE, "dot.png", DOT, target)
+    page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
+    up.script(Reply("A dot."))
+    page.send("What is this?")
+    page.shows("A dot.")
+    page.idle()
+    kinds = [part["type"] for part in up.requests[-1].body["messages"][-1]["content"]]
+    assert kinds == ["text", "image_url"]
+    (message,) = [m for m in _messages(page) if m["role"] == "user"]
+    assert [part["type"] for part in message["content"]] == ["text", "image_file"]
+    assert message["attachments"] == []
+    page.reload()
+    page.shows("What is this?", "dot.png")
+    assert "[image_file]" not in page.log
+
+
+def _messages(page: Page) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = page.server.request("GET", f"/threads/{page.thread_id()}/messages")["data"]
+    return rows
+
+
+BLIND = {
+    "llama.cpp": {"capabilities": ["completion"]},
+    "mistral": {"capabilities": {"vision": False}},
+    "openrouter": {"architecture": {"input_modalities": ["text"]}},
+}
+
+
+@pytest.fixture(scope="module")
+def catalogue(start_server: Callable[..., ServerProcess]) -> Iterator[ServerProcess]:
+    """A server whose engine says of its models what they see."""
+    listed = [{"id": name, "object": "model", **entry} for name, entry in BLIND.items()]
+    with ScriptedUpstream(models=[*listed, {"id": "unknown", "object": "model"}]) as upstream:
+        yield start_server(MODEL_URL=upstream.url)
+
+
+@pytest.mark.parametrize("model", BLIND)
+def test_a_picture_is_refused_before_sending_where_the_model_is_blind(
+    page: Page, catalogue: ServerProcess, model: str
+) -> None:
+    page.fresh(server=catalogue)
+    page.open_setup()
+    page.type("model", model)
+    page.js(PASTE, "dot.png", DOT, "human")
+    page.eventually(lambda: f"“{model}” cannot see pictures" in page.by_id("blind").text, "it is said at once")
+    page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
+    page.send("What is this?")
+    assert (len(_chips(page)), page.thread_id()) == (1, "")
+    page.type("model", "unknown")
+    page.eventually(lambda: not page.by_id("blind").is_displayed(), "another model may see it")

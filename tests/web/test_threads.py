@@ -112,3 +112,69 @@ def test_going_to_another_thread_and_back_in_mid_answer_loses_no_token(
     page.shows("one two three four five")
     page.idle()
     assert up.closed_early == 0
+
+
+def _long_thread(server: ServerProcess, count: int) -> str:
+    """A thread of `count` numbered messages, users' and assistants' by turns, made as programs make them."""
+    messages = [
+        {"role": "assistant" if number % 2 else "user", "content": f"Message number {number}."}
+        for number in range(count)
+    ]
+    id = str(server.request("POST", "/threads", {"metadata": {"title": "Long"}, "messages": messages[:100]})["id"])
+    for message in messages[100:]:
+        server.request("POST", f"/threads/{id}/messages", message)
+    return id
+
+
+def test_a_long_thread_shows_its_newest_messages_first(page: Page, up: ScriptedUpstream, server: ServerProcess) -> None:
+    id = _long_thread(server, 1_010)
+    page.visit(f"{server.url}/#{id}")
+    page.shows("Message number 1009.")
+    assert "Message number 800." not in page.log
+    up.script(Reply("The newest of all."))
+    page.send("And now?")
+    page.shows("The newest of all.")
+    page.idle()
+    page.reload()
+    page.shows("And now?", "The newest of all.")
+    for shown in (800, 700):
+        page.press("Older messages")
+        page.shows(f"Message number {shown + 20}.")
+    numbers = page.js("return document.getElementById('log').innerText.match(/number \\d+/g)")
+    read = [int(number.split()[1]) for number in numbers]
+    assert read == list(range(read[0], 1_010))
+    saved = page.js(
+        "const sizes = []; URL.createObjectURL = blob => { sizes.push(blob); return 'data:,' };"
+        "window.__blobs = sizes; document.getElementById('json').click(); document.getElementById('markdown').click()"
+    )
+    assert saved is None
+    page.until("return window.__blobs.length === 2", "both files are saved", limit_s=30)
+    texts = page.driver.execute_async_script(
+        "const done = arguments[0]; Promise.all(window.__blobs.map(blob => blob.text())).then(done)"
+    )
+    for text in texts:
+        assert text.count("Message number ") == 1_010
+        assert "The newest of all." in text
+
+
+def test_older_messages_come_above_and_what_is_read_stays(page: Page, server: ServerProcess) -> None:
+    id = _long_thread(server, 130)
+    page.visit(f"{server.url}/#{id}")
+    page.shows("Message number 129.")
+    mark = "return [...document.querySelectorAll('#log article')].find(a => /number 30\\./.test(a.textContent))"
+    page.js("document.getElementById('log').scrollTop = 0")
+    page.shows("Message number 0.")
+    assert page.js(mark) is not None
+    top = page.js(f"return (() => {{ {mark} }})().getBoundingClientRect().top")
+    assert 0 <= top < 900, "what stood at the top is still on the screen"
+    assert page.all(".older") == []
+
+
+def test_threads_beyond_the_first_page_of_the_list_are_reached(page: Page, server: ServerProcess) -> None:
+    for number in range(105):
+        _thread(server, f"Thread {number}")
+    page.reload()
+    page.eventually(lambda: len(page.all("#threads a")) == 100, "the newest are listed")
+    page.press("More threads")
+    page.eventually(lambda: len(page.all("#threads a")) == 105, "the rest are listed, too")
+    assert _listed(page)[-1] == "Thread 0"

@@ -36,6 +36,12 @@ def _assistant(page: Page, *tools: dict[str, Any]) -> None:
     page.choose("assistant", made["id"])
 
 
+def _answer(page: Page, text: str = "mild") -> None:
+    """Answer the one call that waits, and send it."""
+    page.fill(page.eventually(lambda: page.all("form.ask textarea"), "an answer is wanted")[0], text)
+    page.press("Send all")
+
+
 def _outputs(up: ScriptedUpstream) -> list[str]:
     """What the model was told in its last request, call by call."""
     return [message["content"] for message in up.requests[-1].body["messages"] if message["role"] == "tool"]
@@ -50,23 +56,19 @@ def _card(page: Page, number: int = 0) -> str:
     return text
 
 
-def test_the_form_is_filled_with_a_skeleton_of_the_function_s_schema(page: Page, up: ScriptedUpstream) -> None:
+def test_the_waiting_form_starts_empty_and_wants_an_answer(page: Page, up: ScriptedUpstream) -> None:
     _assistant(page, WEATHER)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply("Sunny."))
     page.send("Weather?")
     page.shows("The run waits for you", "get_weather", '"city": "Paris"')
-    box = page.all("form.ask textarea")[0]
-    assert json.loads(box.get_attribute("value") or "") == {
-        "city": "Oslo",
-        "unit": "celsius",
-        "days": 0,
-        "hours": [0],
-        "place": {"indoors": False},
-    }
+    (box,) = page.all("form.ask textarea")
+    assert box.get_attribute("value") == ""
     page.press("Send all")
+    assert page.runs()[0]["status"] == "requires_action"
+    _answer(page)
     page.shows("Sunny.")
     page.idle()
-    assert json.loads(_outputs(up)[0])["city"] == "Oslo"
+    assert _outputs(up) == ["mild"]
 
 
 def test_two_calls_are_answered_by_hand_and_sent_together(page: Page, up: ScriptedUpstream) -> None:
@@ -118,7 +120,7 @@ def test_the_form_says_how_long_is_left_and_outlives_a_reload(page: Page, up: Sc
     assert 500 < minutes * 60 + seconds <= 600
     page.reload()
     page.shows("The run waits for you", "get_weather")
-    page.press("Send all")
+    _answer(page)
     page.shows("Sunny.")
     page.idle()
 
@@ -137,7 +139,7 @@ def test_a_message_is_not_sent_while_a_run_waits_and_the_form_is_pointed_at(page
     assert page.all("[role=alert]:not(:empty)") == []
     assert page.by_id("human").get_attribute("value") == "And tomorrow?"
     assert len(page.runs()) == 1
-    page.press("Send all")
+    _answer(page)
     page.shows("Sunny.")
     page.idle()
     page.by_id("human").send_keys(ENTER)
@@ -152,7 +154,7 @@ def test_a_form_goes_and_its_card_tells_when_the_run_expires(
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]))
     page.send("Weather?")
     page.shows("The run waits for you")
-    assert "running" in _card(page)
+    assert "waits for you" in _card(page)
     page.eventually(lambda: page.all("form.ask") == [], "the form goes")
     page.eventually(lambda: "expired" in _card(page), "the card tells")
     page.idle()
@@ -169,7 +171,7 @@ def test_a_form_goes_when_its_run_was_stopped_elsewhere(page: Page, up: Scripted
     page.shows("The run waits for you")
     page.idle()
     page.server.request("POST", f"/threads/{page.thread_id()}/runs/{page.runs()[0]['id']}/cancel")
-    page.press("Send all")
+    _answer(page)
     page.shows("do not accept tool outputs", "Stopped")
     page.eventually(lambda: page.all("form.ask") == [], "the form goes")
     assert "stopped" in _card(page)
@@ -255,17 +257,49 @@ def test_the_cards_of_an_answer_that_was_made_again_are_gone_after_a_reload(page
 
 
 @pytest.mark.parametrize("answer", ["Approve", "Deny"])
-def test_a_consequential_action_is_called_when_it_was_approved(page: Page, up: ScriptedUpstream, answer: str) -> None:
+def test_one_press_approves_or_denies_a_consequential_action(page: Page, up: ScriptedUpstream, answer: str) -> None:
     with Api(_sunny) as api:
         _assistant(page, _weather_api(api, is_consequential=True))
         up.script(Reply(tool_calls=[("readWeather", {})]), Reply("Well then."))
         page.send("Weather?")
-        page.shows("The run waits for you", "readWeather")
-        page.press("Send all")
-        page.shows("Approve or deny each call first.")
+        page.shows("The run waits for you", "readWeather", f"GET {api.url}/weather")
+        assert page.axe() == []
         assert api.seen == []
-        page.driver.find_element("xpath", f"//form//label[contains(., '{answer}')]//input").click()
-        page.press("Send all")
+        page.press(answer)
         page.shows("Well then.")
         page.idle()
         assert len(api.seen) == (answer == "Approve")
+
+
+def _order_api(api: Api) -> dict[str, Any]:
+    """Orders with a body, a query, and a key that nobody may see."""
+    parameters = [{"name": "rush", "in": "query", "schema": {"type": "boolean"}}]
+    schema = {"type": "object", "properties": {"item": {"type": "string"}, "count": {"type": "integer"}}}
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    order = {"operationId": "placeOrder", "parameters": parameters, "requestBody": body}
+    spec = document(api.url, {"/orders": {"post": order}})
+    auth = {"type": "bearer", "token": "secret-of-the-shop"}
+    return {"type": "action", "data": {"openapi_spec": spec, "is_consequential": True, "auth": auth}}
+
+
+def test_an_approval_shows_method_address_and_body_of_each_call(page: Page, up: ScriptedUpstream) -> None:
+    with Api(_sunny) as api:
+        _assistant(page, _order_api(api))
+        calls = [
+            ("placeOrder", {"item": "tea", "count": 2, "rush": True}, "call_a"),
+            ("placeOrder", {"item": "salt", "count": 1}, "call_b"),
+        ]
+        up.script(Reply(tool_calls=calls), Reply("Ordered."))
+        page.send("Order")
+        page.shows(f"POST {api.url}/orders?rush=true", '"item": "tea"', '"item": "salt"', "waits for you")
+        assert "secret-of-the-shop" not in page.js("return document.documentElement.outerHTML")
+        page.press("Send all")
+        page.shows("Approve or deny each call first.")
+        approve, deny = (page.all(f"form.ask .choice[data-t={word}]") for word in ("approved", "denied"))
+        approve[0].click()
+        deny[1].click()
+        assert [node.get_attribute("aria-pressed") for node in (*approve, *deny)] == ["true", "false", "false", "true"]
+        page.press("Send all")
+        page.shows("Ordered.")
+        page.idle()
+        assert [json.loads(seen.body)["item"] for seen in api.seen] == ["tea"]

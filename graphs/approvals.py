@@ -1,0 +1,65 @@
+"""What a waiting run's actions would send, for the person who approves them: method, address and body of each call.
+
+Law: a preview is built as the request will be, and shows no secret: credentials are added only when it is sent.
+"""
+
+import asyncio
+from typing import TypedDict
+
+from graphs.tools.arguments import BadArguments, read_arguments
+from graphs.tools.calls import Call, build_call
+from graphs.tools.operations import Operation
+from graphs.tools.toolset import build_toolset
+from store.ports import Row
+
+__all__ = ["Approval", "pending_approvals"]
+
+
+class Approval(TypedDict):
+    """One call that waits. `body` is text, empty where none is sent; `problem` says why no request can be made."""
+
+    object: str
+    tool_call_id: str
+    name: str
+    method: str
+    url: str
+    body: str
+    problem: str | None
+
+
+async def pending_approvals(row: Row) -> list[Approval]:
+    """Return a run's calls that wait for approval, in the order of `required_action`; empty where it does not wait."""
+    if row.body["required_action"] is None:
+        return []
+    toolset = await asyncio.to_thread(build_toolset, row.private["tools"])
+    calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
+    return [
+        _approval(call["id"], operation, call["function"]["arguments"])
+        for call in calls
+        if (operation := toolset.operations.get(call["function"]["name"])) is not None
+    ]
+
+
+def _approval(id: str, operation: Operation, arguments: str) -> Approval:
+    body, problem, url = "", None, operation.server + operation.path
+    try:
+        values, _ = read_arguments(operation, arguments)
+        call = build_call(operation, values)
+        body, url = _body(call), call.url
+    except BadArguments as error:
+        problem = str(error)
+    return Approval(
+        object="run.approval",
+        tool_call_id=id,
+        name=operation.name,
+        method=operation.method,
+        url=url,
+        body=body,
+        problem=problem,
+    )
+
+
+def _body(call: Call) -> str:
+    if call.files is not None:
+        return "\n".join(f"{name}: {data.decode('utf-8', 'replace')}" for name, (_, data, _) in call.files)
+    return (call.content or b"").decode("utf-8", "replace")

@@ -1,0 +1,95 @@
+"""What a run that waits for approval would send: the request as it will be made, without its secrets."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+from tests.graphs.tools.apis import Api, document
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+
+KEY = "secret-of-the-shop"
+
+
+@pytest.fixture(scope="module")
+def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose actions may call this machine."""
+    folder = tmp_path_factory.mktemp("shop")
+    with ServerProcess(folder, MODEL_URL=upstream.url, ACTIONS_ALLOW_HOSTS="127.0.0.1") as process:
+        yield process
+
+
+@pytest.fixture
+def world(server: ServerProcess) -> Iterator[World]:
+    with httpx2.Client(base_url=server.url, timeout=30) as client:
+        yield World(client)
+
+
+def order_api(url: str, media_type: str) -> dict[str, Any]:
+    """An action whose one operation has a path, a query, a header and a body."""
+    parameters = [
+        {"name": "shop", "in": "path", "required": True, "schema": {"type": "string"}},
+        {"name": "rush", "in": "query", "schema": {"type": "boolean"}},
+        {"name": "key", "in": "query", "schema": {"type": "string"}},
+    ]
+    schema = {"type": "object", "required": ["item"], "properties": {"item": {"type": "string"}}}
+    body = {"required": True, "content": {media_type: {"schema": schema}}}
+    spec = document(
+        url, {"/shops/{shop}/orders": {"post": {"operationId": "order", "parameters": parameters, "requestBody": body}}}
+    )
+    auth = {"type": "api_key", "in": "query", "name": "key", "value": KEY}
+    return {"type": "action", "data": {"openapi_spec": spec, "is_consequential": True, "auth": auth}}
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/json", '{"item":"tea & salt"}'),
+        ("application/x-www-form-urlencoded", "item=tea+%26+salt"),
+        ("multipart/form-data", "item: tea & salt"),
+    ],
+)
+def test_an_approval_has_the_request_that_is_sent(
+    world: World, says: Callable[..., None], media_type: str, body: str
+) -> None:
+    with Api() as api:
+        says(Reply(tool_calls=[("order", {"shop": "a/b", "rush": True, "item": "tea & salt"})]), Reply("Done."))
+        run = world.ended(world.run(tools=[order_api(api.url, media_type)]))
+        assert run["status"] == "requires_action"
+        path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+        (approval,) = world.get(f"{path}/approvals")["data"]
+        (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+        assert approval == {
+            "object": "run.approval",
+            "tool_call_id": call["id"],
+            "name": "order",
+            "method": "POST",
+            "url": f"{api.url}/shops/a%2Fb/orders?rush=true",
+            "body": body,
+            "problem": None,
+        }
+        outputs = [{"tool_call_id": call["id"], "output": "approved"}]
+        world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+        world.ended(run)
+        (seen,) = api.seen
+        assert seen.path == f"/shops/a%2Fb/orders?rush=true&key={KEY}"
+        assert world.get(f"{path}/approvals")["data"] == []
+
+
+def test_arguments_that_make_no_request_are_named(world: World, says: Callable[..., None]) -> None:
+    with Api() as api:
+        says(Reply(tool_calls=[("order", {"shop": "..", "item": "tea"})]), Reply("Done."))
+        run = world.ended(world.run(tools=[order_api(api.url, "application/json")]))
+        (approval,) = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
+        assert "path" in approval["problem"]
+        assert (approval["method"], approval["body"]) == ("POST", "")
+
+
+def test_another_thread_s_run_has_no_approvals(world: World, says: Callable[..., None]) -> None:
+    says(Reply("Hi."))
+    run = world.ended(world.run())
+    other = world.thread("Hello")
+    world.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
