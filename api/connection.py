@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from api.request_parser import RequestParser
 from wire.errors import InvalidRequest
 from wire.ids import new_id
 
@@ -62,6 +63,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = RequestParser(self)
         self._looking: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
@@ -92,9 +94,29 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A head has ended."""
-        self._in_head = False
+        """Start the request, unless its head is parsed again without an `Upgrade`."""
+        if not self.parser.should_upgrade():
+            self._in_head = False
+            self.start_request()
+
+    def on_message_complete(self) -> None:
+        """End the body, unless it has not started yet: see `on_headers_complete`."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def start_request(self) -> None:
+        """Pass a request to the app. Its head is complete, its body may follow."""
+        is_old = self.parser.get_http_version() < "1.1"
+        # HTTP/1.0 has no 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
+        self.expect_100_continue = not is_old and self._expects_100_continue()
         super().on_headers_complete()
+        if is_old:
+            _end_by_closing(self.cycle)
+
+    def _expects_100_continue(self) -> bool:
+        """Uvicorn knows the expectation only where nothing else, not even a space, stands beside it."""
+        expected = b",".join(value for name, value in self.headers if name == b"expect")
+        return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and count it while it is a head."""
@@ -150,3 +172,27 @@ class Connection(HttpToolsProtocol):
             )
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()
+
+
+def _end_by_closing(cycle: RequestResponseCycle) -> None:
+    """Send an answer of unknown length to a client of HTTP/1.0 as it is; the end of the connection is its end.
+
+    HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every answer without
+    `Content-Length`, and no setting prevents that. `chunked_encoding` and `expected_content_length` are what its cycle
+    goes by. It looks `send` up when its task starts, which is after this.
+    """
+    send, is_sized = cycle.send, True
+
+    async def send_plain(message: Any) -> None:
+        nonlocal is_sized
+        if message["type"] == "http.response.start":
+            # uvicorn adds `Connection: close`; LangServe's streams say `keep-alive`, which contradicts it
+            headers = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
+            message = {**message, "headers": headers}
+            is_sized = any(name.lower() == b"content-length" for name, _ in headers)
+            cycle.chunked_encoding = None if is_sized else False
+        elif not is_sized:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_plain  # type: ignore[method-assign]

@@ -122,18 +122,18 @@ class _Counted(Connection):
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def on_headers_complete(self) -> None:
-        """Send it away, if there still is no room, unless it only asks how the server fares."""
+    def start_request(self) -> None:
+        """Refuse the request while the limit is still exceeded, unless it is a probe."""
         if self._waiting is None:
-            super().on_headers_complete()
+            super().start_request()
             return
         self._stop_waiting()
         if len(self.connections) <= self._door.limit:
-            super().on_headers_complete()
+            super().start_request()
             return
         if self.url.partition(b"?")[0] not in _PROBES:
             self.app = self._door.send_away
-        super().on_headers_complete()
+        super().start_request()
         self.cycle.keep_alive = False
 
     def _stop_waiting(self) -> None:

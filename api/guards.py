@@ -85,7 +85,7 @@ class Gate:
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
         """Check everything that needs no route. Raises Problem."""
         headers = head_of(scope)
-        self._check_host(headers)
+        self._check_host(scope, headers)
         self._check_origin(scope, headers)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["owner"] = self._owner(scope, headers)
@@ -95,11 +95,11 @@ class Gate:
             return receive  # read while it is written to disk; `api.uploads` limits it
         return await read_body(scope, receive, self._max_body_bytes)
 
-    def _check_host(self, headers: Mapping[str, str]) -> None:
+    def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
-        if self._hosts is None:
-            return
         host = headers.get("host", "")
+        if self._hosts is None or (not host and scope["http_version"] < "1.1"):
+            return  # HTTP/1.0 need not name a host, and no browser speaks it
         name = host_name(host)
         if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")

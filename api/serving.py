@@ -68,6 +68,7 @@ def serve(
     config = uvicorn.Config(
         porch,
         http=door.connection,  # type: ignore[arg-type] # called as a class is
+        ws="none",
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or scheme
