@@ -4,7 +4,6 @@ Law: a form is taken whole or refused; what is too long is refused as soon as th
 before the first byte.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from api.bodies import receive_block
+from api.part_names import part_names
 from store.blobs import Writing
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.files import clean_filename
@@ -25,7 +25,8 @@ SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
 
 _MAX_PARTS: Final = 16
-_QUOTED: Final = re.compile(r"%(22|0[dD]|0[aA])")
+_MAX_HEADER_BYTES: Final = 16 * 1024
+"""Of one header of a part: enough for the longest name in each of its forms."""
 
 
 def is_form(headers: Mapping[str, str]) -> bool:
@@ -40,7 +41,7 @@ def too_large(max_bytes: int) -> TooLarge:
 
 @dataclass(slots=True)
 class Upload:
-    """What a form says beside the bytes: the file's name as it was sent, and the fields, `a[b]` as {"a": {"b": …}}."""
+    """What a form says beside the bytes: the file's name, decoded, and the fields, `a[b]` as {"a": {"b": …}}."""
 
     filename: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +52,6 @@ class _Part:
     """The part under way. `data` of the file is what was parsed and is not written yet."""
 
     name: str
-    filename: str | None
     data: bytearray = field(default_factory=bytearray)
 
 
@@ -61,7 +61,7 @@ class _Form:
     def __init__(self, boundary: bytes) -> None:
         self.upload = Upload()
         self.ended = False
-        self._headers: dict[str, str] = {}
+        self._headers: dict[bytes, bytes] = {}
         self._header = [bytearray(), bytearray()]
         self._part: _Part | None = None
         self._file = bytearray()
@@ -79,6 +79,7 @@ class _Form:
                 "on_part_end": self._part_end,
                 "on_end": self._end,
             },
+            max_header_size=_MAX_HEADER_BYTES,
         )
 
     def feed(self, block: bytes) -> bytes:
@@ -94,23 +95,20 @@ class _Form:
         self._headers = {}
 
     def _header_end(self) -> None:
-        name, value = (bytes(piece).decode("utf-8", "replace") for piece in self._header)
+        name, value = (bytes(piece) for piece in self._header)
         self._headers[name.strip().lower()] = value
         self._header = [bytearray(), bytearray()]
 
     def _headers_end(self) -> None:
-        # Latin-1 both ways: the library's own encoding of an option, which leaves every byte as it came.
-        given = self._headers.get("content-disposition", "").encode().decode("latin-1")
-        _, options = parse_options_header(given)
-        told = {name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in options.items()}
-        if "name" not in told:
+        headers = self._headers
+        name, filename = part_names(headers.get(b"content-disposition", b""), headers.get(b"content-type", b""))
+        if name is None:
             raise InvalidRequest("A part of the form has no name.")
-        filename = told.get("filename")
-        self._part = _Part(told["name"], None if filename is None else _QUOTED.sub(_unquoted, filename))
-        if self._part.name == "file":
+        self._part = _Part(name)
+        if name == "file":
             if self.upload.filename is not None:
                 raise _twice("file")
-            self.upload.filename = self._part.filename or "file"
+            self.upload.filename = filename or "file"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part is not None and self._part.name == "file":
@@ -159,11 +157,6 @@ async def read_form(request: Request, writing: Writing, *, max_bytes: int) -> Up
         raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
     form.upload.filename = clean_filename(form.upload.filename)
     return form.upload
-
-
-def _unquoted(found: re.Match[str]) -> str:
-    """Undo what browsers and httpx do to quotes and line ends in a name (https://html.spec.whatwg.org/, form data)."""
-    return chr(int(found[1], 16))
 
 
 def _twice(name: str) -> InvalidRequest:
