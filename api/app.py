@@ -9,7 +9,6 @@ from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from api import (
     approvals,
@@ -30,6 +29,7 @@ from api import (
     v1_files,
     vector_stores,
 )
+from api.cors import Cors, as_browsers_write
 from api.depends import House
 from api.express import Express
 from api.guards import Gate
@@ -101,22 +101,14 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
 
     requests = RequestFigures()
     middleware = [Middleware(Watch, figures=requests)]
-    if access.origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=list(access.origins),
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=["x-request-id", "openai-poll-after-ms"],
-            )
-        )
+    if origins := as_browsers_write(access.origins):
+        middleware.append(Middleware(Cors, origins=origins))
     middleware.append(
         Middleware(
             Gate,
             keys=access.keys,
             hosts=access.hosts,
-            origins=access.origins,
+            origins=origins,
             max_body_bytes=access.max_body_bytes,
             metrics_key=access.metrics_key,
         )
