@@ -106,10 +106,11 @@ class Connection(HttpToolsProtocol):
 
     def start_request(self) -> None:
         """Pass a request to the app. Its head is complete, its body may follow."""
-        is_old = self.parser.get_http_version() < "1.1"
-        # HTTP/1.0 has no 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
-        self.expect_100_continue = not is_old and self._expects_100_continue()
         super().on_headers_complete()
+        is_old = self.scope["http_version"] < "1.1"
+        if b"expect" in dict(self.headers):
+            # HTTP/1.0 has no 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
+            self.cycle.waiting_for_100_continue = not is_old and self._expects_100_continue()
         if is_old:
             _end_by_closing(self.cycle)
 
