@@ -29,7 +29,7 @@ from api import (
     v1_files,
     vector_stores,
 )
-from api.cors import Cors, as_browsers_write
+from api.cors import Cors, normalize_origins
 from api.depends import House
 from api.express import Express
 from api.guards import Gate
@@ -101,7 +101,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
 
     requests = RequestFigures()
     middleware = [Middleware(Watch, figures=requests)]
-    if origins := as_browsers_write(access.origins):
+    if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(
         Middleware(

@@ -109,13 +109,13 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         is_old = self.scope["http_version"] < "1.1"
         if b"expect" in dict(self.headers):
-            # HTTP/1.0 has no 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
+            # HTTP/1.0 has no status 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
             self.cycle.waiting_for_100_continue = not is_old and self._expects_100_continue()
         if is_old:
             _end_by_closing(self.cycle)
 
     def _expects_100_continue(self) -> bool:
-        """Uvicorn knows the expectation only where nothing else, not even a space, stands beside it."""
+        """Uvicorn itself recognises the expectation only if the header contains nothing else, not even a space."""
         expected = b",".join(value for name, value in self.headers if name == b"expect")
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
@@ -176,7 +176,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _end_by_closing(cycle: RequestResponseCycle) -> None:
-    """Send an answer of unknown length to a client of HTTP/1.0 as it is; the end of the connection is its end.
+    """Send answers of unknown length to an HTTP/1.0 client unencoded, and end them by closing the connection.
 
     HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every answer without
     `Content-Length`, and no setting prevents that. `chunked_encoding` and `expected_content_length` are what its cycle
@@ -187,7 +187,7 @@ def _end_by_closing(cycle: RequestResponseCycle) -> None:
     async def send_plain(message: Any) -> None:
         nonlocal is_sized
         if message["type"] == "http.response.start":
-            # uvicorn adds `Connection: close`; LangServe's streams say `keep-alive`, which contradicts it
+            # Uvicorn adds `Connection: close`. LangServe's streams send `keep-alive`, which would contradict it.
             headers = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
             message = {**message, "headers": headers}
             is_sized = any(name.lower() == b"content-length" for name, _ in headers)

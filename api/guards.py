@@ -99,7 +99,7 @@ class Gate:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
         host = headers.get("host", "")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
-            return  # HTTP/1.0 need not name a host, and no browser speaks it
+            return  # `Host` is optional in HTTP/1.0, which no browser speaks
         name = host_name(host)
         if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")

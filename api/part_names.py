@@ -1,9 +1,9 @@
-"""The names in the head of a form's part: of its field, and of its file in every form that clients send.
+"""The field name and the file name in the headers of a form's part, in every form that clients send.
 
-RFC 7578 wants a plain `filename` in UTF-8. Clients also send `filename*` (RFC 8187), encoded words (RFC 2047), names in
-the system's code page, and names in `Content-Type`. OpenAI's own server accepts `filename*`.
+RFC 7578 requires a plain `filename` in UTF-8. Clients also send `filename*` (RFC 8187), encoded words (RFC 2047), names
+in the system's code page, and names in `Content-Type`. OpenAI's own server accepts `filename*`.
 
-Invariant: a name that came in any of these forms is found, and undecodable bytes lose the name's letters at worst.
+Invariant: a file name in any of these forms is found. Bytes that cannot be decoded cost letters of it, never all of it.
 """
 
 import re
@@ -24,11 +24,11 @@ _Value = str | tuple[str | None, str | None, str]
 
 
 def part_names(disposition: bytes, content_type: bytes) -> tuple[str | None, str | None]:
-    """Return the name of a part's field and of its file, None where the headers have none.
+    """Return the field name and the file name of a part, None where the headers have none.
 
-    `disposition` and `content_type` are the values of the two headers. The file's name is decoded, not cleaned: see
-    `wire.files.clean_filename`. The first that is not blank wins: `filename*`, `filename`, then `name*` and `name` of
-    `Content-Type`.
+    `disposition` and `content_type` are the values of the two headers. The first file name that is not blank wins:
+    `filename*`, `filename`, then `name*` and `name` of `Content-Type`. It is decoded but not cleaned; see
+    `wire.files.clean_filename`.
 
     Raises:
         InvalidRequest: The parameters contradict each other.
@@ -45,9 +45,9 @@ def part_names(disposition: bytes, content_type: bytes) -> tuple[str | None, str
 
 
 def _parameters(header: str, value: bytes) -> tuple[dict[str, str], dict[str, str]]:
-    """Return a header's parameters, and those in the extended notation (`name*=charset''value`), both decoded.
+    """Return a header's plain and extended (`name*=charset''value`) parameters, both decoded.
 
-    The standard library reads both, and the continuations of RFC 2231. Latin-1 carries the bytes through it unchanged.
+    The standard library parses both, and the continuations of RFC 2231. Latin-1 passes the bytes through it unchanged.
     """
     message = Message()
     message[header] = value.decode("latin-1")
@@ -64,12 +64,12 @@ def _decoded(value: str, charset: str | None) -> str:
     data = value.encode("latin-1")
     try:
         return data.decode(charset or "utf-8")
-    except (LookupError, ValueError):  # an unknown charset, or another one than the header says
+    except (LookupError, ValueError):  # the charset is unknown, or not the one that was used
         return _guessed(data)
 
 
 def _guessed(data: bytes) -> str:
-    """Decode text whose charset nobody names: UTF-8, else Windows' Western code page, which contains Latin-1."""
+    """Decode text of unknown charset: as UTF-8, else as Windows-1252, which contains the letters of Latin-1."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -77,13 +77,13 @@ def _guessed(data: bytes) -> str:
 
 
 def _file_name(value: str) -> str:
-    """Undo the escapes of browsers (https://html.spec.whatwg.org/, multipart form data), and encoded words."""
+    """Decode the escapes that browsers use (https://html.spec.whatwg.org/, multipart form data) and encoded words."""
     unescaped = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
     return _WORDS.sub(_unworded, unescaped)
 
 
 def _unworded(found: re.Match[str]) -> str:
-    """Decode encoded words side by side, of which a character may begin in one and end in the next; or keep them."""
+    """Decode adjacent encoded words; one character may span two of them. Words that cannot be decoded are kept."""
     try:
         pieces = decode_header(found[0])
         return "".join(
