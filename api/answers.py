@@ -5,6 +5,7 @@ from typing import Any, Final
 import orjson
 from fastapi import Response
 
+from wire.extensions import without_extensions
 from wire.v1 import as_v1
 
 __all__ = ["answer", "not_offered"]
@@ -12,9 +13,17 @@ __all__ = ["answer", "not_offered"]
 _NOT_BUILT: Final = "code_interpreter"
 
 
-def answer(body: Any, *, v1: bool = False, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON response, to a v1 client as v1 has it."""
+def answer(
+    body: Any,
+    *,
+    v1: bool = False,
+    extensions: bool = False,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Return a JSON response: with the fields of v1 to a v1 client, and with ours only where they were asked for."""
     headers = not_offered(body) | (headers or {})
+    body = body if extensions else without_extensions(body, v1=v1)
     content = orjson.dumps(as_v1(body) if v1 else body)
     return Response(content, status, headers=headers, media_type="application/json")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
 
 from chains import Routes
@@ -25,9 +25,11 @@ from wire.pages import ListQuery, list_envelope
 from wire.validation import MAX_ID, check_id
 
 __all__ = [
+    "EXTENSIONS_HEADER",
     "V1",
     "AssistantId",
     "BatchId",
+    "Extensions",
     "FileId",
     "House",
     "Include",
@@ -102,6 +104,19 @@ async def _asks_v1(request: Request) -> bool:
     return is_v1(request.headers)
 
 
+EXTENSIONS_HEADER: Final = "x-threadhold-extensions"
+
+
+async def _asks_extensions(
+    extensions: Annotated[
+        bool, Query(description="Send the events and fields that OpenAI's API does not have")
+    ] = False,
+    header: Annotated[bool, Header(alias=EXTENSIONS_HEADER, description="The same as the query `extensions`")] = False,
+) -> bool:
+    """Whether the client asks for what this server adds to OpenAI's API."""
+    return extensions or header
+
+
 def _path_id(param: str, prefix: str) -> Any:
     """Depend on an id in the path that can be one of its kind."""
 
@@ -131,6 +146,7 @@ async def _include(
 Parts = Annotated[House, Depends(_house)]
 Owner = Annotated[str, Depends(_owner)]
 V1 = Annotated[bool, Depends(_asks_v1)]
+Extensions = Annotated[bool, Depends(_asks_extensions)]
 AssistantId = Annotated[str, _path_id("assistant_id", "asst")]
 ThreadId = Annotated[str, _path_id("thread_id", "thread")]
 MessageId = Annotated[str, _path_id("message_id", "msg")]

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import messages, runs, threads
-from api.depends import House, is_v1
+from api.depends import EXTENSIONS_HEADER, House, is_v1
 from api.head import head_of
 from api.problems import own_answer
 from wire.errors import InvalidRequest, ThreadholdError
@@ -60,11 +60,12 @@ async def _create_message(body: MessageCreate, asked: _Asked) -> Response:
 
 
 async def _create_run(body: RunCreate, asked: _Asked) -> Response:
-    return await runs.create_run(asked.thread_id, body, asked.house, asked.owner, asked.v1, contents=False)
+    house, owner, v1 = asked.house, asked.owner, asked.v1
+    return await runs.create_run(asked.thread_id, body, house, owner, v1, extensions=False, contents=False)
 
 
 async def _create_thread_and_run(body: ThreadRunCreate, asked: _Asked) -> Response:
-    return await runs.create_thread_and_run(body, asked.house, asked.owner, asked.v1, _=False)
+    return await runs.create_thread_and_run(body, asked.house, asked.owner, asked.v1, extensions=False, _=False)
 
 
 EXPRESS: Final = {
@@ -86,7 +87,7 @@ class Express:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http" and scope["method"] == "POST" and not scope["query_string"]:
+        if scope["type"] == "http" and scope["method"] == "POST" and _is_plain(scope):
             path, thread_id = _taken_apart(scope["path"].removeprefix("/v1"))
             if (way := EXPRESS.get(path)) is not None:
                 message = await receive()
@@ -97,6 +98,11 @@ class Express:
                     return
                 receive = _again(message, receive)
         await self._app(scope, receive, send)
+
+
+def _is_plain(scope: Scope) -> bool:
+    """Whether the request says all it has to say in its path and body."""
+    return not scope["query_string"] and EXTENSIONS_HEADER not in head_of(scope)
 
 
 def _taken_apart(path: str) -> tuple[str, str]:

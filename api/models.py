@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from api.answers import answer
-from api.depends import House, Parts
+from api.depends import Extensions, House, Parts
 from wire.errors import NotFound, Unavailable
 
 __all__ = ["router"]
@@ -15,7 +15,7 @@ router = APIRouter(tags=["models"])
 
 
 class Model(BaseModel):
-    """The object `model`; an upstream may say more of it."""
+    """The object `model`; with extensions, also what the upstream says of it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,17 +30,17 @@ class Models(BaseModel):
 
 
 @router.get("/models", response_model=Models)
-async def list_models(house: Parts) -> Response:
+async def list_models(house: Parts, extensions: Extensions) -> Response:
     """List models; empty while no upstream is set, so that a program that only looks starts."""
-    return answer({"object": "list", "data": await _models(house)})
+    return answer({"object": "list", "data": await _models(house)}, extensions=extensions)
 
 
 @router.get("/models/{model:path}", response_model=Model)
-async def get_model(model: Annotated[str, Path()], house: Parts) -> Response:
+async def get_model(model: Annotated[str, Path()], house: Parts, extensions: Extensions) -> Response:
     """Read one model, by the name it is listed under or as `upstream/model`."""
     for entry in await _models(house):
         if model in (entry["id"], entry.get("threadhold", {}).get("model")):
-            return answer(entry)
+            return answer(entry, extensions=extensions)
     raise NotFound(f"The model '{model}' does not exist", param="model", code="model_not_found")
 
 
@@ -49,7 +49,18 @@ async def _models(house: House) -> list[dict[str, Any]]:
         listed = await house.upstream.models()
     except Unavailable:
         listed = []
-    entries = [{"object": "model", "created": 0, "owned_by": "upstream", **entry} for entry in listed]
+    entries = [_model(entry) for entry in listed]
     known = {entry.get("id") for entry in entries}
     aliases = [name for name in house.aliases if name != "*" and name not in known]
     return entries + [{"id": name, "object": "model", "created": 0, "owned_by": "threadhold"} for name in aliases]
+
+
+def _model(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an upstream's entry with OpenAI's fields of OpenAI's types: typed clients read the list whole or not."""
+    created, owner = entry.get("created"), entry.get("owned_by")
+    return {
+        **entry,
+        "object": "model",
+        "created": int(created) if isinstance(created, int | float) and 0 <= created < 2**53 else 0,
+        "owned_by": owner if isinstance(owner, str) else "upstream",
+    }

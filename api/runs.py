@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from api.answers import answer, not_offered
-from api.depends import V1, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
+from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
 from api.sse import EventStream
 from graphs.runner import Started
 from graphs.status import ACTIVE
@@ -29,59 +29,82 @@ _NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
 
 
 @router.post("/threads/runs", response_model=Run, responses=_STREAM)
-async def create_thread_and_run(body: ThreadRunCreate, house: Parts, owner: Owner, v1: V1, _: Include) -> Response:
+async def create_thread_and_run(
+    body: ThreadRunCreate, house: Parts, owner: Owner, v1: V1, extensions: Extensions, _: Include
+) -> Response:
     """Create a thread and start a run on it."""
     check_id("assistant_id", body.assistant_id, "asst")
-    return _started(house, await house.runner.create_and_start(owner, body), stream=body.stream, v1=v1)
+    started = await house.runner.create_and_start(owner, body)
+    return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs", response_model=Run, responses=_STREAM)
 async def create_run(
-    thread_id: ThreadId, body: RunCreate, house: Parts, owner: Owner, v1: V1, contents: Include
+    thread_id: ThreadId,
+    body: RunCreate,
+    house: Parts,
+    owner: Owner,
+    v1: V1,
+    extensions: Extensions,
+    contents: Include,
 ) -> Response:
     """Start a run."""
     check_id("assistant_id", body.assistant_id, "asst")
     started = await house.runner.start(owner, thread_id, body, contents=contents)
-    return _started(house, started, stream=body.stream, v1=v1)
+    return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])
-async def list_runs(thread_id: ThreadId, query: Listing, house: Parts, owner: Owner, v1: V1) -> Response:
+async def list_runs(
+    thread_id: ThreadId, query: Listing, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+) -> Response:
     """List runs, newest first."""
     await must_get(house, "thread", thread_id, owner)
-    return answer(await list_rows(house, "run", owner, query, thread_id=thread_id), v1=v1)
+    return answer(await list_rows(house, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
-async def get_run(thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1) -> Response:
+async def get_run(
+    thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+) -> Response:
     """Read a run."""
-    return _run((await must_get(house, "run", run_id, owner, thread_id=thread_id)).body, v1=v1)
+    run = await must_get(house, "run", run_id, owner, thread_id=thread_id)
+    return _run(run.body, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def modify_run(
-    thread_id: ThreadId, run_id: RunId, body: RunModify, house: Parts, owner: Owner, v1: V1
+    thread_id: ThreadId, run_id: RunId, body: RunModify, house: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
-        return await get_run(thread_id, run_id, house, owner, v1)
-    return _run(await house.runner.amend(owner, thread_id, run_id, body.metadata or {}), v1=v1)
+        return await get_run(thread_id, run_id, house, owner, v1, extensions)
+    changed = await house.runner.amend(owner, thread_id, run_id, body.metadata or {})
+    return _run(changed, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_model=Run)
-async def cancel_run(thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1) -> Response:
+async def cancel_run(
+    thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+) -> Response:
     """Cancel a run; its upstream is stopped."""
-    return _run(await house.runner.cancel(owner, thread_id, run_id), v1=v1)
+    return _run(await house.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=_STREAM)
 async def submit_tool_outputs(
-    thread_id: ThreadId, run_id: RunId, body: SubmitToolOutputs, house: Parts, owner: Owner, v1: V1
+    thread_id: ThreadId,
+    run_id: RunId,
+    body: SubmitToolOutputs,
+    house: Parts,
+    owner: Owner,
+    v1: V1,
+    extensions: Extensions,
 ) -> Response:
     """Give a waiting run its outputs, all of them."""
     outputs = [one.model_dump() for one in body.tool_outputs]
     started = await house.runner.submit(owner, thread_id, run_id, outputs)
-    return _started(house, started, stream=body.stream, v1=v1)
+    return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 @router.get(
@@ -100,11 +123,13 @@ async def follow_events(
 ) -> Response:
     """Replay a run's events with numbers above `after` (or `Last-Event-ID`), then follow live (an extension).
 
-    Ends when the run pauses or has ended and everything was sent.
+    Ends when the run pauses or has ended and everything was sent. Events and fields that OpenAI's API does not have
+    are always sent here.
     """
     await must_get(house, "run", run_id, owner, thread_id=thread_id)
     seen = _number(last_event_id)
-    return EventStream(house.runner.follow(run_id, after=min(seen if after is None else after, 2**62)), v1=v1)
+    events = house.runner.follow(run_id, after=min(seen if after is None else after, 2**62))
+    return EventStream(events, v1=v1, extensions=True)
 
 
 def _number(last_event_id: str | None) -> int:
@@ -116,14 +141,15 @@ def _number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _started(house: House, started: Started, *, stream: bool | None, v1: bool) -> Response:
+def _started(house: House, started: Started, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
     if stream:
-        events = EventStream(house.runner.follow(started.run_id, after=started.after), v1=v1)
+        batches = house.runner.follow(started.run_id, after=started.after)
+        events = EventStream(batches, v1=v1, extensions=extensions)
         events.headers.update(not_offered(started.run))
         return events
-    return _run(started.run, v1=v1)
+    return _run(started.run, v1=v1, extensions=extensions)
 
 
-def _run(body: dict[str, Any], *, v1: bool) -> Response:
+def _run(body: dict[str, Any], *, v1: bool, extensions: bool) -> Response:
     headers = {"openai-poll-after-ms": _POLL_AFTER_MS} if body["status"] in ACTIVE else None
-    return answer(body, v1=v1, headers=headers)
+    return answer(body, v1=v1, extensions=extensions, headers=headers)

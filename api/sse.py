@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from wire.errors import Problem
 from wire.events import Event, LastEvents, encode
+from wire.extensions import events_without_extensions
 from wire.v1 import as_v1
 
 __all__ = ["ByteStream", "EventStream", "LastBlock", "unless_left"]
@@ -96,21 +97,29 @@ class EventStream(ByteStream):
     """Batches of a run's events, then `done`."""
 
     def __init__(
-        self, batches: AsyncIterator[list[Event]], *, v1: bool = False, keep_alive_s: float = KEEP_ALIVE_S
+        self,
+        batches: AsyncIterator[list[Event]],
+        *,
+        v1: bool = False,
+        extensions: bool = False,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
-        blocks = _frames(batches, v1=v1)
+        """Without `extensions`, only the events and fields of OpenAI's API are sent."""
+        blocks = _frames(batches, v1=v1, extensions=extensions)
         super().__init__(blocks, _nothing, "text/event-stream; charset=utf-8", ping=_PING, keep_alive_s=keep_alive_s)
 
 
-async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool) -> AsyncIterator[bytes]:
+async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool, extensions: bool) -> AsyncIterator[bytes]:
     try:
         async with aclosing(batches) as open_batches:  # type: ignore[type-var]
             async for batch in open_batches:
-                frames = b"".join(map(_v1_frame if v1 else Event.frame, batch))
+                events = batch if extensions else events_without_extensions(batch, v1=v1)
+                frames = b"".join(map(_v1_frame if v1 else Event.frame, events))
                 if isinstance(batch, LastEvents):
                     yield LastBlock(frames + _DONE)
                     return
-                yield frames
+                if frames:  # an empty write would put off the keep-alive comment that the silence needs
+                    yield frames
     except Problem as problem:
         yield b"event: error\ndata: " + orjson.dumps(problem.body()) + b"\n\n"
         return

@@ -11,7 +11,7 @@ from api import messages, runs, threads
 from api.express import EXPRESS
 from tests.api.conftest import World
 
-GIVEN = {"house", "owner", "v1", "thread_id", "body"}
+GIVEN = {"house", "owner", "v1", "thread_id", "body", "extensions"}
 
 
 def test_fastapi_would_do_no_more_for_these_routes_than_the_short_way_does() -> None:

@@ -43,8 +43,8 @@ class Blocks:
         self.closed = False
         self._coming: asyncio.Queue[list[Event] | None] = asyncio.Queue()
 
-    def come(self, *numbers: int, last: bool = False) -> None:
-        self._coming.put_nowait([Event(number, "thread.message.delta", b"{}") for number in numbers])
+    def come(self, *numbers: int, last: bool = False, name: str = "thread.message.delta") -> None:
+        self._coming.put_nowait([Event(number, name, b"{}") for number in numbers])
         if last:
             self._coming.put_nowait(None)
 
@@ -70,6 +70,18 @@ async def test_silence_is_filled_and_only_silence() -> None:
     assert client.ended
     assert client.bodies[-2:] == [Event(40, "thread.message.delta", b"{}").frame(), b"event: done\ndata: [DONE]\n\n"]
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_events_that_are_left_out_are_silence_that_is_filled() -> None:
+    client, blocks = Client(), Blocks()
+    taking = asyncio.create_task(client.take(EventStream(blocks(), keep_alive_s=0.1)))
+    for number in range(20):
+        blocks.come(number, name="threadhold.reasoning.delta")
+        await asyncio.sleep(0.02)
+    assert set(client.bodies) == {PING}
+    blocks.come(20, last=True)
+    await taking
+    assert client.bodies[-2] == Event(20, "thread.message.delta", b"{}").frame()
 
 
 async def test_a_slow_client_is_not_sent_pings_as_well() -> None:

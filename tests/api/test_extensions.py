@@ -1,0 +1,199 @@
+"""A client gets only the events and fields of the API that it speaks, unless it asks for more."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai.types import FileObject, Model, VectorStore
+from openai.types.beta import Assistant, Thread
+from openai.types.beta.threads import Message, MessageDeltaEvent, Run
+from openai.types.beta.threads.runs import RunStep, RunStepDeltaEvent
+from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
+from pydantic import BaseModel
+
+from tests.api.conftest import World
+from tests.api.test_runs import TIME, stream
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+from wire.events import EVENT_NAMES
+
+TYPES: dict[str, type[BaseModel]] = {
+    "assistant": Assistant,
+    "thread": Thread,
+    "thread.message": Message,
+    "thread.message.delta": MessageDeltaEvent,
+    "thread.run": Run,
+    "thread.run.step": RunStep,
+    "thread.run.step.delta": RunStepDeltaEvent,
+    "vector_store": VectorStore,
+    "vector_store.file": VectorStoreFile,
+    "vector_store.files_batch": VectorStoreFileBatch,
+    "file": FileObject,
+    "model": Model,
+}
+# OpenAI's API has these, and its SDKs' types do not.
+UNNAMED = {
+    "assistant": {"reasoning_effort"},
+    "thread.run": {"reasoning_effort", "tool_resources"},
+    "thread.run.step": {"expires_at"},
+    "vector_store": {"description"},  # of the request, shown again
+}
+THINKING = Reply(chunks=["<think>", "let me", " see</think>", "4", "2"])
+ASKED: dict[str, dict[str, Any]] = {
+    "header": {"headers": {"x-threadhold-extensions": "true"}},
+    "query": {"params": {"extensions": "true"}},
+}
+
+
+def unknown(value: Any, path: str = "") -> Iterator[str]:
+    """Fields that the SDK's types do not have."""
+    if isinstance(value, list):
+        for item in value:
+            yield from unknown(item, path)
+    elif isinstance(value, BaseModel):
+        yield from (f"{path}.{name}" for name in value.model_extra or {})
+        for name in type(value).model_fields:
+            yield from unknown(getattr(value, name, None), f"{path}.{name}")
+
+
+def strange(body: dict[str, Any]) -> set[str]:
+    """Fields of a wire object, or of a list of them, that OpenAI's API does not have."""
+    if body["object"] == "list":
+        return {name for each in body["data"] for name in strange(each)}
+    kind = body["object"]
+    allowed = {f".{name}" for name in UNNAMED.get(kind, ())}
+    return {f"{kind}{name}" for name in set(unknown(TYPES[kind].model_validate(body))) - allowed}
+
+
+def crowded(world: World) -> str:
+    """A thread that does not fit into 500 tokens."""
+    return world.thread(*(f"old {number} " + "word " * 300 for number in range(6)), "short")
+
+
+def strangers(seen: list[tuple[str | None, str, str]]) -> set[str]:
+    """Names of events and fields in a stream that OpenAI's API does not have."""
+    named = {name for _, name, _ in seen if name not in EVENT_NAMES or name.startswith("threadhold.")}
+    fields = [strange(json.loads(data)) for _, name, data in seen if name.startswith("thread.")]
+    return named.union(*fields)
+
+
+@pytest.mark.parametrize("beta", ["assistants=v2", "assistants=v1"])
+def test_a_stream_has_openai_s_events_and_fields_only(world: World, says: Callable[..., None], beta: str) -> None:
+    says(THINKING, Reply(chunks=["hm", "</think>", "42"]), Reply("42"))
+    assistant, headers = world.assistant(), {"OpenAI-Beta": beta}
+    body = {"assistant_id": assistant, "stream": True}
+    asked = [(f"/threads/{world.thread('6 x 7?')}/runs", body), ("/threads/runs", body)]
+    asked.append((f"/threads/{crowded(world)}/runs", {**body, "max_prompt_tokens": 500}))
+    for path, given in asked:
+        seen = stream(world, path, given, headers=headers)
+        assert seen[-1][1] == "done"
+        assert "thread.run.completed" in [name for _, name, _ in seen]
+        if beta.endswith("v2"):
+            assert strangers(seen) == set()
+        assert not [name for _, name, _ in seen if name.startswith("threadhold.")]
+        assert not [data for _, _, data in seen if '"threadhold"' in data]
+
+
+def test_a_stream_of_tool_calls_has_openai_s_events_and_fields_only(world: World, says: Callable[..., None]) -> None:
+    says(Reply(chunks=["<think>time</think>"], tool_calls=[("getTime", {}, "c1")]), THINKING)
+    assistant, thread = world.assistant(tools=[TIME]), world.thread("What time is it?")
+    seen = stream(world, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
+    run = json.loads(seen[-2][2])
+    (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+    outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}], "stream": True}
+    more = stream(world, f"/threads/{thread}/runs/{run['id']}/submit_tool_outputs", outputs)
+    assert "thread.run.completed" in [name for _, name, _ in more]
+    assert strangers([*seen, *more]) == set()
+
+
+@pytest.mark.parametrize("way", [*ASKED, "events"])
+def test_who_asks_gets_every_event_and_field(world: World, says: Callable[..., None], way: str) -> None:
+    says(THINKING, THINKING)
+    given = {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": way != "events"}
+    path = f"/threads/{crowded(world)}/runs"
+    if way == "events":
+        run = world.post(path, given)
+        seen = stream(world, f"{path}/{run['id']}/events")
+    else:
+        seen = stream(world, path, given, **ASKED[way])
+    names = [name for _, name, _ in seen]
+    assert {"threadhold.context", "threadhold.reasoning.delta"} <= set(names)
+    ended = json.loads({name: data for _, name, data in seen}["thread.run.completed"])
+    assert ended["threadhold"]["left_out_messages"] > 0
+
+
+def test_a_run_says_what_was_left_out_to_those_who_ask(world: World) -> None:
+    path = f"/threads/{crowded(world)}/runs"
+    run = world.post(path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500})
+    stream(world, f"{path}/{run['id']}/events")
+    for url in (f"{path}/{run['id']}", path):
+        assert strange(world.get(url)) == set()
+        for asked in ASKED.values():
+            assert strange(world.get(url, **asked)) == {"thread.run.threadhold"}
+    changed = world.post(f"{path}/{run['id']}", {"metadata": {"a": "b"}})
+    assert strange(changed) == set()
+    assert strange(world.post(f"{path}/{run['id']}", {"metadata": {}}, **ASKED["header"])) == {"thread.run.threadhold"}
+
+
+def test_a_replay_from_any_number_is_the_same_with_gaps(world: World, says: Callable[..., None]) -> None:
+    says(THINKING)
+    path = f"/threads/{crowded(world)}/runs"
+    live = stream(world, path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": True})
+    events = f"{path}/{json.loads(live[0][2])['id']}/events"
+    whole = stream(world, events)
+    numbers = [int(number) for number, _, _ in whole if number is not None]
+    assert numbers == list(range(len(numbers)))
+    kept = [(number, name) for number, name, _ in whole if not name.startswith("threadhold.")]
+    assert [(number, name) for number, name, _ in live] == kept
+    assert len(kept) < len(whole)
+    for number, _, _ in live[:-1]:
+        expected = whole[int(number or 0) + 1 :]
+        assert stream(world, events, headers={"Last-Event-ID": number}) == expected
+        assert stream(world, events, params={"after": number}) == expected
+
+
+def test_stored_objects_have_openai_s_fields_only(world: World) -> None:
+    file = world.file()
+    store = world.post("/vector_stores", {"name": "n", "description": "mine", "file_ids": [file]})
+    path = f"/vector_stores/{store['id']}"
+    batch = world.post(f"{path}/file_batches", {"file_ids": [world.file("Dogs bark.")]})
+    world.settled(path)
+    search = {"type": "file_search"}
+    fields = {"tools": [search, TIME], "tool_resources": {"file_search": {"vector_store_ids": [store["id"]]}}}
+    assistant = world.post("/assistants", {"model": "m", **fields})
+    thread = world.post("/threads", {"messages": [{"role": "user", "content": "Hi"}]})
+    message = {"role": "user", "content": "Hi", "attachments": [{"file_id": file, "tools": [search]}]}
+    made = [store, batch, assistant, thread, world.post(f"/threads/{thread['id']}/messages", message)]
+    listed = [path, f"{path}/files", f"{path}/files/{file}", "/vector_stores", "/files", "/models", "/models/gpt-4o"]
+    found = [world.get(url) for url in (*listed, "/assistants", f"/threads/{thread['id']}/messages")]
+    assert set().union(*map(strange, (*made, *found))) == set()
+
+
+def test_a_model_is_openai_s_whatever_an_engine_lists(tmp_path: Path) -> None:
+    odd = {"id": "odd", "object": None, "created": 1.5, "owned_by": None, "context_length": 4096, "pricing": {"in": 1}}
+    with ScriptedUpstream() as upstream:
+        upstream.models = [odd, {"id": "bare"}]
+        with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
+            listed = {one["id"]: one for one in server.request("GET", "/v1/models")["data"]}
+            asked = server.request("GET", "/v1/models/odd?extensions=1")
+    assert listed["odd"] == {"id": "odd", "object": "model", "created": 1, "owned_by": "upstream"}
+    assert listed["bare"] == {**listed["odd"], "id": "bare", "created": 0}
+    assert asked["context_length"] == 4096
+
+
+def test_v1_s_file_ids_are_for_v1_clients_only(world: World) -> None:
+    v1 = {"headers": {"OpenAI-Beta": "assistants=v1"}}
+    fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [world.file()]}
+    assistant = world.post("/assistants", fields, **v1)["id"]
+    path, body = f"/threads/{world.thread('Hi')}/runs", {"assistant_id": assistant, "stream": True}
+    assert strangers(stream(world, path, body)) == set()
+    for _, name, data in stream(world, path, body, **v1):
+        if name.startswith("thread.run.") and ".step." not in name:
+            assert json.loads(data)["file_ids"] == fields["file_ids"], name
+    assert strange(world.get(path)) == set()
+
+
+def test_an_extension_that_is_neither_asked_for_nor_not_is_refused(world: World) -> None:
+    assert "extensions" in world.get("/models", 400, params={"extensions": "perhaps"})["error"]["message"]

@@ -1,0 +1,57 @@
+"""Answers and events without what OpenAI's API does not have."""
+
+from typing import Any
+
+import pytest
+
+from wire.events import EVENT_NAMES, Event, encode, own_data
+from wire.extensions import EXTENSION_EVENTS, events_without_extensions, without_extensions
+
+NOTES = {"left_out_messages": 3, "context_limit": 2048}
+RUN = {"object": "thread.run", "id": "run_1", "metadata": {"threadhold": "mine"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (RUN, RUN),
+        ({**RUN, "threadhold": NOTES, "file_ids": ["file-1"]}, RUN),
+        ({"object": "model", "id": "m", "threadhold": {"note": "x"}, "pricing": {}}, {"object": "model", "id": "m"}),
+        ({"object": "list", "data": [{**RUN, "threadhold": NOTES}]}, {"object": "list", "data": [RUN]}),
+        ({"object": "thread", "metadata": {"threadhold": "mine"}},) * 2,
+        ({"error": {"message": "x"}}, {"error": {"message": "x"}}),
+    ],
+    ids=["plain run", "run", "model", "list", "thread", "error"],
+)
+def test_an_answer_keeps_openai_s_fields_only(body: dict[str, Any], shown: dict[str, Any]) -> None:
+    before = encode(body)
+    assert without_extensions(body) == shown
+    assert encode(body) == before
+
+
+def test_a_v1_client_keeps_file_ids() -> None:
+    run = {**RUN, "threadhold": NOTES, "file_ids": ["file-1"]}
+    assert without_extensions(run, v1=True) == {**RUN, "file_ids": ["file-1"]}
+
+
+def test_every_event_of_ours_is_left_out_and_numbers_stay() -> None:
+    events = [
+        Event(number, name, own_data(name, {}) if name.startswith("threadhold.") else encode(RUN))
+        for number, name in enumerate(EVENT_NAMES)
+    ]
+    kept = events_without_extensions(events)
+    assert EXTENSION_EVENTS
+    assert kept == [event for event in events if not event.name.startswith("threadhold.")]
+
+
+@pytest.mark.parametrize("end", ["completed", "incomplete", "failed", "cancelled", "expired", "requires_action"])
+def test_an_event_of_a_run_keeps_openai_s_fields_only(end: str) -> None:
+    event = Event(7, f"thread.run.{end}", encode({**RUN, "threadhold": NOTES}))
+    assert events_without_extensions([event]) == [Event(7, event.name, encode(RUN))]
+
+
+def test_what_a_model_says_is_never_changed() -> None:
+    delta = encode({"object": "thread.message.delta", "delta": {"content": [{"text": {"value": '{"threadhold": 1}'}}]}})
+    event = Event(1, "thread.message.delta", delta)
+    (kept,) = events_without_extensions([event])
+    assert kept is event

@@ -1,0 +1,56 @@
+"""What this server adds to OpenAI's API, and how it is left out for clients that did not ask for it. Pure.
+
+Invariant: a client that did not ask gets only the events and fields that OpenAI defines. Strict clients (openai-php,
+async-openai) lose the whole stream at the first event they do not know. Events keep their numbers, so a stream without
+extensions skips some, and can be resumed from any number that it had.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from wire.events import EVENT_NAMES, Event, encode
+
+__all__ = ["EXTENSION_EVENTS", "events_without_extensions", "without_extensions"]
+
+EXTENSION_EVENTS: Final = frozenset(name for name in EVENT_NAMES if name.startswith("threadhold."))
+"""Names of events that OpenAI's API does not have."""
+
+_RUN_EVENTS: Final = frozenset(
+    name for name in EVENT_NAMES if name.startswith("thread.run.") and not name.startswith("thread.run.step.")
+)
+
+_ADDED_TO_V1: Final = frozenset({"threadhold"})
+_ADDED_TO_V2: Final = _ADDED_TO_V1 | {"file_ids"}
+"""Fields that OpenAI's runs do not have. The stored run of a v1 assistant has v1's `file_ids`."""
+
+_MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date"})
+"""All fields of OpenAI's `model`. Engines add their own, each different ones."""
+
+
+def without_extensions(body: dict[str, Any], *, v1: bool = False) -> dict[str, Any]:
+    """Return an answer with OpenAI's fields only, those of v1 with `v1`; lists too. The argument is not changed."""
+    kind = body.get("object")
+    if kind == "list":
+        return {**body, "data": [without_extensions(each, v1=v1) for each in body["data"]]}
+    if kind == "model":
+        return {name: value for name, value in body.items() if name in _MODEL}
+    if kind == "thread.run":
+        added = _ADDED_TO_V1 if v1 else _ADDED_TO_V2
+        return {name: value for name, value in body.items() if name not in added}
+    return body
+
+
+def events_without_extensions(events: Iterable[Event], *, v1: bool = False) -> list[Event]:
+    """Return the events that OpenAI's API has, in their order and with their numbers."""
+    # On the path of every token: decided by the name, and only the few events of a run are looked into.
+    return [
+        _run_without_extensions(event, v1) if event.name in _RUN_EVENTS else event
+        for event in events
+        if event.name not in EXTENSION_EVENTS
+    ]
+
+
+def _run_without_extensions(event: Event, v1: bool) -> Event:
+    if b'"threadhold":' not in event.json and b'"file_ids":' not in event.json:
+        return event
+    return Event(event.number, event.name, encode(without_extensions(event.data(), v1=v1)))
