@@ -29,6 +29,8 @@ router = APIRouter(include_in_schema=False)
 
 Labels = tuple[str, ...]
 
+_FIRST_TOKEN = "From taking a run up until the model's first output: text, a thought or a tool call."
+
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
@@ -90,7 +92,7 @@ def _of_runs(house: House) -> "Iterator[Metric]":
     yield _gauge("runs_executing", "Runs being executed.", house.runner.executing)
     yield _gauge("runs_queued", "Runs that wait for their turn.", house.runner.waiting)
     yield _histogram("run_seconds", "From taking a run up until it ended or paused.", figures.run_seconds)
-    yield _histogram("first_token_seconds", "From taking a run up to its first token.", figures.first_token_seconds)
+    yield _histogram("first_token_seconds", _FIRST_TOKEN, figures.first_token_seconds)
     yield _counter("replies", "Model calls of runs, by outcome.", ("outcome",), figures.replies)
     yield _histogram("reply_seconds", "From asking a model until it had answered.", figures.reply_seconds)
     yield _counter("tokens", "Tokens of replies, prompt and completion.", ("kind",), figures.tokens)

@@ -105,7 +105,7 @@ class ReplyParts:
     @property
     def started(self) -> bool:
         """Whether anything of the reply has been seen; after that nothing may be tried again."""
-        return bool(self._texts or self._slots or self._thought)
+        return bool(self._message != "none" or self._texts or self._slots or self._thought)
 
     @property
     def silent(self) -> bool:

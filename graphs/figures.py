@@ -26,7 +26,8 @@ class RunFigures:
         self.run_seconds = Histogram()
         """From taking a run up until it ended or paused."""
         self.first_token_seconds = Histogram()
-        """From taking a run up until something of the answer was there."""
+        """From taking a run up until the model's first output: text, a refusal, a thought or a tool call. The server's
+        own events do not count, and neither do runs without any output."""
         self.replies = Counts()
         """Model calls, by what became of them: ok, left, or a kind of failure."""
         self.reply_seconds = Histogram()

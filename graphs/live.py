@@ -229,8 +229,6 @@ class Live:
         if isinstance(part, RunEnded):
             self._ended = part
             return
-        if self._first_at is None:  # what opens an answer comes before its first token
-            self._first_at = time.monotonic()
         recorded = self._last_close()
         if isinstance(part, MessageClosed):
             self._held = part
@@ -240,6 +238,11 @@ class Live:
                 self.say(recorded)
             elif recorded.events:
                 self._say_deltas(recorded.events)
+
+    def note_output(self) -> None:
+        """Take the time of the model's first output. Parts do not tell it: some are the server's own notices."""
+        if self._first_at is None:
+            self._first_at = time.monotonic()
 
     async def room(self) -> None:
         """Hold back before a number is used that a crash could give out again."""

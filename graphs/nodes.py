@@ -285,11 +285,14 @@ async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dic
             tell_prompt(context.run["id"], messages)
             chunks = context.model.stream(ReplyCall(messages=messages, **call))
             context.asking()
-            ended = False
+            ended = seen = False
             try:
                 async for chunk in chunks:
                     for part in parts.feed(chunk):
                         context.tell(part)
+                    if not seen and parts.started:  # some models begin with an empty chunk
+                        seen = True
+                        context.note_output()
                     await context.room()
                 ended = True
             finally:

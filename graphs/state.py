@@ -125,6 +125,8 @@ class RunContext:
     """The sampling parameters that were asked for; others are left to the upstream."""
     asking: Callable[[], None] = lambda: None
     """Called whenever the graph is about to wait for somebody outside; see `Live.open`."""
+    note_output: Callable[[], None] = lambda: None
+    """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
     begun: Awaitable[RunState] | None = None
     """The run's first reply, where it was begun before the graph."""
     clipped: bool = False

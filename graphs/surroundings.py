@@ -126,6 +126,7 @@ class Surroundings:
             max_tool_rounds=self.max_tool_rounds,
             sampling=private["sampling"],
             asking=asking,
+            note_output=live.note_output,
             clipped=history.clipped,
             figures=self.figures,
         )

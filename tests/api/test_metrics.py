@@ -15,6 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests.api.conftest import World
+from tests.api.test_runs import TIME
+from tests.api.test_watching import lines
 from tests.process import ROOT, ServerProcess, free_port
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
@@ -55,6 +57,90 @@ def test_a_run_is_counted_with_its_tokens_and_its_first_one(
     assert grown["first_token_seconds_count",] == grown["run_seconds_count",] == 1
     assert grown["requests_total", "POST", "/threads/{thread_id}/runs", "200"] == 1
     assert grown["store_batch_commits_sum",] >= grown["store_batch_seconds_count",] > 0
+
+
+SLOW_S = 0.4
+CALLING = Reply(tool_calls=[("getTime", {}, "c1")], start_s=SLOW_S)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply("short answer", start_s=SLOW_S),
+        Reply(chunks=["<think>", "hm", "</think>", "42"], start_s=SLOW_S),
+        Reply(chunks=["", "late"], delay_s=SLOW_S),
+        CALLING,
+    ],
+    ids=["text", "thought", "after an empty chunk", "tool call"],
+)
+@pytest.mark.parametrize("fits", [True, False], ids=["whole prompt", "shortened prompt"])
+def test_the_first_token_is_the_model_s_not_a_notice(
+    server: ServerProcess, world: World, says: Callable[..., None], reply: Reply, fits: bool
+) -> None:
+    says(reply)
+    before = figures(server)
+    thread = world.thread(*(() if fits else ("word " * 300 for _ in range(5))), "short")
+    body = {"assistant_id": world.assistant(tools=[TIME]), "max_prompt_tokens": 500}
+    run = world.ended(world.post(f"/threads/{thread}/runs", body))
+    shown = world.get(f"/threads/{thread}/runs/{run['id']}", params={"extensions": "true"})
+    assert ("threadhold" in shown) is not fits
+    grown = risen(server, before)
+    assert grown["first_token_seconds_count",] == 1
+    assert SLOW_S <= grown["first_token_seconds_sum",] <= grown["run_seconds_sum",]
+    (line,) = lines(server, run_id=run["id"], logger="threadhold.runs", status=run["status"])
+    assert SLOW_S <= line["first_token_ms"] / 1000 <= grown["first_token_seconds_sum",] + 0.001
+
+
+def test_a_resumed_run_s_first_token_is_its_own(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
+    says(Reply(tool_calls=[("getTime", {}, "c1")]), Reply("It is noon.", start_s=SLOW_S))
+    run = world.ended(world.run(tools=[TIME]))
+    (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+    outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}]}
+    before = figures(server)
+    world.ended(world.post(f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs))
+    grown = risen(server, before)
+    assert grown["first_token_seconds_count",] == 1
+    assert grown["first_token_seconds_sum",] >= SLOW_S
+
+
+def test_a_search_that_the_server_makes_itself_is_no_first_token(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as upstream,
+        ServerProcess(tmp_path, MODEL_URL=upstream.url, TOOL_CALLS="prompt") as server,
+        httpx2.Client(base_url=f"{server.url}/v1", timeout=10) as client,
+    ):
+        upstream.default = lambda body: Reply("Cats do.", start_s=SLOW_S)
+        world = World(client)
+        store = world.post("/vector_stores", {"file_ids": [world.file("Cats purr.")]})["id"]
+        world.settled(f"/vector_stores/{store}")
+        resources = {"file_search": {"vector_store_ids": [store]}}
+        assistant = world.assistant(tools=[{"type": "file_search"}], tool_resources=resources)
+        run = world.ended(world.post(f"/threads/{world.thread('Who purrs?')}/runs", {"assistant_id": assistant}))
+        steps = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps")["data"]
+        assert [step["type"] for step in steps] == ["message_creation", "tool_calls"]
+        assert figures(server)["first_token_seconds_sum",] >= SLOW_S
+
+
+def test_every_run_of_a_crowd_has_its_own_first_token(server: ServerProcess, world: World, upstream: Any) -> None:
+    upstream.default = lambda body: Reply("late", start_s=SLOW_S)
+    before = figures(server)
+    for run in [world.run() for _ in range(12)]:
+        world.ended(run)
+    grown = risen(server, before)
+    assert grown["first_token_seconds_count",] == 12
+    assert grown["first_token_seconds_sum",] >= 12 * SLOW_S
+
+
+@pytest.mark.parametrize("reply", [Reply(chunks=[]), Fail(400)], ids=["nothing said", "refused"])
+def test_a_run_without_output_has_no_first_token(
+    server: ServerProcess, world: World, says: Callable[..., None], reply: Any
+) -> None:
+    says(reply)
+    before = figures(server)
+    run = world.ended(world.run())
+    assert ("first_token_seconds_count",) not in risen(server, before)
+    (line,) = lines(server, run_id=run["id"], logger="threadhold.runs", status=run["status"])
+    assert line.get("first_token_ms") is None
 
 
 def test_labels_do_not_grow_with_what_clients_write(server: ServerProcess, world: World) -> None:
