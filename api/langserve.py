@@ -12,14 +12,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
 
 from api.depends import House
+from api.langserve_bodies import body_check
 from api.sse import ByteStream
-from chains import build_chat_chain
-from graphs.facade import OWNER, RunFacade
+from chains import ChatInput, build_chat_chain
+from graphs.facade import OWNER, RunFacade, Turn
 from wire.events import Event
 
 __all__ = ["build_router"]
@@ -39,17 +40,20 @@ def build_router(house: House) -> APIRouter:
         router,
         build_chat_chain(house.upstream, tells_failures=True),
         path="/chat",
+        dependencies=[Depends(body_check(ChatInput))],
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SHOWN],
         enable_feedback_endpoint=False,
     )
     runs = RunFacade(house.runner, house.store)
     handler = _Runs(runs, path="/assistant", per_req_config_modifier=_with_owner)
+    checked = [Depends(body_check(Turn))]
     for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, which they hide
-        router.add_api_route(path, handler.stream_runs, methods=["POST"], include_in_schema=False)
+        router.add_api_route(path, handler.stream_runs, methods=["POST"], include_in_schema=False, dependencies=checked)
     add_routes(
         router,
         runs,
         path="/assistant",
+        dependencies=checked,
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "playground", *_SHOWN],
         per_req_config_modifier=_with_owner,
         enable_feedback_endpoint=False,

@@ -14,7 +14,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from chains.bridge import BridgedRunnable
 from chains.lean import EXCHANGE, Exchange
@@ -24,6 +24,7 @@ from chains.reply import TAKEN, ReplyCall, chat_model
 from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError
+from wire.validation import parse
 
 __all__ = ["ChatInput", "build_chat_chain"]
 
@@ -40,10 +41,12 @@ _FIELDS: Final = [
 
 
 class ChatInput(BaseModel):
-    """What the chain takes."""
+    """What the chain takes, and nothing else: a misspelt key would be a question that nobody asked."""
+
+    model_config = ConfigDict(extra="forbid")
 
     system: str = ""
-    human: str = ""
+    human: str
 
 
 def build_chat_chain(
@@ -52,7 +55,7 @@ def build_chat_chain(
     """Return the chain; `model`, `temperature` and `max_tokens` are taken from `config["configurable"]`.
 
     `upstream` is an open Upstream, several as Routes, or an address. With `tells_failures` a failing model call ends
-    the text with the reason instead of raising RunError.
+    the text with the reason instead of raising RunError. An input that is not a ChatInput raises InvalidRequest.
     """
     prompt = ChatPromptTemplate.from_messages([("system", "{system}"), ("human", "{human}")])
     filled = prompt.with_config(run_name="prompt")
@@ -63,7 +66,7 @@ def build_chat_chain(
 
 
 def _complete(given: dict[str, Any]) -> dict[str, Any]:
-    return ChatInput.model_validate(given).model_dump()
+    return parse(ChatInput, given).model_dump()
 
 
 class _Chat(BridgedRunnable[dict[str, Any], str], RunnableBinding[dict[str, Any], str]):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from langchain_core.runnables import RunnableConfig
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from chains.bridge import BridgedRunnable
 from chains.leaving import on_leaving
@@ -40,6 +40,8 @@ _PAUSES: Final = RUN_ENDS | {"thread.run.requires_action"}
 class Output(BaseModel):
     """What a function returned."""
 
+    model_config = ConfigDict(extra="forbid")
+
     tool_call_id: str = ""
     output: str = ""
 
@@ -50,6 +52,8 @@ class Turn(BaseModel):
 
     Defaults instead of None: LangServe's playground shows a blank page for what may be null. Its form has this order.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     content: str = Field("", description="Empty: the thread is run as it stands")
     instructions: str = ""

@@ -9,7 +9,7 @@ import pytest
 from chains import build_chat_chain
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream
-from wire.errors import RunError
+from wire.errors import InvalidRequest, RunError
 
 ASKED = {"system": "Be brief.", "human": "hello there"}
 
@@ -31,6 +31,22 @@ async def test_the_chain_streams_and_sends_only_what_was_set(up: ScriptedUpstrea
     assert not {"temperature", "max_tokens"} & plain.keys()
     assert (configured["model"], configured["temperature"], configured["max_tokens"]) == ("other", 0.2, 7)
     assert [message["role"] for message in configured["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [({"humann": "hi"}, "humann"), ({**ASKED, "context": "x"}, "context"), ({"system": "s"}, "human"), ({}, "human")],
+    ids=["misspelt", "additional", "missing", "empty"],
+)
+async def test_an_input_that_does_not_fit_is_refused_by_name(
+    up: ScriptedUpstream, connect: Connect, given: Any, param: str
+) -> None:
+    chain = build_chat_chain(await connect(up.url), tells_failures=True)
+    with pytest.raises(InvalidRequest) as refused:
+        await chain.ainvoke(given)
+    assert refused.value.param == param
+    with pytest.raises(InvalidRequest):
+        await chain.abatch([ASKED, given])
 
 
 def test_the_chain_works_synchronously_from_an_address(up: ScriptedUpstream) -> None:
