@@ -6,9 +6,10 @@ value within its line, a query value within its pair.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 from graphs.tools.arguments import BadArguments
 from graphs.tools.bodies import Body, is_json
@@ -19,6 +20,10 @@ __all__ = ["Call", "Pairs", "build_call", "spell_field"]
 Pairs = list[tuple[str, str]]
 _RESERVED = ":/?@!$'()*,;"  # what `allowReserved` leaves as it is; never `&`, `=`, `+`, `#`, `[`, `]`
 _DELIMITERS = {"spaceDelimited": " ", "pipeDelimited": "|"}
+_TRIPLE = re.compile("(%[0-9A-Fa-f]{2})")
+
+Encode = Callable[[str], str]
+"""Percent-encodes one value, so that no part of it reads as a delimiter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +50,17 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
     for field in operation.fields:
         if field.argument not in arguments:
             continue
-        pairs = spell_field(field, arguments[field.argument])
+        value = arguments[field.argument]
         match field.place:
             case "path":
-                path = path.replace("{" + field.name + "}", pairs[0][1])
+                path = path.replace("{" + field.name + "}", spell_field(field, value)[0][1])
             case "query":
-                safe = _RESERVED if field.reserved else ""
-                query += [f"{quote(name, safe='[]')}={quote(value, safe=safe)}" for name, value in pairs]
+                pairs = spell_field(field, value, _encode_reserved if field.reserved else _encode)
+                query += [f"{quote(name, safe='[]')}={text}" for name, text in pairs]
             case "header":
-                headers += [(field.name, _header_value(field, value)) for _, value in pairs]
+                headers += [(field.name, _header_value(field, text)) for _, text in spell_field(field, value)]
             case _:
-                cookies += [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs]
+                cookies += [f"{_encode(name)}={text}" for name, text in spell_field(field, value, _encode)]
     _check_path(path)
     if cookies:
         headers.append(("Cookie", "; ".join(cookies)))
@@ -64,16 +69,33 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
     return Call(operation.method, url, headers, content, files)
 
 
-def spell_field(field: Field, value: Any) -> Pairs:
-    """Return a parameter's name and value as pairs; path values are percent-encoded already, the others are not."""
+def _encode(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _encode_reserved(text: str) -> str:
+    """RFC 6570's reserved expansion: reserved characters stay, and so does what is percent-encoded already."""
+    return "".join(part if index % 2 else quote(part, safe=_RESERVED) for index, part in enumerate(_TRIPLE.split(text)))
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def spell_field(field: Field, value: Any, encode: Encode = _as_it_is) -> Pairs:
+    """Return a parameter's name and value as pairs, with each value encoded by `encode`; path values always are.
+
+    The comma between values stays as it is (RFC 6570), so that a server can tell it from one inside a value. Spaces and
+    pipes between values are encoded as well: neither may stand in a URL. Names are not encoded.
+    """
     if field.json:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        return [(field.name, quote(text, safe="") if field.place == "path" else text)]
+        return [(field.name, _encode(text) if field.place == "path" else encode(text))]
     if field.place == "path":
         return [(field.name, _spell_path(field, value))]
     if field.place == "header":
         return [(field.name, _join(value, explode=field.explode))]
-    return _spell_form(field.name, value, style=field.style, explode=field.explode)
+    return _spell_form(field.name, value, _Form(field.style, field.explode, encode))
 
 
 def _text(value: Any) -> str:
@@ -92,36 +114,50 @@ def _join(value: Any, *, explode: bool) -> str:
     return ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
 
 
-def _spell_form(name: str, value: Any, *, style: str, explode: bool) -> Pairs:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a query, a cookie or a form spells lists and objects."""
+
+    style: str
+    explode: bool
+    encode: Encode
+
+    def join(self, parts: list[str]) -> str:
+        delimiter = _DELIMITERS.get(self.style)
+        return ("," if delimiter is None else self.encode(delimiter)).join(map(self.encode, parts))
+
+
+def _spell_form(name: str, value: Any, form: _Form) -> Pairs:
+    encode = form.encode
     if isinstance(value, list):
-        if explode:
-            return [(name, _text(each)) for each in value]
-        return [(name, _DELIMITERS.get(style, ",").join(map(_text, value)))] if value else []
+        if form.explode:
+            return [(name, encode(_text(each))) for each in value]
+        return [(name, form.join([_text(each) for each in value]))] if value else []
     if not isinstance(value, dict):
-        return [(name, _text(value))]
-    if style == "deepObject":
-        return _spell_deep(name, value)
-    if explode:
-        return [(key, _text(each)) for key, each in value.items()]
-    delimiter = _DELIMITERS.get(style, ",")
-    return [(name, delimiter.join(part for key, each in value.items() for part in (key, _text(each))))]
+        return [(name, encode(_text(value)))]
+    if form.style == "deepObject":
+        return _spell_deep(name, value, encode)
+    if form.explode:
+        return [(key, encode(_text(each))) for key, each in value.items()]
+    parts = [part for key, each in value.items() for part in (key, _text(each))]
+    return [(name, form.join(parts))] if parts else []
 
 
-def _spell_deep(name: str, value: dict[str, Any]) -> Pairs:
+def _spell_deep(name: str, value: dict[str, Any], encode: Encode) -> Pairs:
     # OpenAPI leaves values deeper than one level open; this is what most servers read: a[b][c]=1, lists repeated.
     pairs: Pairs = []
     for key, each in value.items():
         inner = f"{name}[{key}]"
         if isinstance(each, dict):
-            pairs += _spell_deep(inner, each)
+            pairs += _spell_deep(inner, each, encode)
         else:
-            pairs += [(inner, _text(item)) for item in (each if isinstance(each, list) else [each])]
+            pairs += [(inner, encode(_text(item))) for item in (each if isinstance(each, list) else [each])]
     return pairs
 
 
 def _spell_path(field: Field, value: Any) -> str:
     def encode(each: Any) -> str:
-        return quote(_text(each), safe="")
+        return _encode(_text(each))
 
     mark, between = {"label": (".", "."), "matrix": (";", ";")}.get(field.style, ("", ","))
     named = field.style == "matrix"
@@ -169,7 +205,8 @@ def _content(
     if is_json(bare):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"), None
     if bare == "application/x-www-form-urlencoded" and isinstance(value, dict):
-        return urlencode(_form(body, value), errors="replace").encode(), None
+        pairs = _form(body, value)
+        return "&".join(f"{_encode_form(name)}={text}" for name, text in pairs).encode(), None
     return _text(value).encode("utf-8", "replace"), None
 
 
@@ -184,16 +221,21 @@ def _body_value(operation: Operation, body: Body, arguments: dict[str, Any]) -> 
     return value, bool(value) or body.required
 
 
+def _encode_form(text: str) -> str:
+    return quote_plus(text, errors="replace")
+
+
 def _form(body: Body, value: dict[str | None, Any]) -> Pairs:
+    """Return names and encoded values."""
     pairs: Pairs = []
     for key, each in value.items():
         name = str(key)
         encoding = body.encoding.get(name) or {}
         if isinstance(each, dict) and "style" not in encoding:
-            pairs.append((name, _text(each)))
+            pairs.append((name, _encode_form(_text(each))))
         else:
             style = encoding.get("style", "form")
-            pairs += _spell_form(name, each, style=style, explode=encoding.get("explode", style == "form"))
+            pairs += _spell_form(name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form))
     return pairs
 
 

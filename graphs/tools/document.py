@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from graphs.tools.pointers import Pointer, follow, spell
+from graphs.tools.scalars import Scalar, resolve_scalars
 from wire.errors import InvalidRequest
 
 __all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "Refusal", "read_document"]
@@ -38,9 +39,10 @@ def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, An
     """
     try:
         parsed = _parse(source, refuse) if isinstance(source, str) else source
-        document = _plain(parsed, refuse)
-        if not isinstance(document, dict):
+        plain = _plain(parsed, refuse)
+        if not isinstance(plain, dict):
             raise refuse("the document is not an object")
+        document: dict[str, Any] = resolve_scalars(plain)
         _check_references(document, refuse)
         _check_specification(document, refuse)
     except RecursionError:
@@ -71,11 +73,20 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+def _construct_scalar(loader: Any, node: yaml.ScalarNode) -> Scalar:
+    construct = yaml.SafeLoader.yaml_constructors[node.tag]
+    return Scalar(construct(loader, node), node.value)
+
+
+for _tag in ("bool", "int", "float", "null"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct_scalar)
 
 
 def _parse(text: str, refuse: Refusal) -> Any:
@@ -86,7 +97,7 @@ def _parse(text: str, refuse: Refusal) -> Any:
     try:
         if text.lstrip().startswith("{"):
             try:
-                return json.loads(text)
+                return json.loads(text, parse_float=_json_number, parse_int=_json_number)
             except json.JSONDecodeError as error:
                 wrong = error  # perhaps YAML's flow style
         _check_events(text, refuse)
@@ -94,6 +105,10 @@ def _parse(text: str, refuse: Refusal) -> Any:
     except (yaml.YAMLError, ValueError, TypeError) as error:  # also a number with thousands of digits, odd keys
         reason = " ".join(str(wrong or error).split())[:300]
         raise refuse(f"it is {'not JSON' if wrong else 'neither YAML nor JSON'}: {reason}") from None
+
+
+def _json_number(text: str) -> Scalar:
+    return Scalar(int(text) if text.lstrip("-").isdigit() else float(text), text)
 
 
 def _check_events(text: str, refuse: Refusal) -> None:
@@ -132,7 +147,8 @@ def _plain(value: Any, refuse: Refusal) -> Any:
             return [copy(item, (*place, index)) for index, item in enumerate(value)]
         if isinstance(value, str):
             return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        number = value.value if isinstance(value, Scalar) else value
+        if number is None or isinstance(number, bool | int) or (isinstance(number, float) and math.isfinite(number)):
             return value
         raise refuse(f"`{spell(place)}` is not a JSON value")
 
@@ -142,6 +158,8 @@ def _plain(value: Any, refuse: Refusal) -> Any:
 def _key(key: Any) -> str:
     if isinstance(key, str):
         return key
+    if isinstance(key, Scalar):
+        return key.text or "null"
     return json.dumps(key) if key is None or isinstance(key, bool | int | float) else str(key)
 
 
@@ -212,6 +230,8 @@ def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
     from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator, schemas
 
     version = document.get("openapi")
+    if version in ("3.0", "3.1"):
+        version = document["openapi"] = f"{version}.0"  # which of the patches does not matter, and many leave it out
     if not isinstance(version, str) or not re.fullmatch(r"3\.[01]\.\d+(-.+)?", version):
         raise refuse(f"`#/openapi` is `{str(version)[:40]}`; versions 3.0 and 3.1 are supported, as text like `3.1.0`")
     # A hostile `pattern` could keep Python's `re` busy for ever while it tries a `default`: tried without patterns.

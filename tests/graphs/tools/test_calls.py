@@ -50,6 +50,88 @@ def test_styles_are_spelt_as_the_specification_shows(
     assert spell_field(Field("color", "color", place, style, explode, {}, False), value) == expected
 
 
+COMMAS: list[Any] = ["a,b", "c d", "é&="]
+ODD: dict[str, Any] = {"a": "1,2", "b": "x|y"}
+
+
+@pytest.mark.parametrize(
+    ("place", "style", "explode", "value", "spelt"),
+    [
+        ("query", "form", False, BLUE, "color=blue,black,brown"),
+        ("query", "form", False, COMMAS, "color=a%2Cb,c%20d,%C3%A9%26%3D"),
+        ("query", "form", True, COMMAS, "color=a%2Cb&color=c%20d&color=%C3%A9%26%3D"),
+        ("query", "form", False, ODD, "color=a,1%2C2,b,x%7Cy"),
+        ("query", "form", True, ODD, "a=1%2C2&b=x%7Cy"),
+        ("query", "form", False, [1, True, None], "color=1,true,"),
+        ("query", "form", False, "a,b", "color=a%2Cb"),
+        ("query", "form", False, [], ""),
+        ("query", "form", False, {}, ""),
+        ("query", "spaceDelimited", False, COMMAS, "color=a%2Cb%20c%20d%20%C3%A9%26%3D"),
+        ("query", "spaceDelimited", False, RGB, "color=R%20100%20G%20200%20B%20150"),
+        ("query", "pipeDelimited", False, COMMAS, "color=a%2Cb%7Cc%20d%7C%C3%A9%26%3D"),
+        ("query", "pipeDelimited", True, BLUE, "color=blue&color=black&color=brown"),
+        ("query", "deepObject", True, ODD, "color[a]=1%2C2&color[b]=x%7Cy"),
+        ("path", "simple", False, COMMAS, "/a%2Cb,c%20d,%C3%A9%26%3D"),
+        ("path", "simple", True, ODD, "/a=1%2C2,b=x%7Cy"),
+        ("path", "label", False, COMMAS, "/.a%2Cb,c%20d,%C3%A9%26%3D"),
+        ("path", "label", True, ["a.b", "c"], "/.a.b.c"),
+        ("path", "matrix", False, COMMAS, "/;color=a%2Cb,c%20d,%C3%A9%26%3D"),
+        ("path", "matrix", True, ["a;b", "c"], "/;color=a%3Bb;color=c"),
+        ("header", "simple", False, BLUE, "blue,black,brown"),
+        ("header", "simple", False, RGB, "R,100,G,200,B,150"),
+        ("cookie", "form", False, COMMAS, "color=a%2Cb,c%20d,%C3%A9%26%3D"),
+        ("cookie", "form", False, RGB, "color=R,100,G,200,B,150"),
+        ("cookie", "form", True, ["a;b", "c"], "color=a%3Bb; color=c"),
+    ],
+)
+def test_a_delimiter_is_never_mistaken_for_a_part_of_a_value(
+    place: Place, style: str, explode: bool, value: Any, spelt: str
+) -> None:
+    path = "/{color}" if place == "path" else "/x"
+    schema = {"type": "array" if isinstance(value, list) else "object"}
+    field = {"name": "color", "in": place, "style": style, "explode": explode, "required": True, "schema": schema}
+    call = build_call(
+        operation(document("https://api.test", {path: {"get": {"parameters": [field]}}})), {"color": value}
+    )
+    url = urlsplit(call.url)
+    told = {"path": url.path, "query": url.query}.get(place) or "".join(text for _, text in call.headers)
+    assert told == spelt
+
+
+@pytest.mark.parametrize(
+    ("value", "spelt"),
+    [
+        ("a/b?c:d@e", "a/b?c:d@e"),
+        (["a,b", "/c"], "a,b,/c"),
+        ("50%25 a%2Fb 100%", "50%25%20a%2Fb%20100%25"),
+        ("a&b=c#d", "a%26b%3Dc%23d"),
+    ],
+    ids=["reserved", "list", "encoded already", "would end the pair"],
+)
+def test_reserved_characters_stay_where_they_are_allowed(value: Any, spelt: str) -> None:
+    field = {"name": "q", "in": "query", "allowReserved": True, "explode": False, "schema": {}}
+    called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
+    assert urlsplit(build_call(called, {"q": value}).url).query == f"q={spelt}"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "spelt"),
+    [
+        ({}, "tags=a%2Cb&tags=c+d"),
+        ({"explode": False}, "tags=a%2Cb,c+d"),
+        ({"style": "spaceDelimited"}, "tags=a%2Cb+c+d"),
+        ({"style": "pipeDelimited", "explode": False}, "tags=a%2Cb%7Cc+d"),
+    ],
+    ids=["default", "explode false", "space", "pipe"],
+)
+def test_a_form_spells_lists_as_its_encoding_says(encoding: dict[str, Any], spelt: str) -> None:
+    schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {"type": "string"}}}}
+    form = {"schema": schema, **({"encoding": {"tags": encoding}} if encoding else {})}
+    body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
+    called = operation(document("https://api.test", {"/x": {"post": body}}))
+    assert build_call(called, {"tags": ["a,b", "c d"]}).content == spelt.encode()
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 _PARAMETERS = [
     {"name": "p", "in": "path", "required": True, "schema": {"type": "string"}},

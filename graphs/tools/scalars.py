@@ -1,0 +1,151 @@
+"""Numbers, booleans and nulls where OpenAPI wants text, and words where it wants booleans: what the author meant.
+
+YAML makes a number of `version: 1.10` and of `enum: [1.0, 2.0]` under `type: string`. A scalar keeps its spelling until
+its place is known: it becomes text where the specification, or the schema beside it, has only text, and stays what it
+is everywhere else. Pure.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["Scalar", "resolve_scalars"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number, boolean or null as it was parsed, and as it was written."""
+
+    value: float | bool | None
+    text: str
+
+
+_PROSE: Final = frozenset({"title", "summary", "description", "version"})
+"""Fields whose text may be empty. `description:` with nothing behind it is common in YAML."""
+
+_TEXTS: Final = _PROSE | {
+    *("openapi", "jsonSchemaDialect", "termsOfService", "name", "url", "email", "identifier", "operationId"),
+    *("in", "style", "contentType", "propertyName", "scheme", "bearerFormat"),
+    *("authorizationUrl", "tokenUrl", "refreshUrl", "openIdConnectUrl"),
+    *("type", "format", "pattern", "contentEncoding", "contentMediaType", "$comment", "$schema"),
+}
+"""Fixed fields that are text, whichever object has them."""
+
+_LISTS_OF_TEXTS: Final = frozenset({"required", "tags", "type"})
+_MAPS_OF_TEXTS: Final = frozenset({"mapping", "scopes"})
+_MAPS: Final = frozenset(
+    {"paths", "webhooks", "pathItems", "responses", "requestBodies", "headers", "securitySchemes", "callbacks"}
+    | {"schemas", "parameters", "content", "encoding", "variables"}
+    | {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+)
+"""Fields whose value is an object with names of the author's: `properties: {title: true}` has no title."""
+
+_SWITCHES: Final = frozenset(
+    {"required", "deprecated", "allowEmptyValue", "explode", "allowReserved", "nullable", "readOnly", "writeOnly"}
+    | {"uniqueItems", "x-openai-isConsequential"}
+)
+_WORDS: Final = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+"""YAML 1.1's booleans. They are text in YAML 1.2, and are meant as booleans in the fields above only."""
+
+_OF_TYPE: Final = frozenset({"default", "const", "example"})
+_LISTS_OF_TYPE: Final = frozenset({"enum", "examples"})
+_DATA: Final = frozenset({"value", "links"})
+"""Fields whose content is the author's own."""
+
+
+def resolve_scalars(node: Any) -> Any:
+    """Return a document, or an object in it, without any `Scalar`."""
+    if isinstance(node, list):
+        return [resolve_scalars(each) for each in node]
+    if not isinstance(node, dict):
+        return _data(node)
+    return {key: _field(key, value, node) for key, value in node.items()}
+
+
+def _field(key: str, value: Any, owner: dict[str, Any]) -> Any:
+    if key in _SWITCHES and isinstance(value, str):
+        return _WORDS.get(value.lower(), value)
+    if key in _DATA or (key.startswith("x-") and key not in _SWITCHES):
+        return _data(value)
+    if key in _OF_TYPE:
+        return _of_type(value, owner)
+    if isinstance(value, list):
+        return _list(key, value, owner)
+    if isinstance(value, dict):
+        return _map(key, value)
+    return _text(value, empty=key in _PROSE) if key in _TEXTS else _data(value)
+
+
+def _list(key: str, value: list[Any], owner: dict[str, Any]) -> list[Any]:
+    if key in _LISTS_OF_TYPE:
+        return [_of_type(each, owner) for each in value]
+    if key in _LISTS_OF_TEXTS:  # `type: [string, null]` means the text
+        return [resolve_scalars(each) if isinstance(each, dict | list) else _spelling(each) for each in value]
+    return [resolve_scalars(each) for each in value]
+
+
+def _map(key: str, value: dict[str, Any]) -> dict[str, Any]:
+    if key == "variables":
+        return {name: _variable(each) for name, each in value.items()}
+    if key in _MAPS_OF_TEXTS:
+        return {name: _text(each, empty=False) for name, each in value.items()}
+    if key in _MAPS:
+        return {name: resolve_scalars(each) for name, each in value.items()}
+    if key == "examples":
+        return {name: _data(each) for name, each in value.items()}
+    resolved: dict[str, Any] = resolve_scalars(value)
+    return resolved
+
+
+def _variable(variable: Any) -> Any:
+    """A server variable: its values are text."""
+    if not isinstance(variable, dict):
+        return _data(variable)
+    resolved = resolve_scalars({**variable, "type": "string"})
+    return {key: resolved[key] for key in variable if key != "type"}
+
+
+def _of_type(value: Any, schema: Any) -> Any:
+    """A value that a schema describes: text where the schema allows text and not what the value is."""
+    schema = schema if isinstance(schema, dict) else {}
+    if isinstance(value, list):
+        return [_of_type(each, schema.get("items")) for each in value]
+    if isinstance(value, dict):
+        properties = schema.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        return {key: _of_type(each, known.get(key)) for key, each in value.items()}
+    types = schema.get("type")
+    allowed = {_spelling(each) for each in (types if isinstance(types, list) else [types])}
+    wanted = "string" in allowed and allowed.isdisjoint(_types_of(_data(value)))
+    return _text(value, empty=False) if wanted else _data(value)
+
+
+def _types_of(value: Any) -> Iterable[str]:
+    if isinstance(value, bool):
+        return ("boolean",)
+    if isinstance(value, int | float):
+        return ("integer", "number") if value == int(value) else ("number",)
+    return ("null",) if value is None else ("string",)
+
+
+def _text(value: Any, *, empty: bool) -> Any:
+    """A scalar as text; null stays null, or is no text at all where that may be (`empty`)."""
+    if _data(value) is None:
+        return "" if empty else None
+    return _spelling(value)
+
+
+def _spelling(value: Any) -> Any:
+    if isinstance(value, Scalar):
+        return value.text or "null"
+    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else value
+
+
+def _data(value: Any) -> Any:
+    """The value as it was parsed."""
+    if isinstance(value, dict):
+        return {key: _data(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_data(each) for each in value]
+    return value.value if isinstance(value, Scalar) else value
