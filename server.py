@@ -20,8 +20,11 @@ _PACKAGES = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "w
 
 def _shadows(entry: str) -> bool:
     """Tell whether a package of ours would be imported from this entry of `sys.path` although it is another's."""
-    folder = Path(entry).resolve()
-    return folder != _ROOT and any((folder / name).is_dir() for name in _PACKAGES)
+    folder = os.path.realpath(entry)  # `Path.is_dir` raises where a folder may not be read
+    return folder != str(_ROOT) and any(
+        os.path.isdir(os.path.join(folder, name)) or os.path.isfile(os.path.join(folder, f"{name}.py"))
+        for name in _PACKAGES
+    )
 
 
 # `python -m server`, or `.` in PYTHONPATH, puts the working directory first, and an `api/` of the user's with it.

@@ -246,6 +246,17 @@ def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str
     for name in ("api", "chains", "documents", "graphs", "ops", "store", "watch", "wire", "xllamacpp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package was imported')")
+    assert_starts(tmp_path, command, search)
+
+
+@pytest.mark.parametrize("name", ["api", "store", "wire"])
+def test_files_named_as_ours_shadow_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('another module was imported')")
+    assert_starts(tmp_path, SERVER, ".")
+
+
+def assert_starts(tmp_path: Path, command: tuple[str, ...], search: str) -> None:
+    """Start the server in `tmp_path`; `search` is what `PYTHONPATH` has: nothing, `.`, or `inside` for the folder."""
     path = str(tmp_path) if search == "inside" else search
     if command != SERVER:
         path = os.pathsep.join((*filter(None, [path]), str(ROOT)))
