@@ -22,6 +22,7 @@ class Approval(BaseModel):
     name: str
     method: str
     url: str
+    headers: dict[str, str]
     body: str
     problem: str | None
 

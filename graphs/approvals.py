@@ -16,13 +16,17 @@ __all__ = ["Approval", "pending_approvals"]
 
 
 class Approval(TypedDict):
-    """One call that waits. `body` is text, empty where none is sent; `problem` says why no request can be made."""
+    """One call that waits, without its credentials.
+
+    `body` is text, empty where none is sent. `problem` says why no request can be made.
+    """
 
     object: str
     tool_call_id: str
     name: str
     method: str
     url: str
+    headers: dict[str, str]
     body: str
     problem: str | None
 
@@ -41,11 +45,11 @@ async def pending_approvals(row: Row) -> list[Approval]:
 
 
 def _approval(id: str, operation: Operation, arguments: str) -> Approval:
-    body, problem, url = "", None, operation.server + operation.path
+    body, problem, url, headers = "", None, operation.server + operation.path, {}
     try:
         values, _ = read_arguments(operation, arguments)
         call = build_call(operation, values)
-        body, url = _body(call), call.url
+        body, url, headers = _body(call), call.url, dict(call.headers)
     except BadArguments as error:
         problem = str(error)
     return Approval(
@@ -54,6 +58,7 @@ def _approval(id: str, operation: Operation, arguments: str) -> Approval:
         name=operation.name,
         method=operation.method,
         url=url,
+        headers=headers,
         body=body,
         problem=problem,
     )

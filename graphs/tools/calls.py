@@ -56,7 +56,7 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
                 path = path.replace("{" + field.name + "}", spell_field(field, value)[0][1])
             case "query":
                 pairs = spell_field(field, value, _encode_reserved if field.reserved else _encode)
-                query += [f"{quote(name, safe='[]')}={text}" for name, text in pairs]
+                query += [f"{quote(name, safe='[]', errors='replace')}={text}" for name, text in pairs]
             case "header":
                 headers += [(field.name, _header_value(field, text)) for _, text in spell_field(field, value)]
             case _:
@@ -70,12 +70,13 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
 
 
 def _encode(text: str) -> str:
-    return quote(text, safe="")
+    return quote(text, safe="", errors="replace")
 
 
 def _encode_reserved(text: str) -> str:
     """RFC 6570's reserved expansion: reserved characters stay, and so does what is percent-encoded already."""
-    return "".join(part if index % 2 else quote(part, safe=_RESERVED) for index, part in enumerate(_TRIPLE.split(text)))
+    parts = enumerate(_TRIPLE.split(text))
+    return "".join(part if index % 2 else quote(part, safe=_RESERVED, errors="replace") for index, part in parts)
 
 
 def _as_it_is(text: str) -> str:

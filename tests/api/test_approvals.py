@@ -1,5 +1,6 @@
 """What a run that waits for approval would send: the request as it will be made, without its secrets."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,9 @@ def order_api(url: str, media_type: str) -> dict[str, Any]:
     parameters = [
         {"name": "shop", "in": "path", "required": True, "schema": {"type": "string"}},
         {"name": "rush", "in": "query", "schema": {"type": "boolean"}},
+        {"name": "note", "in": "query", "schema": {"type": "string"}},
         {"name": "key", "in": "query", "schema": {"type": "string"}},
+        {"name": "X-Count", "in": "header", "schema": {"type": "integer"}},
     ]
     schema = {"type": "object", "required": ["item"], "properties": {"item": {"type": "string"}}}
     body = {"required": True, "content": {media_type: {"schema": schema}}}
@@ -56,7 +59,8 @@ def test_an_approval_has_the_request_that_is_sent(
     world: World, says: Callable[..., None], media_type: str, body: str
 ) -> None:
     with Api() as api:
-        says(Reply(tool_calls=[("order", {"shop": "a/b", "rush": True, "item": "tea & salt"})]), Reply("Done."))
+        given = {"shop": "a/b", "rush": True, "X-Count": 2, "item": "tea & salt"}
+        says(Reply(tool_calls=[("order", given)]), Reply("Done."))
         run = world.ended(world.run(tools=[order_api(api.url, media_type)]))
         assert run["status"] == "requires_action"
         path = f"/threads/{run['thread_id']}/runs/{run['id']}"
@@ -68,6 +72,7 @@ def test_an_approval_has_the_request_that_is_sent(
             "name": "order",
             "method": "POST",
             "url": f"{api.url}/shops/a%2Fb/orders?rush=true",
+            "headers": {"X-Count": "2"} | ({} if "multipart" in media_type else {"Content-Type": media_type}),
             "body": body,
             "problem": None,
         }
@@ -86,6 +91,22 @@ def test_arguments_that_make_no_request_are_named(world: World, says: Callable[.
         (approval,) = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
         assert "path" in approval["problem"]
         assert (approval["method"], approval["body"]) == ("POST", "")
+
+
+@pytest.mark.parametrize("name", ["shop", "note"])
+def test_half_a_surrogate_pair_is_replaced_in_the_address(world: World, says: Callable[..., None], name: str) -> None:
+    with Api() as api:
+        given = json.dumps({"shop": "a", "note": "b", "item": "tea"} | {name: "c\ud83d"})
+        says(Reply(tool_calls=[("order", given)]), Reply("Done."))
+        run = world.ended(world.run(tools=[order_api(api.url, "application/json")]))
+        path = f"/threads/{run['thread_id']}/runs/{run['id']}"
+        (approval,) = world.get(f"{path}/approvals")["data"]
+        assert "c%3F" in approval["url"]
+        outputs = [{"tool_call_id": approval["tool_call_id"], "output": "approved"}]
+        world.post(f"{path}/submit_tool_outputs", {"tool_outputs": outputs})
+        assert world.ended(run)["status"] == "completed"
+        (seen,) = api.seen
+        assert "c%3F" in seen.path
 
 
 def test_another_thread_s_run_has_no_approvals(world: World, says: Callable[..., None]) -> None:
