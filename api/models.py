@@ -50,9 +50,12 @@ async def _models(house: House) -> list[dict[str, Any]]:
     except Unavailable:
         listed = []
     entries = [_model(entry) for entry in listed]
-    known = {entry.get("id") for entry in entries}
-    aliases = [name for name in house.aliases if name != "*" and name not in known]
-    return entries + [{"id": name, "object": "model", "created": 0, "owned_by": "threadhold"} for name in aliases]
+    known = {entry.get("id"): entry for entry in entries}
+    aliases = {name: target for name, target in house.aliases.items() if name != "*" and name not in known}
+    return entries + [
+        {**known.get(target, {}), "id": name, "object": "model", "created": 0, "owned_by": "threadhold"}
+        for name, target in aliases.items()
+    ]
 
 
 def _model(entry: dict[str, Any]) -> dict[str, Any]:

@@ -100,19 +100,36 @@ def test_markers_in_code_stay_text(page: Page, up: ScriptedUpstream) -> None:
     assert "【0:0†source】" in page.all("pre code")[0].text
 
 
-PASTE = """
-const bytes = Uint8Array.from(atob(arguments[1]), c => c.charCodeAt(0)), data = new DataTransfer();
-data.items.add(new File([bytes], arguments[0], { type: 'image/png' }));
-const target = document.getElementById(arguments[2]), name = arguments[2] === 'human' ? 'paste' : 'drop';
+GIVE = """
+const [files, target, text] = arguments, data = new DataTransfer();
+for (const [name, type, base64, padding] of files) {
+	const bytes = Uint8Array.from(atob(base64), c => c.charCodeAt(0));
+	data.items.add(new File([bytes, new Uint8Array(padding)], name, { type }));
+}
+for (const kind in text) data.setData(kind, text[kind]);
 const told = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
-target.dispatchEvent(name === 'paste' ? new ClipboardEvent(name, told) : new DragEvent(name, told));
+const event = target === 'human' ? new ClipboardEvent('paste', told) : new DragEvent('drop', told);
+return document.getElementById(target).dispatchEvent(event);
 """
+
+
+def _give(page: Page, target: str, *files: tuple[str, str, str, int], **text: str) -> bool:
+    """Paste files (name, type, base64, zeros behind) into `human`, or drop them. Returns whether the
+    browser does what it does by itself."""
+    return bool(page.js(GIVE, files, target, {f"text/{kind}": each for kind, each in text.items()}))
+
+
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
+PNG = ("dot.png", "image/png", DOT, 0)
+BMP = ("dot.bmp", "image/bmp", "Qk06AAAAAAAAADYAAAAoAAAAAQAAAAEAAAABABgAAAAAAAQAAAAAAAAAAAAAAAAAAAAAAAAA/wAAAA==", 0)
+HUGE = ("huge.png", "image/png", DOT, 21 * 1024 * 1024)
+DRAWING = ("drawing.svg", "image/svg+xml", "PHN2Zy8+", 0)
 
-@pytest.mark.parametrize("target", ["human", "compose"], ids=["pasted", "dropped"])
+
+@pytest.mark.parametrize("target", ["human", "compose", "log"], ids=["pasted", "dropped", "dropped beside"])
 def test_a_picture_goes_to_the_model_and_not_to_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
-    page.js(PASTE, "dot.png", DOT, target)
+    assert not _give(page, target, PNG)
     page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
     up.script(Reply("A dot."))
     page.send("What is this?")
@@ -126,6 +143,39 @@ def test_a_picture_goes_to_the_model_and_not_to_the_index(page: Page, up: Script
     page.reload()
     page.shows("What is this?", "dot.png")
     assert "[image_file]" not in page.log
+
+
+@pytest.mark.parametrize("picture", [BMP, HUGE], ids=["another kind", "too large"])
+def test_a_picture_that_models_are_not_shown_is_redrawn(
+    page: Page, up: ScriptedUpstream, picture: tuple[str, str, str, int]
+) -> None:
+    _give(page, "human", picture)
+    page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
+    up.script(Reply("A dot."))
+    page.send("What is this?")
+    page.shows("A dot.")
+    image = up.requests[-1].body["messages"][-1]["content"][1]["image_url"]["url"]
+    assert image.startswith("data:image/png;base64,")
+    assert len(image) < 10_000
+
+
+def test_a_file_that_is_refused_keeps_no_other_back(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("A note.")
+    data = {"items": [], "files": [str(tmp_path / name) for name in ("folder", "notes.txt")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.browser.cdp("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
+    page.shows("“folder” cannot be read. If it is a folder, add the files in it.")
+    page.eventually(lambda: _chips(page) == ["notes.txt"], "the other is attached")
+    _give(page, "compose", DRAWING, PNG)
+    page.shows("Models cannot be shown “drawing.svg”. Convert it to PNG or JPEG.")
+    page.eventually(lambda: _chips(page) == ["notes.txt", "dot.png"], "the other is attached")
+
+
+def test_text_that_comes_with_its_picture_is_pasted_as_text(page: Page) -> None:
+    assert _give(page, "human", PNG, plain="1\t2", html="<table><tr><td>1<td>2</table>")
+    assert not _give(page, "human", PNG, html="<img src=dot.png>")
+    page.eventually(lambda: len(_chips(page)) == 1, "the copied picture alone is attached")
 
 
 def _messages(page: Page) -> list[dict[str, Any]]:
@@ -145,17 +195,17 @@ def catalogue(start_server: Callable[..., ServerProcess]) -> Iterator[ServerProc
     """A server whose engine says of its models what they see."""
     listed = [{"id": name, "object": "model", **entry} for name, entry in BLIND.items()]
     with ScriptedUpstream(models=[*listed, {"id": "unknown", "object": "model"}]) as upstream:
-        yield start_server(MODEL_URL=upstream.url)
+        yield start_server(MODEL_URL=upstream.url, MODEL_ALIASES="gpt-4o=mistral")
 
 
-@pytest.mark.parametrize("model", BLIND)
+@pytest.mark.parametrize("model", [*BLIND, "gpt-4o"])
 def test_a_picture_is_refused_before_sending_where_the_model_is_blind(
     page: Page, catalogue: ServerProcess, model: str
 ) -> None:
     page.fresh(server=catalogue)
     page.open_setup()
     page.type("model", model)
-    page.js(PASTE, "dot.png", DOT, "human")
+    _give(page, "human", PNG)
     page.eventually(lambda: f"“{model}” cannot see pictures" in page.by_id("blind").text, "it is said at once")
     page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
     page.send("What is this?")

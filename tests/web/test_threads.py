@@ -178,3 +178,69 @@ def test_threads_beyond_the_first_page_of_the_list_are_reached(page: Page, serve
     page.press("More threads")
     page.eventually(lambda: len(page.all("#threads a")) == 105, "the rest are listed, too")
     assert _listed(page)[-1] == "Thread 0"
+
+
+def test_a_run_keeps_its_cards_where_pages_meet_in_one_second(
+    page: Page, up: ScriptedUpstream, server: ServerProcess
+) -> None:
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+    assistant = server.request("POST", "/assistants", {"model": "", "tools": [tool]})["id"]
+    id = _long_thread(server, 10)
+    up.script(Reply(tool_calls=[("look_up", {})]), Reply("Found."))
+    path = f"/threads/{id}/runs"
+    run = server.request("POST", path, {"assistant_id": assistant})["id"]
+    page.eventually(lambda: server.request("GET", f"{path}/{run}")["status"] == "requires_action", "the run waits")
+    call = server.request("GET", f"{path}/{run}")["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
+    outputs = {"tool_outputs": [{"tool_call_id": call, "output": "it"}]}
+    server.request("POST", f"{path}/{run}/submit_tool_outputs", outputs)
+    page.eventually(lambda: server.request("GET", f"{path}/{run}")["status"] == "completed", "the run ends")
+    for number in range(100):
+        server.request("POST", f"/threads/{id}/messages", {"role": "user", "content": f"Later {number}."})
+    page.js(
+        """
+        const original = window.fetch, round = rows => rows.forEach(row => { row.created_at = 1; });
+        window.fetch = async (...args) => {
+            const answer = await original(...args);
+            if (!/\\/(messages|runs)\\?/.test(args[0])) return answer;
+            const body = await answer.json();
+            round(body.data);
+            return new Response(JSON.stringify(body), { headers: { 'content-type': 'application/json' } });
+        };
+        location.hash = arguments[0];
+        """,
+        id,
+    )
+    page.shows("Later 99.")
+    assert page.all("details.card") == []
+    page.js("document.getElementById('log').scrollTop = 0")
+    page.shows("Message number 0.", "Found.")
+    assert len(page.all("details.card")) == 1
+
+
+def test_a_message_sent_while_a_thread_is_read_goes_to_that_thread(page: Page, server: ServerProcess) -> None:
+    id = _thread(server, "Slow", "Remember this.")
+    page.reload()
+    slow = {"offline": False, "latency": 1_500, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.cdp("Network.emulateNetworkConditions", **slow)
+    try:
+        page.open_thread("Slow")
+        page.send("And this.")
+        page.shows("Remember this.", "Echo: And this.", limit_s=30)
+    finally:
+        page.browser.cdp("Network.emulateNetworkConditions", **(slow | {"latency": 0}))
+    page.idle()
+    assert page.thread_id() == id
+    assert [text for _, text in page.messages()] == ["Remember this.", "And this.", "Echo: And this."]
+
+
+def test_an_export_is_of_the_thread_that_was_open(page: Page, server: ServerProcess) -> None:
+    id = _thread(server, "First", "Question one.")
+    page.visit(f"{server.url}/#{id}")
+    page.shows("Question one.")
+    page.js(
+        "window.__blobs = []; URL.createObjectURL = blob => { window.__blobs.push(blob); return 'data:,' };"
+        "document.getElementById('markdown').click(); document.getElementById('new').click()"
+    )
+    page.until("return window.__blobs.length === 1", "the file is saved")
+    text = page.driver.execute_async_script("window.__blobs[0].text().then(arguments[0])")
+    assert text.startswith("# First\n")
