@@ -124,6 +124,7 @@ DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 PNG = ("dot.png", "image/png", DOT, 0)
 BMP = ("dot.bmp", "image/bmp", "Qk06AAAAAAAAADYAAAAoAAAAAQAAAAEAAAABABgAAAAAAAQAAAAAAAAAAAAAAAAAAAAAAAAA/wAAAA==", 0)
 HUGE = ("huge.png", "image/png", DOT, 21 * 1024 * 1024)
+BROKEN = ("broken.png", "image/png", "SGVsbG8=", 0)
 DRAWING = ("drawing.svg", "image/svg+xml", "PHN2Zy8+", 0)
 
 
@@ -155,7 +156,7 @@ def test_a_picture_that_models_are_not_shown_is_redrawn(
     page.send("What is this?")
     page.shows("A dot.")
     image = up.requests[-1].body["messages"][-1]["content"][1]["image_url"]["url"]
-    assert image.startswith("data:image/png;base64,")
+    assert image.startswith("data:image/jpeg;base64,")
     assert len(image) < 10_000
 
 
@@ -167,8 +168,9 @@ def test_a_file_that_is_refused_keeps_no_other_back(page: Page, tmp_path: Path) 
         page.browser.cdp("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
     page.shows("“folder” cannot be read. If it is a folder, add the files in it.")
     page.eventually(lambda: _chips(page) == ["notes.txt"], "the other is attached")
-    _give(page, "compose", DRAWING, PNG)
-    page.shows("Models cannot be shown “drawing.svg”. Convert it to PNG or JPEG.")
+    _give(page, "compose", DRAWING, BROKEN, PNG)
+    for name in ("drawing.svg", "broken.png"):
+        page.shows(f"Models cannot be shown “{name}”. Convert it to PNG or JPEG.")
     page.eventually(lambda: _chips(page) == ["notes.txt", "dot.png"], "the other is attached")
 
 

@@ -244,3 +244,15 @@ def test_an_export_is_of_the_thread_that_was_open(page: Page, server: ServerProc
     page.until("return window.__blobs.length === 1", "the file is saved")
     text = page.driver.execute_async_script("window.__blobs[0].text().then(arguments[0])")
     assert text.startswith("# First\n")
+
+
+def test_older_messages_are_read_by_key_without_losing_the_place(page: Page, server: ServerProcess) -> None:
+    page.visit(f"{server.url}/#{_long_thread(server, 250)}")
+    page.shows("Message number 249.")
+    older = page.all(".older")[0]
+    older.send_keys(ENTER)
+    page.shows("Message number 60.")
+    assert page.js("return document.activeElement.className").endswith("older")
+    older.send_keys(ENTER)
+    page.shows("Message number 0.")
+    page.until("return document.activeElement.id === 'log'", "the conversation has the focus")
