@@ -9,7 +9,7 @@ import pytest
 from tests.graphs.tools.apis import Answer, Api, Seen, document
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
-from tests.web.page import ENTER, Page
+from tests.web.page import ENTER, TAB, Page
 
 WEATHER = {
     "type": "function",
@@ -303,3 +303,20 @@ def test_an_approval_shows_method_address_and_body_of_each_call(page: Page, up: 
         page.shows("Ordered.")
         page.idle()
         assert [json.loads(seen.body)["item"] for seen in api.seen] == ["tea"]
+
+
+def test_enter_meant_for_the_composer_approves_nothing(page: Page, up: ScriptedUpstream) -> None:
+    with Api(_sunny) as api:
+        _assistant(page, _weather_api(api, is_consequential=True))
+        up.script(Reply(tool_calls=[("readWeather", {})]), Reply("Well then."))
+        page.send("Weather?")
+        page.shows("The run waits for you", f"GET {api.url}/weather")
+        page.js("return document.activeElement").send_keys(ENTER)
+        page.send("And tomorrow?")
+        page.js("return document.activeElement").send_keys(ENTER)
+        assert page.all("form.ask .request:focus")
+        assert page.runs()[0]["status"] == "requires_action"
+        page.js("return document.activeElement").send_keys(TAB, ENTER)  # the request's text
+        page.js("return document.activeElement").send_keys(TAB, ENTER)
+        page.shows("Well then.")
+        assert len(api.seen) == 1
