@@ -26,6 +26,7 @@ from langchain_core.messages import BaseMessage
 from chains.assembly import Assembly
 from chains.endpoint import Endpoint
 from chains.engine import ELSEWHERE, Engine, Shape
+from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served
 from chains.gguf import DEMO_NOTE, Gguf, find_models
 from chains.installation import install_command
 from chains.passage import Passage
@@ -167,17 +168,20 @@ class Builtin(Upstream):
             engine.use(response)
             return response
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Answer a client's `/chat/completions` body. Raises InvalidRequest, UpstreamProblem."""
-        model = body.get("model") or ""
-        if not isinstance(model, str):
-            raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Answer a client's `/chat/completions` or `/completions` body.
+
+        Raises InvalidRequest, UpstreamProblem, NotFound for any other path.
+        """
+        if path not in GENERATING or not isinstance(body, dict):
+            raise not_served(path, "The built-in engine")
+        model = model_of(body)
         try:
             async with self._asking(await self.resolve(model)) as engine:
                 asked = {**body, **_WATCHED, "model": engine.model.name}
                 if not body.get("stream"):
-                    return await _whole(engine.upstream, asked)
-                passage = await engine.upstream.pass_through(asked)
+                    return await _whole(engine.upstream, asked, path)
+                passage = await engine.upstream.pass_through(asked, path)
                 engine.use(passage)
                 return passage
         except PromptRefused as error:
@@ -357,10 +361,10 @@ def _models_at(path: Path | None) -> dict[str, Gguf]:
     return {model.name: model for model in find_models(path)}
 
 
-async def _whole(upstream: Upstream, body: dict[str, Any]) -> Passage:
+async def _whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:
     """Stream an answer and put it together: see `chains/assembly.py`. Raises UpstreamProblem."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    passage = await upstream.pass_through(asked)
+    passage = await upstream.pass_through(asked, path)
     if passage.body is not None:  # refused
         return passage
     assembly, decoder = Assembly(), SseDecoder()
@@ -377,7 +381,8 @@ async def _whole(upstream: Upstream, body: dict[str, Any]) -> Passage:
     status = error.get("code") if isinstance(error, dict) else None
     if not isinstance(status, int):
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
-    return Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
+    refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
+    return upstream.read_refused(refused, path)
 
 
 def _spelled(names: list[str]) -> str:

@@ -187,7 +187,14 @@ class Engine:
             max_reply_tokens=self._shape.max_reply_tokens,
             outcomes=self._outcomes,
         )
+        self._upstream.overflow_advice = self._overflow_advice()
         await self._upstream.open()
+
+    def _overflow_advice(self) -> str:
+        wanted = self._shape.context_size
+        if self.context is not None and self.context < wanted:
+            return f"MODEL_CONTEXT_SIZE is {wanted}, but `{self.model.name}` was trained with {self.context} tokens."
+        return f"MODEL_CONTEXT_SIZE is {wanted}; raise it to allow longer prompts."
 
     def _asked(self, key: str) -> dict[str, Any]:
         return {

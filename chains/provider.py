@@ -23,6 +23,7 @@ from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import ChunkPlainer, explain_foreign
+from chains.forwarding import CHAT, Body, not_served
 from chains.models import Models
 from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
@@ -130,8 +131,10 @@ class Provider:
             return error.message
         return None
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem."""
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem, NotFound for any other path."""
+        if path != CHAT or not isinstance(body, dict):
+            raise not_served(path, self.host)
         return await open_completion(self.stream, {**body, "model": body.get("model") or await self._default()})
 
     async def _default(self) -> str:

@@ -13,7 +13,7 @@ import orjson
 
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
-__all__ = ["Refusal", "explain", "read_refusal"]
+__all__ = ["Refusal", "explain", "overflow_body", "read_refusal"]
 
 MAX_SHOWN: Final = 500
 _LISTED_MODELS: Final = 20
@@ -128,6 +128,32 @@ def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> 
     if room is not None and room <= 0:
         return Refusal(message, code=code, status=status)  # the answer alone is too long: no prompt would fit
     return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status)
+
+
+def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> dict[str, Any]:
+    """Return OpenAI's `context_length_exceeded` error for an overflow, whatever the server called it.
+
+    Programs look for this code to shorten their prompt. `param` is the field that holds the prompt. The message has
+    OpenAI's words where both counts are known, else the server's own, and then `advice`.
+    """
+    message = f"{refusal.message}."
+    if refusal.limit and refusal.used:
+        answer = refusal.limit - refusal.room if refusal.room is not None else 0
+        counted = f"your {param} resulted in {refusal.used} tokens"
+        if answer:
+            total = refusal.used + answer
+            counted = f"you requested {total} tokens ({refusal.used} in the {param}, {answer} in the completion)"
+        shorten = f"Please reduce the length of the {param}{' or completion' if answer else ''}."
+        message = f"This model's maximum context length is {refusal.limit} tokens. However, {counted}. {shorten}"
+    message = f"{message} {advice}".rstrip()
+    return {
+        "error": {
+            "message": message,
+            "type": "invalid_request_error",
+            "param": param,
+            "code": "context_length_exceeded",
+        }
+    }
 
 
 def explain(

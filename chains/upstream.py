@@ -14,9 +14,10 @@ from langchain_core.messages import BaseMessage
 
 from chains.blocks import whole
 from chains.endpoint import Endpoint, parse_endpoint
+from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.models import Models
 from chains.pace import Pace
-from chains.passage import Passage, open_passage
+from chains.passage import Passage, as_told, open_passage
 from chains.recent import Recent
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
@@ -71,6 +72,8 @@ class Upstream:
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.outcomes = Counts() if outcomes is None else outcomes
         """What became of each request to it, by one word; see `Transport`."""
+        self.overflow_advice = ""
+        """What a refusal of a prompt that is too long advises besides shortening it."""
         self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
@@ -209,29 +212,39 @@ class Upstream:
         except TimeoutError as error:
             raise self._late("send its vectors", limit_s) from error
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Send a client's `/chat/completions` body on and return the answer, errors of the upstream included.
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Send a client's request on and return the answer, errors of the upstream included.
 
         Nothing is tried again here: the client has its own retries. Cancelling the call closes the upstream.
-        Raises Unavailable, InvalidRequest, UpstreamProblem.
+        Raises Unavailable, InvalidRequest, UpstreamProblem, NotFound.
         """
         if self._transport is None:
             raise Unavailable(UNSET)
-        model = body.get("model") or ""
-        if not isinstance(model, str):
-            raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+        model = model_of(body)
         try:
-            payload = {**body, "model": await self.resolve(model)}
-            if payload.get("max_tokens") == -1:
-                del payload["max_tokens"]
-            if self._max_reply_tokens and not any(payload.get(name) for name in _REPLY_LIMITS):
-                payload["max_tokens"] = self._max_reply_tokens
-            encoded = _encode(payload)
+            named = with_model(body, await self.resolve(model) if model or path in GENERATING else "")
+            encoded = _encode(self._limited(named, path)) if isinstance(named, dict) else named.encode(named.model)
         except PromptRefused as error:
             raise InvalidRequest(error.message) from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
-        return await open_passage(self._transport, encoded)
+        return await open_passage(self._transport, encoded, path, overflow_advice=self.overflow_advice)
+
+    def read_refused(self, refused: Passage, path: str) -> Passage:
+        """Return an error that came within a stream as one that came before it. Raises NotFound."""
+        assert self.endpoint is not None
+        return as_told(refused, self.endpoint, path, self.overflow_advice)
+
+    def _limited(self, body: dict[str, Any], path: str) -> dict[str, Any]:
+        """Limit the answer where the client set no limit."""
+        if path not in GENERATING:
+            return body
+        payload = dict(body)
+        if payload.get("max_tokens") == -1:
+            del payload["max_tokens"]
+        if self._max_reply_tokens and not any(payload.get(name) for name in _REPLY_LIMITS):
+            payload["max_tokens"] = self._max_reply_tokens
+        return payload
 
     async def _explained(self, refusal: Refusal, model: str) -> RunError:
         """Make a run error of a refusal; asks for the models when it needs to name them."""
