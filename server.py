@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -42,6 +41,7 @@ from ops import Parts, run
 from ops.files import doubts, read_text, read_toml
 from ops.owners import unopened
 from watch.log import Format, Level
+from watch.version import installed_version
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
 
@@ -248,6 +248,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.tools.caller import LateCaller
     from graphs.tools.file_search import FileSearch
     from graphs.turns import Limits
+    from graphs.uploads import Uploads
     from store import open_store
     from store.ages import SqliteAges
     from store.blobs import FolderBlobs
@@ -268,6 +269,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         )
         blobs = FolderBlobs(settings.data_dir / "files")
         ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
+        uploads = Uploads(store, store.library, blobs, max_bytes=settings.max_file_bytes)
         attachments = Attachments(store, wake=ingestion.wake)
         prompts = Prompts.changed(settings.prompts)
         searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
@@ -294,7 +296,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
             tuned = tuned_interpreter(lambda: runner.executing)
-            async with _tracing(), ingestion, runner, retention, tuned:
+            async with _tracing(), ingestion, uploads, runner, retention, tuned:
                 yield House(
                     store=store,
                     upstream=routes,
@@ -305,6 +307,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     embedder=embedder,
                     blobs=blobs,
                     ingestion=ingestion,
+                    uploads=uploads,
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
                     writer=store.engine,
@@ -316,7 +319,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await store.close()
             await embedder.close()
 
-    return build_app(open_house, access=settings.access, version=_version())
+    return build_app(open_house, access=settings.access, version=installed_version())
 
 
 def _tracing() -> AbstractAsyncContextManager[None]:
@@ -334,7 +337,7 @@ def _tracing() -> AbstractAsyncContextManager[None]:
             ".venv/bin/python -m pip install opentelemetry-exporter-otlp-proto-http",
         )
         return nullcontext()
-    return traced(_version())
+    return traced(installed_version())
 
 
 def _routes(settings: Settings) -> "Routes":
@@ -386,7 +389,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says, serve where it says nothing; the console script `threadhold`."""
-    sys.exit(run(Parts(settings=read_settings, app=create_app, routes=_routes, version=_version()), arguments))
+    sys.exit(run(Parts(settings=read_settings, app=create_app, routes=_routes, version=installed_version()), arguments))
 
 
 def read_settings(**given: Any) -> Settings:
@@ -400,13 +403,6 @@ def read_settings(**given: Any) -> Settings:
             os.environ.setdefault(name, value)
     read_toml(_TOML)
     return Settings(**given)
-
-
-def _version() -> str:
-    try:
-        return version("threadhold")
-    except PackageNotFoundError:
-        return "0+checkout"
 
 
 if __name__ == "__main__":

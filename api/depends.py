@@ -16,6 +16,7 @@ from chains.embeddings import Embedder
 from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
+from graphs.uploads import Uploads
 from store.blobs import Blobs
 from store.figures import StoreFigures
 from store.library import Library
@@ -40,6 +41,7 @@ __all__ = [
     "RunId",
     "StepId",
     "ThreadId",
+    "UploadId",
     "VectorStoreId",
     "is_v1",
     "list_rows",
@@ -77,6 +79,7 @@ class House:
     embedder: Embedder | None
     blobs: Blobs
     ingestion: Ingestion
+    uploads: Uploads
     attachments: Attachments
     max_file_bytes: int
     writer: Writing
@@ -154,6 +157,7 @@ RunId = Annotated[str, _path_id("run_id", "run")]
 StepId = Annotated[str, _path_id("step_id", "step")]
 VectorStoreId = Annotated[str, _path_id("vector_store_id", "vs")]
 BatchId = Annotated[str, _path_id("batch_id", "vsfb")]
+UploadId = Annotated[str, _path_id("upload_id", "upload")]
 FileId = Annotated[str, _path_id("file_id", "")]
 Include = Annotated[bool, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]

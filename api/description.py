@@ -66,6 +66,7 @@ _MADE: Final[Mapping[str, Mapping[str, str]]] = {
         "step_id": "$response.body#/data/0/id",
     },
     "create_file": {"file_id": _IDS},
+    "create_upload": {"upload_id": _IDS},
     "create_vector_store": {"vector_store_id": _IDS},
     "add_store_file": {"vector_store_id": "$response.body#/vector_store_id", "file_id": _IDS},
     "create_batch": {"vector_store_id": "$response.body#/vector_store_id", "batch_id": _IDS},

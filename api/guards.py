@@ -7,6 +7,7 @@ request's id.
 
 import hmac
 import logging
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ logger = logging.getLogger("threadhold.api")
 _PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
 _PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
+_PARTS: Final = re.compile(r"/uploads/[^/]+/parts")
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -91,8 +93,8 @@ class Gate:
         state["owner"] = self._owner(scope, headers)
         if scope["method"] in _SAFE:
             return receive
-        if is_form(headers) and scope["path"].removeprefix("/v1") == "/files":
-            return receive  # read while it is written to disk; `api.uploads` limits it
+        if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
+            return receive  # read while it is written to disk, and limited by who reads it
         return await read_body(scope, receive, self._max_body_bytes)
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
@@ -145,6 +147,10 @@ class Gate:
         if self._keys and not self._metrics_key:
             raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
         return ""
+
+
+def _takes_form(path: str) -> bool:
+    return path == "/files" or _PARTS.fullmatch(path) is not None
 
 
 def _bearer(headers: Mapping[str, str]) -> bytes:

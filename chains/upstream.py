@@ -5,7 +5,6 @@ Nothing is ever sent to another host because of a model's name, and the clients'
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import aiohttp
@@ -24,6 +23,7 @@ from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
 from chains.windows import Windows
 from watch.figures import Counts
+from watch.version import installed_version
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -83,7 +83,7 @@ class Upstream:
         self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
         if self.endpoint is not None:
-            agent = user_agent or f"threadhold/{_version()}"
+            agent = user_agent or f"threadhold/{installed_version()}"
             self._transport = Transport(self.endpoint, user_agent=agent, patience=self.patience, outcomes=self.outcomes)
 
     async def open(self) -> None:
@@ -299,13 +299,6 @@ class Upstream:
             is_openai = self.endpoint is not None and self.endpoint.is_openai
             kept["max_completion_tokens" if is_openai else "max_tokens"] = limit
         return kept
-
-
-def _version() -> str:
-    try:
-        return version("threadhold")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"
 
 
 def _encode(payload: dict[str, Any]) -> bytes:

@@ -211,5 +211,28 @@ def m006_blocks(db: Database) -> None:
     _run_all(db, "ALTER TABLE events ADD COLUMN last INTEGER")
 
 
-STEPS = ("m001_objects", "m002_events", "m003_checkpoints", "m004_files", "m005_index", "m006_blocks")
+@MIGRATIONS()
+def m007_uploads(db: Database) -> None:
+    """Files that are uploaded in parts. The parts are in `private`: id → size in bytes."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE uploads (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            status TEXT NOT NULL, expires_at INTEGER NOT NULL, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX uploads_list ON uploads (owner);
+        CREATE INDEX uploads_by_status ON uploads (status, expires_at)
+        """,
+    )
+
+
+STEPS = (
+    "m001_objects",
+    "m002_events",
+    "m003_checkpoints",
+    "m004_files",
+    "m005_index",
+    "m006_blocks",
+    "m007_uploads",
+)
 """Every step, oldest first."""

@@ -42,7 +42,16 @@ __all__ = [
 ]
 
 Kind = Literal[
-    "assistant", "thread", "message", "run", "step", "file", "vector_store", "vector_store_file", "file_batch"
+    "assistant",
+    "thread",
+    "message",
+    "run",
+    "step",
+    "file",
+    "vector_store",
+    "vector_store_file",
+    "file_batch",
+    "upload",
 ]
 
 ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
