@@ -18,6 +18,7 @@ from api import (
     file_batches,
     file_uploads,
     files,
+    forwarding,
     health,
     messages,
     metrics,
@@ -56,6 +57,7 @@ _ROUTERS = (
     v1_files,
     models,
     chat,
+    forwarding,
     health,
 )
 

@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.forwarding import FORWARDED
+
 __all__ = ["complete", "install"]
 
 _METHODS: Final = ("get", "post", "delete")
@@ -49,7 +51,7 @@ _ERROR: Final = {
 
 _OPEN: Final = frozenset({"/v1/health", "/v1/ready"})
 _LIMITED: Final = frozenset({"create_run", "create_thread_and_run"})
-_PASSED_ON: Final = frozenset({"list_models", "get_model", "complete_chat"})
+_PASSED_ON: Final = frozenset({"list_models", "get_model", "complete_chat", *(one.name for one in FORWARDED)})
 """Operations that answer what an upstream said."""
 
 _IDS: Final = "$response.body#/id"

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
 from api.bodies import read_body
+from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
@@ -150,7 +151,7 @@ class Gate:
 
 
 def _takes_form(path: str) -> bool:
-    return path == "/files" or _PARTS.fullmatch(path) is not None
+    return path == "/files" or path in FORM_PATHS or _PARTS.fullmatch(path) is not None
 
 
 def _bearer(headers: Mapping[str, str]) -> bytes:

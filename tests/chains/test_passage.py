@@ -249,6 +249,13 @@ async def test_a_path_that_the_upstream_has_not_is_told_with_the_setting(
         await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
 
 
+async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: Connect) -> None:
+    up.raw["/v1/audio/speech"] = Hang()
+    with pytest.raises(UpstreamProblem, match="silent for") as silent:
+        await (await connect(up.url, patience=None, timeout_s=0.1)).pass_through({"input": "Hi"}, "/audio/speech")
+    assert silent.value.http_status == 504
+
+
 async def test_lm_studio_s_good_answer_for_an_unknown_path_is_a_404(up: ScriptedUpstream, connect: Connect) -> None:
     up.extra["/v1/moderations"] = lambda _: {"error": "Unexpected endpoint or method. (POST /v1/moderations)"}
     with pytest.raises(NotFound, match="does not serve `/moderations`"):
