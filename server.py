@@ -237,7 +237,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from api.app import build_app
     from api.depends import House
     from api.interpreter import tuned_interpreter
-    from chains import Prompts
+    from chains import EmbeddingRoutes, Prompts
     from chains.embedders import choose_embedder
     from documents.extraction import Extractor
     from graphs.attachments import Attachments
@@ -305,6 +305,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     library=store.library,
                     vectors=store.vectors,
                     embedder=embedder,
+                    embeddings=EmbeddingRoutes(routes, embedder, settings.embeddings_model),
                     blobs=blobs,
                     ingestion=ingestion,
                     uploads=uploads,

@@ -15,6 +15,7 @@ from api import (
     assistants,
     chat,
     description,
+    embeddings,
     file_batches,
     file_uploads,
     files,
@@ -57,6 +58,7 @@ _ROUTERS = (
     v1_files,
     models,
     chat,
+    embeddings,
     forwarding,
     health,
 )

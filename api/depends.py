@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
 
-from chains import Routes
+from chains import EmbeddingRoutes, Routes
 from chains.embeddings import Embedder
 from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
@@ -77,6 +77,7 @@ class House:
     library: Library
     vectors: Vectors
     embedder: Embedder | None
+    embeddings: EmbeddingRoutes
     blobs: Blobs
     ingestion: Ingestion
     uploads: Uploads

@@ -51,7 +51,9 @@ _ERROR: Final = {
 
 _OPEN: Final = frozenset({"/v1/health", "/v1/ready"})
 _LIMITED: Final = frozenset({"create_run", "create_thread_and_run"})
-_PASSED_ON: Final = frozenset({"list_models", "get_model", "complete_chat", *(one.name for one in FORWARDED)})
+_PASSED_ON: Final = frozenset(
+    {"list_models", "get_model", "complete_chat", "create_embeddings", *(one.name for one in FORWARDED)}
+)
 """Operations that answer what an upstream said."""
 
 _IDS: Final = "$response.body#/id"

@@ -49,7 +49,7 @@ async def _models(house: House) -> list[dict[str, Any]]:
         listed = await house.upstream.models()
     except Unavailable:
         listed = []
-    entries = [_model(entry) for entry in listed]
+    entries = [_model(entry) for entry in listed] + house.embeddings.entries()
     known = {entry.get("id") for entry in entries}
     aliases = [name for name in house.aliases if name != "*" and name not in known]
     return entries + [{"id": name, "object": "model", "created": 0, "owned_by": "threadhold"} for name in aliases]

@@ -86,6 +86,11 @@ class MiniLm:
         vectors: list[list[float]] = sums.tolist()
         return vectors
 
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, the two that frame it included. Raises EmbeddingFailed."""
+        counts: list[int] = await self._turn(self._count, list(texts))
+        return counts
+
     async def close(self) -> None:
         """End the thread, after the turn under way."""
         await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
@@ -97,6 +102,10 @@ class MiniLm:
             raise EmbeddingFailed(f"The built-in embedding model failed: {error}.") from error
 
     # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _count(self, texts: list[str]) -> list[int]:
+        encoded = self._load().tokenizer.encode_batch(texts, add_special_tokens=True)
+        return [len(one.ids) for one in encoded]
 
     def _split(self, texts: list[str]) -> list[_Window]:
         loaded = self._load()

@@ -312,17 +312,21 @@ class Routes:
 
         The default model and `*` of MODEL_ALIASES stand for models that do, and do not count.
         """
-        wanted = self._aliases.exact(name.strip())
+        wanted = self.alias(name)
         if not wanted or not self._named:
             return Route(self.members[0], wanted)
         return await self.find(name) or self._by_listing(wanted)
+
+    def alias(self, name: str) -> str:
+        """Return what MODEL_ALIASES has for exactly this name, else the name."""
+        return self._aliases.exact(name.strip())
 
     async def find(self, name: str) -> Route | None:
         """Return the upstream that a name's prefix means, or that lists the model; None where there is neither.
 
         Names as in MODEL_ALIASES, without `*`. Waits for listings the first time. Raises PromptRefused.
         """
-        wanted = self._aliases.exact(name.strip())
+        wanted = self.alias(name)
         prefix, slash, rest = wanted.partition("/")
         if slash and rest and (member := self._named.get(prefix)) is not None:
             return Route(member, self._allowed(member, rest))
