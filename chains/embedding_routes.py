@@ -126,7 +126,7 @@ def _check_lengths(counts: list[int], model: str) -> None:
 
 async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
     """Ask an upstream; its vectors come in the form that was asked for, whether it knows that form or not."""
-    body = {**asked.model_dump(exclude_unset=True), "model": model}
+    body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
     passage = await source.pass_through(body, EMBEDDINGS)
     if passage.status in (400, 422) and b"encoding_format" in (passage.body or b""):
         del body["encoding_format"]

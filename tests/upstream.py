@@ -331,7 +331,8 @@ class ScriptedUpstream:
             except (asyncio.CancelledError, ConnectionError):
                 self._count("closed_early", 1)
                 raise
-        answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body else None)
+        is_json = request.content_type == "application/json"
+        answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body and is_json else None)
         if isinstance(answer, Hang):
             await self._stall()
         if isinstance(answer, Fail):

@@ -149,7 +149,7 @@ def test_embeddings_model_answers_for_every_name_that_nobody_lists(
         told = embed(client, model=model, user="u", dimensions=2, input_type="query")
         assert told["data"] == [{"object": "embedding", "index": 0, "embedding": [3, 4]}]
         seen = upstream.raw_seen[-1]
-        asked = {"model": "of-words", "input": "Hi", "user": "u", "dimensions": 2, "input_type": "query"}
+        asked = {"model": "of-words", "input": ["Hi"], "user": "u", "dimensions": 2, "input_type": "query"}
         assert json.loads(seen.body) == asked
         assert seen.headers["authorization"] == "Bearer sk-of-the-server"
 
