@@ -121,6 +121,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
+    unknown_fields: Literal["refuse", "ignore"] = "refuse"
     metrics_key: str = ""
     log_level: Level = "info"
     log_format: Format = "auto"
@@ -148,7 +149,7 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return split_names(value) if isinstance(value, str) else value
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("log_level", "log_format", "unknown_fields", mode="before")
     @classmethod
     def _write_small(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
@@ -204,9 +205,8 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> list[str]:
         """What no line of the log may have in it."""
-        keys = [one.api_key for one in self.upstreams.values()]
-        keys += [self.metrics_key, self.model_api_key, self.s3_access_key, self.s3_secret_key]
-        return [*self.api_keys, *keys]
+        own = (self.metrics_key, self.model_api_key, self.s3_access_key, self.s3_secret_key)
+        return [*self.api_keys, *own, *(one.api_key for one in self.upstreams.values())]
 
     def check(self) -> None:
         """Refuse what must not be served. Raises ThreadholdError with a sentence."""
@@ -320,7 +320,9 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await store.close()
             await embedder.close()
 
-    return build_app(open_house, access=settings.access, version=installed_version())
+    return build_app(
+        open_house, access=settings.access, version=installed_version(), unknown_fields=settings.unknown_fields
+    )
 
 
 def _tracing() -> AbstractAsyncContextManager[None]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -91,7 +92,13 @@ class Access:
     metrics_key: str = ""
 
 
-def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, access: Access, version: str) -> FastAPI:
+def build_app(
+    open_house: Callable[[], AbstractAsyncContextManager[House]],
+    *,
+    access: Access,
+    version: str,
+    unknown_fields: Literal["refuse", "ignore"] = "refuse",
+) -> FastAPI:
     """Put the app together; `open_house` is entered while it serves."""
 
     @asynccontextmanager
@@ -132,6 +139,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         generate_unique_id_function=lambda route: route.name,  # as in OpenAI's own document, short and lasting
     )
     app.state.requests, app.state.version = requests, version
+    app.state.ignores_unknown_fields = unknown_fields == "ignore"
     problems.install(app)
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")

@@ -11,10 +11,11 @@ from typing import Any, Final
 import orjson
 from starlette.types import Message, Receive, Scope
 
+from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-__all__ = ["MAX_DEPTH", "read_body", "receive_block"]
+__all__ = ["MAX_DEPTH", "read_body", "receive_block", "replayed"]
 
 _SILENCE_S: Final = 60.0
 
@@ -25,7 +26,8 @@ MAX_DEPTH: Final = 100
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
 
-    Raises TooLarge, UnsupportedMedia, InvalidRequest.
+    A v1 client's body is kept as it was sent in
+    the request's state, as `sent`. Raises TooLarge, UnsupportedMedia, InvalidRequest.
     """
     headers = head_of(scope)
     length = headers.get("content-length", "")
@@ -34,13 +36,13 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     body = await _read(receive, max_bytes)
     if body:
         _check_type(headers)
-        body = _normal(body)
-    else:
-        body = b"{}"
+        if is_v1(headers):
+            scope["state"]["sent"] = body.removeprefix(codecs.BOM_UTF8)
+    body = _normal(body or b"{}")
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
     length_now = str(len(body)).encode()
     scope["headers"] = [*kept, (b"content-type", b"application/json"), (b"content-length", length_now)]
-    return _again(body, receive)
+    return replayed(body, receive)
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes:
@@ -112,7 +114,8 @@ def _inner(value: Any) -> Iterator[Any]:
     return iter(value.values() if isinstance(value, dict) else value)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives this body first."""
     given = False
 
     async def replay() -> Message:

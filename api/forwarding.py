@@ -16,7 +16,8 @@ from api.depends import House, Parts
 from api.forms import receive_form
 from api.sse import ByteStream, unless_left
 from api.uploads import is_form
-from chains.forwarding import Body
+from chains.forwarding import CHAT, Body
+from wire.empty_objects import fill_chat
 from wire.errors import InvalidRequest, UnsupportedMedia
 
 __all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
@@ -59,6 +60,8 @@ FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.take
 async def forward_json(request: Request, house: House, path: str) -> Response:
     """Send a JSON request on. A client that leaves closes the upstream. Raises Problem."""
     body = await request.json()
+    if path == CHAT:
+        body = fill_chat(body)
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
     return await _passed(request, house, path, body)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
 from graphs.places import draft_store, refuse_expired, touch
 from store.library import Tally
@@ -27,7 +28,7 @@ __all__ = ["router"]
 
 logger = logging.getLogger("threadhold.api")
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores", response_model=VectorStore)
