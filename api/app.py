@@ -33,6 +33,7 @@ from api import (
     v1_files,
     vector_stores,
 )
+from api.azure import AzureAddresses
 from api.cors import Cors, normalize_origins
 from api.depends import House
 from api.express import Express
@@ -113,7 +114,7 @@ def build_app(
                 app.router.routes[:] = routes  # they hold this house; the next start makes its own
 
     requests = RequestFigures()
-    middleware = [Middleware(Watch, figures=requests)]
+    middleware = [Middleware(AzureAddresses), Middleware(Watch, figures=requests)]
     if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from starlette.types import Message, Receive, Scope
 
+from api.azure import DEPLOYMENT
 from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
@@ -26,7 +27,7 @@ MAX_DEPTH: Final = 100
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
 
-    A v1 client's body is kept as it was sent in
+    The body of a request to an Azure deployment gets that as its `model`. A v1 client's body is kept as it was sent in
     the request's state, as `sent`. Raises TooLarge, UnsupportedMedia, InvalidRequest.
     """
     headers = head_of(scope)
@@ -38,7 +39,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
         _check_type(headers)
         if is_v1(headers):
             scope["state"]["sent"] = body.removeprefix(codecs.BOM_UTF8)
-    body = _normal(body or b"{}")
+    body = _normal(body or b"{}", model=scope["state"].get(DEPLOYMENT))
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
     length_now = str(len(body)).encode()
     scope["headers"] = [*kept, (b"content-type", b"application/json"), (b"content-length", length_now)]
@@ -83,11 +84,13 @@ def _check_type(headers: Mapping[str, str]) -> None:
         raise UnsupportedMedia(f"Unsupported content type '{content_type}'. Send 'application/json'.")
 
 
-def _normal(body: bytes) -> bytes:
+def _normal(body: bytes, *, model: str | None) -> bytes:
     try:
         value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise _unparsable(f"it is nested more than {MAX_DEPTH} levels deep")
+        if model is not None and (isinstance(value, dict) or value == []):
+            value = {**(value or {}), "model": model}
         return orjson.dumps(value)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
         raise _unparsable(str(error)) from None

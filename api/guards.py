@@ -132,18 +132,19 @@ class Gate:
                 "The playgrounds are closed while API_KEYS is set: their pages cannot send a key. Use the page at /, "
                 "or LangServe's RemoteRunnable with an Authorization header."
             )
-        given, owner = _bearer(headers), None
-        for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
-            if hmac.compare_digest(known, given):
-                owner = its_owner
-        if owner is None:
+        owners: list[str] = []
+        for given in _sent_keys(headers):
+            for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
+                if hmac.compare_digest(known, given):
+                    owners.append(its_owner)
+        if not owners:
             raise _incorrect()
-        return owner
+        return owners[0]
 
     def _watcher(self, headers: Mapping[str, str]) -> str:
         """Figures are of all owners together, so that no owner's key opens them; and a loopback peer is no proof of
         anything, as a proxy on this machine is one."""
-        if self._metrics_key and not hmac.compare_digest(self._metrics_key, _bearer(headers)):
+        if self._metrics_key and not any(hmac.compare_digest(self._metrics_key, key) for key in _sent_keys(headers)):
             raise _incorrect()
         if self._keys and not self._metrics_key:
             raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
@@ -154,16 +155,21 @@ def _takes_form(path: str) -> bool:
     return path == "/files" or path in FORM_PATHS or _PARTS.fullmatch(path) is not None
 
 
-def _bearer(headers: Mapping[str, str]) -> bytes:
-    """Return the key that was sent. Raises Unauthorized when there is none."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+def _sent_keys(headers: Mapping[str, str]) -> list[bytes]:
+    """Return the keys that were sent: as Bearer, and as `api-key`, which is how Azure's clients send theirs.
+
+    Raises Unauthorized when there is none.
+    """
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    sent = (bearer if scheme.lower() == "bearer" else "", headers.get("api-key", ""))
+    keys = [key.strip().encode() for key in sent if key.strip()]
+    if not keys:
         raise Unauthorized(
             "You didn't provide an API key. You need to provide your API key in an Authorization header using "
-            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or in an api-key header.",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return key.strip().encode()
+    return keys
 
 
 def _incorrect() -> Unauthorized:
