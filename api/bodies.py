@@ -16,9 +16,12 @@ from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-__all__ = ["MAX_DEPTH", "read_body", "receive_block", "replayed"]
+__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "read_body", "receive_block", "replayed"]
 
 _SILENCE_S: Final = 60.0
+
+EMPTY_ARRAY: Final = b"[]"
+"""How a body that was read has it, whatever it looked like when it came."""
 
 MAX_DEPTH: Final = 100
 """Levels of nesting; beyond some hundreds encoders give up."""

@@ -13,10 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api.bodies import replayed
+from api.bodies import EMPTY_ARRAY, replayed
 from api.depends import is_v1
+from api.problems import own_answer, problem_answer
+from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Mended, list_ignored, mend
-from wire.validation import parse
+from wire.validation import explain, parse
 
 __all__ = ["IGNORED", "BodyRoute", "parse_leniently"]
 
@@ -41,11 +43,19 @@ class BodyRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError:  # raised before the endpoint runs
-                mended = mend(body_model, await request.json(), _leniency(request))
+                leniency = _leniency(request)
+                if not leniency.goes_beyond_php and EMPTY_ARRAY not in await request.body():
+                    raise  # without a second look at what may be large
+                mended = mend(body_model, await request.json(), leniency)
                 if not mended.changed:
                     raise
             receive = replayed(orjson.dumps(mended.data), request.receive)
-            response = await handle(Request(request.scope, receive))
+            try:
+                response = await handle(Request(request.scope, receive))
+            except RequestValidationError as error:  # answered here, so that the header says what was ignored
+                response = problem_answer(explain(error.errors()))
+            except ThreadholdError as error:
+                response = own_answer(error)
             response.headers.update(_headers(mended))
             return response
 

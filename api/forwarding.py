@@ -12,6 +12,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from api.bodies import EMPTY_ARRAY
 from api.depends import House, Parts
 from api.forms import receive_form
 from api.sse import ByteStream, unless_left
@@ -60,7 +61,7 @@ FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.take
 async def forward_json(request: Request, house: House, path: str) -> Response:
     """Send a JSON request on. A client that leaves closes the upstream. Raises Problem."""
     body = await request.json()
-    if path == CHAT:
+    if path == CHAT and EMPTY_ARRAY in await request.body():
         body = fill_chat(body)
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")

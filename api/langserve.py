@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
 
+from api.bodies import EMPTY_ARRAY
 from api.depends import House
 from api.langserve_bodies import body_check
 from api.sse import ByteStream
@@ -68,7 +69,8 @@ class _Request(Request):
 
     async def json(self) -> Any:
         """Return the body, filled."""
-        return fill_langserve(await super().json())
+        body = await super().json()
+        return fill_langserve(body) if EMPTY_ARRAY in await self.body() else body
 
 
 class _Route(APIRoute):

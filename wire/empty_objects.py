@@ -42,8 +42,7 @@ def _filled(value: Any, shape_of: Callable[[str, Any], Shape | None]) -> Any:
     return {name: inner if shape is None else shape(inner) for name, inner, shape in found}
 
 
-def _any_object(value: Any) -> Any:
-    return _object()(value)
+_any_object: Final = _object()
 
 
 # --- JSON Schema ----------------------------------------------------------------------------------------------------

@@ -37,6 +37,11 @@ class Leniency:
     sent: bytes | None = None
     """The body as it was sent, where numbers may have lost digits since."""
 
+    @property
+    def goes_beyond_php(self) -> bool:
+        """Whether anything but an empty array can be mended."""
+        return self.ignore_unknown or self.v1
+
 
 STRICT: Final = Leniency()
 

@@ -243,7 +243,11 @@ def test_objects_can_be_sent_back_whole(lenient: World, beta: dict[str, str], ph
 def test_what_is_wrong_is_refused_where_unknown_fields_are_ignored(lenient: World) -> None:
     error = lenient.post("/threads", {"id": "x", "metadata": {"a": 1}}, 400)["error"]
     assert (error["code"], error["param"]) == ("invalid_type", "metadata.a")
-    assert lenient.post("/threads/runs", {"assistantId": "x"}, 400)["error"]["code"] == "missing_required_parameter"
+    misspelled = lenient.client.post("/threads/runs", json={"assistantId": "x"})
+    assert misspelled.json()["error"]["code"] == "missing_required_parameter"
+    assert misspelled.headers[IGNORED] == "assistantId"
+    unknown = lenient.client.post("/threads/runs", json={"assistant_id": "asst_none", "stray": 1})
+    assert (unknown.status_code, unknown.headers[IGNORED]) == (404, "stray")
 
 
 def test_a_setting_that_is_none_of_both_stops_the_start(tmp_path: Path) -> None:
