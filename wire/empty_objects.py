@@ -8,7 +8,7 @@ PHP's `json_encode` writes an empty object as `[]`. A shape knows at which place
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["fill_action", "fill_chat", "fill_langserve", "fill_schema"]
+__all__ = ["fill_action", "fill_chat", "fill_document", "fill_langserve", "fill_schema"]
 
 Shape = Callable[[Any], Any]
 """Returns a value with `{}` for `[]` where an object is meant; the same value if there is nothing to change."""
@@ -124,7 +124,7 @@ _COMPONENTS: Final = _object(
     pathItems=_map(_path_item),
     examples=_map(_any_object),
 )
-_DOCUMENT: Final = _object(
+fill_document: Final = _object(
     info=_object(contact=_any_object, license=_any_object),
     servers=_SERVERS,
     paths=_map(_path_item),
@@ -133,10 +133,11 @@ _DOCUMENT: Final = _object(
     security=_list(_any_object),
     externalDocs=_any_object,
 )
+"""Fill an OpenAPI document that was parsed."""
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
 
-fill_action: Final = _object(headers=_any_object, auth=_any_object, openapi_spec=_DOCUMENT)
+fill_action: Final = _object(headers=_any_object, auth=_any_object, openapi_spec=fill_document)
 """Fill the `data` of an action."""
 
 _FUNCTION: Final = _object(parameters=fill_schema)
