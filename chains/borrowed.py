@@ -18,6 +18,7 @@ from chains.calls import Abilities, Modes, concerns_tools
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import Weight
+from chains.fragments import CallFragments, number_calls
 from chains.prompts import DEFAULT_PROMPTS
 from chains.recent import Recent
 from chains.tokens import Calibration
@@ -67,13 +68,14 @@ class BorrowedReplies:
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         name = type(self._chat).__name__
         weight = Weight(name, "Give it a limit of tokens.")
+        calls = CallFragments([tool["function"]["name"] for tool in call.tools])
         try:
             stream = self._offering(call).astream(call.messages, **_asked(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
                     chunk = _as_chunk(message)
                     weight.add(chunk)
-                    yield chunk
+                    yield number_calls(calls, chunk)
         except RunError:
             raise
         except NotImplementedError as error:

@@ -4,7 +4,7 @@ Laws: content blocks become text, thoughts go beside the text and never into it;
 whatever a provider's library raises becomes a RunError that names the upstream; no answer goes on for ever.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from langchain_core.exceptions import (
@@ -21,6 +21,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
+from chains.fragments import CallFragments, number_calls
 from chains.refusals import Refusal, explain, read_refusal
 from wire.errors import ContextOverflow, RunError, UpstreamFailed
 
@@ -73,8 +74,10 @@ class Weight:
 class ChunkPlainer:
     """Makes one stream's chunks plain; afterwards knows whether the answer finished."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, offered: Collection[str] = ()) -> None:
+        """`offered` are the names of the functions that the request offers."""
         self.finish: str | None = None
+        self._calls = CallFragments(offered)
         self._usage: UsageMetadata | None = None
         self._weight = Weight(host)
 
@@ -92,10 +95,11 @@ class ChunkPlainer:
         if chunk.usage_metadata:
             self._usage = add_usage(self._usage, chunk.usage_metadata)
         text, thoughts = _texts(chunk)
-        if not (text or thoughts or chunk.tool_call_chunks):
+        calls = number_calls(self._calls, chunk).tool_call_chunks
+        if not (text or thoughts or calls):
             return None
         beside = {"reasoning_content": thoughts} if thoughts else {}
-        return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=chunk.tool_call_chunks)
+        return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=calls)
 
     def end(self) -> AIMessageChunk:
         """Return the last chunk: the finish reason and the whole usage."""

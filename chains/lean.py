@@ -111,6 +111,7 @@ class ChunkStream:
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             begins_with_thoughts=self._model in self._upstream.thinkers,
+            offered=[tool["function"]["name"] for tool in self._body.get("tools") or ()],
         )
         self._decoder = SseDecoder()
         self._rests = Rests(self._upstream.pace)

@@ -181,7 +181,7 @@ class Provider:
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """The same with LangChain's configuration, for callers whose callbacks want to follow."""
-        plainer = ChunkPlainer(self.host)
+        plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools])
         model = call.model
         try:
             model = model or await self._models.resolve("")

@@ -51,9 +51,9 @@ class _Gate:
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[AIMessageChunk]:
         """Take a chunk in; yield its text, and calls that the beginning of another has completed."""
-        if chunk.content:
+        if chunk.content or chunk.additional_kwargs:
             yield AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
-        alone = len(chunk.tool_call_chunks) == 1 and not chunk.content
+        alone = len(chunk.tool_call_chunks) == 1 and not chunk.content and not chunk.additional_kwargs
         for fragment in chunk.tool_call_chunks:
             held = self._place(fragment.get("index"))
             if held is None:

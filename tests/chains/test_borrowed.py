@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
@@ -101,3 +101,19 @@ async def test_an_answer_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("chains.foreign.MAX_ANSWER_BYTES", 1 << 20)
     with pytest.raises(UpstreamFailed, match="FakeListChatModel sent more than 1 MiB"):
         await whole(FakeListChatModel(responses=["x" * 4_000]), call())
+
+
+async def test_calls_that_the_provider_does_not_number_are_told_apart() -> None:
+    class Unnumbered(FakeListChatModel):
+        """Google's and others stream whole calls, all without an index."""
+
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+            return self
+
+        async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+            for id in ("a", "b"):
+                made = {"name": "now", "args": "{}", "id": id, "index": None, "type": "tool_call_chunk"}
+                yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[made]))  # type: ignore[list-item]
+
+    made = await whole(Unnumbered(responses=["unused"]), call(tools=TOOLS))
+    assert [(made["name"], made["id"]) for made in made.tool_calls] == [("now", "a"), ("now", "b")]
