@@ -13,6 +13,7 @@ import orjson
 from chains.alike import Alike
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.halves import Halves
+from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.refusals import MAX_SHOWN, explain, read_refusal
 from chains.thoughts import Heard, Thoughts
 from wire.errors import RunError, UpstreamFailed
@@ -26,6 +27,8 @@ _MOST_TOKENS: Final = 2**40
 _NOTHING: Final = {"role": "assistant", "content": ""}
 _THOUGHTS: Final = ("reasoning_content", "reasoning")
 _BESIDE: Final = ("tool_calls", "function_call", *_THOUGHTS)
+
+_PLAIN: Final = frozenset({"role", "content"})
 
 MOST_TOGETHER: Final = 256
 """Texts in one chunk at most."""
@@ -46,14 +49,17 @@ class ChunkReader:
         learn_limit: Callable[[str, int], None],
         begins_with_thoughts: bool = False,
         offered: Collection[str] = (),
+        extra: ExtraFields | None = None,
     ) -> None:
         """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length; `offered`
-        are the names of the functions that the request offers."""
+        are the names of the functions that the request offers; `extra` keeps what goes back with their calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False
         self._halves = Halves()
-        self._alike = Alike(_bare_text)
+        self._extra = extra
+        self._bare_text = _bare_text if extra is None else _lone_text
+        self._alike = Alike(self._bare_text)
         self._learn_limit = learn_limit
         self.finished = False
         self._host = host
@@ -115,7 +121,7 @@ class ChunkReader:
 
     def _plain_text(self, data: dict[str, Any], payload: bytes) -> str | None:
         """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
-        text = _bare_text(data)
+        text = self._bare_text(data)
         if text is not None:
             self._alike.learn(payload, text)
         return text if text is not None and self._thoughts.is_plain(text) else None
@@ -133,8 +139,7 @@ class ChunkReader:
         if self._halves.met:
             said = self._halves.join(said, ends=bool(finish))
         delta = self._heard(self._text(said), said, ends=bool(finish))
-        if calls := self._tool_calls(said, whole=whole, ends=bool(finish)):
-            delta["tool_calls"] = calls
+        self._add_calls(delta, said, whole=whole, ends=bool(finish))
         if finish:
             self.finished = True
         elif not usage and delta == _NOTHING:
@@ -147,12 +152,13 @@ class ChunkReader:
         self.finished = True
         said = self._halves.join({}, ends=True)
         delta = self._heard(said.get("content", ""), said, ends=True)
-        if calls := self._tool_calls({}, whole=False, ends=True):
-            delta["tool_calls"] = calls
+        self._add_calls(delta, {}, whole=False, ends=True)
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
 
     def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return a whole message without the text and the thoughts that its stream has brought already."""
+        if self._extra is not None:
+            self._extra.add(message, whole=True)
         gone = [*(("content", "refusal") if self._thoughts.has_spoken else ()), *(_THOUGHTS if self._thought else ())]
         return {name: value for name, value in message.items() if name not in gone}
 
@@ -189,9 +195,9 @@ class ChunkReader:
         # A refusal is what the model says; LangChain's chunks have no place of their own for it.
         return str(said.get("refusal") or "")
 
-    def _tool_calls(self, said: dict[str, Any], *, whole: bool, ends: bool) -> list[dict[str, Any]]:
-        """Return a delta's tool calls in OpenAI's form: ascending indexes, ids and names once. `whole`: they are those
-        of a whole message, which may repeat what was streamed."""
+    def _add_calls(self, delta: dict[str, Any], said: dict[str, Any], *, whole: bool, ends: bool) -> None:
+        """Add tool calls to a delta in OpenAI's form: ascending indexes, ids and names once. `whole`: they are those of
+        a whole message, which may repeat what was streamed. The last delta has the extra fields, too."""
         told = said.get("tool_calls") or ()
         if not told and (legacy := said.get("function_call")):
             told = [{"function": legacy}]
@@ -199,10 +205,18 @@ class ChunkReader:
         pieces: list[Piece] = []
         if sent:
             fragments = [Fragment.of(call) for call in sent]
-            pieces, _ = self._calls.feed_whole(fragments) if whole else self._calls.feed(fragments)
+            pieces, owners = self._calls.feed_whole(fragments) if whole else self._calls.feed(fragments)
+            for call, owner in zip(sent, owners, strict=True):
+                if owner is not None and self._extra is not None:
+                    self._extra.add_call(owner, call, whole=whole)
+        if self._extra is not None and not whole:
+            self._extra.add(said)
         if ends or self.finished:
             pieces += self._calls.name_all()
-        return [_tool_call(piece) for piece in pieces]
+            if self._extra is not None and (text := self._extra.spell(self._calls.ids)):
+                delta[EXTRA_FIELDS] = text
+        if pieces:
+            delta["tool_calls"] = [_tool_call(piece) for piece in pieces]
 
     @staticmethod
     def _usage(told: Any) -> dict[str, Any] | None:
@@ -237,6 +251,15 @@ def _bare_text(data: dict[str, Any]) -> str | None:
     if type(text) is not str or not text:
         return None
     return None if len(said) > 1 and any(said.get(name) for name in _BESIDE) else text
+
+
+def _lone_text(data: dict[str, Any]) -> str | None:
+    """The same where unknown fields count."""
+    text = _bare_text(data)
+    if text is None:
+        return None
+    said = data["choices"][0]["delta"]
+    return None if len(said) > 1 and any(said[name] for name in said.keys() - _PLAIN) else text
 
 
 def _one_or_both(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:

@@ -22,7 +22,9 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
 from chains.fragments import CallFragments, number_calls
+from chains.passback import EXTRA_FIELDS
 from chains.refusals import Refusal, explain, read_refusal
+from chains.turns import OwnTurn
 from wire.errors import ContextOverflow, RunError, UpstreamFailed
 
 __all__ = ["ChunkPlainer", "Weight", "explain_foreign"]
@@ -74,8 +76,9 @@ class Weight:
 class ChunkPlainer:
     """Makes one stream's chunks plain; afterwards knows whether the answer finished."""
 
-    def __init__(self, host: str, offered: Collection[str] = ()) -> None:
-        """`offered` are the names of the functions that the request offers."""
+    def __init__(self, host: str, offered: Collection[str] = (), turn: OwnTurn | None = None) -> None:
+        """`offered` are the names of the functions that the request offers; `turn` keeps what goes back with calls."""
+        self._turn = turn
         self.finish: str | None = None
         self._calls = CallFragments(offered)
         self._usage: UsageMetadata | None = None
@@ -87,6 +90,8 @@ class ChunkPlainer:
         Raises UpstreamFailed when the answer has become too long.
         """
         self._weight.add(chunk)
+        if self._turn is not None:
+            self._turn.add(chunk)
         told = chunk.response_metadata
         reason = told.get("stop_reason") or told.get("finish_reason") or told.get("done_reason")
         if reason:
@@ -102,9 +107,13 @@ class ChunkPlainer:
         return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=calls)
 
     def end(self) -> AIMessageChunk:
-        """Return the last chunk: the finish reason and the whole usage."""
+        """Return the last chunk: the finish reason, the whole usage, and what goes back with the calls."""
+        kept = self._turn.spell() if self._turn is not None and self._calls else ""
         return AIMessageChunk(
-            content="", response_metadata={"finish_reason": self.finish or "stop"}, usage_metadata=self._usage
+            content="",
+            additional_kwargs={EXTRA_FIELDS: kept} if kept else {},
+            response_metadata={"finish_reason": self.finish or "stop"},
+            usage_metadata=self._usage,
         )
 
 

@@ -5,7 +5,7 @@ as well (`_astream`), and as it is only ever made to stream, `create(stream=True
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,6 +15,7 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chunks import ChunkReader
 from chains.pace import Rests
+from chains.passback import ExtraFields, restore
 from chains.refusals import MAX_SHOWN
 from chains.sse import SseDecoder
 from chains.transport import failure, may_retry
@@ -38,9 +39,11 @@ class Exchange:
     Closing LangChain's generators closes the inner ones only some time later; `close` does it at once.
     """
 
-    def __init__(self, *, together: bool = False, **fields: Any) -> None:
-        """With `together` texts that came in one read come as one chunk, its content their list."""
+    def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Any) -> None:
+        """With `together` texts that came in one read come as one chunk, its content their list. `kept` are the extra
+        fields of messages by their places, as text (see `chains.passback`)."""
         self.together = together
+        self.kept = kept
         self.fields = fields
         self.stream: ChunkStream | None = None
 
@@ -64,6 +67,9 @@ class LeanCompletions:
         body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
         body = {**body, **extra, **exchange.fields}
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
+        if exchange.kept and self._upstream.endpoint is not None:
+            url = self._upstream.endpoint.base
+            body["messages"] = restore(body["messages"], exchange.kept, url=url, model=model)
         stream = ChunkStream(self._upstream, body, model, together=exchange.together)
         exchange.stream = stream
         await stream.open()
@@ -106,12 +112,14 @@ class ChunkStream:
         endpoint = self._upstream.endpoint
         assert endpoint is not None  # or nothing would have answered
         self._endpoint = endpoint
+        tools = self._body.get("tools")
         self._reader = ChunkReader(
             host=endpoint.host,
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             begins_with_thoughts=self._model in self._upstream.thinkers,
-            offered=[tool["function"]["name"] for tool in self._body.get("tools") or ()],
+            offered=[tool["function"]["name"] for tool in tools or ()],
+            extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
         self._decoder = SseDecoder()
         self._rests = Rests(self._upstream.pace)

@@ -29,6 +29,7 @@ from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.tokens import Calibration
 from chains.transport import Patience
+from chains.turns import OwnTurn, restore_turns
 from watch.figures import Counts
 from wire.errors import PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
@@ -181,12 +182,14 @@ class Provider:
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """The same with LangChain's configuration, for callers whose callbacks want to follow."""
-        plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools])
         model = call.model
         try:
             model = model or await self._models.resolve("")
+            source = f"{self._provider} {self._url}"
+            turn = OwnTurn(source, model) if call.tools else None
+            plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
             bound = self._bound(await self._chat(model), call)
-            stream: Any = bound.astream(call.messages, config)
+            stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
             async with aclosing(stream), aclosing(heard(stream, idle_s=self._patience.idle_s)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:

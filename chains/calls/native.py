@@ -10,10 +10,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.messages.tool import tool_call
 
 from chains.asked import Ask, ReplyCall
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.tally import Tally
+from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
 from wire.errors import RunError
 
 __all__ = ["stream_native"]
@@ -101,8 +103,10 @@ class _Gate:
 async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -> AsyncGenerator[AIMessageChunk]:
     """Yield a reply's chunks; the caller ends them with the tally's last. Raises RunError."""
     gate = _Gate(offer)
+    kept = ""
     async with aclosing(tally.follow(ask(call))) as chunks:
         async for chunk in chunks:
+            kept = extra_fields(chunk) or kept
             if not chunk.tool_call_chunks:
                 yield chunk
                 continue
@@ -111,41 +115,62 @@ async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -
     for released in gate.end(cut_off=tally.finish in _CUT):
         yield released
     finish = tally.finish
+    repairs = _Repairs(call, ask, tally, offer, kept)
     for held, checked in gate.wrong:
-        yield await _again(call, ask, tally, offer, held, checked)
+        yield await repairs.repair(held, checked)
+    if repairs.kept != kept:
+        yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: repairs.kept})
     tally.finish = finish  # the reply's own, not a repair's
 
 
-async def _again(
-    call: ReplyCall, ask: Ask, tally: Tally, offer: Offer, held: _Held, checked: Checked
-) -> AIMessageChunk:
-    """Ask once more for a call that was wrong; return it, or what is told to the model."""
-    if not checked.known or tally.left == 0:
-        return offer.invalid(checked, held.id)
-    id = held.id or f"call_{held.index}"
-    told = [
-        AIMessage("", tool_calls=[{"name": checked.name, "args": checked.value or {}, "id": id, "type": "tool_call"}]),
-        ToolMessage(str(offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),
-    ]
-    asked = replace(
-        call,
-        messages=[*call.messages, *told],
-        tools=[offer.tools[checked.name]],
-        tool_choice="required",
-        max_tokens=tally.left,
-    )
-    arguments: list[str] = []
-    try:
-        async with aclosing(tally.follow(ask(asked))) as chunks:
-            async for chunk in chunks:
-                first = chunk.tool_call_chunks[:1]
-                if first and first[0].get("index") in (0, None):
-                    arguments.append(first[0].get("args") or "")
-    except RunError:
-        return offer.invalid(checked, held.id)  # a refusal of the repair is no reason to fail the run
-    if not arguments or tally.finish in _CUT:
-        return offer.invalid(checked, held.id)
-    better = offer.check(checked.name, "".join(arguments))
-    if better.problem:
-        return offer.invalid(better, held.id)
-    return call_chunk(held.index, held.name, better.arguments, held.id)
+@dataclass(slots=True)
+class _Repairs:
+    """Asks once more for each wrong call of a reply. `kept` are the extra fields that the reply goes back with."""
+
+    call: ReplyCall
+    ask: Ask
+    tally: Tally
+    offer: Offer
+    kept: str
+
+    async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:
+        """Return the call made right, or what the model is told of it."""
+        if not checked.known:
+            return self.offer.invalid(checked, held.id)
+        better = None if self.tally.left == 0 else await self._better(held, checked)
+        if better is None or better.problem:
+            return self.offer.invalid(better or checked, held.id)
+        return call_chunk(held.index, held.name, better.arguments, held.id)
+
+    async def _better(self, held: _Held, checked: Checked) -> Checked | None:
+        """Ask for the call alone, after saying what was wrong with it; None without an answer."""
+        id = held.id or f"call_{held.index}"
+        wrong = tool_call(name=checked.name, args=checked.value or {}, id=id)
+        told = [
+            AIMessage("", tool_calls=[wrong], additional_kwargs={EXTRA_FIELDS: self.kept} if self.kept else {}),
+            ToolMessage(str(self.offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),
+        ]
+        asked = replace(
+            self.call,
+            messages=[*self.call.messages, *told],
+            tools=[self.offer.tools[checked.name]],
+            tool_choice="required",
+            max_tokens=self.tally.left,
+        )
+        arguments: list[str] = []
+        kept = ""
+        try:
+            async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
+                async for chunk in chunks:
+                    kept = extra_fields(chunk) or kept
+                    first = chunk.tool_call_chunks[:1]
+                    if first and first[0].get("index") in (0, None):
+                        arguments.append(first[0].get("args") or "")
+        except RunError:
+            return None  # a refusal of the repair is no reason to fail the run
+        if not arguments or self.tally.finish in _CUT:
+            return None
+        better = self.offer.check(checked.name, "".join(arguments))
+        if self.kept and not better.problem:
+            self.kept = replace_call(self.kept, id, kept)
+        return better

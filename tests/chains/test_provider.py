@@ -13,6 +13,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 
 from chains import Member, Provider, ReplyCall, Routes, build_chat_chain
+from chains.passback import EXTRA_FIELDS
 from tests.anthropic import Refused, Said, ScriptedAnthropic
 from tests.chains.conftest import FAST
 from wire.errors import ContextOverflow, InvalidRequest, PromptRefused, RateLimited, RunError, UpstreamFailed
@@ -105,6 +106,38 @@ async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, prov
     sent = up.bodies[1]["messages"]
     assert [block["type"] for block in sent[1]["content"]] == ["text", "tool_use", "tool_use"]
     assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in made.tool_calls]
+
+
+async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
+    calls = (("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))
+    up.script(Said("Looking", calls=calls, thoughts="Let me see", signature="s1gn3d", redacted="b64"), Said("Warm"))
+    provider = await provide()
+    made = whole(await ask(provider, tools=[WEATHER]))
+    beside = {EXTRA_FIELDS: made.additional_kwargs[EXTRA_FIELDS]}
+    changed = [{**made.tool_calls[0], "args": {"place": "Pau, France"}}, made.tool_calls[1]]
+    for said, kept in (
+        (AIMessage("Looking", tool_calls=changed, additional_kwargs=beside), True),  # type: ignore[arg-type]
+        (AIMessage("Looking", tool_calls=made.tool_calls), False),
+    ):
+        outputs = [ToolMessage("20 °C", tool_call_id=str(call["id"])) for call in made.tool_calls]
+        await ask(provider, HumanMessage("hi"), said, *outputs, tools=[WEATHER])
+        sent = up.bodies[-1]["messages"][1]["content"]
+        own = [
+            {"type": "thinking", "thinking": "Let me see", "signature": "s1gn3d"},
+            {"type": "redacted_thinking", "data": "b64"},
+        ]
+        assert sent[: 2 * kept] == own[: 2 * kept]
+        assert [block["type"] for block in sent[2 * kept :]] == ["text", "tool_use", "tool_use"]
+        assert sent[-2]["input"] == said.tool_calls[0]["args"]
+        assert sent[-2]["id"] == made.tool_calls[0]["id"]
+    other = await provide(url=f"{up.url}/")
+    alone = AIMessage("Looking", tool_calls=made.tool_calls[:1], additional_kwargs=beside)
+    for asked, kinds in (
+        (provider, ["thinking", "redacted_thinking", "text", "tool_use"]),
+        (other, ["text", "tool_use"]),
+    ):
+        await ask(asked, HumanMessage("hi"), alone, ToolMessage("20 °C", tool_call_id="x"), tools=[WEATHER])
+        assert [block["type"] for block in up.bodies[-1]["messages"][1]["content"]] == kinds
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.graphs.world import TIME, WEATHER, World, text_of, world
 from tests.process import ROOT
-from tests.upstream import Hang, Reply, ScriptedUpstream
+from tests.upstream import Hang, Raw, Reply, ScriptedUpstream
 
 ROME = ("getWeather", {"place": "Rome"}, "up1")
 WRONG = ("getWeather", {"city": "Rome"}, "up1")
@@ -113,3 +115,50 @@ def test_the_first_call_of_a_process_stops_nobody() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
+
+
+SECRET = "s3cret-thought"
+
+
+def thinking(number: int, *, ends: bool = False) -> Raw:
+    """A reply of a thinking engine: fields of its own on the message and, where it goes on, on a call without id."""
+    beside = {"x_state": f"{SECRET}-{number}", "details": [{"index": 0, "data": f"{SECRET}-d{number}"}]}
+    signed = {"extra_content": {"signature": f"{SECRET}-s{number}"}}
+    call = {"function": {"name": "getWeather", "arguments": f'{{"place": "{number}"}}'}, **signed}
+    deltas = [beside, {"content": "Done."} if ends else {"tool_calls": [call]}, {}]
+    choices = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
+    return Raw([*(b"data: " + json.dumps({"choices": [each]}).encode() + b"\n\n" for each in choices)])
+
+
+async def test_what_an_engine_wants_back_goes_back_in_this_run_alone_and_nowhere_else(
+    upstream: ScriptedUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "threadhold.db"
+    rounds = 3
+    upstream.script(*[thinking(number) for number in range(rounds)], thinking(rounds, ends=True), Reply("Fine."))
+    shown: list[Any] = []
+    with caplog.at_level("DEBUG"):
+        async with world(upstream, path) as small:
+            started = await small.begin(tools=[WEATHER])
+            shown += [event.data() for event in await small.events(started.run_id)]
+        for _ in range(rounds):  # each round after a restart
+            async with world(upstream, path) as small:
+                started = await answer(small, started, "68")
+                shown += [event.data() for event in await small.events(started.run_id, after=started.after)]
+                shown += [*await small.rows("step", started), *await small.rows("message", started)]
+        async with world(upstream, path) as small:
+            assert (await small.run(started))["status"] == "completed"
+            thread_id = started.run["thread_id"]
+            later = await small.start(thread_id, await small.assistant(tools=[WEATHER]))
+            await small.events(later.run_id)
+    for number in range(rounds + 1):
+        turns = [message for message in upstream.requests[number].body["messages"] if message["role"] == "assistant"]
+        assert len(turns) == number
+        for place, turn in enumerate(turns):
+            assert turn["x_state"] == f"{SECRET}-{place}"
+            assert turn["details"] == [{"index": 0, "data": f"{SECRET}-d{place}"}]
+            assert turn["tool_calls"][0]["extra_content"] == {"signature": f"{SECRET}-s{place}"}
+    assert SECRET not in str(upstream.requests[-1].body)
+    assert shown
+    assert SECRET not in str(shown)
+    assert SECRET not in caplog.text
