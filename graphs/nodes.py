@@ -272,6 +272,7 @@ def _call(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) ->
         **context.sampling,
         "reasoning_effort": run.get("reasoning_effort"),
         "max_tokens": None if budget is None else budget - usage["completion_tokens"],
+        "lenient": tools.lenient,
         "together": True,
     }
 

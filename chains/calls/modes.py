@@ -104,7 +104,9 @@ class Modes:
         if await self._abilities.mode(call.model, self.ask) == "native":
             said = False
             offered = replace(call, tools=[], tool_choice=None) if _goes_round(call.messages) else call
-            native = stream_native(offered, self._natively, tally, Offer(offered.tools, self._prompts))
+            native = stream_native(
+                offered, self._natively, tally, Offer(offered.tools, self._prompts, lenient=call.lenient)
+            )
             try:
                 async with aclosing(native):
                     async for chunk in native:

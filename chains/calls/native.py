@@ -1,10 +1,12 @@
 """Tool calls by the upstream's own `tools`: its fragments are held until their call is complete and in order.
 
 Laws: text is never held; a call goes out with its fragments as they came, in the order in which the calls began; a
-call that is wrong is mended, else asked for once more, else told to the model. What a limit has cut off goes out as it
+call that is wrong is mended, else asked for once more, else handed on as it is where the client takes it so (functions
+of the client's that are not strict), else told to the model. What a limit has cut off goes out as it
 is: the run ends there, and nobody is asked to carry it out.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,8 @@ from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
 from wire.errors import RunError
 
 __all__ = ["stream_native"]
+
+_log = logging.getLogger("threadhold.chains")
 
 _CUT = ("length", "content_filter")
 
@@ -134,13 +138,20 @@ class _Repairs:
     kept: str
 
     async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:
-        """Return the call made right, or what the model is told of it."""
+        """Return the call made right; else as it was made, where the client takes it so, or what the model is told."""
         if not checked.known:
             return self.offer.invalid(checked, held.id)
         better = None if self.tally.left == 0 else await self._better(held, checked)
-        if better is None or better.problem:
+        if better is not None and not better.problem:
+            return call_chunk(held.index, held.name, better.arguments, held.id)
+        if not self.offer.hands_on(checked):
             return self.offer.invalid(better or checked, held.id)
-        return call_chunk(held.index, held.name, better.arguments, held.id)
+        _log.warning(
+            "model `%s`: arguments of `%s` do not fit its schema; they are handed to the client as the model made them",
+            self.call.model,
+            checked.name,
+        )
+        return call_chunk(held.index, held.name, checked.arguments, held.id)
 
     async def _better(self, held: _Held, checked: Checked) -> Checked | None:
         """Ask for the call alone, after saying what was wrong with it; None without an answer."""

@@ -175,6 +175,25 @@ async def test_arguments_that_are_nearly_json_are_mended(
     assert heard.requests == 1
 
 
+async def test_an_empty_object_before_the_arguments_is_none(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{}{"place": "Rome"}')]))
+    assert heard.calls == ROME
+    assert heard.requests == 1
+
+
+@pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
+async def test_only_lenient_functions_in_native_mode_are_handed_on_wrong(
+    up: ScriptedUpstream, connect: Connect, mode: Any
+) -> None:
+    wrong = {"native": Reply(tool_calls=[("getWeather", {"place": None})])}
+    spelled = Reply('{"name": "getWeather", "arguments": {"place": null}}')
+    steps = [wrong.get(mode, spelled)] * 2
+    call = asked(tool_choice=NAMED, lenient=frozenset({"getWeather"}))
+    heard = await reply(up, connect, mode, *steps, call=call)
+    assert heard.calls == ([("getWeather", {"place": None})] if mode == "native" else [])
+    assert len(heard.wrong) == (mode != "native")
+
+
 @pytest.mark.parametrize("arguments", ["", "null", "{}"])
 async def test_a_function_without_arguments_gets_an_empty_object(
     up: ScriptedUpstream, connect: Connect, arguments: str
