@@ -208,8 +208,9 @@ def restore(messages: list[dict[str, Any]], kept: Mapping[int, str], *, url: str
     for place, text in kept.items():
         told = orjson.loads(text)
         if told["source"] == source:
-            calls = [_with_fields(call, told["calls"].get(call["id"])) for call in messages[place]["tool_calls"]]
-            restored[place] = {**told["message"], **messages[place], "tool_calls": calls}
+            message = messages[place]
+            calls = [_with_fields(call, told["calls"].get(call["id"])) for call in message.get("tool_calls", ())]
+            restored[place] = {**told["message"], **message, **({"tool_calls": calls} if calls else {})}
     return restored
 
 

@@ -26,19 +26,24 @@ class OwnTurn:
         self._source = engine_id(source, model)
         self._model = model
         self._chunks: list[AIMessageChunk] = []
-        self._is_plain = True
 
     def add(self, chunk: AIMessageChunk) -> None:
         """Take a chunk before it is changed."""
-        if chunk.content or chunk.additional_kwargs:
-            self._is_plain = self._is_plain and isinstance(chunk.content, str) and not chunk.additional_kwargs
-            self._chunks.append(AIMessageChunk(content=chunk.content, additional_kwargs=dict(chunk.additional_kwargs)))
+        self._chunks.append(chunk)
 
     def spell(self) -> str:
         """Return what goes back as JSON text; empty where text and calls are all of it."""
-        if self._is_plain:
+        pieces = [
+            AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
+            for chunk in self._chunks
+            if chunk.content or chunk.additional_kwargs
+        ]
+        if not any(isinstance(piece.content, list) or piece.additional_kwargs for piece in pieces):
             return ""
-        whole = add_ai_message_chunks(self._chunks[0], *self._chunks[1:])
+        try:
+            whole = add_ai_message_chunks(pieces[0], *pieces[1:])
+        except (TypeError, ValueError):  # a library's own chunks that LangChain cannot add
+            return ""
         blocks = [block for block in whole.content if block] if isinstance(whole.content, list) else []
         beside = {name: value for name, value in whole.additional_kwargs.items() if name not in _BESIDE}
         if not beside and all(isinstance(block, str) or block.get("type") in ("text", *_CALLS) for block in blocks):
