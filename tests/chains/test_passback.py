@@ -234,9 +234,10 @@ async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUp
     up.script(stream({"reasoning_content": "I"}, called()))
     messages = answered(await made(replies))
     must = Fail(400, {"error": {"message": "The `reasoning_content` must be passed back to the API."}})
-    up.script(must, must)
+    usual, up.default = up.default, lambda _: must
     with pytest.raises(PromptRefused, match="must be passed back"):
         await made(replies, asked(*messages))
+    up.default = usual
     await made(replies, asked(*messages))
     assert turn(up)["reasoning_content"] == "I"
 
