@@ -67,6 +67,7 @@ SHAPES: dict[str, tuple[list[list[dict[str, Any]]], list[Any]]] = {
     "whole, index 0 in turn, no id": ([[f("get_weather", R, index=0)], [f("add", A, index=0)]], [ROME, ADD]),
     "whole and equal, index 0 in turn": ([[f("add", A, index=0)], [f("add", A, index=0)]], [ADD, ADD]),
     "without arguments, index 0 in turn": ([[f("now", "", index=0)], [f("get", "", index=0)]], [NOW, ("get", {})]),
+    "without arguments, one list": ([[f("now", "", index=0), f("now", "", index=0)]], [NOW, NOW]),
     "empty objects, index 0 in turn": ([[f("now", "{}", index=0)], [f("now", "{}", index=0)]], [NOW, NOW]),
     "a new id under the same index": (
         [

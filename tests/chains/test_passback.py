@@ -96,8 +96,12 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     ),
     "lists without index": ([{"x": ["a"]}, {"x": ["b", {"c": 1}]}, called()], {"x": ["a", "b", {"c": 1}]}),
     "objects and numbers": (
-        [{"y": {"n": 1, "t": "a", "id": "i"}}, {"y": {"n": 2, "t": "b", "id": "i", "m": True}}, called()],
-        {"y": {"n": 2, "t": "ab", "id": "i", "m": True}},
+        [
+            {"y": {"n": 1, "t": "a", "id": "i", "item_id": "j"}},
+            {"y": {"n": 2, "t": "b", "id": "i", "item_id": "j", "m": True}},
+            called(),
+        ],
+        {"y": {"n": 2, "t": "ab", "id": "i", "item_id": "j", "m": True}},
     ),
     "beside text": ([{"content": "Hm", "state": "s1"}, {"content": ".", "state": "s2"}, called()], {"state": "s1s2"}),
     "after the calls": ([called(), {"state": "late"}], {"state": "late"}),
