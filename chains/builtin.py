@@ -29,6 +29,7 @@ from chains.engine import ELSEWHERE, Engine, Shape
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served
 from chains.gguf import DEMO_NOTE, Gguf, find_models
 from chains.installation import install_command
+from chains.negotiation import Negotiation
 from chains.passage import Passage
 from chains.sse import SseDecoder
 from chains.transport import Patience
@@ -159,11 +160,11 @@ class Builtin(Upstream):
             return f"loading `{name}` for {time.monotonic() - load.begun:.0f} s"
         return next(iter(self._failed.values()), None)
 
-    async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
+    async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
         async with self._asking(str(payload.get("model") or "")) as engine:
             response = await engine.upstream.answer(
-                {**payload, **_WATCHED, **(_FORMED if "response_format" in payload else {})}
+                {**payload, **_WATCHED, **(_FORMED if "response_format" in payload else {})}, negotiation
             )
             engine.use(response)
             return response

@@ -15,6 +15,7 @@ from chains.blocks import whole
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.models import Models
+from chains.negotiation import Known, Negotiation
 from chains.pace import Pace
 from chains.passage import Passage, as_told, open_passage
 from chains.recent import Recent
@@ -79,6 +80,7 @@ class Upstream:
         self._max_reply_tokens = max_reply_tokens
         self.thinkers: Recent[bool] = Recent()
         """Models whose answers begin with thoughts that no tag opens."""
+        self._refused: Known = Recent()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
@@ -188,11 +190,21 @@ class Upstream:
         else:
             self.thinkers.pop(model, None)
 
-    async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
-        """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""
-        answer = await self._set_transport().post(_encode(self._dialect(payload)))
-        if isinstance(answer, Refusal):
-            raise await self._explained(answer, str(payload.get("model", "")))
+    def negotiation(self, model: str) -> Negotiation:
+        """Return what a request for this model begins with."""
+        return Negotiation(self._refused, model)
+
+    async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
+        """Post a completion with retries; returns the 2xx answer unread. Raises RunError.
+
+        A refusal that names a field of the request is answered by the request without it; see `Negotiation`.
+        """
+        model = str(payload.get("model", ""))
+        negotiation = negotiation or self.negotiation(model)
+        body = self._dialect(payload)
+        while isinstance(answer := await self._set_transport().post(_encode(negotiation.applied(body))), Refusal):
+            if not negotiation.give_way(answer):
+                raise await self._explained(negotiation.verdict(answer), model)
         return answer
 
     async def embed(self, model: str, texts: Sequence[str]) -> Any:

@@ -51,6 +51,9 @@ _PROBE_CHARS: Final = 200  # of an answer in words: then it is one
 _PROBE_S: Final = 60.0
 _AGAIN_S: Final = 60.0  # after a probe that decided nothing
 
+_MOST_MISHAPS: Final = 3
+_NATIVE_AGAIN_S: Final = 600.0
+
 _log = logging.getLogger("threadhold.chains")
 
 
@@ -75,8 +78,8 @@ class Abilities:
         self._forms: Recent[Form] = Recent()
         self._undecided: Recent[float] = Recent()
         self._locks: Recent[asyncio.Lock] = Recent()
-        self.strict_turns: Recent[bool] = Recent()
-        """Models whose template wants strict turns and no system message."""
+        self._mishaps: Recent[int] = Recent()
+        self._schema_until: Recent[float] = Recent()
         self.unnamed: Recent[bool] = Recent()
         """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
 
@@ -118,7 +121,27 @@ class Abilities:
         self._modes[model] = "schema"
         _log.warning("model `%s`: its own tool calls do not work, mode schema is used", model)
 
+    def count_mishap(self, model: str) -> None:
+        """Remember that the server could not read its model's calls in one reply. Several such replies in a row are
+        more than bad luck: then mode schema is used for a while."""
+        count = self._mishaps[model] = self._mishaps.get(model, 0) + 1
+        if count >= _MOST_MISHAPS:
+            self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
+            self._mishaps.pop(model, None)
+            told = (
+                "model `%s`: its server could not read its calls %d times in a row, mode schema is used for %d minutes"
+            )
+            _log.warning(told, model, count, _NATIVE_AGAIN_S // 60)
+        else:
+            _log.info("model `%s`: its server could not read its call, mode schema is used for this one", model)
+
+    def forget_mishaps(self, model: str) -> None:
+        """Remember that native mode works."""
+        self._mishaps.pop(model, None)
+
     def _known(self, model: str) -> Mode | None:
+        if self._schema_until.get(model, 0.0) > time.monotonic():
+            return "schema"
         if model in self._modes:
             return self._modes[model]
         if self.setting != "auto":

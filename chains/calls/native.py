@@ -18,13 +18,14 @@ from chains.asked import Ask, ReplyCall
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.tally import Tally
 from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
-from wire.errors import RunError
+from wire.errors import MalformedCall, RunError
 
 __all__ = ["stream_native"]
 
 _log = logging.getLogger("threadhold.chains")
 
 _CUT = ("length", "content_filter")
+_UNREADABLE = "malformed"  # Gemini's finish reason, `MALFORMED_FUNCTION_CALL`, of a stream that is otherwise good
 
 
 @dataclass(slots=True)
@@ -116,6 +117,8 @@ async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -
                 continue
             for released in gate.feed(chunk):
                 yield released
+    if tally.finish and _UNREADABLE in tally.finish.lower():
+        raise MalformedCall(f"The upstream could not read the call that its model wrote (`{tally.finish[:80]}`).")
     for released in gate.end(cut_off=tally.finish in _CUT):
         yield released
     finish = tally.finish
