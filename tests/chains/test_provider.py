@@ -56,6 +56,18 @@ def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:
     return made
 
 
+@pytest.mark.parametrize("message", ["temperature: Extra inputs are not permitted", "`temperature` is deprecated"])
+async def test_an_option_that_is_refused_is_left_out_and_remembered(
+    up: ScriptedAnthropic, provide: Open, message: str
+) -> None:
+    up.script(Refused(400, "invalid_request_error", message))
+    provider = await provide()
+    for _ in range(2):
+        assert whole(await ask(provider, temperature=0.5, max_tokens=9)).content == "Hello there"
+    assert ["temperature" in body for body in up.bodies] == [True, False, False]
+    assert [body["max_tokens"] for body in up.bodies] == [9, 9, 9]
+
+
 async def test_text_comes_in_pieces_with_finish_and_usage_last(up: ScriptedAnthropic, provide: Open) -> None:
     chunks = await ask(await provide(), SystemMessage("be brief"), HumanMessage("hi"), temperature=1.7, top_p=0.5)
     assert [chunk.content for chunk in chunks] == ["Hello", " there", ""]
