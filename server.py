@@ -54,7 +54,6 @@ if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the p
 __all__ = ["Settings", "create_app", "main", "read_settings"]
 
 _DOTENV, _TOML = ".env", "threadhold.toml"
-_BUILTIN_REPLY_TOKENS = 1_024  # small models ramble
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 _OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -384,7 +383,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
             parallel=settings.model_parallel,
             # all of them would slow each other down, and the server: on two busy ones, two threads took 8 times one
             threads=settings.model_threads or max(1, (os.cpu_count() or 1) // 2),
-            max_reply_tokens=settings.max_reply_tokens or _BUILTIN_REPLY_TOKENS,
+            max_reply_tokens=settings.max_reply_tokens,
         ),
         timeout_s=settings.upstream_timeout_s,
     )

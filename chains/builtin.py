@@ -24,6 +24,7 @@ import orjson
 from langchain_core.messages import BaseMessage
 
 from chains.assembly import Assembly
+from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import ELSEWHERE, Engine, Shape
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served
@@ -164,7 +165,7 @@ class Builtin(Upstream):
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
         async with self._asking(str(payload.get("model") or "")) as engine:
             response = await engine.upstream.answer(
-                {**payload, **_WATCHED, **(_FORMED if "response_format" in payload else {})}, negotiation
+                {**_completed(engine, payload), **(_FORMED if payload.get("response_format") else {})}, negotiation
             )
             engine.use(response)
             return response
@@ -179,7 +180,7 @@ class Builtin(Upstream):
         model = model_of(body)
         try:
             async with self._asking(await self.resolve(model)) as engine:
-                asked = {**body, **_WATCHED, "model": engine.model.name}
+                asked = {**_completed(engine, body), "model": engine.model.name}
                 if not body.get("stream"):
                     return await _whole(engine.upstream, asked, path)
                 passage = await engine.upstream.pass_through(asked, path)
@@ -360,6 +361,11 @@ def _models_at(path: Path | None) -> dict[str, Gguf]:
             f"(`{_LIBRARY}` has no wheels for some platforms.)"
         )
     return {model.name: model for model in find_models(path)}
+
+
+def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
+    """A request with what its model needs."""
+    return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED}
 
 
 async def _whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:

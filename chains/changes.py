@@ -63,7 +63,7 @@ def _without_request(body: dict[str, Any], change: Change) -> dict[str, Any]:
     if name not in body or (change.value and orjson.dumps(body[name]).decode() != change.value):
         return body
     if name == "stream":
-        return {**without(body, ("stream_options",)), "stream": False}
+        return without(body, ("stream", "stream_options"))
     return without(body, (name,))
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
 from chains.builtin import MAX_LOADED
+from chains.demo import DEMO_REPLY_TOKENS
 from chains.forwarding import CHAT, COMPLETIONS
 from chains.gguf import find_models
 from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed, UpstreamProblem
@@ -116,6 +117,33 @@ async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
     for limits, count in (({}, 7), ({"max_tokens": -1}, 7), ({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8)):
         passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
         assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == count
+
+
+async def test_the_demo_has_a_limit_of_its_own_that_a_setting_outranks(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1))
+    passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
+    assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("system", "human"),
+    [
+        (
+            "Tu expliques à un enfant de douze ans, en phrases courtes, avec un exemple.",
+            "Pourquoi le ciel est-il bleu ?",
+        ),
+        ("Tu traduis en anglais, sans rien dire d'autre.", "La réunion est reportée à jeudi, à dix heures."),
+        ("You are a helpful assistant.", "How do I boil an egg?"),
+    ],
+    ids=["French", "French translator", "English"],
+)
+async def test_the_demo_s_answers_end_by_themselves_and_do_not_go_round(engine: Open, system: str, human: str) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1))
+    call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], temperature=0.0)
+    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    assert "stop" in [chunk.response_metadata.get("finish_reason") for chunk in chunks]
+    lines = re.split(r"[.!?\n]+", "".join(str(chunk.content) for chunk in chunks))
+    assert all(lines.count(line) < 3 for line in lines if line.strip())
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])

@@ -142,7 +142,7 @@ def test_a_failure_counts_only_where_it_says_that_a_field_is_unknown() -> None:
         (Change("request", "temperature", "0.3"), set()),
         (Change("pair", "top_p"), {"top_p"}),
         (LIMIT, {"max_tokens"}),
-        (Change("request", "stream"), {"stream_options"}),
+        (Change("request", "stream"), {"stream", "stream_options"}),
         (Change("choice", "none"), set()),
     ],
 )
