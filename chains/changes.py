@@ -35,7 +35,7 @@ class Change:
     value: str = ""
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The field as the log names it."""
         match self.place:
             case "content":

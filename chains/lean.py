@@ -172,7 +172,7 @@ class ChunkStream:
                 attempt += 1
             except RunError as error:
                 refusal = refusal_of(error)
-                if self._said or refusal is None or not self._negotiation.give_way(refusal):
+                if self._said or refusal is None or not self._negotiation.drop_refused(refusal):
                     raise
                 self.close()
             await self.open()

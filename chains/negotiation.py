@@ -1,7 +1,7 @@
-"""One request that its upstream may refuse for fields that it does not know, and what is remembered for its model.
+"""One request whose upstream may refuse some of its fields: the request is sent again without them.
 
-Laws: each field is given up once; what a server refuses is remembered only after it has accepted the request without
-it; where nothing helps, the refusal that is reported is the one that no change has caused.
+Laws: each field is dropped at most once; a dropped field is remembered for the model only after the server has accepted
+the request without it; the refusal that is reported was not caused by a change made here.
 """
 
 import logging
@@ -20,11 +20,11 @@ _MOST_TRIES: Final = 8
 _log = logging.getLogger("threadhold.chains")
 
 Known: TypeAlias = Recent[tuple[Change, ...]]
-"""What the servers of one upstream refuse, by model."""
+"""The changes that an upstream's models need, by model."""
 
 
 class Negotiation:
-    """One request's changes. `applied` before each try, `give_way` after a refusal, `settle` once it is accepted."""
+    """One request's changes: call `applied` before each try, `drop_refused` after a refusal, `settle` on success."""
 
     def __init__(self, known: Known, model: str) -> None:
         self._known = known
@@ -35,12 +35,12 @@ class Negotiation:
         self._tries = 0
 
     def applied(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the body as it is sent now."""
+        """Return the body to send, with the changes known for the model and those of this request."""
         self._sent = apply_changes(body, (*self._known.get(self._model, ()), *self._changes))
         return self._sent
 
-    def give_way(self, refusal: Refusal) -> bool:
-        """Give up what a refusal names; False where it names nothing that can be given up (any more)."""
+    def drop_refused(self, refusal: Refusal) -> bool:
+        """Drop the fields that a refusal names. Returns False when there is nothing left to drop."""
         self._tries += 1
         if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
             return False
@@ -54,22 +54,22 @@ class Negotiation:
         return bool(fresh)
 
     def verdict(self, refusal: Refusal) -> Refusal:
-        """Return what to report after `give_way` was of no use: not what a change of ours has brought about."""
+        """Return the refusal to report after `drop_refused` returned False."""
         named = {change.name for change in self._changes}
         swapped = named | {LIMITS[name] for name in named if name in LIMITS}
         blamed = any(name in refusal.full for name in swapped) and self._first is not None
         return self._first if blamed and self._first is not None else refusal
 
     def settle(self) -> None:
-        """Remember, and log once, what the server has been spared."""
+        """Remember this request's changes for its model, and log them once."""
         if not self._changes:
             return
         known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
         fresh = [change for change in self._changes if change not in known]
         self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
         self._changes = []
-        names = ", ".join(dict.fromkeys(change.told for change in fresh))
-        _log.info("model `%s`: its server refuses %s, requests go without it from now on", self._model, names)
+        names = ", ".join(dict.fromkeys(change.label for change in fresh))
+        _log.info("model `%s`: its server refuses %s; later requests are sent without it", self._model, names)
 
     def _swaps_back(self, change: Change) -> bool:
         """Whether a change would undo one of this request's own."""

@@ -201,7 +201,7 @@ class Provider:
                 return
             except RunError as error:
                 refusal = refusal_of(error)
-                if said or refusal is None or not negotiation.give_way(refusal):
+                if said or refusal is None or not negotiation.drop_refused(refusal):
                     raise
 
     async def _follow(

@@ -203,7 +203,7 @@ class Upstream:
         negotiation = negotiation or self.negotiation(model)
         body = self._dialect(payload)
         while isinstance(answer := await self._set_transport().post(_encode(negotiation.applied(body))), Refusal):
-            if not negotiation.give_way(answer):
+            if not negotiation.drop_refused(answer):
                 raise await self._explained(negotiation.verdict(answer), model)
         return answer
 

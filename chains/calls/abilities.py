@@ -51,7 +51,7 @@ _PROBE_CHARS: Final = 200  # of an answer in words: then it is one
 _PROBE_S: Final = 60.0
 _AGAIN_S: Final = 60.0  # after a probe that decided nothing
 
-_MOST_MISHAPS: Final = 3
+_MOST_UNREADABLE: Final = 3
 _NATIVE_AGAIN_S: Final = 600.0
 
 _log = logging.getLogger("threadhold.chains")
@@ -78,7 +78,7 @@ class Abilities:
         self._forms: Recent[Form] = Recent()
         self._undecided: Recent[float] = Recent()
         self._locks: Recent[asyncio.Lock] = Recent()
-        self._mishaps: Recent[int] = Recent()
+        self._unreadable: Recent[int] = Recent()
         self._schema_until: Recent[float] = Recent()
         self.unnamed: Recent[bool] = Recent()
         """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
@@ -121,13 +121,15 @@ class Abilities:
         self._modes[model] = "schema"
         _log.warning("model `%s`: its own tool calls do not work, mode schema is used", model)
 
-    def count_mishap(self, model: str) -> None:
-        """Remember that the server could not read its model's calls in one reply. Several such replies in a row are
-        more than bad luck: then mode schema is used for a while."""
-        count = self._mishaps[model] = self._mishaps.get(model, 0) + 1
-        if count >= _MOST_MISHAPS:
+    def count_unreadable(self, model: str) -> None:
+        """Count a reply in which the server could not read its model's calls.
+
+        After `_MOST_UNREADABLE` such replies in a row the model is in mode schema for `_NATIVE_AGAIN_S` seconds.
+        """
+        count = self._unreadable[model] = self._unreadable.get(model, 0) + 1
+        if count >= _MOST_UNREADABLE:
             self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
-            self._mishaps.pop(model, None)
+            self._unreadable.pop(model, None)
             told = (
                 "model `%s`: its server could not read its calls %d times in a row, mode schema is used for %d minutes"
             )
@@ -135,9 +137,9 @@ class Abilities:
         else:
             _log.info("model `%s`: its server could not read its call, mode schema is used for this one", model)
 
-    def forget_mishaps(self, model: str) -> None:
+    def forget_unreadable(self, model: str) -> None:
         """Remember that native mode works."""
-        self._mishaps.pop(model, None)
+        self._unreadable.pop(model, None)
 
     def _known(self, model: str) -> Mode | None:
         if self._schema_until.get(model, 0.0) > time.monotonic():

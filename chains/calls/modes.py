@@ -101,7 +101,7 @@ class Modes:
                 if native.said or native.refused is not None:
                     break
             if native.refused is None:
-                self._abilities.count_mishap(call.model)
+                self._abilities.count_unreadable(call.model)
             else:
                 self._abilities.gives_up_native(call.model)
             # It was about to call something, so that after words of its own only a call is missing.
@@ -125,7 +125,7 @@ class Modes:
                     yield chunk
             native.ended = True
             if offered.tools:
-                self._abilities.forget_mishaps(call.model)
+                self._abilities.forget_unreadable(call.model)
         except MalformedCall:
             native.tries += 1
             if native.called:  # calls that were good are on their way: they are the reply

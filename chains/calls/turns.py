@@ -1,8 +1,8 @@
-"""One request, and the order of roles that its server takes: what to send after a refusal, and what was learnt of it.
+"""Requests whose roles or their order a server refuses: the prompt is reshaped and sent again.
 
-Laws: a prompt goes out as it is until its server refuses it; then it is reshaped step by step, as little as possible
-first; the error that is reported is the first refusal. A shape is remembered for prompts that have all the traits of
-one that was refused (see `traits`), so that no other prompt changes; a kind that was accepted is never reshaped.
+Laws: a prompt is sent as it is until its server refuses it; reshaping starts with the smallest change; when no shape
+helps, the first refusal is reported. A shape is remembered for prompts with all the traits of a refused prompt (see
+`traits`); other prompts never change, and prompts with traits that were accepted are never reshaped.
 """
 
 import logging
@@ -21,20 +21,26 @@ from chains.recent import Recent
 from chains.refusals import Refusal, refusal_of
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
-__all__ = ["Turns", "traits"]
+__all__ = ["Learnt", "Turns", "traits"]
 
 SYSTEM: Final = 1
-"""There are instructions as a system message."""
+"""The prompt has a system message."""
 REPEATS: Final = 2
-"""One side speaks twice in a row."""
+"""Two messages in a row have one role."""
 NOT_THE_USER_FIRST: Final = 4
 ASSISTANT_LAST: Final = 8
 CALLS: Final = 16
-"""There are calls and their outputs."""
+"""The prompt has tool calls and their outputs."""
 _UNUSUAL: Final = REPEATS | NOT_THE_USER_FIRST | ASSISTANT_LAST
 
 _ABOUT_SYSTEM: Final = re.compile(r"system|developer|only user", re.IGNORECASE)
 _ABOUT_ORDER: Final = re.compile(r"alternat|interleav|successive|consecutive|optional|in a row|\blast\b", re.IGNORECASE)
+# An outage says "system" too ("the system is overloaded"), so that a failure has to say more than a refusal.
+_TEMPLATE: Final = re.compile(
+    r"\broles?\b|alternat|interleav|jinja|chat[_ ]template|\bin a row\b|consecutive|successive"
+    r"|\b(?:system|developer|user|assistant|tool|first|last) (?:roles?|messages?|prompts?|turns?)\b",
+    re.IGNORECASE,
+)
 _NOT_OF_THE_PROMPT: Final = (401, 402, 403, 404, 408, 409, 413, 429)
 
 Shape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
@@ -89,23 +95,23 @@ def traits(messages: Sequence[BaseMessage]) -> int:
 
 
 @dataclass(slots=True)
-class _Learnt:
-    """What one model's server has done with prompts, by their traits: the shape that it took in their place."""
+class Learnt:
+    """What is known of one model: which traits were accepted, and the shape that replaced a refused prompt."""
 
     shapes: dict[int, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
 
     def shape(self, kind: int) -> int:
-        """Return the shape for prompts of this kind: one that every kind within it is known to need."""
+        """Return the shape for prompts with these traits: the plainest that any subset of them needs."""
         if not self.shapes or kind in self.accepted:
             return 0
         return max((shape for known, shape in self.shapes.items() if known & kind == known), default=0)
 
 
 class _Attempts:
-    """The tries of one request."""
+    """The tries of one request: `messages` is what to send next."""
 
-    def __init__(self, learnt: _Learnt, call: ReplyCall, prompts: Prompts) -> None:
+    def __init__(self, learnt: Learnt, call: ReplyCall, prompts: Prompts) -> None:
         self.call = call
         self.first: RunError | None = None
         self._learnt = learnt
@@ -118,7 +124,7 @@ class _Attempts:
         self.messages = _SHAPES[self._shape](call.messages, prompts) if self._shape else call.messages
 
     def go_on(self, error: RunError) -> bool:
-        """Take a refusal in; False where there is nothing more to try."""
+        """Choose the next shape after a refusal. Returns False when none is left."""
         if isinstance(error, MalformedCall):
             self._again, was = True, self._again
             return not was
@@ -137,7 +143,7 @@ class _Attempts:
         return False
 
     def end(self) -> None:
-        """The prompt was accepted as it was sent last: remember that."""
+        """Remember that the prompt was accepted in its last shape."""
         if not self._refused:
             if not self._shape:
                 self._learnt.accepted.add(self._kind)
@@ -145,18 +151,22 @@ class _Attempts:
         doubtful = self._learnt.accepted.intersection(self._refused)
         for kind in set(self._refused) - doubtful:
             self._learnt.shapes[kind] = max(self._shape, self._learnt.shapes.get(kind, 0))
-        # What was accepted before may have been refused for another reason. The second time in a row it counts.
+        # A prompt of a kind accepted before may have been refused for another reason: only a second refusal counts.
         self._learnt.accepted -= doubtful
         self._learnt.accepted.add(traits(self.messages))
-        _log.info("model `%s`: its server refuses these turns, they are sent %s", self.call.model, _WORDS[self._shape])
+        _log.info(
+            "model `%s`: its server refuses this order of roles; the prompt is sent %s",
+            self.call.model,
+            _WORDS[self._shape],
+        )
 
     def _is_about_prompt(self, error: RunError) -> bool:
         if self.first is None and not self._may_begin(error):
             return False
-        return isinstance(error, PromptRefused) or _words(error).names_turns
+        return isinstance(error, PromptRefused) or _of_a_template(error)
 
     def _may_begin(self, error: RunError) -> bool:
-        """Whether a first refusal may be about roles: by its words, or because the prompt has an unusual order."""
+        """Whether a first refusal may be about roles: it names them, or the prompt has an unusual order."""
         refusal = _words(error)
         if refusal.blind or refusal.status in _NOT_OF_THE_PROMPT or error.kind not in ("refused", "failed"):
             return False
@@ -170,19 +180,25 @@ class _Attempts:
 
 
 class Turns:
-    """Requests at one upstream, and what is known of its models' turns."""
+    """Requests at one upstream, and what is known of its models."""
 
-    def __init__(self, ask: Ask, prompts: Prompts) -> None:
+    def __init__(self, ask: Ask, prompts: Prompts, learnt: Recent[Learnt] | None = None) -> None:
+        """`learnt`, by model, outlives this object where it is given."""
         self._ask = ask
         self._prompts = prompts
-        self._learnt: Recent[_Learnt] = Recent()
+        self._learnt: Recent[Learnt] = Recent() if learnt is None else learnt
 
     async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request, again in other turns where its server refuses these, and once more where it could not read
-        a call of its model's (not when `once`). Raises RunError: the first refusal."""
+        """Make one request; reshape and repeat it when its server refuses the roles.
+
+        A request whose tool call the server could not read is repeated once, unless `once`.
+
+        Raises:
+            RunError: the first refusal when no shape helps, else what went wrong.
+        """
         learnt = self._learnt.get(call.model)
         if learnt is None:
-            learnt = self._learnt[call.model] = _Learnt()
+            learnt = self._learnt[call.model] = Learnt()
         attempts = _Attempts(learnt, call, self._prompts)
         while True:
             said = False
@@ -203,6 +219,11 @@ def _reported(attempts: _Attempts, error: RunError) -> RunError:
     """The first refusal, unless the last error is about something else: the network, or the load."""
     is_refusal = error.kind in ("refused", "failed") and _words(error).status not in _NOT_OF_THE_PROMPT
     return attempts.first if attempts.first is not None and is_refusal else error
+
+
+def _of_a_template(error: RunError) -> bool:
+    """Whether a failure is a chat template's exception, which some servers report with status 500."""
+    return _TEMPLATE.search(_words(error).full) is not None
 
 
 def _words(error: RunError) -> Refusal:

@@ -70,7 +70,7 @@ async def test_a_second_unreadable_call_is_made_by_schema(up: ScriptedUpstream, 
     assert "tools" in sent(up)  # one mishap is not remembered
 
 
-async def test_mode_schema_stays_after_three_mishaps_in_a_row(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_mode_schema_stays_after_three_unreadable_in_a_row(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     for _ in range(3):
         up.script(Fail(500, PEG), Fail(500, PEG), CHOSEN, CALL)
@@ -80,7 +80,7 @@ async def test_mode_schema_stays_after_three_mishaps_in_a_row(up: ScriptedUpstre
     assert "tools" not in sent(up, -2)
 
 
-async def test_a_native_success_between_mishaps_keeps_the_mode(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_native_success_between_unreadable_keeps_the_mode(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     for _ in range(4):
         up.script(Fail(400, GROQ), Fail(400, GROQ), CHOSEN, CALL, Reply(tool_calls=ROME))

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains import Replies, ReplyCall
-from tests.chains.conftest import Connect
+from chains import Replies, ReplyCall, build_chat_chain
+from tests.chains.conftest import FAST, Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
-from wire.errors import PromptRefused, RateLimited
+from wire.errors import PromptRefused, RateLimited, UpstreamFailed
 
 S, A, B = SystemMessage("S"), HumanMessage("a"), HumanMessage("b")
 SAID = AIMessage("x")
@@ -196,6 +196,26 @@ async def test_a_usual_prompt_that_is_refused_for_another_reason_is_sent_once(
     with pytest.raises(Exception, match=message):
         await say(Replies(await connect(up.url)), NORMAL)
     assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize("messages", [NORMAL, TWO], ids=["normal", "two in a row"])
+async def test_an_outage_is_no_refusal_of_turns(
+    up: ScriptedUpstream, connect: Connect, messages: list[BaseMessage]
+) -> None:
+    up.default = lambda _: Fail(500, {"error": {"message": "the system is overloaded, says the assistant"}})
+    with pytest.raises(UpstreamFailed):
+        await say(Replies(await connect(up.url)), messages)
+    assert len(up.requests) == 1 + FAST.retries
+    assert all(seen.body == up.requests[0].body for seen in up.requests)
+
+
+async def test_the_chat_chain_reshapes_its_prompt_too_and_remembers(up: ScriptedUpstream, connect: Connect) -> None:
+    up.default = picky(no_system, 400, "System role not supported")
+    chain = build_chat_chain(await connect(up.url))
+    for _ in range(2):
+        assert await chain.ainvoke({"system": "S", "human": "a"}) == "Fine."
+    assert turns(up) == [("user", "S\n\na")]
+    assert len(up.requests) == 3
 
 
 async def test_words_beside_a_call_stay_before_it_when_turns_are_joined(up: ScriptedUpstream, connect: Connect) -> None:
