@@ -74,6 +74,8 @@ class Ingestion:
         self.indexed = Counts()
         """Files by how indexing them ended: completed, failed, or gone."""
         self.seconds = Histogram()
+        self.outdated = 0
+        """Files whose words are still indexed as an older version did."""
         self._untidy = asyncio.Event()
         self._untidy.set()
         self._tasks = asyncio.TaskGroup()
@@ -84,7 +86,8 @@ class Ingestion:
         if left:
             logger.info("removed %d blobs that a crash had left", left)
         await self._tasks.__aenter__()
-        self._house = [self._tasks.create_task(work) for work in (self._work(), self._sweep(), self._tidy())]
+        works = (self._work(), self._sweep(), self._tidy(), self._refresh())
+        self._house = [self._tasks.create_task(work) for work in works]
         return self
 
     async def __aexit__(
@@ -353,6 +356,26 @@ class Ingestion:
                 logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)
                 self._untidy.set()
                 await asyncio.sleep(self._sweep_s)
+
+    async def _refresh(self) -> None:
+        """Rewrite what an older version has indexed; once."""
+        while True:
+            try:
+                await self._rewrite()
+                return
+            except StoreError as error:
+                logger.error("the index could not be rewritten, next try in %g s: %s", self._sweep_s, error)
+                await asyncio.sleep(self._sweep_s)
+
+    async def _rewrite(self) -> None:
+        total, since = 0, time.monotonic()
+        async for left in self._vectors.refresh():
+            self.outdated = left
+            if left > total:
+                total = left
+                logger.info("rewriting the word index of %d files in the background; searches go on", total)
+        if total:
+            logger.info("rewrote the word index of %d files in %.1f s", total, time.monotonic() - since)
 
 
 def _cut(text: str, sizes: dict[str, int]) -> list[Piece]:

@@ -226,6 +226,20 @@ def m007_uploads(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m008_forms(db: Database) -> None:
+    """The form that a file's words are in (see `store/folding.py`), 1 for all there are. `store/reindexing.py` rewrites
+    them after the start, so that no start waits for it; `refolded` counts a file's passages that are rewritten."""
+    _run_all(
+        db,
+        """
+        ALTER TABLE index_files ADD COLUMN form INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE index_files ADD COLUMN refolded INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX index_files_outdated ON index_files (store) WHERE form < 2
+        """,
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -234,5 +248,6 @@ STEPS = (
     "m005_index",
     "m006_blocks",
     "m007_uploads",
+    "m008_forms",
 )
 """Every step, oldest first."""
