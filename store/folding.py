@@ -118,6 +118,10 @@ _SPELLED: Final[Mapping[str, str]] = {
 _NASAL: Final = re.compile("[\u0919\u091e\u0923\u0928\u092e]\u094d(?=[\u0915-\u0939])")
 """A nasal before a consonant in Devanagari, which can be written as anusvara: both spell Hindi's own name."""
 
+_ARABIC: Final = re.compile("[\u0627-\u064a]")
+_ARTICLE: Final = re.compile("\\b[\u0648\u0641]?(?:[\u0628\u0643]?\u0627\u0644|\u0644\u0644)(?=[\u0621-\u064a]{3})")
+"""The article of Arabic and what is joined to it (and, so, in, as, to), as Lucene's ArabicStemmer has them."""
+
 _DIGIT: Final = re.compile("[^\\D0-9]")
 
 
@@ -150,6 +154,8 @@ def _normalize(text: str) -> str:
     text = _NASAL.sub("\u0902", text)
     text = _MINOR.sub(lambda found: _minor(found.group()), text)
     text = _LETTERS.sub(lambda found: _letter(found.group()), text)
+    if _ARABIC.search(text):
+        text = _ARTICLE.sub("", text)
     text = _DIGIT.sub(lambda found: str(unicodedata.digit(found.group())), text)
     return text.replace("\0", " ")
 

@@ -16,7 +16,7 @@ from tests.upstream import ScriptedUpstream, embeddings
 from wire.ids import DEFAULT_OWNER
 from wire.vector_stores import VectorStoreCreate, new_vector_store
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 COUNT = 400
 STORE, FILE = "vs_former0000000000000000", "file-former000000000000000000"
@@ -68,7 +68,7 @@ def rewritten(server: ServerProcess) -> tuple[int, int]:
 
 
 def wait_for(server: ServerProcess, count: int) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 40
     while (now := rewritten(server))[0] == 1 and now[1] < count:
         assert time.monotonic() < end
         time.sleep(0.01)

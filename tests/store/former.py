@@ -19,7 +19,9 @@ def write_former(
     """Write a database with one vector store. A passage is its text and what the index got of it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("PRAGMA synchronous = OFF")
         MIGRATIONS.apply(Database(conn), stop_before="m007_uploads")
+        conn.execute("BEGIN")
         conn.execute("INSERT INTO index_stores VALUES (1, ?, ?, 1)", (store, owner))
         for seq, (file_id, passages) in enumerate(files.items(), 1):
             values = (seq, file_id, owner, len(passages))
@@ -29,3 +31,4 @@ def write_former(
             for at, (text, words) in enumerate(passages, seq << 20):
                 conn.execute("INSERT INTO index_chunks VALUES (?, ?, 0, ?, ?)", (at, owner, len(text), text))
                 conn.execute("INSERT INTO index_words (rowid, store, text) VALUES (?, 's1', ?)", (at, words))
+        conn.execute("COMMIT")

@@ -1,13 +1,15 @@
 """What an older version has indexed is found while it is rewritten, and afterwards as if it were new."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from store import SqliteStore, open_store
+from store.backup import DATABASE_NAME, back_up
+from store.compaction import compact
 from store.ports import Chunk, Query
 from tests.store.former import write_former
 
@@ -180,3 +182,47 @@ async def test_vectors_and_texts_stay_as_they_were(store: SqliteStore) -> None:
     assert await store.engine.read(lambda conn: conn.execute(sql).fetchall()) == before
     found = await store.vectors.search("ann", ["vs"], Query("영수증", [1.0, 0.0], "m", limit=200))
     assert (len(found.hits), found.by_words_only) == (181, frozenset())
+
+
+def shrink(path: Path, _: Path) -> Path:
+    compact(path)
+    return path
+
+
+def copy(path: Path, folder: Path) -> Path:
+    back_up(path, folder / "files", folder / "copy", watch=lambda what, done, of: None)
+    return folder / "copy" / DATABASE_NAME
+
+
+@pytest.mark.parametrize("handle", [shrink, copy])
+async def test_a_half_rewritten_file_can_be_shrunk_and_copied(
+    path: Path, tmp_path: Path, handle: Callable[[Path, Path], Path]
+) -> None:
+    opened = await open_store(path)
+    await refresh(opened, 4)
+    await opened.close()
+    opened = await open_store(await asyncio.to_thread(handle, path, tmp_path))
+    assert await look(opened, "영수증을") == [("file-korean", at) for at in range(100)]
+    await refresh(opened)
+    assert await terms(opened) == await fresh_terms(tmp_path, *FILES)
+    await opened.close()
+
+
+async def test_a_file_removed_between_folding_and_writing_is_left_alone(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    removed: list[asyncio.Task[None]] = []
+
+    def remove() -> None:
+        if not removed:
+            removed.append(asyncio.ensure_future(opened.vectors.remove("ann", "vs", "file-korean")))
+
+    def trace(statement: str) -> None:
+        if statement.startswith("SELECT seq, text FROM index_chunks"):
+            loop.call_soon_threadsafe(remove)  # before what was read gets back to the loop
+
+    opened = await open_store(path, trace=trace)
+    await refresh(opened)
+    await removed[0]
+    sql = "SELECT state, form, refolded FROM index_files WHERE file_id = 'file-korean'"
+    assert await opened.engine.read(lambda conn: conn.execute(sql).fetchone()) == ("gone", 1, 0)
+    await opened.close()
