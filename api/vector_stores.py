@@ -97,6 +97,7 @@ async def search_vector_store(
             filters=body.filters,
             limit=body.max_num_results,
             threshold=threshold or 0.0,
+            weight=None if embedder is None else embedder.weight(text),
         )
         found = await house.vectors.search(owner, [vector_store_id], query)
         for hit in found.hits:

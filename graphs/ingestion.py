@@ -373,9 +373,9 @@ class Ingestion:
             self.outdated = left
             if left > total:
                 total = left
-                logger.info("rewriting the word index of %d files in the background; searches go on", total)
+                logger.info("rewriting the word index in the background, files left: %d; searches continue", total)
         if total:
-            logger.info("rewrote the word index of %d files in %.1f s", total, time.monotonic() - since)
+            logger.info("rewrote the word index, files: %d, seconds: %.1f", total, time.monotonic() - since)
 
 
 def _cut(text: str, sizes: dict[str, int]) -> list[Piece]:

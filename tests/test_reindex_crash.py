@@ -93,6 +93,6 @@ def test_a_killed_rewrite_goes_on_and_no_search_misses_a_word(server: ServerProc
         asked.add(f"환불 정책 number{at}")
     assert len(find(server, "고객 센터")) == 50
     log = server.log.read_text()
-    assert log.count("rewriting the word index of 1 files") == 3
-    assert log.count("rewrote the word index of 1 files") == 1
+    assert log.count("rewriting the word index in the background, files left: 1") == 3
+    assert log.count("rewrote the word index, files: 1") == 1
     assert set(embedded) == asked | {"고객 센터"}

@@ -44,6 +44,9 @@ class Scripted:
             await self.step(texts)
         return [[1.0, 0.0] for _ in texts]
 
+    def weight(self, _query: str, /) -> float | None:
+        return None
+
 
 @dataclass
 class World:
