@@ -135,7 +135,9 @@ class Lookup:
             sql += " AND (rowid >> 20) IN (SELECT value FROM json_each(?))"
             values.append(orjson.dumps(sorted(only)).decode())
         found = conn.execute(f"{sql} ORDER BY rank LIMIT ?", (*values, depth))
-        return [(seq >> 20, seq & 0xFFFFF) for (seq,) in found]
+        # The index keeps no text, so words are deleted by folding the passage again. A Python with a newer Unicode
+        # version folds newly assigned characters differently, and can leave words without a passage.
+        return [(seq >> 20, seq & 0xFFFFF) for (seq,) in found if seq >> 20 in whole]
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """What an older version has indexed is found while it is rewritten, and afterwards as if it were new."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -225,4 +226,16 @@ async def test_a_file_removed_between_folding_and_writing_is_left_alone(path: Pa
     await removed[0]
     sql = "SELECT state, form, refolded FROM index_files WHERE file_id = 'file-korean'"
     assert await opened.engine.read(lambda conn: conn.execute(sql).fetchone()) == ("gone", 1, 0)
+    await opened.close()
+
+
+def add_stray(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("INSERT INTO index_words (rowid, store, text) VALUES (?, 's1', 'ferry')", (99 << 20,))
+
+
+async def test_words_without_a_passage_harm_no_search(path: Path) -> None:
+    await asyncio.to_thread(add_stray, path)
+    opened = await open_store(path)
+    assert await look(opened, "ferry") == [("file-latin", at) for at in range(80)]
     await opened.close()

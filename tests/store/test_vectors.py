@@ -375,3 +375,8 @@ async def test_an_empty_file_is_there_and_never_found(vectors: Vectors) -> None:
     await put(vectors, "file-1")
     assert files(await look(vectors, "apple", vector=[1, 0])) == []
     assert await vectors.chunks("ann", "vs_1", "file-1") == []
+
+
+async def test_nothing_is_left_to_refresh_of_what_was_just_added(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS)
+    assert [left async for left in vectors.refresh()] == [0]
