@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from documents.codepages import SUPERSETS, guess_encoding, reads_as_western
+from documents.codepages import SUPERSETS, collect_sample, guess_encoding, reads_as_western
 from documents.refusals import broken, unsupported
 
 __all__ = ["Decoded", "decode"]
@@ -23,6 +23,10 @@ _MARKS: Final = (
 )
 _WIDE: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _SAMPLE: Final = 64 * 1024
+_PRINTABLE: Final = re.compile(rb"[\t\n\r -~]")
+_MOST_PRINTABLE: Final = 0.75
+"""Above this share of printable bytes, a text with zero bytes is not UTF-16, where they are half of it or less."""
+_HIGH: Final = bytes(range(0x80, 0x100))
 _DECLARATIONS: Final = (
     re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)"),
     re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE),
@@ -55,9 +59,14 @@ def decode(data: bytes) -> Decoded:
     text = decoded.text
     if not text and data:
         raise broken("The file has a byte order mark and no complete character behind it.")
-    if len(_STRANGE.findall(text[:_SAMPLE])) > max(1, _MOST_STRANGE * min(len(text), _SAMPLE)):
+    if _is_strange(text):
         raise unsupported("The file is not text.")
     return decoded
+
+
+def _is_strange(text: str) -> bool:
+    """Tell whether a text begins with more control characters than a text has."""
+    return len(_STRANGE.findall(text[:_SAMPLE])) > max(1, _MOST_STRANGE * min(len(text), _SAMPLE))
 
 
 def _marked(data: bytes) -> Decoded | None:
@@ -76,14 +85,15 @@ def _utf8(data: bytes) -> Decoded | None:
         for escape, encoding in _ESCAPES:
             if escape.search(data):
                 return _strict(data, encoding) or Decoded(text)
-    return None if "\x00" in text else Decoded(text)
+    return None if "\x00" in text and _is_strange(text) else Decoded(text)
 
 
 def _wide(data: bytes) -> Decoded | None:
     """UTF-16 or UTF-32 without a mark: zero bytes give it away, those of line ends and spaces at the least."""
-    if b"\x00" not in data or len(data) % 2:
+    sample = data[:_SAMPLE]
+    if b"\x00" not in data or len(data) % 2 or len(_PRINTABLE.findall(sample)) > _MOST_PRINTABLE * len(sample):
         return None
-    found = {encoding: _count_ascii(data[:_SAMPLE], encoding) for encoding in _WIDE}
+    found = {encoding: _count_ascii(sample, encoding) for encoding in _WIDE}
     best = max(found, key=lambda encoding: found[encoding])
     return _strict(data, best) if found[best] else None
 
@@ -122,17 +132,18 @@ def _web_name(label: str) -> str | None:
 
 def _nearly_utf8(data: bytes) -> Decoded | None:
     """A few invalid bytes among UTF-8: appended lines of another program, or a cut at the end."""
-    text = data.decode("utf-8", "surrogateescape")
-    invalid = len(re.findall("[\udc80-\udcff]", text))
-    valid = len(re.findall("[^\x00-\x7f\udc80-\udcff]", text))
+    high = len(data) - len(data.translate(None, _HIGH))
+    kept = data.decode("utf-8", "ignore")
+    valid, invalid = len(kept) - (len(data) - high), len(data) - len(kept.encode())
     if not valid:
         return None
     cut = _cut_length(data)
     if invalid == cut:
         return _lenient(data[: len(data) - cut], "utf-8", lost=cut)
-    mended = _lenient(data, "utf-8")
-    sure = valid >= _FEW * invalid or (valid >= _WESTERN_FEW * invalid and reads_as_western(mended.text))
-    return mended if sure else None
+    sure = valid >= _FEW * invalid or (
+        valid >= _WESTERN_FEW * invalid and reads_as_western(_lenient(collect_sample(data), "utf-8").text)
+    )
+    return _lenient(data, "utf-8") if sure else None
 
 
 def _cut_length(data: bytes) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-__all__ = ["SUPERSETS", "guess_encoding", "reads_as_western"]
+__all__ = ["SUPERSETS", "collect_sample", "guess_encoding", "reads_as_western"]
 
 _LATIN: Final = ("cp1252", "cp1250", "cp1254", "cp1257", "iso8859-15", "iso8859-2", "cp850", "cp437", "mac-roman")
 """Commonest first."""
@@ -53,9 +53,11 @@ _LONGEST_RUN: Final = {"western": 2, "central": 4, "turkish": 3, "baltic": 3}
 _WORD: Final = re.compile(rb"[A-Za-z0-9'\x80-\xff]*[\x80-\xff][A-Za-z0-9'\x80-\xff]*")
 _TEXT_WORD: Final = re.compile(r"[A-Za-z0-9'\x80-\U0010ffff]*[\x80-\U0010ffff][A-Za-z0-9'\x80-\U0010ffff]*")
 _FEW_STRANGE: Final = 0.05
-_LINE: Final = re.compile(rb"[^\n]*[\x80-\xff][^\n]*")
+_LINE: Final = re.compile(rb"[^\n]{1,2000}")
 _MOST_WORDS: Final = 20_000
-_MOST_SAMPLE: Final = 150_000  # bytes, gathered over the whole text
+_MOST_READ: Final = 4_000_000
+_MOST_SAMPLE: Final = 150_000
+"""Bytes that are looked at word by word, and by the detector; gathered over the whole text."""
 _PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾]+|\d+|[²³¹¼½¾]+|[^\w\s]+|_+|\s+")
 _QUOTES: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿€£§©®™°±×÷µ¢¥¶†‡")
 _AFTER_LETTERS: Final = frozenset("®™°²³·’ªº“”„‘‚«»‹›–—…€µ×")
@@ -79,12 +81,13 @@ _RIVALS: Final = frozenset({"cp1250", "cp1254", "cp1257", "iso8859-2"})
 
 def guess_encoding(data: bytes) -> str:
     """Return the Python name of the encoding that fits `data` best; some bytes may not fit even that."""
-    words = _collect_words(data)
+    sample = collect_sample(data, _MOST_READ)
+    words = _collect_words(sample)
     strange = {encoding: _implausible(words, encoding) for encoding in _LATIN}
     least = min(strange.values())
     if strange["cp1252"] == 0 and not any(_has_letters(word) for word in words):
         return "cp1252"  # signs only, as in "5 €" and "20 °C"
-    sure = _detect(data)
+    sure = _detect(collect_sample(sample))
     if least <= _MOST_IMPLAUSIBLE:
         nordic = any(_NORDIC.intersection(word.decode("cp1252", "replace")) for word in words)
         alike = [name for name in _LATIN if strange[name] <= least + _TIE]
@@ -129,12 +132,12 @@ def _choose_latin(alike: list[str], sure: dict[str, float], factor: float) -> st
     return max(better, key=lambda name: sure[_plain(name)]) if better else first
 
 
-def _detect(data: bytes) -> dict[str, float]:
+def _detect(sample: bytes) -> dict[str, float]:
     """Return the detector's confidence in each encoding, by Python's name."""
     import chardet
 
     found = chardet.detect_all(
-        _collect_sample(data),
+        sample,
         include_encodings=(*_LATIN, *_OTHERS),
         ignore_threshold=True,
         compat_names=False,
@@ -159,7 +162,7 @@ _LATIN_NAMES: Final = frozenset(_plain(name) for name in (*_LATIN, "iso8859-1", 
 
 
 def _collect_words(data: bytes) -> Counter[bytes]:
-    """Return the words with bytes beyond ASCII, of the whole text, with how often they occur."""
+    """Return the words with bytes beyond ASCII, with how often they occur."""
     words: Counter[bytes] = Counter()
     for found in _WORD.finditer(data):
         word = found[0]
@@ -168,12 +171,12 @@ def _collect_words(data: bytes) -> Counter[bytes]:
     return words
 
 
-def _collect_sample(data: bytes) -> bytes:
+def collect_sample(data: bytes, most_bytes: int = _MOST_SAMPLE) -> bytes:
     """Return lines with bytes beyond ASCII, evenly from the whole text: what says most about its encoding."""
-    lines = list(dict.fromkeys(found[0][:2000] for found in _LINE.finditer(data)))  # repetition misleads the detector
-    size = sum(map(len, lines))
-    step = max(1, size // _MOST_SAMPLE)
-    return b"\n".join(lines[::step])
+    lines = (found[0] for found in _LINE.finditer(data))
+    strange = list(dict.fromkeys(line for line in lines if not line.isascii()))  # repetition misleads the detector
+    step = max(1, sum(map(len, strange)) // most_bytes)
+    return b"\n".join(strange[::step])
 
 
 # --- words of Latin scripts -----------------------------------------------------------------------------------------

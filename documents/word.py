@@ -216,6 +216,7 @@ class _WordText(TextTarget):
             self._level = int(level)
 
     def _end_paragraph(self, frame: Frame, parent: Frame) -> None:
+        self._fields = [False] * len(self._fields)  # a code ends with its paragraph, lest one left open hide the rest
         text = "".join(frame.text)
         if frame.cells:  # readings of a phonetic guide, behind the text so that its words stay whole
             text = f"{text} ({' '.join(frame.cells)})"

@@ -274,6 +274,11 @@ def test_numbers_of_lists_and_headings_are_counted() -> None:
     ]
 
 
+def test_a_field_that_never_ends_hides_no_other_paragraph() -> None:
+    body = paragraph('<w:r><w:fldChar w:fldCharType="begin"/></w:r>' + CODE + run("code")) + paragraph("yes")
+    assert text_of(word_file(body)).split() == ["yes"]
+
+
 def test_hidden_styles_hide() -> None:
     styles = (
         '<w:styles><w:style w:styleId="S"><w:rPr><w:vanish/></w:rPr></w:style>'
