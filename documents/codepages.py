@@ -58,11 +58,12 @@ _MOST_WORDS: Final = 20_000
 _MOST_READ: Final = 4_000_000
 _MOST_SAMPLE: Final = 150_000
 """Bytes that are looked at word by word, and by the detector; gathered over the whole text."""
-_PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾]+|\d+|[²³¹¼½¾]+|[^\w\s]+|_+|\s+")
-_QUOTES: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿€£§©®™°±×÷µ¢¥¶†‡")
-_AFTER_LETTERS: Final = frozenset("®™°²³·’ªº“”„‘‚«»‹›–—…€µ×")
-_ELISION: Final = frozenset("’·–—‘“”€×")
-_UNLIKELY: Final = frozenset("¤¦¬¨¯´¸¼¾˜ˆ¹‰")
+_PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾ªº]+|\d+|[²³¹¼½¾ªº]+|[^\w\s]+|_+|\s+")
+_PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\u00a0")
+_AFTER_LETTERS: Final = frozenset("®™°’“”„‘‚«»‹›–—…·€×\u00a0\u00ad")
+_ELISION: Final = frozenset("’·–—×\u00a0\u00ad")
+_UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "h", "x", "r", "n", "s"])
+_KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡¼½¾→←≤≥≠≈∞√")
 _LINES: Final = re.compile(r"[\u2502\u2551]|.?(?:([\u2500\u2550\u2588\u2591\u2592\u2593])\1+[\u2500-\u259f]?)+")
 """Tables and bars as DOS programs draw them."""
 _MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd")
@@ -218,7 +219,7 @@ def _reads_well(text: str, longest_run: int) -> bool:
     """Tell whether a word's letters and signs stand where they stand in European languages."""
     if "\u2500" <= max(text) <= "\u259f" and _LINES.fullmatch(text):
         return True
-    parts = [_Part(found[0], found[0][0].isalpha()) for found in _PIECES.finditer(text)]
+    parts = [_Part(found[0], found[0][0].isalpha() and found[0][0] not in "ªº") for found in _PIECES.finditer(text)]
     return all(
         _spelled(part.text, longest_run) if part.letters else _placed(parts, place) for place, part in enumerate(parts)
     )
@@ -227,7 +228,7 @@ def _reads_well(text: str, longest_run: int) -> bool:
 def _spelled(word: str, longest_run: int) -> bool:
     """Letters: few in a row beyond ASCII, and capitals only at the beginning or throughout."""
     longest = max(map(len, _ASCII.split(word)))
-    if longest > longest_run or (longest == 2 and len(word) == 2):
+    if longest > longest_run or 3 < len(word) == longest:
         return False
     tail = word[1:]
     return tail == tail.lower() or word.replace("ß", "S") == word.replace("ß", "S").upper() or _ascii_case(word)
@@ -239,19 +240,26 @@ def _ascii_case(word: str) -> bool:
 
 
 def _placed(parts: list[_Part], place: int) -> bool:
-    """Signs: known ones, at most two different in a row, and between letters only those that join words."""
+    """Tell whether signs stand where they can: known ones, few in a row, each beside what it belongs to."""
     signs = [sign for sign in parts[place].text if sign > "\x7f"]
-    if not signs:
-        return True
-    if "\ufffd" in signs or any(not sign.isprintable() for sign in signs):
+    if any(sign not in _KNOWN for sign in signs) or (len(set(signs)) > 1 and not _is_punctuation(signs)):
         return False
-    if len(set(signs)) > 2 or any(sign in _UNLIKELY or sign not in _KNOWN for sign in signs):
-        return False
-    before = place > 0 and parts[place - 1].letters
+    before = parts[place - 1].text if place > 0 else ""
     after = place + 1 < len(parts) and parts[place + 1].letters
-    if before and after:
-        return all(sign in _ELISION for sign in signs)
-    return not before or all(sign in _AFTER_LETTERS for sign in signs)
+    return all(_placed_sign(sign, before, after) for sign in signs)
 
 
-_KNOWN: Final = _QUOTES | _AFTER_LETTERS | frozenset("½\u00a0\u00ad→←≤≥≠≈∞√")
+def _is_punctuation(signs: list[str]) -> bool:
+    return len(set(signs)) == 2 and _PUNCTUATION.issuperset(signs)
+
+
+def _placed_sign(sign: str, before: str, after: bool) -> bool:
+    if sign in "²³":
+        return before.isdigit() or before.lower() in _UNITS
+    if sign in "ªº":
+        return before[-1:].isalnum() and not after
+    if sign in "¡¿":
+        return not before[-1:].isalnum()
+    if not before[-1:].isalpha():
+        return True
+    return sign in (_ELISION if after else _AFTER_LETTERS)

@@ -51,6 +51,15 @@ TEXTS = [
     ("cp437", "Café à la crème, déjà vu"),
     ("cp850", "┌────┬───┐\n│ Größe │ 5 │\n└────┴───┘\n"),
     ("cp850", "Référence;Désignation;Écrou à côté"),
+    ("cp850", "Größe"),
+    ("cp1252", "çà et là"),
+    ("cp1252", "m³ und m², 1ª edição, ¿Qué?"),
+    ("cp1250", "Cena: 5 zł"),
+    ("cp1250", "ZAŻÓŁĆ"),
+    ("cp1255", "שלום"),
+    ("cp1256", "سلام"),
+    ("big5", "你好"),
+    ("cp949", "가격 5원"),
     ("mac-roman", "Müller, Größe, Straße, Düsseldorf, Königsallee"),
 ]
 
