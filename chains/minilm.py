@@ -37,6 +37,9 @@ _WINDOW: Final = 254
 _TURN: Final = 8
 """Windows a turn, about a quarter of a second of one core."""
 
+_COUNTED: Final = 64
+"""Texts whose tokens are counted in one turn."""
+
 _MOST_THREADS: Final = 4
 
 _UNTRAINED_WEIGHT: Final = 0.1
@@ -94,7 +97,9 @@ class MiniLm:
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, the two that frame it included. Raises EmbeddingFailed."""
-        counts: list[int] = await self._turn(self._count, list(texts))
+        counts: list[int] = []
+        for start in range(0, len(texts), _COUNTED):
+            counts += await self._turn(self._count, list(texts[start : start + _COUNTED]))
         return counts
 
     def weight(self, query: str, /) -> float | None:

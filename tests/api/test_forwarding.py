@@ -46,7 +46,8 @@ def fields(seen: SeenRaw) -> list[tuple[str, str | None, bytes]]:
     for part in parts:
         head, _, value = part.partition(b"\r\n\r\n")
         names = dict(re.findall(r'(name|filename)="([^"]*)"', head.decode()))
-        told.append((names["name"], names.get("filename"), value.removesuffix(b"\r\n")))
+        assert value.endswith(b"\r\n")
+        told.append((names["name"], names.get("filename"), value[:-2]))
     return told
 
 
