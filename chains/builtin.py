@@ -389,7 +389,7 @@ async def _whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage
     if not isinstance(status, int):
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
     refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
-    return upstream.read_refused(refused, path)
+    return upstream.normalize_error(refused, path)
 
 
 def _spelled(names: list[str]) -> str:

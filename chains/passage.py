@@ -20,7 +20,7 @@ from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
 from wire.errors import NotFound, UpstreamFailed, UpstreamProblem
 
-__all__ = ["Passage", "as_told", "open_passage"]
+__all__ = ["Passage", "normalize_error", "open_passage"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms", "x-request-id")
 _MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024  # 2,048 vectors of 3,072 numbers, 20 digits each, and some more
@@ -96,10 +96,10 @@ async def open_passage(
         redirect = await transport.refusal(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.told).message, http_status=502)
     said = _without_key(await transport.error_body(response), transport.endpoint)
-    return as_told(Passage(response.status, kind, headers, said), transport.endpoint, path, overflow_advice)
+    return normalize_error(Passage(response.status, kind, headers, said), transport.endpoint, path, overflow_advice)
 
 
-def as_told(passage: Passage, endpoint: Endpoint, path: str, overflow_advice: str) -> Passage:
+def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_advice: str) -> Passage:
     """Return an error answer as the client gets it: unchanged, but for what another upstream would say otherwise."""
     refusal = read_refusal(passage.body or b"", status=passage.status)
     if refusal.overflow and path in PROMPT_FIELDS and refusal.code != "context_length_exceeded":

@@ -17,7 +17,7 @@ from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.pace import Pace
-from chains.passage import Passage, as_told, open_passage
+from chains.passage import Passage, normalize_error, open_passage
 from chains.recent import Recent
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
@@ -242,10 +242,10 @@ class Upstream:
             raise UpstreamProblem(error.message, http_status=502) from error
         return await open_passage(self._transport, encoded, path, overflow_advice=self.overflow_advice)
 
-    def read_refused(self, refused: Passage, path: str) -> Passage:
+    def normalize_error(self, refused: Passage, path: str) -> Passage:
         """Return an error that came within a stream as one that came before it. Raises NotFound."""
         assert self.endpoint is not None
-        return as_told(refused, self.endpoint, path, self.overflow_advice)
+        return normalize_error(refused, self.endpoint, path, self.overflow_advice)
 
     def _limited(self, body: dict[str, Any], path: str) -> dict[str, Any]:
         """Limit the answer where the client set no limit."""

@@ -127,6 +127,17 @@ def test_a_form_goes_on_whole_wherever_its_model_is(
     assert not {"cookie", "x-custom"} & seen.headers.keys()
 
 
+def test_a_form_is_answered_by_a_stream_while_it_comes(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+    frames = [b'data: {"type": "transcript.text.delta", "delta": "Hel"}\n\n', b'data: {"delta": "lo"}\n\n']
+    answers(upstream, "/audio/transcriptions", Raw(frames, delay_s=0.1))
+    form: Any = {"file": ("a.mp3", b"x" * 3_000_000), "model": (None, "whisper-1"), "stream": (None, "true")}
+    with client.stream("POST", "/audio/transcriptions", files=form) as answer:
+        blocks = list(answer.iter_raw())
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert len(blocks) > 1
+    assert b"".join(blocks) == b"".join(frames)
+
+
 def test_a_form_without_a_model_goes_on_without_one(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/images/variations", said({"data": []}))
     assert client.post("/images/variations", files={"image": ("a.png", b"png")}).status_code == 200

@@ -16,7 +16,7 @@ from chains import Member, Provider, ReplyCall, Routes, build_chat_chain
 from chains.passback import EXTRA_FIELDS
 from tests.anthropic import Refused, Said, ScriptedAnthropic
 from tests.chains.conftest import FAST
-from wire.errors import ContextOverflow, InvalidRequest, PromptRefused, RateLimited, RunError, UpstreamFailed
+from wire.errors import ContextOverflow, InvalidRequest, NotFound, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 Open = Callable[..., Awaitable[Provider]]
 
@@ -332,6 +332,23 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
         await routes.pass_through({**asked, "stream": True})
     with pytest.raises(InvalidRequest, match="`messages`"):
         await routes.pass_through({**asked, "messages": [{"role": "wizard"}]})
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_overflow_of_chat_completions_is_openai_s(up: ScriptedAnthropic, provide: Open, stream: bool) -> None:
+    provider = await provide()
+    up.script(Refused(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"))
+    asked = {"model": "claude-test", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    with pytest.raises(InvalidRequest, match=r"context length is 200000 tokens.*resulted in 210000 tokens") as told:
+        await provider.pass_through(asked)
+    assert (told.value.code, told.value.param) == ("context_length_exceeded", "messages")
+
+
+async def test_a_provider_serves_no_other_path(provide: Open) -> None:
+    provider = await provide()
+    for path in ("/completions", "/embeddings", "/audio/speech"):
+        with pytest.raises(NotFound, match=rf"`claude` \(anthropic\) does not serve `{path}`"):
+            await provider.pass_through({"model": "claude-test"}, path)
 
 
 async def test_the_chat_chain_speaks_to_it_too(up: ScriptedAnthropic, provide: Open) -> None:
