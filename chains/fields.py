@@ -190,7 +190,9 @@ def _is_named(change: Change, ways: Callable[[str], list[str]], text: str, body:
     name = "tool_choice" if change.place == "choice" else change.name
     flags = re.IGNORECASE if name.islower() else 0
     matches = (match for way in ways(name) for match in re.finditer(way, text, flags))
-    return any(not _is_echo(match, name, text, body) for match in matches) and not _is_offered(name, text)
+    if _is_offered(name, text) or _is_wanted(name, text):
+        return False
+    return any(not _is_echo(match, name, text, body) for match in matches)
 
 
 def _known_ways(name: str) -> list[str]:
@@ -216,6 +218,12 @@ def _is_offered(name: str, text: str) -> bool:
     offered = rf"\b(?:use|try|set|send|specify|provide)\b {_QUOTE}{re.escape(name)}\b[^.]{{0,20}}\binstead\b"
     rest, count = re.subn(offered, "", text, flags=re.IGNORECASE)
     return count > 0 and name not in rest
+
+
+def _is_wanted(name: str, text: str) -> bool:
+    """Whether the text asks for the field instead of refusing it."""
+    wanted = r"must (?:also )?be (?:passed|provided|present|included|sent|specified)|is (?:required|missing|mandatory)"
+    return re.search(rf"{_spelled(name)}[^.;]{{0,60}}?\b(?:{wanted})", text, re.IGNORECASE) is not None
 
 
 def _is_echo(match: re.Match[str], name: str, text: str, body: dict[str, Any]) -> bool:

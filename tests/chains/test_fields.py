@@ -122,6 +122,8 @@ def test_what_a_refusal_names_is_found_in_the_words_of_many_servers(told: Any, c
         ("too many requests with stream_options", 429),
         ("crashed in stream_options", 500),
         ("the temperature of the server room is high", 400),
+        ("The `reasoning_content` in the thinking mode must be passed back to the API.", 400),
+        ("'temperature' is required", 422),
     ],
 )
 def test_what_only_seems_to_be_named_is_left_alone(told: str, status: int) -> None:
