@@ -79,6 +79,7 @@ _MALFORMED: Final = re.compile(
     rf"|{_FAILS}[^.;]{{0,10}}\b{_CALL}\b(?! ?ids?\b)|\b{_CALL}\b[^.;]{{0,40}}\b(?:{_FAILS}|not valid)\b.{{0,40}}"
     r"\b(?:pars|json|decod|syntax|generat|validat|schema)"
     r"|(?:model|generated?)\b.{0,60}\boutput\b.{0,40}\b(?:could not|cannot|can't|failed to) be parsed"
+    rf"|{_FAILS}[^.;]{{0,20}}\bpars\w*[^.;]{{0,30}}\b(?:model(?:'s)? (?:output|response|reply)|generat\w*|completion)\b"
     r"|model called a tool|xml syntax error|harmonyerror|unexpected tokens remaining in message header"
     r"|attempted to call (?:a )?(?:tool|function)\b.{0,80}\bnot in\b",
     re.IGNORECASE,
@@ -183,6 +184,8 @@ def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
     if status is None:
         status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
     code = next((code for code in codes if not code.isdigit()), "")
+    if error.get("failed_generation"):  # Groq shows what its model wrote, whatever it calls the error
+        code = "tool_use_failed"
     if status in (401, 403, 404, 429):
         return Refusal(message, code=codes[0] if codes else "", status=status)
     match = next((found for pattern in _OVERFLOW if (found := pattern.search(message))), None)

@@ -46,6 +46,8 @@ WORDINGS: dict[str, Step] = {
     "unknown 1": Fail(422, told("Could not parse function call arguments")),
     "unknown 2": Fail(502, told("The model's tool call is not valid JSON")),
     "unknown 3": Fail(400, told("Model returned malformed tool call")),
+    "unknown 4": Fail(500, told("Failed to parse the model's output")),
+    "unknown 5": Fail(400, {"error": {"message": "Try again", "failed_generation": "<function"}}),
     "Gemini's finish reason": Reply(finish="function_call_filter: MALFORMED_FUNCTION_CALL"),
 }
 
@@ -130,6 +132,8 @@ async def test_a_plain_reply_is_asked_for_once_more(up: ScriptedUpstream, connec
         "Invalid schema for function 'w'",
         "Function calling is not supported by this model",
         "tool_choice is invalid",
+        "We could not parse the JSON body of your request.",
+        "Failed to parse the model name",
     ],
 )
 async def test_a_request_that_is_wrong_is_no_unreadable_call(
