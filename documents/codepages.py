@@ -62,7 +62,7 @@ _PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾ªº]+|\d+|[²³¹¼½¾ªº]+|
 _PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\u00a0")
 _AFTER_LETTERS: Final = frozenset("®™°’“”„‘‚«»‹›–—…·€×\u00a0\u00ad")
 _ELISION: Final = frozenset("’·–—×\u00a0\u00ad")
-_UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "h", "x", "r", "n", "s"])
+_UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "s"])
 _KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡¼½¾→←≤≥≠≈∞√")
 _LINES: Final = re.compile(r"[\u2502\u2551]|.?(?:([\u2500\u2550\u2588\u2591\u2592\u2593])\1+[\u2500-\u259f]?)+")
 """Tables and bars as DOS programs draw them."""

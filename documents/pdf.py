@@ -36,7 +36,7 @@ def read_pdf(path: Path) -> Iterator[str]:
     hyphenated: set[str] = set()
     for page in document:
         words = page.get_textpage()
-        text = words.get_text_bounded().replace("\r\n", "\n")
+        text = words.get_text_bounded().replace("\r\n", "\n").replace("\r", "\n")
         hyphenated.update(found.lower() for found in _HYPHENATED.findall(text))
         yield "\n".join([join_lines(text, hyphenated), *_annotations(document, page)]).translate(_LIGATURES)
         words.close()
@@ -46,8 +46,9 @@ def read_pdf(path: Path) -> Iterator[str]:
 def join_lines(text: str, hyphenated: set[str] | frozenset[str] = frozenset()) -> str:
     """Make words whole that a hyphen at a line's end divides.
 
-    The hyphen stays where it is the word's own: in one that has others, before a capital or a digit, and in one of
-    `hyphenated`, lower-case words that the document has elsewhere with their hyphen.
+    The hyphen stays where it is the word's own: in a word that has other hyphens, before a digit or a capital (unless
+    all letters are capitals), and in `hyphenated` words, which the document has elsewhere with their hyphen. They are
+    in lower case.
     """
 
     def join(found: re.Match[str]) -> str:
@@ -56,7 +57,8 @@ def join_lines(text: str, hyphenated: set[str] | frozenset[str] = frozenset()) -
             return first
         if rest.lower() in _HANGING:
             return f"{first}- "
-        own = "-" in first or not rest[0].islower() or not first[-1].isalpha()
+        alike = rest[0].islower() or (first.isupper() and rest.isupper())
+        own = "-" in first or not alike or not first[-1].isalpha()
         return f"{first}-" if own or f"{first}-{rest}".lower() in hyphenated else first
 
     return _BREAK.sub(join, text)

@@ -37,6 +37,7 @@ _BLOCKS: Final = frozenset(
 """Elements that begin a line, and that inscriptis does not know."""
 _KNOWN_BLOCKS: Final = _BLOCKS | {"div", "p", "li", "tr", "td", "br", "table", "ul", "ol", "h1", "h2", "h3", "article"}
 _HIDDEN_INPUTS: Final = ("hidden", "password", "checkbox", "radio", "file", "color", "range")
+_EMPTY_LINES: Final = re.compile(r"\n(?:[ \t]*\n){2,}")
 _SPACES: Final = re.compile(r"\s+")
 _BLOCK: Final = 64 * 1024
 
@@ -51,7 +52,7 @@ def read_page(html: str) -> str:
     for start in range(0, len(data), _BLOCK):
         parser.feed(data[start : start + _BLOCK])
     tree = parser.close()
-    body = Inscriptis(tree).get_text()
+    body = _EMPTY_LINES.sub("\n\n", Inscriptis(tree).get_text())
     return "\n".join([*page.heads, body])
 
 

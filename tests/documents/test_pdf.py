@@ -58,6 +58,7 @@ def test_words_are_whole_in_a_page(tmp_path: Path) -> None:
         ("state-of-the|art", "state-of-the-art"),
         ("Müller|Lüdenscheidt", "Müller-Lüdenscheidt"),
         ("COVID|19", "COVID-19"),
+        ("OP|TIONAL", "OPTIONAL"),
         ("2020|2021", "2020-2021"),
         ("Vor|und Nachteile", "Vor- und Nachteile"),
         ("well|known", "well-known"),
