@@ -55,7 +55,15 @@ class Decoded:
 
 def decode(data: bytes) -> Decoded:
     """Decode a text file. Raises Refused for what is not text."""
-    decoded = _marked(data) or _utf8(data) or _wide(data) or _declared(data) or _nearly_utf8(data) or _guessed(data)
+    decoded = (
+        _marked(data)
+        or _utf8(data)
+        or _wide(data)
+        or _surrogates(data)
+        or _declared(data)
+        or _nearly_utf8(data)
+        or _guessed(data)
+    )
     text = decoded.text
     if not text and data:
         raise broken("The file has a byte order mark and no complete character behind it.")
@@ -144,6 +152,14 @@ def _nearly_utf8(data: bytes) -> Decoded | None:
         valid >= _WESTERN_FEW * invalid and reads_as_western(_lenient(collect_sample(data), "utf-8").text)
     )
     return _lenient(data, "utf-8") if sure else None
+
+
+def _surrogates(data: bytes) -> Decoded | None:
+    """CESU-8, which databases and Java write: UTF-8 of UTF-16, with six bytes for an emoji."""
+    try:
+        return Decoded(data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16"))
+    except UnicodeDecodeError:
+        return None
 
 
 def _cut_length(data: bytes) -> int:

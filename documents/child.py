@@ -20,7 +20,7 @@ __all__ = ["REFUSED", "main"]
 
 REFUSED = 3
 
-_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]")
 """Characters that no text shows and that break words for search."""
 _PAGE_BREAKS: Final = str.maketrans("\x0b\x0c", "\n\n")
 

@@ -38,6 +38,10 @@ _BLOCKS: Final = frozenset(
 _KNOWN_BLOCKS: Final = _BLOCKS | {"div", "p", "li", "tr", "td", "br", "table", "ul", "ol", "h1", "h2", "h3", "article"}
 _HIDDEN_INPUTS: Final = ("hidden", "password", "checkbox", "radio", "file", "color", "range")
 _EMPTY_LINES: Final = re.compile(r"\n(?:[ \t]*\n){2,}")
+_REFERENCES: Final = {
+    code: bytes([code]).decode("cp1252") for code in range(0x80, 0xA0) if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
+"""References such as `&#146;` are numbers of windows-1252, as browsers read them."""
 _SPACES: Final = re.compile(r"\s+")
 _BLOCK: Final = 64 * 1024
 
@@ -53,7 +57,7 @@ def read_page(html: str) -> str:
         parser.feed(data[start : start + _BLOCK])
     tree = parser.close()
     body = _EMPTY_LINES.sub("\n\n", Inscriptis(tree).get_text())
-    return "\n".join([*page.heads, body])
+    return "\n".join([*page.heads, body]).translate(_REFERENCES)
 
 
 @dataclass(slots=True)

@@ -92,6 +92,7 @@ def test_a_code_page_is_told_by_the_whole_text(encoding: str, text: str, place: 
         ("契約者は".encode("iso2022_jp"), "契約者は"),
         ("안녕".encode("iso2022_kr"), "안녕"),
         (b"a log \x00" + b"of many lines\n" * 99, "a log \x00" + "of many lines\n" * 99),
+        (b"Gr\xc3\xbc\xc3\x9fe \xed\xa0\xbd\xed\xb8\x80", "Grüße 😀"),
         (b"\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
         (
             '<?xml version="1.0" encoding="windows-1251"?><a>Ваня</a>'.encode("cp1251"),

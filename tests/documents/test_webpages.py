@@ -56,5 +56,9 @@ def test_lines_are_those_of_the_page() -> None:
     ]
 
 
+def test_references_to_windows_letters_are_read_as_in_browsers() -> None:
+    assert read_page("it&#146;s 5&nbsp;&#128; &#150; &auml;&#x738b;").strip() == "it’s 5 € – ä王"
+
+
 def test_letters_that_a_block_ends_in_are_whole() -> None:
     assert read_page("<p>" + "ü王" * 100_000).strip() == "ü王" * 100_000
