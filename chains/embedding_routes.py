@@ -128,8 +128,8 @@ async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
     """Ask an upstream; its vectors come in the form that was asked for, whether it knows that form or not."""
     body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
     passage = await source.pass_through(body, EMBEDDINGS)
-    if passage.status in (400, 422) and b"encoding_format" in (passage.body or b""):
-        del body["encoding_format"]
+    refused = passage.status in (400, 422) and b"encoding_format" in (passage.body or b"")
+    if refused and body.pop("encoding_format", None) is not None:
         passage = await source.pass_through(body, EMBEDDINGS)
     if not 200 <= passage.status < 300:
         return passage
@@ -170,4 +170,4 @@ def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[
 
 
 def _unusable() -> UpstreamProblem:
-    return UpstreamProblem("The upstream's `/embeddings` gave something else than one vector a text.", http_status=502)
+    return UpstreamProblem("The upstream's `/embeddings` did not return one vector for each text.", http_status=502)

@@ -190,6 +190,8 @@ def test_an_upstream_that_refuses_base64_is_asked_without_it(client: httpx2.Clie
             return Fail(400, {"error": {"message": "Unknown field: encoding_format"}})
         return {"data": [{"embedding": [3, 4]}]}
 
+    upstream.extra["/v1/embeddings"] = lambda _: Fail(400, {"error": {"message": "encoding_format is missing"}})
+    assert embed(client, 400)["error"]["message"] == "encoding_format is missing"
     upstream.extra["/v1/embeddings"] = answered
     assert embed(client, encoding_format="base64")["data"][0]["embedding"] == ENCODED
 
@@ -208,7 +210,7 @@ def test_vectors_are_put_in_the_order_of_their_index(client: httpx2.Client, upst
 )
 def test_an_answer_without_vectors_is_a_502(client: httpx2.Client, upstream: ScriptedUpstream, said: bytes) -> None:
     upstream.raw["/v1/embeddings"] = Raw([said], content_type="application/json")
-    assert "one vector a text" in embed(client, 502)["error"]["message"]
+    assert "one vector for each text" in embed(client, 502)["error"]["message"]
 
 
 def test_errors_pass_and_overflow_is_openai_s(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
