@@ -165,7 +165,7 @@ def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[
     if asked.encoding_format == "base64":
         vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
     else:
-        vectors = [decode_vector(vector) if isinstance(vector, str) else vector for vector in vectors]
+        vectors = [decode_vector(vector) if isinstance(vector, str) else list(vector) for vector in vectors]
     return orjson.dumps(new_embeddings(vectors, model=model, usage=used))
 
 

@@ -206,7 +206,15 @@ def test_vectors_are_put_in_the_order_of_their_index(client: httpx2.Client, upst
 
 @pytest.mark.parametrize(
     "said",
-    [b"nonsense", b"[]", b'{"data": []}', b'{"data": [{}]}', b'{"data": [{"embedding": "?"}]}', b'{"data": [5]}'],
+    [
+        b"nonsense",
+        b"[]",
+        b'{"data": []}',
+        b'{"data": [{}]}',
+        b'{"data": [{"embedding": null}]}',
+        b'{"data": [{"embedding": "?"}]}',
+        b'{"data": [5]}',
+    ],
 )
 def test_an_answer_without_vectors_is_a_502(client: httpx2.Client, upstream: ScriptedUpstream, said: bytes) -> None:
     upstream.raw["/v1/embeddings"] = Raw([said], content_type="application/json")
