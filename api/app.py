@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -15,8 +16,11 @@ from api import (
     assistants,
     chat,
     description,
+    embeddings,
     file_batches,
+    file_uploads,
     files,
+    forwarding,
     health,
     messages,
     metrics,
@@ -29,6 +33,7 @@ from api import (
     v1_files,
     vector_stores,
 )
+from api.azure import AzureAddresses
 from api.cors import Cors, normalize_origins
 from api.depends import House
 from api.express import Express
@@ -48,12 +53,15 @@ _ROUTERS = (
     messages,
     steps,
     files,
+    file_uploads,
     vector_stores,
     store_files,
     file_batches,
     v1_files,
     models,
     chat,
+    embeddings,
+    forwarding,
     health,
 )
 
@@ -85,7 +93,13 @@ class Access:
     metrics_key: str = ""
 
 
-def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, access: Access, version: str) -> FastAPI:
+def build_app(
+    open_house: Callable[[], AbstractAsyncContextManager[House]],
+    *,
+    access: Access,
+    version: str,
+    unknown_fields: Literal["refuse", "ignore"] = "refuse",
+) -> FastAPI:
     """Put the app together; `open_house` is entered while it serves."""
 
     @asynccontextmanager
@@ -100,7 +114,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
                 app.router.routes[:] = routes  # they hold this house; the next start makes its own
 
     requests = RequestFigures()
-    middleware = [Middleware(Watch, figures=requests)]
+    middleware = [Middleware(AzureAddresses), Middleware(Watch, figures=requests)]
     if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(
@@ -126,6 +140,7 @@ def build_app(open_house: Callable[[], AbstractAsyncContextManager[House]], *, a
         generate_unique_id_function=lambda route: route.name,  # as in OpenAI's own document, short and lasting
     )
     app.state.requests, app.state.version = requests, version
+    app.state.ignores_unknown_fields = unknown_fields == "ignore"
     problems.install(app)
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")

@@ -7,24 +7,11 @@ from pydantic import BaseModel
 
 from api.answers import answer
 from api.depends import Owner, Parts, RunId, ThreadId, must_get
-from graphs.approvals import pending_approvals
+from graphs.approvals import Approval, pending_approvals
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["runs"])
-
-
-class Approval(BaseModel):
-    """One call that waits: the request as it will be sent, without its secrets."""
-
-    object: Literal["run.approval"]
-    tool_call_id: str
-    name: str
-    method: str
-    url: str
-    headers: dict[str, str]
-    body: str
-    problem: str | None
 
 
 class Approvals(BaseModel):

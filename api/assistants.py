@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
 from graphs.assistant_files import files_of, remember, store_of
 from graphs.places import furnish
@@ -19,11 +20,12 @@ from wire.errors import Missing
 from wire.ids import new_id
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
+from wire.resources import resources_body
 from wire.sampling import sampling
 
 __all__ = ["amend", "check_tools", "router", "show_assistant"]
 
-router = APIRouter(tags=["assistants"])
+router = APIRouter(tags=["assistants"], route_class=BodyRoute)
 
 
 @router.post("/assistants", response_model=Assistant)
@@ -85,6 +87,8 @@ def show_assistant(row: Row, *, v1: bool) -> dict[str, Any]:
 async def amend(house: House, row: Row, body: AssistantModify) -> Row:
     """Change an assistant; returns its new row. The store that was made for earlier `file_ids` goes with them."""
     now = int(time.time())
+    if body.file_ids is not None and _keeps_files(body, row):
+        body = body.model_copy(update={"file_ids": None})
     changed = amend_assistant(body, row.body)
     private: dict[str, Any] = {}
     furniture: list[Change] = []
@@ -106,6 +110,17 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
         with suppress(Missing):
             await house.ingestion.delete_store(row.owner, made)
     return rows[-1]
+
+
+def _keeps_files(body: AssistantModify, row: Row) -> bool:
+    """Whether a v1 object is sent back whole, with the same files for the same tools: its store stays as it is."""
+    tools = row.body["tools"] if body.tools is None else [tool.model_dump() for tool in body.tools]
+    resources = row.body["tool_resources"]
+    return (
+        body.file_ids == list(files_of(row))
+        and {tool["type"] for tool in tools} == {tool["type"] for tool in row.body["tools"]}
+        and ("tool_resources" not in body.model_fields_set or resources_body(body.tool_resources) == resources)
+    )
 
 
 async def check_tools(tools: list[dict[str, Any]]) -> None:

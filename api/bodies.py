@@ -11,12 +11,17 @@ from typing import Any, Final
 import orjson
 from starlette.types import Message, Receive, Scope
 
+from api.azure import DEPLOYMENT
+from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-__all__ = ["MAX_DEPTH", "read_body", "receive_block"]
+__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "read_body", "receive_block", "replayed"]
 
 _SILENCE_S: Final = 60.0
+
+EMPTY_ARRAY: Final = b"[]"
+"""How a body that was read has it, whatever it looked like when it came."""
 
 MAX_DEPTH: Final = 100
 """Levels of nesting; beyond some hundreds encoders give up."""
@@ -25,7 +30,8 @@ MAX_DEPTH: Final = 100
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
 
-    Raises TooLarge, UnsupportedMedia, InvalidRequest.
+    The body of a request to an Azure deployment gets that as its `model`. A v1 client's body is kept as it was sent in
+    the request's state, as `sent`. Raises TooLarge, UnsupportedMedia, InvalidRequest.
     """
     headers = head_of(scope)
     length = headers.get("content-length", "")
@@ -34,13 +40,13 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     body = await _read(receive, max_bytes)
     if body:
         _check_type(headers)
-        body = _normal(body)
-    else:
-        body = b"{}"
+        if is_v1(headers):
+            scope["state"]["sent"] = body.removeprefix(codecs.BOM_UTF8)
+    body = _normal(body or b"{}", model=scope["state"].get(DEPLOYMENT))
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
     length_now = str(len(body)).encode()
     scope["headers"] = [*kept, (b"content-type", b"application/json"), (b"content-length", length_now)]
-    return _again(body, receive)
+    return replayed(body, receive)
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes:
@@ -81,11 +87,13 @@ def _check_type(headers: Mapping[str, str]) -> None:
         raise UnsupportedMedia(f"Unsupported content type '{content_type}'. Send 'application/json'.")
 
 
-def _normal(body: bytes) -> bytes:
+def _normal(body: bytes, *, model: str | None) -> bytes:
     try:
         value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise _unparsable(f"it is nested more than {MAX_DEPTH} levels deep")
+        if model is not None and (isinstance(value, dict) or value == []):
+            value = {**(value or {}), "model": model}
         return orjson.dumps(value)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
         raise _unparsable(str(error)) from None
@@ -112,7 +120,8 @@ def _inner(value: Any) -> Iterator[Any]:
     return iter(value.values() if isinstance(value, dict) else value)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives this body first."""
     given = False
 
     async def replay() -> Message:

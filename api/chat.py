@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.depends import Parts
-from api.sse import ByteStream, unless_left
-from wire.errors import InvalidRequest
+from api.forwarding import forward_json
+from chains.forwarding import CHAT
 
 __all__ = ["router"]
 
@@ -20,12 +20,4 @@ _BODY: dict[str, Any] = {
 @router.post("/chat/completions", openapi_extra=_BODY)
 async def complete_chat(request: Request, house: Parts) -> Response:
     """Pass a chat completion through. The client's key stays here; a client that leaves closes the upstream."""
-    body = await request.json()
-    if not isinstance(body, dict):
-        raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
-    passage = await unless_left(request.receive, house.upstream.pass_through(body))
-    if passage is None:
-        return Response(status_code=499)  # nobody reads it
-    if passage.body is None:
-        return ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
-    return Response(passage.body, passage.status, passage.headers, passage.content_type)
+    return await forward_json(request, house, CHAT)

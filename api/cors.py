@@ -11,9 +11,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from api.body_route import IGNORED
+
 __all__ = ["Cors", "normalize_origins"]
 
-_EXPOSED = ("*", "content-disposition", "openai-poll-after-ms", "retry-after", "retry-after-ms", "x-request-id")
+_EXPOSED = (
+    "*",
+    "content-disposition",
+    "openai-poll-after-ms",
+    "retry-after",
+    "retry-after-ms",
+    "x-request-id",
+    IGNORED,
+)
 """`*` exposes every header to requests without credentials, the only kind that is allowed here. Older browsers read it
 as a name, so the headers that clients use most are listed too."""
 

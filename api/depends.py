@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
 
-from chains import Routes
+from chains import EmbeddingRoutes, Routes
 from chains.embeddings import Embedder
 from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
+from graphs.uploads import Uploads
 from store.blobs import Blobs
 from store.figures import StoreFigures
 from store.library import Library
@@ -40,6 +41,7 @@ __all__ = [
     "RunId",
     "StepId",
     "ThreadId",
+    "UploadId",
     "VectorStoreId",
     "is_v1",
     "list_rows",
@@ -75,8 +77,10 @@ class House:
     library: Library
     vectors: Vectors
     embedder: Embedder | None
+    embeddings: EmbeddingRoutes
     blobs: Blobs
     ingestion: Ingestion
+    uploads: Uploads
     attachments: Attachments
     max_file_bytes: int
     writer: Writing
@@ -154,6 +158,7 @@ RunId = Annotated[str, _path_id("run_id", "run")]
 StepId = Annotated[str, _path_id("step_id", "step")]
 VectorStoreId = Annotated[str, _path_id("vector_store_id", "vs")]
 BatchId = Annotated[str, _path_id("batch_id", "vsfb")]
+UploadId = Annotated[str, _path_id("upload_id", "upload")]
 FileId = Annotated[str, _path_id("file_id", "")]
 Include = Annotated[bool, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]

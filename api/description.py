@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.forwarding import FORWARDED
+
 __all__ = ["complete", "install"]
 
 _METHODS: Final = ("get", "post", "delete")
@@ -49,7 +51,9 @@ _ERROR: Final = {
 
 _OPEN: Final = frozenset({"/v1/health", "/v1/ready"})
 _LIMITED: Final = frozenset({"create_run", "create_thread_and_run"})
-_PASSED_ON: Final = frozenset({"list_models", "get_model", "complete_chat"})
+_PASSED_ON: Final = frozenset(
+    {"list_models", "get_model", "complete_chat", "create_embeddings", *(one.name for one in FORWARDED)}
+)
 """Operations that answer what an upstream said."""
 
 _IDS: Final = "$response.body#/id"
@@ -66,6 +70,7 @@ _MADE: Final[Mapping[str, Mapping[str, str]]] = {
         "step_id": "$response.body#/data/0/id",
     },
     "create_file": {"file_id": _IDS},
+    "create_upload": {"upload_id": _IDS},
     "create_vector_store": {"vector_store_id": _IDS},
     "add_store_file": {"vector_store_id": "$response.body#/vector_store_id", "file_id": _IDS},
     "create_batch": {"vector_store_id": "$response.body#/vector_store_id", "batch_id": _IDS},

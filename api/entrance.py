@@ -7,7 +7,7 @@ from opentelemetry import trace
 from opentelemetry.trace import ProxyTracerProvider
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.watching import Watch
+from api.azure import AzureAddresses
 
 __all__ = ["way_in"]
 
@@ -20,7 +20,7 @@ def way_in(app: FastAPI) -> ASGIApp:
     if app.middleware_stack is None:
         app.middleware_stack = app.build_middleware_stack()
     layer: Any = app.middleware_stack
-    while not isinstance(layer, Watch):
+    while not isinstance(layer, AzureAddresses):
         layer = layer.app
 
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,6 +5,7 @@ import time
 from fastapi import APIRouter, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import BatchId, House, Listing, Owner, Parts, VectorStoreId, must_get
 from api.store_files import POLL_AFTER, StatusFilter, list_places
 from graphs.places import add_places, refuse_expired, touch
@@ -17,7 +18,7 @@ from wire.vector_stores import FileBatch, FileBatchCreate, VectorStoreFile, new_
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches", response_model=FileBatch)

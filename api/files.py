@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.answers import answer
+from api.body_route import parse_leniently
 from api.depends import FileId, House, Owner, Parts
 from api.uploads import read_form, too_large
 from store.ports import Insert, PageQuery, Row
@@ -16,7 +17,6 @@ from wire.files import File, FileCreate, FileQuery, UploadPurpose, new_file, no_
 from wire.ids import new_id
 from wire.pages import Deletion, list_envelope
 from wire.pages import Listing as ListOf
-from wire.validation import parse
 
 __all__ = ["must_get_file", "router"]
 
@@ -41,7 +41,7 @@ async def create_file(request: Request, house: Parts, owner: Owner) -> Response:
     limit = house.max_file_bytes
     async with house.blobs.writing(limit, too_large(limit).message) as writing:
         upload = await read_form(request, writing, max_bytes=limit)
-        asked = parse(FileCreate, upload.fields)
+        asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")
         size = await writing.keep(id)
     body = new_file(asked, id=id, filename=upload.filename or "file", size=size.bytes, now=int(time.time()))
@@ -51,7 +51,7 @@ async def create_file(request: Request, house: Parts, owner: Owner) -> Response:
     except StoreError:
         await house.blobs.remove(id)
         raise
-    return answer(body)
+    return answer(body, headers=headers)
 
 
 @router.get("/files", response_model=ListOf[File])

@@ -7,6 +7,7 @@ request's id.
 
 import hmac
 import logging
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
 from api.bodies import read_body
+from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
@@ -29,6 +31,7 @@ logger = logging.getLogger("threadhold.api")
 _PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
 _PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
+_PARTS: Final = re.compile(r"/uploads/[^/]+/parts")
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -91,8 +94,8 @@ class Gate:
         state["owner"] = self._owner(scope, headers)
         if scope["method"] in _SAFE:
             return receive
-        if is_form(headers) and scope["path"].removeprefix("/v1") == "/files":
-            return receive  # read while it is written to disk; `api.uploads` limits it
+        if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
+            return receive  # read while it is written to disk, and limited by who reads it
         return await read_body(scope, receive, self._max_body_bytes)
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
@@ -129,34 +132,44 @@ class Gate:
                 "The playgrounds are closed while API_KEYS is set: their pages cannot send a key. Use the page at /, "
                 "or LangServe's RemoteRunnable with an Authorization header."
             )
-        given, owner = _bearer(headers), None
-        for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
-            if hmac.compare_digest(known, given):
-                owner = its_owner
-        if owner is None:
+        owners: list[str] = []
+        for given in _sent_keys(headers):
+            for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
+                if hmac.compare_digest(known, given):
+                    owners.append(its_owner)
+        if not owners:
             raise _incorrect()
-        return owner
+        return owners[0]
 
     def _watcher(self, headers: Mapping[str, str]) -> str:
         """Figures are of all owners together, so that no owner's key opens them; and a loopback peer is no proof of
         anything, as a proxy on this machine is one."""
-        if self._metrics_key and not hmac.compare_digest(self._metrics_key, _bearer(headers)):
+        if self._metrics_key and not any(hmac.compare_digest(self._metrics_key, key) for key in _sent_keys(headers)):
             raise _incorrect()
         if self._keys and not self._metrics_key:
             raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
         return ""
 
 
-def _bearer(headers: Mapping[str, str]) -> bytes:
-    """Return the key that was sent. Raises Unauthorized when there is none."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+def _takes_form(path: str) -> bool:
+    return path == "/files" or path in FORM_PATHS or _PARTS.fullmatch(path) is not None
+
+
+def _sent_keys(headers: Mapping[str, str]) -> list[bytes]:
+    """Return the keys that were sent: as Bearer, and as `api-key`, which is how Azure's clients send theirs.
+
+    Raises Unauthorized when there is none.
+    """
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    sent = (bearer if scheme.lower() == "bearer" else "", headers.get("api-key", ""))
+    keys = [key.strip().encode() for key in sent if key.strip()]
+    if not keys:
         raise Unauthorized(
             "You didn't provide an API key. You need to provide your API key in an Authorization header using "
-            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or in an api-key header.",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return key.strip().encode()
+    return keys
 
 
 def _incorrect() -> Unauthorized:

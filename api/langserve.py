@@ -8,19 +8,22 @@ sends it alone, at 80 microseconds of processor time each.
 """
 
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
 
+from api.bodies import EMPTY_ARRAY
 from api.depends import House
 from api.langserve_bodies import body_check
 from api.sse import ByteStream
 from chains import ChatInput, build_chat_chain
 from graphs.facade import OWNER, RunFacade, Turn
+from wire.empty_objects import fill_langserve
 from wire.events import Event
 
 __all__ = ["build_router"]
@@ -35,7 +38,7 @@ def build_router(house: House) -> APIRouter:
     """Return the routes for these parts of the house."""
     # The playgrounds post to /stream_log, so LangServe goes on calling what LangChain has deprecated.
     warnings.filterwarnings("ignore", message=r"astream_log is deprecated", category=DeprecationWarning)
-    router = APIRouter()
+    router = APIRouter(route_class=_Route)
     add_routes(
         router,
         build_chat_chain(house.upstream, tells_failures=True),
@@ -59,6 +62,28 @@ def build_router(house: House) -> APIRouter:
         enable_feedback_endpoint=False,
     )
     return router
+
+
+class _Request(Request):
+    """A request whose body has objects where PHP wrote empty arrays."""
+
+    async def json(self) -> Any:
+        """Return the body, filled."""
+        body = await super().json()
+        return fill_langserve(body) if EMPTY_ARRAY in await self.body() else body
+
+
+class _Route(APIRoute):
+    """Gives LangServe's endpoints such requests."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, for such a request."""
+        handle = super().get_route_handler()
+
+        async def handle_filled(request: Request) -> Response:
+            return await handle(_Request(request.scope, request.receive))
+
+        return handle_filled
 
 
 class _Runs(APIHandler):

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
 from graphs.drafts import message_rows
 from store.ports import Delete, Idle, Insert, Patch
@@ -17,7 +18,7 @@ from wire.validation import check_id
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["messages"])
+router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
 
 @router.post("/threads/{thread_id}/messages", response_model=Message)

@@ -49,7 +49,7 @@ async def _models(house: House) -> list[dict[str, Any]]:
         listed = await house.upstream.models()
     except Unavailable:
         listed = []
-    entries = [_model(entry) for entry in listed]
+    entries = [_model(entry) for entry in listed] + house.embeddings.entries()
     known = {entry.get("id"): entry for entry in entries}
     aliases = {name: target for name, target in house.aliases.items() if name != "*" and name not in known}
     return entries + [

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from api.answers import answer, not_offered
+from api.body_route import BodyRoute
 from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
 from api.sse import EventStream
 from graphs.runner import Started
@@ -16,7 +17,7 @@ from wire.validation import check_id
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=BodyRoute)
 
 _POLL_AFTER_MS = "250"
 """How soon a poller should look again; without it Node's SDK sleeps five seconds."""

@@ -5,6 +5,7 @@ comments; what breaks a stream is told in it, nested as the SDKs read it.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
@@ -14,7 +15,7 @@ import orjson
 from fastapi import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from wire.errors import Problem
+from wire.errors import Problem, UpstreamFailed
 from wire.events import Event, LastEvents, encode
 from wire.extensions import events_without_extensions
 from wire.v1 import as_v1
@@ -22,6 +23,8 @@ from wire.v1 import as_v1
 __all__ = ["ByteStream", "EventStream", "LastBlock", "unless_left"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger("threadhold.api")
 
 KEEP_ALIVE_S: Final = 15.0
 _PING: Final = b": keep-alive\n\n"
@@ -80,6 +83,9 @@ class ByteStream(Response):
                 else:
                     async with _Voice(send, self._ping, self._keep_alive_s) as voice:
                         await self._relay(voice)
+        except UpstreamFailed as error:
+            # Without the end of the body the connection is closed, which is how a client knows that bytes are missing.
+            logger.warning("a stream that was passed through broke off: %s", error.plain)
         finally:
             self._close()
 

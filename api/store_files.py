@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import FileId, House, Listing, Owner, Parts, VectorStoreId, must_get
 from graphs.places import place_row, refuse_expired, touch
 from store.library import place_id
@@ -18,7 +19,7 @@ from wire.vector_stores import NewPlace, PlaceModify, VectorStoreFile
 
 __all__ = ["POLL_AFTER", "StatusFilter", "list_places", "router"]
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 POLL_AFTER = {"openai-poll-after-ms": "250"}
 """How soon a poller should look again."""

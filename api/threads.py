@@ -5,6 +5,7 @@ import time
 from fastapi import APIRouter, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import Listing, Owner, Parts, ThreadId, list_rows, must_get
 from graphs.drafts import message_rows
 from graphs.places import furnish
@@ -16,7 +17,7 @@ from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_t
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["threads"])
+router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
 
 @router.post("/threads", response_model=Thread)

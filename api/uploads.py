@@ -56,9 +56,11 @@ class _Part:
 
 
 class _Form:
-    """Takes blocks of the body apart. The parser calls; between two blocks the file's bytes are taken away."""
+    """Takes blocks of the body apart. The parser calls; between two blocks the file's bytes are taken away.
+    `file` is the name of the part that is the file."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, file: str) -> None:
+        self._name = file
         self.upload = Upload()
         self.ended = False
         self._headers: dict[bytes, bytes] = {}
@@ -105,13 +107,13 @@ class _Form:
         if name is None:
             raise InvalidRequest("A part of the form has no name.")
         self._part = _Part(name)
-        if name == "file":
+        if name == self._name:
             if self.upload.filename is not None:
-                raise _twice("file")
+                raise _twice(self._name)
             self.upload.filename = filename or "file"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._part is not None and self._part.name == "file":
+        if self._part is not None and self._part.name == self._name:
             self._file += data[start:end]
             return
         self._spare -= end - start
@@ -122,15 +124,19 @@ class _Form:
 
     def _part_end(self) -> None:
         part, self._part = self._part, None
-        if part is not None and part.name != "file":
+        if part is not None and part.name != self._name:
             _set_field(self.upload.fields, part.name, part.data.decode("utf-8", "replace"))
 
     def _end(self) -> None:
         self.ended = True
 
 
-async def read_form(request: Request, writing: Writing, *, max_bytes: int) -> Upload:
-    """Read a form, its part `file` into `writing`. The name is cleaned.
+async def read_form(
+    request: Request, writing: Writing, *, max_bytes: int, file: str = "file", too_long: str = ""
+) -> Upload:
+    """Read a form, its part named `file` into `writing`. The file's name is cleaned.
+
+    `too_long` is the message for a file longer than `max_bytes`; the default names MAX_FILE_BYTES.
 
     Raises TooLarge, UnsupportedMedia (no form), InvalidRequest (broken, without a file, or cut off).
     """
@@ -140,21 +146,21 @@ async def read_form(request: Request, writing: Writing, *, max_bytes: int) -> Up
         )
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes + SLACK:
-        raise too_large(max_bytes)
+        raise TooLarge(too_long) if too_long else too_large(max_bytes)
     _, options = parse_options_header(request.headers["content-type"])
     try:
-        form = _Form(options.get(b"boundary", b""))
+        form = _Form(options.get(b"boundary", b""), file)
         more = bool(options.get(b"boundary"))
         while more:
             block, more = await receive_block(request.receive)
-            if file := form.feed(block):
-                await writing.write(file)
+            if data := form.feed(block):
+                await writing.write(data)
     except FormParserError as error:
         raise InvalidRequest(f"We could not parse the multipart form of your request: {error}.") from None
     if not form.ended:
         raise InvalidRequest("The multipart form of your request has no end.")
     if form.upload.filename is None:
-        raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+        raise InvalidRequest(f"Missing required parameter: '{file}'.", param=file, code="missing_required_parameter")
     form.upload.filename = clean_filename(form.upload.filename)
     return form.upload
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from api.answers import answer
 from api.assistants import amend
+from api.body_route import BodyRoute
 from api.depends import AssistantId, FileId, House, Listing, MessageId, Owner, Parts, ThreadId, must_get
 from graphs.assistant_files import FILES, files_of, store_of
 from graphs.places import place_row
@@ -23,7 +24,7 @@ from wire.vector_stores import NewPlace
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["v1"])
+router = APIRouter(tags=["v1"], route_class=BodyRoute)
 
 _MOST_FILES = 20
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute
 from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
 from graphs.places import draft_store, refuse_expired, touch
 from store.library import Tally
@@ -27,7 +28,7 @@ __all__ = ["router"]
 
 logger = logging.getLogger("threadhold.api")
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores", response_model=VectorStore)
@@ -96,6 +97,7 @@ async def search_vector_store(
             filters=body.filters,
             limit=body.max_num_results,
             threshold=threshold or 0.0,
+            weight=None if embedder is None else embedder.weight(text),
         )
         found = await house.vectors.search(owner, [vector_store_id], query)
         for hit in found.hits:

@@ -5,6 +5,7 @@ from chains.builtin import Builtin
 from chains.calls import ToolCalls
 from chains.chat import ChatInput, build_chat_chain
 from chains.context import Prompt, build_prompt
+from chains.embedding_routes import EmbeddingRoutes
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.engine import Shape
 from chains.members import build_member
@@ -21,6 +22,7 @@ __all__ = [
     "Builtin",
     "Calibration",
     "ChatInput",
+    "EmbeddingRoutes",
     "Endpoint",
     "Member",
     "Passage",

@@ -16,3 +16,7 @@ class Aliases:
         if name in self._targets:
             return self._targets[name]
         return self._targets.get("*") if name not in self._targets.values() else None
+
+    def exact(self, name: str) -> str:
+        """Return what the name stands for where it is listed itself, so that `*` does not count; else the name."""
+        return self._targets.get(name, name) if name != "*" else name

@@ -25,6 +25,8 @@ class ReplyCall:
     top_p: float | None = None
     reasoning_effort: str | None = None
     max_tokens: int | None = None
+    lenient: frozenset[str] = frozenset()
+    """Functions whose calls go out as the model made them where they do not fit the schema after one repair."""
     together: bool = False
     """Texts that come in one read may come as one chunk, its content their list."""
 

@@ -37,14 +37,18 @@ class Assembly:
             self._add_choice(choice)
 
     def whole(self) -> dict[str, Any] | None:
-        """Return the `chat.completion`; None while no choice has its finish reason."""
+        """Return the `chat.completion` or `text_completion`; None while no choice has its finish reason."""
         choices = [self._choices[index] for index in sorted(self._choices)]
         if not any(choice["finish_reason"] for choice in choices):
             return None
-        return {**self._rest, "object": "chat.completion", "choices": choices}
+        kind = "text_completion" if "text" in choices[0] else "chat.completion"
+        return {**self._rest, "object": kind, "choices": choices}
 
     def _add_choice(self, told: dict[str, Any]) -> None:
         index = told.get("index") or 0
+        if isinstance(told.get("text"), str):
+            self._add_text(index, told)
+            return
         empty = {"index": index, "message": {"role": "assistant", "content": None}, "finish_reason": None}
         choice = self._choices.setdefault(index, empty)
         message, delta = choice["message"], told.get("delta") or {}
@@ -60,6 +64,17 @@ class Assembly:
             choice["finish_reason"] = told["finish_reason"]
             if message["content"] is None and "tool_calls" not in message:
                 message["content"] = ""
+
+    def _add_text(self, index: int, told: dict[str, Any]) -> None:
+        """Take in a chunk of `/completions`."""
+        empty = {"index": index, "text": "", "logprobs": None, "finish_reason": None}
+        choice = self._choices.setdefault(index, empty)
+        choice["text"] += told["text"]
+        choice["finish_reason"] = told.get("finish_reason") or choice["finish_reason"]
+        if told.get("logprobs"):
+            kept = choice["logprobs"] = choice["logprobs"] or {}
+            for name, value in told["logprobs"].items():
+                kept[name] = kept.get(name, []) + value if isinstance(value, list) else value
 
     @staticmethod
     def _add_call(calls: list[dict[str, Any]], told: dict[str, Any], index: int) -> None:

@@ -18,9 +18,12 @@ from chains.calls import Abilities, Modes, concerns_tools
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import Weight
+from chains.fragments import CallFragments, number_calls
+from chains.passback import EXTRA_FIELDS
 from chains.prompts import DEFAULT_PROMPTS
 from chains.recent import Recent
 from chains.tokens import Calibration
+from chains.turns import OwnTurn, restore_turns
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["BorrowedReplies"]
@@ -67,13 +70,20 @@ class BorrowedReplies:
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         name = type(self._chat).__name__
         weight = Weight(name, "Give it a limit of tokens.")
+        calls = CallFragments([tool["function"]["name"] for tool in call.tools])
+        model = str(getattr(self._chat, "model_name", None) or getattr(self._chat, "model", ""))
+        turn = OwnTurn(name, model)
         try:
-            stream = self._offering(call).astream(call.messages, **_asked(call))
+            stream = self._offering(call).astream(restore_turns(call.messages, name, model), **_asked(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
                     chunk = _as_chunk(message)
                     weight.add(chunk)
-                    yield chunk
+                    if call.tools:
+                        turn.add(chunk)
+                    yield number_calls(calls, chunk)
+            if calls and (kept := turn.spell()):
+                yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: kept})
         except RunError:
             raise
         except NotImplementedError as error:

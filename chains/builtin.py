@@ -24,10 +24,13 @@ import orjson
 from langchain_core.messages import BaseMessage
 
 from chains.assembly import Assembly
+from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import ELSEWHERE, Engine, Shape
+from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served
 from chains.gguf import DEMO_NOTE, Gguf, find_models
 from chains.installation import install_command
+from chains.negotiation import Negotiation
 from chains.passage import Passage
 from chains.sse import SseDecoder
 from chains.transport import Patience
@@ -158,26 +161,29 @@ class Builtin(Upstream):
             return f"loading `{name}` for {time.monotonic() - load.begun:.0f} s"
         return next(iter(self._failed.values()), None)
 
-    async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
+    async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
         async with self._asking(str(payload.get("model") or "")) as engine:
             response = await engine.upstream.answer(
-                {**payload, **_WATCHED, **(_FORMED if "response_format" in payload else {})}
+                {**_completed(engine, payload), **(_FORMED if payload.get("response_format") else {})}, negotiation
             )
             engine.use(response)
             return response
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Answer a client's `/chat/completions` body. Raises InvalidRequest, UpstreamProblem."""
-        model = body.get("model") or ""
-        if not isinstance(model, str):
-            raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Answer a client's `/chat/completions` or `/completions` body.
+
+        Raises InvalidRequest, UpstreamProblem, NotFound for any other path.
+        """
+        if path not in GENERATING or not isinstance(body, dict):
+            raise not_served(path, "The built-in engine")
+        model = model_of(body)
         try:
             async with self._asking(await self.resolve(model)) as engine:
-                asked = {**body, **_WATCHED, "model": engine.model.name}
+                asked = {**_completed(engine, body), "model": engine.model.name}
                 if not body.get("stream"):
-                    return await _whole(engine.upstream, asked)
-                passage = await engine.upstream.pass_through(asked)
+                    return await _whole(engine.upstream, asked, path)
+                passage = await engine.upstream.pass_through(asked, path)
                 engine.use(passage)
                 return passage
         except PromptRefused as error:
@@ -357,10 +363,15 @@ def _models_at(path: Path | None) -> dict[str, Gguf]:
     return {model.name: model for model in find_models(path)}
 
 
-async def _whole(upstream: Upstream, body: dict[str, Any]) -> Passage:
+def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
+    """A request with what its model needs."""
+    return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED}
+
+
+async def _whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:
     """Stream an answer and put it together: see `chains/assembly.py`. Raises UpstreamProblem."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    passage = await upstream.pass_through(asked)
+    passage = await upstream.pass_through(asked, path)
     if passage.body is not None:  # refused
         return passage
     assembly, decoder = Assembly(), SseDecoder()
@@ -377,7 +388,8 @@ async def _whole(upstream: Upstream, body: dict[str, Any]) -> Passage:
     status = error.get("code") if isinstance(error, dict) else None
     if not isinstance(status, int):
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
-    return Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
+    refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
+    return upstream.normalize_error(refused, path)
 
 
 def _spelled(names: list[str]) -> str:

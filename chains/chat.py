@@ -4,8 +4,9 @@ Laws: what the caller does not set is not sent; leaving a stream closes the upst
 pleasant without a server: give an address, and every call opens and closes its own connection.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
@@ -16,11 +17,15 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, 
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import BaseModel, ConfigDict
 
+from chains.asked import Ask, ReplyCall
 from chains.bridge import BridgedRunnable
+from chains.calls.turns import Learnt, Turns
 from chains.lean import EXCHANGE, Exchange
 from chains.leaving import on_leaving
+from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
-from chains.reply import TAKEN, ReplyCall, chat_model
+from chains.recent import Recent
+from chains.reply import TAKEN, chat_model
 from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError
@@ -90,6 +95,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     def __init__(self, upstream: Upstream | Routes | str, *, tells_failures: bool) -> None:
         self._upstream = upstream
         self._tells_failures = tells_failures
+        self._learnt: Recent[Learnt] = Recent()
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
@@ -121,8 +127,8 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         try:
             async with _opened(self._upstream) as upstream:
                 try:
-                    stream = await _stream(upstream, model, _said(input), config, exchange)
-                    async with aclosing(stream):  # type: ignore[type-var]
+                    ask, call = await _target(upstream, model, _said(input), config, exchange)
+                    async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
                 finally:
@@ -133,18 +139,28 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
             yield AIMessageChunk(content=f"\n\n[{error.code}] {error.message}")
 
 
-async def _stream(
+async def _target(
     upstream: Upstream | Routes, model: str, said: list[BaseMessage], config: RunnableConfig | None, exchange: Exchange
-) -> AsyncIterator[BaseMessage]:
-    """Ask the upstream that the name means. Raises RunError."""
+) -> tuple[Ask, ReplyCall]:
+    """Return how to ask the upstream that the model's name means, and what. Raises RunError."""
     source: Any = upstream
     if isinstance(upstream, Routes):
         route = await upstream.route(model)
         source, model = route.member.source, route.model
+    call = ReplyCall(model=model, messages=said)
     if isinstance(source, Provider):
-        return source.follow(ReplyCall(model=model, messages=said, **exchange.fields), config)
-    asked: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
-    return chat_model(source).astream(said, config, **asked)
+        return lambda asked: source.follow(replace(asked, **exchange.fields), config), call
+    chat = chat_model(source)
+
+    async def ask(asked: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        carried: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
+        stream: Any = chat.astream(asked.messages, config, **carried)
+        async with aclosing(stream):
+            async for chunk in stream:
+                if isinstance(chunk, AIMessageChunk):
+                    yield chunk
+
+    return ask, call
 
 
 def _said(prompt: PromptValue) -> list[BaseMessage]:

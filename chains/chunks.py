@@ -5,13 +5,15 @@ indexes, and their id and name once; a whole completion (an upstream that ignore
 model thinks aloud leaves the content, for `reasoning_content` (see `chains.thoughts`).
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
 
 from chains.alike import Alike
+from chains.fragments import CallFragments, Fragment, Piece
 from chains.halves import Halves
+from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.refusals import MAX_SHOWN, explain, read_refusal
 from chains.thoughts import Heard, Thoughts
 from wire.errors import RunError, UpstreamFailed
@@ -23,7 +25,10 @@ _MOST_TOKENS: Final = 2**40
 """What says more counts nothing; sums of greater numbers could be too large to be stored."""
 
 _NOTHING: Final = {"role": "assistant", "content": ""}
-_BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
+_THOUGHTS: Final = ("reasoning_content", "reasoning")
+_BESIDE: Final = ("tool_calls", "function_call", *_THOUGHTS)
+
+_PLAIN: Final = frozenset({"role", "content"})
 
 MOST_TOGETHER: Final = 256
 """Texts in one chunk at most."""
@@ -37,19 +42,29 @@ class ChunkReader:
     """One stream's state: whether it has finished, and which tool calls were begun."""
 
     def __init__(
-        self, *, host: str, model: str, learn_limit: Callable[[str, int], None], begins_with_thoughts: bool = False
+        self,
+        *,
+        host: str,
+        model: str,
+        learn_limit: Callable[[str, int], None],
+        begins_with_thoughts: bool = False,
+        offered: Collection[str] = (),
+        extra: ExtraFields | None = None,
     ) -> None:
-        """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length."""
+        """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length; `offered`
+        are the names of the functions that the request offers; `extra` keeps what goes back with their calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
+        self._thought = False
         self._halves = Halves()
-        self._alike = Alike(_bare_text)
+        self._extra = extra
+        self._bare_text = _bare_text if extra is None else _lone_text
+        self._alike = Alike(self._bare_text)
         self._learn_limit = learn_limit
         self.finished = False
         self._host = host
         self._model = model
-        self._calls: list[tuple[str, str]] = []  # (id, name) by our index
-        self._places: dict[int, int] = {}  # upstream's index → ours
+        self._calls = CallFragments(offered)
 
     def read(self, payload: bytes) -> dict[str, Any] | None:
         """Return the chunk in a payload, None for one without content. Raises RunError for errors and garbage."""
@@ -106,7 +121,7 @@ class ChunkReader:
 
     def _plain_text(self, data: dict[str, Any], payload: bytes) -> str | None:
         """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
-        text = _bare_text(data)
+        text = self._bare_text(data)
         if text is not None:
             self._alike.learn(payload, text)
         return text if text is not None and self._thoughts.is_plain(text) else None
@@ -117,13 +132,14 @@ class ChunkReader:
         choice = next((c for c in choices if c.get("index", 0) in (0, None)), None)
         if choice is None:
             return {"choices": [], "usage": usage} if usage else None
-        said = choice.get("delta") or choice.get("message") or {}
-        if self._halves.met:
-            said = self._halves.join(said, ends=bool(choice.get("finish_reason")))
-        delta = self._heard(self._text(said), said, ends=bool(choice.get("finish_reason")))
-        if calls := said.get("tool_calls"):
-            delta["tool_calls"] = [self._call(call, position) for position, call in enumerate(calls)]
         finish = choice.get("finish_reason")
+        said = choice.get("delta") or {}
+        if whole := not said and bool(choice.get("message")):
+            said = self._unsaid(choice["message"])
+        if self._halves.met:
+            said = self._halves.join(said, ends=bool(finish))
+        delta = self._heard(self._text(said), said, ends=bool(finish))
+        self._add_calls(delta, said, whole=whole, ends=bool(finish))
         if finish:
             self.finished = True
         elif not usage and delta == _NOTHING:
@@ -136,7 +152,15 @@ class ChunkReader:
         self.finished = True
         said = self._halves.join({}, ends=True)
         delta = self._heard(said.get("content", ""), said, ends=True)
+        self._add_calls(delta, {}, whole=False, ends=True)
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
+
+    def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return a whole message without the text and the thoughts that its stream has brought already."""
+        if self._extra is not None:
+            self._extra.add(message, whole=True)
+        gone = [*(("content", "refusal") if self._thoughts.has_spoken else ()), *(_THOUGHTS if self._thought else ())]
+        return {name: value for name, value in message.items() if name not in gone}
 
     def _heard(self, content: str, said: dict[str, Any], *, ends: bool) -> dict[str, Any]:
         """The delta's text, and beside it what are thoughts, by a field of their own or by their tags."""
@@ -152,6 +176,7 @@ class ChunkReader:
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
         delta: dict[str, Any] = {"role": "assistant", "content": heard.text}
         thoughts = (field if isinstance(field, str) else "") + heard.thoughts
+        self._thought = self._thought or bool(thoughts)
         if thoughts or heard.taken:
             delta["reasoning_content"] = thoughts
         if heard.taken:
@@ -170,36 +195,28 @@ class ChunkReader:
         # A refusal is what the model says; LangChain's chunks have no place of their own for it.
         return str(said.get("refusal") or "")
 
-    def _call(self, call: dict[str, Any], position: int) -> dict[str, Any]:
-        function = call.get("function") or {}
-        id, name = str(call.get("id") or ""), str(function.get("name") or "")
-        arguments = function.get("arguments")
-        if arguments is not None and not isinstance(arguments, str):  # some servers send the object itself
-            arguments = orjson.dumps(arguments).decode()
-        index, is_new = self._place(call.get("index"), position, id)
-        if is_new:
-            self._calls.append((id, name))
-        else:
-            known_id, known_name = self._calls[index]
-            self._calls[index] = (known_id or id, known_name or name)
-            id = "" if known_id else id
-            name = "" if known_name else name
-        told = {"name": name or None, "arguments": arguments or ""}
-        return {"index": index, "id": id or None, "type": "function", "function": told}
-
-    def _place(self, told: Any, position: int, id: str) -> tuple[int, bool]:
-        """Return our index for a fragment, and whether it begins a call.
-
-        Ollama numbered every call 0; Gemini's endpoint leaves the index away. A new id begins a new call.
-        """
-        key = told if isinstance(told, int) else -1 - position
-        ours = self._places.get(key)
-        if ours is not None and (not id or self._calls[ours][0] in ("", id)):
-            return ours, False
-        if ours is None and told is None and not id and self._calls:
-            return len(self._calls) - 1, False
-        self._places[key] = len(self._calls)
-        return self._places[key], True
+    def _add_calls(self, delta: dict[str, Any], said: dict[str, Any], *, whole: bool, ends: bool) -> None:
+        """Add tool calls to a delta in OpenAI's form: ascending indexes, ids and names once. `whole`: they are those of
+        a whole message, which may repeat what was streamed. The last delta has the extra fields, too."""
+        told = said.get("tool_calls") or ()
+        if not told and (legacy := said.get("function_call")):
+            told = [{"function": legacy}]
+        sent = [call for call in ([told] if isinstance(told, dict) else told) if call is not None]
+        pieces: list[Piece] = []
+        if sent:
+            fragments = [Fragment.of(call) for call in sent]
+            pieces, owners = self._calls.feed_whole(fragments) if whole else self._calls.feed(fragments)
+            for call, owner in zip(sent, owners, strict=True):
+                if owner is not None and self._extra is not None:
+                    self._extra.add_call(owner, call, whole=whole)
+        if self._extra is not None and not whole:
+            self._extra.add(said)
+        if ends or self.finished:
+            pieces += self._calls.name_all()
+            if self._extra is not None and (text := self._extra.spell(self._calls.ids)):
+                delta[EXTRA_FIELDS] = text
+        if pieces:
+            delta["tool_calls"] = [_tool_call(piece) for piece in pieces]
 
     @staticmethod
     def _usage(told: Any) -> dict[str, Any] | None:
@@ -216,6 +233,11 @@ class ChunkReader:
         return UpstreamFailed(told, kind="garbage", quote=repr(shown))
 
 
+def _tool_call(piece: Piece) -> dict[str, Any]:
+    function = {"name": piece.name or None, "arguments": piece.arguments}
+    return {"index": piece.call, "id": piece.id or None, "type": "function", "function": function}
+
+
 def _bare_text(data: dict[str, Any]) -> str | None:
     """The text of what is nothing else, whatever its tags may make of it."""
     choices: Sequence[dict[str, Any]] = data.get("choices") or ()
@@ -229,6 +251,15 @@ def _bare_text(data: dict[str, Any]) -> str | None:
     if type(text) is not str or not text:
         return None
     return None if len(said) > 1 and any(said.get(name) for name in _BESIDE) else text
+
+
+def _lone_text(data: dict[str, Any]) -> str | None:
+    """The same where unknown fields count."""
+    text = _bare_text(data)
+    if text is None:
+        return None
+    said = data["choices"][0]["delta"]
+    return None if len(said) > 1 and any(said[name] for name in said.keys() - _PLAIN) else text
 
 
 def _one_or_both(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:

@@ -11,8 +11,9 @@ import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
 
 from chains.passage import Passage
+from chains.refusals import Refusal, overflow_body
 from chains.reply import ReplyCall
-from wire.errors import InvalidRequest, Problem, PromptRefused, RateLimited, RunError, UpstreamProblem
+from wire.errors import ContextOverflow, InvalidRequest, Problem, PromptRefused, RateLimited, RunError, UpstreamProblem
 
 __all__ = ["open_completion"]
 
@@ -147,6 +148,10 @@ def _problem(error: RunError) -> Problem:
     match error:
         case RateLimited():
             return UpstreamProblem(error.message, http_status=429)
+        case ContextOverflow():
+            counted = Refusal(error.quote or error.message, limit=error.limit, room=error.limit, used=error.used)
+            told = overflow_body(counted, param="messages")["error"]
+            return InvalidRequest(told["message"], param="messages", code=told["code"])
         case PromptRefused():
             return InvalidRequest(error.message)
         case _:

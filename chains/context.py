@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
+from chains.passback import extra_fields
 from chains.tokens import DEFAULT_RATIO
 from wire.errors import ContextOverflow, PromptRefused
 from wire.messages import plain_text
@@ -218,6 +219,7 @@ def _text(part: dict[str, Any]) -> str:
 def _chars(message: BaseMessage) -> int:
     calls = message.tool_calls if isinstance(message, AIMessage) else []
     size = _MESSAGE_CHARS + sum(len(call["name"]) + len(str(call["args"])) for call in calls)
+    size += len(extra_fields(message))
     if isinstance(message.content, str):
         return size + len(message.content)
     for part in message.content:

@@ -47,6 +47,10 @@ class Embedder(Protocol):
         """
         ...
 
+    def weight(self, query: str, /) -> float | None:
+        """Return the share that meaning is to have in the ranking for a query, 0 to 1; None for the usual one."""
+        ...
+
     async def close(self) -> None:
         """Let go of what the embedder alone holds."""
         ...
@@ -70,6 +74,10 @@ class UpstreamEmbedder:
         for batch in _batches(texts):
             vectors += await self._embed(batch)
         return vectors
+
+    def weight(self, _query: str, /) -> float | None:
+        """See `Embedder.weight`: the model is taken to know every language."""
+        return None
 
     async def close(self) -> None:
         """Nothing: the upstream is somebody else's."""

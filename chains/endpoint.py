@@ -36,17 +36,17 @@ class Endpoint:
     @property
     def completions(self) -> str:
         """The URL of `/chat/completions`."""
-        return self._at(_COMPLETIONS)
+        return self.at(_COMPLETIONS)
 
     @property
     def embeddings(self) -> str:
         """The URL of `/embeddings`."""
-        return self._at("/embeddings")
+        return self.at("/embeddings")
 
     @property
     def models(self) -> str:
         """The URL of `/models`."""
-        return self._at("/models")
+        return self.at("/models")
 
     def props(self, model: str) -> str:
         """The URL of llama.cpp's `/props`, which stands beside `/v1`; `model` is for servers with several."""
@@ -77,7 +77,8 @@ class Endpoint:
                 text = text.replace(secret, "***")
         return text
 
-    def _at(self, path: str) -> str:
+    def at(self, path: str) -> str:
+        """The URL of a path of OpenAI's API, such as `/embeddings`."""
         return f"{self.base}{path}{self.query}"
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from chains.demo import DEMO_REPLY_TOKENS
 from chains.gguf import Gguf, check_content
 from chains.transport import Patience
 from chains.upstream import Upstream
@@ -30,6 +31,7 @@ ELSEWHERE: Final = "Set MODEL_URL to an OpenAI-compatible server, such as http:/
 _PROGRAM: Final = Path(__file__).with_name("llama.py")
 _BATCH: Final = 256  # tokens of a prompt at a time; one that is given up goes on till the end of its batch
 _CACHE_MIB: Final = 1_024  # of prompts that lost their place to others; llama.cpp's own 8 GiB are a server's
+_REPLY_TOKENS: Final = 1_024  # of a reply that nobody has limited: a small model may find no end
 _KILL_S: Final = 5.0
 _LAST_BREATH_S: Final = 0.5
 _IDLE_LOOK_S: Final = 0.05
@@ -41,12 +43,15 @@ _log = logging.getLogger("threadhold.engine")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a model is run: tokens of context for each answer, answers made at once, threads of a computation."""
+    """How a model is run: tokens of context for each answer, answers made at once, threads of a computation.
+
+    Without `max_reply_tokens` a model has a limit of its own; see `Engine`.
+    """
 
     context_size: int = 8_192
     parallel: int = 2
     threads: int = 1
-    max_reply_tokens: int | None = 1_024
+    max_reply_tokens: int | None = None
 
 
 class Use(Protocol):
@@ -87,6 +92,10 @@ class Engine:
         """The context of an answer in tokens: what was asked for, or less where the model was trained with less."""
         told = (self.props.get("default_generation_settings") or {}).get("n_ctx")
         return told if isinstance(told, int) else None
+
+    @property
+    def _reply_tokens(self) -> int:
+        return DEMO_REPLY_TOKENS if self.model.is_demo else _REPLY_TOKENS
 
     @property
     def alive(self) -> bool:
@@ -184,10 +193,17 @@ class Engine:
             told["url"],
             api_key=key,
             patience=self._patience,
-            max_reply_tokens=self._shape.max_reply_tokens,
+            max_reply_tokens=self._shape.max_reply_tokens or self._reply_tokens,
             outcomes=self._outcomes,
         )
+        self._upstream.overflow_advice = self._overflow_advice()
         await self._upstream.open()
+
+    def _overflow_advice(self) -> str:
+        wanted = self._shape.context_size
+        if self.context is not None and self.context < wanted:
+            return f"MODEL_CONTEXT_SIZE is {wanted}, but `{self.model.name}` was trained with {self.context} tokens."
+        return f"MODEL_CONTEXT_SIZE is {wanted}; raise it to allow longer prompts."
 
     def _asked(self, key: str) -> dict[str, Any]:
         return {

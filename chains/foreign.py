@@ -4,7 +4,7 @@ Laws: content blocks become text, thoughts go beside the text and never into it;
 whatever a provider's library raises becomes a RunError that names the upstream; no answer goes on for ever.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from langchain_core.exceptions import (
@@ -21,7 +21,10 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
+from chains.fragments import CallFragments, number_calls
+from chains.passback import EXTRA_FIELDS
 from chains.refusals import Refusal, explain, read_refusal
+from chains.turns import OwnTurn
 from wire.errors import ContextOverflow, RunError, UpstreamFailed
 
 __all__ = ["ChunkPlainer", "Weight", "explain_foreign"]
@@ -73,8 +76,11 @@ class Weight:
 class ChunkPlainer:
     """Makes one stream's chunks plain; afterwards knows whether the answer finished."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, offered: Collection[str] = (), turn: OwnTurn | None = None) -> None:
+        """`offered` are the names of the functions that the request offers; `turn` keeps what goes back with calls."""
+        self._turn = turn
         self.finish: str | None = None
+        self._calls = CallFragments(offered)
         self._usage: UsageMetadata | None = None
         self._weight = Weight(host)
 
@@ -84,6 +90,8 @@ class ChunkPlainer:
         Raises UpstreamFailed when the answer has become too long.
         """
         self._weight.add(chunk)
+        if self._turn is not None:
+            self._turn.add(chunk)
         told = chunk.response_metadata
         reason = told.get("stop_reason") or told.get("finish_reason") or told.get("done_reason")
         if reason:
@@ -92,15 +100,20 @@ class ChunkPlainer:
         if chunk.usage_metadata:
             self._usage = add_usage(self._usage, chunk.usage_metadata)
         text, thoughts = _texts(chunk)
-        if not (text or thoughts or chunk.tool_call_chunks):
+        calls = number_calls(self._calls, chunk).tool_call_chunks
+        if not (text or thoughts or calls):
             return None
         beside = {"reasoning_content": thoughts} if thoughts else {}
-        return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=chunk.tool_call_chunks)
+        return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=calls)
 
     def end(self) -> AIMessageChunk:
-        """Return the last chunk: the finish reason and the whole usage."""
+        """Return the last chunk: the finish reason, the whole usage, and what goes back with the calls."""
+        kept = self._turn.spell() if self._turn is not None and self._calls else ""
         return AIMessageChunk(
-            content="", response_metadata={"finish_reason": self.finish or "stop"}, usage_metadata=self._usage
+            content="",
+            additional_kwargs={EXTRA_FIELDS: kept} if kept else {},
+            response_metadata={"finish_reason": self.finish or "stop"},
+            usage_metadata=self._usage,
         )
 
 

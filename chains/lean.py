@@ -5,7 +5,7 @@ as well (`_astream`), and as it is only ever made to stream, `create(stream=True
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,7 +15,8 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chunks import ChunkReader
 from chains.pace import Rests
-from chains.refusals import MAX_SHOWN
+from chains.passback import ExtraFields, restore
+from chains.refusals import MAX_SHOWN, refusal_of
 from chains.sse import SseDecoder
 from chains.transport import failure, may_retry
 from chains.upstream import Upstream
@@ -38,9 +39,11 @@ class Exchange:
     Closing LangChain's generators closes the inner ones only some time later; `close` does it at once.
     """
 
-    def __init__(self, *, together: bool = False, **fields: Any) -> None:
-        """With `together` texts that came in one read come as one chunk, its content their list."""
+    def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Any) -> None:
+        """With `together` texts that came in one read come as one chunk, its content their list. `kept` are the extra
+        fields of messages by their places, as text (see `chains.passback`)."""
         self.together = together
+        self.kept = kept
         self.fields = fields
         self.stream: ChunkStream | None = None
 
@@ -64,6 +67,9 @@ class LeanCompletions:
         body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
         body = {**body, **extra, **exchange.fields}
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
+        if exchange.kept and self._upstream.endpoint is not None:
+            url = self._upstream.endpoint.base
+            body["messages"] = restore(body["messages"], exchange.kept, url=url, model=model)
         stream = ChunkStream(self._upstream, body, model, together=exchange.together)
         exchange.stream = stream
         await stream.open()
@@ -94,6 +100,7 @@ class ChunkStream:
         self._body = body
         self._model = model
         self._idle_s = upstream.patience.idle_s
+        self._negotiation = upstream.negotiation(model)
         self._said = False
         self._bytes = 0
         self._newest_bytes = 0
@@ -102,15 +109,18 @@ class ChunkStream:
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
-        self._response = await self._upstream.answer(self._body)
+        self._response = await self._upstream.answer(self._body, self._negotiation)
         endpoint = self._upstream.endpoint
         assert endpoint is not None  # or nothing would have answered
         self._endpoint = endpoint
+        tools = self._body.get("tools")
         self._reader = ChunkReader(
             host=endpoint.host,
             model=self._model,
             learn_limit=self._upstream.learn_limit,
             begins_with_thoughts=self._model in self._upstream.thinkers,
+            offered=[tool["function"]["name"] for tool in tools or ()],
+            extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
         self._decoder = SseDecoder()
         self._rests = Rests(self._upstream.pace)
@@ -134,26 +144,37 @@ class ChunkStream:
             self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return self._persistent()
+
+    def _chunks(self) -> AsyncGenerator[dict[str, Any]]:
         kind = self._response.headers.get("Content-Type", "").lower()
         if "html" in kind:
             return self._page()
-        return self._whole() if "json" in kind and "ndjson" not in kind else self._persistent()
+        return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
 
     async def _persistent(self) -> AsyncIterator[dict[str, Any]]:
-        """The stream's chunks; a connection that breaks before anything was said is tried anew, with back-off."""
-        patience = self._upstream.patience
-        for attempt in range(patience.retries + 1):
+        """The answer's chunks. Before the first text or call a connection that breaks is tried anew, with back-off, and
+        a refusal that names a field is answered by the request without it."""
+        patience, attempt = self._upstream.patience, 0
+        while True:
             try:
-                async with aclosing(self._events()) as chunks:
+                async with aclosing(self._chunks()) as chunks:
                     async for chunk in chunks:
                         self._said = self._said or _says(chunk)
                         yield chunk
+                self._negotiation.settle()
                 return
             except _BrokeOffError as broken:
                 if self._said or attempt == patience.retries:
                     raise broken.told from broken
-            self.close()
-            await asyncio.sleep(patience.delay_s(attempt, None))
+                self.close()
+                await asyncio.sleep(patience.delay_s(attempt, None))
+                attempt += 1
+            except RunError as error:
+                refusal = refusal_of(error)
+                if self._said or refusal is None or not self._negotiation.drop_refused(refusal):
+                    raise
+                self.close()
             await self.open()
 
     async def _events(self) -> AsyncGenerator[dict[str, Any]]:
@@ -217,7 +238,7 @@ class ChunkStream:
             self._upstream.outcomes["broke_off",] += 1
             raise _BrokeOffError(UpstreamFailed(told, kind="broke_off"))
 
-    async def _whole(self) -> AsyncIterator[dict[str, Any]]:
+    async def _whole(self) -> AsyncGenerator[dict[str, Any]]:
         """One JSON completion instead of a stream: the upstream ignores `stream`."""
         body = await whole(
             self._response,
@@ -234,7 +255,7 @@ class ChunkStream:
             raise UpstreamFailed(told, kind="garbage", quote=repr(shown))
         yield chunk
 
-    async def _page(self) -> AsyncIterator[dict[str, Any]]:
+    async def _page(self) -> AsyncGenerator[dict[str, Any]]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
             f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`.",

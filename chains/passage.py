@@ -1,9 +1,10 @@
-"""The pass-through: an upstream's answer to a client's own `/chat/completions` request, handed on as it comes.
+"""The pass-through: an upstream's answer to a client's own request, such as `/chat/completions`, as it comes.
 
 Status, content type and JSON bodies pass unchanged, errors too (but for our key, should one quote it). Whoever takes a
 Passage closes it; closing it, or the iterator, before the end closes the upstream.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,13 +15,17 @@ import orjson
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, whole
 from chains.endpoint import Endpoint
-from chains.refusals import explain
+from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
+from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
-from wire.errors import UpstreamFailed, UpstreamProblem
+from wire.errors import NotFound, UpstreamFailed, UpstreamProblem
 
-__all__ = ["Passage", "open_passage"]
+__all__ = ["Passage", "normalize_error", "open_passage"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms", "x-request-id")
+_MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024  # 2,048 vectors of 3,072 numbers, 20 digits each, and some more
+_UNKNOWN_PATH: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*"Unexpected endpoint')
+"""LM Studio's answer to a path that it does not have; it comes with status 200."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -40,7 +45,8 @@ class Passage:
         return self._response is None or self._response.closed
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes as they come. When the upstream breaks off, an error frame is the last."""
+        """Yield the bytes as they come. Where the upstream breaks off, an error frame is the last one of an event
+        stream; in anything else an error could not be told from the content, and UpstreamFailed is raised."""
         if self._response is None or self._transport is None:
             yield self.body or b""
             return
@@ -52,6 +58,8 @@ class Passage:
         except (aiohttp.ClientError, OSError) as error:
             why = failure(error, endpoint, idle_s=idle_s)
             self._transport.outcomes[(why.kind,)] += 1
+            if "event-stream" not in self.content_type:
+                raise UpstreamFailed(f"the upstream broke off: {why.message}", kind=why.kind) from error
             told = {"message": f"the upstream broke off: {why.message}", "type": "upstream_error"}
             yield b"\n\ndata: " + orjson.dumps({"error": {**told, "param": None, "code": None}}) + b"\n\n"
         finally:
@@ -63,10 +71,16 @@ class Passage:
             self._response.close()
 
 
-async def open_passage(transport: Transport, body: bytes) -> Passage:
-    """Post a body and return the answer, a stream of it unread. Raises UpstreamProblem when none came."""
+async def open_passage(
+    transport: Transport, body: bytes | Outgoing, path: str = CHAT, *, overflow_advice: str = ""
+) -> Passage:
+    """Post a body to a path and return the answer, a stream of it unread.
+
+    A prompt longer than the model's context is refused in OpenAI's words, with `overflow_advice`.
+    Raises UpstreamProblem when no answer came, NotFound when the upstream does not have the path.
+    """
     try:
-        response = await transport.send("POST", transport.endpoint.completions, body)
+        response = await transport.send("POST", transport.endpoint.at(path), body)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise _unreached(error, transport) from error
     kind = response.headers.get("Content-Type", "application/octet-stream")
@@ -74,24 +88,44 @@ async def open_passage(transport: Transport, body: bytes) -> Passage:
     if 200 <= response.status < 300:
         if "json" not in kind:
             return Passage(response.status, kind, headers, _response=response, _transport=transport)
-        return Passage(response.status, kind, headers, await _whole(response, transport))
-    if response.status < 400 or "json" not in kind:
-        refusal = await transport.refusal(response)
-        status = response.status if response.status >= 400 else 502
-        raise UpstreamProblem(explain(refusal, **transport.endpoint.told).message, http_status=status)
-    said = await transport.error_body(response)
-    return Passage(response.status, kind, headers, _without_key(said, transport.endpoint))
+        whole_body = await _whole(response, transport, path)
+        if path != CHAT and _UNKNOWN_PATH.match(whole_body):
+            raise _unknown_path(read_refusal(whole_body), transport.endpoint, path)
+        return Passage(response.status, kind, headers, whole_body)
+    if response.status < 400:
+        redirect = await transport.refusal(response)
+        raise UpstreamProblem(explain(redirect, **transport.endpoint.told).message, http_status=502)
+    said = _without_key(await transport.error_body(response), transport.endpoint)
+    return normalize_error(Passage(response.status, kind, headers, said), transport.endpoint, path, overflow_advice)
 
 
-async def _whole(response: aiohttp.ClientResponse, transport: Transport) -> bytes:
+def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_advice: str) -> Passage:
+    """Return an error answer as the client gets it: unchanged, but for what another upstream would say otherwise."""
+    refusal = read_refusal(passage.body or b"", status=passage.status)
+    if refusal.overflow and path in PROMPT_FIELDS and refusal.code != "context_length_exceeded":
+        told = overflow_body(refusal, param=PROMPT_FIELDS[path], advice=overflow_advice)
+        return Passage(400, "application/json", passage.headers, orjson.dumps(told))
+    if passage.status == 404 and path != CHAT and "model" not in f"{refusal.code} {refusal.message}".lower():
+        raise _unknown_path(refusal, endpoint, path)
+    if "json" not in passage.content_type:
+        raise UpstreamProblem(explain(refusal, **endpoint.told).message, http_status=passage.status)
+    return passage
+
+
+def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:
+    answered = f"{endpoint.host} (which answered 404: {refusal.message or 'no message'})"
+    return not_served(path, answered)
+
+
+async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str) -> bytes:
     try:
         return await whole(
             response,
             transport.endpoint,
             idle_s=transport.patience.idle_s,
-            max_bytes=MAX_ANSWER_BYTES,
+            max_bytes=_MAX_EMBEDDINGS_BYTES if path == EMBEDDINGS else MAX_ANSWER_BYTES,
             outcomes=transport.outcomes,
-            advice=SHORTER_ANSWERS,
+            advice=SHORTER_ANSWERS if path in GENERATING else "Ask for less in one request.",
         )
     except UpstreamFailed as error:
         raise UpstreamProblem(error.message, http_status=504 if error.kind == "silent" else 502) from error

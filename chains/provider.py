@@ -23,11 +23,16 @@ from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
 from chains.foreign import ChunkPlainer, explain_foreign
+from chains.forwarding import CHAT, Body, not_served
 from chains.models import Models
+from chains.negotiation import Known, Negotiation
 from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
+from chains.recent import Recent
+from chains.refusals import refusal_of
 from chains.tokens import Calibration
 from chains.transport import Patience
+from chains.turns import OwnTurn, restore_turns
 from watch.figures import Counts
 from wire.errors import PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
@@ -73,6 +78,7 @@ class Provider:
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._client: Any = None
         self._lock = asyncio.Lock()
+        self._refused: Known = Recent()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
     @property
@@ -130,8 +136,10 @@ class Provider:
             return error.message
         return None
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem."""
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Answer a `/chat/completions` body in OpenAI's shape. Raises Problem, NotFound for any other path."""
+        if path != CHAT or not isinstance(body, dict):
+            raise not_served(path, self.host)
         return await open_completion(self.stream, {**body, "model": body.get("model") or await self._default()})
 
     async def _default(self) -> str:
@@ -177,13 +185,36 @@ class Provider:
         return self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
-        """The same with LangChain's configuration, for callers whose callbacks want to follow."""
-        plainer = ChunkPlainer(self.host)
+        """The same with LangChain's configuration, for callers whose callbacks want to follow.
+
+        A refusal that names an option, before the first chunk, is answered by the call without it.
+        """
+        negotiation = Negotiation(self._refused, call.model)
+        said = False
+        while True:
+            try:
+                async with aclosing(self._follow(call, config, negotiation)) as chunks:
+                    async for chunk in chunks:
+                        said = True
+                        yield chunk
+                negotiation.settle()
+                return
+            except RunError as error:
+                refusal = refusal_of(error)
+                if said or refusal is None or not negotiation.drop_refused(refusal):
+                    raise
+
+    async def _follow(
+        self, call: ReplyCall, config: RunnableConfig | None, negotiation: Negotiation
+    ) -> AsyncGenerator[AIMessageChunk]:
         model = call.model
         try:
             model = model or await self._models.resolve("")
-            bound = self._bound(await self._chat(model), call)
-            stream: Any = bound.astream(call.messages, config)
+            source = f"{self._provider} {self._url}"
+            turn = OwnTurn(source, model) if call.tools else None
+            plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
+            bound = self._bound(await self._chat(model), call, negotiation)
+            stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
             async with aclosing(stream), aclosing(heard(stream, idle_s=self._patience.idle_s)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
@@ -211,21 +242,20 @@ class Provider:
             told.args = (told.message,)
         return told
 
-    def _bound(self, chat: BaseChatModel, call: ReplyCall) -> Runnable[Any, Any]:
+    def _bound(self, chat: BaseChatModel, call: ReplyCall, negotiation: Negotiation) -> Runnable[Any, Any]:
         """The model with this call's options: those that were asked for, where the provider knows them."""
-        limit = call.max_tokens or self._max_reply_tokens
-        options: dict[str, Any] = {"max_tokens": limit, **self._sampling(call), **_format(chat, call)}
+        options: dict[str, Any] = {**self._sampling(call), **_format(chat, call)}
         if call.reasoning_effort not in (None, "none") and "reasoning_effort" in type(chat).model_fields:
             options["reasoning_effort"] = "low" if call.reasoning_effort == "minimal" else call.reasoning_effort
-        options = {name: value for name, value in options.items() if value is not None}
-        if not call.tools or (call.tool_choice == "none" and not self._is_anthropic):
-            return chat.bind(**options)
-        choice = self._choice(call.tool_choice)
-        if choice is not None:
-            options["tool_choice"] = choice
-        if call.parallel_tool_calls is not None and call.tool_choice != "none" and self._is_anthropic:
-            options["parallel_tool_calls"] = call.parallel_tool_calls
-        return chat.bind_tools(call.tools, **options)
+        offers = bool(call.tools) and (call.tool_choice != "none" or self._is_anthropic)
+        if offers:
+            options["tool_choice"] = self._choice(call.tool_choice)
+            if call.tool_choice != "none" and self._is_anthropic:
+                options["parallel_tool_calls"] = call.parallel_tool_calls
+        options = negotiation.applied({name: value for name, value in options.items() if value is not None})
+        if (limit := call.max_tokens or self._max_reply_tokens) is not None:
+            options = {**options, "max_tokens": limit}
+        return chat.bind_tools(call.tools, **options) if offers else chat.bind(**options)
 
     def _sampling(self, call: ReplyCall) -> dict[str, Any]:
         temperature, top_p = call.temperature, call.top_p

@@ -5,18 +5,21 @@ Servers agree on little: the body may be `{"error": {…}}`, `{"error": "…"}`,
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from typing import Any, Final
 
 import orjson
 
+from chains.fields import named_paths
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
-__all__ = ["Refusal", "explain", "read_refusal"]
+__all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of"]
 
 MAX_SHOWN: Final = 500
 _LISTED_MODELS: Final = 20
+_MAX_READ: Final = 8_000  # characters of a message that are searched
+_MAX_PATHS: Final = 50
 
 _OVERFLOW_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"}
 # Wordings seen, each with the groups `limit`, `used`, `answer` (tokens kept for the answer) where it tells them.
@@ -64,13 +67,49 @@ _OVERFLOW: Final = tuple(
     )
 )
 
-# llama.cpp, about a tool call that its own model wrote ("peg-native", "hermes 2 pro" …)
-_MALFORMED: Final = re.compile(r"output that does not match the expected .{0,40}\bformat\b", re.IGNORECASE)
+# A tool call of the model's that its own server cannot read. llama.cpp ("peg-native", "hermes 2 pro" …), Groq, Ollama
+# (JSON, and the XML of Qwen's coders), vLLM and SGLang (gpt-oss among them), LM Studio, and the same in unknown words.
+_CALL: Final = r"(?:tool|function)[ _-]?(?:call|us(?:e|age)|arg)\w*"
+_FAILS: Final = (
+    r"(?:fail\w*|error|could ?n[o']t|cannot|can't|unable|invalid|malformed|unparsable|un(?:able|expected)|incomplete)"
+)
+_MALFORMED: Final = re.compile(
+    r"output that does not match the expected .{0,40}\bformat\b|failed to call a function|failed_generation"
+    rf"|{_FAILS}\b[^.;]{{0,40}}\b(?:pars|decod|deserializ|generat|extract|read)\w*\b[^.;]{{0,40}}\b{_CALL}"
+    rf"|{_FAILS}[^.;]{{0,10}}\b{_CALL}\b(?! ?ids?\b)|\b{_CALL}\b[^.;]{{0,40}}\b(?:{_FAILS}|not valid)\b.{{0,40}}"
+    r"\b(?:pars|json|decod|syntax|generat|validat|schema)"
+    r"|(?:model|generated?)\b.{0,60}\boutput\b.{0,40}\b(?:could not|cannot|can't|failed to) be parsed"
+    rf"|{_FAILS}[^.;]{{0,20}}\bpars\w*[^.;]{{0,30}}\b(?:model(?:'s)? (?:output|response|reply)|generat\w*|completion)\b"
+    r"|model called a tool|xml syntax error|harmonyerror|unexpected tokens remaining in message header"
+    r"|attempted to call (?:a )?(?:tool|function)\b.{0,80}\bnot in\b",
+    re.IGNORECASE,
+)
+_MALFORMED_CODES: Final = {"tool_use_failed", "output_parse_failed", "tool_call_parse_error", "malformed_function_call"}
+_OF_THE_REQUEST: Final = re.compile(r"\b(?:messages|tools)(?:\[|\.\d|\.\[)", re.IGNORECASE)
+"""A refusal that points into the request is not about what the model wrote."""
 
 # llama.cpp and Ollama (as 500), vLLM, OpenAI, LM Studio: a picture for a model that has no eyes
 _BLIND: Final = re.compile(
     r"image input is not supported|is not a multimodal model|image_url is only supported by certain models|"
     r"missing data required for image input|does not support (?:images?|vision|multimodal)",
+    re.IGNORECASE,
+)
+
+
+# Servers that answer 500 for what they would refuse every time
+_FINAL: Final = re.compile(
+    r"unexpected keyword argument|extra inputs are not permitted|roles? (?:must|should)|roles are supported"
+    r"|not supported",
+    re.IGNORECASE,
+)
+
+# Roles are named in every language; what is said of them differs from server to server.
+_TURNS: Final = re.compile(
+    r"\broles?\b|\b(?:system|developer|assistant)\b|system_(?:prompt|message|instruction)|alternat|interleav|multiturn"
+    r"|\b(?:successive|consecutive|adjacent)\b|\bin a row\b|\bturns?\b"
+    r"|\b(?:first|last|final|previous) (?:\w+ )?messages?\b"
+    r"|\buser(?:'s)? (?:or \w+ )?messages?\b|\bmessages?\b.{0,40}\buser\b|[`'\"]user[`'\"]|\btool messages?\b"
+    r"|\bjinja\b|chat[_ ]template|角色|роль|役割|역할",
     re.IGNORECASE,
 )
 
@@ -89,11 +128,26 @@ class Refusal:
     room: int | None = None
     used: int | None = None
     status: int | None = None
+    full: str = ""
+    """The message, not shortened."""
+    paths: tuple[str, ...] = ()
+    """Fields of the request that the body names in members of its own (`param`, `loc`), as `messages.2.content`."""
 
     @property
     def malformed(self) -> bool:
         """Whether the model wrote a tool call that its own server cannot read."""
+        if self.status not in (None, 400, 422) and self.status < 500:
+            return False
+        if self.code in _MALFORMED_CODES:
+            return True
+        if self.paths or _OF_THE_REQUEST.search(self.message):
+            return False
         return _MALFORMED.search(self.message) is not None
+
+    @property
+    def names_turns(self) -> bool:
+        """Whether it may be about the messages' roles and their order, in whatever words and language."""
+        return _TURNS.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
 
     @property
     def blind(self) -> bool:
@@ -105,17 +159,33 @@ class Refusal:
         """Whether the same request may succeed a moment later."""
         if self.overflow or self.malformed or self.blind or self.status is None or self.code == "insufficient_quota":
             return False
+        if self.status >= 500 and _FINAL.search(self.message):
+            return False
         return self.status in (408, 409, 425, 429) or self.status >= 500
 
 
 def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> Refusal:
     """Read an error body, or an error object inside a stream (then `status` may be in it)."""
-    error = _error_object(body)
-    message = _flat(str(error.get("message") or error.get("detail") or ""))
+    data = _decoded(body)
+    error = _error_object(data)
+    full = " ".join(str(error.get("message") or error.get("detail") or "").split())[:_MAX_READ]
+    refusal = _refusal(error, full, status)
+    return replace(refusal, full=full, paths=named_paths(data)[:_MAX_PATHS])
+
+
+def refusal_of(error: RunError) -> Refusal | None:
+    """Return the refusal that an error explains, None where it is about something else."""
+    return error.refusal if isinstance(error.refusal, Refusal) else None
+
+
+def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
+    message = _flat(full)
     codes = [str(error.get(name)) for name in ("code", "type") if error.get(name) is not None]
     if status is None:
         status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
     code = next((code for code in codes if not code.isdigit()), "")
+    if error.get("failed_generation"):  # Groq shows what its model wrote, whatever it calls the error
+        code = "tool_use_failed"
     if status in (401, 403, 404, 429):
         return Refusal(message, code=codes[0] if codes else "", status=status)
     match = next((found for pattern in _OVERFLOW if (found := pattern.search(message))), None)
@@ -128,6 +198,32 @@ def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> 
     if room is not None and room <= 0:
         return Refusal(message, code=code, status=status)  # the answer alone is too long: no prompt would fit
     return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status)
+
+
+def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> dict[str, Any]:
+    """Return OpenAI's `context_length_exceeded` error for an overflow, whatever the server called it.
+
+    Programs look for this code to shorten their prompt. `param` is the field that holds the prompt. The message has
+    OpenAI's words where both counts are known, else the server's own, and then `advice`.
+    """
+    message = f"{refusal.message}."
+    if refusal.limit and refusal.used:
+        answer = refusal.limit - refusal.room if refusal.room is not None else 0
+        counted = f"your {param} resulted in {refusal.used} tokens"
+        if answer:
+            total = refusal.used + answer
+            counted = f"you requested {total} tokens ({refusal.used} in the {param}, {answer} in the completion)"
+        shorten = f"Please reduce the length of the {param}{' or completion' if answer else ''}."
+        message = f"This model's maximum context length is {refusal.limit} tokens. However, {counted}. {shorten}"
+    message = f"{message} {advice}".rstrip()
+    return {
+        "error": {
+            "message": message,
+            "type": "invalid_request_error",
+            "param": param,
+            "code": "context_length_exceeded",
+        }
+    }
 
 
 def explain(
@@ -145,6 +241,7 @@ def explain(
     """
     error = _explained(refusal, host, model, listed, url, key)
     error.quote = refusal.message
+    error.refusal = refusal
     return error
 
 
@@ -184,14 +281,17 @@ def _advice(listed: list[str] | None, url: str) -> str:
     return f"It lists {names}{more}: use one of these, or map the name with MODEL_ALIASES."
 
 
-def _error_object(body: bytes | dict[str, Any]) -> dict[str, Any]:
+def _decoded(body: bytes | dict[str, Any]) -> Any:
+    if not isinstance(body, bytes):
+        return body
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {"message": _plain(body.decode(errors="replace"))}
+
+
+def _error_object(data: Any) -> dict[str, Any]:
     """The error as one flat dict, whatever the server made of it."""
-    data: Any = body
-    if isinstance(body, bytes):
-        try:
-            data = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return {"message": _plain(body.decode(errors="replace"))}
     if isinstance(data, list) and data:  # Gemini wraps the object in a list
         data = data[0]
     if not isinstance(data, dict):

@@ -24,6 +24,7 @@ from chains.chunks import TextChunk
 from chains.context import Prompt
 from chains.fitting import fit_prompt
 from chains.lean import EXCHANGE, Exchange, LeanCompletions
+from chains.passback import EXTRA_FIELDS, PassBack, extra_fields
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.upstream import Upstream
 
@@ -44,7 +45,7 @@ class Replies:
     ) -> None:
         self.upstream = upstream
         self._chat = chat_model(upstream)
-        self._modes = Modes(Abilities(upstream, tool_calls), prompts, self._request)
+        self._modes = Modes(Abilities(upstream, tool_calls), prompts, PassBack(self._request).ask)
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens where it is known."""
@@ -83,7 +84,8 @@ class Replies:
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request."""
         traced = is_followed(var_child_runnable_config.get())
-        exchange = Exchange(together=call.together and not traced, **_fields(call))
+        kept = {place: text for place, message in enumerate(call.messages) if (text := extra_fields(message))}
+        exchange = Exchange(together=call.together and not traced, kept=kept, **_fields(call))
         carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if traced else self._untraced(call, carried)
         try:
@@ -137,18 +139,21 @@ def _said(content: str | list[str]) -> ChatGenerationChunk:
 
 
 class ThinkingChatOpenAI(ChatOpenAI):
-    """ChatOpenAI, which drops `reasoning_content`: here it stays, beside the text."""
+    """ChatOpenAI, which drops `reasoning_content` and unknown fields: here they stay, beside the text."""
 
     def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *args: Any) -> ChatGenerationChunk | None:
         if type(chunk) is TextChunk:
             return _said(chunk["choices"][0]["delta"]["content"])
         generated = super()._convert_chunk_to_generation_chunk(chunk, *args)
         choices = chunk["choices"]
-        if choices and generated is not None and "reasoning_content" in (delta := choices[0]["delta"]):
-            beside = generated.message.additional_kwargs
-            beside["reasoning_content"] = delta["reasoning_content"]
-            if "taken" in delta:
-                beside[TAKEN] = True
+        if choices and generated is not None:
+            delta, beside = choices[0]["delta"], generated.message.additional_kwargs
+            if "reasoning_content" in delta:
+                beside["reasoning_content"] = delta["reasoning_content"]
+                if "taken" in delta:
+                    beside[TAKEN] = True
+            if EXTRA_FIELDS in delta:
+                beside[EXTRA_FIELDS] = delta[EXTRA_FIELDS]
         return generated
 
 

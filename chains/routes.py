@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessageChunk
 
 from chains.aliases import Aliases
 from chains.context import Prompt
+from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.passage import Passage
 from chains.reply import ReplyCall
 from watch.figures import Counts
@@ -65,8 +66,8 @@ class Source(Protocol):
         """Return None when it answers, else the reason in a sentence."""
         ...
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Answer a `/chat/completions` body. Raises Problem."""
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Answer a client's own request to a path of OpenAI's API. Raises Problem, NotFound for a path it has not."""
         ...
 
 
@@ -195,18 +196,23 @@ class Routes:
         """The one upstream that has the name. Where the nameless one could not be listed, only `models` of the file
         leads elsewhere: nothing goes to another host because this one is down."""
         first = self.members[0]
+        if (route := self._listed(wanted)) is not None:
+            return route
+        if not first.name:
+            return Route(first, wanted)
+        has = _spelled(member.qualified(model) for member in self.members for model in member.names())
+        raise PromptRefused(f"No upstream has the model `{wanted}`. There {'are ' + has if has else 'is none'}.")
+
+    def _listed(self, wanted: str) -> Route | None:
+        """The one upstream that has the name, None where none has. Raises PromptRefused where several have."""
+        first = self.members[0]
         having = [member for member in self.members if wanted in member.names()]
         if not first.name and (first in having or not first.source.names()):
             having = [member for member in having if member is first or (member.models and first not in having)]
         if len(having) > 1:
             candidates = _spelled(member.qualified(wanted) for member in having)
             raise PromptRefused(f"Several upstreams have the model `{wanted}`: name one of {candidates}.")
-        if having:
-            return Route(having[0], wanted)
-        if not first.name:
-            return Route(first, wanted)
-        has = _spelled(member.qualified(model) for member in self.members for model in member.names())
-        raise PromptRefused(f"No upstream has the model `{wanted}`. There {'are ' + has if has else 'is none'}.")
+        return Route(having[0], wanted) if having else None
 
     def _known(self, name: str) -> Route | None:
         try:
@@ -290,18 +296,42 @@ class Routes:
         names = (f"`{member.name}`" if member.name else "the unnamed one" for member in self.members)
         return " ".join(f"{name}: {why}" for name, why in zip(names, reasons, strict=True) if why) or None
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Send a client's `/chat/completions` body to the upstream that its model means. Raises Problem."""
-        model = body.get("model") or ""
-        if not isinstance(model, str):
-            raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Send a client's own request to the upstream that its model means. Raises Problem."""
+        model = model_of(body)
         try:
-            route = await self.route(model)
+            route = await (self.route(model) if path in GENERATING else self._named_route(model))
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
-        return await route.member.source.pass_through({**body, "model": route.model})
+        return await route.member.source.pass_through(with_model(body, route.model), path)
+
+    async def _named_route(self, name: str) -> Route:
+        """Return where a request goes that does not generate text.
+
+        The default model and `*` of MODEL_ALIASES stand for models that do, and do not count.
+        """
+        wanted = self.alias(name)
+        if not wanted or not self._named:
+            return Route(self.members[0], wanted)
+        return await self.find(name) or self._by_listing(wanted)
+
+    def alias(self, name: str) -> str:
+        """Return what MODEL_ALIASES has for exactly this name, else the name."""
+        return self._aliases.exact(name.strip())
+
+    async def find(self, name: str) -> Route | None:
+        """Return the upstream that a name's prefix means, or that lists the model; None where there is neither.
+
+        Names as in MODEL_ALIASES, without `*`. Waits for listings the first time. Raises PromptRefused.
+        """
+        wanted = self.alias(name)
+        prefix, slash, rest = wanted.partition("/")
+        if slash and rest and (member := self._named.get(prefix)) is not None:
+            return Route(member, self._allowed(member, rest))
+        await asyncio.gather(*(member.source.settle() for member in self.members if not member.models))
+        return self._listed(wanted) if wanted else None
 
 
 async def _listing(member: Member) -> list[dict[str, Any]] | Problem:

@@ -42,6 +42,11 @@ class Thoughts:
         """Whether the answer was to begin with thoughts and never closed them; known at the `end`."""
         return self._assumed and self._thinking
 
+    @property
+    def has_spoken(self) -> bool:
+        """Whether any text was said, beside blank space, that is not known to be thoughts."""
+        return not self._fresh
+
     def is_plain(self, piece: str) -> bool:
         """Whether a piece is text and nothing else, as nearly every token is; then it is taken in already."""
         if self._thinking or self._fresh or self._held or "<" in piece or "[" in piece:

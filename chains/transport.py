@@ -19,6 +19,7 @@ import aiohttp
 from yarl import URL
 
 from chains.endpoint import Endpoint, proxy_for
+from chains.forwarding import Outgoing
 from chains.refusals import Refusal, read_refusal
 from watch.figures import Counts
 from wire.errors import RunError, UpstreamFailed
@@ -115,7 +116,7 @@ class Transport:
             await asyncio.sleep(0)  # connections that were closed a moment ago let go of their sockets in the next turn
 
     async def send(
-        self, method: str, url: str, body: bytes | None = None, *, is_probe: bool = False
+        self, method: str, url: str, body: bytes | Outgoing | None = None, *, is_probe: bool = False
     ) -> aiohttp.ClientResponse:
         """Send once, whatever the status. A dead kept-alive connection is replaced at once, without counting.
 
@@ -135,9 +136,12 @@ class Transport:
         return response
 
     async def _request(
-        self, session: aiohttp.ClientSession, method: str, url: str, body: bytes | None
+        self, session: aiohttp.ClientSession, method: str, url: str, body: bytes | Outgoing | None
     ) -> aiohttp.ClientResponse:
         passed = 0
+        headers = None
+        if isinstance(body, Outgoing):
+            headers = {"Content-Type": body.content_type, "Content-Length": str(body.size)}
         while True:
             attempt = _Attempt()
             _ATTEMPT.set(attempt)
@@ -145,7 +149,8 @@ class Transport:
                 return await session.request(
                     method,
                     url,
-                    data=body,
+                    data=body.blocks() if isinstance(body, Outgoing) else body,
+                    headers=headers,
                     allow_redirects=False,
                     proxy=self._proxy,
                     proxy_headers=self._proxy_headers,

@@ -5,7 +5,6 @@ Nothing is ever sent to another host because of a model's name, and the clients'
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import aiohttp
@@ -14,15 +13,18 @@ from langchain_core.messages import BaseMessage
 
 from chains.blocks import whole
 from chains.endpoint import Endpoint, parse_endpoint
+from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.models import Models
+from chains.negotiation import Known, Negotiation
 from chains.pace import Pace
-from chains.passage import Passage, open_passage
+from chains.passage import Passage, normalize_error, open_passage
 from chains.recent import Recent
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
 from chains.windows import Windows
 from watch.figures import Counts
+from watch.version import installed_version
 from wire.errors import (
     InvalidRequest,
     PromptRefused,
@@ -71,16 +73,19 @@ class Upstream:
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.outcomes = Counts() if outcomes is None else outcomes
         """What became of each request to it, by one word; see `Transport`."""
+        self.overflow_advice = ""
+        """What a refusal of a prompt that is too long advises besides shortening it."""
         self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.thinkers: Recent[bool] = Recent()
         """Models whose answers begin with thoughts that no tag opens."""
+        self._refused: Known = Recent()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
         if self.endpoint is not None:
-            agent = user_agent or f"threadhold/{_version()}"
+            agent = user_agent or f"threadhold/{installed_version()}"
             self._transport = Transport(self.endpoint, user_agent=agent, patience=self.patience, outcomes=self.outcomes)
 
     async def open(self) -> None:
@@ -185,11 +190,21 @@ class Upstream:
         else:
             self.thinkers.pop(model, None)
 
-    async def answer(self, payload: dict[str, Any]) -> aiohttp.ClientResponse:
-        """Post a completion with retries; returns the 2xx answer unread. Raises RunError."""
-        answer = await self._set_transport().post(_encode(self._dialect(payload)))
-        if isinstance(answer, Refusal):
-            raise await self._explained(answer, str(payload.get("model", "")))
+    def negotiation(self, model: str) -> Negotiation:
+        """Return what a request for this model begins with."""
+        return Negotiation(self._refused, model)
+
+    async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
+        """Post a completion with retries; returns the 2xx answer unread. Raises RunError.
+
+        A refusal that names a field of the request is answered by the request without it; see `Negotiation`.
+        """
+        model = str(payload.get("model", ""))
+        negotiation = negotiation or self.negotiation(model)
+        body = self._dialect(payload)
+        while isinstance(answer := await self._set_transport().post(_encode(negotiation.applied(body))), Refusal):
+            if not negotiation.drop_refused(answer):
+                raise await self._explained(negotiation.verdict(answer), model)
         return answer
 
     async def embed(self, model: str, texts: Sequence[str]) -> Any:
@@ -209,29 +224,39 @@ class Upstream:
         except TimeoutError as error:
             raise self._late("send its vectors", limit_s) from error
 
-    async def pass_through(self, body: dict[str, Any]) -> Passage:
-        """Send a client's `/chat/completions` body on and return the answer, errors of the upstream included.
+    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
+        """Send a client's request on and return the answer, errors of the upstream included.
 
         Nothing is tried again here: the client has its own retries. Cancelling the call closes the upstream.
-        Raises Unavailable, InvalidRequest, UpstreamProblem.
+        Raises Unavailable, InvalidRequest, UpstreamProblem, NotFound.
         """
         if self._transport is None:
             raise Unavailable(UNSET)
-        model = body.get("model") or ""
-        if not isinstance(model, str):
-            raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+        model = model_of(body)
         try:
-            payload = {**body, "model": await self.resolve(model)}
-            if payload.get("max_tokens") == -1:
-                del payload["max_tokens"]
-            if self._max_reply_tokens and not any(payload.get(name) for name in _REPLY_LIMITS):
-                payload["max_tokens"] = self._max_reply_tokens
-            encoded = _encode(payload)
+            named = with_model(body, await self.resolve(model) if model or path in GENERATING else "")
+            encoded = _encode(self._limited(named, path)) if isinstance(named, dict) else named.encode(named.model)
         except PromptRefused as error:
             raise InvalidRequest(error.message) from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
-        return await open_passage(self._transport, encoded)
+        return await open_passage(self._transport, encoded, path, overflow_advice=self.overflow_advice)
+
+    def normalize_error(self, refused: Passage, path: str) -> Passage:
+        """Return an error that came within a stream as one that came before it. Raises NotFound."""
+        assert self.endpoint is not None
+        return normalize_error(refused, self.endpoint, path, self.overflow_advice)
+
+    def _limited(self, body: dict[str, Any], path: str) -> dict[str, Any]:
+        """Limit the answer where the client set no limit."""
+        if path not in GENERATING:
+            return body
+        payload = dict(body)
+        if payload.get("max_tokens") == -1:
+            del payload["max_tokens"]
+        if self._max_reply_tokens and not any(payload.get(name) for name in _REPLY_LIMITS):
+            payload["max_tokens"] = self._max_reply_tokens
+        return payload
 
     async def _explained(self, refusal: Refusal, model: str) -> RunError:
         """Make a run error of a refusal; asks for the models when it needs to name them."""
@@ -286,13 +311,6 @@ class Upstream:
             is_openai = self.endpoint is not None and self.endpoint.is_openai
             kept["max_completion_tokens" if is_openai else "max_tokens"] = limit
         return kept
-
-
-def _version() -> str:
-    try:
-        return version("threadhold")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"
 
 
 def _encode(payload: dict[str, Any]) -> bytes:

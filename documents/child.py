@@ -1,22 +1,28 @@
 """The process that reads one file: `python -m documents.child PATH SUFFIX LIMITS`; the text goes to stdout.
 
-Exit 0: that was all. Exit 3: the file is refused, and stderr ends with a line of JSON that says why. Anything else
-(killed for time or memory, a crash of a library) is for the parent to interpret.
+Exit 0: the text is complete; stderr ends with a line of JSON, `{"note": ...}`, if there is something to say about it.
+Exit 3: the file is refused, and stderr ends with a line of JSON that says why. Anything else (killed for time or
+memory, a crash of a library) is for the parent to interpret.
 """
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from documents.kinds import tell_kind
-from documents.readers import read_parts
+from documents.readers import Reading
 from documents.refusals import Refused, broken
 
 __all__ = ["REFUSED", "main"]
 
 REFUSED = 3
+
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]")
+"""Characters that no text shows and that break words for search."""
+_PAGE_BREAKS: Final = str.maketrans("\x0b\x0c", "\n\n")
 
 
 def _limit(limits: dict[str, Any]) -> None:
@@ -38,15 +44,23 @@ def _limit(limits: dict[str, Any]) -> None:
     os.nice(10)
 
 
-def _write(path: Path, suffix: str, limits: dict[str, Any]) -> None:
+def _write(path: Path, suffix: str, limits: dict[str, Any]) -> str | None:
+    """Write the text; returns what is to be said about it."""
     kind = tell_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
+    reading = Reading(kind, path, limits["chars"] * 4)
     left = limits["chars"]
-    for part in read_parts(kind, path, limits["chars"] * 4):
-        left -= len(part) + 1
+    replaced = 0
+    for part in reading.parts():
+        text = _CONTROLS.sub("", part.translate(_PAGE_BREAKS))
+        left -= len(text) + 1
         if left < 0:
             raise broken(f"The file has more than {limits['chars']} characters of text. Split it.")
-        sys.stdout.buffer.write(part.encode("utf-8", "replace") + b"\n")
+        replaced += text.count("\ufffd")
+        sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
+    if replaced and reading.note is None:
+        return f"The text has {replaced} characters that could not be read (U+FFFD)."
+    return reading.note
 
 
 def main(arguments: list[str]) -> int:
@@ -54,7 +68,7 @@ def main(arguments: list[str]) -> int:
     path, suffix, limits = Path(arguments[0]), arguments[1], json.loads(arguments[2])
     _limit(limits)
     try:
-        _write(path, suffix, limits)
+        note = _write(path, suffix, limits)
     except Refused as refused:
         told = refused
     except MemoryError:
@@ -62,6 +76,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # whatever a library does with what it cannot read
         told = broken(f"The file is broken, or not what its name says ({type(error).__name__}).")
     else:
+        if note is not None:
+            print(json.dumps({"note": note}), file=sys.stderr)  # noqa: T201 - to the parent
         return 0
     print(json.dumps({"code": told.code, "message": told.message}), file=sys.stderr)  # noqa: T201 - to the parent
     return REFUSED

@@ -12,7 +12,7 @@ from typing import Any, Final
 from documents.child import REFUSED
 from wire.errors import Unreadable
 
-__all__ = ["Extractor", "Limits"]
+__all__ = ["Extracted", "Extractor", "Limits"]
 
 logger = logging.getLogger("threadhold.documents")
 
@@ -33,16 +33,24 @@ class Limits:
     unpacked_bytes: int = 512 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A file's text; `note` tells its owner what was guessed or replaced, such as the encoding."""
+
+    text: str
+    note: str | None = None
+
+
 class Extractor:
     """Reads files. How many at once is the caller's to bound."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
 
-    async def read(self, path: Path, filename: str) -> str:
-        """Return the file's text; its kind is told by its bytes, and by the ending of `filename`.
+    async def read(self, path: Path, filename: str) -> Extracted:
+        """Return the file's text. Its bytes decide its kind; among kinds of text, the ending of `filename` does.
 
-        Raises Unreadable. Cancelled, it ends the process.
+        Raises Unreadable. When it is cancelled, it ends the process.
         """
         limits = self._limits
         told = {name: getattr(limits, name) for name in ("time_s", "memory_bytes", "chars", "unpacked_bytes")}
@@ -68,7 +76,7 @@ class Extractor:
             await asyncio.shield(_end(process))
         if code != 0:
             raise _refusal(code, errors)
-        return text.decode("utf-8", "replace")
+        return Extracted(text.decode("utf-8", "replace"), _note(errors))
 
 
 async def _drain(stream: asyncio.StreamReader | None, most: int) -> bytes:
@@ -90,6 +98,16 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             return
         async with asyncio.timeout(_KILL_S):
             await process.wait()
+
+
+def _note(errors: bytes) -> str | None:
+    """Return the note that a process left that ended well; libraries may have written warnings before it."""
+    last = errors.strip().rpartition(b"\n")[2]
+    try:
+        told: dict[str, Any] = json.loads(last)
+    except ValueError:
+        return None
+    return str(told["note"]) if isinstance(told, dict) and "note" in told else None
 
 
 def _refusal(code: int, errors: bytes) -> Unreadable:

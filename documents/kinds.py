@@ -1,25 +1,37 @@
-"""What kind of file is it? By its first bytes; its name decides only among kinds of text, and tells old Excel."""
+"""Tells the kind of a file by its content; its name decides only among kinds of text, and tells old Excel."""
 
 import zipfile
 from pathlib import Path
 from typing import Final, Literal
 
+from lxml import etree
+
+from documents.package import Package, Part, plain_name
 from documents.refusals import broken, unsupported
 
-__all__ = ["Kind", "tell_kind"]
+__all__ = ["Kind", "office_kind", "tell_kind"]
 
-Kind = Literal["pdf", "docx", "pptx", "sheets", "html", "text"]
+Kind = Literal["pdf", "docx", "pptx", "sheets", "html", "json", "text"]
 
 _HEAD: Final = 4096  # bytes
 _OLE: Final = bytes.fromhex("d0cf11e0a1b11ae1")
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
-_PARTS: Final[dict[str, Kind]] = {
-    "word/document.xml": "docx",
-    "ppt/presentation.xml": "pptx",
-    "xl/workbook.xml": "sheets",
-    "xl/workbook.bin": "sheets",
+_OFFICE: Final[dict[str, Kind]] = {
+    "wordprocessingml": "docx",
+    "ms-word": "docx",
+    "presentationml": "pptx",
+    "ms-powerpoint": "pptx",
+    "spreadsheetml": "sheets",
+    "ms-excel": "sheets",
 }
-_HTML: Final = (".html", ".htm", ".xhtml")
+"""What the content type of a package's main part contains, of documents, templates, shows, with macros or without."""
+_ROOTS: Final[dict[str, Kind]] = {
+    "{wordprocessingml/main}document": "docx",
+    "{presentationml/main}presentation": "pptx",
+    "{spreadsheetml/main}workbook": "sheets",
+}
+_HTML: Final = (".html", ".htm", ".xhtml", ".xht")
+_JSON: Final = (".json", ".jsonl", ".ndjson", ".jsonc", ".json5", ".geojson", ".ipynb", ".har", ".webmanifest")
 
 
 def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
@@ -37,7 +49,35 @@ def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if suffix in _HTML or start.startswith((b"<!doctype html", b"<html")):
         return "html"
+    if suffix in _JSON or start.startswith((b'{"', b'[{"')):
+        return "json"
     return "text"
+
+
+def office_kind(package: Package, main: Part) -> Kind | None:
+    """Return the kind of an Office document by its main part's content type, else by the element that it begins with.
+
+    Raises lxml's errors where the part is not XML.
+    """
+    for mark, kind in _OFFICE.items():
+        if mark in main.content_type:
+            return kind
+    root = _Root()
+    package.feed(main, root)
+    return _ROOTS.get(root.name)
+
+
+class _Root:
+    """A parser target that keeps the name of the first element."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def start(self, tag: str, _: object) -> None:
+        self.name = self.name or plain_name(tag)
+
+    def close(self) -> None:
+        pass
 
 
 def _in_zip(path: Path, max_unpacked_bytes: int) -> Kind:
@@ -52,13 +92,21 @@ def _in_zip(path: Path, max_unpacked_bytes: int) -> Kind:
         raise broken(f"The file unpacks to {size} bytes; at most {max_unpacked_bytes} are read.")
     if any(entry.flag_bits & 1 for entry in entries):
         raise broken("The file is encrypted: upload it without a password.")
-    names = {entry.filename for entry in entries}
-    for part, kind in _PARTS.items():
-        if part in names:
-            return kind
     if mimetype.startswith(b"application/vnd.oasis.opendocument.spreadsheet"):
         return "sheets"
-    raise unsupported("The file is an archive of a kind that is not read.")
+    kind = _in_package(path)
+    if kind is None:
+        raise unsupported("The file is an archive of a kind that is not read.")
+    return kind
+
+
+def _in_package(path: Path) -> Kind | None:
+    try:
+        with Package(path) as package:
+            main = package.main()
+            return None if main is None else office_kind(package, main)
+    except (etree.LxmlError, zipfile.BadZipFile) as error:
+        raise broken(f"The file is broken: {error}.") from error
 
 
 def _in_ole(path: Path, suffix: str) -> Kind:

@@ -1,176 +1,104 @@
-"""One reader a kind of file: yields its text in parts. Runs in the child alone (`documents.child`).
+"""One reader for each kind of file: yields its text in parts. Runs in the child only (`documents.child`).
 
-The libraries are imported where they are used: each is needed by one kind, and a process reads one file.
+The modules that need libraries are imported where they are used: a process reads one file.
 """
 
-import re
+import email
+import io
 from collections.abc import Iterator
+from dataclasses import dataclass
+from email import policy
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from documents.kinds import Kind
-from documents.refusals import broken, unsupported
+from documents.charsets import decode
+from documents.kinds import Kind, office_kind
+from documents.package import Package, Part
+from documents.refusals import broken
 
-__all__ = ["read_parts"]
+__all__ = ["Reading", "read_office"]
 
-_SAMPLE: Final = 64 * 1024  # bytes
-_STRANGE: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
-_MOST_STRANGE: Final = 0.02
-_ENCODINGS: Final = (
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe\x00\x00", "utf-32"),
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
+_MOST_EMBEDDED: Final = 3
+"""How deep documents within documents are read."""
 
 
-def read_parts(kind: Kind, path: Path, max_bytes: int) -> Iterator[str]:
-    """Yield the text; between two parts belongs a line end. `max_bytes` is the longest text file that is read.
+@dataclass(slots=True)
+class Reading:
+    """The text of one file. `note` says what was guessed or replaced; it is complete when the text is."""
 
-    Raises Refused, and whatever the libraries do with a broken file.
-    """
-    match kind:
-        case "pdf":
-            return _pdf(path)
-        case "docx":
-            return _docx(path)
-        case "pptx":
-            return _pptx(path)
-        case "sheets":
-            return _sheets(path)
-        case "html":
-            return _html(path, max_bytes)
-        case "text":
-            return iter((_decode(_bytes(path, max_bytes)),))
+    kind: Kind
+    path: Path
+    max_bytes: int
+    """Of a text file."""
+    note: str | None = None
 
+    def parts(self) -> Iterator[str]:
+        """Yield the text; between two parts belongs a line end.
 
-def _bytes(path: Path, max_bytes: int) -> bytes:
-    size = path.stat().st_size
-    if size > max_bytes:
-        raise broken(f"The file has {size} bytes of text; at most {max_bytes} are read. Split it.")
-    return path.read_bytes()
+        Raises Refused, and whatever the libraries raise for a broken file.
+        """
+        match self.kind:
+            case "pdf":
+                from documents.pdf import read_pdf
 
+                return read_pdf(self.path)
+            case "docx" | "pptx":
+                return read_office(self.path)
+            case "sheets":
+                from documents.sheets import read_sheets
 
-# --- text -----------------------------------------------------------------------------------------------------------
+                return read_sheets(self.path)
+            case "html" | "json" | "text":
+                return iter((self._read_text(),))
 
+    def _read_text(self) -> str:
+        size = self.path.stat().st_size
+        if size > self.max_bytes:
+            raise broken(f"The file has {size} bytes of text; at most {self.max_bytes} are read. Split it.")
+        decoded = decode(self.path.read_bytes())
+        self.note = decoded.note
+        if self.kind == "html":
+            from documents.webpages import read_page
 
-def _decode(data: bytes) -> str:
-    text = _told(data)
-    if text is None:
-        text = _guessed(data)
-    if len(_STRANGE.findall(text[:_SAMPLE])) > _MOST_STRANGE * min(len(text), _SAMPLE):
-        raise unsupported("The file is not text.")
-    return text
+            return read_page(decoded.text)
+        if self.kind == "json":
+            from documents.jsontext import decode_escapes
 
-
-def _told(data: bytes) -> str | None:
-    for mark, encoding in _ENCODINGS:
-        if data.startswith(mark):
-            try:
-                return data.decode(encoding).removeprefix("\ufeff")
-            except UnicodeDecodeError as error:
-                raise broken(f"The file says that it is {encoding}, and is not: {error.reason}.") from error
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None
+            return decode_escapes(decoded.text)
+        return decoded.text
 
 
-def _guessed(data: bytes) -> str:
-    from charset_normalizer import from_bytes
+def read_office(source: Path | io.BytesIO, depth: int = 0) -> Iterator[str]:
+    """Yield the text of a Word document or a presentation that is `depth` deep in others."""
+    from documents.slides import read_slides
+    from documents.word import read_word
 
-    matches = from_bytes(data[:_SAMPLE])
-    best = matches.best()
-    if best is None:
-        raise unsupported("The file is not text, or in an encoding that is not known; UTF-8 always is.")
-    # Where several fit alike, the commonest of them, not the first by name: cp1250 reads French, with wrong accents.
-    alike = {match.encoding for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)}
-    return data.decode("cp1252" if "cp1252" in alike else best.encoding, "replace")
+    def embedded(package: Package, part: Part) -> str:
+        return _read_embedded(part, package.read(part), depth + 1)
 
-
-def _html(path: Path, max_bytes: int) -> Iterator[str]:
-    from inscriptis.html_engine import Inscriptis
-    from lxml.html import HTMLParser, document_fromstring
-
-    data = _bytes(path, max_bytes)
-    told = _told(data)
-    # Without an encoding of ours lxml goes by the document's own `<meta charset>`.
-    parser = HTMLParser() if told is None else HTMLParser(encoding="utf-8")
-    tree = document_fromstring(data if told is None else told.encode(), parser=parser)
-    yield Inscriptis(tree).get_text()
+    with Package(source) as package:
+        main = package.main()
+        if main is None:
+            raise broken("The file is an Office document without a main part.")
+        if office_kind(package, main) == "pptx":
+            yield from read_slides(package, main)
+        else:
+            yield from read_word(package, main, embedded)
 
 
-# --- documents ------------------------------------------------------------------------------------------------------
+def _read_embedded(part: Part, data: bytes, depth: int) -> str:
+    """Return the text of a file that a Word document takes in (`w:altChunk`): HTML, plain text, mail or Word."""
+    from documents.webpages import read_page
 
-
-def _pdf(path: Path) -> Iterator[str]:
-    import pypdfium2
-
-    try:
-        document = pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise broken("The PDF is encrypted: upload it without a password.") from error
-        raise broken(f"The PDF cannot be read: {error}") from error
-    for page in document:
-        text = page.get_textpage()
-        yield text.get_text_bounded().replace("\r\n", "\n")
-        text.close()
-        page.close()
-
-
-def _docx(path: Path) -> Iterator[str]:
-    import docx
-    from docx.table import Table
-
-    def said(holder: Any) -> Iterator[str]:
-        for item in holder.iter_inner_content():
-            if isinstance(item, Table):
-                yield from _table(item.rows)
-            else:
-                yield item.text
-
-    document = docx.Document(str(path))
-    yield from said(document)
-    for section in document.sections:
-        for edge in (section.header, section.footer):
-            if not edge.is_linked_to_previous:
-                yield from said(edge)
-
-
-def _pptx(path: Path) -> Iterator[str]:
-    from pptx import Presentation
-
-    def said(shapes: Any) -> Iterator[str]:
-        for shape in shapes:
-            if hasattr(shape, "shapes"):
-                yield from said(shape.shapes)
-            elif shape.has_text_frame:
-                yield shape.text_frame.text
-            elif getattr(shape, "has_table", False):
-                yield from _table(shape.table.rows)
-
-    for slide in Presentation(str(path)).slides:
-        yield from said(slide.shapes)
-        if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
-            yield slide.notes_slide.notes_text_frame.text
-        yield ""
-
-
-def _table(rows: Any) -> Iterator[str]:
-    for row in rows:
-        yield "\t".join(cell.text for cell in row.cells)
-
-
-def _sheets(path: Path) -> Iterator[str]:
-    from python_calamine import CalamineWorkbook
-
-    workbook = CalamineWorkbook.from_path(str(path))
-    for name in workbook.sheet_names:
-        yield name
-        for row in workbook.get_sheet_by_name(name).iter_rows():
-            cells = [str(cell) for cell in row]
-            if any(cells):
-                yield "\t".join(cells).rstrip("\t")
-        yield ""
+    kind = part.content_type
+    if depth > _MOST_EMBEDDED:
+        return ""
+    if data.startswith(b"PK"):
+        return "\n".join(read_office(io.BytesIO(data), depth))
+    if "html" in kind:
+        return read_page(decode(data).text)
+    if "rfc822" in kind or "related" in kind or part.name.lower().endswith((".mht", ".mhtml", ".eml")):
+        body = email.message_from_bytes(data, policy=policy.default).get_body(("html", "plain"))
+        content = "" if body is None else str(body.get_content())
+        return read_page(content) if body is not None and body.get_content_subtype() == "html" else content
+    return decode(data).text if kind.startswith("text/plain") else ""

@@ -6,7 +6,7 @@ __all__ = ["SUPPORTED", "Refused", "broken", "unsupported"]
 
 SUPPORTED = (
     "Supported are PDF, Word (.docx), PowerPoint (.pptx), spreadsheets (.xlsx, .xlsb, .xls, .ods), HTML, and text of "
-    "any kind: Markdown, JSON, CSV, source code."
+    "any kind: Markdown, JSON, CSV, source code. Templates and files with macros are supported as well."
 )
 
 

@@ -4,7 +4,9 @@ Law: a preview is built as the request will be, and shows no secret: credentials
 """
 
 import asyncio
-from typing import TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import Call, build_call
@@ -21,7 +23,7 @@ class Approval(TypedDict):
     `body` is text, empty where none is sent. `problem` says why no request can be made.
     """
 
-    object: str
+    object: Literal["run.approval"]
     tool_call_id: str
     name: str
     method: str

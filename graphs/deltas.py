@@ -12,6 +12,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
+from chains.passback import extra_fields
 from chains.reply import TAKEN
 from graphs.citations import Citations, Cited
 from graphs.parts import (
@@ -99,6 +100,8 @@ class ReplyParts:
         self._shown = 0
         self.finish: str | None = None
         self.usage: Usage | None = None
+        self.extra_fields = ""
+        """What goes back to the engine with the reply's calls; see `chains.passback`."""
         self.requests = 1
         """How many requests the reply took."""
 
@@ -121,6 +124,7 @@ class ReplyParts:
         """Yield the parts that one chunk brings."""
         texts = _texts(chunk.content)
         if chunk.additional_kwargs:
+            self.extra_fields = extra_fields(chunk) or self.extra_fields
             yield from self._feed_thoughts(chunk.additional_kwargs)
         if texts:
             yield from self._feed_texts(texts)

@@ -74,6 +74,8 @@ class Ingestion:
         self.indexed = Counts()
         """Files by how indexing them ended: completed, failed, or gone."""
         self.seconds = Histogram()
+        self.outdated = 0
+        """Files whose words are still indexed as an older version did."""
         self._untidy = asyncio.Event()
         self._untidy.set()
         self._tasks = asyncio.TaskGroup()
@@ -84,7 +86,8 @@ class Ingestion:
         if left:
             logger.info("removed %d blobs that a crash had left", left)
         await self._tasks.__aenter__()
-        self._house = [self._tasks.create_task(work) for work in (self._work(), self._sweep(), self._tidy())]
+        works = (self._work(), self._sweep(), self._tidy(), self._refresh())
+        self._house = [self._tasks.create_task(work) for work in works]
         return self
 
     async def __aexit__(
@@ -275,7 +278,7 @@ class Ingestion:
         file = await self._store.get("file", file_id, place.owner)
         if file is None:
             raise Missing("file", file_id)
-        text = await self._text(file_id, file.body["filename"])
+        text = await self._text(file)
         sizes = place.body["chunking_strategy"]["static"]
         pieces = await asyncio.to_thread(_cut, text, sizes)
         if not pieces:
@@ -288,19 +291,27 @@ class Ingestion:
         size = sum(len(chunk.text.encode()) + 4 * len(chunk.vector or ()) for chunk in chunks)
         return {"status": "completed", "usage_bytes": size, "last_error": None}
 
-    async def _text(self, file_id: str, filename: str) -> str:
-        """Return what the file says; extracted once, however many stores it is in."""
-        name = f"{file_id}.text"
+    async def _text(self, file: Row) -> str:
+        """Return the text of a file; extracted once, however many stores it is in.
+
+        What was guessed or replaced on the way, such as the encoding, becomes the file's `status_details`: its status
+        in a vector store has no field for it, as `last_error` is null where a file is completed.
+        """
+        name = f"{file.id}.text"
         if await self._blobs.path(name) is not None:
             return b"".join([block async for block in self._blobs.read(name)]).decode()
-        path = await self._blobs.path(file_id)
+        path = await self._blobs.path(file.id)
         if path is None:
             raise Unreadable("The file's bytes are not in this server's folder any more.", code="server_error")
-        text = await self._extractor.read(path, filename)
+        extracted = await self._extractor.read(path, file.body["filename"])
+        if extracted.note is not None:
+            logger.info("file %s: %s", file.id, extracted.note)
+            change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_there=True)
+            await self._store.commit([change], durable=False)
         async with self._blobs.writing(_MAX_TEXT_BYTES, "The file's text is too long.") as writing:
-            await writing.write(text.encode("utf-8", "replace"))
+            await writing.write(extracted.text.encode("utf-8", "replace"))
             await writing.keep(name)
-        return text
+        return extracted.text
 
     async def _chunks(self, pieces: Sequence[Piece]) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -353,6 +364,26 @@ class Ingestion:
                 logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)
                 self._untidy.set()
                 await asyncio.sleep(self._sweep_s)
+
+    async def _refresh(self) -> None:
+        """Rewrite what an older version has indexed; once."""
+        while True:
+            try:
+                await self._rewrite()
+                return
+            except StoreError as error:
+                logger.error("the index could not be rewritten, next try in %g s: %s", self._sweep_s, error)
+                await asyncio.sleep(self._sweep_s)
+
+    async def _rewrite(self) -> None:
+        total, since = 0, time.monotonic()
+        async for left in self._vectors.refresh():
+            self.outdated = left
+            if left > total:
+                total = left
+                logger.info("rewriting the word index in the background, files left: %d; searches continue", total)
+        if total:
+            logger.info("rewrote the word index, files: %d, seconds: %.1f", total, time.monotonic() - since)
 
 
 def _cut(text: str, sizes: dict[str, int]) -> list[Piece]:

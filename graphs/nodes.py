@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
 from chains.context import Prompt, build_prompt
+from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
@@ -87,7 +88,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         "ended": _ended(parts.finish),
     }
     if calls:
-        update["exchange"] = [*answered, _said(parts.text, calls)]
+        update["exchange"] = [*answered, _said(parts.text, calls, parts.extra_fields)]
         update["outputs"] = parts.faults()
     return update
 
@@ -271,6 +272,7 @@ def _call(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) ->
         **context.sampling,
         "reasoning_effort": run.get("reasoning_effort"),
         "max_tokens": None if budget is None else budget - usage["completion_tokens"],
+        "lenient": tools.lenient,
         "together": True,
     }
 
@@ -345,11 +347,13 @@ def _nothing(state: RunState) -> Reply:
     return Reply(number=state.get("replies", 0), text="", calls=[], usage=NO_USAGE, finish=None)
 
 
-def _said(text: str, calls: list[Call]) -> AIMessage:
-    """The reply as the model will see it again. Arguments that are no JSON object go back as an empty one: strict
-    servers refuse a history with broken arguments, and the call's output tells the model what was wrong."""
+def _said(text: str, calls: list[Call], extra: str) -> AIMessage:
+    """The reply as the model will see it again, with the fields that its engine wants back. Arguments that are no JSON
+    object go back as an empty one: strict servers refuse a history with broken arguments, and the call's output tells
+    the model what was wrong."""
     return AIMessage(
         content=text,
+        additional_kwargs={EXTRA_FIELDS: extra} if extra else {},
         tool_calls=[
             {
                 "name": call["name"],

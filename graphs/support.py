@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final, TypedDict
 
-from store.words import fold
+from store.folding import fold
 
 __all__ = ["Source", "resting_places"]
 
@@ -19,7 +19,9 @@ _MOST: Final = 3
 
 _SHARE: Final = 0.6
 _NEW: Final = 2
-_WORD: Final = re.compile(r"\w+")
+_WORD: Final = re.compile("[\\w\U000f0000-\U000ffffd]+")
+"""The private characters are marks that `fold` keeps."""
+
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 _CONTENT_CHARS: Final = 5
 _STEM_CHARS: Final = 5
@@ -57,7 +59,8 @@ def _support(said: set[str], passage: set[str], asked: set[str]) -> float:
 
 def _content(text: str) -> set[str]:
     """Return the words that carry a text's content, without endings and diacritics."""
-    plain = "".join(char for char in unicodedata.normalize("NFKD", fold(text)) if not unicodedata.combining(char))
+    bare = "".join(char for char in unicodedata.normalize("NFD", fold(text)) if not unicodedata.combining(char))
+    plain = unicodedata.normalize("NFC", bare)  # a syllable of Hangul is one character again
     return {word[:_STEM_CHARS] for word in _WORD.findall(plain.casefold()) if _tells(word)}
 
 

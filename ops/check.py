@@ -83,7 +83,8 @@ def _settings(settings: Configured) -> Finding:
         return Finding("settings", "warning", "MODEL_PATH is not used, as MODEL_URL is set")
     owners = len(set(settings.api_keys.values()))
     who = f"{len(settings.api_keys)} API keys of {owners} owners" if owners else "open to this machine, without keys"
-    return Finding("settings", "ok", who)
+    ignoring = "; unknown fields of requests are ignored" if settings.unknown_fields == "ignore" else ""
+    return Finding("settings", "ok", f"{who}{ignoring}")
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from watch.log import Format, Level
 
@@ -40,6 +40,8 @@ class Configured(Protocol):
     def retention_days(self) -> float: ...
     @property
     def api_keys(self) -> Mapping[str, str]: ...
+    @property
+    def unknown_fields(self) -> Literal["refuse", "ignore"]: ...
     @property
     def log_level(self) -> Level: ...
     @property

@@ -21,7 +21,7 @@ from wire.ids import new_id
 
 __all__ = ["BlobSize", "Blobs", "FolderBlobs", "Writing", "blob_names", "blob_place", "sync_folder"]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9-]+(\.text)?")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.text)?")
 _BLOCK: Final = 1024 * 1024  # bytes
 _SWEEP: Final = 500
 

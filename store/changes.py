@@ -44,6 +44,7 @@ _BELOW: dict[Kind, tuple[str, ...]] = {
     ),
     "vector_store_file": (),
     "file_batch": (),
+    "upload": (),
 }
 
 

@@ -7,7 +7,7 @@ state of the file (a read transaction). Every statement compares the owner, or a
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +16,11 @@ import orjson
 
 from store.changes import Operation
 from store.engine import Engine
+from store.folding import FORM
 from store.lookup import Lookup
 from store.matrices import STORED
 from store.ports import Chunk, Found, Query
-from store.words import fold, mark
+from store.reindexing import reindex, stored_words
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 
@@ -94,6 +95,10 @@ class SqliteVectors:
                 if state == "gone" or all(place.file not in (file, None) for place in self._adding):
                     await self._clear(file)
 
+    async def refresh(self) -> AsyncIterator[int]:
+        async for left in reindex(self._engine, self._lookup.forget_counts):
+            yield left
+
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
         return await self._engine.read(self._lookup.search, owner, tuple(vector_store_ids), query)
 
@@ -163,9 +168,9 @@ def _begin(place: _Place, vector_store_id: str, values: tuple[str, str, str | No
         sql = "INSERT OR IGNORE INTO index_stores (vector_store_id, owner, revision) VALUES (?, ?, 0)"
         conn.execute(sql, (vector_store_id, owner))
         place.store = _store(conn, owner, vector_store_id) or 0
-        sql = """INSERT INTO index_files (store, state, file_id, owner, model, dimensions, chunks, attributes)
-                 VALUES (?, 'adding', ?, ?, ?, ?, ?, ?)"""
-        place.file = conn.execute(sql, (place.store, *values)).lastrowid
+        sql = """INSERT INTO index_files (store, form, state, file_id, owner, model, dimensions, chunks, attributes)
+                 VALUES (?, ?, 'adding', ?, ?, ?, ?, ?, ?)"""
+        place.file = conn.execute(sql, (place.store, FORM, *values)).lastrowid
 
     return run
 
@@ -181,7 +186,7 @@ def _check(conn: sqlite3.Connection, place: _Place, file_id: str) -> int:
 def _write(owner: str, place: _Place, file_id: str, chunks: Sequence[Chunk]) -> Operation:
     first = (place.file or 0) << 20
     rows = [(first + chunk.index, owner, chunk.start, chunk.end, chunk.text) for chunk in chunks]
-    words = _words(place.store, ((seq, text) for seq, _, _, _, text in rows))
+    words = stored_words(place.store, [(seq, text) for seq, _, _, _, text in rows], form=FORM, refolded=0)
 
     def run(conn: sqlite3.Connection) -> None:
         _check(conn, place, file_id)
@@ -189,10 +194,6 @@ def _write(owner: str, place: _Place, file_id: str, chunks: Sequence[Chunk]) -> 
         conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", words)
 
     return run
-
-
-def _words(store: int, rows: Iterable[tuple[int, str]]) -> list[tuple[int, str, str]]:
-    return [(seq, mark(store), fold(text)) for seq, text in rows]
 
 
 def _finish(place: _Place, file_id: str, owner: str, matrix: bytes | None) -> Operation:
@@ -230,20 +231,22 @@ def _erase(file: int, more: list[bool]) -> Operation:
 
     def run(conn: sqlite3.Connection) -> None:
         more[0] = False
-        found = conn.execute("SELECT store FROM index_files WHERE seq = ? AND state <> 'whole'", (file,)).fetchone()
+        sql = "SELECT store, form, refolded FROM index_files WHERE seq = ? AND state <> 'whole'"
+        found = conn.execute(sql, (file,)).fetchone()
         if found is None:
             return
+        store, form, refolded = found
         bounds = (file << 20, (file + 1) << 20)
         sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
         rows = conn.execute(sql, (*bounds, _SLICE)).fetchall()
         sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
-        conn.executemany(sql, _words(found[0], rows))
+        conn.executemany(sql, stored_words(store, rows, form=form, refolded=refolded))
         conn.executemany("DELETE FROM index_chunks WHERE seq = ?", [(seq,) for seq, _ in rows])
         more[0] = len(rows) == _SLICE
         if not more[0]:
             conn.execute("DELETE FROM index_vectors WHERE file = ?", (file,))
             conn.execute("DELETE FROM index_files WHERE seq = ?", (file,))
             sql = "DELETE FROM index_stores WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM index_files WHERE store = ?1)"
-            conn.execute(sql, found)
+            conn.execute(sql, (store,))
 
     return run

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+import orjson
+
 from store.engine import Engine
 from store.pages import read_page
 from store.ports import Kind, Page, PageQuery, Row
@@ -17,6 +19,16 @@ __all__ = ["Library", "SqliteLibrary", "Tally", "place_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """Whose files are counted: a vector store's or a batch's."""
+
+Expiring = Literal["file", "vector_store", "upload"]
+"""Kinds of object with an end that is looked for."""
+
+_STILL: Final[dict[Expiring, str]] = {
+    "file": "",
+    "vector_store": " AND status != 'expired'",
+    "upload": " AND status = 'pending'",
+}
+"""What else holds of an object whose time has come and which is still there."""
 
 _MOST: Final = 500
 """Values in one statement; older SQLites take 999."""
@@ -73,12 +85,13 @@ class Library(Protocol):
         """Return a file's places in vector stores."""
         ...
 
-    async def due(self, kind: Literal["file", "vector_store"], before: int) -> list[Row]:
-        """Return every owner's files, or stores not yet expired, whose `expires_at` (Unix s) is not after `before`."""
+    async def due(self, kind: Expiring, before: int) -> list[Row]:
+        """Return every owner's files, stores not yet expired, or pending uploads, whose `expires_at` (Unix s) is not
+        after `before`."""
         ...
 
-    async def unknown(self, file_ids: Sequence[str]) -> list[str]:
-        """Return those ids that no owner's file has."""
+    async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
+        """Return those ids that neither a file nor a part of a pending upload has, of any owner."""
         ...
 
 
@@ -112,12 +125,11 @@ class SqliteLibrary:
     async def places_of(self, file_id: str) -> list[Row]:
         return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
 
-    async def due(self, kind: Literal["file", "vector_store"], before: int) -> list[Row]:
-        where = "expires_at <= ?" + (" AND status != 'expired'" if kind == "vector_store" else "")
-        return await self._engine.read(_rows, kind, where, before)
+    async def due(self, kind: Expiring, before: int) -> list[Row]:
+        return await self._engine.read(_rows, kind, f"expires_at <= ?{_STILL[kind]}", before)
 
-    async def unknown(self, file_ids: Sequence[str]) -> list[str]:
-        return await self._engine.read(_unknown, file_ids)
+    async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
+        return await self._engine.read(_unknown, blob_ids)
 
 
 def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[Row]:
@@ -146,10 +158,12 @@ def _tallies(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> dict
     return tallies
 
 
-def _unknown(conn: sqlite3.Connection, file_ids: Sequence[str]) -> list[str]:
+def _unknown(conn: sqlite3.Connection, blob_ids: Sequence[str]) -> list[str]:
     known: set[str] = set()
-    for start in range(0, len(file_ids), _MOST):
-        asked = file_ids[start : start + _MOST]
+    for start in range(0, len(blob_ids), _MOST):
+        asked = blob_ids[start : start + _MOST]
         sql = f"SELECT id FROM files WHERE id IN ({', '.join('?' * len(asked))})"
         known.update(id for (id,) in conn.execute(sql, asked))
-    return [id for id in file_ids if id not in known]
+    for (private,) in conn.execute("SELECT private FROM uploads WHERE status = 'pending'"):
+        known.update(orjson.loads(private)["parts"])
+    return [id for id in blob_ids if id not in known]

@@ -211,5 +211,43 @@ def m006_blocks(db: Database) -> None:
     _run_all(db, "ALTER TABLE events ADD COLUMN last INTEGER")
 
 
-STEPS = ("m001_objects", "m002_events", "m003_checkpoints", "m004_files", "m005_index", "m006_blocks")
+@MIGRATIONS()
+def m007_uploads(db: Database) -> None:
+    """Files that are uploaded in parts. The parts are in `private`: id → size in bytes."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE uploads (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+            status TEXT NOT NULL, expires_at INTEGER NOT NULL, body TEXT NOT NULL, private TEXT NOT NULL);
+        CREATE INDEX uploads_list ON uploads (owner);
+        CREATE INDEX uploads_by_status ON uploads (status, expires_at)
+        """,
+    )
+
+
+@MIGRATIONS()
+def m008_forms(db: Database) -> None:
+    """The form that a file's words are in (see `store/folding.py`), 1 for all there are. `store/reindexing.py` rewrites
+    them after the start, so that no start waits for it; `refolded` counts a file's passages that are rewritten."""
+    _run_all(
+        db,
+        """
+        ALTER TABLE index_files ADD COLUMN form INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE index_files ADD COLUMN refolded INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX index_files_outdated ON index_files (store) WHERE form < 2
+        """,
+    )
+
+
+STEPS = (
+    "m001_objects",
+    "m002_events",
+    "m003_checkpoints",
+    "m004_files",
+    "m005_index",
+    "m006_blocks",
+    "m007_uploads",
+    "m008_forms",
+)
 """Every step, oldest first."""

@@ -6,7 +6,7 @@ is in `private`. Index columns (status, expires_at, purpose, usage_bytes) are re
 """
 
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -42,7 +42,16 @@ __all__ = [
 ]
 
 Kind = Literal[
-    "assistant", "thread", "message", "run", "step", "file", "vector_store", "vector_store_file", "file_batch"
+    "assistant",
+    "thread",
+    "message",
+    "run",
+    "step",
+    "file",
+    "vector_store",
+    "vector_store_file",
+    "file_batch",
+    "upload",
 ]
 
 ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
@@ -320,7 +329,7 @@ class Found:
 
 
 class Vectors(Protocol):
-    """Seven doors. Everything is within one owner's store; what another owner has looks as if it were not there.
+    """Eight doors. Everything is within one owner's store; what another owner has looks as if it were not there.
 
     A file is found when the whole of it has been added, and no longer once `remove` has returned.
     """
@@ -357,6 +366,15 @@ class Vectors(Protocol):
         """Free the room of what was removed, replaced or never became whole, every owner's, in small commits.
 
         For whoever does work in the background: at the start, and after a removal. What is being added stays.
+        """
+        ...
+
+    def refresh(self) -> AsyncIterator[int]:
+        """Rewrite what an older version has indexed, every owner's, in small commits; yields how many files are left,
+        at first and after each.
+
+        For background work after the start. Files are found meanwhile, and vectors stay as they are. A rewrite that was
+        cut off goes on where it stopped.
         """
         ...
 

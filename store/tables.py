@@ -30,6 +30,7 @@ _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
     "vector_store": (),
     "vector_store_file": ("vector_store_id", "batch_id", "file_id"),
     "file_batch": ("vector_store_id",),
+    "upload": (),
 }
 
 _INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
@@ -37,6 +38,7 @@ _INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
     "file": ("purpose", "expires_at"),
     "vector_store": ("status", "expires_at"),
     "vector_store_file": ("status", "usage_bytes"),
+    "upload": ("status", "expires_at"),
 }
 """Columns beside the body that repeat a key of it."""
 

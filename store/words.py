@@ -1,11 +1,9 @@
-"""Text made fit for SQLite's full-text index, and questions made into its query language.
+"""Queries made into the query language of SQLite's full-text index.
 
-Laws: nothing that a client writes is ever syntax: a query is quoted words, joined by OR. Writing without spaces
-(Chinese, Japanese, Thai, …) is indexed as overlapping pairs of characters, for the index's own tokenizer sees one long
-word there. What a query may cost is bounded: its commonest words, which tell the least, are left out first.
+Laws: nothing that a client writes is ever syntax: a query is quoted words, joined by OR, folded as the passages are
+(`store.folding`). What a query may cost is bounded: its commonest words, which tell the least, are left out first.
 """
 
-import re
 import sqlite3
 import threading
 import time
@@ -13,13 +11,12 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["TOKENIZE", "Words", "fold", "mark", "split"]
+from store.folding import fold_query, fold_v1
+
+__all__ = ["TOKENIZE", "Words", "mark", "split", "split_v1"]
 
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
-_UNSPACED: Final = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"
-)
 _MOST: Final = 64
 """Different words of one query that are looked for; a longer query has said by then what it is about."""
 
@@ -28,6 +25,9 @@ _BUDGET: Final = 8000
 
 _MANY: Final = 1000
 """Chunks in the whole index from which on a word that is in half of them is left out: it weighs nothing there."""
+
+_AFTER: Final = "\U0010ffff"
+"""Sorts behind every character of a term."""
 
 _REMEMBERED: Final = 20_000
 _STALE_S: Final = 30.0
@@ -48,12 +48,22 @@ class Words:
             if self._scratch is not None:
                 self._scratch.close()
 
-    def expression(self, conn: sqlite3.Connection, text: str, *, stores: Sequence[int], total: int) -> str | None:
+    def forget(self) -> None:
+        """Count anew: the words of many passages changed although their number did not."""
+        with self._lock:
+            self._counts.clear()
+
+    def expression(
+        self, conn: sqlite3.Connection, text: str, *, stores: Sequence[int], total: int, outdated: bool = False
+    ) -> str | None:
         """Return the MATCH expression for the words of `text` in any of the stores, which have `total` chunks.
 
-        None when there is no word in it that the index has.
+        None when there is no word in it that the index has. With `outdated`, passages whose words are still in the
+        first form are found, too.
         """
         words = split(text)
+        if outdated:
+            words = list(dict.fromkeys([*words, *split_v1(text)]))
         size = self._ask_size(conn, total)
         counted = sorted((count, at, word) for at, (word, count) in enumerate(self._count(conn, words, size)) if count)
         chosen: list[tuple[int, str]] = []
@@ -66,7 +76,7 @@ class Words:
             spent += cost
         if not chosen:
             return None
-        wanted = " OR ".join(f'"{word}"' for _, word in sorted(chosen))
+        wanted = " OR ".join(_quote(word) for _, word in sorted(chosen))
         places = " OR ".join(f'"{mark(store)}"' for store in stores)
         return f"store : ({places}) AND text : ({wanted})"
 
@@ -85,7 +95,8 @@ class Words:
         """Return each word with the number of chunks that have it."""
         counts = []
         for word, terms in self._terms(words):
-            known = min((self._count_term(conn, term, size) for term in terms), default=0)
+            counted = (self._count_term(conn, term, size, prefix=word.endswith("*")) for term in terms)
+            known = min(counted, default=0)
             counts.append((word, known))
         return counts
 
@@ -101,15 +112,17 @@ class Words:
                 found.setdefault(row, []).append(term)
         return [(word, found.get(at, [])) for at, word in enumerate(words)]
 
-    def _count_term(self, conn: sqlite3.Connection, term: str, size: int) -> int:
-        count, then = self._counts.get(term, (0, 0))
+    def _count_term(self, conn: sqlite3.Connection, term: str, size: int, *, prefix: bool) -> int:
+        key = f"{term}*" if prefix else term
+        count, then = self._counts.get(key, (0, 0))
         if not count or abs(size - then) * 5 > then:
-            found = conn.execute("SELECT doc FROM index_terms WHERE term = ? AND col = 'text'", (term,)).fetchone()
-            count = 0 if found is None else found[0]
+            where, values = ("term >= ? AND term < ?", (term, f"{term}{_AFTER}")) if prefix else ("term = ?", (term,))
+            sql = f"SELECT coalesce(sum(doc), 0) FROM index_terms WHERE {where} AND col = 'text'"
+            (count,) = conn.execute(sql, values).fetchone()
             with self._lock:
                 if len(self._counts) >= _REMEMBERED:
                     self._counts.clear()
-                self._counts[term] = (count, size)
+                self._counts[key] = (count, size)
         return count
 
 
@@ -121,16 +134,14 @@ def _open_scratch() -> sqlite3.Connection:
     return scratch
 
 
-def fold(text: str) -> str:
-    """Return the text as the index is to see it."""
-    # A null character would end the text for SQLite.
-    return _UNSPACED.sub(_pairs, text).replace("\0", " ")
-
-
 def split(text: str) -> list[str]:
-    """Return the different words of a query, in order: letters, digits and their marks."""
-    spaced = "".join(char if unicodedata.category(char)[0] in "LNM" else " " for char in fold(text))
-    return list(dict.fromkeys(spaced.casefold().split()))[:_MOST]
+    """Return the different words of a query, in order: letters and digits. A word that ends in `*` is a prefix."""
+    return _split(fold_query(text))
+
+
+def split_v1(text: str) -> list[str]:
+    """Return the words of a query as passages in the first form have them."""
+    return _split(fold_v1(text).replace("*", " "))
 
 
 def mark(store: int) -> str:
@@ -138,7 +149,15 @@ def mark(store: int) -> str:
     return f"s{store}"
 
 
-def _pairs(found: "re.Match[str]") -> str:
-    run = found.group()
-    pairs = (run[at : at + 2] for at in range(max(1, len(run) - 1)))
-    return f" {' '.join(pairs)} "
+def _split(text: str) -> list[str]:
+    spaced = "".join(char if char == "*" or _is_of_word(char) else " " for char in text)
+    return list(dict.fromkeys(spaced.casefold().split()))[:_MOST]
+
+
+def _is_of_word(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] in "LNM" or category == "Co"
+
+
+def _quote(word: str) -> str:
+    return f'"{word[:-1]}" *' if word.endswith("*") else f'"{word}"'

@@ -28,6 +28,8 @@ class Said:
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     thoughts: str = ""
+    signature: str = ""
+    redacted: str = ""
     stop: str = "end_turn"
     hang: bool = False
     pings: bool = False
@@ -151,7 +153,11 @@ class ScriptedAnthropic:
         blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
         if said.thoughts:
             pieces = [{"type": "thinking_delta", "thinking": word} for word in re.findall(r"\s*\S+", said.thoughts)]
+            if said.signature:
+                pieces.append({"type": "signature_delta", "signature": said.signature})
             blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, pieces))
+        if said.redacted:
+            blocks.append(({"type": "redacted_thinking", "data": said.redacted}, []))
         if said.text:
             pieces = [{"type": "text_delta", "text": word} for word in re.findall(r"\s*\S+", said.text)]
             blocks.append(({"type": "text", "text": ""}, pieces))

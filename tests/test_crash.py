@@ -16,7 +16,7 @@ import pytest
 
 from tests.graphs.tools.apis import Answer, Api, Seen, document
 from tests.process import ServerProcess
-from tests.upstream import Reply, ScriptedUpstream
+from tests.upstream import Raw, Reply, ScriptedUpstream
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -187,18 +187,24 @@ def test_a_run_that_waits_for_outputs_goes_on_waiting(server: ServerProcess, ups
 def test_outputs_that_were_acknowledged_reach_the_model_after_a_crash(
     server: ServerProcess, upstream: ScriptedUpstream, calls_seen: int
 ) -> None:
-    upstream.script(Reply(tool_calls=[("getTime", {})]), *[Reply("It is noon.", start_s=0.5)] * 2)
+    call = {"id": "", "function": {"name": "getTime", "arguments": "{}"}, "extra_content": {"signature": "c2ln"}}
+    delta = {"reasoning_content": "I must look it up.", "tool_calls": [call]}
+    thinking = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]}).encode()
+    upstream.script(Raw([b"data: " + thinking + b"\n\n"]), *[Reply("It is noon.", start_s=0.5)] * 2)
     thread, assistant = begin(server, tools=[TIME])
     run = server.request("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant})["id"]
     waiting = end(server, thread, run, "requires_action")
-    call = waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
-    outputs = {"tool_outputs": [{"tool_call_id": call, "output": "noon"}]}
+    call_id = waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"]
+    outputs = {"tool_outputs": [{"tool_call_id": call_id, "output": "noon"}]}
     server.request("POST", f"/v1/threads/{thread}/runs/{run}/submit_tool_outputs", outputs)
     upstream.wait_for(lambda up: len(up.requests) >= calls_seen, 5)
     server.kill()
     server.start()
     end(server, thread, run, "completed")
-    assert upstream.requests[-1].body["messages"][-1]["content"] == "noon"
+    turn, output = upstream.requests[-1].body["messages"][-2:]
+    assert (output["content"], output["tool_call_id"]) == ("noon", turn["tool_calls"][0]["id"])
+    assert turn["reasoning_content"] == "I must look it up."
+    assert turn["tool_calls"][0]["extra_content"] == {"signature": "c2ln"}
     steps = server.request("GET", f"/v1/threads/{thread}/runs/{run}/steps?order=asc")["data"]
     assert [step["status"] for step in steps] == ["completed", "completed"]
     assert steps[0]["step_details"]["tool_calls"][0]["function"]["output"] == "noon"

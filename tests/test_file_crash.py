@@ -2,6 +2,7 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,51 @@ def test_half_an_upload_leaves_nothing_after_a_crash(tmp_path: Path) -> None:
         assert list(incoming.iterdir()) == []
         (path,) = [path for path in (tmp_path / "files").rglob("file-*") if path.is_file()]
         assert path.name == kept
+
+
+def test_parts_that_were_acknowledged_outlive_a_crash_and_become_the_file(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, **OFFLINE) as server:
+        asked = {"filename": "a.txt", "purpose": "user_data", "bytes": 300_000, "mime_type": "text/plain"}
+        upload = server.request("POST", "/v1/uploads", asked)["id"]
+        parts = []
+        for number in range(3):
+            form = {"data": ("blob", bytes([number]) * 100_000)}
+            answer = httpx2.post(f"{server.url}/v1/uploads/{upload}/parts", files=form, timeout=20)
+            parts.append(answer.json()["id"])
+            server.kill()
+            server.start()
+        file = server.request("POST", f"/v1/uploads/{upload}/complete", {"part_ids": parts})["file"]["id"]
+        server.kill()
+        server.start()
+        content = httpx2.get(f"{server.url}/v1/files/{file}/content", timeout=30).content
+        assert content == b"".join(bytes([number]) * 100_000 for number in range(3))
+        assert [path.name for path in (tmp_path / "files").rglob("*") if path.is_file()] == [file]
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.1, 0.3])
+def test_a_crash_while_an_upload_is_completed_leaves_it_pending_or_completed(tmp_path: Path, pause_s: float) -> None:
+    size = 16_000_000
+    with ServerProcess(tmp_path, **OFFLINE) as server:
+        asked = {"filename": "a.bin", "purpose": "user_data", "bytes": size, "mime_type": "text/plain"}
+        upload = server.request("POST", "/v1/uploads", asked)["id"]
+        form = {"data": ("blob", b"x" * size)}
+        part = httpx2.post(f"{server.url}/v1/uploads/{upload}/parts", files=form, timeout=20).json()["id"]
+        path = f"{server.url}/v1/uploads/{upload}/complete"
+
+        def complete() -> httpx2.Response | None:
+            try:
+                return httpx2.post(path, json={"part_ids": [part]}, timeout=30)
+            except httpx2.TransportError:
+                return None
+
+        with ThreadPoolExecutor(1) as thread:
+            asking = thread.submit(complete)
+            time.sleep(pause_s)
+            server.kill()
+            asking.result()
+        server.start()
+        kept = sorted(path.name for path in (tmp_path / "files").rglob("*") if path.is_file())
+        listed = [one["id"] for one in httpx2.get(f"{server.url}/v1/files", timeout=30).json()["data"]]
+        assert kept == (listed or [part]), "a file and no part, or a part and no file"
+        file = server.request("POST", f"/v1/uploads/{upload}/complete", {"part_ids": [part]})["file"]
+        assert (file["bytes"], listed in ([], [file["id"]])) == (size, True)

@@ -27,7 +27,7 @@ from typing import Any, Literal, Self
 import orjson
 from aiohttp import web
 
-__all__ = ["Fail", "Hang", "Raw", "Reply", "ScriptedUpstream", "Seen", "Step"]
+__all__ = ["Fail", "Hang", "Raw", "Reply", "ScriptedUpstream", "Seen", "SeenRaw", "Step"]
 
 CHARS_PER_TOKEN = 4  # what the fake counts as a token of the prompt
 
@@ -91,6 +91,15 @@ class Seen:
     peer: Any
 
 
+@dataclass(frozen=True)
+class SeenRaw:
+    """One recorded request to a path of `raw`, its body as it came; header names are lower case."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
 def echo(body: dict[str, Any]) -> Step:
     """The default answer: the last user text."""
     texts = [_text(m.get("content")) for m in body.get("messages", []) if m.get("role") == "user"]
@@ -126,6 +135,9 @@ class ScriptedUpstream:
         self.extra: dict[str, Callable[[Any], Any]] = {"/v1/embeddings": embeddings}
         """Other paths (`/props`, `/tokenize`): what each answers to a body; None or no entry is a 404."""
         self.extra_asked: list[str] = []
+        self.raw: dict[str, Step] = {}
+        """Other paths whose bodies are not looked at: what each answers. What came is in `raw_seen`."""
+        self.raw_seen: list[SeenRaw] = []
         self.props: dict[str, Any] | None = None
         """What `/props` tells; None: there is no such page, as everywhere but at llama.cpp."""
         self.tools: Literal["native", "ignored", "refused"] = "native"
@@ -308,17 +320,26 @@ class ScriptedUpstream:
         await response.write_eof()
         return response
 
-    async def _answer_extra(self, request: web.Request) -> web.Response:
+    async def _answer_extra(self, request: web.Request) -> web.StreamResponse:
         self.extra_asked.append(request.path)
         body = await request.read()
-        answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body else None)
+        if (step := self.raw.get(request.path)) is not None:
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            self.raw_seen.append(SeenRaw(request.path, headers, body))
+            try:
+                return await self._play(step, request, {})
+            except (asyncio.CancelledError, ConnectionError):
+                self._count("closed_early", 1)
+                raise
+        is_json = request.content_type == "application/json"
+        answer = self.extra.get(request.path, lambda _: None)(orjson.loads(body) if body and is_json else None)
         if isinstance(answer, Hang):
             await self._stall()
         if isinstance(answer, Fail):
             return _json(answer.body, answer.status, answer.headers)
         return _json(answer) if isinstance(answer, dict) else _json({"error": "not found"}, 404)
 
-    async def _show_props(self, request: web.Request) -> web.Response:
+    async def _show_props(self, request: web.Request) -> web.StreamResponse:
         return _json(self.props) if self.props is not None else await self._answer_extra(request)
 
     async def _take_script(self, request: web.Request) -> web.Response:

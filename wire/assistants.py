@@ -77,6 +77,8 @@ class Assistant(BaseModel):
 def new_assistant(request: AssistantCreate, *, id: str, now: int) -> dict[str, Any]:
     """Make the wire object; `now` in Unix seconds."""
     tools = [echo(tool) for tool in request.tools or ()]
+    resources = resources_body(request.tool_resources)
+    file_ids = request.file_ids or None if resources else request.file_ids  # a v1 object that is sent back has both
     return {
         "id": id,
         "object": "assistant",
@@ -86,7 +88,7 @@ def new_assistant(request: AssistantCreate, *, id: str, now: int) -> dict[str, A
         "model": request.model,
         "instructions": request.instructions,
         "tools": tools,
-        "tool_resources": attach_files(resources_body(request.tool_resources), request.file_ids, tools),
+        "tool_resources": attach_files(resources, file_ids, tools),
         "metadata": request.metadata or {},
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "top_p": 1.0 if request.top_p is None else request.top_p,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from wire.actions import drop_masked, mask_tools
 from wire.assistants import AssistantCreate, new_assistant
 from wire.errors import InvalidRequest
+from wire.leniency import mend
 from wire.messages import open_message
 from wire.metadata import Metadata
 from wire.resources import ToolResources, resources_body
@@ -316,6 +317,7 @@ def _filled(
     """The object's keys: those that `fixed` says, else those given, else the usual ones. Raises InvalidRequest."""
     given = {name: data[name] for name in model.model_fields if data.get(name) is not None and name != "file_ids"}
     made = {**otherwise, **given, **fixed}
+    made = mend(model, made).data
     parse(model, made)
     return {name: made[name] for name in model.model_fields if name in made}
 

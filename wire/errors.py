@@ -252,6 +252,8 @@ class RunError(ThreadholdError):
 
     code: ClassVar[str] = "server_error"
     kind: str = "failed"
+    refusal: object = None
+    """The upstream's answer that it explains, as `chains.refusals` read it."""
 
 
 class RateLimited(RunError):

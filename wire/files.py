@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from wire.errors import InvalidRequest, NotFound
 from wire.validation import Request
 
-__all__ = ["File", "FileCreate", "FileQuery", "UploadPurpose", "clean_filename", "new_file", "no_such_file"]
+__all__ = [
+    "File",
+    "FileCreate",
+    "FileExpiry",
+    "FileQuery",
+    "UploadPurpose",
+    "clean_filename",
+    "new_file",
+    "no_such_file",
+]
 
 _MAX_NAME: Final = 255  # characters
 

@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_OWNER", "Prefix", "derive_id", "new_id"]
 DEFAULT_OWNER: Final = "default"
 """Owner of everything that is made where there are no keys."""
 
-Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "file", "req"]
+Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "file", "upload", "part", "req"]
 
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 24

@@ -120,7 +120,8 @@ def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) ->
     """Make the wire object of a message that is whole; `now` in Unix seconds."""
     attachments = [each.model_dump(exclude_none=True) for each in request.attachments or ()]
     tools = [{"type": "file_search"}, {"type": "code_interpreter"}]
-    attachments += [{"file_id": file_id, "tools": tools} for file_id in request.file_ids or ()]
+    attached = {each["file_id"] for each in attachments}  # a v1 message that is sent back has its files in both
+    attachments += [{"file_id": id, "tools": tools} for id in request.file_ids or () if id not in attached]
     return {
         **open_message(id=id, thread_id=thread_id, run_id=None, assistant_id=None, now=now),
         "status": "completed",

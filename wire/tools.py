@@ -1,18 +1,21 @@
 """The unions that assistants and runs share: tool, tool_choice, response_format, truncation_strategy.
 
-Law: what a client sent is echoed as it was sent, function parameters and schemas verbatim; `action` is the only kind
-of tool that OpenAI did not have, and what is in its `data` is the graphs' to judge.
+Law: what a client sent is echoed as it was sent, function parameters and schemas verbatim but for PHP's `[]` where
+an object is meant; `action` is the only kind of tool that OpenAI did not have, and what is in its `data` is the
+graphs' to judge.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from wire.empty_objects import fill_action, fill_schema
 from wire.validation import Request, one_of
 
 __all__ = ["ReasoningEffort", "ResponseFormat", "Tool", "ToolChoice", "TruncationStrategy", "echo"]
 
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+Schema = Annotated[dict[str, Any], AfterValidator(fill_schema)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -48,7 +51,7 @@ class Function(Request):
 
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Schema | None = None
     strict: bool | None = None
 
 
@@ -63,7 +66,7 @@ class ActionTool(Request):
     """An API that this server calls: `openapi_spec` and optional `headers`, `auth`, `is_consequential`."""
 
     type: Literal["action"]
-    data: dict[str, Any]
+    data: Annotated[dict[str, Any], AfterValidator(fill_action)]
 
 
 Tool = one_of(
@@ -119,7 +122,7 @@ class JsonSchema(Request):
 
     name: Name
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    schema_: Schema | None = Field(None, alias="schema")
     strict: bool | None = None
 
 

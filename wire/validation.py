@@ -11,14 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Stri
 from pydantic_core import PydanticCustomError
 
 from wire.errors import InvalidRequest
+from wire.leniency import STRICT, Leniency, mend
+from wire.paths import KEY, TAG, shown, spell_path
 
 __all__ = ["MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
 
-_TAG: Final = "~"
-_KEY: Final = "[key]"
 MAX_ID: Final = 64
 """Characters."""
-_MAX_SHOWN: Final = 200  # characters of a wrong value that are repeated to the client
 _TYPES: Final = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -63,7 +62,7 @@ def one_of(**members: Any) -> Any:
     """
     union: Any = None
     for name, member in members.items():
-        tagged: Any = Annotated[member, Tag(_TAG + name)]
+        tagged: Any = Annotated[member, Tag(TAG + name)]
         union = tagged if union is None else union | tagged
     return Annotated[union, Discriminator(_tag_of("text_" in members))]
 
@@ -71,17 +70,21 @@ def one_of(**members: Any) -> Any:
 def _tag_of(strings: bool) -> Callable[[Any], str | None]:
     def tag(value: Any) -> str | None:
         if strings and isinstance(value, str):
-            return _TAG + "text_"
+            return TAG + "text_"
         kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-        return None if kind is None else f"{_TAG}{kind}"
+        return None if kind is None else f"{TAG}{kind}"
 
     return tag
 
 
-def parse(model: type[M], data: Any) -> M:
-    """Validate a request. Raises InvalidRequest in OpenAI's words."""
+def parse(model: type[M], data: Any, leniency: Leniency = STRICT) -> M:
+    """Validate a request, mended as far as leniency goes. Raises InvalidRequest in OpenAI's words."""
     try:
         return model.model_validate(data)
+    except ValidationError:
+        pass
+    try:
+        return model.model_validate(mend(model, data, leniency).data)
     except ValidationError as error:
         raise explain(error.errors(include_url=False)) from None
 
@@ -102,7 +105,7 @@ def explain(errors: Sequence[Any]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
     error = min(errors, key=lambda each: each["type"] == "missing")
     loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",)) else error["loc"]
-    where = _path(loc)
+    where = spell_path(loc)
     kind: str = error["type"]
     context = error.get("ctx", {})
     given = error.get("input")
@@ -137,7 +140,7 @@ def _enum(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRe
 
 
 def _union_tag(where: str, given: Any, context: dict[str, Any], *_: Any) -> InvalidRequest:
-    known = [tag.removeprefix(_TAG) for tag in re.findall(r"'([^']*)'", context["expected_tags"])]
+    known = [tag.removeprefix(TAG) for tag in re.findall(r"'([^']*)'", context["expected_tags"])]
     kinds = [tag for tag in known if tag not in ("text_", "action")]  # `action` is ours; the wording is OpenAI's
     kind = given.get("type") if isinstance(given, dict) else given
     if not isinstance(given, dict):
@@ -153,12 +156,13 @@ def _union_no_tag(where: str, given: Any, *_: Any) -> InvalidRequest:
 
 
 def _string_long(where: str, given: Any, context: dict[str, Any], loc: tuple[Any, ...]) -> InvalidRequest:
-    if loc[-1:] == (_KEY,):
+    if loc[-1:] == (KEY,):
+        within = spell_path(loc[:-2])
         message = (
-            f"Invalid '{_path(loc[:-2])}': key too long. Expected a key with maximum length {context['max_length']}, "
+            f"Invalid '{within}': key too long. Expected a key with maximum length {context['max_length']}, "
             f"but got a key with length {len(given)} instead."
         )
-        return InvalidRequest(message, param=_path(loc[:-2]), code="string_above_max_length")
+        return InvalidRequest(message, param=within, code="string_above_max_length")
     return _too_long(where, context["max_length"], len(given))
 
 
@@ -258,12 +262,6 @@ def _unsupported(where: str, given: Any, supported: Sequence[str]) -> InvalidReq
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 
-def shown(value: Any) -> str:
-    """Return a client's own words as they are repeated to it: their beginning, where they are long."""
-    text = str(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
-
-
 def _kind(value: Any) -> str:
     match value:
         case None:
@@ -280,13 +278,3 @@ def _kind(value: Any) -> str:
             return "an array"
         case _:
             return "an object"
-
-
-def _path(loc: Sequence[Any]) -> str:
-    path = ""
-    for part in loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not part.startswith(_TAG) and part != _KEY:
-            path += f".{shown(part)}" if path else shown(part)
-    return path

@@ -51,6 +51,9 @@ _PROBE_CHARS: Final = 200  # of an answer in words: then it is one
 _PROBE_S: Final = 60.0
 _AGAIN_S: Final = 60.0  # after a probe that decided nothing
 
+_MOST_UNREADABLE: Final = 3
+_NATIVE_AGAIN_S: Final = 600.0
+
 _log = logging.getLogger("threadhold.chains")
 
 
@@ -75,8 +78,8 @@ class Abilities:
         self._forms: Recent[Form] = Recent()
         self._undecided: Recent[float] = Recent()
         self._locks: Recent[asyncio.Lock] = Recent()
-        self.strict_turns: Recent[bool] = Recent()
-        """Models whose template wants strict turns and no system message."""
+        self._unreadable: Recent[int] = Recent()
+        self._schema_until: Recent[float] = Recent()
         self.unnamed: Recent[bool] = Recent()
         """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
 
@@ -118,7 +121,29 @@ class Abilities:
         self._modes[model] = "schema"
         _log.warning("model `%s`: its own tool calls do not work, mode schema is used", model)
 
+    def count_unreadable(self, model: str) -> None:
+        """Count a reply in which the server could not read its model's calls.
+
+        After `_MOST_UNREADABLE` such replies in a row the model is in mode schema for `_NATIVE_AGAIN_S` seconds.
+        """
+        count = self._unreadable[model] = self._unreadable.get(model, 0) + 1
+        if count >= _MOST_UNREADABLE:
+            self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
+            self._unreadable.pop(model, None)
+            told = (
+                "model `%s`: its server could not read its calls %d times in a row, mode schema is used for %d minutes"
+            )
+            _log.warning(told, model, count, _NATIVE_AGAIN_S // 60)
+        else:
+            _log.info("model `%s`: its server could not read its call, mode schema is used for this one", model)
+
+    def forget_unreadable(self, model: str) -> None:
+        """Remember that native mode works."""
+        self._unreadable.pop(model, None)
+
     def _known(self, model: str) -> Mode | None:
+        if self._schema_until.get(model, 0.0) > time.monotonic():
+            return "schema"
         if model in self._modes:
             return self._modes[model]
         if self.setting != "auto":

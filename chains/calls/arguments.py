@@ -5,6 +5,7 @@ client's own check has the last word.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 __all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments"]
@@ -12,17 +13,28 @@ __all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments"]
 MAX_ARGUMENTS: Final = 1_048_576  # characters
 _MAX_NESTING: Final = 200
 _MAX_TOLD: Final = 8
+_MAX_PRUNINGS: Final = 4  # alternatives show the nulls behind them only once those before them are gone
 
 
-def find_problems(schema: Any, value: Any) -> list[str]:
-    """Return what is wrong with a value, each as `place`: reason; empty when nothing is, or nobody can say."""
+def find_problems(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
+    """Return what is wrong with a value, each as `place`: reason; empty when nothing is, or nobody can say.
+
+    With `nulls_are_absent` a property that is null where its schema does not allow it counts as left out.
+    """
     if not isinstance(schema, dict):
         return []
     if _nests(value):
         return ["they nest too deeply"]
     from chains.calls.schemas import find_errors  # see `modes`, which has loaded it by now
 
-    return [f"{_place(error)}: {_short(error.message)}" for error in find_errors(schema, value)[:_MAX_TOLD]]
+    errors = find_errors(schema, value)
+    for _ in range(_MAX_PRUNINGS if nulls_are_absent else 0):
+        places = {tuple(error.absolute_path) for error in _leaves(errors) if error.instance is None}
+        pruned = _without(value, {place for place in places if place and isinstance(place[-1], str)})
+        if pruned == value:
+            break
+        value, errors = pruned, find_errors(schema, pruned)
+    return [f"{_place(error)}: {_short(error.message)}" for error in errors[:_MAX_TOLD]]
 
 
 def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
@@ -36,6 +48,24 @@ def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
     if value is None:
         return {}, ""
     return (value, "") if isinstance(value, dict) else (None, "they are not a JSON object")
+
+
+def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
+    """The errors, and those of the alternatives (`anyOf`) behind them."""
+    for error in errors:
+        yield error
+        yield from _leaves(error.context or ())
+
+
+def _without(value: Any, places: set[tuple[Any, ...]], place: tuple[Any, ...] = ()) -> Any:
+    """Return a value without the properties at these places."""
+    if isinstance(value, dict):
+        return {
+            name: _without(each, places, (*place, name)) for name, each in value.items() if (*place, name) not in places
+        }
+    if isinstance(value, list):
+        return [_without(each, places, (*place, number)) for number, each in enumerate(value)]
+    return value
 
 
 def _nests(value: Any) -> bool:

@@ -1,15 +1,15 @@
 """One reply with functions, in whichever mode its model is got to call them: the chunks look alike in all of them.
 
-Laws: the mode is chosen inside, by model (see `abilities`); a model whose server cannot read its own calls gets this
-very reply in mode schema; a server that does not keep to a form is asked in the next one, down to prompts; a model that
-goes round in a circle is offered no functions.
+Laws: the mode is chosen inside, by model (see `abilities`); where a server cannot read its model's call, the reply is
+asked for once more, then in mode schema; a server that does not keep to a form is asked in the next one, down to
+prompts; a model that goes round in a circle is offered no functions.
 """
 
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Final
 
@@ -20,18 +20,14 @@ from chains.calls.abilities import Abilities, Form
 from chains.calls.constrained import Constrained, Unkept
 from chains.calls.native import stream_native
 from chains.calls.offer import Offer
-from chains.calls.plain import are_usual, canonical, fold_system, usual_turns
+from chains.calls.plain import canonical
 from chains.calls.tally import Tally
+from chains.calls.turns import Turns
 from chains.prompts import Prompts
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["Modes", "concerns_tools"]
 
-# Chat templates that raise: Mistral 7B's, Gemma's, Llama 2's and their kin, through whichever server.
-_STRICT_TURNS: Final = re.compile(
-    r"roles must alternate|system role|role[^.]{0,20}system[^.]{0,20}not supported|only user[^.]{0,30}roles? are", re.I
-)
-_OF_THE_PROMPT: Final = ("refused", "failed")  # a template that raises is a 500 of some servers
 _NO_NAMES: Final = re.compile(r"tool_choice", re.I)
 _NO_TOOLS: Final = re.compile(
     r"not (?:support|allow|implement)\w* (?:the )?(?:use of )?(?:tools|tool[ _]c|function)|enable-auto-tool-choice"
@@ -39,6 +35,9 @@ _NO_TOOLS: Final = re.compile(
     re.I,
 )
 
+
+_NATIVE_TRIES: Final = 2
+"""A call that its server cannot read is mostly the model's bad luck, and good the next time."""
 
 _CHECKS: Final = ("chains.calls.schemas", "json_repair")
 """What checks and mends calls is loaded with the first of them: 3 MB that others need not have."""
@@ -49,40 +48,30 @@ def concerns_tools(call: ReplyCall) -> bool:
     return bool(call.tools) or any(isinstance(message, ToolMessage) for message in call.messages)
 
 
+@dataclass(slots=True)
+class _Native:
+    """What became of a call in native mode: what the client has seen of it, and how often its server failed."""
+
+    call: ReplyCall
+    said: bool = False
+    called: bool = False
+    ended: bool = False
+    tries: int = 0
+    refused: PromptRefused | None = None
+
+
 class Modes:
     """Replies with functions at one upstream."""
 
     def __init__(self, abilities: Abilities, prompts: Prompts, ask: Ask) -> None:
         self._abilities = abilities
         self._prompts = prompts
-        self._ask = ask
+        self._turns = Turns(ask, prompts)
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request; where the model's template refuses the turns, again with strict ones. Raises RunError.
-
-        OpenAI's models speak first, too, and twice in a row. Where such a prompt is refused, in whatever words, the
-        user is made to begin and to end it.
-        """
-        strict = self._abilities.strict_turns
-
-        def strictly() -> AsyncGenerator[AIMessageChunk]:
-            folded = fold_system(call.messages)
-            asked = self._ask(replace(call, messages=folded))
-            return asked if are_usual(folded) else _or_again(asked, lambda error: usually(folded, error))
-
-        def usually(messages: list[BaseMessage], error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
-            if are_usual(messages) or error.kind not in _OF_THE_PROMPT:
-                return None
-            return self._ask(replace(call, messages=usual_turns(messages)))
-
-        def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
-            if _STRICT_TURNS.search(error.message):
-                strict[call.model] = True
-                return strictly()
-            return usually(call.messages, error)
-
-        return strictly() if call.model in strict else _or_again(self._ask(call), again)
+        """Make one request, in turns that its server takes; see `Turns`. Raises RunError."""
+        return self._turns.ask(call)
 
     async def are_native(self, model: str) -> bool:
         """Whether the model's server makes calls itself, as far as is known; may ask it, the first time."""
@@ -102,28 +91,52 @@ class Modes:
 
     async def _steps(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
         if await self._abilities.mode(call.model, self.ask) == "native":
-            said = False
-            offered = replace(call, tools=[], tool_choice=None) if _goes_round(call.messages) else call
-            native = stream_native(offered, self._natively, tally, Offer(offered.tools, self._prompts))
-            try:
-                async with aclosing(native):
-                    async for chunk in native:
-                        said = said or bool(chunk.content or chunk.tool_call_chunks)
+            native = _Native(call)
+            for _ in range(_NATIVE_TRIES):
+                async with aclosing(self._native(native, tally)) as chunks:
+                    async for chunk in chunks:
                         yield chunk
-                return
-            except MalformedCall:
-                if not call.tools:
-                    raise
-                # It was about to call something, so that after words of its own only a call is missing.
-                call = replace(call, tool_choice=call.tool_choice or "required") if said else call
-            except PromptRefused as error:
-                if said or self._abilities.setting != "auto" or not _NO_TOOLS.search(error.message):
-                    raise
-            self._abilities.gives_up_native(call.model)
+                if native.ended:
+                    return
+                if native.said or native.refused is not None:
+                    break
+            if native.refused is None:
+                self._abilities.count_unreadable(call.model)
+            else:
+                self._abilities.gives_up_native(call.model)
+            # It was about to call something, so that after words of its own only a call is missing.
+            call = replace(call, tool_choice=call.tool_choice or "required") if native.said else call
         lower = self._constrained(call, tally)
         async with aclosing(lower):
             async for chunk in lower:
                 yield chunk
+
+    async def _native(self, native: "_Native", tally: Tally) -> AsyncGenerator[AIMessageChunk]:
+        """Make one native try. Where it did not end well, `native` tells why; raises what no other mode can mend."""
+        call = native.call
+        offered = replace(call, tools=[], tool_choice=None) if _goes_round(call.messages) else call
+        offer = Offer(offered.tools, self._prompts, lenient=call.lenient)
+        steps = stream_native(offered, self._natively, tally, offer)
+        try:
+            async with aclosing(steps):
+                async for chunk in steps:
+                    native.said = native.said or bool(chunk.content)
+                    native.called = native.called or bool(chunk.tool_call_chunks)
+                    yield chunk
+            native.ended = True
+            if offered.tools:
+                self._abilities.forget_unreadable(call.model)
+        except MalformedCall:
+            native.tries += 1
+            if native.called:  # calls that were good are on their way: they are the reply
+                native.ended, tally.finish = True, "tool_calls"
+            elif not call.tools and (native.said or native.tries == _NATIVE_TRIES):
+                raise
+        except PromptRefused as error:
+            is_refusal = self._abilities.setting == "auto" and _NO_TOOLS.search(error.message)
+            if native.said or native.called or not is_refusal:
+                raise
+            native.refused = error
 
     def _natively(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request with tools; a named choice goes out as the one function that must be called where that is
@@ -134,11 +147,11 @@ class Modes:
             if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
                 return None
             unnamed[call.model] = True
-            return self.ask(_narrowed(call))
+            return self._turns.ask(_narrowed(call), once=True)
 
         if not isinstance(call.tool_choice, dict) or call.model in unnamed:
-            return self.ask(_narrowed(call))
-        return _or_again(self.ask(call), again)
+            return self._turns.ask(_narrowed(call), once=True)
+        return _or_again(self._turns.ask(call, once=True), again)
 
     async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
         """Go down the forms until the server keeps to one."""

@@ -1,24 +1,31 @@
 """Tool calls by the upstream's own `tools`: its fragments are held until their call is complete and in order.
 
 Laws: text is never held; a call goes out with its fragments as they came, in the order in which the calls began; a
-call that is wrong is mended, else asked for once more, else told to the model. What a limit has cut off goes out as it
+call that is wrong is mended, else asked for once more, else handed on as it is where the client takes it so (functions
+of the client's that are not strict), else told to the model. What a limit has cut off goes out as it
 is: the run ends there, and nobody is asked to carry it out.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.messages.tool import tool_call
 
 from chains.asked import Ask, ReplyCall
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.tally import Tally
-from wire.errors import RunError
+from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
+from wire.errors import MalformedCall, RunError
 
 __all__ = ["stream_native"]
 
+_log = logging.getLogger("threadhold.chains")
+
 _CUT = ("length", "content_filter")
+_UNREADABLE = "malformed"  # Gemini's finish reason, `MALFORMED_FUNCTION_CALL`, of a stream that is otherwise good
 
 
 @dataclass(slots=True)
@@ -51,9 +58,9 @@ class _Gate:
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[AIMessageChunk]:
         """Take a chunk in; yield its text, and calls that the beginning of another has completed."""
-        if chunk.content:
+        if chunk.content or chunk.additional_kwargs:
             yield AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
-        alone = len(chunk.tool_call_chunks) == 1 and not chunk.content
+        alone = len(chunk.tool_call_chunks) == 1 and not chunk.content and not chunk.additional_kwargs
         for fragment in chunk.tool_call_chunks:
             held = self._place(fragment.get("index"))
             if held is None:
@@ -101,51 +108,83 @@ class _Gate:
 async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -> AsyncGenerator[AIMessageChunk]:
     """Yield a reply's chunks; the caller ends them with the tally's last. Raises RunError."""
     gate = _Gate(offer)
+    kept = ""
     async with aclosing(tally.follow(ask(call))) as chunks:
         async for chunk in chunks:
+            kept = extra_fields(chunk) or kept
             if not chunk.tool_call_chunks:
                 yield chunk
                 continue
             for released in gate.feed(chunk):
                 yield released
+    if tally.finish and _UNREADABLE in tally.finish.lower():
+        raise MalformedCall(f"The upstream could not read the call that its model wrote (`{tally.finish[:80]}`).")
     for released in gate.end(cut_off=tally.finish in _CUT):
         yield released
     finish = tally.finish
+    repairs = _Repairs(call, ask, tally, offer, kept)
     for held, checked in gate.wrong:
-        yield await _again(call, ask, tally, offer, held, checked)
+        yield await repairs.repair(held, checked)
+    if repairs.kept != kept:
+        yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: repairs.kept})
     tally.finish = finish  # the reply's own, not a repair's
 
 
-async def _again(
-    call: ReplyCall, ask: Ask, tally: Tally, offer: Offer, held: _Held, checked: Checked
-) -> AIMessageChunk:
-    """Ask once more for a call that was wrong; return it, or what is told to the model."""
-    if not checked.known or tally.left == 0:
-        return offer.invalid(checked, held.id)
-    id = held.id or f"call_{held.index}"
-    told = [
-        AIMessage("", tool_calls=[{"name": checked.name, "args": checked.value or {}, "id": id, "type": "tool_call"}]),
-        ToolMessage(str(offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),
-    ]
-    asked = replace(
-        call,
-        messages=[*call.messages, *told],
-        tools=[offer.tools[checked.name]],
-        tool_choice="required",
-        max_tokens=tally.left,
-    )
-    arguments: list[str] = []
-    try:
-        async with aclosing(tally.follow(ask(asked))) as chunks:
-            async for chunk in chunks:
-                first = chunk.tool_call_chunks[:1]
-                if first and first[0].get("index") in (0, None):
-                    arguments.append(first[0].get("args") or "")
-    except RunError:
-        return offer.invalid(checked, held.id)  # a refusal of the repair is no reason to fail the run
-    if not arguments or tally.finish in _CUT:
-        return offer.invalid(checked, held.id)
-    better = offer.check(checked.name, "".join(arguments))
-    if better.problem:
-        return offer.invalid(better, held.id)
-    return call_chunk(held.index, held.name, better.arguments, held.id)
+@dataclass(slots=True)
+class _Repairs:
+    """Asks once more for each wrong call of a reply. `kept` are the extra fields that the reply goes back with."""
+
+    call: ReplyCall
+    ask: Ask
+    tally: Tally
+    offer: Offer
+    kept: str
+
+    async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:
+        """Return the call made right; else as it was made, where the client takes it so, or what the model is told."""
+        if not checked.known:
+            return self.offer.invalid(checked, held.id)
+        better = None if self.tally.left == 0 else await self._better(held, checked)
+        if better is not None and not better.problem:
+            return call_chunk(held.index, held.name, better.arguments, held.id)
+        if not self.offer.hands_on(checked):
+            return self.offer.invalid(better or checked, held.id)
+        _log.warning(
+            "model `%s`: arguments of `%s` do not fit its schema; they are handed to the client as the model made them",
+            self.call.model,
+            checked.name,
+        )
+        return call_chunk(held.index, held.name, checked.arguments, held.id)
+
+    async def _better(self, held: _Held, checked: Checked) -> Checked | None:
+        """Ask for the call alone, after saying what was wrong with it; None without an answer."""
+        id = held.id or f"call_{held.index}"
+        wrong = tool_call(name=checked.name, args=checked.value or {}, id=id)
+        told = [
+            AIMessage("", tool_calls=[wrong], additional_kwargs={EXTRA_FIELDS: self.kept} if self.kept else {}),
+            ToolMessage(str(self.offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),
+        ]
+        asked = replace(
+            self.call,
+            messages=[*self.call.messages, *told],
+            tools=[self.offer.tools[checked.name]],
+            tool_choice="required",
+            max_tokens=self.tally.left,
+        )
+        arguments: list[str] = []
+        kept = ""
+        try:
+            async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
+                async for chunk in chunks:
+                    kept = extra_fields(chunk) or kept
+                    first = chunk.tool_call_chunks[:1]
+                    if first and first[0].get("index") in (0, None):
+                        arguments.append(first[0].get("args") or "")
+        except RunError:
+            return None  # a refusal of the repair is no reason to fail the run
+        if not arguments or self.tally.finish in _CUT:
+            return None
+        better = self.offer.check(checked.name, "".join(arguments))
+        if self.kept and not better.problem:
+            self.kept = replace_call(self.kept, id, kept)
+        return better

@@ -1,14 +1,14 @@
 """The functions that a call offers, and whether what the model made of them can be let go. Pure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 
-from chains.calls.arguments import find_problems, parse_arguments
+from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments
 from chains.calls.parser import read_object
 from chains.calls.shapes import parameters_of
 from chains.prompts import Prompts, fill
@@ -32,7 +32,11 @@ class Checked:
 class Offer:
     """The tools of one call, by name."""
 
-    def __init__(self, tools: Sequence[dict[str, Any]], prompts: Prompts) -> None:
+    def __init__(
+        self, tools: Sequence[dict[str, Any]], prompts: Prompts, *, lenient: Collection[str] = frozenset()
+    ) -> None:
+        """For `lenient` functions null counts as absent; see also `hands_on`."""
+        self._lenient = lenient
         self.tools = {str(tool["function"]["name"]): tool for tool in tools}
         self._prompts = prompts
 
@@ -47,13 +51,22 @@ class Offer:
         if tool is None:
             return Checked(name, arguments, None, f"there is no function `{name[:80]}`", known=False)
         value, problem = parse_arguments(arguments)
+        if value is None and (rest := arguments.strip().removeprefix("{}")).startswith("{"):
+            arguments = rest  # an empty object that stood for what was still to come
+            value, problem = parse_arguments(arguments)
         if value is None and (mended := read_object(arguments)) is not None:
             value, arguments = mended, spell_arguments(mended)
         if value is None:
             return Checked(name, arguments, None, problem)
         if not value and not arguments.strip().startswith("{"):
             arguments = "{}"  # nothing, or `null`: clients want an object
-        return Checked(name, arguments, value, "; ".join(find_problems(parameters_of(tool), value)))
+        problems = find_problems(parameters_of(tool), value, nulls_are_absent=name in self._lenient)
+        return Checked(name, arguments, value, "; ".join(problems))
+
+    def hands_on(self, checked: Checked) -> bool:
+        """Whether a call that stayed wrong goes to the client as it is: OpenAI checks no function that is not strict,
+        and programs with a sloppy schema live by that."""
+        return checked.name in self._lenient and len(checked.arguments) <= MAX_ARGUMENTS
 
     def invalid(self, checked: Checked, id: str | None) -> AIMessageChunk:
         """Return a call that stayed wrong in LangChain's form; `error` is what the model is told as its output."""

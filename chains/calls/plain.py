@@ -12,7 +12,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chains.prompts import Prompts, fill
 
-__all__ = ["answered_calls", "are_usual", "fold_system", "plain_messages", "transcript", "usual_turns"]
+__all__ = [
+    "answered_calls",
+    "canonical",
+    "fold_system",
+    "merge_turns",
+    "plain_messages",
+    "side",
+    "transcript",
+    "usual_turns",
+]
 
 _SHOWN: Final = 6  # messages that the choice of a function is made by
 _SHOWN_CHARS: Final = 2_000  # of each
@@ -27,32 +36,51 @@ def plain_messages(
     turns = [message for message in said if message is not None]
     if last:
         turns.append(HumanMessage(last))
-    return _merged(turns)
+    return merge_turns(turns)
 
 
 def fold_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages with the system message put in front of the first user turn, in strict turns."""
     folded = [HumanMessage(message.content) if isinstance(message, SystemMessage) else message for message in messages]
-    return _merged(folded)
-
-
-def are_usual(messages: Sequence[BaseMessage]) -> bool:
-    """Whether the user speaks first, the system apart, and the model's own words are not the last: the order that
-    every server takes."""
-    said = [message for message in messages if not isinstance(message, SystemMessage)]
-    return bool(said) and isinstance(said[0], HumanMessage) and _side(said[-1]) != "ai"
+    return merge_turns(folded)
 
 
 def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages in the order that `are_usual` wants; where no user said anything, the system's are theirs."""
+    """Return the messages in the order that every server takes: the user first and last, nobody twice in a row.
+
+    Where no user said anything, the system's words are theirs.
+    """
     asked = any(isinstance(message, HumanMessage) for message in messages)
-    turns = _merged(messages) if asked else fold_system(messages)
-    return turns if are_usual(turns) else [*turns, HumanMessage(_NOTHING)]
+    turns = merge_turns(messages) if asked else fold_system(messages)
+    ends_well = any(not isinstance(message, SystemMessage) for message in turns) and side(turns[-1]) != "ai"
+    return turns if ends_well else [*turns, HumanMessage(_NOTHING)]
+
+
+def merge_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Join neighbours of one side. An assistant's first turn is put behind an empty user's, which templates want."""
+    merged: list[BaseMessage] = []
+    for message in messages:
+        last = merged[-1] if merged else None
+        if last is not None and side(last) and side(last) == str(message.type):
+            joined = _joined(last.content, message.content) if message.content else last.content
+            merged[-1] = (message if side(message) == "" else last).model_copy(update={"content": joined})
+        else:
+            if isinstance(message, AIMessage) and not any(isinstance(each, HumanMessage) for each in merged):
+                merged.append(HumanMessage(_NOTHING))
+            merged.append(message)
+    return merged
+
+
+def side(message: BaseMessage) -> str:
+    """Return whose turn it is; empty for messages that nothing can be joined to: tools' outputs, and calls."""
+    if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls):
+        return ""
+    return str(message.type)
 
 
 def transcript(messages: Sequence[BaseMessage], prompts: Prompts) -> str:
     """Return the end of the conversation as one text; a lone user message is that message and nothing else."""
-    turns = _merged([message for message in _turns(messages, prompts) if message is not None])[-_SHOWN:]
+    turns = merge_turns([message for message in _turns(messages, prompts) if message is not None])[-_SHOWN:]
     texts = [_text(message)[-_SHOWN_CHARS:] for message in turns]
     if len(turns) == 1:
         return texts[0]
@@ -99,26 +127,6 @@ def _turn(message: BaseMessage, calls: dict[str, Any], prompts: Prompts) -> Base
     if isinstance(message, AIMessage):
         return AIMessage(message.content) if message.content else None
     return message
-
-
-def _merged(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Join neighbours of one side. An assistant's first turn is put behind an empty user's, which templates want."""
-    merged: list[BaseMessage] = []
-    for message in messages:
-        if merged and _side(message) and _side(merged[-1]) == _side(message):
-            merged[-1] = type(message)(_joined(merged[-1].content, message.content))
-        else:
-            if isinstance(message, AIMessage) and not any(isinstance(each, HumanMessage) for each in merged):
-                merged.append(HumanMessage(_NOTHING))
-            merged.append(message)
-    return merged
-
-
-def _side(message: BaseMessage) -> str:
-    """Whose turn it is; empty for messages that stand alone: tools' outputs, and calls."""
-    if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls):
-        return ""
-    return str(message.type)
 
 
 def _joined(one: Any, other: Any) -> Any:

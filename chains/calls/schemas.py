@@ -1,17 +1,27 @@
 """JSON Schema's validator, with a limit of steps and without what could hang: imported where a schema is checked.
 
-Laws: patterns are never tried (Python's `re` can be made to search for ever), references lead nowhere outside the
-schema, and a check that takes too many steps is given up, as is one of a schema that is none.
+`$schema` chooses the draft, which decides what `id` and the siblings of `$ref` mean; all other keywords are read in any
+draft's form (see `dialects`), and an unknown `$schema` is draft 2020-12. Laws: patterns are never tried (Python's `re`
+can be made to search for ever), references lead nowhere outside the schema, a check that takes too many steps is given
+up, and a keyword that makes no sense is passed over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
+from jsonschema import (
+    Draft4Validator,
+    Draft6Validator,
+    Draft7Validator,
+    Draft201909Validator,
+    Draft202012Validator,
+)
 from jsonschema.exceptions import UnknownType
-from jsonschema.validators import extend
+from jsonschema.validators import create
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+
+from chains.calls.dialects import is_nullable, modernize, named_draft
 
 __all__ = ["find_errors"]
 
@@ -19,16 +29,20 @@ _MAX_STEPS: Final = 20_000  # keywords tried in one check, some 50 ms
 
 _UNTRIED: Final = ("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems", "format")
 _MALFORMED: Final = (UnknownType, Unresolvable, TypeError, AttributeError, KeyError, ValueError, ArithmeticError)
+_TURNING: Final = ("not", "oneOf", "if", "contains")
+"""Keywords that fail where a schema within them holds: nothing can be said by one that was not understood."""
+_VALUES: Final = ("const", "enum", "default", "examples", "example")
 
 
 class _TooCostly(Exception):
     pass
 
 
-class _Steps:
-    """Counts what a check costs; one for the process, as checks never wait in between."""
+class _Check:
+    """What a check costs, and whether anything was not understood; one for the process, as checks never wait."""
 
     left = 0
+    malformed = False
 
     def spend(self, steps: int) -> None:
         self.left -= steps
@@ -36,32 +50,83 @@ class _Steps:
             raise _TooCostly
 
 
-_steps = _Steps()
+_check = _Check()
 
 
-def _counted(keyword: str, check: Any) -> Any:
+def _guarded(keyword: str, check: Any) -> Any:
     def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         steps = 1 + (len(value) if isinstance(value, list) else 0)
         if keyword == "uniqueItems" and isinstance(instance, list):
             steps += len(instance) ** 2 // 8
-        _steps.spend(steps)
+        _check.spend(steps)
+        if instance is None and is_nullable(schema):
+            return
         if keyword == "additionalProperties" and "patternProperties" in schema:
             return  # it would try the patterns
-        yield from check(validator, value, instance, schema) or ()
+        try:
+            yield from check(validator, value, instance, modernize(schema)) or ()
+        except _MALFORMED:
+            _check.malformed = True
 
-    return run
+    def turned(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        before, _check.malformed = _check.malformed, False
+        errors = list(run(validator, value, instance, schema))
+        if not _check.malformed:
+            yield from errors
+        _check.malformed = _check.malformed or before
+
+    return turned if keyword in _TURNING else run
 
 
-_counting: dict[str, Any] = {
-    name: None if name in _UNTRIED else _counted(name, check) for name, check in Draft202012Validator.VALIDATORS.items()
+def _keywords(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    return modernize(schema).items()
+
+
+def _keywords_or_reference(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Until draft 7 nothing counts beside a reference."""
+    return [("$ref", schema["$ref"])] if "$ref" in schema else _keywords(schema)
+
+
+def _build(draft: Any, keywords: Any) -> Any:
+    """Make a validator of a draft; `keywords` returns those of a node that count."""
+    known = {"$recursiveRef": Draft201909Validator.VALIDATORS["$recursiveRef"], **Draft202012Validator.VALIDATORS}
+    return create(
+        meta_schema=draft.META_SCHEMA,
+        validators={name: _guarded(name, check) for name, check in known.items() if name not in _UNTRIED},
+        id_of=draft.ID_OF,
+        applicable_validators=keywords,
+    )
+
+
+_DRAFTS: Final = {
+    "4": _build(Draft4Validator, _keywords_or_reference),
+    "6": _build(Draft6Validator, _keywords_or_reference),
+    "7": _build(Draft7Validator, _keywords_or_reference),
+    "2019-09": _build(Draft201909Validator, _keywords),
+    "2020-12": _build(Draft202012Validator, _keywords),
 }
-_Validator: Any = extend(Draft202012Validator, _counting)  # type: ignore[no-untyped-call]
 
 
 def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
     """Return jsonschema's errors by their places; none where nobody can say."""
-    _steps.left = _MAX_STEPS
+    _check.left, _check.malformed = _MAX_STEPS, False
+    validator = _DRAFTS.get(named_draft(schema), _DRAFTS["2020-12"])
     try:
-        return sorted(_Validator(schema, registry=Registry()).iter_errors(value), key=lambda error: error.json_path)
+        checked = validator(_without_dialects(schema), registry=Registry())
+        return sorted(checked.iter_errors(value), key=lambda error: error.json_path)
     except (_TooCostly, RecursionError, *_MALFORMED):
         return []
+
+
+def _without_dialects(schema: Any) -> Any:
+    """Return a schema without `$schema` in any part of it: jsonschema would go on with a validator of its own there,
+    which tries patterns and counts no steps."""
+    if isinstance(schema, list):
+        return [_without_dialects(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value if name in _VALUES else _without_dialects(value)
+        for name, value in schema.items()
+        if name != "$schema" or not isinstance(value, str)
+    }

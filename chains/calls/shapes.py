@@ -1,13 +1,15 @@
 """The JSON Schemas that constrained decoding gets: the choice, and the call with its arguments. Pure.
 
-Laws: a finite tree without `$ref`, of keywords that the engines' grammars know; every string, list and free object is
-bounded, so that a weak model ends; a schema too large or too strange to be written out becomes any object (what comes
-out is checked against the function's own schema in any case).
+Laws: a finite tree in draft 2020-12, without `$ref`, of keywords that the engines' grammars know; every string, list
+and free object is bounded, so that a weak model ends; a schema too large or too strange to be written out becomes any
+object (what comes out is checked against the function's own schema in any case).
 """
 
 import json
 from collections.abc import Sequence
 from typing import Any, Final
+
+from chains.calls.dialects import has_known_types, modernize, write_nullable
 
 __all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
 
@@ -60,7 +62,8 @@ class _TooLargeError(Exception):
 
 def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
     try:
-        bounded = _Bounds(parameters, max_string).write({**parameters, "type": "object"}, (), 0)
+        root = {**parameters, "type": "object", "nullable": False, "x-nullable": False}
+        bounded = _Bounds(parameters, max_string).write(root, (), 0)
     except (_TooLargeError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         bounded = {"type": "object"}
     if "properties" not in bounded and not any(key in bounded for key in (*_ALTERNATIVES, "allOf")):
@@ -84,6 +87,9 @@ class _Bounds:
             raise _TooLargeError
         if schema is True or schema == {}:
             return {}
+        schema = write_nullable(modernize(schema))
+        if not has_known_types(schema):
+            schema.pop("type")
         reference = schema.get("$ref")
         if isinstance(reference, str):
             if reference in above:  # it comes round: cut here
@@ -106,7 +112,10 @@ class _Bounds:
             bounds["maxLength"] = min(schema.get("maxLength", self._max_string), self._max_string)
             if lowest := schema.get("minLength"):
                 bounds["minLength"] = min(lowest, bounds["maxLength"])
-        if "array" in kinds:
+        if "array" in kinds and schema.get("prefixItems"):
+            each = [self.write(item, above, depth + 1) for item in schema["prefixItems"][:MAX_ITEMS]]
+            bounds |= {"prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+        elif "array" in kinds:
             bounds["items"] = self.write(schema.get("items", {"type": "string"}), above, depth + 1)
             bounds["maxItems"] = min(schema.get("maxItems", MAX_ITEMS), MAX_STRING)
             if lowest := schema.get("minItems"):

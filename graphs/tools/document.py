@@ -15,6 +15,7 @@ import yaml
 
 from graphs.tools.pointers import Pointer, follow, spell
 from graphs.tools.scalars import Scalar, resolve_scalars
+from wire.empty_objects import fill_document
 from wire.errors import InvalidRequest
 
 __all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "Refusal", "read_document"]
@@ -39,7 +40,7 @@ def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, An
     """
     try:
         parsed = _parse(source, refuse) if isinstance(source, str) else source
-        plain = _plain(parsed, refuse)
+        plain = fill_document(_plain(parsed, refuse))  # PHP writes `[]` for an empty object
         if not isinstance(plain, dict):
             raise refuse("the document is not an object")
         document: dict[str, Any] = resolve_scalars(plain)

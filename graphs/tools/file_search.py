@@ -134,14 +134,14 @@ class FileSearch:
         return searched, "" if whole else "Some files are still being read; these passages are of the others."
 
     async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:
-        vector, model = None, None
+        vector, model, weight = None, None, None
         if self._embedder is not None:
             try:
                 (vector,) = await self._embedder.embed([text])
-                model = self._embedder.name
+                model, weight = self._embedder.name, self._embedder.weight(text)
             except EmbeddingFailed as error:
                 logger.warning("a file search goes by words only: %s", error.message)
-        query = Query(text, vector, model, limit=tool.max_results, threshold=tool.threshold)
+        query = Query(text, vector, model, limit=tool.max_results, threshold=tool.threshold, weight=weight)
         found = await self._vectors.search(owner, stores, query)
         if found.by_words_only and vector is not None:
             logger.info("%d files are found by words only: they have no vectors of %s", len(found.by_words_only), model)

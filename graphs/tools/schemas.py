@@ -6,6 +6,7 @@ description; one that is nothing but itself, or that grows past the budget, is r
 
 from typing import Any
 
+from chains.calls.dialects import is_nullable, modernize, write_nullable
 from graphs.tools.document import Refusal
 from graphs.tools.pointers import Pointer, follow, spell
 
@@ -85,6 +86,8 @@ class Inliner:
                 raise self._refuse(f"`{reference}`, used at `{spell(place)}`, goes round in a circle")
             return _cut(target)
         written = self._write(target, place, {**above, reference: structure}, structure)
+        if self._old and is_nullable(schema) and isinstance(written, dict):
+            return write_nullable({**written, "nullable": True})
         beside = {} if self._old else {key: value for key, value in schema.items() if key != "$ref"}
         if not beside or not isinstance(written, dict):
             return written
@@ -101,12 +104,4 @@ def _cut(target: Any) -> dict[str, Any]:
 
 
 def _from_3_0(result: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(result.get(exclusive), bool) and result.pop(exclusive) and bound in result:
-            result[exclusive] = result.pop(bound)
-    if schema.get("nullable") is True:
-        if isinstance(result.get("type"), str):
-            result["type"] = [result["type"], "null"]
-        if isinstance(result.get("enum"), list) and None not in result["enum"]:
-            result["enum"] = [*result["enum"], None]
-    return result
+    return write_nullable({**modernize(result), "nullable": is_nullable(schema)})

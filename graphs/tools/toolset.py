@@ -49,6 +49,12 @@ class ToolSet:
         """The names of all that the model is offered."""
         return self.functions | self.served
 
+    @property
+    def lenient(self) -> frozenset[str]:
+        """The client's functions that are not strict: OpenAI handed their arguments on as the model made them."""
+        strict = {spec["function"]["name"] for spec in self.specs if spec["function"].get("strict")}
+        return self.functions - strict
+
     def without_search(self) -> "ToolSet":
         """Return the tools but for the search of files."""
         if self.search is None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from openai.types import FileObject, Model, VectorStore
 from openai.types.beta import Assistant, Thread
@@ -122,6 +123,13 @@ def test_who_asks_gets_every_event_and_field(world: World, says: Callable[..., N
     assert {"threadhold.context", "threadhold.reasoning.delta"} <= set(names)
     ended = json.loads({name: data for _, name, data in seen}["thread.run.completed"])
     assert ended["threadhold"]["left_out_messages"] > 0
+
+
+@pytest.mark.parametrize("path", ["/assistant/stream", "/assistant/c/N4XyA/stream", "/assistant/stream_log"])
+def test_langserve_s_readers_get_every_event(server: ServerProcess, says: Callable[..., None], path: str) -> None:
+    says(THINKING)
+    answer = httpx2.post(f"{server.url}{path}", json={"input": {"content": "6 x 7?"}}, timeout=10)
+    assert "threadhold.reasoning.delta" in answer.text
 
 
 def test_a_run_says_what_was_left_out_to_those_who_ask(world: World) -> None:

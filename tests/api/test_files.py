@@ -99,7 +99,7 @@ def test_what_is_uploaded_is_kept_under_ids_only(world: World, server: ServerPro
     folder = server.log.parent / "files"
     kept = [path.name for path in folder.rglob("*") if path.is_file()]
     assert made["id"] in kept
-    assert [name for name in kept if not re.fullmatch(r"file-[A-Za-z0-9]{24}(\.text)?", name)] == []
+    assert [name for name in kept if not re.fullmatch(r"(file-|part_)[A-Za-z0-9]{24}(\.text)?", name)] == []
     assert not list(server.log.parent.rglob("*escape*"))
 
 

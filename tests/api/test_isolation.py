@@ -50,6 +50,7 @@ BODIES: dict[str, list[Any]] = {
     "create_batch": [{"file_ids": ["{file_id}"]}, {"files": [{"file_id": "{file_id}"}]}],
     "modify_store_file": [{"attributes": {"a": "b"}}],
     "complete_chat": [{"model": "m", "messages": []}],
+    "complete_upload": [{"part_ids": ["{part_id}"]}],
 }
 """Bodies of the operations that want one; `{…}` is an id."""
 
@@ -91,6 +92,9 @@ def things(world: World, upstream: ScriptedUpstream) -> Ids:
     world.settled(f"/vector_stores/{store}")
     batch = world.post(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
     world.settled(f"/vector_stores/{store}/file_batches/{batch}")
+    asked = {"filename": "a.txt", "purpose": "user_data", "bytes": 4, "mime_type": "text/plain"}
+    upload = world.post("/uploads", asked)["id"]
+    part = world.client.post(f"/uploads/{upload}/parts", files={"data": b"data"}).json()["id"]
     assistant = world.assistant(tools=[WEATHER])
     world.post(f"/assistants/{assistant}/files", {"file_id": file})
     thread = world.thread("Hello")
@@ -107,13 +111,15 @@ def things(world: World, upstream: ScriptedUpstream) -> Ids:
         "file_id": file,
         "vector_store_id": store,
         "batch_id": batch,
+        "upload_id": upload,
+        "part_id": part,
     }
 
 
 def never() -> Ids:
     """Ids that no object has."""
     kinds = {"assistant": "asst", "message": "msg", "vector_store": "vs", "batch": "vsfb"}
-    names = ("assistant", "thread", "message", "run", "step", "file", "vector_store", "batch")
+    names = ("assistant", "thread", "message", "run", "step", "file", "vector_store", "batch", "upload", "part")
     return {f"{name}_id": new_id(kinds.get(name, name)) for name in names}  # type: ignore[arg-type]
 
 
@@ -152,7 +158,8 @@ def filled(value: Any, ids: Ids) -> Any:
 def answer(world: World, send: Send, ids: Ids) -> tuple[int, str, list[tuple[str, str]]]:
     """Status, body and headers, with names in the place of the ids that were sent."""
     _, method, path, body, query = send
-    files = {"file": ("a.txt", b"a")} if path == "/v1/files" and method == "post" else None
+    field = {"/v1/files": "file", "/v1/uploads/{upload_id}/parts": "data"}.get(path)
+    files = {field: ("a.txt", b"a")} if field and method == "post" else None
     got = world.client.request(
         method.upper(),
         filled(path.removeprefix("/v1"), ids),

@@ -18,13 +18,15 @@ from starlette.testclient import TestClient
 
 from api.app import Access, build_app
 from api.depends import House
-from chains import Replies, Upstream
+from chains import EmbeddingRoutes, Member, Replies, Routes, Upstream
+from chains.minilm import MiniLm
 from documents.extraction import Extractor
 from graphs.attachments import Attachments
 from graphs.facade import RunFacade
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
+from graphs.uploads import Uploads
 from store import open_store
 from store.blobs import FolderBlobs
 from tests.api.conftest import World
@@ -61,7 +63,9 @@ async def open_house(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[
         await blobs.open()
         ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
         await stack.enter_async_context(ingestion)
-        files = (library, vectors, None, blobs, ingestion, Attachments(store), 1000)
+        embeddings = EmbeddingRoutes(Routes([Member("", model, Replies(model))]), MiniLm())
+        uploads = Uploads(store, library, blobs, max_bytes=1000)
+        files = (library, vectors, None, embeddings, blobs, ingestion, uploads, Attachments(store), 1000)
         yield House(store, model, runner, {}, *files, store.engine, (folder,))
 
 

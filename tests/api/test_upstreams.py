@@ -43,7 +43,7 @@ def test_upstreams_of_the_file_answer_by_their_names(tmp_path: Path) -> None:
                 return done
 
             listed = [entry["id"] for entry in server.request("GET", "/models")["data"]]
-            assert listed == ["test-model", "claude-test", "gpt-4"]
+            assert listed == ["test-model", "claude-test", "all-MiniLM-L6-v2-int8", "gpt-4"]
             for model in ("claude-test", "claude/claude-test"):
                 assert server.request("GET", f"/models/{model}")["id"] == "claude-test"
             for model in ("claude/claude-test", "claude-test", "gpt-4"):

@@ -6,12 +6,13 @@ from typing import Any
 import httpx2
 import pytest
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from chains.borrowed import BorrowedReplies
+from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
 from tests.upstream import Fail, Reply, ScriptedUpstream
 from wire.errors import PromptRefused, UpstreamFailed
@@ -101,3 +102,51 @@ async def test_an_answer_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("chains.foreign.MAX_ANSWER_BYTES", 1 << 20)
     with pytest.raises(UpstreamFailed, match="FakeListChatModel sent more than 1 MiB"):
         await whole(FakeListChatModel(responses=["x" * 4_000]), call())
+
+
+async def test_calls_that_the_provider_does_not_number_are_told_apart() -> None:
+    class Unnumbered(FakeListChatModel):
+        """Google's and others stream whole calls, all without an index."""
+
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+            return self
+
+        async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+            for id in ("a", "b"):
+                made = {"name": "now", "args": "{}", "id": id, "index": None, "type": "tool_call_chunk"}
+                yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[made]))  # type: ignore[list-item]
+
+    made = await whole(Unnumbered(responses=["unused"]), call(tools=TOOLS))
+    assert [(made["name"], made["id"]) for made in made.tool_calls] == [("now", "a"), ("now", "b")]
+
+
+@pytest.mark.parametrize("beside", [{"signatures": {"a": "c2ln"}}, {"odd": object()}], ids=["JSON", "no JSON"])
+async def test_what_the_library_keeps_beside_a_reply_goes_back_with_its_calls(beside: Any) -> None:
+    asked: list[Any] = []
+
+    class Signing(FakeListChatModel):
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+            return self
+
+        async def _astream(self, messages: Any, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+            asked.append(messages)
+            made = {"name": "now", "args": "{}", "id": "a", "index": 0, "type": "tool_call_chunk"}
+            for text in ("I think", "."):
+                block = {"type": "thinking", "thinking": text, "index": 0}
+                yield ChatGenerationChunk(message=AIMessageChunk(content=[block]))  # type: ignore[list-item]
+            message = AIMessageChunk(content="", additional_kwargs=beside, tool_call_chunks=[made])  # type: ignore[list-item]
+            yield ChatGenerationChunk(message=message)
+
+    chat = Signing(responses=["unused"])
+    made = await whole(chat, call(tools=TOOLS))
+    kept = {EXTRA_FIELDS: made.additional_kwargs[EXTRA_FIELDS]} if EXTRA_FIELDS in made.additional_kwargs else {}
+    said = AIMessage("", tool_calls=made.tool_calls, additional_kwargs=kept)
+    messages = [HumanMessage("hello there"), said, ToolMessage("noon", tool_call_id="a")]
+    await whole(chat, ReplyCall(model="", messages=messages, tools=TOOLS))
+    back = asked[-1][1]
+    if "odd" in beside:
+        assert (back.content, back.additional_kwargs) == ("", {})
+    else:
+        assert back.content == [{"type": "thinking", "thinking": "I think.", "index": 0}]
+        assert back.additional_kwargs == beside
+    assert back.tool_calls == made.tool_calls

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import aiohttp
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
 from chains.builtin import MAX_LOADED
+from chains.demo import DEMO_REPLY_TOKENS
+from chains.forwarding import CHAT, COMPLETIONS
 from chains.gguf import find_models
-from wire.errors import InvalidRequest, PromptRefused, UpstreamFailed, UpstreamProblem
+from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed, UpstreamProblem
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("engine")]
 
@@ -114,6 +117,33 @@ async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
     for limits, count in (({}, 7), ({"max_tokens": -1}, 7), ({"max_tokens": 9}, 9), ({"max_completion_tokens": 8}, 8)):
         passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, **limits})
         assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == count
+
+
+async def test_the_demo_has_a_limit_of_its_own_that_a_setting_outranks(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1))
+    passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
+    assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("system", "human"),
+    [
+        (
+            "Tu expliques à un enfant de douze ans, en phrases courtes, avec un exemple.",
+            "Pourquoi le ciel est-il bleu ?",
+        ),
+        ("Tu traduis en anglais, sans rien dire d'autre.", "La réunion est reportée à jeudi, à dix heures."),
+        ("You are a helpful assistant.", "How do I boil an egg?"),
+    ],
+    ids=["French", "French translator", "English"],
+)
+async def test_the_demo_s_answers_end_by_themselves_and_do_not_go_round(engine: Open, system: str, human: str) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1))
+    call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], temperature=0.0)
+    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    assert "stop" in [chunk.response_metadata.get("finish_reason") for chunk in chunks]
+    lines = re.split(r"[.!?\n]+", "".join(str(chunk.content) for chunk in chunks))
+    assert all(lines.count(line) < 3 for line in lines if line.strip())
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -275,9 +305,69 @@ async def test_a_prompt_that_is_too_long_is_told_with_the_context_s_length(engin
         async for _ in Replies(builtin).stream(long):
             pass
     assert caught.value.limit == 1024
-    passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 3000}]})
-    assert passage.status == 400
-    assert b"exceeds the available context size" in (passage.body or b"")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("path", "param", "prompt"),
+    [
+        (CHAT, "messages", {"messages": [{"role": "user", "content": "word " * 3000}]}),
+        (COMPLETIONS, "prompt", {"prompt": "word " * 3000}),
+    ],
+    ids=["chat", "completions"],
+)
+async def test_a_client_s_overflow_is_openai_s_with_both_counts(
+    engine: Open, path: str, param: str, prompt: dict[str, Any], stream: bool
+) -> None:
+    builtin = await engine()
+    passage = await builtin.pass_through({**prompt, "stream": stream}, path)
+    error = json.loads(passage.body or b"")["error"]
+    assert (passage.status, passage.content_type) == (400, "application/json")
+    assert (error["code"], error["type"], error["param"]) == (
+        "context_length_exceeded",
+        "invalid_request_error",
+        param,
+    )
+    counts = r"maximum context length is 1024 tokens\. However, your \w+ resulted in 30\d\d tokens"
+    assert re.search(rf"{counts}.*MODEL_CONTEXT_SIZE is 1024", error["message"])
+
+
+async def test_a_larger_setting_is_not_advised_where_the_model_cannot_have_it(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=16_384, parallel=1, threads=1))
+    passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
+    message = json.loads(passage.body or b"")["error"]["message"]
+    assert "maximum context length is 8192 tokens" in message
+    assert "MODEL_CONTEXT_SIZE is 16384, but `SmolLM2-135M-Instruct` was trained with 8192 tokens." in message
+
+
+async def test_an_answer_that_fills_the_context_ends_there(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=256, parallel=1, threads=1))
+    full = {"prompt": "word " * 180, "max_tokens": 200, "ignore_eos": True}
+    told = json.loads((await builtin.pass_through(full, COMPLETIONS)).body or b"")
+    assert told["choices"][0]["finish_reason"] == "length"
+    assert told["usage"]["total_tokens"] <= 256
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_text_completions_are_answered(engine: Open, stream: bool) -> None:
+    builtin = await engine()
+    asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "One, two,", "max_tokens": 4, "stream": stream}
+    passage = await builtin.pass_through(asked, COMPLETIONS)
+    if stream:
+        told = b"".join([block async for block in passage.blocks()])
+        assert b'"text"' in told
+        assert told.rstrip().endswith(b"data: [DONE]")
+    else:
+        whole = json.loads(passage.body or b"")
+        assert (whole["object"], whole["choices"][0]["finish_reason"]) == ("text_completion", "length")
+        assert whole["choices"][0]["text"]
+        assert whole["usage"]["completion_tokens"] == 4
+
+
+async def test_what_the_engine_does_not_do_is_404_with_the_setting(engine: Open) -> None:
+    builtin = await engine()
+    with pytest.raises(NotFound, match=r"built-in engine does not serve `/audio/speech`\. Set MODEL_URL"):
+        await builtin.pass_through({"model": "tts-1", "input": "Hi"}, "/audio/speech")
 
 
 async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(engine: Open) -> None:

@@ -9,6 +9,8 @@ from blockbuster import blockbuster_ctx
 
 from chains import minilm
 from chains.minilm import MiniLm
+from store import open_store
+from store.ports import Chunk, Query
 from wire.errors import EmbeddingFailed
 
 pytestmark = pytest.mark.timeout(60)
@@ -71,3 +73,54 @@ async def test_a_model_that_is_another_file_is_refused(embedder: MiniLm, monkeyp
     monkeypatch.setattr(minilm, "_MODEL", ("no-such-distribution", "x"))
     with pytest.raises(EmbeddingFailed, match="EMBEDDINGS_MODEL"):
         await embedder.embed(["text"])
+
+
+@pytest.mark.parametrize(
+    ("query", "trusted"),
+    [
+        ("How do I get a refund?", True),
+        ("Où est le café, à Nîmes ?", True),
+        ("AB-12346/X", True),
+        ("12345", True),
+        ("?", True),
+        ("", True),
+        ("iPhone 케이스", True),
+        ("고객 센터 운영", False),
+        ("ราคาข้าว", False),
+        ("怎么退款", False),
+        ("договор аренды", False),
+        ("كتاب", False),
+        ("हिन्दी में किताब", False),
+        ("SMTP服务器的端口设置", False),
+    ],
+    ids=ascii,
+)
+def test_meaning_counts_little_in_scripts_it_was_not_trained_on(query: str, trusted: bool) -> None:
+    weight = MiniLm().weight(query)
+    assert (weight is None) == trusted
+    assert weight is None or 0 < weight < 0.5
+
+
+@pytest.mark.parametrize(
+    ("query", "document", "distractor"),
+    [
+        ("กรุงเทพ", "เมืองกรุงเทพมหานคร", "เมืองกรุงศรีอยุธยา"),
+        ("ລາຄາ", "ຖາມລາຄາສິນຄ້າ", "ຖາມລາຍການສິນຄ້າ"),
+        ("ニューヨーク", "ニュー・ヨーク行き", "ニュース・ヨガ"),
+        ("고객 센터 운영", "고객센터에서는 하루 운영을 합니다", "고객은 운영하지 않습니다"),
+    ],
+    ids=["Thai", "Lao", "Japanese", "Korean"],
+)
+async def test_what_is_first_by_words_stays_first_there(
+    embedder: MiniLm, query: str, document: str, distractor: str
+) -> None:
+    store = await open_store()
+    asked, *vectors = await embedder.embed([query, distractor, document])
+    chunks = [
+        Chunk(at, text, 0, 1, vector)
+        for at, (text, vector) in enumerate(zip((distractor, document), vectors, strict=True))
+    ]
+    await store.vectors.add("ann", "vs", "file", chunks, model=embedder.name)
+    found = await store.vectors.search("ann", ["vs"], Query(query, asked, embedder.name, weight=embedder.weight(query)))
+    assert found.hits[0].chunk.text == document
+    await store.close()

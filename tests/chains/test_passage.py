@@ -10,7 +10,7 @@ import pytest
 from chains import Patience
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
-from wire.errors import InvalidRequest, Unavailable, UpstreamProblem
+from wire.errors import InvalidRequest, NotFound, Unavailable, UpstreamProblem
 
 HASTY = Patience(idle_s=0.1, connect_s=2.0, retries=0)
 BODY = {
@@ -171,3 +171,99 @@ async def test_a_whole_answer_without_end_is_refused_before_it_fills_the_memory(
     up.script(Raw([b" " * 65_536] * 20, content_type="application/json"))
     with pytest.raises(UpstreamProblem, match=r"more than 1 MiB.*MAX_REPLY_TOKENS"):
         await (await connect(up.url)).pass_through(BODY)
+
+
+OVERFLOWS = {
+    "llama.cpp": (
+        400,
+        {
+            "code": 400,
+            "message": "request (9031 tokens) exceeds the available context size (8192 tokens), try increasing it",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": 9031,
+            "n_ctx": 8192,
+        },
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9031 tokens. "
+        "Please reduce the length of the messages.",
+    ),
+    "vllm": (
+        400,
+        {
+            "message": "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens "
+            "(4000 in the messages, 1000 in the completion). Please reduce the length.",
+            "type": "BadRequestError",
+            "param": None,
+            "code": 400,
+        },
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4000 in the messages, "
+        "1000 in the completion). Please reduce the length of the messages or completion.",
+    ),
+    "ollama": (500, "input length exceeds the context length", "input length exceeds the context length."),
+    "anthropic": (
+        413,
+        {"type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000 maximum"},
+        "This model's maximum context length is 200000 tokens. However, your messages resulted in 210000 tokens. "
+        "Please reduce the length of the messages.",
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("status", "told", "message"), OVERFLOWS.values(), ids=OVERFLOWS)
+async def test_every_server_s_overflow_becomes_openai_s(
+    up: ScriptedUpstream, connect: Connect, status: int, told: object, message: str, stream: bool
+) -> None:
+    up.script(Fail(status, {"error": told}))
+    passage = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
+    error = {"type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}
+    assert passage.status == 400
+    assert orjson.loads(passage.body or b"") == {"error": {"message": message, **error}}
+
+
+async def test_an_overflow_in_openai_s_own_form_passes_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
+    told = {"error": {"message": "too long", "type": "t", "param": "p", "code": "context_length_exceeded", "more": 1}}
+    up.script(Fail(400, told))
+    passage = await (await connect(up.url)).pass_through(BODY)
+    assert orjson.loads(passage.body or b"") == told
+
+
+async def test_words_about_length_are_no_overflow_where_there_is_no_context(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    told = {"error": {"message": "prompt is too long, the maximum is 1000 characters"}}
+    up.extra["/v1/images/generations"] = lambda _: Fail(400, told)
+    passage = await (await connect(up.url)).pass_through({"prompt": "x"}, "/images/generations")
+    assert orjson.loads(passage.body or b"") == told
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"detail": "Not Found"}, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}],
+    ids=["vllm", "llama.cpp"],
+)
+async def test_a_path_that_the_upstream_has_not_is_told_with_the_setting(
+    up: ScriptedUpstream, connect: Connect, said: dict[str, object]
+) -> None:
+    up.extra["/v1/audio/speech"] = lambda _: Fail(404, said)
+    with pytest.raises(NotFound, match=r"127\.0\.0\.1:\d+ .*404.*does not serve `/audio/speech`\. Set MODEL_URL"):
+        await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
+
+
+async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: Connect) -> None:
+    up.raw["/v1/audio/speech"] = Hang()
+    with pytest.raises(UpstreamProblem, match="silent for") as silent:
+        await (await connect(up.url, patience=None, timeout_s=0.1)).pass_through({"input": "Hi"}, "/audio/speech")
+    assert silent.value.http_status == 504
+
+
+async def test_lm_studio_s_good_answer_for_an_unknown_path_is_a_404(up: ScriptedUpstream, connect: Connect) -> None:
+    up.extra["/v1/moderations"] = lambda _: {"error": "Unexpected endpoint or method. (POST /v1/moderations)"}
+    with pytest.raises(NotFound, match="does not serve `/moderations`"):
+        await (await connect(up.url)).pass_through({"input": "Hi"}, "/moderations")
+
+
+async def test_a_model_that_the_upstream_has_not_is_its_own_404(up: ScriptedUpstream, connect: Connect) -> None:
+    told = {"error": {"message": "The model 'tts-9' does not exist", "code": "model_not_found"}}
+    up.extra["/v1/audio/speech"] = lambda _: Fail(404, told)
+    passage = await (await connect(up.url)).pass_through({"model": "tts-9"}, "/audio/speech")
+    assert (passage.status, orjson.loads(passage.body or b"")) == (404, told)

@@ -13,9 +13,10 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 
 from chains import Member, Provider, ReplyCall, Routes, build_chat_chain
+from chains.passback import EXTRA_FIELDS
 from tests.anthropic import Refused, Said, ScriptedAnthropic
 from tests.chains.conftest import FAST
-from wire.errors import ContextOverflow, InvalidRequest, PromptRefused, RateLimited, RunError, UpstreamFailed
+from wire.errors import ContextOverflow, InvalidRequest, NotFound, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 Open = Callable[..., Awaitable[Provider]]
 
@@ -53,6 +54,18 @@ def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:
     for chunk in chunks:
         made += chunk
     return made
+
+
+@pytest.mark.parametrize("message", ["temperature: Extra inputs are not permitted", "`temperature` is deprecated"])
+async def test_an_option_that_is_refused_is_left_out_and_remembered(
+    up: ScriptedAnthropic, provide: Open, message: str
+) -> None:
+    up.script(Refused(400, "invalid_request_error", message))
+    provider = await provide()
+    for _ in range(2):
+        assert whole(await ask(provider, temperature=0.5, max_tokens=9)).content == "Hello there"
+    assert ["temperature" in body for body in up.bodies] == [True, False, False]
+    assert [body["max_tokens"] for body in up.bodies] == [9, 9, 9]
 
 
 async def test_text_comes_in_pieces_with_finish_and_usage_last(up: ScriptedAnthropic, provide: Open) -> None:
@@ -105,6 +118,38 @@ async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, prov
     sent = up.bodies[1]["messages"]
     assert [block["type"] for block in sent[1]["content"]] == ["text", "tool_use", "tool_use"]
     assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in made.tool_calls]
+
+
+async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic, provide: Open) -> None:
+    calls = (("weather", {"place": "Pau"}), ("weather", {"place": "Ulm"}))
+    up.script(Said("Looking", calls=calls, thoughts="Let me see", signature="s1gn3d", redacted="b64"), Said("Warm"))
+    provider = await provide()
+    made = whole(await ask(provider, tools=[WEATHER]))
+    beside = {EXTRA_FIELDS: made.additional_kwargs[EXTRA_FIELDS]}
+    changed = [{**made.tool_calls[0], "args": {"place": "Pau, France"}}, made.tool_calls[1]]
+    for said, kept in (
+        (AIMessage("Looking", tool_calls=changed, additional_kwargs=beside), True),  # type: ignore[arg-type]
+        (AIMessage("Looking", tool_calls=made.tool_calls), False),
+    ):
+        outputs = [ToolMessage("20 °C", tool_call_id=str(call["id"])) for call in made.tool_calls]
+        await ask(provider, HumanMessage("hi"), said, *outputs, tools=[WEATHER])
+        sent = up.bodies[-1]["messages"][1]["content"]
+        own = [
+            {"type": "thinking", "thinking": "Let me see", "signature": "s1gn3d"},
+            {"type": "redacted_thinking", "data": "b64"},
+        ]
+        assert sent[: 2 * kept] == own[: 2 * kept]
+        assert [block["type"] for block in sent[2 * kept :]] == ["text", "tool_use", "tool_use"]
+        assert sent[-2]["input"] == said.tool_calls[0]["args"]
+        assert sent[-2]["id"] == made.tool_calls[0]["id"]
+    other = await provide(url=f"{up.url}/")
+    alone = AIMessage("Looking", tool_calls=made.tool_calls[:1], additional_kwargs=beside)
+    for asked, kinds in (
+        (provider, ["thinking", "redacted_thinking", "text", "tool_use"]),
+        (other, ["text", "tool_use"]),
+    ):
+        await ask(asked, HumanMessage("hi"), alone, ToolMessage("20 °C", tool_call_id="x"), tools=[WEATHER])
+        assert [block["type"] for block in up.bodies[-1]["messages"][1]["content"]] == kinds
 
 
 @pytest.mark.parametrize(
@@ -287,6 +332,23 @@ async def test_chat_completions_are_answered_in_openai_s_shape(up: ScriptedAnthr
         await routes.pass_through({**asked, "stream": True})
     with pytest.raises(InvalidRequest, match="`messages`"):
         await routes.pass_through({**asked, "messages": [{"role": "wizard"}]})
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_overflow_of_chat_completions_is_openai_s(up: ScriptedAnthropic, provide: Open, stream: bool) -> None:
+    provider = await provide()
+    up.script(Refused(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"))
+    asked = {"model": "claude-test", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    with pytest.raises(InvalidRequest, match=r"context length is 200000 tokens.*resulted in 210000 tokens") as told:
+        await provider.pass_through(asked)
+    assert (told.value.code, told.value.param) == ("context_length_exceeded", "messages")
+
+
+async def test_a_provider_serves_no_other_path(provide: Open) -> None:
+    provider = await provide()
+    for path in ("/completions", "/embeddings", "/audio/speech"):
+        with pytest.raises(NotFound, match=rf"`claude` \(anthropic\) does not serve `{path}`"):
+            await provider.pass_through({"model": "claude-test"}, path)
 
 
 async def test_the_chat_chain_speaks_to_it_too(up: ScriptedAnthropic, provide: Open) -> None:

@@ -17,6 +17,7 @@ import trustme
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
 from chains import Patience, Replies, ReplyCall, Upstream
+from chains.forwarding import Outgoing
 from chains.transport import retry_after_s
 from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
@@ -264,6 +265,31 @@ async def test_a_kept_connection_that_proves_dead_is_replaced_at_once_without_co
             assert await text(upstream) == "Echo: hello there"
         assert time.monotonic() - began < 2
     assert len(up.requests) == 11
+
+
+class StoredForm:
+    """A form that is read while it is sent."""
+
+    model = ""
+
+    def encode(self, model: str) -> Outgoing:
+        async def blocks() -> AsyncIterator[bytes]:
+            for number in range(3):
+                yield bytes([number]) * 1000
+
+        return Outgoing(f"multipart/form-data; boundary={model or 'b'}", 3000, blocks)
+
+
+async def test_a_form_is_sent_again_whole_where_its_connection_proves_dead(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    up.raw["/v1/audio/transcriptions"] = Raw([b"done"], content_type="text/plain")
+    async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
+        upstream = await connect(url)
+        for _ in range(4):
+            passage = await upstream.pass_through(StoredForm(), "/audio/transcriptions")
+            assert b"".join([block async for block in passage.blocks()]) == b"done"
+    assert [len(seen.body) for seen in up.raw_seen] == [3000] * 4
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------

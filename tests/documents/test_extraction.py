@@ -8,6 +8,7 @@ import pytest
 
 from documents.extraction import Extractor, Limits
 from tests.documents.files import docx_file, pdf_file, pptx_file, xlsx_file, zip_bomb, zip_file
+from tests.documents.packages import Related, package
 from wire.errors import Unreadable
 
 LONG = "Le café où j'étais hier était fermé à cause de la fête. Les élèves préfèrent l'été, et Noël à Pâques. " * 5
@@ -16,7 +17,7 @@ LONG = "Le café où j'étais hier était fermé à cause de la fête. Les élè
 async def said(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> str:
     path = tmp_path / "blob"
     await asyncio.to_thread(path.write_bytes, data)
-    return await Extractor(limits).read(path, name)
+    return (await Extractor(limits).read(path, name)).text
 
 
 async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> Unreadable:
@@ -64,7 +65,14 @@ async def test_a_file_says_what_is_in_it(tmp_path: Path, data: bytes, name: str,
         (zip_file(x=b"y"), "a.zip", "unsupported_file", "archive"),
         (docx_file("x")[:400], "a.docx", "invalid_file", "broken archive"),
         (zip_file(word__document_xml=b"<a"), "a.docx", "unsupported_file", "archive"),
-        (zip_file(**{"word__document.xml": b"<a"}), "a.docx", "invalid_file", "broken"),
+        (zip_file(**{"word__document.xml": b"<a"}), "a.docx", "unsupported_file", "archive"),
+        (package(Related("a.xml", "officeDocument", b"<a", "application/xml")), "a.docx", "invalid_file", "broken"),
+        (
+            package(Related("a.xml", "officeDocument", b"<a/>", "application/xml")),
+            "a.docx",
+            "unsupported_file",
+            "archive",
+        ),
         (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "a.doc", "unsupported_file", "old Office"),
         (
             bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600) + "EncryptedPackage".encode("utf-16-le"),
@@ -72,7 +80,7 @@ async def test_a_file_says_what_is_in_it(tmp_path: Path, data: bytes, name: str,
             "invalid_file",
             "encrypted",
         ),
-        (b"\xff\xfea", "a.txt", "invalid_file", "utf-16"),
+        (b"\xff\xfea", "a.txt", "invalid_file", "byte order mark"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.graphs.world import TIME, WEATHER, World, text_of, world
 from tests.process import ROOT
-from tests.upstream import Hang, Reply, ScriptedUpstream
+from tests.upstream import Hang, Raw, Reply, ScriptedUpstream
 
 ROME = ("getWeather", {"place": "Rome"}, "up1")
 WRONG = ("getWeather", {"city": "Rome"}, "up1")
+STRICT: dict[str, Any] = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}
 
 
 async def answer(small: World, started: Any, output: str) -> Any:
@@ -21,12 +24,12 @@ async def answer(small: World, started: Any, output: str) -> Any:
     return await small.runner.submit("default", started.run["thread_id"], started.run_id, given)
 
 
-async def test_a_call_that_stays_wrong_is_told_to_the_model_and_the_client_never_sees_it(
+async def test_a_strict_call_that_stays_wrong_is_told_to_the_model_and_never_shown(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[WRONG]), Reply("Where?"))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER])
+        started = await small.begin(tools=[STRICT])
         events = await small.events(started.run_id)
         assert not [event.name for event in events if "requires_action" in event.name]
         assert text_of(events) == "Where?"
@@ -40,11 +43,11 @@ async def test_a_call_that_stays_wrong_is_told_to_the_model_and_the_client_never
     assert "'place' is a required property" in told[1]["content"]
 
 
-async def test_of_several_calls_only_the_good_ones_are_asked_of_the_client(upstream: ScriptedUpstream) -> None:
+async def test_of_several_strict_calls_only_the_good_ones_are_asked_of_the_client(upstream: ScriptedUpstream) -> None:
     fly = ("fly", {"to": "Rome"}, "up2")
     upstream.script(Reply(tool_calls=[WRONG, fly, ("getTime", {}, "up3")]), Reply("no"), Reply("Done."))
     async with world(upstream) as small:
-        started = await small.begin(tools=[WEATHER, TIME])
+        started = await small.begin(tools=[STRICT, TIME])
         await small.events(started.run_id)
         (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
         assert call["function"]["name"] == "getTime"
@@ -54,6 +57,70 @@ async def test_of_several_calls_only_the_good_ones_are_asked_of_the_client(upstr
     assert outputs["up3"] == "noon"
     assert "'place' is a required property" in outputs["up1"]
     assert "no function named `fly`" in outputs["up2"]
+
+
+LOOSE = {
+    # name: (the function's properties, the arguments as the model makes them, how often the model is asked for them)
+    "a missing property": ({"place": {"type": "string"}}, '{"city": "Rome"}', 2),
+    "a wrong type": ({"place": {"type": "string"}}, '{"place": 5}', 2),
+    "no value of the enum": ({"place": {"enum": ["Rome"]}}, '{"place": "Pau"}', 2),
+    "one property too many": ({"place": {}}, '{"place": "Rome", "more": 1}', 2),
+    "no JSON": ({"place": {}}, "Rome", 2),
+    "no object": ({"place": {}}, '["Rome"]', 2),
+    "a schema that nothing fits": ({"place": {"allOf": [{"type": "string"}, {"type": "number"}]}}, '{"place": 1}', 2),
+    "null for what is optional": ({"place": {}, "unit": {"type": "string"}}, '{"place": "Rome", "unit": null}', 1),
+    "null for what is optional, deeper": (
+        {"place": {"anyOf": [{"type": "object", "properties": {"x": {"enum": ["a"]}}}, {"type": "string"}]}},
+        '{"place": {"x": null}}',
+        1,
+    ),
+    "null for what is required": ({"place": {"type": "string"}}, '{"place": null}', 2),
+}
+
+
+@pytest.mark.parametrize(("properties", "arguments", "requests"), LOOSE.values(), ids=LOOSE)
+async def test_what_does_not_fit_goes_to_the_client_as_made(
+    upstream: ScriptedUpstream, properties: Any, arguments: str, requests: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    parameters = {"type": "object", "properties": properties, "required": ["place"], "additionalProperties": False}
+    tool = {**WEATHER, "function": {"name": "getWeather", "parameters": parameters}}
+    upstream.script(*[Reply(tool_calls=[("getWeather", arguments, "up1")])] * requests, Reply("Well."))
+    async with world(upstream) as small:
+        started = await small.begin(tools=[tool])
+        await small.events(started.run_id)
+        (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+        assert call["function"]["arguments"] == arguments
+        assert len(upstream.requests) == requests
+        again = await answer(small, started, "no such place")
+        assert text_of(await small.events(again.run_id, after=again.after)) == "Well."
+    told = upstream.requests[-1].body["messages"][-2:]
+    assert told[1]["content"] == "no such place"
+    assert isinstance(json.loads(told[0]["tool_calls"][0]["function"]["arguments"]), dict)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == requests - 1
+    assert "Rome" not in str(lines)
+
+
+async def test_of_parallel_calls_each_goes_to_the_client_and_only_the_wrong_one_is_repaired(
+    upstream: ScriptedUpstream,
+) -> None:
+    upstream.script(Reply(tool_calls=[WRONG, ("getTime", "", "up3")]), Reply(tool_calls=[WRONG]))
+    async with world(upstream) as small:
+        started = await small.begin(tools=[WEATHER, TIME])
+        await small.events(started.run_id)
+        calls = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+        made = {call["function"]["name"]: call["function"]["arguments"] for call in calls}
+        assert made == {"getTime": "{}", "getWeather": '{"city":"Rome"}'}
+    assert len(upstream.requests) == 2
+
+
+async def test_a_repair_that_fits_is_what_the_client_gets(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[ROME]))
+    async with world(upstream) as small:
+        started = await small.begin(tools=[WEATHER])
+        await small.events(started.run_id)
+        (call,) = (await small.run(started))["required_action"]["submit_tool_outputs"]["tool_calls"]
+        assert json.loads(call["function"]["arguments"]) == {"place": "Rome"}
 
 
 async def test_a_model_that_calls_the_same_again_and_again_comes_to_an_end(upstream: ScriptedUpstream) -> None:
@@ -91,7 +158,7 @@ async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
     path = tmp_path / "threadhold.db"
     upstream.script(Reply(tool_calls=[WRONG, ("getTime", {}, "up3")]), Reply("no"), Hang())
     async with world(upstream, path) as small:
-        started = await small.begin(tools=[WEATHER, TIME])
+        started = await small.begin(tools=[STRICT, TIME])
         await small.events(started.run_id)
         await answer(small, started, "noon")
         await upstream.eventually(lambda seen: len(seen.requests) == 3)
@@ -113,3 +180,50 @@ def test_the_first_call_of_a_process_stops_nobody() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
+
+
+SECRET = "s3cret-thought"
+
+
+def thinking(number: int, *, ends: bool = False) -> Raw:
+    """A reply of a thinking engine: fields of its own on the message and, where it goes on, on a call without id."""
+    beside = {"x_state": f"{SECRET}-{number}", "details": [{"index": 0, "data": f"{SECRET}-d{number}"}]}
+    signed = {"extra_content": {"signature": f"{SECRET}-s{number}"}}
+    call = {"function": {"name": "getWeather", "arguments": f'{{"place": "{number}"}}'}, **signed}
+    deltas = [beside, {"content": "Done."} if ends else {"tool_calls": [call]}, {}]
+    choices = [{"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas]
+    return Raw([*(b"data: " + json.dumps({"choices": [each]}).encode() + b"\n\n" for each in choices)])
+
+
+async def test_what_an_engine_wants_back_goes_back_in_this_run_alone_and_nowhere_else(
+    upstream: ScriptedUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "threadhold.db"
+    rounds = 3
+    upstream.script(*[thinking(number) for number in range(rounds)], thinking(rounds, ends=True), Reply("Fine."))
+    shown: list[Any] = []
+    with caplog.at_level("DEBUG"):
+        async with world(upstream, path) as small:
+            started = await small.begin(tools=[WEATHER])
+            shown += [event.data() for event in await small.events(started.run_id)]
+        for _ in range(rounds):  # each round after a restart
+            async with world(upstream, path) as small:
+                started = await answer(small, started, "68")
+                shown += [event.data() for event in await small.events(started.run_id, after=started.after)]
+                shown += [*await small.rows("step", started), *await small.rows("message", started)]
+        async with world(upstream, path) as small:
+            assert (await small.run(started))["status"] == "completed"
+            thread_id = started.run["thread_id"]
+            later = await small.start(thread_id, await small.assistant(tools=[WEATHER]))
+            await small.events(later.run_id)
+    for number in range(rounds + 1):
+        turns = [message for message in upstream.requests[number].body["messages"] if message["role"] == "assistant"]
+        assert len(turns) == number
+        for place, turn in enumerate(turns):
+            assert turn["x_state"] == f"{SECRET}-{place}"
+            assert turn["details"] == [{"index": 0, "data": f"{SECRET}-d{place}"}]
+            assert turn["tool_calls"][0]["extra_content"] == {"signature": f"{SECRET}-s{place}"}
+    assert SECRET not in str(upstream.requests[-1].body)
+    assert shown
+    assert SECRET not in str(shown)
+    assert SECRET not in caplog.text

@@ -44,6 +44,9 @@ class Scripted:
             await self.step(texts)
         return [[1.0, 0.0] for _ in texts]
 
+    def weight(self, _query: str, /) -> float | None:
+        return None
+
 
 @dataclass
 class World:
@@ -52,10 +55,10 @@ class World:
     ingestion: Ingestion
     clock: Clock
 
-    async def file(self, said: str = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
+    async def file(self, said: str | bytes = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
         id = new_id("file")
         async with self.blobs.writing(10**9, "") as writing:
-            await writing.write(said.encode())
+            await writing.write(said.encode() if isinstance(said, str) else said)
             size = await writing.keep(id)
         request = FileCreate.model_validate({"purpose": "assistants", **fields})
         body = new_file(request, id=id, filename=name, size=size.bytes, now=int(self.clock()))
@@ -132,6 +135,32 @@ async def test_an_embedder_that_fails_fails_the_file_and_no_other(tmp_path: Path
         assert bodies[0]["last_error"] == {"code": "server_error", "message": "The model is down."}
         assert bodies[2]["last_error"]["code"] == "server_error"
         assert await w.found(store, "cat") == {files[1]}
+
+
+@pytest.mark.parametrize(
+    ("said", "details"),
+    [
+        ("Die Katze schläft.".encode(), None),
+        ("Die Katze schläft.".encode("cp1252"), "read as windows-1252"),
+        ("Die Katze schläft, träumt. ".encode() * 9 + b"\xfc", "1 byte is not valid"),
+        ("Die Katze \ufffd.".encode(), "U+FFFD"),
+    ],
+    ids=["certain", "guessed", "mended", "replaced"],
+)
+async def test_what_was_guessed_is_in_the_files_status_details(
+    tmp_path: Path, said: bytes, details: str | None
+) -> None:
+    async with world(tmp_path) as w:
+        file = await w.file(said)
+        shelf = await w.shelf(file)
+        assert await w.ingestion.ready([shelf], 10)
+        place = await w.place(shelf, file)
+        assert (place["status"], place["last_error"]) == ("completed", None)
+        row = await w.store.get("file", file, OWNER)
+        assert row is not None
+        told = row.body["status_details"]
+        assert told is None if details is None else details in told
+        assert row.body["status"] == "processed"
 
 
 async def test_a_file_is_read_once_for_all_stores(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What an answer rests on when it cites nothing: sentences are compared with passages, and guesses are not made."""
 
+import unicodedata
+
 import pytest
 
 from graphs.support import Source, resting_places
@@ -11,6 +13,8 @@ SOURCES = {
     "0:1": Source(file_id="file-w", text=WARRANTY, asked="When does the ferry to Naxos leave?"),
     "1:0": Source(file_id="file-w", text="Tea. " + WARRANTY, asked="warranty solvanic"),
     "1:1": Source(file_id="file-j", text="那不勒斯的渡轮每天早上七点从比雷埃夫斯出发", asked="渡轮"),
+    "2:0": Source(file_id="file-k", text="환불은 구매일로부터 14일 이내에 신청해야 합니다.", asked="환불"),
+    "2:1": Source(file_id="file-h", text="वापसी चौदह दिनों के भीतर किताबें लौटाकर होती है", asked="वापसी"),
 }
 
 
@@ -22,6 +26,10 @@ SOURCES = {
         ("Every MORNING at seven, from Pïraeus.", ["0:0"]),
         ("The warranty is 24 months from purchase. The ferry leaves Piraeus every morning.", ["0:1", "0:0"]),
         ("渡轮每天早上七点出发。", ["1:1"]),
+        ("구매일로부터 14일 이내에 신청하시면 됩니다.", ["2:0"]),
+        (unicodedata.normalize("NFD", "구매일로부터 14일 이내에 신청하시면 됩니다."), ["2:0"]),
+        ("चौदह दिनों के भीतर किताब लौटाएँ", ["2:1"]),
+        ("The \uff37\uff41\uff52\uff52\uff41\uff4e\uff54\uff59 is 24 mon\u00adths from purchase.", ["0:1"]),
     ],
 )
 def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list[str]) -> None:
@@ -37,6 +45,7 @@ def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list
         "I do not know when the ferry to Naxos leaves.",
         "The files say nothing about that.",
         "The ferry leaves Rafina at noon, and takes about four hours to reach Naxos.",
+        "환불은 불가능하며 배송은 삼일 걸립니다.",
         "Sure! Happy to help you with that.",
     ],
 )

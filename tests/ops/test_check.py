@@ -31,6 +31,17 @@ def test_what_would_do_is_said_thing_by_thing_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ignored_fields_are_mentioned(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    said = {
+        mode: lines(
+            command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()), UNKNOWN_FIELDS=mode).stdout
+        )
+        for mode in ("refuse", "ignore")
+    }
+    assert "unknown fields" not in said["refuse"]["settings"][1]
+    assert "unknown fields of requests are ignored" in said["ignore"]["settings"][1]
+
+
 def test_a_server_that_runs_is_seen_and_not_disturbed(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     done = command(data(server), "check", MODEL_URL=upstream.url, PORT=str(server.port))
     assert done.returncode == 0, done.stdout

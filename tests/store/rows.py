@@ -51,6 +51,12 @@ def file_batch(of: Row) -> Row:
     return Row("file_batch", id, of.owner, {"id": id, "object": "vector_store.files_batch"}, vector_store_id=of.id)
 
 
+def upload(owner: str = "ann", *parts: str, **body: Any) -> Row:
+    id = new_id("upload")
+    whole = {"id": id, "object": "upload", "status": "pending", "expires_at": 1000, **body}
+    return Row("upload", id, owner, whole, private={"parts": dict.fromkeys(parts, 1)})
+
+
 def place(of: Row, file: Row, batch: Row | None = None, *, status: str = "in_progress", usage_bytes: int = 0) -> Row:
     body = {"id": file.id, "object": "vector_store.file", "status": status, "usage_bytes": usage_bytes}
     at = {"vector_store_id": of.id, "batch_id": batch.id if batch else None, "file_id": file.id}

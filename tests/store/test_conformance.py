@@ -37,6 +37,7 @@ from tests.store.rows import (
     run,
     step,
     thread,
+    upload,
     vector_store,
 )
 from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
@@ -48,7 +49,7 @@ async def world(store: Store) -> dict[Kind, Row]:
     """One row of each kind, all of one thread and run, or of one vector store and batch."""
     a, t, f, v = assistant(), thread(), file(), vector_store()
     r, b = run(t), file_batch(v)
-    rows = [a, t, r, message(t, run_id=r.id), step(r), f, v, b, place(v, f, b)]
+    rows = [a, t, r, message(t, run_id=r.id), step(r), f, v, b, place(v, f, b), upload()]
     await put(store, *rows)
     return {row.kind: row for row in rows}
 

@@ -7,7 +7,7 @@ import pytest
 from store import SqliteStore
 from store.library import place_id
 from store.ports import Delete, Insert, PageQuery, Patch, There
-from tests.store.rows import file, file_batch, place, put, vector_store
+from tests.store.rows import file, file_batch, place, put, upload, vector_store
 from wire.errors import InvalidRequest, Missing
 
 ALL = PageQuery(limit=100, order="asc")
@@ -127,6 +127,9 @@ async def test_what_is_due_is_told_until_it_is_dealt_with(store: SqliteStore) ->
     assert [row.id for row in await store.library.due("vector_store", 100)] == [vs.id]
     await store.commit([Patch("vector_store", vs.id, "bob", {"status": "expired"})], durable=False)
     assert await store.library.due("vector_store", 100) == []
+    pending = upload("bob", expires_at=100)
+    await put(store, pending, upload(expires_at=100, status="completed"), upload(expires_at=101))
+    assert [row.id for row in await store.library.due("upload", 100)] == [pending.id]
 
 
 async def test_unknown_files_are_told_also_by_the_thousand(store: SqliteStore) -> None:
@@ -134,3 +137,11 @@ async def test_unknown_files_are_told_also_by_the_thousand(store: SqliteStore) -
     await put(store, f)
     ids = [f"file-{number}" for number in range(1200)]
     assert await store.library.unknown([*ids, f.id]) == ids
+
+
+async def test_parts_are_known_while_their_upload_is_pending(store: SqliteStore) -> None:
+    pending = upload("bob", "part_1", "part_2")
+    await put(store, pending, upload("ann", "part_3", status="cancelled"))
+    assert await store.library.unknown(["part_1", "part_2", "part_3"]) == ["part_3"]
+    await store.commit([Patch("upload", pending.id, "bob", {"status": "completed"})], durable=False)
+    assert await store.library.unknown(["part_1"]) == ["part_1"]

@@ -11,7 +11,7 @@ from sqlite_utils.migrations import Migrations
 
 from store import open_store
 from store.migrations import MIGRATIONS, STEPS, migrate
-from tests.store.rows import put, thread
+from tests.store.rows import put, thread, upload
 from wire.errors import StoreFailed
 
 
@@ -38,7 +38,7 @@ def test_every_table_has_an_owner(db: Database) -> None:
     tables = set(db.table_names()) - {"sqlite_sequence", Migrations.migrations_table}
     # The full-text index has no columns of its own choice; what is in it belongs to a row of `index_chunks`.
     tables -= {name for name in tables if name.startswith(("index_words", "index_terms"))}
-    assert len(tables) == 17
+    assert len(tables) == 18
     assert [name for name in tables if "owner" not in db[name].columns_dict] == []
 
 
@@ -68,6 +68,20 @@ def newer(db: Database) -> None:
 async def test_a_newer_schema_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed, match=r"`m999_later`.*use that version"):
         await open_store(tmp_path / "t.db")
+
+
+@pytest.fixture
+def older(db: Database) -> None:
+    MIGRATIONS.apply(db, stop_before="m007_uploads")
+
+
+@pytest.mark.usefixtures("older")
+async def test_a_file_from_before_uploads_opens_and_takes_them(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    row = upload()
+    await put(store, row)
+    assert await store.get("upload", row.id, "ann") == row
+    await store.close()
 
 
 async def test_rows_survive_a_restart_and_its_migration(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from store.ports import (
     There,
 )
 from store.tables import ACTIVE_SQL
-from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, vector_store
+from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, upload, vector_store
 
 
 async def everything_once(path: Path) -> list[str]:
@@ -35,8 +35,8 @@ async def everything_once(path: Path) -> list[str]:
     m, s = message(t, run_id=r.id), step(r)
     f, v = file(), vector_store()
     b = file_batch(v)
-    p = place(v, f, b)
-    inserts = [Insert(row) for row in (a, t, f, v, b, p)]
+    p, u = place(v, f, b), upload()
+    inserts = [Insert(row) for row in (a, t, f, v, b, p, u)]
     await store.commit([*inserts, Idle(t.id, "ann"), Insert(r), Insert(m), Insert(s)], durable=False)
     config = {"configurable": {"thread_id": r.id, "checkpoint_ns": "", "checkpoint_id": "1"}}
     await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
@@ -49,7 +49,7 @@ async def everything_once(path: Path) -> list[str]:
     await store.unfinished(due_before=1)
     await store.commit([There("file", f.id, "ann")], durable=False)
     await read_library(store, v.id, b.id, p, f.id)
-    for row in (a, t, r, m, s, f, v, b, p):
+    for row in (a, t, r, m, s, f, v, b, p, u):
         await store.get(row.kind, row.id, "ann", thread_id=row.thread_id, run_id=row.run_id)
         await store.commit([Patch(row.kind, row.id, "ann", {"n": 1})], durable=False)
         for order in ("asc", "desc"):
@@ -57,7 +57,7 @@ async def everything_once(path: Path) -> list[str]:
                 query = PageQuery(order=order, after=after, before=before)  # type: ignore[arg-type]
                 await store.page(row.kind, "ann", query, thread_id=row.thread_id, run_id=row.run_id)
     await store.commit([DropCheckpoints(r.id)], durable=False)
-    for row in (s, m, r, a, t, p, b, f, v):
+    for row in (s, m, r, a, t, p, b, f, v, u):
         await store.commit([Delete(row.kind, row.id, "ann")], durable=False)
     await store.close()
     return seen
@@ -78,6 +78,7 @@ async def read_library(store: SqliteStore, vector_store_id: str, batch_id: str, 
     await library.places_of(file_id)
     await library.due("file", 1)
     await library.due("vector_store", 1)
+    await library.due("upload", 1)
     await library.unknown([file_id])
 
 

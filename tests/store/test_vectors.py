@@ -92,7 +92,7 @@ async def test_words_are_found_whatever_their_accents_case_and_writing(vectors: 
         ("CAFÉ", TEXTS[2]),
         ("numbers", TEXTS[1]),  # a stem
         ("東京タワー", "昨日は東京タワーに登りました。"),
-        ("登", "山に 登 る"),
+        ("猫", "白い猫です"),
         ("กรุงเทพ", "เมืองกรุงเทพมหานคร"),
         ("हिन्दी", "यह हिन्दी में है"),
         ("max_num_results", "set max_num_results to 5"),
@@ -375,3 +375,8 @@ async def test_an_empty_file_is_there_and_never_found(vectors: Vectors) -> None:
     await put(vectors, "file-1")
     assert files(await look(vectors, "apple", vector=[1, 0])) == []
     assert await vectors.chunks("ann", "vs_1", "file-1") == []
+
+
+async def test_nothing_is_left_to_refresh_of_what_was_just_added(vectors: Vectors) -> None:
+    await put(vectors, "file-1", *TEXTS)
+    assert [left async for left in vectors.refresh()] == [0]

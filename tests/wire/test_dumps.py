@@ -150,3 +150,18 @@ def test_an_entry_is_known_by_its_object_or_by_what_it_has() -> None:
     for stranger in ({"object": "file"}, {"object": ["x"]}, {}, [], "x", None):
         with pytest.raises(InvalidRequest):
             kind_of(stranger)
+
+
+def test_objects_that_php_has_kept_have_empty_objects() -> None:
+    thread = thread_body({"metadata": [], "tool_resources": []}, id="thread_1", created_at=1)
+    assert (thread["metadata"], thread["tool_resources"]) == ({}, {})
+    message = message_body(
+        {"role": "user", "content": "x", "metadata": []}, id="msg_1", thread_id="thread_1", created_at=1
+    )
+    assert message["metadata"] == {}
+    run = run_body(
+        {"id": "run_1", "status": "completed", "created_at": 1, "assistant_id": "asst_1", "metadata": [], "tools": []},
+        thread_id="thread_1",
+    )
+    assert run is not None
+    assert (run["metadata"], run["tools"]) == ({}, [])

@@ -77,7 +77,7 @@ def function(**fields: Any) -> dict[str, Any]:
         ),
         (
             ThreadCreate,
-            [],
+            [1],
             "Invalid type for the request body: expected an object, but got an array instead.",
             None,
             TYPE,
@@ -103,7 +103,7 @@ def test_the_words_are_openai_s(model: type[Request], data: Any, message: str, p
         ({"tools": [{"type": "function"}]}, "tools[0].function", MISSING),
         ({"tools": [function(name="a b")]}, "tools[0].function.name", VALUE),
         ({"tools": [function(name="a" * 65)]}, "tools[0].function.name", "string_above_max_length"),
-        ({"tools": [function(parameters=[])]}, "tools[0].function.parameters", TYPE),
+        ({"tools": [function(parameters=[1])]}, "tools[0].function.parameters", TYPE),
         ({"tools": [function(color=1)]}, "tools[0].function.color", UNKNOWN),
         (
             {"tools": [{"type": "file_search", "file_search": {"max_num_results": 51}}]},

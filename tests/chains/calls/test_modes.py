@@ -11,7 +11,7 @@ from chains import Prompts, Replies, ReplyCall, Upstream
 from tests.chains.conftest import FAST, Connect
 from tests.process import free_port
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
-from wire.errors import MalformedCall, PromptRefused, RunError, ThreadholdError, UpstreamFailed
+from wire.errors import PromptRefused, RunError, ThreadholdError, UpstreamFailed
 
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
 WEATHER: dict[str, Any] = {
@@ -175,6 +175,25 @@ async def test_arguments_that_are_nearly_json_are_mended(
     assert heard.requests == 1
 
 
+async def test_an_empty_object_before_the_arguments_is_none(up: ScriptedUpstream, connect: Connect) -> None:
+    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{}{"place": "Rome"}')]))
+    assert heard.calls == ROME
+    assert heard.requests == 1
+
+
+@pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
+async def test_only_lenient_functions_in_native_mode_are_handed_on_wrong(
+    up: ScriptedUpstream, connect: Connect, mode: Any
+) -> None:
+    wrong = {"native": Reply(tool_calls=[("getWeather", {"place": None})])}
+    spelled = Reply('{"name": "getWeather", "arguments": {"place": null}}')
+    steps = [wrong.get(mode, spelled)] * 2
+    call = asked(tool_choice=NAMED, lenient=frozenset({"getWeather"}))
+    heard = await reply(up, connect, mode, *steps, call=call)
+    assert heard.calls == ([("getWeather", {"place": None})] if mode == "native" else [])
+    assert len(heard.wrong) == (mode != "native")
+
+
 @pytest.mark.parametrize("arguments", ["", "null", "{}"])
 async def test_a_function_without_arguments_gets_an_empty_object(
     up: ScriptedUpstream, connect: Connect, arguments: str
@@ -191,20 +210,6 @@ async def test_a_call_that_a_limit_has_cut_off_goes_out_as_it_is(up: ScriptedUps
     assert len(up.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "broken", [Fail(500, PEG), Raw([b"data: " + json.dumps(PEG).encode() + b"\n\n"])], ids=["status", "in the stream"]
-)
-async def test_a_call_that_its_own_server_cannot_read_is_made_by_schema_and_remembered(
-    up: ScriptedUpstream, connect: Connect, broken: Step
-) -> None:
-    up.script(broken, CHOSEN, CALL, NONE, Reply("Fine."))
-    replies = Replies(await connect(up.url), tool_calls="native")
-    assert (await hear(replies)).calls == ROME
-    assert len(up.requests) == 3
-    assert (await hear(replies)).text == "Fine."
-    assert "tools" not in sent(up)
-
-
 async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect) -> None:
     words = b'data: {"choices": [{"index": 0, "delta": {"content": "Let me see."}}]}\n\n'
     broken = Raw([words, b"data: " + json.dumps(PEG).encode() + b"\n\n"])
@@ -215,12 +220,6 @@ async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream,
         "getWeather",
         "getTime",
     ]
-
-
-async def test_without_functions_a_malformed_call_fails(up: ScriptedUpstream, connect: Connect) -> None:
-    up.script(Fail(500, PEG))
-    with pytest.raises(MalformedCall):
-        await hear(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
 
 
 async def test_a_model_that_goes_round_is_offered_nothing(up: ScriptedUpstream, connect: Connect) -> None:
@@ -452,42 +451,6 @@ async def test_a_prompt_without_a_user_is_sent_again_as_the_user_s(
     assert "".join([str(chunk.content) async for chunk in replies.stream(call)]) == "Welcome!"
     assert up.requests[0].body["messages"] == [{"role": "system", "content": "Greet them."}]
     assert up.requests[-1].body["messages"] == [{"role": "user", "content": "Greet them."}]
-
-
-@pytest.mark.parametrize(
-    ("messages", "sent_last"),
-    [
-        (
-            [SystemMessage("S"), HumanMessage("a"), AIMessage("b")],
-            [("user", "S\n\na"), ("assistant", "b"), ("user", "…")],
-        ),
-        ([], [("user", "…")]),
-    ],
-    ids=["the model last", "nothing"],
-)
-@pytest.mark.parametrize("known", [False, True])
-async def test_strict_turns_that_are_refused_too_are_sent_with_the_user_first_and_last(
-    up: ScriptedUpstream, connect: Connect, messages: list[BaseMessage], sent_last: list[tuple[str, str]], known: bool
-) -> None:
-    replies = Replies(await connect(up.url))
-    alternate = Fail(400, {"error": {"message": "Conversation roles must alternate user/assistant/..."}})
-    if known:
-        up.script(alternate, Reply("Known."))
-        assert await hear_plain(replies) == "Known."
-    refused = Fail(400, {"error": {"message": "Last message must have role user."}})
-    up.script(*([] if known else [alternate]), refused, Reply("Well."))
-    before = len(up.requests)
-    call = ReplyCall("test-model", messages)
-    assert "".join([str(chunk.content) async for chunk in replies.stream(call)]) == "Well."
-    assert [(turn["role"], turn["content"]) for turn in up.requests[-1].body["messages"]] == sent_last
-    assert len(up.requests) - before == (2 if known else 3)
-
-
-async def test_a_prompt_with_a_user_that_is_refused_is_not_sent_again(up: ScriptedUpstream, connect: Connect) -> None:
-    up.script(Fail(400, {"error": {"message": "No."}}))
-    with pytest.raises(PromptRefused):
-        await hear_plain(Replies(await connect(up.url)))
-    assert len(up.requests) == 1
 
 
 async def hear_plain(replies: Replies) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.calls.plain import answered_calls, are_usual, fold_system, plain_messages, transcript, usual_turns
+from chains.calls.plain import answered_calls, fold_system, plain_messages, transcript, usual_turns
 from chains.prompts import DEFAULT_PROMPTS as PROMPTS
 
 
@@ -53,13 +53,11 @@ def test_what_was_said_beside_a_call_stays_the_assistants() -> None:
 def test_the_user_begins_and_ends_where_that_is_what_is_taken(
     messages: list[BaseMessage], usual: list[tuple[str, Any]]
 ) -> None:
-    assert not are_usual(messages)
     assert shown(usual_turns(messages)) == usual
-    assert are_usual(usual_turns(messages))
+    assert usual_turns(usual_turns(messages)) == usual_turns(messages)
 
 
 def test_usual_messages_stay_as_they_are() -> None:
-    assert are_usual(ASKED)
     assert usual_turns(ASKED) == ASKED
 
 

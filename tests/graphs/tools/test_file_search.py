@@ -23,11 +23,15 @@ class Embedder:
     name: str = "m"
     dimensions: int | None = 2
     fails: bool = False
+    share: float | None = None
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         if self.fails:
             raise EmbeddingFailed("no model")
         return [[1.0, 0.0] for _ in texts]
+
+    def weight(self, query: str, /) -> float | None:
+        return self.share if "ferry" in query else None
 
     async def close(self) -> None:
         pass
@@ -97,6 +101,14 @@ async def test_without_vectors_a_search_goes_by_words(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.", "Tea is steeped.")
     world.embedder.fails = True
     assert len((await world.search()).results) == 1
+
+
+@pytest.mark.parametrize(("share", "first"), [(None, "ferry boat trip"), (0.1, "ferry"), (0.9, "ferry boat trip")])
+async def test_the_embedder_says_how_much_meaning_counts(world: World, share: float | None, first: str) -> None:
+    world.embedder.share = share
+    await world.add("a", "ferry boat trip", "ferry")  # the first is nearest by meaning, the second by words
+    results = (await world.search()).results
+    assert results[0]["content"][0]["text"] == first
 
 
 async def test_the_model_is_told_what_is_wrong(world: World) -> None:

@@ -302,3 +302,12 @@ def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> N
 )
 def test_wrong_data_names_its_param(data: dict[str, Any], param: str) -> None:
     assert refusal(document(SERVER, {"/x": {"get": {}}}), **data).param == f"tools[1].data.{param}"
+
+
+@pytest.mark.parametrize("write", [json.dumps, lambda spec: spec], ids=["text", "object"])
+def test_a_document_that_php_wrote_is_read(write: Callable[[Any], Any]) -> None:
+    answers = {"200": {"description": "", "headers": [], "content": {"application/json": {"schema": []}}}}
+    spec = document(
+        SERVER, {"/a": {"parameters": [], "get": {"operationId": "a", "responses": answers}}}, components=[]
+    )
+    assert [tool["function"]["name"] for tool in build_toolset([action(write(spec), headers={})]).specs] == ["a"]

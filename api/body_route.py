@@ -1,0 +1,83 @@
+"""Routes whose body is a wire model: what leniency allows is mended before FastAPI refuses it.
+
+Requests that are right pass once and untouched. What was ignored is named in a header of the answer.
+"""
+
+from collections.abc import Callable, Coroutine
+from inspect import isclass
+from typing import Any, Final, TypeVar
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from api.bodies import EMPTY_ARRAY, replayed
+from api.depends import is_v1
+from api.problems import own_answer, problem_answer
+from wire.errors import ThreadholdError
+from wire.leniency import Leniency, Mended, list_ignored, mend
+from wire.validation import explain, parse
+
+__all__ = ["IGNORED", "BodyRoute", "parse_leniently"]
+
+IGNORED: Final = "x-threadhold-ignored"
+"""Header that lists the fields of a request that were ignored."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class BodyRoute(APIRoute):
+    """A route that mends its body. Routers of the API are made with it: `APIRouter(route_class=BodyRoute)`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, called once more with the mended body if it refused the one that came."""
+        handle = super().get_route_handler()
+        model = None if self.body_field is None else self.body_field.field_info.annotation
+        if not (isclass(model) and issubclass(model, BaseModel)):
+            return handle
+        body_model: type[BaseModel] = model
+
+        async def handle_leniently(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError:  # raised before the endpoint runs
+                leniency = _leniency(request)
+                if not leniency.goes_beyond_php and EMPTY_ARRAY not in await request.body():
+                    raise  # without a second look at what may be large
+                mended = mend(body_model, await request.json(), leniency)
+                if not mended.changed:
+                    raise
+            receive = replayed(orjson.dumps(mended.data), request.receive)
+            try:
+                response = await handle(Request(request.scope, receive))
+            except RequestValidationError as error:  # answered here, so that the header says what was ignored
+                response = problem_answer(explain(error.errors()))
+            except ThreadholdError as error:
+                response = own_answer(error)
+            response.headers.update(_headers(mended))
+            return response
+
+        return handle_leniently
+
+
+def parse_leniently(model: type[M], data: Any, request: Request) -> tuple[M, dict[str, str]]:
+    """Validate what did not come as JSON, such as a form's fields; returns the headers of the answer, too.
+
+    Raises InvalidRequest.
+    """
+    mended = mend(model, data, _leniency(request))
+    return parse(model, mended.data), _headers(mended)
+
+
+def _leniency(request: Request) -> Leniency:
+    return Leniency(
+        ignore_unknown=request.app.state.ignores_unknown_fields,
+        v1=is_v1(request.headers),
+        sent=request.scope["state"].get("sent"),
+    )
+
+
+def _headers(mended: Mended) -> dict[str, str]:
+    return {IGNORED: list_ignored(mended.ignored)} if mended.ignored else {}

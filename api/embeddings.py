@@ -1,0 +1,20 @@
+"""Embeddings: texts in, vectors out, of an upstream's model or the built-in one."""
+
+from fastapi import APIRouter, Request, Response
+
+from api.depends import Parts
+from api.sse import unless_left
+from wire.embeddings import EmbeddingCreate, EmbeddingList
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["embeddings"])
+
+
+@router.post("/embeddings", response_model=EmbeddingList)
+async def create_embeddings(body: EmbeddingCreate, request: Request, house: Parts) -> Response:
+    """Embed texts. A client that leaves stops the work."""
+    passage = await unless_left(request.receive, house.embeddings.answer(body))
+    if passage is None:
+        return Response(status_code=499)  # nobody reads it
+    return Response(passage.body, passage.status, passage.headers, passage.content_type)

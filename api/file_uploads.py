@@ -1,0 +1,60 @@
+"""Uploads: a file in parts, each streamed to disk; completed, it is a file like any other."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from api.answers import answer
+from api.depends import Owner, Parts, UploadId
+from api.uploads import read_form
+from store.blobs import Writing
+from wire.uploads import (
+    MAX_PART_BYTES,
+    PART_TOO_LONG,
+    Upload,
+    UploadComplete,
+    UploadCreate,
+    UploadPart,
+    UploadPartCreate,
+)
+from wire.validation import parse
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["uploads"])
+
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "format": "binary"}},
+}
+_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+
+
+@router.post("/uploads", response_model=Upload)
+async def create_upload(body: UploadCreate, house: Parts, owner: Owner) -> Response:
+    """Start an upload of a file in parts. It expires after an hour."""
+    return answer(await house.uploads.create(owner, body))
+
+
+@router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
+async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, owner: Owner) -> Response:
+    """Add a part. It is on disk when this answers; several can be sent at once."""
+
+    async def receive(writing: Writing) -> None:
+        form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
+        parse(UploadPartCreate, form.fields)
+
+    return answer(await house.uploads.add_part(owner, upload_id, receive))
+
+
+@router.post("/uploads/{upload_id}/complete", response_model=Upload)
+async def complete_upload(upload_id: UploadId, body: UploadComplete, house: Parts, owner: Owner) -> Response:
+    """Make a file of the parts, in the order of `part_ids`."""
+    return answer(await house.uploads.complete(owner, upload_id, body))
+
+
+@router.post("/uploads/{upload_id}/cancel", response_model=Upload)
+async def cancel_upload(upload_id: UploadId, house: Parts, owner: Owner) -> Response:
+    """Cancel an upload, and remove its parts."""
+    return answer(await house.uploads.cancel(owner, upload_id))

@@ -1,0 +1,193 @@
+"""Multipart forms on their way to an upstream: kept on disk, so that the field `model` can come after the files.
+
+Invariants: memory holds one block; the disk holds a file without a name, which no crash leaves behind; parts go on with
+their own headers and bytes, in their order, but for `model`, which goes first under the name the upstream knows.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Final, ParamSpec, TypeVar
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from api.bodies import receive_block
+from api.uploads import SLACK
+from chains.forwarding import Outgoing
+from store.failures import failed
+from wire.errors import InvalidRequest, TooLarge
+
+__all__ = ["DiskForm", "receive_form"]
+
+_BLOCK: Final = 1024 * 1024  # bytes
+_MAX_PARTS: Final = 128
+_MAX_MODEL_BYTES: Final = 1024
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class DiskForm:
+    """See `chains.forwarding.Form`. `size` is that of the parts on disk, in bytes."""
+
+    model: str
+    _content_type: str
+    _boundary: bytes
+    _file: IO[bytes]
+    _size: int
+
+    def encode(self, model: str) -> Outgoing:
+        """Return the form with this `model`; without the field where it is empty."""
+        head = b""
+        if model:
+            named = b'Content-Disposition: form-data; name="model"'
+            head = b"--%s\r\n%s\r\n\r\n%s\r\n" % (self._boundary, named, model.encode())
+        tail = b"--%s--\r\n" % self._boundary
+
+        async def blocks() -> AsyncIterator[bytes]:
+            if head:
+                yield head
+            await _at_disk(self._file.seek, 0)
+            while block := await _at_disk(self._file.read, _BLOCK):
+                yield block
+            yield tail
+
+        return Outgoing(self._content_type, len(head) + self._size + len(tail), blocks)
+
+
+class _Copy:
+    """Takes a form apart and writes it again, without its `model`. The parser calls, and limits the headers of a part;
+    `out` is what was written."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.out = bytearray()
+        self.model: bytearray | None = None
+        self.ended = False
+        self._boundary = boundary
+        self._parts = 0
+        self._head = bytearray()
+        self._name = bytearray()
+        self._value = bytearray()
+        self._is_model = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._add,
+                "on_part_end": self._end_part,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, block: bytes) -> bytes:
+        """Parse a block; return what is to be kept of it."""
+        self._parser.write(block)
+        kept, self.out = bytes(self.out), bytearray()
+        return kept
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+        self._head.clear()
+        self._is_model = False
+
+    def _end_header(self) -> None:
+        if self._name.strip().lower() == b"content-disposition":
+            _, options = parse_options_header(bytes(self._value))
+            self._is_model = options.get(b"name") == b"model" and b"filename" not in options
+        self._head += b"%s: %s\r\n" % (self._name, self._value)
+        self._name.clear()
+        self._value.clear()
+
+    def _end_headers(self) -> None:
+        if not self._is_model:
+            self.out += b"--%s\r\n%s\r\n" % (self._boundary, self._head)
+        elif self.model is not None:
+            raise InvalidRequest("The form has more than one `model`.", param="model")
+        else:
+            self.model = bytearray()
+
+    def _add(self, data: bytes, start: int, end: int) -> None:
+        if not self._is_model or self.model is None:
+            self.out += data[start:end]
+            return
+        self.model += data[start:end]
+        if len(self.model) > _MAX_MODEL_BYTES:
+            raise InvalidRequest(f"`model` has more than {_MAX_MODEL_BYTES} bytes.", param="model")
+
+    def _end_part(self) -> None:
+        if not self._is_model:
+            self.out += b"\r\n"
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+@asynccontextmanager
+async def receive_form(request: Request, folder: Path, *, max_bytes: int) -> AsyncIterator[DiskForm]:
+    """Receive a whole form into a nameless file in `folder`, which goes at the end.
+
+    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFailed where the disk refuses.
+    """
+    too_large = TooLarge(f"The form is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes + SLACK:
+        raise too_large
+    content_type = request.headers["content-type"]
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise InvalidRequest("The content type of your request names no `boundary`.")
+    file = await _at_disk(_open_nameless, folder)
+    try:
+        copy, size = _Copy(boundary), 0
+        async for block in _received(request, copy, max_bytes + SLACK, too_large):
+            size += len(block)
+            await _at_disk(file.write, block)
+        await _at_disk(file.flush)
+        model = (copy.model or b"").decode("utf-8", "replace")
+        yield DiskForm(model, content_type, boundary, file, size)
+    finally:
+        await asyncio.shield(_at_disk(file.close))
+
+
+def _open_nameless(folder: Path) -> IO[bytes]:
+    return TemporaryFile(dir=folder)
+
+
+async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: TooLarge) -> AsyncIterator[bytes]:
+    """Yield what is to be kept of the form, in larger blocks than it comes in. Raises `too_large`, InvalidRequest."""
+    waiting, more, size = bytearray(), True, 0
+    try:
+        while more:
+            block, more = await receive_block(request.receive)
+            size += len(block)
+            if size > max_bytes:
+                raise too_large
+            waiting += copy.feed(block)
+            if len(waiting) >= _BLOCK:
+                yield bytes(waiting)
+                waiting.clear()
+    except FormParserError as error:
+        raise InvalidRequest(f"We could not parse the multipart form of your request: {error}.") from None
+    if not copy.ended:
+        raise InvalidRequest("The multipart form of your request has no end.")
+    yield bytes(waiting)
+
+
+async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do it in a thread. Raises StoreFailed where the disk refuses."""
+    try:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    except OSError as error:
+        raise failed("The disk refused", error) from error

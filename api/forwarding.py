@@ -1,0 +1,124 @@
+"""The paths of OpenAI's API, besides chat, that an upstream answers: an allow-list and the route they share.
+
+Headers are allow-listed in both directions: of the client's only the content type of a form goes on, never its key;
+of the upstream's those that `chains.passage` names.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from api.bodies import EMPTY_ARRAY
+from api.depends import House, Parts
+from api.forms import receive_form
+from api.sse import ByteStream, unless_left
+from api.uploads import is_form
+from chains.forwarding import CHAT, Body
+from wire.empty_objects import fill_chat
+from wire.errors import InvalidRequest, UnsupportedMedia
+
+__all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
+
+router = APIRouter(tags=["forwarded"])
+
+_JSON: Final = "application/json"
+_FORM: Final = "multipart/form-data"
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """One path. `takes` are the content types of its body; `name` is the operation's in the API's document."""
+
+    path: str
+    name: str
+    about: str
+    takes: tuple[str, ...] = (_JSON,)
+
+
+FORWARDED: Final = (
+    Forwarded("/completions", "create_completion", "Pass a text completion through."),
+    Forwarded("/moderations", "create_moderation", "Pass a moderation through."),
+    Forwarded("/rerank", "rerank", "Pass a reranking through (not OpenAI's; engines have it)."),
+    Forwarded("/audio/speech", "create_speech", "Pass a text to speak through; the audio streams back."),
+    Forwarded(
+        "/audio/transcriptions", "create_transcription", "Pass a recording to be written down through.", (_FORM,)
+    ),
+    Forwarded("/audio/translations", "create_translation", "Pass a recording to translate through.", (_FORM,)),
+    Forwarded("/images/generations", "create_image", "Pass the description of an image through."),
+    Forwarded("/images/edits", "edit_image", "Pass images to edit through.", (_FORM, _JSON)),
+    Forwarded("/images/variations", "vary_image", "Pass an image to vary through.", (_FORM,)),
+)
+"""Nothing else is passed through: a path that is neither here nor ours is answered 404."""
+
+FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.takes)
+"""Paths whose forms are read here and not before."""
+
+
+async def forward_json(request: Request, house: House, path: str) -> Response:
+    """Send a JSON request on. A client that leaves closes the upstream. Raises Problem."""
+    body = await request.json()
+    if path == CHAT and EMPTY_ARRAY in await request.body():
+        body = fill_chat(body)
+    if not isinstance(body, dict):
+        raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
+    return await _passed(request, house, path, body)
+
+
+async def _forward_form(request: Request, house: House, path: str) -> Response:
+    """Send a form on, once all of it is here. Raises Problem."""
+    async with AsyncExitStack() as stack:
+        received = receive_form(request, house.folders[-1], max_bytes=house.max_file_bytes)
+        form = await stack.enter_async_context(received)
+        response = await _passed(request, house, path, form)
+        # An upstream can begin its answer before it has read the whole form.
+        return _Holding(response, stack.pop_all())
+
+
+class _Holding(Response):
+    """An answer, and what has to stay open until it was sent."""
+
+    def __init__(self, response: Response, stack: AsyncExitStack) -> None:
+        super().__init__(status_code=response.status_code)
+        self._response = response
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, then close."""
+        async with self._stack:
+            await self._response(scope, receive, send)
+
+
+async def _passed(request: Request, house: House, path: str, body: Body) -> Response:
+    passage = await unless_left(request.receive, house.upstream.pass_through(body, path))
+    if passage is None:
+        return Response(status_code=499)  # nobody reads it
+    if passage.body is None:
+        return ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
+    return Response(passage.body, passage.status, passage.headers, passage.content_type)
+
+
+def _endpoint(entry: Forwarded) -> Callable[[Request, House], Awaitable[Response]]:
+    async def passed_on(request: Request, house: Parts) -> Response:
+        kind = _FORM if is_form(request.headers) else _JSON
+        if kind not in entry.takes:
+            sent = request.headers.get("content-type", "")
+            raise UnsupportedMedia(f"Unsupported content type '{sent}'. Send '{entry.takes[0]}'.")
+        return await (_forward_form if kind == _FORM else forward_json)(request, house, entry.path)
+
+    passed_on.__doc__ = f"{entry.about} A client that leaves closes the upstream."
+    return passed_on
+
+
+def _body(entry: Forwarded) -> dict[str, Any]:
+    content = {kind: {"schema": {"type": "object"}} for kind in entry.takes}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+for _entry in FORWARDED:
+    router.add_api_route(
+        _entry.path, _endpoint(_entry), methods=["POST"], name=_entry.name, openapi_extra=_body(_entry)
+    )

@@ -1,0 +1,134 @@
+"""Turns a schema of an older JSON Schema draft or of OpenAPI 3.0 into one of draft 2020-12, one node at a time. Pure.
+
+Programs take function schemas from OpenAPI documents, Zod, NSwag, PHP arrays and Python annotations. What they mean is
+clear, although no single dialect defines all of it. Children are left alone: callers convert them when they reach them,
+so that references into any part of a schema keep their places.
+"""
+
+import re
+from typing import Any, Final
+
+__all__ = ["has_known_types", "is_nullable", "modernize", "named_draft", "write_nullable"]
+
+_TYPES: Final = ("string", "number", "integer", "boolean", "array", "object", "null")
+_ALIASES: Final = {
+    "str": "string",
+    "int": "integer",
+    "long": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+    "none": "null",
+}
+"""Type names of Python and Java → JSON Schema's."""
+
+_ANY: Final = frozenset({"any", "mixed"})
+
+_BOUNDS: Final = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+_NULLABLE: Final = ("nullable", "x-nullable")  # OpenAPI 3.0, Swagger 2.0
+_APPLIED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "const"})
+"""Keywords beside which a list of types cannot allow null."""
+_NOTES: Final = ("title", "description", "default")
+_SCHEMA_URI: Final = re.compile(r"draft[-/]?(0?[4-7]|2019-09|2020-12)(?=[/#]|\Z)")
+
+
+def named_draft(schema: dict[str, Any]) -> str:
+    """Return the draft that `$schema` names (`4` to `7`, `2019-09`, `2020-12`); empty for none or an unknown one."""
+    told = schema.get("$schema")
+    found = _SCHEMA_URI.search(told) if isinstance(told, str) else None
+    return found[1].lstrip("0") if found else ""
+
+
+def has_known_types(schema: dict[str, Any]) -> bool:
+    """Whether JSON Schema knows the types of a node that is modern otherwise."""
+    told = schema.get("type", [])
+    return all(kind in _TYPES for kind in ([told] if isinstance(told, str) else told))
+
+
+def is_nullable(schema: dict[str, Any]) -> bool:
+    """Whether a node allows null in OpenAPI's way."""
+    return any(schema.get(name) is True for name in _NULLABLE)
+
+
+def write_nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a node with OpenAPI's `nullable` spelled in types, or as an alternative."""
+    rest = {name: value for name, value in schema.items() if name not in _NULLABLE}
+    if not is_nullable(schema):
+        return rest
+    if not _APPLIED.isdisjoint(rest):
+        notes: dict[str, Any] = {name: rest.pop(name) for name in _NOTES if name in rest}
+        return {**notes, "anyOf": [rest, {"type": "null"}]}
+    kinds = rest.get("type")
+    if kinds:
+        rest["type"] = list(dict.fromkeys([*(kinds if isinstance(kinds, list) else [kinds]), "null"]))
+    if isinstance(rest.get("enum"), list) and None not in rest["enum"]:
+        rest["enum"] = [*rest["enum"], None]
+    return rest
+
+
+def modernize(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a node in the keywords of draft 2020-12, `nullable` aside; what has no meaning there is left out."""
+    if _is_modern(schema):
+        return schema
+    node = dict(schema)
+    for bound, exclusive in _BOUNDS:
+        if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and bound in node:
+            node[exclusive] = node.pop(bound)
+    for name, kind in (("required", list), ("properties", dict), ("enum", list)):
+        if not isinstance(node.get(name, kind()), kind):  # `true` in a property, null, PHP's empty array
+            del node[name]
+    if "type" in node and (kinds := _types(node.pop("type"))):
+        node["type"] = kinds
+    _write_tuple(node)
+    _write_dependencies(node)
+    return node
+
+
+def _is_modern(schema: dict[str, Any]) -> bool:
+    kinds = schema.get("type", "string")
+    return not (
+        (type(kinds) is not str and not isinstance(kinds, list))
+        or not has_known_types(schema)
+        or isinstance(schema.get("exclusiveMinimum"), bool)
+        or isinstance(schema.get("exclusiveMaximum"), bool)
+        or not isinstance(schema.get("required", []), list)
+        or not isinstance(schema.get("properties", {}), dict)
+        or not isinstance(schema.get("enum", []), list)
+        or isinstance(schema.get("items"), list)
+        or "additionalItems" in schema
+        or "dependencies" in schema
+    )
+
+
+def _types(told: Any) -> Any:
+    """Return a type, or a list of them, unknown ones as they are; None where any value fits."""
+    names = [str(each).lower() for each in (told if isinstance(told, list) else [told])]
+    kinds = [_ALIASES.get(name, name) for name in names]
+    if told is None or not kinds or not _ANY.isdisjoint(kinds):
+        return None
+    return kinds if isinstance(told, list) else kinds[0]
+
+
+def _write_tuple(node: dict[str, Any]) -> None:
+    rest = node.pop("additionalItems", None)
+    if isinstance(node.get("items"), list):
+        node.setdefault("prefixItems", node.pop("items"))
+        node.pop("items", None)
+        if not node["prefixItems"]:  # a schema needs one; none at all says nothing
+            del node["prefixItems"]
+        if rest is not None:
+            node["items"] = rest
+
+
+def _write_dependencies(node: dict[str, Any]) -> None:
+    told = node.pop("dependencies", None)
+    if not isinstance(told, dict):
+        return
+    needed = {name: [each] if isinstance(each, str) else each for name, each in told.items()}
+    lists = {name: each for name, each in needed.items() if isinstance(each, list)}
+    schemas = {name: each for name, each in needed.items() if isinstance(each, dict | bool)}
+    for keyword, value in (("dependentRequired", lists), ("dependentSchemas", schemas)):
+        if value:
+            node.setdefault(keyword, value)

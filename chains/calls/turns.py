@@ -1,0 +1,232 @@
+"""Requests whose roles or their order a server refuses: the prompt is reshaped and sent again.
+
+Laws: a prompt is sent as it is until its server refuses it; reshaping starts with the smallest change; when no shape
+helps, the first refusal is reported. A shape is remembered for prompts with all the traits of a refused prompt (see
+`traits`); other prompts never change, and prompts with traits that were accepted are never reshaped.
+"""
+
+import logging
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
+
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from chains.asked import Ask, ReplyCall
+from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
+from chains.prompts import Prompts
+from chains.recent import Recent
+from chains.refusals import Refusal, refusal_of
+from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
+
+__all__ = ["Learnt", "Turns", "traits"]
+
+SYSTEM: Final = 1
+"""The prompt has a system message."""
+REPEATS: Final = 2
+"""Two messages in a row have one role."""
+NOT_THE_USER_FIRST: Final = 4
+ASSISTANT_LAST: Final = 8
+CALLS: Final = 16
+"""The prompt has tool calls and their outputs."""
+_UNUSUAL: Final = REPEATS | NOT_THE_USER_FIRST | ASSISTANT_LAST
+
+_ABOUT_SYSTEM: Final = re.compile(r"system|developer|only user", re.IGNORECASE)
+_ABOUT_ORDER: Final = re.compile(r"alternat|interleav|successive|consecutive|optional|in a row|\blast\b", re.IGNORECASE)
+# An outage says "system" too ("the system is overloaded"), so that a failure has to say more than a refusal.
+_TEMPLATE: Final = re.compile(
+    r"\broles?\b|alternat|interleav|jinja|chat[_ ]template|\bin a row\b|consecutive|successive"
+    r"|\b(?:system|developer|user|assistant|tool|first|last) (?:roles?|messages?|prompts?|turns?)\b",
+    re.IGNORECASE,
+)
+_NOT_OF_THE_PROMPT: Final = (401, 402, 403, 404, 408, 409, 413, 429)
+
+Shape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
+
+_SHAPES: Final[tuple[Shape, ...]] = (
+    lambda messages, _: list(messages),
+    lambda messages, _: merge_turns(messages),
+    lambda messages, _: usual_turns(messages),
+    lambda messages, _: fold_system(messages),
+    lambda messages, _: usual_turns(fold_system(messages)),
+    lambda messages, prompts: usual_turns(plain_messages(messages, prompts)),
+    lambda messages, prompts: usual_turns(fold_system(plain_messages(messages, prompts))),
+)
+"""From the prompt as it is to the plainest; each changes all that those before it change."""
+_WORDS: Final = (
+    "as they are",
+    "with neighbours of one role joined",
+    "with the user first and last",
+    "with the instructions in the user's first turn",
+    "with the instructions in the user's first turn, the user last",
+    "with calls and outputs as text",
+    "with the instructions in the user's first turn, calls and outputs as text",
+)
+_ORDER_FIRST: Final = (1, 2, 4, 5, 6)
+_SYSTEM_FIRST: Final = (3, 4, 1, 2, 5, 6)
+
+_log = logging.getLogger("threadhold.chains")
+
+
+def traits(messages: Sequence[BaseMessage]) -> int:
+    """Return what of a prompt some servers refuse, as a sum of this module's constants."""
+    found, last, is_first = 0, "", True
+    for message in messages:
+        if isinstance(message, SystemMessage):
+            found |= SYSTEM if last != "system" else REPEATS
+            last = "system"
+            continue
+        if is_first and not isinstance(message, HumanMessage):
+            found |= NOT_THE_USER_FIRST
+        is_first = False
+        if isinstance(message, ToolMessage):
+            found |= CALLS
+            last = ""
+            continue
+        speaker = str(message.type)
+        if speaker == last:
+            found |= REPEATS
+        last = side(message)
+    if is_first:
+        return found | NOT_THE_USER_FIRST
+    return found | ASSISTANT_LAST if last == "ai" else found
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What is known of one model: which traits were accepted, and the shape that replaced a refused prompt."""
+
+    shapes: dict[int, int] = field(default_factory=dict)
+    accepted: set[int] = field(default_factory=set)
+
+    def shape(self, kind: int) -> int:
+        """Return the shape for prompts with these traits: the plainest that any subset of them needs."""
+        if not self.shapes or kind in self.accepted:
+            return 0
+        return max((shape for known, shape in self.shapes.items() if known & kind == known), default=0)
+
+
+class _Attempts:
+    """The tries of one request: `messages` is what to send next."""
+
+    def __init__(self, learnt: Learnt, call: ReplyCall, prompts: Prompts) -> None:
+        self.call = call
+        self.first: RunError | None = None
+        self._learnt = learnt
+        self._prompts = prompts
+        self._kind = traits(call.messages)
+        self._shape = learnt.shape(self._kind)
+        self._left: list[int] | None = None
+        self._refused: list[int] = []
+        self._again = False
+        self.messages = _SHAPES[self._shape](call.messages, prompts) if self._shape else call.messages
+
+    def go_on(self, error: RunError) -> bool:
+        """Choose the next shape after a refusal. Returns False when none is left."""
+        if isinstance(error, MalformedCall):
+            self._again, was = True, self._again
+            return not was
+        if not self._is_about_prompt(error):
+            return False
+        self.first = self.first or error
+        self._refused.append(traits(self.messages))
+        if self._left is None:
+            self._left = self._ladder(_words(error))
+        while self._left:
+            self._shape = self._left.pop(0)
+            messages = _SHAPES[self._shape](self.call.messages, self._prompts)
+            if messages not in (self.messages, self.call.messages):
+                self.messages = messages
+                return True
+        return False
+
+    def end(self) -> None:
+        """Remember that the prompt was accepted in its last shape."""
+        if not self._refused:
+            if not self._shape:
+                self._learnt.accepted.add(self._kind)
+            return
+        doubtful = self._learnt.accepted.intersection(self._refused)
+        for kind in set(self._refused) - doubtful:
+            self._learnt.shapes[kind] = max(self._shape, self._learnt.shapes.get(kind, 0))
+        # A prompt of a kind accepted before may have been refused for another reason: only a second refusal counts.
+        self._learnt.accepted -= doubtful
+        self._learnt.accepted.add(traits(self.messages))
+        _log.info(
+            "model `%s`: its server refuses this order of roles; the prompt is sent %s",
+            self.call.model,
+            _WORDS[self._shape],
+        )
+
+    def _is_about_prompt(self, error: RunError) -> bool:
+        if self.first is None and not self._may_begin(error):
+            return False
+        return isinstance(error, PromptRefused) or _of_a_template(error)
+
+    def _may_begin(self, error: RunError) -> bool:
+        """Whether a first refusal may be about roles: it names them, or the prompt has an unusual order."""
+        refusal = _words(error)
+        if refusal.blind or refusal.status in _NOT_OF_THE_PROMPT or error.kind not in ("refused", "failed"):
+            return False
+        return refusal.names_turns or bool(self._kind & _UNUSUAL and not self._shape)
+
+    def _ladder(self, refusal: Refusal) -> list[int]:
+        if not refusal.names_turns:
+            return [2]
+        about_system = _ABOUT_SYSTEM.search(refusal.full) and not _ABOUT_ORDER.search(refusal.full)
+        return [shape for shape in (_SYSTEM_FIRST if about_system else _ORDER_FIRST) if shape != self._shape]
+
+
+class Turns:
+    """Requests at one upstream, and what is known of its models."""
+
+    def __init__(self, ask: Ask, prompts: Prompts, learnt: Recent[Learnt] | None = None) -> None:
+        """`learnt`, by model, outlives this object where it is given."""
+        self._ask = ask
+        self._prompts = prompts
+        self._learnt: Recent[Learnt] = Recent() if learnt is None else learnt
+
+    async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
+        """Make one request; reshape and repeat it when its server refuses the roles.
+
+        A request whose tool call the server could not read is repeated once, unless `once`.
+
+        Raises:
+            RunError: the first refusal when no shape helps, else what went wrong.
+        """
+        learnt = self._learnt.get(call.model)
+        if learnt is None:
+            learnt = self._learnt[call.model] = Learnt()
+        attempts = _Attempts(learnt, call, self._prompts)
+        while True:
+            said = False
+            asked = call if attempts.messages is call.messages else replace(call, messages=attempts.messages)
+            try:
+                async with aclosing(self._ask(asked)) as chunks:
+                    async for chunk in chunks:
+                        said = True
+                        yield chunk
+                attempts.end()
+                return
+            except (PromptRefused, UpstreamFailed) as error:
+                if said or (once and isinstance(error, MalformedCall)) or not attempts.go_on(error):
+                    raise _reported(attempts, error) from error
+
+
+def _reported(attempts: _Attempts, error: RunError) -> RunError:
+    """The first refusal, unless the last error is about something else: the network, or the load."""
+    is_refusal = error.kind in ("refused", "failed") and _words(error).status not in _NOT_OF_THE_PROMPT
+    return attempts.first if attempts.first is not None and is_refusal else error
+
+
+def _of_a_template(error: RunError) -> bool:
+    """Whether a failure is a chat template's exception, which some servers report with status 500."""
+    return _TEMPLATE.search(_words(error).full) is not None
+
+
+def _words(error: RunError) -> Refusal:
+    """What the server said, where it is not known of which status too."""
+    said = refusal_of(error)
+    return said if said is not None else Refusal(error.quote or error.message, full=error.quote or error.message)

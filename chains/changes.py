@@ -1,0 +1,163 @@
+"""A request without fields that its upstream refuses: every change there is, as a value. Pure.
+
+Law: a change applies only to requests that have its field; all others stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+__all__ = ["LIMITS", "NAMED_CHILDREN", "Change", "apply_changes", "without"]
+
+LIMITS: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The two names of the reply's limit, each with the other."""
+
+NAMED_CHILDREN: Final = ("properties", "$defs", "definitions", "patternProperties")
+"""Members of a schema whose keys are names, and no keywords."""
+
+Place = Literal["request", "pair", "limit", "choice", "content", "message", "function", "schema"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that is left out, or sent differently.
+
+    `place`: `request` is a field of the body; `pair` is `top_p` beside `temperature`; `limit` swaps the names of the
+    reply's limit; `choice` is a `tool_choice`, `name` its value; `content` is an assistant's content beside calls;
+    `message`, `function` and `schema` are fields of every message, function and parameter schema.
+    `value` is the field's JSON where only this value was refused, empty for any.
+    """
+
+    place: Place
+    name: str
+    value: str = ""
+
+    @property
+    def label(self) -> str:
+        """The field as the log names it."""
+        match self.place:
+            case "content":
+                return "an empty `content` beside calls"
+            case "choice":
+                return f"`tool_choice` {self.name}"
+            case "pair":
+                return "`top_p` beside `temperature`"
+            case _:
+                return f"`{self.name}`" + (f" of {self.value[:20]}" if self.value else "")
+
+
+def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> dict[str, Any]:
+    """Return the body without the fields; the same object where there is nothing to do."""
+    for change in changes:
+        body = _APPLY[change.place](body, change)
+    return body
+
+
+# --- the request without one field ------------------------------------------------------------------------------------
+
+
+def _without_request(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    name = change.name
+    if name not in body or (change.value and orjson.dumps(body[name]).decode() != change.value):
+        return body
+    if name == "stream":
+        return without(body, ("stream", "stream_options"))
+    return without(body, (name,))
+
+
+def _without_pair(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    return without(body, (change.name,)) if {"temperature", "top_p"} <= body.keys() else body
+
+
+def _other_limit(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    if change.name not in body:
+        return body
+    return {**without(body, (change.name,)), LIMITS[change.name]: body[change.name]}
+
+
+def _other_choice(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    """`auto` is what servers do without the field; `none` is a request without functions."""
+    if body.get("tool_choice") != change.name:
+        return body
+    if change.name == "none":
+        return without(body, ("tool_choice", "tools", "parallel_tool_calls"))
+    return without(body, ("tool_choice",)) if change.name == "auto" else {**body, "tool_choice": "auto"}
+
+
+def _other_content(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    def changed(message: dict[str, Any]) -> dict[str, Any]:
+        if not message.get("tool_calls") or message.get("content", "…") not in (None, ""):
+            return message
+        return {**message, "content": ""} if change.name == "empty" else without(message, ("content",))
+
+    return {**body, "messages": [changed(message) for message in body.get("messages", ())]}
+
+
+def _without_message(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    def changed(value: Any, depth: int) -> Any:
+        if isinstance(value, list):
+            return [changed(one, depth) for one in value]
+        if not isinstance(value, dict) or depth > 3:
+            return value
+        gone = change.name in value and (depth == 0 or change.name != "name")
+        kept = without(value, (change.name,)) if gone else value
+        return {key: changed(one, depth + 1) for key, one in kept.items()}
+
+    return {**body, "messages": changed(body.get("messages", []), 0)}
+
+
+def _without_function(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    return _with_functions(body, lambda function: without(function, (change.name,)))
+
+
+def _without_schema(body: dict[str, Any], change: Change) -> dict[str, Any]:
+    def changed(function: dict[str, Any]) -> dict[str, Any]:
+        if "parameters" not in function:
+            return function
+        return {**function, "parameters": _without_keyword(function["parameters"], change.name)}
+
+    return _with_functions(body, changed)
+
+
+def _without_keyword(schema: Any, keyword: str) -> Any:
+    """A schema without a keyword; properties of that name stay."""
+    if isinstance(schema, list):
+        return [_without_keyword(one, keyword) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: {name: _without_keyword(one, keyword) for name, one in value.items()}
+        if key in NAMED_CHILDREN and isinstance(value, dict)
+        else _without_keyword(value, keyword)
+        for key, value in schema.items()
+        if key != keyword
+    }
+
+
+def _with_functions(body: dict[str, Any], changed: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    if not body.get("tools"):
+        return body
+    tools = [
+        {**tool, "function": changed(tool["function"])} if isinstance(tool.get("function"), dict) else tool
+        for tool in body["tools"]
+    ]
+    return {**body, "tools": tools}
+
+
+_APPLY: Final[dict[Place, Callable[[dict[str, Any], Change], dict[str, Any]]]] = {
+    "request": _without_request,
+    "pair": _without_pair,
+    "limit": _other_limit,
+    "choice": _other_choice,
+    "content": _other_content,
+    "message": _without_message,
+    "function": _without_function,
+    "schema": _without_schema,
+}
+
+
+def without(value: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a dict without these keys."""
+    return {key: one for key, one in value.items() if key not in names}

@@ -1,0 +1,173 @@
+"""Which model answers a client's `/embeddings`, and the answer in OpenAI's shape whoever gave it.
+
+In this order: EMBEDDINGS_MODEL, where it is asked for by its name; the upstream that the model's prefix means, or that
+lists the model; EMBEDDINGS_MODEL for any other name; without that setting, the built-in model.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+
+from chains.builtin import Builtin
+from chains.embeddings import Embedder, UpstreamEmbedder
+from chains.forwarding import EMBEDDINGS
+from chains.minilm import MiniLm
+from chains.passage import Passage
+from chains.routes import Route, Routes, Source
+from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
+from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
+
+__all__ = ["EmbeddingRoutes"]
+
+_MAX_TOKENS: Final = 8_192
+"""Of one text on the built-in model, as OpenAI's models have it."""
+
+_MAX_REQUEST_TOKENS: Final = 300_000
+"""Of all texts of a request on the built-in model, as at OpenAI: about 40 s of one core."""
+
+_PARALLEL: Final = 4
+"""Requests that the built-in model works on; they take turns, and searches take turns with them."""
+
+_SMALL_BYTES: Final = 256 * 1024
+"""Answers up to this size are read on the event loop; larger ones in a thread."""
+
+
+class EmbeddingRoutes:
+    """The upstreams' models and the one of EMBEDDINGS_MODEL, or the built-in one. Opens and closes nothing."""
+
+    def __init__(self, routes: Routes, embedder: Embedder, setting: str = "") -> None:
+        """`embedder` is that of the files; `setting` is EMBEDDINGS_MODEL, by which it can be asked for too."""
+        self._routes = routes
+        self._embedder = embedder
+        self._names = {setting, embedder.name}
+        self._free = asyncio.Semaphore(_PARALLEL)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the `/models` entry of the built-in model, none where EMBEDDINGS_MODEL replaces it."""
+        if not isinstance(self._embedder, MiniLm):
+            return []
+        told = {"embeddings": True, "dimensions": self._embedder.dimensions}
+        entry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
+        return [{**entry, "threadhold": told}]
+
+    async def answer(self, asked: EmbeddingCreate) -> Passage:
+        """Return vectors, or the upstream's error. Cancelling stops the work.
+
+        Raises InvalidRequest, NotFound, UpstreamProblem, Unavailable.
+        """
+        route = await self._route(asked.model)
+        if route is not None:
+            if isinstance(route.member.source, Builtin):
+                raise InvalidRequest(
+                    f"The model `{asked.model}` generates text and makes no embeddings. {self._advice()}",
+                    param="model",
+                    code="invalid_value",
+                )
+            return await _ask(route.member.source, route.model, asked)
+        if isinstance(self._embedder, UpstreamEmbedder):
+            return await _ask(self._embedder.upstream, self._embedder.name, asked)
+        assert isinstance(self._embedder, MiniLm), "there are two"
+        async with self._free:
+            return await self._embed(self._embedder, asked)
+
+    async def _route(self, model: str) -> Route | None:
+        """Return the upstream that has the model, None where it is the embedder's. Raises InvalidRequest."""
+        name = self._routes.alias(model)
+        if name in self._names:
+            return None
+        try:
+            return await self._routes.find(name)
+        except PromptRefused as error:
+            raise InvalidRequest(error.message, param="model", code="model_not_found") from error
+
+    def _advice(self) -> str:
+        return f"Ask for `{self._embedder.name}`, or for a model of an upstream that has `/embeddings`."
+
+    async def _embed(self, model: MiniLm, asked: EmbeddingCreate) -> Passage:
+        texts = asked.texts
+        if asked.dimensions not in (None, model.dimensions):
+            # Its vectors were not trained to be cut: what is left of one finds noticeably less.
+            raise InvalidRequest(
+                f"`{model.name}` makes vectors of {model.dimensions} numbers and does not support `dimensions` "
+                f"{asked.dimensions}. Leave it out, or set EMBEDDINGS_MODEL to a model that does.",
+                param="dimensions",
+                code="invalid_value",
+            )
+        try:
+            counts = await model.count_tokens(texts)
+            _check_lengths(counts, model.name)
+            vectors = await model.embed(texts)
+        except EmbeddingFailed as error:
+            raise Unavailable(error.message) from error
+        used = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
+        body = await asyncio.to_thread(_encoded, vectors, asked, model.name, used)
+        return Passage(200, "application/json", body=body)
+
+
+def _check_lengths(counts: list[int], model: str) -> None:
+    """Raise InvalidRequest for texts that OpenAI would refuse, too."""
+    longest = max(counts)
+    if longest > _MAX_TOKENS:
+        raise InvalidRequest(
+            f"This model's maximum context length is {_MAX_TOKENS} tokens. However, element {counts.index(longest)} of "
+            f"your input has {longest} tokens. Please reduce the length of the input.",
+            param="input",
+            code="context_length_exceeded",
+        )
+    if sum(counts) > _MAX_REQUEST_TOKENS:
+        raise InvalidRequest(
+            f"The input has {sum(counts)} tokens, and `{model}` takes at most {_MAX_REQUEST_TOKENS} in a request. Send "
+            "it in several.",
+            param="input",
+            code="max_tokens_per_request",
+        )
+
+
+async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
+    """Ask an upstream; its vectors come in the form that was asked for, whether it knows that form or not."""
+    body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
+    passage = await source.pass_through(body, EMBEDDINGS)
+    refused = passage.status in (400, 422) and b"encoding_format" in (passage.body or b"")
+    if refused and body.pop("encoding_format", None) is not None:
+        passage = await source.pass_through(body, EMBEDDINGS)
+    if not 200 <= passage.status < 300:
+        return passage
+    if passage.body is None:
+        passage.close()
+        raise _unusable()
+    small = len(passage.body) < _SMALL_BYTES
+    again = (
+        _reshaped(passage.body, asked, model)
+        if small
+        else await asyncio.to_thread(_reshaped, passage.body, asked, model)
+    )
+    return Passage(200, "application/json", passage.headers, again)
+
+
+def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
+    """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
+    try:
+        told = orjson.loads(body)
+        entries = sorted(enumerate(told["data"]), key=lambda entry: entry[1].get("index", entry[0]))
+        vectors = [entry["embedding"] for _, entry in entries]
+        if len(vectors) != len(asked.texts):
+            raise _unusable()
+        usage = told.get("usage") or {}
+        used = {**usage, **{name: usage.get(name) or 0 for name in ("prompt_tokens", "total_tokens")}}
+        return _encoded(vectors, asked, str(told.get("model") or model), used)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise _unusable() from error
+
+
+def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[str, Any]) -> bytes:
+    """Encode vectors, each numbers or base64, as was asked for. Raises ValueError, TypeError for anything else."""
+    if asked.encoding_format == "base64":
+        vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
+    else:
+        vectors = [decode_vector(vector) if isinstance(vector, str) else list(vector) for vector in vectors]
+    return orjson.dumps(new_embeddings(vectors, model=model, usage=used))
+
+
+def _unusable() -> UpstreamProblem:
+    return UpstreamProblem("The upstream's `/embeddings` did not return one vector for each text.", http_status=502)

@@ -1,0 +1,95 @@
+"""What a client sends to an upstream unread: a path of OpenAI's API, and a JSON body or a multipart form.
+
+A form's files are on disk, so that it can name its model anywhere, is sent with its length, and can be sent again.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from wire.errors import InvalidRequest, NotFound
+
+__all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "EMBEDDINGS",
+    "GENERATING",
+    "PROMPT_FIELDS",
+    "Body",
+    "Form",
+    "Outgoing",
+    "model_of",
+    "not_served",
+    "with_model",
+]
+
+CHAT: Final = "/chat/completions"
+COMPLETIONS: Final = "/completions"
+EMBEDDINGS: Final = "/embeddings"
+
+GENERATING: Final = frozenset({CHAT, COMPLETIONS})
+"""Paths that generate text: the default model, `*` of MODEL_ALIASES and MAX_REPLY_TOKENS apply to them only."""
+
+PROMPT_FIELDS: Final = {CHAT: "messages", COMPLETIONS: "prompt", EMBEDDINGS: "input"}
+"""Paths whose prompt can be longer than a model's context, and the field that holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request body that is read while it is sent. `size` is in bytes; `blocks` starts from the first byte."""
+
+    content_type: str
+    size: int
+    blocks: Callable[[], AsyncIterator[bytes]]
+
+
+class Form(Protocol):
+    """A client's multipart form."""
+
+    @property
+    def model(self) -> str:
+        """The value of the field `model`, empty without one."""
+        ...
+
+    def encode(self, model: str) -> Outgoing:
+        """Return the form with this `model`; without the field where it is empty."""
+        ...
+
+
+Body = dict[str, Any] | Form
+"""What a request carries: a JSON object, or a form."""
+
+
+def model_of(body: Body) -> str:
+    """Return the model that a request names, empty without one. Raises InvalidRequest for what is not a string."""
+    model = body.get("model") or "" if isinstance(body, dict) else body.model
+    if not isinstance(model, str):
+        raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Renamed:
+    """A form under another model's name."""
+
+    form: Form
+    model: str
+
+    def encode(self, model: str) -> Outgoing:
+        return self.form.encode(model)
+
+
+def with_model(body: Body, model: str) -> Body:
+    """Return the request with this model; unchanged where that is empty."""
+    if not model:
+        return body
+    return {**body, "model": model} if isinstance(body, dict) else _Renamed(body, model)
+
+
+def not_served(path: str, who: str) -> NotFound:
+    """Return the answer where an upstream cannot have a path, with the settings that bring it."""
+    return NotFound(
+        f"{who} does not serve `{path}`. Set MODEL_URL to a server that does, or add one as [upstreams.NAME] and name "
+        "its models `NAME/model`.",
+        code="unknown_url",
+    )

@@ -1,0 +1,311 @@
+"""Assigns the streamed fragments of tool calls to their calls. Pure.
+
+OpenAI numbers its calls and sends each id and name once. Other servers number every call 0 or not at all, leave ids
+out, send one id for two calls, or repeat ids and names in each chunk. Invariant: no call is lost, and none is invented.
+
+A fragment belongs to the call of its id, else to the call of its index, else to the call at its position, else to the
+newest call. It begins another call instead where it has a name and that call cannot go on: another function's name, or
+arguments that are complete already.
+"""
+
+import re
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Self
+
+import orjson
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
+
+__all__ = ["CallFragments", "Fragment", "Piece", "number_calls"]
+
+_MARK: Final = re.compile(r'[{}\[\]"\\]')
+_ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+_ID_LENGTH: Final = 9  # Mistral accepts ids of exactly nine letters and digits; others accept any
+
+
+class Fragment(NamedTuple):
+    """A fragment as it was sent. Empty strings and None mean that the field was missing."""
+
+    number: int | None = None
+    """Its `index`."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    @classmethod
+    def of(cls, call: dict[str, Any]) -> Self:
+        """Read an entry of `tool_calls`. Raises TypeError or AttributeError for other shapes."""
+        function = call.get("function") or call
+        arguments = function.get("arguments")
+        if arguments is not None and not isinstance(arguments, str):  # some servers send the object itself
+            arguments = orjson.dumps(arguments).decode()
+        return cls(
+            _index(call.get("index")), str(call.get("id") or ""), str(function.get("name") or ""), arguments or ""
+        )
+
+
+class Piece(NamedTuple):
+    """What a fragment adds to a call. The id comes once, the name in pieces that add up."""
+
+    call: int
+    """The call's place among the calls of the reply."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    index: int
+    number: int | None
+    """The index that the server gave it first."""
+    id: str = ""
+    """The id that the server gave it."""
+    known_as: str = ""
+    """The id that it has from here on: unique in its reply."""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    delta: int = 0
+    """The number of the delta that added to it last."""
+    named_again: bool = False
+    """Whether its name came again after its arguments: another call of the function, if arguments follow."""
+    _unread: list[str] = field(default_factory=list)
+    _depth: int = 0
+    _opened: bool = False
+    _quoted: bool = False
+    _escaped: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.arguments)
+
+    def add(self, arguments: str) -> None:
+        if arguments:
+            self.arguments.append(arguments)
+            self._unread.append(arguments)
+
+    def is_whole(self) -> bool:
+        """Whether the arguments are a JSON object from its first brace to its last. Reads each character once."""
+        text = "".join(self._unread)
+        self._unread.clear()
+        place = int(self._escaped and bool(text))
+        self._escaped = self._escaped and not text
+        while (found := _MARK.search(text, place)) is not None:
+            place = found.end()
+            match found[0]:
+                case "\\":
+                    place += self._quoted
+                    self._escaped = place > len(text)
+                case '"':
+                    self._quoted = not self._quoted
+                case bracket if not self._quoted:
+                    self._opened = True
+                    self._depth += 1 if bracket in "{[" else -1
+        return self._opened and self._depth <= 0 and not self._quoted
+
+
+class CallFragments:
+    """The calls of one reply. `offered` are the functions' names, which tell a piece of a name from another name."""
+
+    def __init__(self, offered: Collection[str] = ()) -> None:
+        self._offered = frozenset(offered)
+        self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}
+        self._by_number: dict[int, _Call] = {}
+        self._by_position: dict[int, _Call] = {}
+        self._delta = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the calls, in the order in which the calls began; empty where none is known yet."""
+        return [call.known_as for call in self._calls]
+
+    def feed(self, fragments: Sequence[Fragment]) -> tuple[list[Piece], list[int | None]]:
+        """Take the fragments of one delta; return what they add, and the number of each fragment's call."""
+        self._delta += 1
+        pieces: list[Piece] = []
+        owners: list[int | None] = []
+        for position, sent in enumerate(fragments):
+            told = sent
+            call = self._candidate(told, position, alone=len(fragments) == 1)
+            if call is None or not self._continues(call, told):
+                if not any(told[1:]):
+                    owners.append(None)
+                    continue
+                pieces += self.name_all()
+                if call is not None and not told.name:
+                    told = told._replace(name=call.name)
+                call = self._begin(told)
+            piece = self._add(call, told)
+            if len(fragments) > 1:
+                self._by_position[position] = call
+            owners.append(call.index)
+            if any(piece[1:]):
+                pieces.append(piece)
+        return pieces, owners
+
+    def feed_whole(self, calls: Sequence[Fragment]) -> tuple[list[Piece], list[int | None]]:
+        """Take the calls of a whole message; return what the stream has not brought before, as `feed` does."""
+        self._delta += 1
+        pieces: list[Piece] = []
+        owners: list[int | None] = []
+        left = list(self._calls)
+        for told in calls:
+            call = _same(told, left)
+            if call is None:
+                pieces += self.name_all()
+                piece = self._add(self._begin(told), told)
+            else:
+                left.remove(call)
+                said = call.text
+                rest = told.arguments[len(said) :] if told.arguments.startswith(said) else ""
+                piece = Piece(call.index, self._take_id(call, told.id), told.name[len(call.name) :], rest)
+                call.name += piece.name
+                call.add(rest)
+            owners.append(piece.call)
+            if any(piece[1:]):
+                pieces.append(piece)
+        return pieces, owners
+
+    def name_all(self) -> list[Piece]:
+        """Return an id for each call that has none yet."""
+        pieces = []
+        for call in self._calls:
+            if not call.known_as:
+                call.known_as = _new_id()
+                pieces.append(Piece(call.index, call.known_as))
+        return pieces
+
+    # --- which call ---------------------------------------------------------------------------------------------------
+
+    def _candidate(self, told: Fragment, position: int, *, alone: bool) -> _Call | None:
+        """Return the call that a fragment may go on with."""
+        by_number = self._by_number.get(told.number) if told.number is not None else None
+        if told.id and (by_id := self._by_id.get(told.id)) is not None:
+            return by_number if by_number is not None and by_number.id == told.id else by_id
+        if by_number is not None:
+            return None if told.id and by_number.id else by_number
+        newest = self._calls[-1] if self._calls else None
+        if told.id:
+            return newest if newest is not None and not newest.id and told.number is None else None
+        if told.number is not None:
+            return None if told.name else newest
+        return newest if alone else self._by_position.get(position) or (None if told.name else newest)
+
+    def _continues(self, call: _Call, told: Fragment) -> bool:
+        """Whether a fragment goes on with that call, and begins no other."""
+        if not told.name or not call.name:
+            return not (call.named_again and told.arguments.strip())
+        is_same = bool(told.id) and told.id == call.id
+        if call.delta == self._delta and (not is_same or call.is_whole()):
+            return False  # two entries of one list are two calls
+        if self._rest_of_name(call, told.name) is None:
+            return False
+        elsewhere = None not in (told.number, call.number) and self._by_number.get(told.number or 0) is not call
+        if not call.arguments:
+            return not elsewhere
+        given = told.arguments.strip()
+        if not call.is_whole():
+            return not (elsewhere and given.startswith("{"))
+        return not given or (is_same and not elsewhere and given == call.text.strip())
+
+    def _rest_of_name(self, call: _Call, name: str) -> str | None:
+        """Return what a name adds to the call's: nothing where it is repeated, None where it is another function's."""
+        longer = call.name + name
+        may_grow = not call.arguments and any(each.startswith(longer) for each in self._offered)
+        if call.name in self._offered:
+            return "" if name == call.name else name if may_grow and name not in self._offered else None
+        if may_grow:
+            return name
+        if name.startswith(call.name) and (name == call.name or not call.arguments):
+            return name[len(call.name) :]
+        return None if call.arguments or name in self._offered else name
+
+    # --- what it adds -------------------------------------------------------------------------------------------------
+
+    def _begin(self, told: Fragment) -> _Call:
+        call = _Call(len(self._calls), told.number)
+        self._calls.append(call)
+        return call
+
+    def _add(self, call: _Call, told: Fragment) -> Piece:
+        id, name = self._take_id(call, told.id), ""
+        if told.name:
+            name = (self._rest_of_name(call, told.name) or "") if call.name else told.name
+            call.name += name
+        repeats = bool(told.name) and bool(call.arguments) and call.is_whole()
+        if told.name:
+            call.named_again = repeats and not (told.id and told.id == call.id)
+        arguments = "" if repeats else told.arguments
+        call.add(arguments)
+        if told.number is not None:
+            self._by_number[told.number] = call
+        call.delta = self._delta
+        return Piece(call.index, id, name, arguments)
+
+    def _take_id(self, call: _Call, told: str) -> str:
+        """Return the id that a call is known by from now on; empty where it has one, or none was sent."""
+        if not told or call.id:
+            return ""
+        call.id = told
+        self._by_id[told] = call
+        if call.known_as:
+            return ""
+        call.known_as = told if told not in self.ids else _new_id()
+        return call.known_as
+
+
+def number_calls(calls: CallFragments, chunk: AIMessageChunk) -> AIMessageChunk:
+    """Return the chunk of a LangChain model with its calls told apart: several providers number none of them."""
+    if not chunk.tool_call_chunks:
+        return chunk
+    told = [
+        Fragment(_index(each.get("index")), each.get("id") or "", each.get("name") or "", each.get("args") or "")
+        for each in chunk.tool_call_chunks
+    ]
+    pieces, _ = calls.feed(told)
+    numbered = [
+        tool_call_chunk(name=piece.name or None, args=piece.arguments, id=piece.id or None, index=piece.call)
+        for piece in pieces
+    ]
+    return chunk.model_copy(update={"tool_call_chunks": numbered})
+
+
+def _same(told: Fragment, calls: Iterable[_Call]) -> _Call | None:
+    """Return the streamed call that a call of a whole message repeats."""
+    among = [call for call in calls if not call.name or told.name.startswith(call.name)]
+    if told.id and (same := next((call for call in among if call.id == told.id), None)) is not None:
+        return same
+    return next(
+        (call for call in among if not (told.id and call.id) and _says(call, told.arguments)),
+        None,
+    )
+
+
+def _says(call: _Call, arguments: str) -> bool:
+    said = call.text
+    return arguments.startswith(said) or _value(arguments) == _value(said) is not None
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _new_id() -> str:
+    return "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
+
+
+def _index(told: Any) -> int | None:
+    if isinstance(told, bool):
+        return None
+    if isinstance(told, int) or (isinstance(told, float) and told.is_integer()):
+        return int(told)
+    return int(told) if isinstance(told, str) and re.fullmatch(r"-?\d{1,9}", told) else None

@@ -1,0 +1,78 @@
+"""One request whose upstream may refuse some of its fields: the request is sent again without them.
+
+Laws: each field is dropped at most once; a dropped field is remembered for the model only after the server has accepted
+the request without it; the refusal that is reported was not caused by a change made here.
+"""
+
+import logging
+from typing import Any, Final, TypeAlias
+
+from chains.changes import LIMITS, Change, apply_changes
+from chains.fields import find_changes
+from chains.recent import Recent
+from chains.refusals import Refusal
+
+__all__ = ["Known", "Negotiation"]
+
+_MOST_KEPT: Final = 32
+_MOST_TRIES: Final = 8
+
+_log = logging.getLogger("threadhold.chains")
+
+Known: TypeAlias = Recent[tuple[Change, ...]]
+"""The changes that an upstream's models need, by model."""
+
+
+class Negotiation:
+    """One request's changes: call `applied` before each try, `drop_refused` after a refusal, `settle` on success."""
+
+    def __init__(self, known: Known, model: str) -> None:
+        self._known = known
+        self._model = model
+        self._changes: list[Change] = []
+        self._sent: dict[str, Any] = {}
+        self._first: Refusal | None = None
+        self._tries = 0
+
+    def applied(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body to send, with the changes known for the model and those of this request."""
+        self._sent = apply_changes(body, (*self._known.get(self._model, ()), *self._changes))
+        return self._sent
+
+    def drop_refused(self, refusal: Refusal) -> bool:
+        """Drop the fields that a refusal names. Returns False when there is nothing left to drop."""
+        self._tries += 1
+        if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
+            return False
+        found = find_changes(
+            self._sent, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
+        )
+        fresh = [change for change in found if change not in self._changes and not self._swaps_back(change)]
+        if self._first is None or fresh:
+            self._first = refusal
+        self._changes += fresh
+        return bool(fresh)
+
+    def verdict(self, refusal: Refusal) -> Refusal:
+        """Return the refusal to report after `drop_refused` returned False."""
+        named = {change.name for change in self._changes}
+        swapped = named | {LIMITS[name] for name in named if name in LIMITS}
+        blamed = any(name in refusal.full for name in swapped) and self._first is not None
+        return self._first if blamed and self._first is not None else refusal
+
+    def settle(self) -> None:
+        """Remember this request's changes for its model, and log them once."""
+        if not self._changes:
+            return
+        known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
+        fresh = [change for change in self._changes if change not in known]
+        self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
+        self._changes = []
+        names = ", ".join(dict.fromkeys(change.label for change in fresh))
+        _log.info("model `%s`: its server refuses %s; later requests are sent without it", self._model, names)
+
+    def _swaps_back(self, change: Change) -> bool:
+        """Whether a change would undo one of this request's own."""
+        return change.place == "limit" and any(
+            own.place == "limit" and own.name == LIMITS[change.name] for own in self._changes
+        )

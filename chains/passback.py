@@ -1,0 +1,310 @@
+"""Fields of an assistant turn that its engine wants back with the turn's tool calls. Pure, but for one log line.
+
+Thinking engines refuse the outputs of calls whose turn lacks what they sent beside it: DeepSeek's `reasoning_content`,
+OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back, by whatever name,
+as it was sent. Invariants: it goes to the engine and model that sent it and to nobody else; it is neither logged nor
+shown to clients; a reply keeps at most `MAX_CHARS` characters of it.
+
+Between the rounds of a run the fields are JSON text in the `additional_kwargs` of the turn's AIMessage, under
+`EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can be checkpointed
+whatever is in it. A turn of another LangChain model keeps `{"source", "content": [block], "beside": {field: value}}`
+(see `chains.turns`).
+"""
+
+import logging
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+from langchain_core.messages import AIMessage, BaseMessage
+
+from chains.asked import Ask, ReplyCall
+from chains.recent import Recent
+from wire.errors import PromptRefused
+
+__all__ = [
+    "EXTRA_FIELDS",
+    "MAX_CHARS",
+    "ExtraFields",
+    "PassBack",
+    "engine_id",
+    "extra_fields",
+    "keep",
+    "replace_call",
+    "restore",
+]
+
+EXTRA_FIELDS: Final = "threadhold_extra_fields"
+"""Key of `additional_kwargs`."""
+
+MAX_CHARS: Final = 1_048_576
+
+_MESSAGE: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
+"""Fields of an assistant message that OpenAI defines: they are sent back in their own way, or are of no use."""
+_CALL: Final = frozenset({"index", "id", "type", "function"})
+_FUNCTION: Final = frozenset({"name", "arguments"})
+_LABELS: Final = frozenset({"type", "index", "id", "format", "name", "role", "object", "status", "channel", "model"})
+"""Strings under these names are labels that servers repeat in every chunk; all others come in pieces that add up."""
+_UNWANTED: Final = re.compile(
+    r"extra (?:input|field)|additional propert|(?:unknown|unrecognized|unexpected|unsupported|invalid)\W[^.]{0,20}"
+    r"\b(?:field|param|argument|propert|key|name)|is not permitted|not permitted|is unsupported",
+    re.IGNORECASE,
+)
+
+_log = logging.getLogger("threadhold.chains")
+
+
+class _Pieces(list[str]):
+    """A string that comes in pieces."""
+
+
+class _TooMuch(Exception):
+    """A reply has more extra fields than are kept."""
+
+
+class ExtraFields:
+    """The unknown fields of one streamed reply."""
+
+    def __init__(self, url: str, model: str) -> None:
+        """`url` and `model`: the engine that the reply comes from."""
+        self._source = engine_id(url, model)
+        self._model = model
+        self._message: dict[str, Any] = {}
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._chars = 0
+        self._is_kept = True
+
+    def add(self, said: dict[str, Any], *, whole: bool = False) -> None:
+        """Add a delta's fields; those of a `whole` message replace what was streamed of them."""
+        self._merge(self._message, said, _MESSAGE, whole=whole)
+
+    def add_call(self, number: int, call: dict[str, Any], *, whole: bool = False) -> None:
+        """Add the fields of a fragment of call `number`."""
+        function = call.get("function")
+        kept = self._calls.setdefault(number, {})
+        self._merge(kept, call, _CALL if function else _CALL | _FUNCTION, whole=whole)
+        if isinstance(function, dict) and function.keys() - _FUNCTION:
+            self._merge(kept.setdefault("function", {}), function, _FUNCTION, whole=whole)
+
+    def spell(self, ids: Sequence[str]) -> str | None:
+        """Return the fields as JSON text, `ids` being those of the calls; None without calls or fields."""
+        calls = {id: told for number, id in enumerate(ids) if (told := self._calls.get(number))}
+        if not self._is_kept or not ids or not (self._message or calls):
+            return None
+        return keep({"source": self._source, "message": self._message, "calls": calls}, self._model)
+
+    def _merge(self, kept: dict[str, Any], told: dict[str, Any], known: frozenset[str], *, whole: bool) -> None:
+        if not self._is_kept or told.keys() <= known:
+            return
+        try:
+            for name, value in told.items():
+                if name not in known and value is not None:
+                    self._count(value)
+                    kept[name] = _copy(value) if whole or name not in kept else _joined(kept[name], value, name)
+        except (_TooMuch, RecursionError, TypeError):
+            self._is_kept = False
+            self._message.clear()
+            self._calls.clear()
+            _warn(self._model)
+
+    def _count(self, value: Any) -> None:
+        self._chars += len(value) if isinstance(value, str) else len(orjson.dumps(value))
+        if self._chars > MAX_CHARS:
+            raise _TooMuch
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, str):
+        return _Pieces([value])
+    if isinstance(value, dict):
+        return {name: _copy(each) for name, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, list) else value
+
+
+def _joined(old: Any, new: Any, name: str) -> Any:
+    """Merge as OpenAI's SDK accumulates deltas: strings add up, objects are merged, lists by their entries' `index`."""
+    if isinstance(old, _Pieces) and isinstance(new, str) and not _is_label(name):
+        old.append(new)
+        return old
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key, value in new.items():
+            if value is not None:
+                old[key] = _joined(old[key], value, key) if key in old else _copy(value)
+        return old
+    if isinstance(old, list) and not isinstance(old, _Pieces) and isinstance(new, list):
+        for entry in new:
+            if (same := _entry_like(old, entry)) is not None:
+                _joined(same, entry, "")
+            else:
+                old.append(_copy(entry))
+        return old
+    return _copy(new)
+
+
+def _is_label(name: str) -> bool:
+    return name in _LABELS or name.endswith(("_id", "_type"))
+
+
+def _entry_like(entries: list[Any], told: Any) -> dict[str, Any] | None:
+    """Return the entry that an entry adds to: of the same index, and of the same type where both say it."""
+    if not isinstance(told, dict) or type(told.get("index")) is not int:
+        return None
+    for entry in reversed(entries):
+        if isinstance(entry, dict) and entry.get("index") == told["index"]:
+            kinds = {_text(kind) for kind in (entry.get("type"), told.get("type")) if kind is not None}
+            if len(kinds) < 2:
+                return entry
+    return None
+
+
+def _text(value: Any) -> Any:
+    return "".join(value) if isinstance(value, _Pieces) else str(value)
+
+
+def _spelled(value: Any) -> Any:
+    """What orjson cannot write by itself: orjson writes subclasses of list through this where it is told to."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
+def keep(told: dict[str, Any], model: str) -> str | None:
+    """Return what a reply of `model` keeps as text; None where it is too much or is no JSON."""
+    try:
+        text = orjson.dumps(told, _spelled, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+    except TypeError:
+        return None
+    if len(text) > MAX_CHARS:
+        _warn(model)
+        return None
+    return text
+
+
+def _warn(model: str) -> None:
+    _log.warning(
+        "model `%s`: the fields beside a reply with tool calls exceed %d characters and are not sent back",
+        model,
+        MAX_CHARS,
+    )
+
+
+def extra_fields(message: BaseMessage) -> str:
+    """Return the text that a message keeps; empty where it keeps none."""
+    told: str = message.additional_kwargs.get(EXTRA_FIELDS, "")
+    return told
+
+
+def restore(messages: list[dict[str, Any]], kept: Mapping[int, str], *, url: str, model: str) -> list[dict[str, Any]]:
+    """Return messages in OpenAI's form with the fields that are `kept` of them, by their places in the list.
+
+    What another engine or another model has sent stays out.
+    """
+    source = engine_id(url, model)
+    restored = list(messages)
+    for place, text in kept.items():
+        told = orjson.loads(text)
+        if told["source"] == source:
+            message = messages[place]
+            calls = [_with_fields(call, told["calls"].get(call["id"])) for call in message.get("tool_calls", ())]
+            restored[place] = {**told["message"], **message, **({"tool_calls": calls} if calls else {})}
+    return restored
+
+
+def _with_fields(call: dict[str, Any], told: dict[str, Any] | None) -> dict[str, Any]:
+    if not told:
+        return call
+    return {**told, **call, "function": {**told.get("function", {}), **call["function"]}}
+
+
+def replace_call(text: str, id: str, other: str | None) -> str:
+    """Return kept text in which call `id` has the fields of the only call of `other`, a repaired one."""
+    told, better = orjson.loads(text), orjson.loads(other or "{}").get("calls")
+    if not better or "calls" not in told:
+        return text
+    told["calls"][id] = next(iter(better.values()))
+    return orjson.dumps(told).decode()
+
+
+def engine_id(url: str, model: str) -> str:
+    """Return the name of a model at an address: a hash, as addresses may hold secrets."""
+    return sha256(f"{url}\n{model}".encode()).hexdigest()[:16]
+
+
+# --- engines that refuse their own fields ---------------------------------------------------------------------------
+
+
+class PassBack:
+    """Asks with the kept fields; an engine that refuses some of them is asked without these.
+
+    Groq sends `channel` and DeepSeek's first reasoner sent `reasoning_content`, and neither accepts its own field. What
+    was refused is remembered for the model once the request without it has succeeded.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._refused: Recent[frozenset[str]] = Recent()
+
+    def ask(self, call: ReplyCall) -> AsyncGenerator[Any]:
+        """Make one request. Raises RunError."""
+        names = frozenset[str]().union(*map(_names, filter(None, map(extra_fields, call.messages))))
+        return self._ask_with(call, names) if names else self._ask(call)
+
+    async def _ask_with(self, call: ReplyCall, names: frozenset[str]) -> AsyncGenerator[Any]:
+        left = names - self._refused.get(call.model, frozenset())
+        first: PromptRefused | None = None
+        while True:
+            said = False
+            asked = call if left == names else replace(call, messages=[_only(each, left) for each in call.messages])
+            try:
+                async with aclosing(self._ask(asked)) as chunks:
+                    async for chunk in chunks:
+                        if not said and first is not None:
+                            self._learn(call.model, names - left)
+                        said = True
+                        yield chunk
+                return
+            except PromptRefused as error:
+                unwanted = frozenset() if said else _unwanted(left, error.message)
+                first = first or error
+                if not unwanted:
+                    raise error if said else first from None
+                left -= unwanted
+
+    def _learn(self, model: str, refused: frozenset[str]) -> None:
+        self._refused[model] = self._refused.get(model, frozenset()) | refused
+        listed = ", ".join(f"`{name[:80]}`" for name in sorted(refused))
+        _log.info("model `%s`: its server refuses %s of its own replies, so they are not sent back", model, listed)
+
+
+def _unwanted(names: frozenset[str], message: str) -> frozenset[str]:
+    named = frozenset(name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message))
+    return named or (names if _UNWANTED.search(message) else frozenset())
+
+
+def _names(text: str) -> frozenset[str]:
+    told = orjson.loads(text)
+    calls = told.get("calls", {}).values()
+    inside = (call.get("function", {}) for call in calls)
+    return frozenset(told.get("message", {})).union(*calls, *inside) - {"function"}
+
+
+def _only(message: BaseMessage, names: frozenset[str]) -> BaseMessage:
+    text = extra_fields(message)
+    told = orjson.loads(text or "{}")
+    if "message" not in told:
+        return message
+    told["message"] = _picked(told["message"], names)
+    told["calls"] = {
+        id: _picked(call, names) | ({"function": _picked(call["function"], names)} if "function" in call else {})
+        for id, call in told["calls"].items()
+    }
+    beside = {**message.additional_kwargs, EXTRA_FIELDS: orjson.dumps(told).decode()}
+    return AIMessage(message.content, tool_calls=getattr(message, "tool_calls", []), additional_kwargs=beside)
+
+
+def _picked(fields: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in names}

@@ -1,0 +1,72 @@
+"""Assistant turns of LangChain models that go back as their own library made them.
+
+Anthropic wants its thinking blocks back, signatures and order unchanged, before the outputs of the calls that follow
+them; Google's library keeps signatures in `additional_kwargs`. Invariants: those of `chains.passback`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import add_ai_message_chunks
+
+from chains.passback import engine_id, extra_fields, keep
+
+__all__ = ["OwnTurn", "restore_turns"]
+
+_CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
+_BESIDE: Final = ("tool_calls", "function_call", "refusal")
+
+
+class OwnTurn:
+    """One streamed reply, as its library's chunks add up. `source` and `model` name the engine."""
+
+    def __init__(self, source: str, model: str) -> None:
+        self._source = engine_id(source, model)
+        self._model = model
+        self._chunks: list[AIMessageChunk] = []
+
+    def add(self, chunk: AIMessageChunk) -> None:
+        """Take a chunk before it is changed."""
+        self._chunks.append(chunk)
+
+    def spell(self) -> str:
+        """Return what goes back as JSON text; empty where text and calls are all of it."""
+        pieces = [
+            AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
+            for chunk in self._chunks
+            if chunk.content or chunk.additional_kwargs
+        ]
+        if not any(isinstance(piece.content, list) or piece.additional_kwargs for piece in pieces):
+            return ""
+        try:
+            whole = add_ai_message_chunks(pieces[0], *pieces[1:])
+        except (TypeError, ValueError):  # a library's own chunks that LangChain cannot add
+            return ""
+        blocks = [block for block in whole.content if block] if isinstance(whole.content, list) else []
+        beside = {name: value for name, value in whole.additional_kwargs.items() if name not in _BESIDE}
+        if not beside and all(isinstance(block, str) or block.get("type") in ("text", *_CALLS) for block in blocks):
+            return ""
+        return keep({"source": self._source, "content": blocks, "beside": beside}, self._model) or ""
+
+
+def restore_turns(messages: Sequence[BaseMessage], source: str, model: str) -> list[BaseMessage]:
+    """Return the messages with the turns of this engine as it made them; others stay as they are."""
+    return [_restored(message, engine_id(source, model)) for message in messages]
+
+
+def _restored(message: BaseMessage, source: str) -> BaseMessage:
+    text = extra_fields(message)
+    if not text or not isinstance(message, AIMessage):
+        return message
+    told = orjson.loads(text)
+    if told["source"] != source or "content" not in told:
+        return AIMessage(message.content, tool_calls=message.tool_calls)
+    ids = {call["id"] for call in message.tool_calls}
+    blocks: list[Any] = [block for block in told["content"] if not _is_call(block) or block.get("id") in ids]
+    return AIMessage(blocks or message.content, tool_calls=message.tool_calls, additional_kwargs=told["beside"])
+
+
+def _is_call(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") in _CALLS

@@ -1,0 +1,214 @@
+"""Decodes text files: byte order mark, UTF-8, the declared encoding, then the code page that fits the whole text.
+
+Invariant: a byte that the encoding does not have is never dropped silently; the note says what was guessed or replaced.
+"""
+
+import codecs
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from documents.codepages import SUPERSETS, collect_sample, guess_encoding, reads_as_western
+from documents.refusals import broken, unsupported
+
+__all__ = ["Decoded", "decode"]
+
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WIDE: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_SAMPLE: Final = 64 * 1024
+_PRINTABLE: Final = re.compile(rb"[\t\n\r -~]")
+_MOST_PRINTABLE: Final = 0.75
+"""Above this share of printable bytes, a text with zero bytes is not UTF-16, where they are half of it or less."""
+_HIGH: Final = bytes(range(0x80, 0x100))
+_DECLARATIONS: Final = (
+    re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)"),
+    re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE),
+    re.compile(rb"^@charset \"([\w.:-]+)\""),
+    re.compile(rb"^(?:[^\n]*\n)?[ \t\f]*#[^\n]*?coding[:=][ \t]*([\w.-]+)"),  # PEP 263
+)
+_ESCAPES: Final = (
+    (re.compile(rb"\x1b\$[@B]|\x1b\(J|\x1b\$\(D"), "iso2022_jp_ext"),
+    (re.compile(rb"\x1b\$\)C"), "iso2022_kr"),
+)
+_FEW: Final = 2.0
+"""Valid characters of several bytes for each invalid byte, from which any text is UTF-8."""
+_WESTERN_FEW: Final = 0.25
+"""The same where the result reads as European words. By chance, East Asian texts have up to 0.5, but not such words."""
+_STRANGE: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
+_MOST_STRANGE: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The text, and for the file's status what was guessed or replaced."""
+
+    text: str
+    note: str | None = None
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a text file. Raises Refused for what is not text."""
+    decoded = (
+        _marked(data)
+        or _utf8(data)
+        or _wide(data)
+        or _surrogates(data)
+        or _declared(data)
+        or _nearly_utf8(data)
+        or _guessed(data)
+    )
+    text = decoded.text
+    if not text and data:
+        raise broken("The file has a byte order mark and no complete character behind it.")
+    if _is_strange(text):
+        raise unsupported("The file is not text.")
+    return decoded
+
+
+def _is_strange(text: str) -> bool:
+    """Tell whether a text begins with more control characters than a text has."""
+    return len(_STRANGE.findall(text[:_SAMPLE])) > max(1, _MOST_STRANGE * min(len(text), _SAMPLE))
+
+
+def _marked(data: bytes) -> Decoded | None:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _lenient(data[len(mark) :], encoding)
+    return None
+
+
+def _utf8(data: bytes) -> Decoded | None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    if "\x1b" in text:
+        for escape, encoding in _ESCAPES:
+            if escape.search(data):
+                return _strict(data, encoding) or Decoded(text)
+    return None if "\x00" in text and _is_strange(text) else Decoded(text)
+
+
+def _wide(data: bytes) -> Decoded | None:
+    """UTF-16 or UTF-32 without a mark: zero bytes give it away, those of line ends and spaces at the least."""
+    sample = data[:_SAMPLE]
+    if b"\x00" not in data or len(data) % 2 or len(_PRINTABLE.findall(sample)) > _MOST_PRINTABLE * len(sample):
+        return None
+    found = {encoding: _count_ascii(sample, encoding) for encoding in _WIDE}
+    best = max(found, key=lambda encoding: found[encoding])
+    return _strict(data, best) if found[best] else None
+
+
+def _count_ascii(data: bytes, encoding: str) -> int:
+    """Return how many characters are ASCII; 0 where many are ones that no text has."""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        return 0
+    odd = sum(unicodedata.category(letter) in ("Cn", "Co", "Cc") and letter not in "\t\r\n\f" for letter in text)
+    return 0 if odd > _MOST_STRANGE * len(text) else sum(letter <= "\x7f" for letter in text)
+
+
+def _declared(data: bytes) -> Decoded | None:
+    """Go by what the file says of itself, as long as every byte is valid in it."""
+    for declaration in _DECLARATIONS:
+        if found := declaration.search(data[:8192]):
+            name = _web_name(found[1].decode("ascii", "replace"))
+            return _strict(data, name) if name else None
+    return None
+
+
+def _web_name(label: str) -> str | None:
+    """Return Python's name of the encoding that browsers use for a label; None for UTF-8 and what is not known."""
+    for name in (label, label.removeprefix("x-"), label.removeprefix("dos-")):
+        try:
+            found = codecs.lookup({"sjis": "cp932", "windows-874": "cp874"}.get(name.lower(), name)).name
+        except LookupError:
+            continue
+        if found.startswith(("utf", "hex", "base64", "rot", "uu", "quopri", "zlib", "bz2", "idna", "punycode")):
+            return None
+        return SUPERSETS.get(found, found)
+    return None
+
+
+def _nearly_utf8(data: bytes) -> Decoded | None:
+    """A few invalid bytes among UTF-8: appended lines of another program, or a cut at the end."""
+    high = len(data) - len(data.translate(None, _HIGH))
+    kept = data.decode("utf-8", "ignore")
+    valid, invalid = len(kept) - (len(data) - high), len(data) - len(kept.encode())
+    if not valid:
+        return None
+    cut = _cut_length(data)
+    if invalid == cut:
+        return _lenient(data[: len(data) - cut], "utf-8", lost=cut)
+    sure = valid >= _FEW * invalid or (
+        valid >= _WESTERN_FEW * invalid and reads_as_western(_lenient(collect_sample(data), "utf-8").text)
+    )
+    return _lenient(data, "utf-8") if sure else None
+
+
+def _surrogates(data: bytes) -> Decoded | None:
+    """CESU-8, which databases and Java write: UTF-8 of UTF-16, with six bytes for an emoji."""
+    try:
+        return Decoded(data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16"))
+    except UnicodeDecodeError:
+        return None
+
+
+def _cut_length(data: bytes) -> int:
+    """Return how many bytes at the end begin a character that is not complete."""
+    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+    decoder.decode(data[-4:])
+    return len(decoder.getstate()[0])
+
+
+def _guessed(data: bytes) -> Decoded:
+    name = guess_encoding(data)
+    decoded = _strict(data, name) or _lenient(data, name)
+    said = f"The file is not UTF-8; its text was read as {_label(name)}."
+    return Decoded(decoded.text, said if decoded.note is None else f"{said} {decoded.note}")
+
+
+def _strict(data: bytes, encoding: str) -> Decoded | None:
+    try:
+        return Decoded(data.decode(encoding))
+    except UnicodeDecodeError:
+        return None
+
+
+def _lenient(data: bytes, encoding: str, *, lost: int = 0) -> Decoded:
+    """Decode; bytes that are not valid are read as windows-1252, which is where stray ones mostly come from."""
+    counts = {"read": 0, "lost": lost}
+
+    def mend(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeDecodeError)
+        some = error.object[error.start : error.end]
+        text = "\ufffd" if encoding.startswith("utf-") and encoding != "utf-8" else some.decode("cp1252", "replace")
+        counts["lost" if "\ufffd" in text else "read"] += len(some)
+        return text, error.end
+
+    codecs.register_error("threadhold", mend)
+    text = data.decode(encoding, "threadhold")
+    notes = []
+    if counts["read"]:
+        notes.append(f"{_bytes(counts['read'])} not valid {_label(encoding)}, read as windows-1252.")
+    if counts["lost"]:
+        notes.append(f"{_bytes(counts['lost'])} not valid {_label(encoding)}, left out or replaced by U+FFFD.")
+    if not text.strip("\ufffd"):
+        text = ""
+    return Decoded(text, " ".join(notes) or None)
+
+
+def _bytes(count: int) -> str:
+    return "1 byte is" if count == 1 else f"{count} bytes are"
+
+
+def _label(name: str) -> str:
+    return re.sub(r"^cp(125\d)$", r"windows-\1", codecs.lookup(name).name.replace("_", "-"))

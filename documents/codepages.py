@@ -1,0 +1,265 @@
+"""Which code page is a text in that is not UTF-8? Decided by the whole text, not by its beginning.
+
+A detector alone reads short Western texts as Greek, Icelandic Macintosh and worse, so the decision has two steps. Where
+the commonest Latin code pages give words of one European language, the commonest of them wins. Otherwise the detector
+(chardet, with the usual code pages only) decides.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+__all__ = ["SUPERSETS", "collect_sample", "guess_encoding", "reads_as_western"]
+
+_LATIN: Final = ("cp1252", "cp1250", "cp1254", "cp1257", "iso8859-15", "iso8859-2", "cp850", "cp437", "mac-roman")
+"""Commonest first."""
+_OTHERS: Final = (
+    *("cp1251", "koi8-r", "koi8-u", "cp866", "mac-cyrillic", "iso8859-5", "cp1253", "iso8859-7", "cp1255", "cp1256"),
+    *("cp874", "gb18030", "big5", "cp932", "euc-jp", "cp949", "cp852"),
+)
+SUPERSETS: Final = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "shift_jis_2004": "cp932",
+    "euc_jis_2004": "euc-jp",
+    "euc_kr": "cp949",
+    "big5hkscs": "big5hkscs",
+    "big5": "big5hkscs",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "ascii": "cp1252",
+    "tis_620": "cp874",
+}
+"""Python's name of an encoding → the encoding that has all of its characters and those that programs add."""
+
+_LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
+    "western": (
+        *("äöüßéèàâç", "àâæçéèêëîïôœùûüÿ", "áéíñóúüªº", "àçèéíïòóúü·ªº", "áâãàçéêíóôõúüªº", "àèéìîòóùª", "éëïöüó"),
+        *("åäöæøéèüô", "äöåšžõüé", "áðéíóúýþæö", "áéíóúàâêîôûŵŷ"),
+    ),
+    "central": ("ąćęłńóśźżé", "áäčďéěíĺľňóôŕřšťúůýžü", "áéíóöőúüű", "ăâîşţé", "čćđšž", "äöüßé"),
+    "turkish": ("çğıöşüâîûi̇",),
+    "baltic": ("ąčęėįšųūžé", "āčēģīķļņšūžōŗ", "äöüõšž"),
+}
+_FAMILY: Final = {"cp1250": "central", "iso8859-2": "central", "cp1254": "turkish", "cp1257": "baltic"}
+
+_LONGEST_RUN: Final = {"western": 2, "central": 4, "turkish": 3, "baltic": 3}
+"""Letters beyond ASCII in a row; the words of other scripts have more."""
+
+_WORD: Final = re.compile(rb"[A-Za-z0-9'\x80-\xff]*[\x80-\xff][A-Za-z0-9'\x80-\xff]*")
+_TEXT_WORD: Final = re.compile(r"[A-Za-z0-9'\x80-\U0010ffff]*[\x80-\U0010ffff][A-Za-z0-9'\x80-\U0010ffff]*")
+_FEW_STRANGE: Final = 0.05
+_LINE: Final = re.compile(rb"[^\n]{1,2000}")
+_MOST_WORDS: Final = 20_000
+_MOST_READ: Final = 4_000_000
+_MOST_SAMPLE: Final = 150_000
+"""Bytes that are looked at word by word, and by the detector; gathered over the whole text."""
+_PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾ªº]+|\d+|[²³¹¼½¾ªº]+|[^\w\s]+|_+|\s+")
+_PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\u00a0")
+_AFTER_LETTERS: Final = frozenset("®™°’“”„‘‚«»‹›–—…·€×\u00a0\u00ad")
+_ELISION: Final = frozenset("’·–—×\u00a0\u00ad")
+_UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "s"])
+_KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡¼½¾→←≤≥≠≈∞√")
+_LINES: Final = re.compile(r"[\u2502\u2551]|.?(?:([\u2500\u2550\u2588\u2591\u2592\u2593])\1+[\u2500-\u259f]?)+")
+"""Tables and bars as DOS programs draw them."""
+_MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd")
+_ASCII: Final = re.compile(r"[\x00-\x7f]")
+_MOST_IMPLAUSIBLE: Final = 0.3
+"""The share of implausible words up to which a text is in the Latin script."""
+_TIE: Final = 0.02
+_SURER: Final = 2.0
+"""How much surer the detector must be of a rarer code page than of windows-1252 (plus `_MARGIN`)."""
+_MARGIN: Final = 0.004
+_NORDIC: Final = frozenset("ðþýÐÞÝ")
+"""Where windows-1252 has these, Turkish and Baltic code pages have much commoner letters."""
+_RIVALS: Final = frozenset({"cp1250", "cp1254", "cp1257", "iso8859-2"})
+"""Code pages in which the same words can be plausible; those of DOS and Macintosh give words in only one of them."""
+
+
+def guess_encoding(data: bytes) -> str:
+    """Return the Python name of the encoding that fits `data` best; some bytes may not fit even that."""
+    sample = collect_sample(data, _MOST_READ)
+    words = _collect_words(sample)
+    strange = {encoding: _implausible(words, encoding) for encoding in _LATIN}
+    least = min(strange.values())
+    if strange["cp1252"] == 0 and not any(_has_letters(word) for word in words):
+        return "cp1252"  # signs only, as in "5 €" and "20 °C"
+    sure = _detect(collect_sample(sample))
+    if least <= _MOST_IMPLAUSIBLE:
+        nordic = any(_NORDIC.intersection(word.decode("cp1252", "replace")) for word in words)
+        alike = [name for name in _LATIN if strange[name] <= least + _TIE]
+        return _choose_latin(alike, sure, 1.0 if nordic else _SURER)
+    others = {name: confidence for name, confidence in sure.items() if _is_other_script(name, words)}
+    if not others:
+        return min(_LATIN, key=lambda name: strange[name])
+    best = max(others, key=lambda name: others[name])
+    return SUPERSETS.get(best, best)
+
+
+def reads_as_western(text: str) -> bool:
+    """Tell whether the words beyond ASCII are those of Western European languages."""
+    words = Counter(found[0] for found in _TEXT_WORD.finditer(text))
+    strange = sum(count for word, count in words.items() if not _is_western(word))
+    return strange <= _FEW_STRANGE * words.total()
+
+
+def _is_western(word: str) -> bool:
+    if min(letter for letter in word if letter > "\x7f") >= "\u0800":
+        return True  # three bytes that fit together by chance are rare
+    letters = {letter for letter in word.lower() if letter > "\x7f" and letter.isalpha()}
+    return _reads_well(word, _LONGEST_RUN["western"]) and any(letters <= {*some, "µ"} for some in _LANGUAGES["western"])
+
+
+def _is_other_script(name: str, words: Counter[bytes]) -> bool:
+    """Tell whether the words are of one script each; those of East Asia stand beside Latin letters without a space."""
+    if name in _LATIN_NAMES:
+        return False
+    if name in _EAST_ASIAN:
+        return True
+    mixed = sum(count for word, count in words.items() if _MIXED.search(word.decode(name, "replace")))
+    return mixed <= _MOST_IMPLAUSIBLE * words.total()
+
+
+def _choose_latin(alike: list[str], sure: dict[str, float], factor: float) -> str:
+    """Choose among code pages that fit alike: the commonest, unless the detector is `factor` surer of a rival."""
+    first = alike[0]
+    western = max(sure.get(_plain(name), 0.0) for name in (first, "iso8859-15"))  # a stray byte may exclude the first
+    floor = western * factor + _MARGIN
+    better = [name for name in alike[1:] if name in _RIVALS and sure.get(_plain(name), 0.0) > floor]
+    return max(better, key=lambda name: sure[_plain(name)]) if better else first
+
+
+def _detect(sample: bytes) -> dict[str, float]:
+    """Return the detector's confidence in each encoding, by Python's name."""
+    import chardet
+
+    found = chardet.detect_all(
+        sample,
+        include_encodings=(*_LATIN, *_OTHERS),
+        ignore_threshold=True,
+        compat_names=False,
+        empty_input_encoding="cp1252",
+    )
+    confidences: dict[str, float] = {}
+    for result in found:
+        if result["encoding"]:
+            confidences.setdefault(_plain(result["encoding"]), result["confidence"])
+    return confidences
+
+
+@cache
+def _plain(name: str) -> str:
+    import codecs
+
+    return codecs.lookup(name).name
+
+
+_EAST_ASIAN: Final = frozenset(_plain(name) for name in ("gb18030", "big5", "cp932", "euc-jp", "cp949", *SUPERSETS))
+_LATIN_NAMES: Final = frozenset(_plain(name) for name in (*_LATIN, "iso8859-1", "cp852"))
+
+
+def _collect_words(data: bytes) -> Counter[bytes]:
+    """Return the words with bytes beyond ASCII, with how often they occur."""
+    words: Counter[bytes] = Counter()
+    for found in _WORD.finditer(data):
+        word = found[0]
+        if len(words) < _MOST_WORDS or word in words:
+            words[word[:64]] += 1
+    return words
+
+
+def collect_sample(data: bytes, most_bytes: int = _MOST_SAMPLE) -> bytes:
+    """Return lines with bytes beyond ASCII, evenly from the whole text: what says most about its encoding."""
+    lines = (found[0] for found in _LINE.finditer(data))
+    strange = list(dict.fromkeys(line for line in lines if not line.isascii()))  # repetition misleads the detector
+    step = max(1, sum(map(len, strange)) // most_bytes)
+    return b"\n".join(strange[::step])
+
+
+# --- words of Latin scripts -----------------------------------------------------------------------------------------
+
+
+def _implausible(words: Counter[bytes], encoding: str) -> float:
+    """Return the share of words that no language of the code page has, by the language that fits them best."""
+    family = _FAMILY.get(encoding, "western")
+    languages = [frozenset(letters + letters.upper() + "µ") for letters in _LANGUAGES[family]]
+    strange, misfits = 0, [0] * len(languages)
+    total = 0
+    for word, count in words.items():
+        total += count
+        text = word.decode(encoding, "replace")
+        if not _reads_well(text, _LONGEST_RUN[family]):
+            strange += count
+            continue
+        letters = frozenset(letter for letter in text if letter > "\x7f" and letter.isalpha())
+        for place, language in enumerate(languages):
+            if not letters <= language:
+                misfits[place] += count
+    # Several languages in a file are usual: most words decide, and a word that none of them has counts in full.
+    return (strange + min(misfits) / 2) / total if total else 1.0
+
+
+def _has_letters(word: bytes) -> bool:
+    return any(
+        letter > "\x7f" and letter.isalpha() and letter not in "ªµº" for letter in word.decode("cp1252", "replace")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    text: str
+    letters: bool
+
+
+def _reads_well(text: str, longest_run: int) -> bool:
+    """Tell whether a word's letters and signs stand where they stand in European languages."""
+    if "\u2500" <= max(text) <= "\u259f" and _LINES.fullmatch(text):
+        return True
+    parts = [_Part(found[0], found[0][0].isalpha() and found[0][0] not in "ªº") for found in _PIECES.finditer(text)]
+    return all(
+        _spelled(part.text, longest_run) if part.letters else _placed(parts, place) for place, part in enumerate(parts)
+    )
+
+
+def _spelled(word: str, longest_run: int) -> bool:
+    """Letters: few in a row beyond ASCII, and capitals only at the beginning or throughout."""
+    longest = max(map(len, _ASCII.split(word)))
+    if longest > longest_run or 3 < len(word) == longest:
+        return False
+    tail = word[1:]
+    return tail == tail.lower() or word.replace("ß", "S") == word.replace("ß", "S").upper() or _ascii_case(word)
+
+
+def _ascii_case(word: str) -> bool:
+    """Tell whether a mixture of cases is ASCII's alone, as in names of products."""
+    return not any(letter > "\x7f" and letter.isupper() for letter in word[1:])
+
+
+def _placed(parts: list[_Part], place: int) -> bool:
+    """Tell whether signs stand where they can: known ones, few in a row, each beside what it belongs to."""
+    signs = [sign for sign in parts[place].text if sign > "\x7f"]
+    if any(sign not in _KNOWN for sign in signs) or (len(set(signs)) > 1 and not _is_punctuation(signs)):
+        return False
+    before = parts[place - 1].text if place > 0 else ""
+    after = place + 1 < len(parts) and parts[place + 1].letters
+    return all(_placed_sign(sign, before, after) for sign in signs)
+
+
+def _is_punctuation(signs: list[str]) -> bool:
+    return len(set(signs)) == 2 and _PUNCTUATION.issuperset(signs)
+
+
+def _placed_sign(sign: str, before: str, after: bool) -> bool:
+    if sign in "²³":
+        return before.isdigit() or before.lower() in _UNITS
+    if sign in "ªº":
+        return before[-1:].isalnum() and not after
+    if sign in "¡¿":
+        return not before[-1:].isalnum()
+    if not before[-1:].isalpha():
+        return True
+    return sign in (_ELISION if after else _AFTER_LETTERS)

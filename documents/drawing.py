@@ -1,0 +1,22 @@
+"""Text of DrawingML parts, which Word, PowerPoint and Excel share: charts, SmartArt, text boxes on sheets."""
+
+from typing import Final
+
+from documents.markup import TextTarget
+from documents.package import Package, Part
+
+__all__ = ["read_drawing"]
+
+_MOST_DEEP: Final = 3
+
+
+def read_drawing(package: Package, part: Part, depth: int = 0) -> str:
+    """Return a part's text, and that of the charts and diagrams in it."""
+
+    def related(id: str) -> str:
+        found = package.by_id(part, id)
+        return "" if found is None or depth >= _MOST_DEEP else read_drawing(package, found, depth + 1)
+
+    target = TextTarget(related)
+    package.feed(part, target)
+    return target.text

@@ -1,0 +1,210 @@
+"""Collects the text of Open XML parts while they are parsed: no tree is kept, and no depth breaks it.
+
+An element that arranges text has a frame; when it ends, the frame is merged into the one around it. `after` holds what
+is anchored in a paragraph and belongs behind it: text boxes, notes, comments, captions of pictures.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from documents.package import plain_name, plain_namespace
+
+__all__ = ["CHART", "Frame", "TextTarget", "XmlAttributes", "attribute", "end_row", "is_on"]
+
+XmlAttributes = Mapping[str, str]
+
+_DRAWING: Final = "{drawingml/main}"
+CHART: Final = "{drawingml/chart}"
+_COMPATIBILITY: Final = "{markup-compatibility}"
+_CX: Final = "{http://schemas.microsoft.com/office/drawing/2014/chartex}"
+_DGM: Final = "{drawingml/diagram}"
+_KNOWN_NAMESPACES: Final = ("drawingml/", "officeDocument/", "wordprocessingml/", "presentationml/")
+_MICROSOFT: Final = ("http://schemas.microsoft.com/office/", "urn:schemas-microsoft-com:")
+
+
+@dataclass(slots=True)
+class Frame:
+    """The text of one element so far. `cells` are those of a row, `chosen` is an alternative that has text."""
+
+    name: str
+    text: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    cells: list[str] = field(default_factory=list)
+    hidden: bool = False
+    id: str = ""
+    chosen: "Frame | None" = None
+
+    def put(self, other: "Frame") -> None:
+        """Merge what another frame has."""
+        self.text += other.text
+        self.after += other.after
+
+    def lines(self) -> str:
+        """Return all of it, without line ends around it."""
+        return "\n".join(["".join(self.text).strip("\n"), *self.after]).strip("\n")
+
+
+def attribute(attributes: XmlAttributes, local: str) -> str | None:
+    """Return an attribute by its local name, whatever its namespace."""
+    for name, value in attributes.items():
+        if name == local or name.endswith("}" + local):
+            return value
+    return None
+
+
+def is_on(attributes: XmlAttributes) -> bool:
+    """Return the value of a property that is on where it has none."""
+    return (attribute(attributes, "val") or "1").lower() not in ("0", "false", "off")
+
+
+class TextTarget:
+    """A parser target for `Package.feed`; what DrawingML and all of Open XML have in common.
+
+    Subclasses add to the tables. `related` returns the text of the part that a relationship of this part leads to.
+    """
+
+    skipped: frozenset[str] = frozenset()
+    """Elements whose text is not shown."""
+    texts: frozenset[str] = frozenset()
+    """Elements whose character data is text, besides DrawingML's."""
+
+    def __init__(self, related: Callable[[str], str]) -> None:
+        self._related = related
+        self._path: list[str] = []
+        self._frames = [Frame("")]
+        self._skip = 0
+        self._collecting = False
+        self._prefixes: dict[str, str] = {}
+        self._starts: dict[str, Callable[[XmlAttributes], None]] = {
+            f"{_DRAWING}br": lambda _: self._put("\n"),
+            f"{_DRAWING}tab": lambda _: self._put("\t"),
+            f"{CHART}chart": lambda found: self._place(attribute(found, "id")),
+            f"{_CX}chart": lambda found: self._place(attribute(found, "id")),
+            f"{_DGM}relIds": lambda found: self._place(attribute(found, "dm")),
+        }
+        self._ends: dict[str, Callable[[Frame, Frame], None]] = {
+            f"{_DRAWING}p": _end_line,
+            f"{_DRAWING}tc": _end_cell,
+            f"{_DRAWING}tr": end_row,
+            f"{CHART}ser": end_row,
+            f"{_CX}data": end_row,
+            f"{CHART}v": _end_cell,
+            f"{_CX}v": _end_cell,
+            f"{_CX}pt": _end_cell,
+            f"{_COMPATIBILITY}Choice": _end_choice,
+            f"{_COMPATIBILITY}Fallback": _end_choice,
+            f"{_COMPATIBILITY}AlternateContent": _end_alternatives,
+        }
+        self._texts = frozenset({f"{_DRAWING}t", f"{CHART}v", f"{_CX}v", f"{_CX}pt", *self.texts})
+
+    # --- called by the parser ----------------------------------------------------------------------------------------
+
+    def start(self, tag: str, attributes: XmlAttributes, namespaces: Mapping[str | None, str] | None = None) -> None:
+        """An element begins."""
+        name = plain_name(tag)
+        if namespaces:
+            self._prefixes |= {prefix or "": uri for prefix, uri in namespaces.items()}
+        if self._skip:
+            self._skip += 1
+            self._note_skipped(name, attributes)
+            return
+        if self._is_skipped(name, attributes):
+            self._skip = 1
+            return
+        if name in self._ends:
+            self._frames.append(Frame(name))
+        begin = self._starts.get(name)
+        if begin is not None:
+            begin(attributes)
+        self._path.append(name)
+        self._collecting = name in self._texts
+
+    def data(self, text: str) -> None:
+        """Character data of the innermost element."""
+        if self._collecting and not self._skip:
+            self._put(text)
+
+    def end(self, _: str) -> None:
+        """An element ends."""
+        if self._skip:
+            self._skip -= 1
+            return
+        name = self._path.pop()
+        self._collecting = bool(self._path) and self._path[-1] in self._texts
+        merge = self._ends.get(name)
+        if merge is not None:
+            frame = self._frames.pop()
+            merge(frame, self._frames[-1])
+
+    def close(self) -> None:
+        """The part ends."""
+
+    @property
+    def text(self) -> str:
+        """All of the part's text."""
+        return self._frames[0].lines()
+
+    # --- for subclasses ----------------------------------------------------------------------------------------------
+
+    def _is_skipped(self, name: str, attributes: XmlAttributes) -> bool:
+        if name in self.skipped:
+            return True
+        if name == f"{_COMPATIBILITY}Choice":
+            required = (attribute(attributes, "Requires") or "").split()
+            return self._frames[-1].chosen is not None or not all(map(self._understands, required))
+        return name == f"{_COMPATIBILITY}Fallback" and self._frames[-1].chosen is not None
+
+    def _note_skipped(self, name: str, attributes: XmlAttributes) -> None:
+        """An element within what is not shown."""
+
+    def _understands(self, prefix: str) -> bool:
+        """Tell whether Office knows the namespace; one that is not declared, it does not."""
+        uri = self._prefixes.get(prefix, "")
+        return uri.startswith(_MICROSOFT) or plain_namespace(uri).startswith(_KNOWN_NAMESPACES)
+
+    def _put(self, text: str) -> None:
+        self._frames[-1].text.append(text)
+
+    def _place(self, id: str | None) -> None:
+        """Put the text of a related part behind the paragraph."""
+        if id:
+            self._caption(self._related(id))
+
+    def _caption(self, text: str | None) -> None:
+        """Put a text behind the paragraph, if it is one."""
+        if text and text.strip():
+            self._frames[-1].after.append(text.strip())
+
+    def _parent(self) -> str:
+        return self._path[-1] if self._path else ""
+
+
+def _end_line(frame: Frame, parent: Frame) -> None:
+    parent.text += ["".join(frame.text), "\n", *(f"{text}\n" for text in frame.after)]
+
+
+def _end_cell(frame: Frame, parent: Frame) -> None:
+    if not frame.hidden:
+        parent.cells.append(frame.lines())
+
+
+def end_row(frame: Frame, parent: Frame) -> None:
+    """Cells with tabs between them; only a row of one cell, which is a layout rather than a table, keeps its lines."""
+    cells = frame.cells
+    if frame.hidden:
+        return
+    if len(cells) > 1:
+        cells = [" ".join(cell.split("\n")) for cell in cells]
+    parent.text += ["\t".join(cells), "\n", *(f"{text}\n" for text in frame.after)]
+
+
+def _end_choice(frame: Frame, parent: Frame) -> None:
+    if frame.lines().strip():
+        parent.chosen = frame
+
+
+def _end_alternatives(frame: Frame, parent: Frame) -> None:
+    if frame.chosen is not None:
+        parent.put(frame.chosen)
+        parent.cells += frame.chosen.cells

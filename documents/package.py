@@ -1,0 +1,148 @@
+"""Open Packaging Conventions: the archive of parts and relationships that Word, PowerPoint and Excel files are.
+
+Parts are found by `[Content_Types].xml` and relationships, never by fixed names: Word Online calls the main part
+`document2.xml`. Transitional and strict (ISO) namespaces become one, such as `wordprocessingml/main`.
+"""
+
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import unquote
+
+from lxml import etree
+
+__all__ = ["Package", "Part", "plain_name", "plain_namespace"]
+
+_PREFIXES: Final = ("http://schemas.openxmlformats.org/", "http://purl.oclc.org/ooxml/")
+_BLOCK: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the package: its name without the leading slash, and its content type in lower case."""
+
+    name: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Relationship:
+    id: str
+    type: str
+    target: str
+
+
+@lru_cache(maxsize=4096)
+def plain_namespace(uri: str) -> str:
+    """Return the namespace without its edition; one that is not of Open XML stays as it is."""
+    for prefix in _PREFIXES:
+        if uri.startswith(prefix):
+            return uri.removeprefix(prefix).replace("/2006", "", 1)
+    return uri
+
+
+@lru_cache(maxsize=4096)
+def plain_name(tag: str) -> str:
+    """Return `{namespace}local` with a plain namespace."""
+    namespace, _, local = tag.removeprefix("{").rpartition("}")
+    return f"{{{plain_namespace(namespace)}}}{local}" if namespace else local
+
+
+class Package:
+    """A context manager over an archive. Malformed XML raises lxml's errors, a damaged archive zipfile's."""
+
+    def __init__(self, source: Path | IO[bytes]) -> None:
+        self._archive = zipfile.ZipFile(source)
+        self._names = {info.filename.lstrip("/").lower(): info.filename for info in self._archive.infolist()}
+        self._defaults: dict[str, str] = {}
+        self._overrides: dict[str, str] = {}
+        self._read_content_types()
+
+    def __enter__(self) -> "Package":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def main(self) -> Part | None:
+        """Return the part that the package is about: by its relationship, else by its content type."""
+        parts = (self._part(name) for name, kind in self._overrides.items() if kind.endswith(".main+xml"))
+        return next(self.related(None, "officeDocument"), None) or next(filter(None, parts), None)
+
+    def related(self, part: Part | None, *kinds: str) -> Iterator[Part]:
+        """Yield the parts that a part (None: the package) has relationships of these kinds to, in their order.
+
+        A kind is the last segment of the relationship's type, the same in strict files.
+        """
+        for relationship in self._relationships(part):
+            if relationship.type.rpartition("/")[2].lower() in {kind.lower() for kind in kinds}:
+                found = self._part(relationship.target)
+                if found is not None:
+                    yield found
+
+    def by_id(self, part: Part, id: str) -> Part | None:
+        """Return the part that a relationship leads to."""
+        for relationship in self._relationships(part):
+            if relationship.id == id:
+                return self._part(relationship.target)
+        return None
+
+    def read(self, part: Part) -> bytes:
+        """Return a part's bytes."""
+        return self._archive.read(self._names[part.name.lower()])
+
+    def feed(self, part: Part, target: Any) -> None:
+        """Parse a part in blocks, into a target with `start(tag, attributes, namespaces)`, `end` and `data`.
+
+        No entity is resolved and nothing is loaded.
+        """
+        parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True, huge_tree=True)
+        with self._archive.open(self._names[part.name.lower()]) as file:
+            while block := file.read(_BLOCK):
+                parser.feed(block)
+        parser.close()
+
+    def tree(self, part: Part) -> Any:
+        """Parse a small part as a whole."""
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+        return etree.fromstring(self.read(part), parser)
+
+    def _part(self, name: str) -> Part | None:
+        if name.lower() not in self._names:
+            return None
+        extension = name.rpartition(".")[2].lower()
+        return Part(name, self._overrides.get(name.lower()) or self._defaults.get(extension, ""))
+
+    def _read_content_types(self) -> None:
+        name = self._names.get("[content_types].xml")
+        if name is None:
+            return
+        for item in self.tree(Part(name, "")).iterchildren("{*}*"):
+            kind = (item.get("ContentType") or "").strip().lower()
+            if item.get("PartName"):
+                self._overrides[unquote(item.get("PartName")).lstrip("/").lower()] = kind
+            elif item.get("Extension"):
+                self._defaults[item.get("Extension").lower()] = kind
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a package lives as long as its file is read
+    def _relationships(self, part: Part | None) -> tuple[_Relationship, ...]:
+        folder, _, name = (part.name if part else "").rpartition("/")
+        path = posixpath.join(folder, "_rels", f"{name}.rels")
+        if path.lower() not in self._names:
+            return ()
+        return tuple(
+            _Relationship(item.get("Id", ""), item.get("Type", ""), _resolve(folder, item.get("Target", "")))
+            for item in self.tree(Part(path, "")).iterchildren("{*}*")
+            if (item.get("TargetMode") or "").lower() != "external"
+        )
+
+
+def _resolve(folder: str, target: str) -> str:
+    """Return the name of the part that a target means, from the folder of the part that has the relationship."""
+    target = unquote(re.sub(r"[#?].*", "", target)).replace("\\", "/")
+    return posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")

@@ -1,0 +1,200 @@
+"""What can be set: every setting with its type, its default, and what is refused. `server.py` alone reads them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from api.hosts import is_loopback
+from ops.files import doubts, read_text, read_toml
+from watch.log import Format, Level
+from wire.errors import ThreadholdError
+from wire.lists import split_aliases, split_keys, split_names
+
+if TYPE_CHECKING:  # takes a second to import; `access` does, when the port is open
+    from api.app import Access
+
+__all__ = ["DOTENV", "TOML", "Settings", "UpstreamSettings"]
+
+DOTENV, TOML = ".env", "threadhold.toml"
+_NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
+Names = Annotated[tuple[str, ...], NoDecode]
+ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
+
+
+class UpstreamSettings(BaseModel):
+    """One `[upstreams.NAME]` of threadhold.toml. Unknown keys are refused: a misspelled one would go unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = ""
+    api_key: str = Field("", repr=False)
+    models: tuple[str, ...] = ()
+    provider: str = "openai"
+    tool_calls: ToolCalls | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_provider(self) -> Self:
+        if self.provider == "openai" and not self.url:
+            raise ValueError("`url` is missing; write an OpenAI-compatible address, or another `provider`")
+        if self.provider != "openai" and self.tool_calls:
+            raise ValueError("`tool_calls` is for OpenAI-compatible upstreams only; other providers are native")
+        return self
+
+
+class Settings(BaseSettings):
+    """Every setting. Taken from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
+
+    model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 3000
+    model_url: str = ""
+    model_api_key: str = ""
+    default_model: str = ""
+    model_path: Path | None = None
+    model_context_size: Annotated[int, Field(ge=256)] = 8_192
+    model_parallel: Annotated[int, Field(ge=1)] = 2
+    model_threads: Annotated[int, Field(ge=0)] = 0
+    max_reply_tokens: Annotated[int, Field(ge=1)] | None = None
+    model_aliases: Annotated[dict[str, str], NoDecode] = {}
+    upstreams: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], UpstreamSettings] = {}
+    tool_calls: ToolCalls = "auto"
+    prompts: dict[str, str] = {}
+    embeddings_model: str = ""
+    database_url: str = ""
+    data_dir: Path = Path("data")
+    api_keys: Annotated[dict[str, str], NoDecode] = {}
+    cors_origins: Names = ()
+    allowed_hosts: Names = ()
+    actions_allow_hosts: Names = ()
+    action_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    action_max_bytes: Annotated[int, Field(gt=0)] = 65_536
+    upstream_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    run_expiry_s: Annotated[int, Field(gt=0)] = 600
+    max_tool_rounds: Annotated[int, Field(ge=1)] = 20
+    max_runs: Annotated[int, Field(ge=1)] = 1024
+    max_queued_runs: Annotated[int, Field(ge=0)] = 10_000
+    max_runs_per_owner: Annotated[int, Field(ge=1)] | None = None
+    max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = None
+    max_connections: Annotated[int, Field(ge=1)] = 8192
+    drain_s: Annotated[float, Field(ge=0)] = 10.0
+    max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
+    max_file_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0
+    unknown_fields: Literal["refuse", "ignore"] = "refuse"
+    metrics_key: str = ""
+    log_level: Level = "info"
+    log_format: Format = "auto"
+    log_content: bool = False
+    redis_url: str = ""
+    s3_endpoint: str = ""
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    s3_bucket_name: str = ""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file last."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return split_names(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", "log_format", "unknown_fields", mode="before")
+    @classmethod
+    def _write_small(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("max_reply_tokens", "max_runs_per_owner", "max_queued_runs_per_owner", mode="before")
+    @classmethod
+    def _have_no_limit(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _find_home(cls, value: Any) -> Any:
+        """Empty is none, and `~` a home, as in a shell."""
+        return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: Any) -> Any:
+        return split_aliases(value) if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        value = ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+        return split_keys(value) if isinstance(value, str) else value
+
+    @property
+    def database(self) -> Path | str:
+        """The store's file. Raises ThreadholdError for what is not built."""
+        if not self.database_url:
+            return self.data_dir / "threadhold.db"
+        scheme = self.database_url.partition("://")[0]
+        if scheme != "sqlite":
+            raise ThreadholdError(
+                f"DATABASE_URL is a '{scheme[:20]}' URL, but only SQLite is built yet. Unset it, or write "
+                "sqlite:///path/to/file.db."
+            )
+        path = self.database_url.removeprefix("sqlite://").removeprefix("/")
+        if not path:
+            raise ThreadholdError("DATABASE_URL names no file; write sqlite:///path/to/file.db.")
+        return path
+
+    @property
+    def unused(self) -> list[str]:
+        """Those that are set and not built."""
+        return [name for name in _NOT_BUILT if getattr(self, name.lower())]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What stands in the files and sets nothing."""
+        return doubts(Settings.model_fields, toml=read_toml(TOML), dotenv=read_text(DOTENV))
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no line of the log may have in it."""
+        own = (self.metrics_key, self.model_api_key, self.s3_access_key, self.s3_secret_key)
+        return [*self.api_keys, *own, *(one.api_key for one in self.upstreams.values())]
+
+    def check(self) -> None:
+        """Refuse what must not be served. Raises ThreadholdError with a sentence."""
+        _ = self.database
+        if not self.api_keys and not is_loopback(self.host):
+            raise ThreadholdError(
+                f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty. "
+                "Set API_KEYS, or serve on 127.0.0.1."
+            )
+
+    @property
+    def access(self) -> "Access":
+        """Who may come in. Behind keys any `Host` may, unless ALLOWED_HOSTS says which."""
+        from api.app import Access
+
+        any_host = not is_loopback(self.host) and not self.allowed_hosts
+        return Access(
+            keys=self.api_keys,
+            hosts=None if any_host else {*self.allowed_hosts, self.host},
+            origins=self.cors_origins,
+            max_body_bytes=self.max_body_bytes,
+            metrics_key=self.metrics_key,
+        )

@@ -1,0 +1,219 @@
+"""Text normalized for the full-text index: the same folding for passages, for queries and for grounding. Pure.
+
+Invariant: texts that differ only in Unicode form, width, case, invisible characters or optional marks fold alike, and
+ASCII text is left to the tokenizer of the index as it is. Where a script puts no space between words, or none between
+a stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final
+
+__all__ = ["FORM", "fold", "fold_passage", "fold_query", "fold_v1"]
+
+FORM: Final = 2
+"""Number of the form that `fold_passage` writes. A file in the index records the form of its words; a change of the
+folding needs a new number and a schema step, and then `store.reindexing` rewrites what older versions stored."""
+
+_KEPT_MARK: Final = 0xF0000
+"""Marks that are part of the spelling move to this private plane. The tokenizer of the index takes private-use
+characters for letters, but splits words at the marks themselves."""
+
+_MARK: Final = re.compile("[\U000f0000-\U000ffffd]")
+_MARKS: Final = f"{_MARK.pattern}*"
+
+_UNSPACED: Final = (
+    "\u0e01-\u0e4f\u0e80-\u0eff\u0f40-\u0fff"  # Thai, Lao, Tibetan
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaadf\u1780-\u17ff"  # Myanmar, Tai Viet, Khmer
+    "\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\ua980-\ua9df"  # Tai Le, New Tai Lue, Tai Tham, Balinese, Javanese
+    "\u3005-\u3007\u3021-\u3035\u303b\u303c\u3041-\u30fa\u30fc-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # kana, Bopomofo
+    "\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Han
+    "\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff"  # Hangul
+)
+"""Scripts without spaces between words, and Hangul, which has none between a noun and its particles."""
+
+_INFLECTED: Final = (
+    "\u0904-\u0939\u0958-\u0dff\u1700-\u177f\u1900-\u194f\u1b80-\u1c4f"
+    "\ua800-\ua82f\ua880-\ua8ff\ua930-\ua95f\uaa00-\uaa5f\uaae0-\uaaff\uabc0-\uabff"
+)
+"""Scripts of India and its neighbours: spaces between words, but endings joined to the stem."""
+
+_RUN: Final = re.compile(f"((?:(?=[^\\W\\d_])[{_UNSPACED}]{_MARKS})+)|((?:(?=[^\\W\\d_])[{_INFLECTED}]{_MARKS})+)")
+_IN_RUN: Final = re.compile(f"[{_UNSPACED}{_INFLECTED}]")
+"""Tells quickly whether a text has a run at all."""
+
+_CHARACTER: Final = re.compile(f".{_MARKS}", re.DOTALL)
+"""A character of a run with its marks."""
+
+_JOINED_BY_NFKC: Final = re.compile(
+    # No., TM and other signs; enclosed letters and numbers; enclosed ideographs
+    "([\u2116\u2120-\u2122\u213b\u2460-\u24ff\u2776-\u2793\u3200-\u32ff\U0001f100-\U0001f1ff])"
+    "|(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215f\u2189])"  # 1 1/2
+    "|(?:(?<=[0-9])|(?<=[^\\W\\d_]{3}))(?=[\u00b2\u00b3\u00b9\u2070\u2074-\u2079])"  # footnotes, exponents; not m2
+)
+"""Places where NFKC would join two words into one."""
+
+_MAY_JOIN: Final = re.compile(
+    "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2116-\u2122\u213b\u2150-\u215f\u2189\u2460-\u24ff\u2776-\u2793"
+    "\u3200-\u32ff\U0001f100-\U0001f1ff]"
+)
+"""Tells quickly whether a text may have such a place."""
+
+_MINOR: Final = re.compile("[^\\w\\s\0-\x7f]")
+"""Marks, format characters and signs: `\\w` matches no marks."""
+
+_OPTIONAL_MARKS: Final = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # Latin, Greek, Cyrillic
+    "\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u08ca-\u08ff\u0711\u0730-\u074a"  # Semitic
+    "\u093c\u09bc\u0a3c\u0abc\u0b3c\u0c3c\u0cbc"  # nuktas of India
+    "\u180b-\u180f\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # variation selectors, voicing marks on their own
+)
+
+_JOINERS: Final = "\u0f0b\u0f0c\ufffe"
+"""Signs within a word: Tibetan's between syllables, and the noncharacter that PDFium gives for a hyphen at a line's
+end; texts that older versions extracted have it."""
+
+_LETTERS: Final = re.compile(
+    "[\u00c6\u00d8\u00df\u00e6\u00f8\u0110\u0111\u0126\u0127\u0130-\u0131\u0141\u0142\u0152\u0153\u0166\u0167"
+    "\u017f\u01e2\u01e3\u01fc-\u01ff\u02b9-\u02bf\u02c8\ua78b\ua78c"  # Latin, letters used as apostrophes
+    "\u0370-\u03ff\u1f00-\u1fff\u0401\u0451\u0528-\u052f\u1c80-\u1c8f\u2c2f\ua698-\ua69b"  # Greek, Cyrillic
+    "\u0622-\u0626\u0629\u0640\u0649\u0671\u06a9\u06c0-\u06c3\u06cc\u06d2\u06d3"  # Arabic
+    "\u115f\u1160"  # fillers of Hangul
+    "\u10a0-\u10ff\u13a0-\u13ff\u1c90-\u1cbf\uab70-\uabbf\u1e9e\ua790-\ua7ff"  # Georgian, Cherokee, more Latin
+    "\U000104b0-\U000104ff\U00010570-\U000105bf\U00010c80-\U00010cff\U000118a0-\U000118df"
+    "\U00016e40-\U00016e7f\U0001e900-\U0001e943]"
+)
+"""Letters that the tokenizer does not fold as Unicode's case folding does, and those of `_SPELLED`."""
+
+_SPELLED: Final[Mapping[str, str]] = {
+    **dict.fromkeys("\u02b9\u02ba\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\ua78b\ua78c", "'"),
+    "æ": "ae",
+    "œ": "oe",
+    "ø": "o",
+    "đ": "d",
+    "ħ": "h",
+    "\u0131": "i",  # dotless
+    "ł": "l",
+    "ŧ": "t",
+    # Arabic as Lucene's ArabicNormalizer and PersianNormalizer have it: tatweel, alef maqsura, ta marbuta, and the
+    # yeh, kaf and heh of Persian and Urdu keyboards.
+    "\u0640": "",
+    "\u0649": "\u064a",
+    "\u0629": "\u0647",
+    "\u0671": "\u0627",
+    "\u06a9": "\u0643",
+    "\u06c1": "\u0647",
+    "\u06c3": "\u0647",
+    "\u06cc": "\u064a",
+    "\u06d2": "\u064a",
+    "\u06d5": "\u0647",
+    "\u115f": "",
+    "\u1160": "",
+}
+"""Letters that have no decomposition but are commonly typed in another way."""
+
+_NASAL: Final = re.compile("[\u0919\u091e\u0923\u0928\u092e]\u094d(?=[\u0915-\u0939])")
+"""A nasal before a consonant in Devanagari, which can be written as anusvara: both spell Hindi's own name."""
+
+_ARABIC: Final = re.compile("[\u0627-\u064a]")
+_ARTICLE: Final = re.compile("\\b[\u0648\u0641]?(?:[\u0628\u0643]?\u0627\u0644|\u0644\u0644)(?=[\u0621-\u064a]{3})")
+"""The article of Arabic and what is joined to it (and, so, in, as, to), as Lucene's ArabicStemmer has them."""
+
+_DIGIT: Final = re.compile("[^\\D0-9]")
+
+
+def fold(text: str) -> str:
+    """Return the text with every word of a pair script as pairs; one character alone stays as it is."""
+    return _spell_runs(_normalize(text), end=False)
+
+
+def fold_passage(text: str) -> str:
+    """Return the text as the index stores it: as `fold`, and each run of a script without spaces ends in its last
+    character, so that every character is the beginning of a token and one of them can be looked for."""
+    return _spell_runs(_normalize(text), end=True)
+
+
+def fold_query(text: str) -> str:
+    """Return the text as `fold`, but one character of a script without spaces is followed by `*`: a prefix.
+
+    A `*` of the text itself becomes a space.
+    """
+    return _spell_runs(_normalize(text).replace("*", " "), end=False, alone="*")
+
+
+def _normalize(text: str) -> str:
+    if text.isascii():
+        return text.replace("\0", " ")  # SQLite would end the text there
+    if not unicodedata.is_normalized("NFKC", text):
+        if _MAY_JOIN.search(text):
+            text = _JOINED_BY_NFKC.sub(lambda found: f" {found.group()} ", text)
+        text = unicodedata.normalize("NFKC", text.replace("\u309b", "\u3099").replace("\u309c", "\u309a"))
+    text = _NASAL.sub("\u0902", text)
+    text = _MINOR.sub(lambda found: _minor(found.group()), text)
+    text = _LETTERS.sub(lambda found: _letter(found.group()), text)
+    if _ARABIC.search(text):
+        text = _ARTICLE.sub("", text)
+    text = _DIGIT.sub(lambda found: str(unicodedata.digit(found.group())), text)
+    return text.replace("\0", " ")
+
+
+@lru_cache(maxsize=4096)
+def _minor(char: str) -> str:
+    """Return a mark as a letter, or nothing for one that is optional and for what cannot be seen."""
+    category = unicodedata.category(char)
+    if category == "Cf" or char in _JOINERS or _OPTIONAL_MARKS.match(char):
+        return ""
+    return chr(_KEPT_MARK | (ord(char) & 0xFFFF)) if category[0] == "M" else char
+
+
+@lru_cache(maxsize=4096)
+def _letter(char: str) -> str:
+    parts = unicodedata.normalize("NFKD", char.casefold())
+    return "".join(_SPELLED.get(part, part) for part in parts if not unicodedata.combining(part))
+
+
+def _spell_runs(text: str, *, end: bool, alone: str = "") -> str:
+    """Return the text with runs as pairs: each character with its marks and the next one without, as an ending may
+    change a vowel sign.
+
+    Args:
+        end: Add the last character of a run of a script without spaces.
+        alone: Goes behind one character that is such a run by itself.
+    """
+    if not _IN_RUN.search(text):
+        return text
+    marked = _MARK.search(text) is not None
+
+    def spell(found: "re.Match[str]") -> str:
+        run, unspaced = found.group(), found.group(1) is not None
+        characters = _CHARACTER.findall(run) if marked else list(run)
+        tokens = [first + second[0] for first, second in pairwise(characters)]
+        if not tokens:
+            tokens = [f"{run}{alone if unspaced else ''}"]
+        elif unspaced and end:
+            tokens.append(characters[-1])
+        return f" {' '.join(tokens)} "
+
+    return _RUN.sub(spell, text)
+
+
+# --- the first form -----------------------------------------------------------------------------------------------
+
+_UNSPACED_V1: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"
+)
+
+
+def fold_v1(text: str) -> str:
+    """Return the text as form 1 has it. The full-text index keeps no text: to delete what it stored in this form, and
+    to find it until then, the same folding is needed. Never change it."""
+    return _UNSPACED_V1.sub(_pairs_v1, text).replace("\0", " ")
+
+
+def _pairs_v1(found: "re.Match[str]") -> str:
+    run = found.group()
+    pairs = (run[at : at + 2] for at in range(max(1, len(run) - 1)))
+    return f" {' '.join(pairs)} "

@@ -1,0 +1,255 @@
+"""Leniency over HTTP: PHP's empty objects, v1's metadata, and unknown fields where a server ignores them."""
+
+import json
+from collections.abc import Iterator
+from inspect import isclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from api.app import _ROUTERS
+from api.body_route import IGNORED, BodyRoute
+from tests.api.conftest import World, awake
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+V1 = {"openai-beta": "assistants=v1"}
+USER = {"role": "user", "content": "Hi"}
+
+
+@pytest.fixture(scope="module")
+def ignoring(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings = {"MODEL_URL": upstream.url, "UNKNOWN_FIELDS": "Ignore", "CORS_ORIGINS": "http://allowed.example"}
+    with ServerProcess(tmp_path_factory.mktemp("ignoring"), **settings) as process:
+        yield awake(process)
+
+
+@pytest.fixture
+def lenient(ignoring: ServerProcess) -> Iterator[World]:
+    with httpx2.Client(base_url=f"{ignoring.url}/v1", timeout=10) as client:
+        yield World(client)
+
+
+def test_every_route_with_a_body_mends_it() -> None:
+    for module in _ROUTERS:
+        for route in module.router.routes:
+            if isinstance(route, APIRoute) and route.body_field is not None:
+                model = route.body_field.field_info.annotation
+                assert not isclass(model) or not issubclass(model, BaseModel) or isinstance(route, BodyRoute), (
+                    route.path
+                )
+
+
+# --- PHP ------------------------------------------------------------------------------------------------------------
+
+
+def test_php_s_empty_arrays_are_stored_as_empty_objects(world: World) -> None:
+    asked = {
+        "model": "m",
+        "metadata": [],
+        "tool_resources": {"file_search": []},
+        "tools": [
+            {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": []}}}
+        ],
+    }
+    made = world.post("/assistants", asked)
+    read = world.client.get(f"/assistants/{made['id']}")
+    assert read.json() == made
+    assert '"metadata":{}' in read.text
+    assert '"tool_resources":{"file_search":{}}' in read.text
+    assert '"properties":{}' in read.text
+    assert '"tools":[]' in world.client.post(f"/assistants/{made['id']}", json={"tools": []}).text
+
+
+@pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"\xef\xbb\xbf[]"])
+def test_php_s_empty_body_is_an_empty_object(world: World, body: bytes) -> None:
+    told = {"content-type": "application/json"}
+    made = world.client.post("/threads", content=body, headers=told)
+    assert (made.status_code, made.json()["metadata"]) == (200, {})
+    path = f"/threads/{made.json()['id']}"
+    assert world.client.post(path, content=body, headers=told).status_code == 200
+    missing = world.client.post(f"{path}/runs", content=body, headers=told)
+    assert missing.json()["error"]["code"] == "missing_required_parameter"
+    run = world.run()
+    assert world.client.post(f"/threads/{run['thread_id']}/runs/{run['id']}/cancel", content=body, headers=told)
+
+
+def test_a_whole_php_turn_is_answered(world: World) -> None:
+    asked = {
+        "assistant_id": world.assistant(),
+        "thread": {"messages": [{**USER, "metadata": []}], "metadata": [], "tool_resources": []},
+        "metadata": [],
+        "tool_resources": {"code_interpreter": []},
+    }
+    run = world.ended(world.post("/threads/runs", asked))
+    assert (run["status"], run["metadata"]) == ("completed", {})
+
+
+def test_a_filled_array_is_no_object(world: World) -> None:
+    for body in ([1], {"metadata": ["a"]}, {"messages": [{**USER, "metadata": [[]]}]}):
+        assert world.post("/threads", body, 400)["error"]["code"] == "invalid_type"
+
+
+def test_langserve_takes_php_s_empty_arrays(server: ServerProcess) -> None:
+    asked = {"input": {"human": "Hi"}, "config": [], "kwargs": []}
+    assert httpx2.post(f"{server.url}/chat/invoke", json=asked).json()["output"] == "Echo: Hi"
+    empty, php = (httpx2.post(f"{server.url}/chat/invoke", json=body) for body in ({}, []))
+    assert (php.status_code, php.json()) == (empty.status_code, empty.json())
+    turn = {"input": {"content": "Hi"}, "config": {"metadata": [], "configurable": []}}
+    for path in ("invoke", "stream"):
+        assert "Echo: Hi" in httpx2.post(f"{server.url}/assistant/{path}", json=turn).text
+
+
+def test_chat_sends_objects_upstream(world: World, upstream: ScriptedUpstream) -> None:
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": []}}}]
+    world.post("/chat/completions", {"model": "m", "messages": [USER], "tools": tools, "metadata": [], "stop": []})
+    sent = upstream.requests[-1].body
+    assert sent["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
+    assert (sent["metadata"], sent["stop"]) == ({}, [])
+
+
+# --- v1 -------------------------------------------------------------------------------------------------------------
+
+
+def test_v1_metadata_is_stored_as_text_under_v1_only(world: World) -> None:
+    body = b'{"metadata": {"on": true, "price": 1.0, "number": 123456789012345678901}}'
+    told = {"content-type": "application/json"}
+    made = world.client.post("/threads", content=body, headers={**told, **V1})
+    assert made.json()["metadata"] == {"on": "true", "price": "1.0", "number": "123456789012345678901"}
+    assert world.get(f"/threads/{made.json()['id']}")["metadata"] == made.json()["metadata"]
+    for beta in ({}, {"openai-beta": "assistants=v2"}):
+        refused = world.client.post("/threads", content=body, headers={**told, **beta})
+        assert refused.json()["error"]["param"] == "metadata.on"
+
+
+def test_v1_metadata_is_text_on_every_route(world: World) -> None:
+    number, text = {"metadata": {"n": 7}}, {"n": "7"}
+    assistant = world.post("/assistants", {"model": "m", **number}, headers=V1)
+    thread = world.post("/threads", {"messages": [{**USER, **number}]}, headers=V1)["id"]
+    message = world.get(f"/threads/{thread}/messages")["data"][0]
+    made = [assistant, message, world.post(f"/threads/{thread}/messages", {**USER, **number}, headers=V1)]
+    made += [
+        world.post(path, number, headers=V1)
+        for path in (
+            f"/assistants/{assistant['id']}",
+            f"/threads/{thread}",
+            f"/threads/{thread}/messages/{message['id']}",
+        )
+    ]
+    run = world.post(f"/threads/{thread}/runs", {"assistant_id": assistant["id"], **number}, headers=V1)
+    world.ended(run)
+    made += [run, world.post(f"/threads/{thread}/runs/{run['id']}", number, headers=V1)]
+    made += [world.post("/threads/runs", {"assistant_id": assistant["id"], "thread": number, **number}, headers=V1)]
+    made += [world.get(f"/threads/{made[-1]['thread_id']}")]
+    assert [one["metadata"] for one in made] == [text] * len(made)
+
+
+# --- UNKNOWN_FIELDS -------------------------------------------------------------------------------------------------
+
+
+def test_unknown_fields_are_refused_by_default(world: World) -> None:
+    thread = world.post("/threads")
+    answer = world.client.post("/threads", json=thread)
+    assert answer.json()["error"]["code"] == "unknown_parameter"
+    assert IGNORED not in answer.headers
+
+
+def test_ignored_fields_are_named_in_a_header(lenient: World) -> None:
+    thread = lenient.post("/threads", {"metadata": {"a": "b"}})
+    answer = lenient.client.post("/threads", json=thread, headers={"origin": "http://allowed.example"})
+    assert answer.headers[IGNORED] == "id, object, created_at"
+    assert IGNORED in answer.headers["access-control-expose-headers"]
+    assert answer.json()["metadata"] == {"a": "b"}
+    assert answer.json()["id"] != thread["id"]
+    assert IGNORED not in lenient.client.post("/threads", json={}).headers
+
+
+def test_a_stream_names_what_it_ignored(lenient: World) -> None:
+    assistant = lenient.assistant()
+    asked = {"assistant_id": assistant, "stream": True, "stream_options": {"include_usage": True}}
+    for path, body in (
+        (f"/threads/{lenient.thread('Hi')}/runs", asked),
+        ("/threads/runs", {**asked, "thread": {"messages": [{**USER, "name": "Ann"}]}}),
+    ):
+        with lenient.client.stream("POST", path, json=body) as answer:
+            text = answer.read().decode()
+        assert "stream_options" in answer.headers[IGNORED]
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert "thread.run.completed" in text
+
+
+def test_a_form_s_unknown_fields_are_ignored(lenient: World, world: World) -> None:
+    file, fields = {"file": ("a.txt", b"x")}, {"purpose": "assistants", "ttl": "5"}
+    answer = lenient.client.post("/files", files=file, data=fields)
+    assert (answer.status_code, answer.headers.get(IGNORED)) == (200, "ttl")
+    assert world.client.post("/files", files=file, data=fields).json()["error"]["param"] == "ttl"
+
+
+def test_a_thread_is_copied_from_whole_objects(lenient: World) -> None:
+    run = lenient.ended(lenient.run())
+    listed = lenient.get(f"/threads/{run['thread_id']}/messages", params={"order": "asc"})["data"]
+    answer = lenient.client.post("/threads", json={"messages": listed})
+    copied = lenient.get(f"/threads/{answer.json()['id']}/messages", params={"order": "asc"})["data"]
+    assert [(one["role"], one["content"]) for one in copied] == [(one["role"], one["content"]) for one in listed]
+    assert "messages[0].content[0].text.annotations" in answer.headers[IGNORED]
+
+
+@pytest.mark.parametrize("beta", [{}, V1], ids=["v2", "v1"])
+@pytest.mark.parametrize("php", [False, True], ids=["json", "php"])
+def test_objects_can_be_sent_back_whole(lenient: World, beta: dict[str, str], php: bool) -> None:
+    """PHP's `json_decode($json, true)` and back makes `[]` of `{}`."""
+
+    def back(made: dict[str, Any]) -> dict[str, Any]:
+        text = json.dumps(made)
+        told: dict[str, Any] = json.loads(text.replace("{}", "[]") if php else text)
+        return told
+
+    def same(path: str, made: dict[str, Any]) -> None:
+        told = lenient.post(path, back(made), headers=beta)
+        assert {**told, "created_at": 0} == {**made, "created_at": 0}
+
+    file = lenient.file()
+    function = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    asked = {"model": "m", "name": "n", "tools": [{"type": "file_search"}, function], "metadata": {"a": "b"}}
+    assistant = lenient.post("/assistants", asked, headers=beta)
+    same(f"/assistants/{assistant['id']}", assistant)
+    store = lenient.post("/vector_stores", {"name": "s", "file_ids": [file]})
+    store = lenient.settled(f"/vector_stores/{store['id']}")
+    same(f"/vector_stores/{store['id']}", store)
+    searching = {**asked, "tool_resources": {"file_search": {"vector_store_ids": [store["id"]]}}}
+    searching = lenient.post("/assistants", searching, headers=beta)
+    same(f"/assistants/{searching['id']}", searching)
+    thread = lenient.post("/threads", {"tool_resources": searching["tool_resources"]}, headers=beta)
+    same(f"/threads/{thread['id']}", thread)
+    attached = {**USER, "attachments": [{"file_id": file, "tools": [{"type": "file_search"}]}]}
+    message = lenient.post(f"/threads/{thread['id']}/messages", attached, headers=beta)
+    same(f"/threads/{thread['id']}/messages/{message['id']}", message)
+    again = lenient.post(f"/threads/{lenient.thread()}/messages", back(message), headers=beta)
+    assert (again["attachments"], again["content"]) == (message["attachments"], message["content"])
+    run = lenient.post(f"/threads/{lenient.thread('Hi')}/runs", {"assistant_id": searching["id"]}, headers=beta)
+    lenient.ended(run)
+    second = lenient.post(f"/threads/{run['thread_id']}/runs", back(run), headers=beta)
+    kept = ("assistant_id", "model", "tools", "metadata", "truncation_strategy", "tool_choice", "response_format")
+    assert {name: second[name] for name in kept} == {name: run[name] for name in kept}
+    lenient.ended(second)
+    both = {**back(run), "thread": {**back(thread), "messages": [back(message)]}}
+    lenient.ended(lenient.post("/threads/runs", both, headers=beta))
+
+
+def test_what_is_wrong_is_refused_where_unknown_fields_are_ignored(lenient: World) -> None:
+    error = lenient.post("/threads", {"id": "x", "metadata": {"a": 1}}, 400)["error"]
+    assert (error["code"], error["param"]) == ("invalid_type", "metadata.a")
+    misspelled = lenient.client.post("/threads/runs", json={"assistantId": "x"})
+    assert misspelled.json()["error"]["code"] == "missing_required_parameter"
+    assert misspelled.headers[IGNORED] == "assistantId"
+    unknown = lenient.client.post("/threads/runs", json={"assistant_id": "asst_none", "stray": 1})
+    assert (unknown.status_code, unknown.headers[IGNORED]) == (404, "stray")
+
+
+def test_a_setting_that_is_none_of_both_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"(?i)unknown_fields"):
+        ServerProcess(tmp_path, UNKNOWN_FIELDS="maybe", MODEL_URL="http://127.0.0.1:9").start()

@@ -1,0 +1,208 @@
+"""Uploads: a file in parts, over HTTP and by the official SDK."""
+
+import hashlib
+import http.client
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from tests.api.conftest import World
+from tests.process import ServerProcess
+from wire.files import File
+from wire.uploads import Upload, UploadPart
+
+TEXT = b"Cats purr. " * 20
+
+
+def create(world: World, size: int = len(TEXT), status: int = 200, **fields: Any) -> Any:
+    asked = {"filename": "cats.txt", "purpose": "assistants", "bytes": size, "mime_type": "text/plain", **fields}
+    return world.post("/uploads", asked, status)
+
+
+def add(world: World, upload: str, data: bytes, status: int = 200) -> Any:
+    answer = world.client.post(f"/uploads/{upload}/parts", files={"data": ("blob", data)})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def part_files(server: ServerProcess) -> list[str]:
+    return [path.name for path in (server.log.parent / "files").rglob("part_*")]
+
+
+def test_parts_become_a_file_in_the_order_that_is_asked_for(world: World, server: ServerProcess) -> None:
+    upload = create(world, purpose="user_data")
+    Upload.model_validate(upload)
+    assert (upload["status"], upload["file"], upload["expires_at"] - upload["created_at"]) == ("pending", None, 3600)
+    last, first = add(world, upload["id"], TEXT[100:]), add(world, upload["id"], TEXT[:100])
+    UploadPart.model_validate(last)
+    assert last["upload_id"] == upload["id"]
+    asked = {"part_ids": [first["id"], last["id"]], "md5": hashlib.md5(TEXT).hexdigest()}
+    done = world.post(f"/uploads/{upload['id']}/complete", asked)
+    assert {**done, "file": None, "status": "pending"} == upload
+    file = File.model_validate(done["file"])
+    assert (done["status"], file.filename, file.bytes, file.purpose) == (
+        "completed",
+        "cats.txt",
+        len(TEXT),
+        "user_data",
+    )
+    assert world.get(f"/files/{file.id}") == done["file"]
+    assert world.client.get(f"/files/{file.id}/content").content == TEXT
+    assert part_files(server) == []
+
+
+def test_an_uploaded_file_is_searched_like_any_other(world: World) -> None:
+    upload = create(world)
+    part = add(world, upload["id"], TEXT)
+    file = world.post(f"/uploads/{upload['id']}/complete", {"part_ids": [part["id"]]})["file"]["id"]
+    shelf = world.post("/vector_stores", {"file_ids": [file]})["id"]
+    assert world.settled(f"/vector_stores/{shelf}")["file_counts"]["completed"] == 1
+    found = world.post(f"/vector_stores/{shelf}/search", {"query": "purr"})
+    assert [hit["file_id"] for hit in found["data"]] == [file]
+
+
+def test_completing_twice_makes_one_file(world: World) -> None:
+    upload = create(world)
+    part = add(world, upload["id"], TEXT)["id"]
+    path = f"/uploads/{upload['id']}/complete"
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda _: world.post(path, {"part_ids": [part]}), range(4)))
+    assert len({one["file"]["id"] for one in done}) == 1
+    error = world.post(path, {"part_ids": []}, 400)["error"]
+    assert "is completed" in error["message"]
+
+
+def test_parts_that_are_sent_at_once_are_all_kept(world: World) -> None:
+    size = 64 * 1024
+    data = [bytes([number]) * size for number in range(12)]
+    upload = create(world, size * len(data), purpose="user_data")["id"]
+    with ThreadPoolExecutor(6) as threads:
+        parts = list(threads.map(lambda block: add(world, upload, block)["id"], data))
+    file = world.post(f"/uploads/{upload}/complete", {"part_ids": parts})["file"]["id"]
+    assert world.client.get(f"/files/{file}/content").content == b"".join(data)
+
+
+def test_a_cancelled_upload_takes_nothing_and_keeps_nothing(world: World, server: ServerProcess) -> None:
+    upload = create(world)["id"]
+    part = add(world, upload, TEXT)["id"]
+    assert part in part_files(server)
+    done = world.post(f"/uploads/{upload}/cancel")
+    assert (done["status"], done["file"]) == ("cancelled", None)
+    assert part_files(server) == []
+    answer = world.client.post(f"/uploads/{upload}/parts", files={"data": b"x"})
+    for error in (
+        answer.json()["error"],
+        world.post(f"/uploads/{upload}/complete", {"part_ids": [part]}, 400)["error"],
+        world.post(f"/uploads/{upload}/cancel", status=400)["error"],
+    ):
+        assert "is cancelled" in error["message"]
+        assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"part_ids": ["part_none"]}, "part_ids"),
+        ({"part_ids": []}, "part_ids"),
+        ({"part_ids": ["{first}"]}, "part_ids"),
+        ({"part_ids": ["{first}", "{first}"]}, "part_ids"),
+        ({"part_ids": ["{first}", "{rest}"], "md5": "0" * 32}, "md5"),
+        ({}, "part_ids"),
+    ],
+    ids=["unknown", "none", "too few bytes", "twice", "other md5", "missing"],
+)
+def test_parts_that_are_not_the_file_leave_the_upload_pending(world: World, asked: dict[str, Any], param: str) -> None:
+    upload = create(world)["id"]
+    ids = {"{first}": add(world, upload, TEXT[:60])["id"], "{rest}": add(world, upload, TEXT[60:])["id"]}
+    wrong = {**asked, "part_ids": [ids.get(one, one) for one in asked["part_ids"]]} if "part_ids" in asked else asked
+    assert world.post(f"/uploads/{upload}/complete", wrong, 400)["error"]["param"] == param
+    done = world.post(f"/uploads/{upload}/complete", {"part_ids": list(ids.values())})
+    assert done["status"] == "completed"
+
+
+def test_an_upload_is_limited_in_size(world: World, tight: ServerProcess) -> None:
+    with httpx2.Client(base_url=f"{tight.url}/v1", timeout=10) as client:
+        error = create(World(client), 200_001, 413)["error"]
+    assert "MAX_FILE_BYTES" in error["message"]
+    upload = create(world, 10)["id"]
+    assert "only 10" in add(world, upload, b"x" * 11, 400)["error"]["message"]
+    for _ in range(3):
+        add(world, upload, b"x" * 10)
+    assert "3 times" in add(world, upload, b"x", 400)["error"]["message"]
+    head = {"content-length": str(65 * 1024 * 1024), "content-type": "multipart/form-data; boundary=b"}
+    with closing(http.client.HTTPConnection("127.0.0.1", tight.port, timeout=10)) as connection:
+        with httpx2.Client(base_url=f"{tight.url}/v1", timeout=10) as client:
+            upload = create(World(client), 10)["id"]
+        connection.request("POST", f"/v1/uploads/{upload}/parts", headers=head)  # refused by its head alone
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert "67108864" in json.loads(answer.read())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"bytes": -1}, "bytes"),
+        ({"bytes": "5"}, "bytes"),
+        ({"purpose": "x"}, "purpose"),
+        ({"filename": ""}, "filename"),
+        ({"filename": "x" * 256}, "file"),
+        ({"mime_type": 5}, "mime_type"),
+        ({"expires_after": {"anchor": "created_at", "seconds": 5}}, "expires_after.seconds"),
+        ({"colour": "red"}, "colour"),
+    ],
+    ids=["negative", "text", "purpose", "no name", "long name", "type", "expiry", "unknown"],
+)
+def test_an_upload_that_is_wrong_is_refused_by_name(world: World, fields: dict[str, Any], param: str) -> None:
+    assert create(world, status=400, **fields)["error"]["param"] == param
+
+
+def test_an_upload_of_another_owner_looks_unknown(keyed: ServerProcess) -> None:
+    def client(key: str) -> httpx2.Client:
+        return httpx2.Client(base_url=f"{keyed.url}/v1", headers={"authorization": f"Bearer {key}"}, timeout=10)
+
+    with client("key-ann") as ann, client("key-bob") as bob:
+        upload = create(World(ann))["id"]
+        told = [
+            bob.post(f"/uploads/{upload}/parts", files={"data": TEXT}),
+            bob.post(f"/uploads/{upload}/complete", json={"part_ids": []}),
+            bob.post(f"/uploads/{upload}/cancel"),
+        ]
+        unknown = bob.post("/uploads/upload_none/cancel")
+        assert {answer.status_code for answer in (*told, unknown)} == {404}
+        assert told[-1].json()["error"]["message"].replace(upload, "upload_none") == unknown.json()["error"]["message"]
+        add(World(ann), upload, TEXT)
+
+
+def test_the_file_s_expiry_counts_from_its_completion(world: World) -> None:
+    upload = create(world, expires_after={"anchor": "created_at", "seconds": 7200})["id"]
+    part = add(world, upload, TEXT)["id"]
+    file = world.post(f"/uploads/{upload}/complete", {"part_ids": [part]})["file"]
+    assert file["expires_at"] == file["created_at"] + 7200
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["bytes", "path"])
+def test_the_official_sdk_uploads_a_file_in_chunks(server: ServerProcess, tmp_path: Path, in_memory: bool) -> None:
+    data = bytes(range(256)) * 1000
+    (tmp_path / "data.bin").write_bytes(data)
+    md5 = hashlib.md5(data).hexdigest()
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
+        options: Any = {
+            "mime_type": "application/octet-stream",
+            "purpose": "user_data",
+            "part_size": 100_000,
+            "md5": md5,
+        }
+        if in_memory:
+            done = client.uploads.upload_file_chunked(file=data, filename="data.bin", bytes=len(data), **options)
+        else:
+            done = client.uploads.upload_file_chunked(file=tmp_path / "data.bin", **options)
+        assert done.status == "completed"
+        assert done.file is not None
+        assert client.files.content(done.file.id).read() == data

@@ -1,0 +1,146 @@
+"""Calls that the server of a model cannot read: asked for once more, then made in mode schema, and not for ever."""
+
+import json
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chains import Replies, ReplyCall
+from tests.chains.calls.test_modes import CALL, CHOSEN, NAMED, PEG, ROME, answered, asked, hear, sent
+from tests.chains.conftest import Connect
+from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
+from wire.errors import MalformedCall, PromptRefused, UpstreamFailed
+
+GROQ = {
+    "error": {
+        "message": "Failed to call a function. Please adjust your prompt. See 'failed_generation' for more details.",
+        "type": "invalid_request_error",
+        "code": "tool_use_failed",
+        "failed_generation": '<function=getWeather{"place": "Rome"}</function>',
+    }
+}
+OLLAMA = {"error": {"message": 'error parsing tool call: raw=\'{"place": "Rome"\', err=unexpected end of JSON input'}}
+
+
+def told(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "api_error", "param": None, "code": None}}
+
+
+def streamed(body: dict[str, Any]) -> Raw:
+    first = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'
+    return Raw([first, b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n"])
+
+
+WORDINGS: dict[str, Step] = {
+    "llama.cpp": Fail(500, PEG),
+    "llama.cpp in the stream": streamed(PEG),
+    "llama.cpp's other words": Fail(500, told("Failed to parse input at pos 12: <tool_call>{")),
+    "Groq": Fail(400, GROQ),
+    "Groq in the stream": streamed({"error": {**GROQ["error"], "status_code": 400}}),
+    "Groq, the schema": Fail(400, told("tool call validation failed: parameters for tool w did not match schema")),
+    "Ollama": Fail(500, OLLAMA),
+    "Ollama, XML": Fail(500, told("XML syntax error on line 3: element <function> closed by </parameter>")),
+    "LM Studio": streamed(told("Failed to parse tool call: Unexpected end of content")),
+    "vLLM, gpt-oss": Fail(500, told("unexpected tokens remaining in message header: Some('json')")),
+    "unknown 1": Fail(422, told("Could not parse function call arguments")),
+    "unknown 2": Fail(502, told("The model's tool call is not valid JSON")),
+    "unknown 3": Fail(400, told("Model returned malformed tool call")),
+    "unknown 4": Fail(500, told("Failed to parse the model's output")),
+    "unknown 5": Fail(400, {"error": {"message": "Try again", "failed_generation": "<function"}}),
+    "Gemini's finish reason": Reply(finish="function_call_filter: MALFORMED_FUNCTION_CALL"),
+}
+
+
+@pytest.mark.parametrize("broken", WORDINGS.values(), ids=WORDINGS)
+async def test_an_unreadable_call_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
+    up.script(broken, Reply(tool_calls=ROME))
+    heard = await hear(Replies(await connect(up.url), tool_calls="native"))
+    assert heard.calls == ROME
+    assert len(up.requests) == 2
+    assert up.requests[0].body == up.requests[1].body
+
+
+@pytest.mark.parametrize("broken", WORDINGS.values(), ids=WORDINGS)
+async def test_a_second_unreadable_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
+    up.script(broken, broken, CHOSEN, CALL, Reply(tool_calls=ROME))
+    replies = Replies(await connect(up.url), tool_calls="native")
+    assert (await hear(replies)).calls == ROME
+    assert len(up.requests) == 4
+    assert "tools" not in sent(up)
+    assert (await hear(replies)).calls == ROME
+    assert "tools" in sent(up)  # one mishap is not remembered
+
+
+async def test_mode_schema_stays_after_three_unreadable_in_a_row(up: ScriptedUpstream, connect: Connect) -> None:
+    replies = Replies(await connect(up.url), tool_calls="native")
+    for _ in range(3):
+        up.script(Fail(500, PEG), Fail(500, PEG), CHOSEN, CALL)
+        await hear(replies)
+    up.script(CHOSEN, CALL)
+    assert (await hear(replies)).calls == ROME
+    assert "tools" not in sent(up, -2)
+
+
+async def test_a_native_success_between_unreadable_keeps_the_mode(up: ScriptedUpstream, connect: Connect) -> None:
+    replies = Replies(await connect(up.url), tool_calls="native")
+    for _ in range(4):
+        up.script(Fail(400, GROQ), Fail(400, GROQ), CHOSEN, CALL, Reply(tool_calls=ROME))
+        await hear(replies)
+        await hear(replies)
+        assert "tools" in sent(up)
+
+
+async def test_a_constrained_request_is_asked_once_more_too(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(*[Fail(500, OLLAMA)] * 3, CHOSEN, Fail(500, OLLAMA), CALL)
+    assert (await hear(Replies(await connect(up.url), tool_calls="native"))).calls == ROME
+    assert len(up.requests) == 6
+
+
+async def test_calls_that_were_handed_out_are_the_reply(up: ScriptedUpstream, connect: Connect) -> None:
+    def frame(index: int, name: str, arguments: str) -> bytes:
+        call = {"index": index, "id": f"c{index}", "function": {"name": name, "arguments": arguments}}
+        return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
+
+    good, other = frame(0, "getWeather", '{"place": "Rome"}'), frame(1, "getTime", "")
+    up.script(Raw([good, other, b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
+    heard = await hear(Replies(await connect(up.url), tool_calls="native"))
+    assert heard.calls == ROME
+    assert heard.last.response_metadata["finish_reason"] == "tool_calls"
+    assert len(up.requests) == 1
+
+
+async def test_without_functions_it_fails_after_a_second_try(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Fail(500, PEG), Fail(500, PEG))
+    with pytest.raises(MalformedCall):
+        await hear(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
+    assert len(up.requests) == 2
+
+
+async def test_a_plain_reply_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect) -> None:
+    up.script(Fail(400, GROQ), Reply("Fine."))
+    stream = Replies(await connect(up.url)).stream(ReplyCall("test-model", [HumanMessage("Hi")]))
+    assert "".join([str(chunk.content) async for chunk in stream]) == "Fine."
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid tool call id",
+        "messages[2].tool_calls[0].function.arguments must be valid JSON",
+        "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
+        "Invalid schema for function 'w'",
+        "Function calling is not supported by this model",
+        "tool_choice is invalid",
+        "We could not parse the JSON body of your request.",
+        "Failed to parse the model name",
+    ],
+)
+async def test_a_request_that_is_wrong_is_no_unreadable_call(
+    up: ScriptedUpstream, connect: Connect, message: str
+) -> None:
+    up.default = lambda _: Fail(400, told(message))
+    with pytest.raises((PromptRefused, UpstreamFailed)) as caught:
+        await hear(Replies(await connect(up.url), tool_calls="native"), asked(tool_choice=NAMED))
+    assert not isinstance(caught.value, MalformedCall)
+    assert all("response_format" not in seen.body for seen in up.requests)

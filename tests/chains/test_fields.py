@@ -1,0 +1,185 @@
+"""What a refusal names of a request, in the words of many servers; and what it only seems to name."""
+
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from chains.changes import Change, apply_changes
+from chains.fields import find_changes
+from chains.refusals import read_refusal
+
+CALL: Final = {"id": "c", "type": "function", "function": {"name": "w", "arguments": "{}"}}
+PARAMETERS: Final = {
+    "$schema": "x",
+    "type": "object",
+    "properties": {"title": {"type": "string", "title": "T"}, "default": {"type": "string"}},
+    "additionalProperties": False,
+}
+ASKED: Final = "Why is 'temperature cannot be set, and max_tokens is unsupported' what it says?"
+BODY: Final[dict[str, Any]] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": ASKED},
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "x"},
+        {"role": "tool", "tool_call_id": "c", "content": "68"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "w", "strict": True, "parameters": PARAMETERS}}],
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "temperature": 0.2,
+    "top_p": 0.5,
+    "max_tokens": 100,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "reasoning_effort": "low",
+    "response_format": {"type": "json_schema"},
+}
+USAGE: Final = Change("request", "stream_options")
+PARALLEL: Final = Change("request", "parallel_tool_calls")
+EFFORT: Final = Change("request", "reasoning_effort")
+HEAT: Final = Change("request", "temperature")
+NUCLEUS: Final = Change("request", "top_p")
+LIMIT: Final = Change("limit", "max_tokens")
+NULL: Final = Change("content", "empty")
+CHOICE: Final = Change("choice", "required")
+
+
+def of(name: str) -> dict[str, Any]:
+    return {"type": "extra_forbidden", "loc": ["body", *name.split(".")], "msg": "Extra inputs are not permitted"}
+
+
+def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[Change]:
+    answer = told if isinstance(told, dict) else {"error": {"message": told}}
+    refusal = read_refusal(orjson.dumps(answer), status=status)
+    return find_changes(body, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code)
+
+
+@pytest.mark.parametrize(
+    ("told", "changes"),
+    [
+        ("Unrecognized request argument supplied: stream_options", [USAGE]),
+        ("Unrecognized request arguments supplied: parallel_tool_calls, stream_options", [PARALLEL, USAGE]),
+        ('json: unknown field "parallel_tool_calls"', [PARALLEL]),
+        ("stream_options: Extra inputs are not permitted", [USAGE]),
+        ("1 validation error for Request\nstream_options\n  Extra inputs are not permitted [type=x]", [USAGE]),
+        ("property 'parallel_tool_calls' is unsupported, did you mean 'top_p'?", [PARALLEL]),
+        ("reasoning_effort is not supported with this model", [EFFORT]),
+        ("create() got an unexpected keyword argument 'parallel_tool_calls'", [PARALLEL]),
+        ('Invalid JSON payload received. Unknown name "parallel_tool_calls": Cannot find field.', [PARALLEL]),
+        ("does not support parameters: ['parallel_tool_calls', 'reasoning_effort'], for m", [PARALLEL, EFFORT]),
+        ("Additional properties are not allowed ('stream_options' was unexpected)", [USAGE]),
+        ("The `stream_options` parameter is only allowed when `stream` is enabled.", [USAGE]),
+        ("not supported: please remove temperature and top_p", [HEAT, NUCLEUS]),
+        ("不支持参数 stream_options", [USAGE]),
+        ("El parámetro stream_options no es compatible", [USAGE]),
+        ("Le paramètre « temperature » n'est pas pris en charge", [HEAT]),
+        ({"detail": [of("stream_options")]}, [USAGE]),
+        ({"detail": [of("stream_options.include_usage"), of("parallel_tool_calls")]}, [PARALLEL, USAGE]),
+        ({"message": {"detail": [of("stream_options.include_usage")]}, "code": None}, [USAGE]),
+        ({"message": str([of("parallel_tool_calls")]), "code": 400}, [PARALLEL]),
+        ({"error": {"message": "no", "param": "temperature"}}, [HEAT]),
+        ("`temperature` and `top_p` cannot both be specified for this model.", [Change("pair", "top_p")]),
+        ("'temperature' does not support 0.2. Only the default (1) value is supported.",
+         [Change("request", "temperature", "0.2")]),
+        ("Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.", [LIMIT]),
+        ("You must set max_completion_tokens instead of max_tokens", [LIMIT]),
+        ("tool_choice 'required' is not supported", [CHOICE]),
+        ("m does not support this tool_choice", [CHOICE]),
+        ("stream is not supported for this model", [Change("request", "stream")]),
+        ("'messages.2' : property 'reasoning_content' is unsupported", [Change("message", "reasoning_content")]),
+        ("'messages.2.content' : value must be a string", [NULL]),
+        ("Invalid value for 'content': expected a string, got null.", [NULL]),
+        ("messages[2]: invalid type: null, expected a string at line 1", [NULL]),
+        ('can only concatenate str (not "NoneType") to str', [NULL]),
+        ({"error": {"message": "Expected string", "param": "messages.[2].content"}}, [NULL]),
+        ("Unknown name \"additionalProperties\" at 'tools[0].function_declarations[0].parameters': Cannot find field",
+         [Change("schema", "additionalProperties")]),
+        ('keyword "$schema" is not supported', [Change("schema", "$schema")]),
+        ("'strict' is not a recognized parameter", [Change("function", "strict")]),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_names_is_found_in_the_words_of_many_servers(told: Any, changes: list[Change]) -> None:
+    assert sorted(found(told), key=str) == sorted(changes, key=str)
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        (f"Your prompt was flagged: {ASKED}", 400),
+        ("flagged: 'temperature cannot be set, and max_tokens is", 400),
+        ("top_k is not supported", 400),
+        ("seed is not supported", 400),
+        ("Unknown model foo", 400),
+        ("Conversation roles must alternate user/assistant", 400),
+        ("max_tokens is too large: 100. At most 50 are supported", 400),
+        ("max_tokens must be less than or equal to 50", 422),
+        ("response_format type json_schema is not supported", 400),
+        ("tools is not supported", 400),
+        ("stream_options is not supported for this key", 401),
+        ("stream_options is not supported for this key", 403),
+        ("too many requests with stream_options", 429),
+        ("crashed in stream_options", 500),
+        ("the temperature of the server room is high", 400),
+        ("The `reasoning_content` in the thinking mode must be passed back to the API.", 400),
+        ("'temperature' is required", 422),
+    ],
+)
+def test_what_only_seems_to_be_named_is_left_alone(told: str, status: int) -> None:
+    assert found(told, status) == []
+
+
+def test_a_failure_counts_only_where_it_says_that_a_field_is_unknown() -> None:
+    assert found("create() got an unexpected keyword argument 'stream_options'", 500) == [USAGE]
+    assert found("stream_options broke it", 500) == []
+    assert found("stream_options broke it", None) == [USAGE]
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        (USAGE, {"stream_options"}),
+        (Change("request", "temperature", "0.2"), {"temperature"}),
+        (Change("request", "temperature", "0.3"), set()),
+        (Change("pair", "top_p"), {"top_p"}),
+        (LIMIT, {"max_tokens"}),
+        (Change("request", "stream"), {"stream", "stream_options"}),
+        (Change("choice", "none"), set()),
+    ],
+)
+def test_a_change_touches_its_own_field_alone(change: Change, gone: set[str]) -> None:
+    changed = apply_changes(BODY, [change])
+    assert BODY.keys() - changed.keys() == gone
+    assert changed["messages"] == BODY["messages"]
+
+
+def test_a_limit_gets_its_other_name_and_keeps_its_value() -> None:
+    assert apply_changes(BODY, [LIMIT])["max_completion_tokens"] == 100
+
+
+def test_a_choice_is_weakened_step_by_step_but_none_stays_none() -> None:
+    auto = apply_changes(BODY, [CHOICE])
+    assert auto["tool_choice"] == "auto"
+    assert "tool_choice" not in apply_changes(auto, [Change("choice", "auto")])
+    none = apply_changes({**BODY, "tool_choice": "none"}, [Change("choice", "none")])
+    assert not none.keys() & {"tool_choice", "tools"}
+
+
+def test_a_keyword_leaves_every_schema_but_no_property_of_its_name() -> None:
+    changed = apply_changes(BODY, [Change("schema", "title"), Change("schema", "default")])
+    properties = changed["tools"][0]["function"]["parameters"]["properties"]
+    assert properties == {"title": {"type": "string"}, "default": {"type": "string"}}
+
+
+def test_empty_content_beside_calls_is_first_a_text_then_absent() -> None:
+    once = apply_changes(BODY, [NULL])
+    assert [message.get("content") for message in once["messages"]] == ["s", ASKED, "", "68"]
+    (change,) = found("content must not be empty", body=once)
+    assert "content" not in apply_changes(once, [change])["messages"][2]
+
+
+def test_a_field_of_a_message_leaves_all_of_them() -> None:
+    changed = apply_changes(BODY, [Change("message", "reasoning_content")])
+    assert all("reasoning_content" not in message for message in changed["messages"])
+    assert changed["messages"][2]["tool_calls"] == [CALL]

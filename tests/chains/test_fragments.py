@@ -1,0 +1,283 @@
+"""Tool calls in every shape that servers stream them in: none is lost, none is invented, arguments stay whole."""
+
+from itertools import product
+from typing import Any
+
+import orjson
+import pytest
+from langchain_core.messages import AIMessageChunk, HumanMessage
+
+from chains import Replies, ReplyCall
+from chains.chunks import ChunkReader
+from chains.fragments import CallFragments, Fragment
+from tests.chains.conftest import Connect
+from tests.upstream import Raw, ScriptedUpstream
+
+ROME = ("get_weather", {"place": "Rome"})
+PARIS = ("get_weather", {"place": "Paris"})
+ADD = ("add", {"a": 1})
+NOW = ("now", {})
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    for name in ("get_weather", "add", "now", "get")
+]
+
+
+def fragment(name: Any = None, arguments: Any = None, **more: Any) -> dict[str, Any]:
+    """A tool call's fragment; fields that are given as None are sent as null."""
+    function = {key: value for key, value in {"name": name, "arguments": arguments}.items() if value is not None}
+    return {"type": "function", **({"function": function} if function else {}), **more}
+
+
+R, P, A = '{"place":"Rome"}', '{"place":"Paris"}', '{"a":1}'
+HEAD, TAIL = '{"place":', '"Rome"}'
+f = fragment
+
+SHAPES: dict[str, tuple[list[list[dict[str, Any]]], list[Any]]] = {
+    # name: (the deltas' tool_calls, the calls that they mean)
+    "OpenAI": (
+        [
+            [f("get_weather", "", index=0, id="a")],
+            [f(arguments=HEAD, index=0)],
+            [f(arguments=TAIL, index=0)],
+            [f("add", "", index=1, id="b")],
+            [f(arguments=A, index=1)],
+        ],
+        [ROME, ADD],
+    ),
+    "interleaved": (
+        [
+            [f("get_weather", HEAD, index=0, id="a"), f("add", '{"a"', index=1, id="b")],
+            [f(arguments=":1}", index=1)],
+            [f(arguments=TAIL, index=0)],
+        ],
+        [ROME, ADD],
+    ),
+    "interleaved, ids and names repeated": (
+        [
+            [f("get_weather", HEAD, index=0, id="a"), f("get_weather", HEAD, index=1, id="b")],
+            [f("get_weather", '"Paris"}', index=1, id="b")],
+            [f("get_weather", TAIL, index=0, id="a")],
+        ],
+        [ROME, PARIS],
+    ),
+    "whole, no index, empty id": ([[f("get_weather", R, id="")], [f("get_weather", P, id="")]], [ROME, PARIS]),
+    "whole, one list, no index": ([[f("get_weather", R, id=""), f("add", A, id="")]], [ROME, ADD]),
+    "whole, one list, all indexes 0": ([[f("add", A, index=0), f("add", A, index=0)]], [ADD, ADD]),
+    "whole, index 0 in turn, no id": ([[f("get_weather", R, index=0)], [f("add", A, index=0)]], [ROME, ADD]),
+    "whole and equal, index 0 in turn": ([[f("add", A, index=0)], [f("add", A, index=0)]], [ADD, ADD]),
+    "without arguments, index 0 in turn": ([[f("now", "", index=0)], [f("get", "", index=0)]], [NOW, ("get", {})]),
+    "without arguments, one list": ([[f("now", "", index=0), f("now", "", index=0)]], [NOW, NOW]),
+    "empty objects, index 0 in turn": ([[f("now", "{}", index=0)], [f("now", "{}", index=0)]], [NOW, NOW]),
+    "a new id under the same index": (
+        [
+            [f("get_weather", HEAD, index=0, id="a")],
+            [f(arguments=TAIL, index=0)],
+            [f("add", '{"a"', index=0, id="b")],
+            [f(arguments=":1}", index=0)],
+        ],
+        [ROME, ADD],
+    ),
+    "a new id under the same index, no arguments": (
+        [[f("now", "", index=0, id="a")], [f("now", "", index=0, id="b")]],
+        [NOW, NOW],
+    ),
+    "index as a string": (
+        [[f("get_weather", HEAD, index="0", id="a")], [f("add", A, index="1")], [f(arguments=TAIL, index="0")]],
+        [ROME, ADD],
+    ),
+    "index null, id in every chunk": (
+        [
+            [f("get_weather", HEAD, index=None, id="a")],
+            [f(arguments=TAIL, index=None, id="a")],
+            [f("add", A, index=None, id="b")],
+        ],
+        [ROME, ADD],
+    ),
+    "name and id in every chunk": (
+        [
+            [f("get_weather", "", index=0, id="a")],
+            [f("get_weather", HEAD, index=0, id="a")],
+            [f("get_weather", TAIL, index=0, id="a")],
+            [f("get_weather", "", index=0, id="a")],
+        ],
+        [ROME],
+    ),
+    "name in every chunk, no id": (
+        [[f("get_weather", HEAD, index=0)], [f("get_weather", TAIL, index=0)], [f("add", A, index=1)]],
+        [ROME, ADD],
+    ),
+    "name in pieces": (
+        [[f("get", "", index=0, id="a")], [f("_weather", "", index=0)], [f(arguments=R, index=0)]],
+        [ROME],
+    ),
+    "name growing": ([[f("get_w", "", index=0, id="a")], [f("get_weather", R, index=0)]], [ROME]),
+    "id first, name later": (
+        [[f(index=0, id="a")], [f("get_weather", "", index=0)], [f(arguments=R, index=0)]],
+        [ROME],
+    ),
+    "name first, id later": (
+        [[f("get_weather", index=0)], [f(arguments=HEAD, index=0, id="a")], [f(arguments=TAIL, index=0)]],
+        [ROME],
+    ),
+    "arguments as objects": (
+        [[f("get_weather", {"place": "Rome"}, index=0)], [f("add", {"a": 1}, index=0)]],
+        [ROME, ADD],
+    ),
+    "whole at first, then nothing": (
+        [[f("get_weather", R, index=0, id="a")], [f(arguments="", index=0)], [f(arguments="", index=0, id="a")]],
+        [ROME],
+    ),
+    "whole, sent twice under its id": (
+        [[f("get_weather", R, index=0, id="a")], [f("get_weather", R, index=0, id="a")]],
+        [ROME],
+    ),
+    "one id for two calls": ([[f("get_weather", R, index=0, id="a")], [f("add", A, index=1, id="a")]], [ROME, ADD]),
+    "one id for two calls, no index": ([[f("get_weather", R, id="a")], [f("get_weather", P, id="a")]], [ROME, PARIS]),
+    "one id for two calls, interleaved": (
+        [
+            [f("get_weather", "", index=0, id="a"), f("get_weather", "", index=1, id="a")],
+            [f(arguments=P, index=1)],
+            [f(arguments=R, index=0)],
+        ],
+        [ROME, PARIS],
+    ),
+    "indexes from 1, with gaps": (
+        [[f("get_weather", HEAD, index=1)], [f("add", A, index=7)], [f(arguments=TAIL, index=1)]],
+        [ROME, ADD],
+    ),
+    "an index that counts chunks": (
+        [[f("get_weather", HEAD, index=0, id="a")], [f(arguments=TAIL, index=1, id="a")], [f("add", A, index=2)]],
+        [ROME, ADD],
+    ),
+    "no index, in pieces, in turn": (
+        [[f("get_weather", HEAD)], [f(arguments=TAIL)], [f("add", '{"a"')], [f(arguments=":1}")]],
+        [ROME, ADD],
+    ),
+    "no index, two lists by position": (
+        [[f("get_weather", HEAD), f("add", '{"a"')], [f(arguments=TAIL), f(arguments=":1}")]],
+        [ROME, ADD],
+    ),
+    "flat": ([[{"id": "a", "name": "get_weather", "arguments": R}], [{"name": "add", "arguments": A}]], [ROME, ADD]),
+    "an empty entry": ([[f(index=0)], [f("get_weather", R, index=0, id="a")]], [ROME]),
+}
+
+
+class Heard:
+    """What a client of ours puts together."""
+
+    def __init__(self) -> None:
+        self.ids: dict[int, str] = {}
+        self.names: dict[int, str] = {}
+        self.arguments: dict[int, str] = {}
+        self.text = ""
+
+    def take(self, chunk: dict[str, Any] | None) -> None:
+        for choice in (chunk or {"choices": []})["choices"]:
+            self.text += choice["delta"]["content"]
+            for call in choice["delta"].get("tool_calls") or ():
+                index = call["index"]
+                assert not (call["id"] and index in self.ids)
+                if call["id"]:
+                    self.ids[index] = call["id"]
+                self.names[index] = self.names.get(index, "") + (call["function"]["name"] or "")
+                self.arguments[index] = self.arguments.get(index, "") + call["function"]["arguments"]
+
+    @property
+    def calls(self) -> list[tuple[str, Any]]:
+        assert list(self.names) == list(range(len(self.names)))
+        assert sorted(self.ids) == list(self.names)
+        assert len(set(self.ids.values())) == len(self.ids)
+        return [(name, orjson.loads(self.arguments[index] or "{}")) for index, name in self.names.items()]
+
+
+def read(*choices: dict[str, Any]) -> Heard:
+    reader = ChunkReader(
+        host="h", model="m", learn_limit=lambda *_: None, offered=[tool["function"]["name"] for tool in TOOLS]
+    )
+    heard = Heard()
+    for choice in choices:
+        heard.take(reader.read(orjson.dumps({"choices": [{"index": 0, **choice}]})))
+    return heard
+
+
+def streamed(deltas: list[list[dict[str, Any]]], *, with_last: bool = False) -> Heard:
+    told: list[dict[str, Any]] = [{"delta": {"tool_calls": calls}} for calls in deltas]
+    if with_last:
+        told[-1]["finish_reason"] = "tool_calls"
+        return read(*told)
+    return read(*told, {"delta": {}, "finish_reason": "stop"})
+
+
+@pytest.mark.parametrize("with_last", [False, True], ids=["finish alone", "finish with the last"])
+@pytest.mark.parametrize(("deltas", "calls"), SHAPES.values(), ids=SHAPES)
+def test_calls_are_told_apart(deltas: Any, calls: Any, with_last: bool) -> None:
+    assert streamed(deltas, with_last=with_last).calls == calls
+
+
+DEEP = orjson.dumps({"place": 'a "b}" \\', "more": [{"x": "{[", "y": {}}, "é\\"]}).decode()
+
+
+@pytest.mark.parametrize("by", ["index", "id", "name", "nothing"])
+def test_arguments_may_be_cut_anywhere(by: str) -> None:
+    def told(arguments: str, number: int, *, first: bool) -> dict[str, Any]:
+        name = "get_weather" if first or by == "name" else None
+        marks = {"index": {"index": number}, "id": {"id": f"c{number}"}, "name": {"index": 0}, "nothing": {}}
+        return fragment(name, arguments, **marks[by])
+
+    expected = [("get_weather", orjson.loads(DEEP))] * 2
+    for one, other in product(range(len(DEEP) + 1), (0, 7, len(DEEP) - 1)):
+        deltas = [
+            [told(DEEP[:one], 0, first=True)],
+            [told(DEEP[one:], 0, first=False)],
+            [told(DEEP[:other], 1, first=True)],
+            [told(DEEP[other:], 1, first=False)],
+        ]
+        assert streamed(deltas).calls == expected, (one, other)
+
+
+def test_a_whole_message_at_the_end_repeats_nothing_and_brings_what_is_missing() -> None:
+    whole = {"role": "assistant", "content": "Hm.", "tool_calls": [f("get_weather", R, id="a"), f("add", A, id="b")]}
+    for streamed_before in (
+        [],
+        [{"content": "Hm."}],
+        [{"content": "Hm."}, {"tool_calls": [f("get_weather", HEAD, index=0, id="a")]}],
+        [{"content": "Hm."}, {"tool_calls": [f("get_weather", '{"place": "Rome"}', index=0, id="a")]}],
+        [{"tool_calls": [f("get_weather", R, index=0)]}, {"content": "Hm."}, {"tool_calls": [f("add", A, index=1)]}],
+    ):
+        told = [{"delta": delta} for delta in streamed_before]
+        heard = read(*told, {"delta": {}, "message": whole, "finish_reason": "tool_calls"})
+        assert heard.calls == [ROME, ADD]
+        assert heard.text == "Hm."
+
+
+def test_function_call_of_old_is_a_call() -> None:
+    old = [{"delta": {"function_call": {"name": "get_weather", "arguments": HEAD}}}]
+    old += [{"delta": {"function_call": {"arguments": TAIL}}}, {"delta": {}, "finish_reason": "function_call"}]
+    assert read(*old).calls == [ROME]
+    message = {"content": None, "function_call": {"name": "get_weather", "arguments": R}}
+    assert read({"message": message, "finish_reason": "function_call"}).calls == [ROME]
+
+
+def test_names_in_pieces_need_no_offer_and_are_never_doubled() -> None:
+    calls = CallFragments()
+    told = [Fragment(0, "a", "get_"), Fragment(0, "", "weather"), Fragment(0, "a", "get_weather", "{")]
+    pieces = [piece for one in told for piece in calls.feed([one])[0]]
+    assert "".join(piece.name for piece in pieces) == "get_weather"
+
+
+async def test_calls_of_both_kinds_of_answers_reach_the_client(up: ScriptedUpstream, connect: Connect) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [f("get_weather", R, id=""), f("add", A, id="")]}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    delta = {"choices": [{"index": 0, "delta": message, "finish_reason": "stop"}]}
+    up.script(
+        Raw([orjson.dumps(whole)], content_type="application/json"),
+        Raw([b"data: " + orjson.dumps(delta) + b"\n\n", b"data: [DONE]\n\n"]),
+    )
+    replies = Replies(await connect(up.url), tool_calls="native")
+    for _ in range(2):
+        made = AIMessageChunk(content="")
+        async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS)):
+            made += chunk
+        assert [(call["name"], call["args"]) for call in made.tool_calls] == [ROME, ADD]
+        assert len({call["id"] for call in made.tool_calls} - {None, ""}) == 2

@@ -1,0 +1,34 @@
+"""A database as the previous schema wrote it: files, passages, and their words in the first form."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from sqlite_utils import Database
+
+from store.migrations import MIGRATIONS
+
+__all__ = ["write_former"]
+
+
+def write_former(
+    path: Path, files: dict[str, Sequence[tuple[str, str]]], *, owner: str = "ann", store: str = "vs"
+) -> None:
+    """Write a database with one vector store. A passage is its text and what the index got of it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("PRAGMA synchronous = OFF")
+        MIGRATIONS.apply(Database(conn), stop_before="m007_uploads")
+        conn.execute("BEGIN")
+        conn.execute("INSERT INTO index_stores VALUES (1, ?, ?, 1)", (store, owner))
+        for seq, (file_id, passages) in enumerate(files.items(), 1):
+            values = (seq, file_id, owner, len(passages))
+            conn.execute("INSERT INTO index_files VALUES (?, 1, ?, ?, 'whole', 'm', 2, ?, '{}')", values)
+            vectors = np.tile(np.array([1, 0], dtype=np.float16), len(passages)).tobytes()
+            conn.execute("INSERT INTO index_vectors VALUES (?, ?, ?)", (seq, owner, vectors))
+            for at, (text, words) in enumerate(passages, seq << 20):
+                conn.execute("INSERT INTO index_chunks VALUES (?, ?, 0, ?, ?)", (at, owner, len(text), text))
+                conn.execute("INSERT INTO index_words (rowid, store, text) VALUES (?, 's1', ?)", (at, words))
+        conn.execute("COMMIT")

@@ -1,0 +1,241 @@
+"""What an older version has indexed is found while it is rewritten, and afterwards as if it were new."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import pytest
+
+from store import SqliteStore, open_store
+from store.backup import DATABASE_NAME, back_up
+from store.compaction import compact
+from store.ports import Chunk, Query
+from tests.store.former import write_former
+
+KOREAN = [
+    (f"환불정책{at} 영수증을 number{at} 고객센터에서는", f"환불정책{at} 영수증을 number{at} 고객센터에서는")
+    for at in range(100)
+]
+CHINESE = [("申请退款政策 number500", " 申请 请退 退款 款政 政策  number500")]
+LATIN = [(f"The “ferry” to café {at} leaves", f"The “ferry” to café {at} leaves") for at in range(80)]
+FILES = {"file-korean": KOREAN, "file-chinese": CHINESE, "file-latin": LATIN}
+OLD_WORDS = ["영수증을", "退款政策", "ferry", "number99", "number500"]
+"""What the first form finds."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_former(tmp_path / "former.db", FILES)
+    return tmp_path / "former.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await open_store(path)
+    yield opened
+    await opened.close()
+
+
+async def refresh(store: SqliteStore, commits: int | None = None) -> None:
+    """Rewrite all, or stop after about so many commits."""
+
+    async def work() -> None:
+        async with aclosing(store.vectors.refresh()) as files:  # type: ignore[type-var]
+            async for _ in files:
+                pass
+
+    task = asyncio.ensure_future(work())
+    before = store.engine.figures.batch_commits.total
+    while not task.done():
+        if commits is not None and store.engine.figures.batch_commits.total - before >= commits:
+            task.cancel()
+        await asyncio.sleep(0)
+    if not task.cancelled():
+        await task
+
+
+async def look(store: SqliteStore, text: str) -> list[tuple[str, int]]:
+    hits = (await store.vectors.search("ann", ["vs"], Query(text, limit=200))).hits
+    return sorted((hit.file_id, hit.chunk.index) for hit in hits)
+
+
+async def terms(store: SqliteStore) -> list[tuple[str, int, int]]:
+    """The whole full-text index: each term with how many passages have it, and how often."""
+    sql = "SELECT term, doc, cnt FROM index_terms WHERE col = 'text' ORDER BY term"
+    return await store.engine.read(lambda conn: conn.execute(sql).fetchall())
+
+
+async def left(store: SqliteStore) -> int:
+    async with aclosing(store.vectors.refresh()) as files:  # type: ignore[type-var]
+        return await anext(files)
+
+
+async def fresh_terms(tmp_path: Path, *file_ids: str) -> list[tuple[str, int, int]]:
+    """What the index is where these files are added by this version."""
+    opened = await open_store(tmp_path / "fresh.db")
+    for file_id in file_ids:
+        chunks = [Chunk(at, text, 0, 1) for at, (text, _) in enumerate(FILES[file_id])]
+        await opened.vectors.add("ann", "vs", file_id, chunks, model=None)
+    found = await terms(opened)
+    await opened.close()
+    return found
+
+
+async def test_what_was_found_is_found_before_and_after(store: SqliteStore) -> None:
+    before = {words: await look(store, words) for words in OLD_WORDS}
+    assert [len(found) for found in before.values()] == [100, 1, 80, 1, 1]
+    await refresh(store)
+    assert {words: await look(store, words) for words in OLD_WORDS} == before
+
+
+@pytest.mark.parametrize("words", ["영수증", "환불 정책", "고객 센터", "고객센터"])
+async def test_the_new_form_finds_what_the_old_one_did_not(store: SqliteStore, words: str) -> None:
+    assert await look(store, words) == []
+    await refresh(store)
+    assert await look(store, words) == [("file-korean", at) for at in range(100)]
+
+
+async def test_searches_meanwhile_find_each_passage_once(store: SqliteStore) -> None:
+    task = asyncio.ensure_future(refresh(store))
+    looks = 0
+    while not task.done():
+        assert await look(store, "영수증을") == [("file-korean", at) for at in range(100)]
+        assert await look(store, "number99") == [("file-korean", 99)]
+        assert await look(store, "退款政策") == [("file-chinese", 0)]
+        looks += 1
+    await task
+    assert looks > 3
+
+
+async def test_the_rewritten_index_equals_a_new_one(store: SqliteStore, tmp_path: Path) -> None:
+    await refresh(store)
+    assert await terms(store) == await fresh_terms(tmp_path, *FILES)
+    assert await left(store) == 0
+
+
+@pytest.mark.parametrize("commits", [1, 2, 5, 12, 14])
+async def test_a_rewrite_cut_off_anywhere_goes_on_there(path: Path, tmp_path: Path, commits: int) -> None:
+    opened = await open_store(path)
+    await refresh(opened, commits)
+    assert await left(opened) > 0
+    assert await look(opened, "number99") == [("file-korean", 99)]
+    await opened.close()
+    opened = await open_store(path)
+    assert await look(opened, "영수증을") == [("file-korean", at) for at in range(100)]
+    await refresh(opened)
+    assert await terms(opened) == await fresh_terms(tmp_path, *FILES)
+    await opened.close()
+
+
+@pytest.mark.parametrize("commits", [0, 3, None], ids=["before", "half way", "after"])
+async def test_a_file_removed_half_rewritten_leaves_no_word(
+    store: SqliteStore, tmp_path: Path, commits: int | None
+) -> None:
+    await refresh(store, commits)
+    await store.vectors.remove("ann", "vs", "file-korean")
+    await store.vectors.tidy()
+    assert await look(store, "영수증을 영수증") == []
+    await refresh(store)
+    assert await terms(store) == await fresh_terms(tmp_path, "file-chinese", "file-latin")
+
+
+async def test_a_file_removed_while_it_is_rewritten_stays_away(store: SqliteStore, tmp_path: Path) -> None:
+    task = asyncio.ensure_future(refresh(store))
+    await asyncio.sleep(0.01)
+    await store.vectors.remove("ann", "vs", "file-korean")
+    await asyncio.gather(task, store.vectors.tidy())
+    assert await terms(store) == await fresh_terms(tmp_path, "file-chinese", "file-latin")
+
+
+async def test_files_added_meanwhile_have_the_new_form(store: SqliteStore) -> None:
+    await refresh(store, 3)
+    await store.vectors.add("ann", "vs", "file-new", [Chunk(0, "보증기간은 2년", 0, 1)], model=None)
+    assert await look(store, "보증 기간") == [("file-new", 0)]
+    await refresh(store)
+    assert await look(store, "보증 기간") == [("file-new", 0)]
+
+
+async def test_a_file_added_again_replaces_the_old_form(store: SqliteStore) -> None:
+    await store.vectors.add("ann", "vs", "file-korean", [Chunk(0, "보증기간은 2년", 0, 1)], model=None)
+    await store.vectors.tidy()
+    await refresh(store)
+    assert await look(store, "영수증을 보증") == [("file-korean", 0)]
+
+
+async def test_words_that_stay_the_same_are_not_written_again(path: Path) -> None:
+    statements: list[str] = []
+    opened = await open_store(path, trace=statements.append)
+    await refresh(opened)
+    deleted = [
+        statement for statement in statements if "VALUES ('delete'" in statement and "index_words (" in statement
+    ]
+    assert len([statement for statement in deleted if "영수증" in statement]) == 100
+    assert [statement for statement in deleted if "ferry" in statement] == []
+    await opened.close()
+
+
+async def test_vectors_and_texts_stay_as_they_were(store: SqliteStore) -> None:
+    sql = "SELECT file, hex(vectors) FROM index_vectors UNION ALL SELECT seq, text FROM index_chunks"
+    before = await store.engine.read(lambda conn: conn.execute(sql).fetchall())
+    await refresh(store)
+    assert await store.engine.read(lambda conn: conn.execute(sql).fetchall()) == before
+    found = await store.vectors.search("ann", ["vs"], Query("영수증", [1.0, 0.0], "m", limit=200))
+    assert (len(found.hits), found.by_words_only) == (181, frozenset())
+
+
+def shrink(path: Path, _: Path) -> Path:
+    compact(path)
+    return path
+
+
+def copy(path: Path, folder: Path) -> Path:
+    back_up(path, folder / "files", folder / "copy", watch=lambda what, done, of: None)
+    return folder / "copy" / DATABASE_NAME
+
+
+@pytest.mark.parametrize("handle", [shrink, copy])
+async def test_a_half_rewritten_file_can_be_shrunk_and_copied(
+    path: Path, tmp_path: Path, handle: Callable[[Path, Path], Path]
+) -> None:
+    opened = await open_store(path)
+    await refresh(opened, 4)
+    await opened.close()
+    opened = await open_store(await asyncio.to_thread(handle, path, tmp_path))
+    assert await look(opened, "영수증을") == [("file-korean", at) for at in range(100)]
+    await refresh(opened)
+    assert await terms(opened) == await fresh_terms(tmp_path, *FILES)
+    await opened.close()
+
+
+async def test_a_file_removed_between_folding_and_writing_is_left_alone(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    removed: list[asyncio.Task[None]] = []
+
+    def remove() -> None:
+        if not removed:
+            removed.append(asyncio.ensure_future(opened.vectors.remove("ann", "vs", "file-korean")))
+
+    def trace(statement: str) -> None:
+        if statement.startswith("SELECT seq, text FROM index_chunks"):
+            loop.call_soon_threadsafe(remove)  # before what was read gets back to the loop
+
+    opened = await open_store(path, trace=trace)
+    await refresh(opened)
+    await removed[0]
+    sql = "SELECT state, form, refolded FROM index_files WHERE file_id = 'file-korean'"
+    assert await opened.engine.read(lambda conn: conn.execute(sql).fetchone()) == ("gone", 1, 0)
+    await opened.close()
+
+
+def add_stray(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("INSERT INTO index_words (rowid, store, text) VALUES (?, 's1', 'ferry')", (99 << 20,))
+
+
+async def test_words_without_a_passage_harm_no_search(path: Path) -> None:
+    await asyncio.to_thread(add_stray, path)
+    opened = await open_store(path)
+    assert await look(opened, "ferry") == [("file-latin", at) for at in range(80)]
+    await opened.close()

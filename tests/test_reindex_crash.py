@@ -1,0 +1,98 @@
+"""kill -9 while what an older version has indexed is rewritten: the server answers all the time, and goes on."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process import ServerProcess
+from tests.store.former import write_former
+from tests.upstream import ScriptedUpstream, embeddings
+from wire.ids import DEFAULT_OWNER
+from wire.vector_stores import VectorStoreCreate, new_vector_store
+
+pytestmark = pytest.mark.timeout(120)
+
+COUNT = 400
+STORE, FILE = "vs_former0000000000000000", "file-former000000000000000000"
+TEXTS = [f"환불정책{at}은 영수증을 number{at} 고객센터에서" for at in range(COUNT)]
+
+
+@pytest.fixture
+def embedded() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def upstream(embedded: list[str]) -> Iterator[ScriptedUpstream]:
+    def embed(body: dict[str, Any]) -> dict[str, Any]:
+        embedded.extend(body["input"])
+        return embeddings(body)
+
+    with ScriptedUpstream() as scripted:
+        scripted.extra["/v1/embeddings"] = embed
+        yield scripted
+
+
+@pytest.fixture
+def server(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[ServerProcess]:
+    path = tmp_path / "threadhold.db"
+    write_former(path, {FILE: [(text, text) for text in TEXTS]}, owner=DEFAULT_OWNER, store=STORE)
+    store = json.dumps(new_vector_store(VectorStoreCreate(), id=STORE, now=int(time.time())))
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        sql = "INSERT INTO vector_stores (id, owner, status, body, private) VALUES (?, ?, 'completed', ?, '{}')"
+        conn.execute(sql, (STORE, DEFAULT_OWNER, store))
+        sql = "INSERT INTO files (id, owner, purpose, body, private) VALUES (?, ?, 'assistants', ?, '{}')"
+        conn.execute(sql, (FILE, DEFAULT_OWNER, json.dumps({"id": FILE, "filename": "former.txt"})))
+    process = ServerProcess(tmp_path, MODEL_URL=upstream.url, EMBEDDINGS_MODEL="of-words")
+    yield process
+    process.kill()
+
+
+def find(server: ServerProcess, words: str) -> list[str]:
+    asked = {"query": words, "max_num_results": 50}
+    found = server.request("POST", f"/v1/vector_stores/{STORE}/search", asked)
+    return [hit["content"][0]["text"] for hit in found["data"]]
+
+
+def rewritten(server: ServerProcess) -> tuple[int, int]:
+    """The form of the file, and how many passages of it are rewritten."""
+    with closing(sqlite3.connect(server.log.parent / "threadhold.db")) as conn:
+        found: tuple[int, int] = conn.execute("SELECT form, refolded FROM index_files").fetchone()
+        return found
+
+
+def wait_for(server: ServerProcess, count: int) -> None:
+    end = time.monotonic() + 40
+    while (now := rewritten(server))[0] == 1 and now[1] < count:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_killed_rewrite_goes_on_and_no_search_misses_a_word(server: ServerProcess, embedded: list[str]) -> None:
+    asked = set()
+    for count in (COUNT // 4, COUNT // 2):
+        server.start()
+        wait_for(server, count)
+        for at in (0, COUNT - 1):  # one that is rewritten, one that is not
+            assert find(server, f"number{at}") == [TEXTS[at]]
+            asked.add(f"number{at}")
+        form, done = rewritten(server)
+        assert (form, done < COUNT) == (1, True)
+        server.kill()
+        assert rewritten(server)[1] >= done
+    server.start()
+    wait_for(server, COUNT)
+    for at in (0, COUNT // 4, COUNT // 2, COUNT - 1):
+        assert find(server, f"환불 정책 number{at}")[0] == TEXTS[at]
+        asked.add(f"환불 정책 number{at}")
+    assert len(find(server, "고객 센터")) == 50
+    log = server.log.read_text()
+    assert log.count("rewriting the word index in the background, files left: 1") == 3
+    assert log.count("rewrote the word index, files: 1") == 1
+    assert set(embedded) == asked | {"고객 센터"}

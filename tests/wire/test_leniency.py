@@ -1,0 +1,299 @@
+"""What requests may contain although their models refuse it: PHP's empty objects, v1's metadata, unknown fields."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+
+import wire
+from wire.assistants import AssistantCreate, AssistantModify
+from wire.errors import InvalidRequest
+from wire.leniency import Leniency, list_ignored, mend
+from wire.messages import MessageCreate, MessageModify
+from wire.runs import RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
+from wire.threads import ThreadCreate, ThreadModify
+from wire.validation import Request, parse
+from wire.vector_stores import PlaceModify, VectorStoreCreate, VectorStoreModify
+
+IGNORE = Leniency(ignore_unknown=True)
+
+for module in iter_modules(wire.__path__):
+    import_module(f"wire.{module.name}")
+
+
+# --- every position of every model ----------------------------------------------------------------------------------
+
+
+class Position(NamedTuple):
+    """A place in a request: what its schema expects there, and how a request with a value there is built."""
+
+    name: str
+    kind: str
+    build: Callable[[Any], Any]
+
+
+def models(base: type[Request] = Request) -> Iterator[type[Request]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from models(model)
+
+
+def branches(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schemas of which a value meets one, without null."""
+    if "$ref" in schema:
+        return branches(defs[schema["$ref"].rpartition("/")[2]], defs)
+    several = schema.get("anyOf") or schema.get("oneOf")
+    if several is None:
+        return [] if schema.get("type") == "null" else [schema]
+    return [found for one in several for found in branches(one, defs)]
+
+
+def least(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Any:
+    """A value with no more than the schema wants."""
+    one = branches(schema, defs)[0]
+    if "const" in one or "enum" in one:
+        return one.get("const", one.get("enum", [None])[0])
+    match one.get("type"):
+        case "object":
+            return {name: least(one["properties"][name], defs) for name in one.get("required", ())}
+        case "array":
+            return [least(one["items"], defs)] * one.get("minItems", 0)
+        case "integer" | "number":
+            return one.get("minimum", 1)
+        case "boolean":
+            return True
+    return "x"
+
+
+def positions(schema: Mapping[str, Any], defs: Mapping[str, Any], name: str = "", depth: int = 8) -> Iterator[Position]:
+    for one in branches(schema, defs) if depth else ():
+        match one.get("type"):
+            case "object":
+                yield Position(name or "body", "object", lambda value: value)
+                kept = least(one, defs)
+                inner = dict(one.get("properties", {}))
+                if isinstance(one.get("additionalProperties"), dict):
+                    inner["any_key"] = one["additionalProperties"]
+                for key, value in inner.items():
+                    for found in positions(value, defs, f"{name}.{key}".strip("."), depth - 1):
+                        yield found._replace(build=partial(in_object, found, kept, key))
+            case "array":
+                yield Position(name, "array", lambda value: value)
+                for found in positions(one["items"], defs, f"{name}[0]", depth - 1):
+                    yield found._replace(build=partial(in_array, found))
+
+
+def in_object(position: Position, kept: Mapping[str, Any], key: str, value: Any) -> Any:
+    return {**kept, key: position.build(value)}
+
+
+def in_array(position: Position, value: Any) -> Any:
+    return [position.build(value)]
+
+
+def all_positions() -> Iterator[Any]:
+    for model in models():
+        schema = model.model_json_schema()
+        for position in positions(schema, schema.get("$defs", {})):
+            yield pytest.param(model, position, id=f"{model.__name__}-{position.name}-{position.kind}")
+
+
+POSITIONS = list(all_positions())
+
+
+@pytest.mark.parametrize(("model", "position"), [one for one in POSITIONS if one.values[1].kind == "object"])
+def test_an_empty_array_where_an_object_is_meant_is_one(model: type[Request], position: Position) -> None:
+    assert mend(model, position.build([])).data == position.build({})
+    assert mend(model, position.build([1])).data == position.build([1])
+
+
+@pytest.mark.parametrize(("model", "position"), [one for one in POSITIONS if one.values[1].kind == "array"])
+def test_an_empty_array_where_an_array_is_meant_stays_one(model: type[Request], position: Position) -> None:
+    assert mend(model, position.build([])).data == position.build([])
+    assert mend(model, position.build({})).data == position.build({})
+
+
+def test_the_walk_meets_the_positions_that_programs_use() -> None:
+    met = {(one.values[0], one.values[1].name) for one in POSITIONS}
+    assert met >= {
+        (ThreadCreate, "body"),
+        (ThreadCreate, "messages[0].metadata"),
+        (ThreadCreate, "tool_resources.file_search.vector_stores[0].chunking_strategy"),
+        (AssistantCreate, "tools[0].function.parameters"),
+        (AssistantCreate, "response_format.json_schema.schema"),
+        (AssistantModify, "tools[0].file_search.ranking_options"),
+        (RunCreate, "truncation_strategy"),
+        (RunCreate, "additional_messages[0].attachments[0].tools[0]"),
+        (ThreadRunCreate, "thread.tool_resources.file_search"),
+        (SubmitToolOutputs, "tool_outputs[0]"),
+        (VectorStoreCreate, "expires_after"),
+        (PlaceModify, "attributes"),
+    }
+
+
+def test_what_was_given_is_not_changed() -> None:
+    given: dict[str, Any] = {"metadata": [], "messages": [{"role": "user", "content": "x", "metadata": []}]}
+    made = parse(ThreadCreate, given)
+    assert (made.metadata, made.messages and made.messages[0].metadata) == ({}, {})
+    assert given == {"metadata": [], "messages": [{"role": "user", "content": "x", "metadata": []}]}
+
+
+# --- v1's metadata --------------------------------------------------------------------------------------------------
+
+NUMBERS = (
+    b'{"yes": true, "no": false, "one": 1, "real": 1.0, "price": 1.50, "big": 123456789012345678901234567890, "e": 1E5}'
+)
+TEXTS = {
+    "yes": "true",
+    "no": "false",
+    "one": "1",
+    "real": "1.0",
+    "price": "1.50",
+    "big": "123456789012345678901234567890",
+    "e": "1E5",
+}
+MESSAGE = '{"role": "user", "content": "x", "metadata": %s}'
+HOLDERS = [
+    (AssistantCreate, '{"model": "m", "metadata": %s}'),
+    (AssistantModify, '{"metadata": %s}'),
+    (ThreadCreate, '{"metadata": %s}'),
+    (ThreadCreate, f'{{"messages": [{MESSAGE}]}}'),
+    (ThreadModify, '{"metadata": %s}'),
+    (MessageCreate, MESSAGE),
+    (MessageModify, '{"metadata": %s}'),
+    (RunCreate, '{"assistant_id": "a", "metadata": %s}'),
+    (RunCreate, f'{{"assistant_id": "a", "additional_messages": [{MESSAGE}]}}'),
+    (RunModify, '{"metadata": %s}'),
+    (ThreadRunCreate, '{"assistant_id": "a", "thread": {"metadata": %s}}'),
+    (ThreadRunCreate, f'{{"assistant_id": "a", "thread": {{"messages": [{MESSAGE}]}}}}'),
+    (VectorStoreCreate, '{"metadata": %s}'),
+    (VectorStoreModify, '{"metadata": %s}'),
+]
+
+
+@pytest.mark.parametrize(("model", "body"), HOLDERS, ids=lambda value: getattr(value, "__name__", None))
+def test_v1_metadata_becomes_its_json_text(model: type[Request], body: str) -> None:
+    sent = body.encode() % NUMBERS
+    data = orjson.loads(sent)
+    assert mend(model, data, Leniency(v1=True, sent=sent)).data == json.loads(body % json.dumps(TEXTS))
+    with pytest.raises(InvalidRequest):
+        parse(model, data)
+
+
+def test_without_the_sent_body_numbers_are_written_anew() -> None:
+    assert mend(ThreadCreate, {"metadata": {"a": 1.0, "b": False}}, Leniency(v1=True)).data == {
+        "metadata": {"a": "1.0", "b": "false"}
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "[]", "{}", "[1]", '"' + "x" * 513 + '"', "1." + "0" * 513], ids=lambda value: str(value)[:8]
+)
+def test_other_v1_metadata_is_refused(text: str) -> None:
+    sent = b'{"metadata": {"a": %b}}' % text.encode()
+    with pytest.raises(InvalidRequest):
+        parse(ThreadCreate, orjson.loads(sent), Leniency(v1=True, sent=sent))
+
+
+def test_v1_takes_numbers_as_text_in_metadata_only() -> None:
+    for data in ({"assistant_id": "a", "model": 1}, {"assistant_id": "a", "instructions": True}):
+        with pytest.raises(InvalidRequest):
+            parse(RunCreate, data, Leniency(v1=True))
+
+
+# --- unknown fields -------------------------------------------------------------------------------------------------
+
+TEXT = {"type": "text", "text": {"value": "Hi", "annotations": []}}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "read", "ignored"),
+    [
+        (ThreadCreate, {"id": "t", "metadata": {"id": "x"}}, {"metadata": {"id": "x"}}, ["id"]),
+        (
+            ThreadRunCreate,
+            {"assistant_id": "a", "stream_options": {}, "thread": {"id": "t", "object": "thread"}},
+            {"assistant_id": "a", "thread": {}},
+            ["thread.id", "thread.object", "stream_options"],
+        ),
+        (
+            AssistantModify,
+            {"tools": [{"type": "function", "function": {"name": "f", "x": 1}, "y": 2}, {"type": "retrieval", "z": 3}]},
+            {"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "retrieval"}]},
+            ["tools[0].function.x", "tools[0].y", "tools[1].z"],
+        ),
+        (
+            MessageCreate,
+            {"role": "user", "content": [{**TEXT, "index": 0}], "assistant_id": None},
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            ["content[0].text.annotations", "content[0].index", "assistant_id"],
+        ),
+        (
+            MessageCreate,
+            {"object": "thread.message", "role": "assistant", "content": []},
+            {"role": "assistant", "content": ""},
+            ["object"],
+        ),
+        (
+            AssistantModify,
+            {"response_format": {"type": "text", "~text": {"schema": 1}, "schema": 2}, "~": 1, "[key]": 2},
+            {"response_format": {"type": "text"}},
+            None,
+        ),
+        (
+            ThreadCreate,
+            {"tool_resources": {"file_search": [], "browser": []}},
+            {"tool_resources": {"file_search": {}}},
+            None,
+        ),
+    ],
+    ids=["top", "nested", "tools", "message", "empty message", "like our tags", "with an empty object"],
+)
+def test_unknown_fields_are_left_out_and_named(
+    model: type[Request], data: Any, read: Any, ignored: list[str] | None
+) -> None:
+    mended = mend(model, data, IGNORE)
+    assert mended.data == read
+    assert ignored is None or sorted(mended.ignored) == sorted(ignored)
+    parse(model, mended.data)
+    with pytest.raises(InvalidRequest):
+        parse(model, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"role": "user", "content": []},
+        {"role": "user", "content": [{"type": "text", "text": {"text": "x"}}]},
+        {"role": "user", "content": [{"type": "text", "text": ["x"]}]},
+        {"role": "system", "content": "x"},
+        {"content": "x", "rolle": "user"},
+    ],
+    ids=["empty", "other object", "array", "wrong value", "misspelled"],
+)
+def test_what_is_wrong_is_refused_all_the_same(data: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(MessageCreate, data, IGNORE)
+
+
+@pytest.mark.parametrize(
+    ("paths", "value"),
+    [
+        (["id", "messages[0].id"], "id, messages[0].id"),
+        (["a,b", "50%", "é\r\nset-cookie: x"], "a%2Cb, 50%25, %C3%A9%0D%0Aset-cookie:%20x"),
+        (["x" * 2000], "..."),
+    ],
+)
+def test_ignored_fields_fit_a_header(paths: list[str], value: str) -> None:
+    assert list_ignored(paths) == value
+
+
+def test_a_long_list_of_ignored_fields_is_cut() -> None:
+    value = list_ignored([f"messages[{number}].id" for number in range(1000)])
+    assert value.endswith(", ...")
+    assert len(value) < 1100

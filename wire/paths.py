@@ -1,0 +1,51 @@
+"""Where something is in a request: as pydantic reports it, as a client reads it, and in the data itself. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+__all__ = ["KEY", "TAG", "Location", "find_place", "shown", "spell_path"]
+
+TAG: Final = "~"
+"""First character of the tags of our unions, which pydantic puts into its locations."""
+
+KEY: Final = "[key]"
+"""What pydantic appends to the location of a key that is wrong."""
+
+_MAX_SHOWN: Final = 200  # characters of a client's own text that are repeated to it
+
+Location = Sequence[int | str]
+"""Keys, indexes and tags, from the outside in."""
+
+
+def shown(value: Any) -> str:
+    """Return a client's own words as they are repeated to it: their beginning, where they are long."""
+    text = str(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def spell_path(loc: Location) -> str:
+    """Return a location as OpenAI writes it, such as `tools[0].function.name`."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith(TAG) and part != KEY:
+            path += f".{shown(part)}" if path else shown(part)
+    return path
+
+
+def find_place(root: Any, loc: Location) -> tuple[Any, Any] | None:
+    """Return the dict or list that holds a location, and its key or index there; None if the data has no such place.
+
+    A part that is no key of the data and looks like a tag is passed over.
+    """
+    place: tuple[Any, Any] | None = None
+    current = root
+    for part in loc:
+        if isinstance(part, str) and part.startswith(TAG) and not (isinstance(current, dict) and part in current):
+            continue
+        try:
+            place, current = (current, part), current[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return place

@@ -1,0 +1,103 @@
+"""Uploads: files that come in parts. Requests, objects, and what the one makes of the other.
+
+Statuses: pending → completed: on `complete`; pending → cancelled: on `cancel`; pending → expired: an hour after it was
+created. Nothing leaves the other three.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wire.files import File, FileExpiry, UploadPurpose, clean_filename
+from wire.validation import Id, Request
+
+__all__ = [
+    "MAX_PARTS",
+    "MAX_PART_BYTES",
+    "PART_TOO_LONG",
+    "Upload",
+    "UploadComplete",
+    "UploadCreate",
+    "UploadPart",
+    "UploadPartCreate",
+    "new_part",
+    "new_upload",
+]
+
+MAX_PART_BYTES: Final = 64 * 1024 * 1024
+"""As at OpenAI."""
+
+PART_TOO_LONG: Final = f"A part is longer than {MAX_PART_BYTES} bytes. Send the file in smaller parts."
+
+MAX_PARTS: Final = 2_000
+"""Parts of one upload. Ours: the list of them is stored anew with each part."""
+
+_LIFETIME_S: Final = 3_600
+
+
+class UploadCreate(Request):
+    """POST /uploads. `bytes` is the size of the whole file."""
+
+    filename: str = Field(min_length=1)
+    purpose: UploadPurpose
+    bytes: int = Field(ge=0)
+    mime_type: str = Field(min_length=1, max_length=255)
+    expires_after: FileExpiry | None = None
+
+
+class UploadPartCreate(Request):
+    """The fields of POST /uploads/{upload_id}/parts beside `data`: there are none."""
+
+
+class UploadComplete(Request):
+    """POST /uploads/{upload_id}/complete. The file is made of the parts in this order."""
+
+    part_ids: Annotated[list[Id], Field(max_length=MAX_PARTS)]
+    md5: str | None = None
+
+
+class Upload(BaseModel):
+    """The object `upload`; `file` is null until it is completed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["upload"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["pending", "completed", "cancelled", "expired"]
+    file: File | None
+
+
+class UploadPart(BaseModel):
+    """The object `upload.part`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    object: Literal["upload.part"]
+    created_at: int
+    upload_id: str
+
+
+def new_upload(asked: UploadCreate, *, id: str, now: int) -> dict[str, Any]:
+    """Make the wire object; `now` in Unix seconds."""
+    return {
+        "id": id,
+        "object": "upload",
+        "bytes": asked.bytes,
+        "created_at": now,
+        "expires_at": now + _LIFETIME_S,
+        "filename": clean_filename(asked.filename),
+        "purpose": asked.purpose,
+        "status": "pending",
+        "file": None,
+    }
+
+
+def new_part(*, id: str, upload_id: str, now: int) -> dict[str, Any]:
+    """Make the wire object of a part; `now` in Unix seconds."""
+    return {"id": id, "object": "upload.part", "created_at": now, "upload_id": upload_id}
