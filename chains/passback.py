@@ -150,13 +150,13 @@ def _is_label(name: str) -> bool:
 
 
 def _entry_like(entries: list[Any], told: Any) -> dict[str, Any] | None:
-    """Return the entry that an entry adds to: of the same index, and of the same type where both say it."""
+    """Return the entry that an entry adds to: of the same index, and of the same type and id where both say them."""
     if not isinstance(told, dict) or type(told.get("index")) is not int:
         return None
     for entry in reversed(entries):
         if isinstance(entry, dict) and entry.get("index") == told["index"]:
-            kinds = {_text(kind) for kind in (entry.get("type"), told.get("type")) if kind is not None}
-            if len(kinds) < 2:
+            pairs = ((entry.get(name), told.get(name)) for name in ("type", "id"))
+            if all(None in pair or _text(pair[0]) == _text(pair[1]) for pair in pairs):
                 return entry
     return None
 

@@ -52,6 +52,8 @@ class _Gate:
     """Holds calls, and lets the good ones go in their order."""
 
     offer: Offer
+    kept: str = ""
+    """The extra fields of the reply."""
     calls: list[_Held] = field(default_factory=list)
     wrong: list[tuple[_Held, Checked]] = field(default_factory=list)
     _places: dict[int | str, _Held] = field(default_factory=dict)
@@ -82,6 +84,13 @@ class _Gate:
             return
         yield from self._release(only_good=False)
 
+    def break_off(self) -> Iterator[AIMessageChunk]:
+        """Yield the good calls behind those that have gone out, which are the reply; nothing where none has."""
+        if any(held.gone for held in self.calls):
+            yield from self._release(only_good=True)
+            if self.kept:
+                yield _beside(self.kept)
+
     def _place(self, index: int | str | None) -> _Held | None:
         if index is None:
             return self.calls[-1] if self.calls else None
@@ -108,26 +117,40 @@ class _Gate:
 async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -> AsyncGenerator[AIMessageChunk]:
     """Yield a reply's chunks; the caller ends them with the tally's last. Raises RunError."""
     gate = _Gate(offer)
-    kept = ""
-    async with aclosing(tally.follow(ask(call))) as chunks:
+    try:
+        async with aclosing(_gated(tally.follow(ask(call)), gate)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        if tally.finish and _UNREADABLE in tally.finish.lower():
+            raise MalformedCall(f"The upstream could not read the call that its model wrote (`{tally.finish[:80]}`).")
+    except MalformedCall:
+        for released in gate.break_off():
+            yield released
+        raise
+    for released in gate.end(cut_off=tally.finish in _CUT):
+        yield released
+    finish = tally.finish
+    repairs = _Repairs(call, ask, tally, offer, gate.kept)
+    for held, checked in gate.wrong:
+        yield await repairs.repair(held, checked)
+    if repairs.kept:  # once and last: those of a reply that is asked for again must not come out
+        yield _beside(repairs.kept)
+    tally.finish = finish  # the reply's own, not a repair's
+
+
+async def _gated(chunks: AsyncGenerator[AIMessageChunk], gate: _Gate) -> AsyncGenerator[AIMessageChunk]:
+    async with aclosing(chunks):
         async for chunk in chunks:
-            kept = extra_fields(chunk) or kept
+            gate.kept = chunk.additional_kwargs.pop(EXTRA_FIELDS, "") or gate.kept
             if not chunk.tool_call_chunks:
                 yield chunk
                 continue
             for released in gate.feed(chunk):
                 yield released
-    if tally.finish and _UNREADABLE in tally.finish.lower():
-        raise MalformedCall(f"The upstream could not read the call that its model wrote (`{tally.finish[:80]}`).")
-    for released in gate.end(cut_off=tally.finish in _CUT):
-        yield released
-    finish = tally.finish
-    repairs = _Repairs(call, ask, tally, offer, kept)
-    for held, checked in gate.wrong:
-        yield await repairs.repair(held, checked)
-    if repairs.kept != kept:
-        yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: repairs.kept})
-    tally.finish = finish  # the reply's own, not a repair's
+
+
+def _beside(kept: str) -> AIMessageChunk:
+    return AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: kept})
 
 
 @dataclass(slots=True)

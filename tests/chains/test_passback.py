@@ -94,6 +94,15 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         ],
         {"thinking_blocks": [{"index": 0, "thinking": "aA", "signature": "s"}, {"index": 1, "thinking": "bB"}]},
     ),
+    "blocks with ids of their own": (
+        [
+            {"blocks": [{"index": 0, "id": "a", "data": "1"}]},
+            {"blocks": [{"index": 0, "id": "b", "data": "2"}]},
+            {"blocks": [{"index": 0, "id": None, "data": "3"}]},
+            called(),
+        ],
+        {"blocks": [{"index": 0, "id": "a", "data": "1"}, {"index": 0, "id": "b", "data": "23"}]},
+    ),
     "lists without index": ([{"x": ["a"]}, {"x": ["b", {"c": 1}]}, called()], {"x": ["a", "b", {"c": 1}]}),
     "objects and numbers": (
         [
@@ -153,6 +162,15 @@ async def test_a_whole_message_at_the_end_of_a_stream_doubles_nothing(up: Script
     await made(replies, asked(*answered(await made(replies))))
     back = {"reasoning_content": "I think", "x": "new", "tool_calls": [{**CALL, "extra_content": SIGNED}]}
     assert turn(up) == back
+
+
+async def test_fields_come_once_and_last_where_a_stream_finishes_twice(up: ScriptedUpstream, connect: Connect) -> None:
+    deltas = [({"reasoning_content": "a"}, None), (called(), "tool_calls"), ({"reasoning_content": "b"}, "tool_calls")]
+    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas]
+    up.script(Raw([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]))
+    replies = Replies(await connect(up.url), tool_calls="native")
+    await made(replies, asked(*answered(await made(replies))))
+    assert turn(up)["reasoning_content"] == "ab"
 
 
 async def test_each_parallel_call_gets_its_own_fields_back(up: ScriptedUpstream, connect: Connect) -> None:

@@ -7,6 +7,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
+from chains.passback import extra_fields
 from tests.chains.calls.test_modes import CALL, CHOSEN, NAMED, PEG, ROME, answered, asked, hear, sent
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
@@ -43,6 +44,10 @@ WORDINGS: dict[str, Step] = {
     "Ollama, XML": Fail(500, told("XML syntax error on line 3: element <function> closed by </parameter>")),
     "LM Studio": streamed(told("Failed to parse tool call: Unexpected end of content")),
     "vLLM, gpt-oss": Fail(500, told("unexpected tokens remaining in message header: Some('json')")),
+    "OpenRouter": Fail(
+        400,
+        {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": json.dumps(GROQ)}}},
+    ),
     "unknown 1": Fail(422, told("Could not parse function call arguments")),
     "unknown 2": Fail(502, told("The model's tool call is not valid JSON")),
     "unknown 3": Fail(400, told("Model returned malformed tool call")),
@@ -108,6 +113,31 @@ async def test_calls_that_were_handed_out_are_the_reply(up: ScriptedUpstream, co
     assert heard.calls == ROME
     assert heard.last.response_metadata["finish_reason"] == "tool_calls"
     assert len(up.requests) == 1
+
+
+async def test_good_calls_behind_those_that_were_handed_out_come_too(up: ScriptedUpstream, connect: Connect) -> None:
+    def frame(place: str) -> bytes:  # without index and id
+        call = {"function": {"name": "getWeather", "arguments": json.dumps({"place": place})}}
+        return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
+
+    up.script(Raw([frame("Rome"), frame("Oslo"), b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
+    heard = await hear(Replies(await connect(up.url), tool_calls="native"))
+    assert [arguments for _, arguments in heard.calls] == [{"place": "Rome"}, {"place": "Oslo"}]
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_what_a_broken_reply_wants_back_does_not_come_out(
+    up: ScriptedUpstream, connect: Connect, tries: int
+) -> None:
+    frames = [
+        ({"reasoning_content": "no"}, None),
+        ({"tool_calls": [{"id": "x", "function": {"name": "g"}}]}, "MALFORMED"),
+    ]
+    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in frames]
+    broken = Raw([b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks])
+    up.script(*[broken] * tries, *([CHOSEN, CALL] if tries == 2 else [Reply(tool_calls=ROME)]))
+    chunks_heard = Replies(await connect(up.url), tool_calls="native").stream(asked())
+    assert not [chunk async for chunk in chunks_heard if extra_fields(chunk)]
 
 
 async def test_without_functions_it_fails_after_a_second_try(up: ScriptedUpstream, connect: Connect) -> None:
