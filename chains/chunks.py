@@ -28,6 +28,9 @@ _NOTHING: Final = {"role": "assistant", "content": ""}
 _THOUGHTS: Final = ("reasoning_content", "reasoning")
 _BESIDE: Final = ("tool_calls", "function_call", *_THOUGHTS)
 
+_FAILURES: Final = frozenset({"message", "detail", "msg", "error_msg", "errors"})
+"""What errors have that do not call themselves `error`."""
+
 _PLAIN: Final = frozenset({"role", "content"})
 
 MOST_TOGETHER: Final = 256
@@ -109,15 +112,18 @@ class ChunkReader:
                 raise self._unusable("data that is not JSON", payload) from error
         if not isinstance(data, dict):
             raise self._unusable("data that is no object", payload)
-        if data.get("error") or ("choices" not in data and ("message" in data or "detail" in data)):
-            refusal = read_refusal(data)
-            if refusal.overflow and refusal.limit:
-                self._learn_limit(self._model, refusal.limit)
-            raise explain(refusal, host=self._host, model=self._model)
+        if data.get("error") or ("choices" not in data and not _FAILURES.isdisjoint(data)):
+            raise self._refused(data)
         try:
             return (None if self._halves.met else self._plain_text(data, payload)) or self._chunk(data)
         except (TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._unusable("a chunk of the wrong shape", payload) from error
+
+    def _refused(self, data: dict[str, Any]) -> RunError:
+        refusal = read_refusal(data)
+        if refusal.overflow and refusal.limit:
+            self._learn_limit(self._model, refusal.limit)
+        return explain(refusal, host=self._host, model=self._model)
 
     def _plain_text(self, data: dict[str, Any], payload: bytes) -> str | None:
         """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
@@ -132,6 +138,8 @@ class ChunkReader:
         choice = next((c for c in choices if c.get("index", 0) in (0, None)), None)
         if choice is None:
             return {"choices": [], "usage": usage} if usage else None
+        if choice.get("error"):  # OpenRouter's, where the answer is not streamed
+            raise self._refused(choice)
         finish = choice.get("finish_reason")
         said = choice.get("delta") or {}
         if whole := not said and bool(choice.get("message")):

@@ -13,7 +13,7 @@ import orjson
 
 from chains.changes import LIMITS, NAMED_CHILDREN, Change
 
-__all__ = ["find_changes", "named_paths"]
+__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "named_paths"]
 
 _KEPT: Final = frozenset({"model", "messages", "tools", "response_format", "tool_choice", *LIMITS})
 _OF_MESSAGES: Final = frozenset(
@@ -23,8 +23,11 @@ _OF_SCHEMAS: Final = frozenset(
     {"type", "properties", "items", "required", "enum", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"}
     | {"description"}
 )
-_UNREAD: Final = ("input", "input_value", "ctx", "failed_generation")
+UNREAD: Final = ("input", "input_value", "ctx", "failed_generation")
 """Members of error bodies that quote the request."""
+_NAMING: Final = ("param", "parameter", "field")
+_SAYING: Final = ("message", "messages", "error", "errors", "detail", "details", "loc", *UNREAD)
+"""Lists under these names are messages; under others, they are messages about the field of that name."""
 
 _MOST_NODES: Final = 2_000
 _ECHO_CHARS: Final = 12
@@ -33,6 +36,7 @@ _MOST_CHARS: Final = 8_000
 _LOC: Final = re.compile(r"""['"]loc['"]\s*:\s*[\[(]([^\])]{1,200})[\])]""")
 _MARKS: Final = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"  # quotation marks of several languages
 _QUOTE: Final = rf"[{_MARKS}\[(]{{0,2}}"
+_NOT_LATIN: Final = r"[\u0370-\u1dff\u2e80-\ud7ff\uf900-\ufaff\uff66-\uffdc]"  # Greek, Cyrillic, Arabic, Han, Hangul …
 _NOUN: Final = (
     r"(?:argument|parameter|param|field|property|key|name|option|attribute|input|setting|member|value)"
     r"(?:s|ies|\(s\))?"
@@ -59,7 +63,7 @@ _AFTER: Final = (
 )
 _IS_VALUE: Final = re.compile(
     r"\b(?:less|greater|smaller|larger|higher|lower|more|fewer) than\b|\bat (?:most|least)\b|\bbetween\b|\brange\b"
-    r"|\btoo (?:large|big|high|small|low|many)\b|\bexceed|[<>≤≥]|\bm(?:ax|in)imum\b|\bonly the default\b"
+    r"|\btoo (?:large|big|high|small|low|many)\b|\bexceed|[<≤≥]|(?<![-=])>|\bm(?:ax|in)imum\b|\bonly the default\b"
     r"|\bunsupported[_ ]value\b|\binvalid[_ ]value\b|\bsupported values\b",
     re.IGNORECASE,
 )
@@ -78,23 +82,24 @@ _CONTENT: Final = re.compile(
     re.IGNORECASE,
 )
 
-_OTHER_STATUSES: Final = (401, 402, 403, 404, 408, 409, 413, 429)
+OTHER_STATUSES: Final = (401, 402, 403, 404, 408, 409, 413, 429)
 """They tell of the key, the address or the load, whatever their words are."""
 
 
 def named_paths(data: Any) -> tuple[str, ...]:
-    """Return the request's fields that an error body names in members of its own: `param`, and pydantic's `loc`."""
+    """Return the request's fields that an error body names in members of its own: `param`, `field`, pydantic's `loc`,
+    and the keys of lists of messages."""
     found: dict[str, None] = {}
     nodes = [data]
     for node in nodes:
         if len(nodes) > _MOST_NODES:
             break
         if isinstance(node, dict):
-            if isinstance(param := node.get("param"), str) and param:
-                found[_path(param)] = None
+            found.update((_path(name), None) for key in _NAMING if isinstance(name := node.get(key), str))
             if isinstance(loc := node.get("loc"), list):
                 found[_path(".".join(map(str, loc)))] = None
-            nodes += [value for key, value in node.items() if key not in _UNREAD]
+            found.update((_path(key), None) for key, value in node.items() if key not in _SAYING and _are_texts(value))
+            nodes += [value for key, value in node.items() if key not in UNREAD]
         elif isinstance(node, list):
             nodes += node[:100]
         elif isinstance(node, str):
@@ -111,8 +116,8 @@ def find_changes(
     `status` is None for an error inside of a stream. Empty where the refusal is about something else.
     """
     text = text[:_MOST_CHARS]
-    is_failure = status is not None and status >= 500
-    if status in _OTHER_STATUSES or (is_failure and not (_UNKNOWN.search(text) or _CONTENT.search(text))):
+    is_failure = status is not None and status >= 500 and status != 501
+    if status in OTHER_STATUSES or (is_failure and not (_UNKNOWN.search(text) or _CONTENT.search(text))):
         return []
     found = [change for path in paths for change in _at_path(body, path)]
     if not found:
@@ -128,6 +133,10 @@ def find_changes(
 
 
 # --- what is named ----------------------------------------------------------------------------------------------------
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _path(told: str) -> str:
@@ -202,15 +211,19 @@ def _known_ways(name: str) -> list[str]:
 
 
 def _bare_ways(name: str) -> list[str]:
-    """In whatever language: `stream_options` is no word of any, `temperature` is one unless it is quoted."""
+    """In whatever language: `stream_options` is no word of any; `temperature` is one, unless it is quoted or in a
+    sentence of another script."""
     if "_" in name or name.startswith("$"):
         return [_spelled(name)]
-    return [rf"[{_MARKS}]\s?{re.escape(name)}\s?[{_MARKS}]"]
+    alone = rf"(?<![A-Za-z0-9_.-]){re.escape(name)}(?![A-Za-z0-9_-])"
+    return [rf"[{_MARKS}]\s?{re.escape(name)}\s?[{_MARKS}]", rf"{_NOT_LATIN}\s?{alone}", rf"{alone}\s?{_NOT_LATIN}"]
 
 
 def _spelled(name: str) -> str:
-    start = r"(?<![\w$.-])"
-    return rf"{start}{_QUOTE}{start}{re.escape(name)}(?![\w-])[{_MARKS}\])]{{0,2}}"
+    """A name and its quotation marks, with text in scripts without spaces right beside it too."""
+    start = r"(?<![A-Za-z0-9_$.-])"
+    whole = r"(?:(?:request|body|json|params|parameters|\$)\.)?"
+    return rf"{start}{_QUOTE}{start}{whole}{re.escape(name)}(?![A-Za-z0-9_-])[{_MARKS}\])]{{0,2}}"
 
 
 def _is_offered(name: str, text: str) -> bool:

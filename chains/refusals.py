@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from chains.fields import named_paths
+from chains.fields import OTHER_STATUSES, UNREAD, named_paths
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of"]
@@ -20,6 +20,12 @@ MAX_SHOWN: Final = 500
 _LISTED_MODELS: Final = 20
 _MAX_READ: Final = 8_000  # characters of a message that are searched
 _MAX_PATHS: Final = 50
+_MOST_NODES: Final = 500
+_NO_WORDS: Final = frozenset(
+    {*UNREAD, "type", "code", "status", "object", "param", "role", "id", "request_id", "loc", "path", "url", "raw"}
+    | {"provider_name"}
+)
+"""Members of error bodies that are no sentences."""
 
 _OVERFLOW_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"}
 # Wordings seen, each with the groups `limit`, `used`, `answer` (tokens kept for the answer) where it tells them.
@@ -96,10 +102,32 @@ _BLIND: Final = re.compile(
 )
 
 
+# A prompt that is filtered, a key, an account or a model that is unknown: no other form of the request would help.
+_NOT_THE_FORM: Final = re.compile(
+    r"content[ _-]?(?:management )?(?:policy|filter)|\bmoderation\b|\bflagged\b|\bsafety\b|\binappropriate\b"
+    r"|\bharmful\b|\bapi[ _-]?key\b|\bauthenticat|\bunauthori[sz]ed\b|\bquota\b|\bbilling\b|\bbalance\b|\bcredits?\b"
+    r"|\brate[ _-]limit"
+    r"|\bmodel\b[^.;]{0,60}\b(?:not exist|not found|no access)\b"
+    r"|\b(?:unknown|invalid|no such|not (?:know|find|serve)|access to) (?:the |this )?model\b"
+    r"|敏感|不安全|违规|余额|欠费|模型不存在",
+    re.IGNORECASE | re.ASCII,
+)
+_NOT_THE_FORM_CODES: Final = {
+    "content_filter",
+    "content_policy_violation",
+    "data_inspection_failed",
+    "DataInspectionFailed",
+    "Arrearage",
+} | {"insufficient_quota", "invalid_api_key", "model_not_found", "ResponsibleAIPolicyViolation"}
+_SURELY_TURNS: Final = re.compile(
+    r"\broles?\b|alternat|interleav|\bjinja\b|chat[_ ]template|consecutive|successive|角色|交替",
+    re.IGNORECASE | re.ASCII,
+)
+
 # Servers that answer 500 for what they would refuse every time
 _FINAL: Final = re.compile(
     r"unexpected keyword argument|extra inputs are not permitted|roles? (?:must|should)|roles are supported"
-    r"|not supported",
+    r"|not supported|\bjinja\b|chat[_ ]template|(?:unexpected|invalid|unknown) (?:message )?role\b",
     re.IGNORECASE,
 )
 
@@ -109,8 +137,10 @@ _TURNS: Final = re.compile(
     r"|\b(?:successive|consecutive|adjacent)\b|\bin a row\b|\bturns?\b"
     r"|\b(?:first|last|final|previous) (?:\w+ )?messages?\b"
     r"|\buser(?:'s)? (?:or \w+ )?messages?\b|\bmessages?\b.{0,40}\buser\b|[`'\"]user[`'\"]|\btool messages?\b"
-    r"|\bjinja\b|chat[_ ]template|角色|роль|役割|역할",
-    re.IGNORECASE,
+    r"|\bjinja\b|chat[_ ]template|角色|роль|役割|역할|交替|交互|连续|連続|번갈아|연속"
+    r"|[首末最]一?[后後]?一?[条條]|第一[条條]|(?:系统|系統|用户|助手)(?:消息|提示|指令)"
+    r"|システム(?:メッセージ|プロンプト)|시스템 ?(?:메시지|프롬프트)|системн",
+    re.IGNORECASE | re.ASCII,  # names stand right beside Chinese text
 )
 
 
@@ -150,6 +180,14 @@ class Refusal:
         return _TURNS.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
 
     @property
+    def is_about_form(self) -> bool:
+        """Whether the same prompt may be accepted in another form: not where it is filtered, or the key is refused."""
+        if self.blind or self.status in OTHER_STATUSES or self.code in _NOT_THE_FORM_CODES:
+            return False
+        said = self.full or self.message
+        return _SURELY_TURNS.search(said) is not None or _NOT_THE_FORM.search(said) is None
+
+    @property
     def blind(self) -> bool:
         """Whether the model was shown a picture and cannot see."""
         return _BLIND.search(self.message) is not None
@@ -159,7 +197,7 @@ class Refusal:
         """Whether the same request may succeed a moment later."""
         if self.overflow or self.malformed or self.blind or self.status is None or self.code == "insufficient_quota":
             return False
-        if self.status >= 500 and _FINAL.search(self.message):
+        if self.status == 501 or (self.status >= 500 and _FINAL.search(self.message)):
             return False
         return self.status in (408, 409, 425, 429) or self.status >= 500
 
@@ -168,9 +206,17 @@ def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> 
     """Read an error body, or an error object inside a stream (then `status` may be in it)."""
     data = _decoded(body)
     error = _error_object(data)
-    full = " ".join(str(error.get("message") or error.get("detail") or "").split())[:_MAX_READ]
-    refusal = _refusal(error, full, status)
-    return replace(refusal, full=full, paths=named_paths(data)[:_MAX_PATHS])
+    said = " ".join(str(error.get("message") or error.get("detail") or "").split())
+    if isinstance(inner := _passed_on(error), dict):
+        inner = _error_object(inner)
+        said = f"{said}: {inner.get('message') or ''}"
+        error = {**inner, **error, "type": inner.get("code") or inner.get("type") or error.get("type")}
+    elif inner:
+        said = f"{said}: {inner}"
+    words = _words(data)
+    full = " ".join(filter(None, [said, *(text for text in words if text not in said)]))[:_MAX_READ]
+    refusal = _refusal(error, said[:_MAX_READ] or full, status)
+    return replace(refusal, full=full, paths=named_paths([data, error])[:_MAX_PATHS])
 
 
 def refusal_of(error: RunError) -> Refusal | None:
@@ -300,6 +346,32 @@ def _error_object(data: Any) -> dict[str, Any]:
     if isinstance(error, dict):
         return error
     return {**data, "message": error}
+
+
+def _passed_on(error: dict[str, Any]) -> Any:
+    """What the server behind a gateway said: OpenRouter's own message is `Provider returned error`."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str):
+        return raw
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _plain(raw)
+
+
+def _words(data: Any) -> list[str]:
+    """All sentences of an error body, under whatever names: `errors`, `msg`, `error_msg`, `description` …"""
+    words: list[str] = []
+    nodes = [data]
+    for node in nodes:
+        if isinstance(node, str):
+            words.append(" ".join(node.split()))
+        elif len(nodes) < _MOST_NODES and isinstance(node, list):
+            nodes += node[:_MOST_NODES]
+        elif len(nodes) < _MOST_NODES and isinstance(node, dict):
+            nodes += [value for name, value in node.items() if name not in _NO_WORDS]
+    return words
 
 
 def _plain(text: str) -> str:

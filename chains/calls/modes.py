@@ -24,6 +24,7 @@ from chains.calls.plain import canonical
 from chains.calls.tally import Tally
 from chains.calls.turns import Turns
 from chains.prompts import Prompts
+from chains.refusals import refusal_of
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["Modes", "concerns_tools"]
@@ -172,12 +173,17 @@ class Modes:
                 form = self._abilities.lacks(call.model, form)
             except PromptRefused as error:
                 refused = refused or error
-                if said or not call.tools or form == "prompt":
+                if said or not call.tools or form == "prompt" or not _is_about_form(error):
                     break
                 form = self._abilities.lacks(call.model, form)
         self._abilities.settle(call.model, first)  # it was not the form that was refused
         assert refused is not None
         raise refused
+
+
+def _is_about_form(error: RunError) -> bool:
+    refusal = refusal_of(error)
+    return refusal is None or refusal.is_about_form
 
 
 async def _or_again(

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, S
 
 from chains.asked import Ask, ReplyCall
 from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
+from chains.fields import OTHER_STATUSES
 from chains.prompts import Prompts
 from chains.recent import Recent
 from chains.refusals import Refusal, refusal_of
@@ -33,15 +34,16 @@ CALLS: Final = 16
 """The prompt has tool calls and their outputs."""
 _UNUSUAL: Final = REPEATS | NOT_THE_USER_FIRST | ASSISTANT_LAST
 
-_ABOUT_SYSTEM: Final = re.compile(r"system|developer|only user", re.IGNORECASE)
-_ABOUT_ORDER: Final = re.compile(r"alternat|interleav|successive|consecutive|optional|in a row|\blast\b", re.IGNORECASE)
+_ABOUT_SYSTEM: Final = re.compile(r"system|developer|only user|系统|系統|システム|시스템", re.IGNORECASE)
+_ABOUT_ORDER: Final = re.compile(
+    r"alternat|interleav|successive|consecutive|optional|in a row|\blast\b|交替|交互|连续|連続", re.IGNORECASE
+)
 # An outage says "system" too ("the system is overloaded"), so that a failure has to say more than a refusal.
 _TEMPLATE: Final = re.compile(
     r"\broles?\b|alternat|interleav|jinja|chat[_ ]template|\bin a row\b|consecutive|successive"
     r"|\b(?:system|developer|user|assistant|tool|first|last) (?:roles?|messages?|prompts?|turns?)\b",
     re.IGNORECASE,
 )
-_NOT_OF_THE_PROMPT: Final = (401, 402, 403, 404, 408, 409, 413, 429)
 
 Shape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]
 
@@ -168,7 +170,7 @@ class _Attempts:
     def _may_begin(self, error: RunError) -> bool:
         """Whether a first refusal may be about roles: it names them, or the prompt has an unusual order."""
         refusal = _words(error)
-        if refusal.blind or refusal.status in _NOT_OF_THE_PROMPT or error.kind not in ("refused", "failed"):
+        if not refusal.is_about_form or error.kind not in ("refused", "failed"):
             return False
         return refusal.names_turns or bool(self._kind & _UNUSUAL and not self._shape)
 
@@ -217,7 +219,7 @@ class Turns:
 
 def _reported(attempts: _Attempts, error: RunError) -> RunError:
     """The first refusal, unless the last error is about something else: the network, or the load."""
-    is_refusal = error.kind in ("refused", "failed") and _words(error).status not in _NOT_OF_THE_PROMPT
+    is_refusal = error.kind in ("refused", "failed") and _words(error).status not in OTHER_STATUSES
     return attempts.first if attempts.first is not None and is_refusal else error
 
 

@@ -73,6 +73,12 @@ def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> l
         ("The `stream_options` parameter is only allowed when `stream` is enabled.", [USAGE]),
         ("not supported: please remove temperature and top_p", [HEAT, NUCLEUS]),
         ("不支持参数 stream_options", [USAGE]),
+        ("不支持stream_options参数", [USAGE]),
+        ("temperature 参数不支持", [HEAT]),
+        ("parallel_tool_callsはサポートされていません", [PARALLEL]),
+        ("max_tokens参数不支持, 请使用max_completion_tokens", [LIMIT]),
+        ("request.stream_options: field not supported", [USAGE]),
+        ("body -> stream_options: extra fields not permitted", [USAGE]),
         ("El parámetro stream_options no es compatible", [USAGE]),
         ("Le paramètre « temperature » n'est pas pris en charge", [HEAT]),
         ({"detail": [of("stream_options")]}, [USAGE]),
@@ -80,6 +86,18 @@ def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> l
         ({"message": {"detail": [of("stream_options.include_usage")]}, "code": None}, [USAGE]),
         ({"message": str([of("parallel_tool_calls")]), "code": 400}, [PARALLEL]),
         ({"error": {"message": "no", "param": "temperature"}}, [HEAT]),
+        ({"error": {"message": "invalid", "details": [{"field": "temperature"}]}}, [HEAT]),
+        ({"detail": "stream_options is not supported"}, [USAGE]),
+        ({"errors": [{"message": "Unknown field stream_options"}]}, [USAGE]),
+        ({"errors": {"stream_options": ["Not known."]}}, [USAGE]),
+        ({"stream_options": ["Not known."], "parallel_tool_calls": ["Not known."]}, [PARALLEL, USAGE]),
+        ({"error_code": 3, "error_msg": "unknown parameter stream_options"}, [USAGE]),
+        ({"error": "Bad Request", "message": ["property stream_options should not exist"]}, [USAGE]),
+        ({"error": {"message": "Bad", "details": [{"description": 'Unknown name "stream_options"'}]}}, [USAGE]),
+        ({"error": {"message": "Provider returned error", "code": 400, "metadata": {
+            "raw": orjson.dumps({"detail": [of("stream_options")]}).decode()}}}, [USAGE]),
+        ({"error": {"message": "Provider returned error", "code": 400, "metadata": {
+            "raw": '{"object":"error","message":"Unknown field: \'stream_options\'"}'}}}, [USAGE]),
         ("`temperature` and `top_p` cannot both be specified for this model.", [Change("pair", "top_p")]),
         ("'temperature' does not support 0.2. Only the default (1) value is supported.",
          [Change("request", "temperature", "0.2")]),
@@ -133,6 +151,7 @@ def test_what_only_seems_to_be_named_is_left_alone(told: str, status: int) -> No
 def test_a_failure_counts_only_where_it_says_that_a_field_is_unknown() -> None:
     assert found("create() got an unexpected keyword argument 'stream_options'", 500) == [USAGE]
     assert found("stream_options broke it", 500) == []
+    assert found("stream_options is not implemented", 501) == [USAGE]
     assert found("stream_options broke it", None) == [USAGE]
 
 

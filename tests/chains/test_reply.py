@@ -338,6 +338,8 @@ USELESS = {
     "an error object": ([text_event("a"), event(error={"message": "CUDA out of memory"})], "CUDA out of memory"),
     "an error text": ([text_event("a"), event(error="model crashed")], "model crashed"),
     "an error event": ([b'event: error\ndata: {"message": "slot gone"}\n\n'], "slot gone"),
+    "an error under another name": ([event(code=5, msg="slot lost")], "slot lost"),
+    "an error in a choice": ([event(choices=[{"delta": {}, "error": {"message": "peer gone"}}])], "peer gone"),
     "an error beside choices": ([event(choices=[{"delta": {}}], error={"code": 502, "message": "up up"})], "up up"),
 }
 

@@ -71,6 +71,7 @@ ALTERNATE: dict[str, tuple[int, str]] = {
     "a template's 500": (500, "Jinja Exception: after the optional system message, roles must alternate"),
     "any words": (400, "Bad input."),
     "Chinese": (400, "消息角色必须 user 和 assistant 交替出现"),
+    "Chinese, names within": (400, "不能有连续的user消息"),
     "Spanish": (400, "Los roles 'user' y 'assistant' deben alternarse"),
 }
 SYSTEM: dict[str, tuple[int, str]] = {
@@ -80,6 +81,8 @@ SYSTEM: dict[str, tuple[int, str]] = {
     "a path": (422, "messages.0.role: Input should be 'user' or 'assistant'"),
     "Gemma at Google": (400, "Developer instruction is not enabled for models/gemma-3-27b-it"),
     "German": (400, "Nachrichten der Rolle system sind nicht erlaubt"),
+    "Chinese": (400, "不支持system消息"),
+    "Japanese": (400, "システムメッセージは使用できません"),
 }
 WORDINGS: dict[str, tuple[Callable[[Roles], bool], int, str]] = {
     **{name: (alternates, *told) for name, told in ALTERNATE.items()},
@@ -146,11 +149,41 @@ async def test_what_one_prompt_needs_does_not_change_another(
 
 async def test_a_kind_that_was_accepted_stays_after_one_odd_refusal(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url))
-    odd = Fail(400, {"error": {"message": "Your prompt was flagged by the safety system"}})
+    odd = Fail(400, {"error": {"message": "The system could not read this prompt"}})
     up.script(Reply("One."), odd, Reply("Two."), Reply("Three."))
     for text in ("One.", "Two.", "Three."):
         assert await say(replies, NORMAL) == text
     assert turns(up) == [("system", "S"), ("user", "a"), ("assistant", "x"), ("user", "b")]
+
+
+@pytest.mark.parametrize("tool_calls", ["native", "schema"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"message": "The user message was flagged by our moderation"},
+        {"message": "The prompt was refused", "code": "content_filter"},
+        {"message": "API key not valid. Please pass a valid API key."},
+        {"message": "Your account balance is insufficient, says the billing system"},
+        {"message": "Model Not Exist"},
+        {"message": "The system does not know the model"},
+        {"message": "系统检测到输入内容可能包含不安全或敏感内容"},
+    ],
+    ids=str,
+)
+async def test_no_other_form_is_tried_where_the_form_was_not_refused(
+    up: ScriptedUpstream, connect: Connect, refusal: dict[str, str], tool_calls: Any
+) -> None:
+    up.default = lambda _: Fail(400, {"error": refusal})
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    stream = Replies(await connect(up.url), tool_calls=tool_calls).stream(ReplyCall("test-model", TWO, tools=[tool]))
+    with pytest.raises(PromptRefused):
+        await anext(stream)
+    assert len(up.requests) == 1
+
+
+async def test_words_about_the_account_beside_roles_are_about_roles(up: ScriptedUpstream, connect: Connect) -> None:
+    up.default = picky(alternates, 400, "roles must alternate: user 'What is my balance?', user 'b'")
+    assert await say(Replies(await connect(up.url)), TWO) == "Fine."
 
 
 async def test_a_prompt_without_instructions_is_not_changed_by_refused_ones(
