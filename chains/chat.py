@@ -144,12 +144,14 @@ async def _target(
 ) -> tuple[Ask, ReplyCall]:
     """Return how to ask the upstream that the model's name means, and what. Raises RunError."""
     source: Any = upstream
+    name = model
     if isinstance(upstream, Routes):
         route = await upstream.route(model)
         source, model = route.member.source, route.model
-    call = ReplyCall(model=model, messages=said)
+        name = route.member.qualified(model)
+    call = ReplyCall(model=name, messages=said)  # what is learnt of a model is not true of another upstream's
     if isinstance(source, Provider):
-        return lambda asked: source.follow(replace(asked, **exchange.fields), config), call
+        return lambda asked: source.follow(replace(asked, model=model, **exchange.fields), config), call
     chat = chat_model(source)
 
     async def ask(asked: ReplyCall) -> AsyncGenerator[AIMessageChunk]:

@@ -9,7 +9,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Member, Replies, ReplyCall, Routes, Upstream, build_chat_chain
 from tests.chains.conftest import FAST
-from tests.upstream import Fail, Hang, ScriptedUpstream
+from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, PromptRefused, UpstreamProblem
 
 
@@ -97,6 +97,19 @@ async def test_each_upstream_gets_its_own_key_only(house: House) -> None:
             await said(routes, name)
         for name, up in house.servers.items():
             assert {seen.headers["authorization"] for seen in up.requests} == {f"Bearer key-of-{name}"}
+
+
+async def test_what_the_chat_chain_learns_of_a_model_is_not_another_upstream_s(house: House) -> None:
+    def picky(body: dict[str, Any]) -> Fail | Reply:
+        refused = Fail(400, {"error": {"message": "System role not supported"}})
+        return refused if body["messages"][0]["role"] == "system" else Reply("Fine.")
+
+    house.servers["a"].default = picky
+    async with house.routes() as routes:
+        chain = build_chat_chain(routes)
+        for name in ("a/shared", "b/shared"):
+            await chain.ainvoke({"system": "S", "human": "hi"}, {"configurable": {"model": name}})
+    assert [turn["role"] for turn in house.servers["b"].requests[-1].body["messages"]] == ["system", "user"]
 
 
 async def test_an_ambiguous_name_names_its_candidates_and_asks_nobody(house: House) -> None:
