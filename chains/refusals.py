@@ -12,6 +12,20 @@ from typing import Any, Final
 import orjson
 
 from chains.fields import OTHER_STATUSES, UNREAD, named_paths
+from chains.wordings import (
+    BLIND,
+    FINAL,
+    MALFORMED,
+    MALFORMED_CODES,
+    NOT_THE_FORM,
+    NOT_THE_FORM_CODES,
+    OF_THE_REQUEST,
+    OVERFLOW,
+    OVERFLOW_CODES,
+    SURELY_TURNS,
+    TURNS,
+    UNREADABLE,
+)
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of"]
@@ -26,122 +40,6 @@ _NO_WORDS: Final = frozenset(
     | {"provider_name"}
 )
 """Members of error bodies that are no sentences."""
-
-_OVERFLOW_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"}
-# Wordings seen, each with the groups `limit`, `used`, `answer` (tokens kept for the answer) where it tells them.
-_OVERFLOW: Final = tuple(
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        # OpenAI, llama-cpp-python, vLLM until 2025, DeepSeek
-        r"maximum context length (?:is|of) (?P<limit>[\d,]+) tokens.*?requested (?:about )?[\d,]+ tokens"
-        r" \((?P<used>[\d,]+) (?:in|of)[^,;]*[,;] (?P<answer>[\d,]+|None)",
-        # vLLM since 2026
-        r"max(?:_completion)?_tokens.*?too large: (?P<answer>[\d,]+).*?maximum context length is"
-        r" (?P<limit>[\d,]+) tokens.*?has (?P<used>[\d,]+) input tokens",
-        r"maximum context length is (?P<limit>[\d,]+) tokens.*?(?:has|contains)(?: at least)? (?P<used>[\d,]+)"
-        r" input tokens(?: plus (?P<answer>[\d,]+))?",
-        # vLLM, prompt and answer together
-        r"maximum context length is (?P<limit>[\d,]+) tokens.*?requested (?P<answer>[\d,]+) output tokens.*?"
-        r"(?P<used>[\d,]+) input tokens",
-        r"maximum context length (?:is|of) (?P<limit>[\d,]+) tokens.*?(?:resulted in|requested)(?: about)?"
-        r" (?P<used>[\d,]+) tokens",
-        r"exceed(?:s)? the configured limit of (?P<limit>[\d,]+) tokens.*?resulted in (?P<used>[\d,]+)",
-        # llama.cpp, now and before
-        r"request \((?P<used>[\d,]+) tokens\) exceeds the available context size \((?P<limit>[\d,]+) tokens\)",
-        r"exceeds? the available context size",
-        # llama-cpp-python
-        r"requested tokens \((?P<used>[\d,]+)\) exceed context window of (?P<limit>[\d,]+)",
-        # LM Studio, through the years
-        r"trying to keep the first (?P<used>[\d,]+) tokens when.*?context.*?context length of only (?P<limit>[\d,]+)",
-        r"n_keep:?\s*\(?(?P<used>\d+)\)?\s*>=\s*n_ctx:?\s*\(?(?P<limit>\d+)",
-        r"tokens to keep from the initial prompt is greater than the context length",
-        r"input length (?P<used>[\d,]+) exceeds context length (?P<limit>[\d,]+)",
-        # Ollama
-        r"input length exceeds (?:the |maximum )?context length",
-        r"prompt (?:is )?too long[^\d]*(?P<used>[\d,]+) tokens > (?P<limit>[\d,]+) maximum",
-        # SGLang, TGI, Mistral, Gemini, Anthropic's compatible endpoint
-        r"input \((?P<used>[\d,]+) tokens\) is longer than the model's context length \((?P<limit>[\d,]+)",
-        r"`inputs` must have less than (?P<limit>[\d,]+) tokens\. Given: (?P<used>[\d,]+)",
-        r"max_new_tokens` must be <= (?P<limit>[\d,]+)\. Given: (?P<used>[\d,]+) `inputs`[^\d]*(?P<answer>[\d,]+)",
-        r"prompt contains (?P<used>[\d,]+) tokens.*?model with (?P<limit>[\d,]+) maximum context",
-        r"input token count \((?P<used>[\d,]+)\) exceeds the maximum number of tokens allowed \((?P<limit>[\d,]+)",
-        r"exceed context limit: (?P<used>[\d,]+) \+ (?P<answer>[\d,]+) > (?P<limit>[\d,]+)",
-        # nothing but the fact
-        r"(?:exceed\w*|(?:longer|larger|greater) than|too long for) (?:the )?(?:model'?s? )?(?:maximum |available )?"
-        r"context (?:length|window|size|limit)",
-        r"maximum context length|context (?:length|window) (?:is )?exceeded|prompt is too long",
-    )
-)
-
-# A tool call of the model's that its own server cannot read. llama.cpp ("peg-native", "hermes 2 pro" …), Groq, Ollama
-# (JSON, and the XML of Qwen's coders), vLLM and SGLang (gpt-oss among them), LM Studio, and the same in unknown words.
-_CALL: Final = r"(?:tool|function)[ _-]?(?:call|us(?:e|age)|arg)\w*"
-_FAILS: Final = (
-    r"(?:fail\w*|error|could ?n[o']t|cannot|can't|unable|invalid|malformed|unparsable|un(?:able|expected)|incomplete)"
-)
-_MALFORMED: Final = re.compile(
-    r"output that does not match the expected .{0,40}\bformat\b|failed to call a function|failed_generation"
-    rf"|{_FAILS}\b[^.;]{{0,40}}\b(?:pars|decod|deserializ|generat|extract|read)\w*\b[^.;]{{0,40}}\b{_CALL}"
-    rf"|{_FAILS}[^.;]{{0,10}}\b{_CALL}\b(?! ?ids?\b)|\b{_CALL}\b[^.;]{{0,40}}\b(?:{_FAILS}|not valid)\b.{{0,40}}"
-    r"\b(?:pars|json|decod|syntax|generat|validat|schema)"
-    r"|(?:model|generated?)\b.{0,60}\boutput\b.{0,40}\b(?:could not|cannot|can't|failed to) be parsed"
-    rf"|{_FAILS}[^.;]{{0,20}}\bpars\w*[^.;]{{0,30}}\b(?:model(?:'s)? (?:output|response|reply)|generat\w*|completion)\b"
-    r"|model called a tool|xml syntax error|harmonyerror|unexpected tokens remaining in message header"
-    r"|attempted to call (?:a )?(?:tool|function)\b.{0,80}\bnot in\b",
-    re.IGNORECASE,
-)
-_MALFORMED_CODES: Final = {"tool_use_failed", "output_parse_failed", "tool_call_parse_error", "malformed_function_call"}
-_OF_THE_REQUEST: Final = re.compile(r"\b(?:messages|tools)(?:\[|\.\d|\.\[)", re.IGNORECASE)
-"""A refusal that points into the request is not about what the model wrote."""
-
-# llama.cpp and Ollama (as 500), vLLM, OpenAI, LM Studio: a picture for a model that has no eyes
-_BLIND: Final = re.compile(
-    r"image input is not supported|is not a multimodal model|image_url is only supported by certain models|"
-    r"missing data required for image input|does not support (?:images?|vision|multimodal)",
-    re.IGNORECASE,
-)
-
-
-# A prompt that is filtered, a key, an account or a model that is unknown: no other form of the request would help.
-_NOT_THE_FORM: Final = re.compile(
-    r"content[ _-]?(?:management )?(?:policy|filter)|\bmoderation\b|\bflagged\b|\bsafety\b|\binappropriate\b"
-    r"|\bharmful\b|\bapi[ _-]?key\b|\bauthenticat|\bunauthori[sz]ed\b|\bquota\b|\bbilling\b|\bbalance\b|\bcredits?\b"
-    r"|\brate[ _-]limit"
-    r"|\bmodel\b[^.;]{0,60}\b(?:not exist|not found|no access)\b"
-    r"|\b(?:unknown|invalid|no such|not (?:know|find|serve)|access to) (?:the |this )?model\b"
-    r"|敏感|不安全|违规|余额|欠费|模型不存在",
-    re.IGNORECASE | re.ASCII,
-)
-_NOT_THE_FORM_CODES: Final = {
-    "content_filter",
-    "content_policy_violation",
-    "data_inspection_failed",
-    "DataInspectionFailed",
-    "Arrearage",
-} | {"insufficient_quota", "invalid_api_key", "model_not_found", "ResponsibleAIPolicyViolation"}
-_SURELY_TURNS: Final = re.compile(
-    r"\broles?\b|alternat|interleav|\bjinja\b|chat[_ ]template|consecutive|successive|角色|交替",
-    re.IGNORECASE | re.ASCII,
-)
-
-# Servers that answer 500 for what they would refuse every time
-_FINAL: Final = re.compile(
-    r"unexpected keyword argument|extra inputs are not permitted|roles? (?:must|should)|roles are supported"
-    r"|not supported|\bjinja\b|chat[_ ]template|(?:unexpected|invalid|unknown) (?:message )?role\b",
-    re.IGNORECASE,
-)
-
-# Roles are named in every language; what is said of them differs from server to server.
-_TURNS: Final = re.compile(
-    r"\broles?\b|\b(?:system|developer|assistant)\b|system_(?:prompt|message|instruction)|alternat|interleav|multiturn"
-    r"|\b(?:successive|consecutive|adjacent)\b|\bin a row\b|\bturns?\b"
-    r"|\b(?:first|last|final|previous) (?:\w+ )?messages?\b"
-    r"|\buser(?:'s)? (?:or \w+ )?messages?\b|\bmessages?\b.{0,40}\buser\b|[`'\"]user[`'\"]|\btool messages?\b"
-    r"|\bjinja\b|chat[_ ]template|角色|роль|役割|역할|交替|交互|连续|連続|번갈아|연속"
-    r"|[首末最]一?[后後]?一?[条條]|第一[条條]|(?:系统|系統|用户|助手)(?:消息|提示|指令)"
-    r"|システム(?:メッセージ|プロンプト)|시스템 ?(?:메시지|프롬프트)|системн",
-    re.IGNORECASE | re.ASCII,  # names stand right beside Chinese text
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,36 +66,38 @@ class Refusal:
         """Whether the model wrote a tool call that its own server cannot read."""
         if self.status not in (None, 400, 422) and self.status < 500:
             return False
-        if self.code in _MALFORMED_CODES:
+        if self.code in MALFORMED_CODES:
             return True
-        if self.paths or _OF_THE_REQUEST.search(self.message):
+        if self.paths or OF_THE_REQUEST.search(self.message):
             return False
-        return _MALFORMED.search(self.message) is not None
+        if self.status == 500 and UNREADABLE.search(self.message):
+            return True
+        return MALFORMED.search(self.message) is not None
 
     @property
     def names_turns(self) -> bool:
         """Whether it may be about the messages' roles and their order, in whatever words and language."""
-        return _TURNS.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
+        return TURNS.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
 
     @property
     def is_about_form(self) -> bool:
         """Whether the same prompt may be accepted in another form: not where it is filtered, or the key is refused."""
-        if self.blind or self.status in OTHER_STATUSES or self.code in _NOT_THE_FORM_CODES:
+        if self.blind or self.status in OTHER_STATUSES or self.code in NOT_THE_FORM_CODES:
             return False
         said = self.full or self.message
-        return _SURELY_TURNS.search(said) is not None or _NOT_THE_FORM.search(said) is None
+        return SURELY_TURNS.search(said) is not None or NOT_THE_FORM.search(said) is None
 
     @property
     def blind(self) -> bool:
         """Whether the model was shown a picture and cannot see."""
-        return _BLIND.search(self.message) is not None
+        return BLIND.search(self.message) is not None
 
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed a moment later."""
         if self.overflow or self.malformed or self.blind or self.status is None or self.code == "insufficient_quota":
             return False
-        if self.status == 501 or (self.status >= 500 and _FINAL.search(self.message)):
+        if self.status == 501 or (self.status >= 500 and FINAL.search(self.message)):
             return False
         return self.status in (408, 409, 425, 429) or self.status >= 500
 
@@ -234,8 +134,8 @@ def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
         code = "tool_use_failed"
     if status in (401, 403, 404, 429):
         return Refusal(message, code=codes[0] if codes else "", status=status)
-    match = next((found for pattern in _OVERFLOW if (found := pattern.search(message))), None)
-    if match is None and not _OVERFLOW_CODES.intersection(codes):
+    match = next((found for pattern in OVERFLOW if (found := pattern.search(message))), None)
+    if match is None and not OVERFLOW_CODES.intersection(codes):
         return Refusal(message, code=code, status=status)
     told = match.groupdict() if match else {}
     limit = _count(error.get("n_ctx")) or _count(told.get("limit"))

@@ -7,6 +7,7 @@ is: the run ends there, and nobody is asked to carry it out.
 """
 
 import logging
+import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,8 @@ __all__ = ["stream_native"]
 _log = logging.getLogger("threadhold.chains")
 
 _CUT = ("length", "content_filter")
-_UNREADABLE = "malformed"  # Gemini's finish reason, `MALFORMED_FUNCTION_CALL`, of a stream that is otherwise good
+_UNREADABLE = re.compile("malformed|unexpected_tool_call", re.IGNORECASE)
+"""Gemini's finish reasons, such as `MALFORMED_FUNCTION_CALL`, of a stream that is otherwise good."""
 
 
 @dataclass(slots=True)
@@ -121,7 +123,7 @@ async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -
         async with aclosing(_gated(tally.follow(ask(call)), gate)) as chunks:
             async for chunk in chunks:
                 yield chunk
-        if tally.finish and _UNREADABLE in tally.finish.lower():
+        if tally.finish and _UNREADABLE.search(tally.finish):
             raise MalformedCall(f"The upstream could not read the call that its model wrote (`{tally.finish[:80]}`).")
     except MalformedCall:
         for released in gate.break_off():

@@ -52,7 +52,13 @@ WORDINGS: dict[str, Step] = {
     "unknown 2": Fail(502, told("The model's tool call is not valid JSON")),
     "unknown 3": Fail(400, told("Model returned malformed tool call")),
     "unknown 4": Fail(500, told("Failed to parse the model's output")),
+    "a JSON reader's 1": Fail(500, told("json: cannot unmarshal string into Go value of type api.ToolCallFunction")),
+    "a JSON reader's 2": Fail(500, told("Expecting ',' delimiter: line 1 column 20 (char 19)")),
+    "Chinese": Fail(400, told("模型生成的工具调用无法解析")),
     "unknown 5": Fail(400, {"error": {"message": "Try again", "failed_generation": "<function"}}),
+    "unknown 6": Fail(502, told("Model output is not a valid tool call")),
+    "unknown 7": Fail(400, told("Function call generation failed")),
+    "Gemini's other finish reason": Reply(finish="UNEXPECTED_TOOL_CALL"),
     "Gemini's finish reason": Reply(finish="function_call_filter: MALFORMED_FUNCTION_CALL"),
 }
 
@@ -157,6 +163,7 @@ async def test_a_plain_reply_is_asked_for_once_more(up: ScriptedUpstream, connec
     "message",
     [
         "Invalid tool call id",
+        "Invalid tool_call_id: x",
         "messages[2].tool_calls[0].function.arguments must be valid JSON",
         "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
         "Invalid schema for function 'w'",
