@@ -13,7 +13,7 @@ import orjson
 
 from chains.changes import LIMITS, NAMED_CHILDREN, Change
 
-__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "named_paths"]
+__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "is_wanted", "named_paths"]
 
 _KEPT: Final = frozenset({"model", "messages", "tools", "response_format", "tool_choice", *LIMITS})
 _OF_MESSAGES: Final = frozenset(
@@ -25,6 +25,8 @@ _OF_SCHEMAS: Final = frozenset(
 )
 UNREAD: Final = ("input", "input_value", "ctx", "failed_generation")
 """Members of error bodies that quote the request."""
+_MISSING: Final = ("missing", "value_error.missing")
+"""Pydantic's words for a field that it wants."""
 _NAMING: Final = ("param", "parameter", "field")
 _SAYING: Final = ("message", "messages", "error", "errors", "detail", "details", "loc", *UNREAD)
 """Lists under these names are messages; under others, they are messages about the field of that name."""
@@ -96,7 +98,7 @@ def named_paths(data: Any) -> tuple[str, ...]:
             break
         if isinstance(node, dict):
             found.update((_path(name), None) for key in _NAMING if isinstance(name := node.get(key), str))
-            if isinstance(loc := node.get("loc"), list):
+            if isinstance(loc := node.get("loc"), list) and node.get("type") not in _MISSING:
                 found[_path(".".join(map(str, loc)))] = None
             found.update((_path(key), None) for key, value in node.items() if key not in _SAYING and _are_texts(value))
             nodes += [value for key, value in node.items() if key not in UNREAD]
@@ -199,7 +201,7 @@ def _is_named(change: Change, ways: Callable[[str], list[str]], text: str, body:
     name = "tool_choice" if change.place == "choice" else change.name
     flags = re.IGNORECASE if name.islower() else 0
     matches = (match for way in ways(name) for match in re.finditer(way, text, flags))
-    if _is_offered(name, text) or _is_wanted(name, text):
+    if _is_offered(name, text) or is_wanted(name, text):
         return False
     return any(not _is_echo(match, name, text, body) for match in matches)
 
@@ -233,10 +235,15 @@ def _is_offered(name: str, text: str) -> bool:
     return count > 0 and name not in rest
 
 
-def _is_wanted(name: str, text: str) -> bool:
+def is_wanted(name: str, text: str) -> bool:
     """Whether the text asks for the field instead of refusing it."""
-    wanted = r"must (?:also )?be (?:passed|provided|present|included|sent|specified)|is (?:required|missing|mandatory)"
-    return re.search(rf"{_spelled(name)}[^.;]{{0,60}}?\b(?:{wanted})", text, re.IGNORECASE) is not None
+    spelled = _spelled(name)
+    after = (
+        r"must (?:also )?be (?:passed|provided|present|included|sent|specified)|is (?:required|missing|mandatory)"
+        r"|field required"
+    )
+    before = rf"\b(?:missing|lacks?|requires?)(?: (?:a|the|an|required|{_NOUN}))*\s*:?\s*"
+    return re.search(rf"{spelled}[^.;]{{0,60}}?\b(?:{after})|{before}{spelled}", text, re.IGNORECASE) is not None
 
 
 def _is_echo(match: re.Match[str], name: str, text: str, body: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ import orjson
 from langchain_core.messages import AIMessage, BaseMessage
 
 from chains.asked import Ask, ReplyCall
+from chains.fields import is_wanted
 from chains.recent import Recent
 from wire.errors import PromptRefused
 
@@ -281,7 +282,9 @@ class PassBack:
 
 
 def _unwanted(names: frozenset[str], message: str) -> frozenset[str]:
-    named = frozenset(name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message))
+    named = frozenset(name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message, re.ASCII))
+    if any(is_wanted(name, message) for name in named):
+        return frozenset()
     return named or (names if _UNWANTED.search(message) else frozenset())
 
 

@@ -142,9 +142,15 @@ def test_what_a_refusal_names_is_found_in_the_words_of_many_servers(told: Any, c
         ("the temperature of the server room is high", 400),
         ("The `reasoning_content` in the thinking mode must be passed back to the API.", 400),
         ("'temperature' is required", 422),
+        ("thinking is enabled but reasoning_content is missing in assistant tool call message at index 2", 400),
+        ("Missing required field: `reasoning_content`", 400),
+        (
+            {"detail": [{**of("messages.2.assistant.reasoning_content"), "type": "missing", "msg": "Field required"}]},
+            422,
+        ),
     ],
 )
-def test_what_only_seems_to_be_named_is_left_alone(told: str, status: int) -> None:
+def test_what_only_seems_to_be_named_is_left_alone(told: Any, status: int) -> None:
     assert found(told, status) == []
 
 

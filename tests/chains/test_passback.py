@@ -259,6 +259,7 @@ async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUp
     usual, up.default = up.default, lambda _: must
     with pytest.raises(PromptRefused, match="must be passed back"):
         await made(replies, asked(*messages))
+    assert len(up.requests) == 2, "it was asked again without what the server wants"
     up.default = usual
     await made(replies, asked(*messages))
     assert turn(up)["reasoning_content"] == "I"
