@@ -242,10 +242,12 @@ def _error_object(data: Any) -> dict[str, Any]:
         data = data[0]
     if not isinstance(data, dict):
         return {"message": str(data)}
-    error = data.get("error", data)
+    error = data.get("error") or data
     if isinstance(error, dict):
         return error
-    return {**data, "message": error}
+    told = data.get("message") or data.get("detail")  # Spring's and Nest's `error` is the status in words
+    more = ", ".join(map(str, told)) if isinstance(told, list) else told
+    return {**data, "message": f"{error}: {more}" if more else error}
 
 
 def _passed_on(error: dict[str, Any]) -> Any:

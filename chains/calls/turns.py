@@ -41,8 +41,8 @@ _ABOUT_ORDER: Final = re.compile(
 # An outage says "system" too ("the system is overloaded"), so that a failure has to say more than a refusal.
 _TEMPLATE: Final = re.compile(
     r"\broles?\b|alternat|interleav|jinja|chat[_ ]template|\bin a row\b|consecutive|successive"
-    r"|\b(?:system|developer|user|assistant|tool|first|last) (?:roles?|messages?|prompts?|turns?)\b",
-    re.IGNORECASE,
+    r"|\b(?:system|developer|user|assistant|tool|first|last) (?:roles?|messages?|prompts?|turns?)\b|角色|交替",
+    re.IGNORECASE | re.ASCII,
 )
 
 Shape: TypeAlias = Callable[[Sequence[BaseMessage], Prompts], list[BaseMessage]]

@@ -128,6 +128,34 @@ def test_any_body_can_be_explained(body: bytes) -> None:
     assert "<" not in error.message
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "Bad Request", "message": ["why"]},
+        {"status": 400, "error": "Bad Request", "message": "why", "path": "/v1/chat/completions"},
+        {"error": None, "message": "why"},
+        {"errors": [{"message": "why"}]},
+        {"error_code": 5, "error_msg": "why"},
+        {"title": "Bad Request", "detail": "why"},
+        {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": '{"message": "why"}'}}},
+        {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": "why"}}},
+    ],
+    ids=str,
+)
+def test_the_reason_is_told_wherever_a_body_has_it(body: dict[str, Any]) -> None:
+    error = explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m")
+    assert error.message.endswith("why")
+    assert "None" not in error.message
+
+
+def test_what_a_gateway_passes_on_counts_as_its_own() -> None:
+    overflow = "This model's maximum context length is 10 tokens. However, your messages resulted in 20 tokens."
+    raw = orjson.dumps({"error": {"message": overflow}}).decode()
+    error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw}}
+    refusal = read_refusal(orjson.dumps({"error": error}), status=400)
+    assert (refusal.overflow, refusal.limit, refusal.used) == (True, 10, 20)
+
+
 def test_an_exhausted_quota_is_a_rate_limit_that_no_retry_helps() -> None:
     refusal = read_refusal(b'{"error": {"message": "x", "code": "insufficient_quota"}}', status=429)
     assert not refusal.retryable
