@@ -103,13 +103,17 @@ class MiniLm:
         return counts
 
     def weight(self, query: str, /) -> float | None:
-        """Return a small weight for a query of which less than half the letters are Latin: the model was trained on
-        English, and its vectors of other scripts would outvote the words at random."""
+        """Return a small weight for a query that has a third in scripts other than Latin: the model was trained on
+        English, and its vectors of other scripts would outvote the words at random.
+
+        Letters of other scripts count by their UTF-8 length: a character of Han or Hangul says more than a Latin one.
+        """
         if query.isascii():
             return None
         letters = [char for char in query if char.isalpha()]
-        latin = sum(char.isascii() or unicodedata.name(char, "").startswith(_LATIN) for char in letters)
-        return _UNTRAINED_WEIGHT if 2 * latin < len(letters) else None
+        others = [c for c in letters if not c.isascii() and not unicodedata.name(c, "").startswith(_LATIN)]
+        size = len("".join(others).encode())
+        return _UNTRAINED_WEIGHT if 2 * size > len(letters) - len(others) else None
 
     async def close(self) -> None:
         """End the thread, after the turn under way."""
