@@ -122,12 +122,6 @@ _ARABIC: Final = re.compile("[\u0627-\u064a]")
 _ARTICLE: Final = re.compile("\\b[\u0648\u0641]?(?:[\u0628\u0643]?\u0627\u0644|\u0644\u0644)(?=[\u0621-\u064a]{3})")
 """The article of Arabic and what is joined to it (and, so, in, as, to), as Lucene's ArabicStemmer has them."""
 
-_POLITE: Final = re.compile(
-    "(?<=\\w)(?:し?てい?|(?:し?た|な)い[のん]?)?"
-    "(?:ませんでした|ましょう|ました|ません|ます|でしょう|でした|です|ください)[かがねよ]?(?![ぁ-ゖ])"
-)
-"""Polite endings of Japanese verbs and sentences. Nearly every text has some, so a question would find those."""
-
 _DIGIT: Final = re.compile("[^\\D0-9]")
 
 
@@ -145,9 +139,9 @@ def fold_passage(text: str) -> str:
 def fold_query(text: str) -> str:
     """Return the text as `fold`, but one character of a script without spaces is followed by `*`: a prefix.
 
-    A `*` of the text itself becomes a space, and so does a polite ending of Japanese.
+    A `*` of the text itself becomes a space.
     """
-    return _spell_runs(_POLITE.sub(" ", _normalize(text).replace("*", " ")), end=False, alone="*")
+    return _spell_runs(_normalize(text).replace("*", " "), end=False, alone="*")
 
 
 def _normalize(text: str) -> str:

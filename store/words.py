@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from store.folding import fold_query, fold_v1
+from store.questions import without_phrasing
 
 __all__ = ["TOKENIZE", "Words", "mark", "split", "split_v1"]
 
@@ -61,6 +62,7 @@ class Words:
         None when there is no word in it that the index has. With `outdated`, passages whose words are still in the
         first form are found, too.
         """
+        text = without_phrasing(text)
         words = split(text)
         if outdated:
             words = list(dict.fromkeys([*words, *split_v1(text)]))
