@@ -170,7 +170,7 @@ def test_a_file_that_is_refused_keeps_no_other_back(page: Page, tmp_path: Path) 
     page.eventually(lambda: _chips(page) == ["notes.txt"], "the other is attached")
     _give(page, "compose", DRAWING, BROKEN, PNG)
     for name in ("drawing.svg", "broken.png"):
-        page.shows(f"Models cannot be shown “{name}”. Convert it to PNG or JPEG.")
+        page.shows(f"Models cannot see “{name}”. Convert it to PNG or JPEG.")
     page.eventually(lambda: _chips(page) == ["notes.txt", "dot.png"], "the other is attached")
 
 
