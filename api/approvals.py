@@ -1,4 +1,4 @@
-"""What a run that waits for approval would send (an extension): the page shows it beside Approve and Deny."""
+"""Requests that a run waiting for approval would send (an extension). The page shows them beside Approve and Deny."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["runs"])
 
 
 class Approvals(BaseModel):
-    """All of a run's, on one page."""
+    """All pending approvals of a run, on one page."""
 
     object: Literal["list"]
     data: list[Approval]

@@ -1,12 +1,12 @@
-"""Azure's addresses of the API, mapped in front of everything else: admission, log, metrics and routes see ours only.
+"""Maps Azure's paths of the API before anything else sees them: admission, log, metrics and routes know only our own.
 
 | Azure | here |
 |---|---|
 | `/openai/threads`, `/openai/v1/threads` | `/v1/threads` |
 | `/openai/deployments/NAME/chat/completions` | `/v1/chat/completions` with NAME as the model |
 
-Azure decides by `api-version` which generation of the Assistants API it speaks; a client without `OpenAI-Beta` gets v1
-for the versions that had it. Otherwise `api-version` means nothing here, on any route.
+On Azure, `api-version` selects the generation of the Assistants API: a client without `OpenAI-Beta` gets v1 for the
+versions that had it. Otherwise every route ignores `api-version`.
 """
 
 import re
@@ -19,27 +19,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 __all__ = ["DEPLOYMENT", "AzureAddresses"]
 
 DEPLOYMENT: Final = "deployment"
-"""Key of the request's state: the deployment that is the model, whatever the body says, as on Azure."""
+"""Key of the request's state: the deployment's name, which replaces the body's model, as on Azure."""
 
 _PREFIXES: Final = ("/openai/", "//openai/")
-"""The second is what SDKs make of an endpoint that ends in `/`."""
+"""The second one is how SDKs extend an endpoint that ends in `/`."""
 
 _DEPLOYMENTS: Final = "/deployments/"
 _OPERATIONS: Final = (
     *("/chat/completions", "/completions", "/embeddings", "/images/generations", "/images/edits"),
     *("/audio/transcriptions", "/audio/translations", "/audio/speech"),
 )
-"""What Azure's SDKs send to deployments. Known ends, since they do not encode a slash in a deployment's name."""
+"""What Azure's SDKs send to deployments. The ends of paths are listed because SDKs do not encode a slash in a name."""
 
 _STORED: Final = frozenset({"assistants", "batches", "files", "models", "threads", "uploads", "vector_stores"})
-"""Objects of the account and not of a deployment. SDKs up to openai-python 1.51 send them to one all the same."""
+"""Objects of the account, not of a deployment. SDKs up to openai-python 1.51 request them below a deployment."""
 
 _API_VERSION: Final = re.compile(rb"(?:^|&)api-version=(\d{4}-\d\d-\d\d)")
 _FIRST_V2: Final = b"2024-05-01"
 
 
 class AzureAddresses:
-    """Maps Azure's addresses for `app`. Not a coroutine itself, so that other requests pay for one comparison."""
+    """Maps Azure's paths for `app`. Not a coroutine itself, so that other requests cost one comparison."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -67,7 +67,7 @@ def _mapped(scope: Scope) -> Scope:
 
 
 def _split_deployment(path: str) -> tuple[str, str]:
-    """Return the name of the deployment, and what is asked of it, beginning with a slash."""
+    """Return the deployment's name, and the rest of the path, which begins with a slash."""
     for operation in _OPERATIONS:
         if path.endswith(operation):
             return unquote(path.removesuffix(operation)), operation

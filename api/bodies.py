@@ -21,7 +21,7 @@ __all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "read_body", "receive_block", "replayed"]
 _SILENCE_S: Final = 60.0
 
 EMPTY_ARRAY: Final = b"[]"
-"""How a body that was read has it, whatever it looked like when it came."""
+"""An empty array in a body after `read_body`, which normalizes spaces."""
 
 MAX_DEPTH: Final = 100
 """Levels of nesting; beyond some hundreds encoders give up."""
@@ -30,8 +30,8 @@ MAX_DEPTH: Final = 100
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
 
-    The body of a request to an Azure deployment gets that as its `model`. A v1 client's body is kept as it was sent in
-    the request's state, as `sent`. Raises TooLarge, UnsupportedMedia, InvalidRequest.
+    The body of a request to an Azure deployment gets the deployment's name as its `model`. The original body of a v1
+    client is kept in the request's state, as `sent`. Raises TooLarge, UnsupportedMedia, InvalidRequest.
     """
     headers = head_of(scope)
     length = headers.get("content-length", "")
@@ -121,7 +121,7 @@ def _inner(value: Any) -> Iterator[Any]:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives this body first."""
+    """Return a `receive` that returns this body first."""
     given = False
 
     async def replay() -> Message:

@@ -1,6 +1,6 @@
-"""Routes whose body is a wire model: what leniency allows is mended before FastAPI refuses it.
+"""Routes whose body is a wire model: a body that FastAPI refuses is mended as far as leniency allows.
 
-Requests that are right pass once and untouched. What was ignored is named in a header of the answer.
+Valid requests are parsed once, unchanged. Ignored fields are listed in a header of the answer.
 """
 
 from collections.abc import Callable, Coroutine
@@ -23,16 +23,16 @@ from wire.validation import explain, parse
 __all__ = ["IGNORED", "BodyRoute", "parse_leniently"]
 
 IGNORED: Final = "x-threadhold-ignored"
-"""Header that lists the fields of a request that were ignored."""
+"""Header that lists the ignored fields of a request."""
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class BodyRoute(APIRoute):
-    """A route that mends its body. Routers of the API are made with it: `APIRouter(route_class=BodyRoute)`."""
+    """A route that mends its body. Used by the API's routers: `APIRouter(route_class=BodyRoute)`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, called once more with the mended body if it refused the one that came."""
+        """Return FastAPI's handler, called again with the mended body if it refuses the original."""
         handle = super().get_route_handler()
         model = None if self.body_field is None else self.body_field.field_info.annotation
         if not (isclass(model) and issubclass(model, BaseModel)):
@@ -63,7 +63,7 @@ class BodyRoute(APIRoute):
 
 
 def parse_leniently(model: type[M], data: Any, request: Request) -> tuple[M, dict[str, str]]:
-    """Validate what did not come as JSON, such as a form's fields; returns the headers of the answer, too.
+    """Validate data that is not a JSON body, such as a form's fields; also return the headers of the answer.
 
     Raises InvalidRequest.
     """

@@ -113,11 +113,11 @@ EXTENSIONS_HEADER: Final = "x-threadhold-extensions"
 
 async def _asks_extensions(
     extensions: Annotated[
-        bool, Query(description="Send the events and fields that OpenAI's API does not have")
+        bool, Query(description="Also send the events and fields that OpenAI's API does not have")
     ] = False,
     header: Annotated[bool, Header(alias=EXTENSIONS_HEADER, description="The same as the query `extensions`")] = False,
 ) -> bool:
-    """Whether the client asks for what this server adds to OpenAI's API."""
+    """Return whether the client asks for what this server adds to OpenAI's API."""
     return extensions or header
 
 

@@ -1,4 +1,4 @@
-"""Embeddings: texts in, vectors out, of an upstream's model or the built-in one."""
+"""Embeddings: texts in, vectors out, from an upstream's model or the built-in one."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,7 +13,7 @@ router = APIRouter(tags=["embeddings"])
 
 @router.post("/embeddings", response_model=EmbeddingList)
 async def create_embeddings(body: EmbeddingCreate, request: Request, house: Parts) -> Response:
-    """Embed texts. A client that leaves stops the work."""
+    """Embed texts. If the client disconnects, the work stops."""
     passage = await unless_left(request.receive, house.embeddings.answer(body))
     if passage is None:
         return Response(status_code=499)  # nobody reads it

@@ -1,4 +1,4 @@
-"""Uploads: a file in parts, each streamed to disk; completed, it is a file like any other."""
+"""Uploads: files that are sent in parts, each streamed to disk. A completed upload is a file like any other."""
 
 from typing import Any
 
@@ -33,13 +33,13 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 @router.post("/uploads", response_model=Upload)
 async def create_upload(body: UploadCreate, house: Parts, owner: Owner) -> Response:
-    """Start an upload of a file in parts. It expires after an hour."""
+    """Start the upload of a file in parts. The upload expires after an hour."""
     return answer(await house.uploads.create(owner, body))
 
 
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
 async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, owner: Owner) -> Response:
-    """Add a part. It is on disk when this answers; several can be sent at once."""
+    """Add a part. It is on disk when this answers. Several parts can be sent at once."""
 
     async def receive(writing: Writing) -> None:
         form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
@@ -56,5 +56,5 @@ async def complete_upload(upload_id: UploadId, body: UploadComplete, house: Part
 
 @router.post("/uploads/{upload_id}/cancel", response_model=Upload)
 async def cancel_upload(upload_id: UploadId, house: Parts, owner: Owner) -> Response:
-    """Cancel an upload, and remove its parts."""
+    """Cancel an upload and remove its parts."""
     return answer(await house.uploads.cancel(owner, upload_id))

@@ -1,7 +1,7 @@
-"""Multipart forms on their way to an upstream: kept on disk, so that the field `model` can come after the files.
+"""Multipart forms for an upstream: stored on disk until they are complete, so that the field `model` can follow files.
 
-Invariants: memory holds one block; the disk holds a file without a name, which no crash leaves behind; parts go on with
-their own headers and bytes, in their order, but for `model`, which goes first under the name the upstream knows.
+Invariants: memory holds one block; the disk holds a file without a name, which no crash leaves behind; parts are sent
+on with their own headers and bytes, in order, except `model`, which comes first, under the upstream's name for it.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class DiskForm:
 
 
 class _Copy:
-    """Takes a form apart and writes it again, without its `model`. The parser calls, and limits the headers of a part;
+    """Parses a form and writes it again without its `model`. Called by the parser, which limits a part's headers;
     `out` is what was written."""
 
     def __init__(self, boundary: bytes) -> None:
@@ -90,7 +90,7 @@ class _Copy:
         )
 
     def feed(self, block: bytes) -> bytes:
-        """Parse a block; return what is to be kept of it."""
+        """Parse a block; return the part of it to keep."""
         self._parser.write(block)
         kept, self.out = bytes(self.out), bytearray()
         return kept
@@ -98,7 +98,7 @@ class _Copy:
     def _begin(self) -> None:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+            raise InvalidRequest(f"The form has more than the {_MAX_PARTS} parts that are allowed. Send fewer.")
         self._head.clear()
         self._is_model = False
 
@@ -114,7 +114,7 @@ class _Copy:
         if not self._is_model:
             self.out += b"--%s\r\n%s\r\n" % (self._boundary, self._head)
         elif self.model is not None:
-            raise InvalidRequest("The form has more than one `model`.", param="model")
+            raise InvalidRequest("The form has more than one `model`. Send one.", param="model")
         else:
             self.model = bytearray()
 
@@ -124,7 +124,9 @@ class _Copy:
             return
         self.model += data[start:end]
         if len(self.model) > _MAX_MODEL_BYTES:
-            raise InvalidRequest(f"`model` has more than {_MAX_MODEL_BYTES} bytes.", param="model")
+            raise InvalidRequest(
+                f"`model` has more than {_MAX_MODEL_BYTES} bytes. Send the name of a model.", param="model"
+            )
 
     def _end_part(self) -> None:
         if not self._is_model:
@@ -136,9 +138,9 @@ class _Copy:
 
 @asynccontextmanager
 async def receive_form(request: Request, folder: Path, *, max_bytes: int) -> AsyncIterator[DiskForm]:
-    """Receive a whole form into a nameless file in `folder`, which goes at the end.
+    """Receive a whole form into a nameless file in `folder`, which is removed at the end.
 
-    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFailed where the disk refuses.
+    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFailed if the disk fails.
     """
     too_large = TooLarge(f"The form is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
     length = request.headers.get("content-length", "")
@@ -166,7 +168,7 @@ def _open_nameless(folder: Path) -> IO[bytes]:
 
 
 async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: TooLarge) -> AsyncIterator[bytes]:
-    """Yield what is to be kept of the form, in larger blocks than it comes in. Raises `too_large`, InvalidRequest."""
+    """Yield the part of the form to keep, in larger blocks than it arrives in. Raises `too_large`, InvalidRequest."""
     waiting, more, size = bytearray(), True, 0
     try:
         while more:
@@ -186,8 +188,8 @@ async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: To
 
 
 async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Do it in a thread. Raises StoreFailed where the disk refuses."""
+    """Call `work` in a thread. Raises StoreFailed if the disk fails."""
     try:
         return await asyncio.to_thread(work, *args, **kwargs)
     except OSError as error:
-        raise failed("The disk refused", error) from error
+        raise failed("The form could not be written to disk or read from it", error) from error

@@ -1,7 +1,7 @@
 """The paths of OpenAI's API, besides chat, that an upstream answers: an allow-list and the route they share.
 
-Headers are allow-listed in both directions: of the client's only the content type of a form goes on, never its key;
-of the upstream's those that `chains.passage` names.
+Headers are allow-listed in both directions: of the client's, only a form's content type is sent on, never its key; of
+the upstream's, those that `chains.passage` names.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ _FORM: Final = "multipart/form-data"
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """One path. `takes` are the content types of its body; `name` is the operation's in the API's document."""
+    """One path. `takes` lists the content types of its body; `name` is the operation's name in the OpenAPI document."""
 
     path: str
     name: str
@@ -40,26 +40,24 @@ class Forwarded:
 
 
 FORWARDED: Final = (
-    Forwarded("/completions", "create_completion", "Pass a text completion through."),
-    Forwarded("/moderations", "create_moderation", "Pass a moderation through."),
-    Forwarded("/rerank", "rerank", "Pass a reranking through (not OpenAI's; engines have it)."),
-    Forwarded("/audio/speech", "create_speech", "Pass a text to speak through; the audio streams back."),
-    Forwarded(
-        "/audio/transcriptions", "create_transcription", "Pass a recording to be written down through.", (_FORM,)
-    ),
+    Forwarded("/completions", "create_completion", "Pass a request for a text completion through."),
+    Forwarded("/moderations", "create_moderation", "Pass a request for a moderation through."),
+    Forwarded("/rerank", "rerank", "Pass a request for a reranking through (not OpenAI's; several engines have it)."),
+    Forwarded("/audio/speech", "create_speech", "Pass a request for speech through; the audio streams back."),
+    Forwarded("/audio/transcriptions", "create_transcription", "Pass a recording to transcribe through.", (_FORM,)),
     Forwarded("/audio/translations", "create_translation", "Pass a recording to translate through.", (_FORM,)),
-    Forwarded("/images/generations", "create_image", "Pass the description of an image through."),
+    Forwarded("/images/generations", "create_image", "Pass a request for an image through."),
     Forwarded("/images/edits", "edit_image", "Pass images to edit through.", (_FORM, _JSON)),
     Forwarded("/images/variations", "vary_image", "Pass an image to vary through.", (_FORM,)),
 )
 """Nothing else is passed through: a path that is neither here nor ours is answered 404."""
 
 FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.takes)
-"""Paths whose forms are read here and not before."""
+"""Paths whose forms are read here and not at admission."""
 
 
 async def forward_json(request: Request, house: House, path: str) -> Response:
-    """Send a JSON request on. A client that leaves closes the upstream. Raises Problem."""
+    """Send a JSON request on. If the client disconnects, the upstream request ends. Raises Problem."""
     body = await request.json()
     if path == CHAT and EMPTY_ARRAY in await request.body():
         body = fill_chat(body)
@@ -69,7 +67,7 @@ async def forward_json(request: Request, house: House, path: str) -> Response:
 
 
 async def _forward_form(request: Request, house: House, path: str) -> Response:
-    """Send a form on, once all of it is here. Raises Problem."""
+    """Send a form on when it is complete. Raises Problem."""
     async with AsyncExitStack() as stack:
         received = receive_form(request, house.folders[-1], max_bytes=house.max_file_bytes)
         form = await stack.enter_async_context(received)
@@ -79,7 +77,7 @@ async def _forward_form(request: Request, house: House, path: str) -> Response:
 
 
 class _Holding(Response):
-    """An answer, and what has to stay open until it was sent."""
+    """An answer, and what has to stay open until it is sent."""
 
     def __init__(self, response: Response, stack: AsyncExitStack) -> None:
         super().__init__(status_code=response.status_code)
@@ -109,7 +107,7 @@ def _endpoint(entry: Forwarded) -> Callable[[Request, House], Awaitable[Response
             raise UnsupportedMedia(f"Unsupported content type '{sent}'. Send '{entry.takes[0]}'.")
         return await (_forward_form if kind == _FORM else forward_json)(request, house, entry.path)
 
-    passed_on.__doc__ = f"{entry.about} A client that leaves closes the upstream."
+    passed_on.__doc__ = f"{entry.about} If the client disconnects, the upstream request ends."
     return passed_on
 
 

@@ -65,19 +65,19 @@ def build_router(house: House) -> APIRouter:
 
 
 class _Request(Request):
-    """A request whose body has objects where PHP wrote empty arrays."""
+    """A request whose body has PHP's empty arrays replaced by objects."""
 
     async def json(self) -> Any:
-        """Return the body, filled."""
+        """Return the body with PHP's empty arrays replaced."""
         body = await super().json()
         return fill_langserve(body) if EMPTY_ARRAY in await self.body() else body
 
 
 class _Route(APIRoute):
-    """Gives LangServe's endpoints such requests."""
+    """Passes `_Request` to LangServe's endpoints."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, for such a request."""
+        """Return FastAPI's handler, called with a `_Request`."""
         handle = super().get_route_handler()
 
         async def handle_filled(request: Request) -> Response:

@@ -1,7 +1,7 @@
-"""The bodies of LangServe's requests, checked before LangServe reads them. Knows no LangServe.
+"""Checks the bodies of LangServe's requests before LangServe reads them. Does not import LangServe.
 
-Invariant: a body that does not fit is a 400 in OpenAI's shape that names the parameter, its place in a batch, and the
-names that are allowed there. LangServe itself drops unknown keys, and answers 500 to a batch with one wrong input.
+Invariant: a wrong body gets 400 in OpenAI's shape, which names the parameter, its place in a batch, and the names that
+are allowed there. LangServe itself drops unknown keys, and answers 500 to a batch with one wrong input.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,12 +19,12 @@ Input = TypeVar("Input", bound=BaseModel)
 
 
 class Config(BaseModel):
-    """What every runnable's config has in common. LangServe checks the fields of `configurable`."""
+    """The fields that every runnable's config has. LangServe checks the fields of `configurable`."""
 
     configurable: dict[str, Any] | None = None
 
 
-# Told apart first, so that an error names the place within the one that was meant.
+# Distinguished first, so that an error names the place within the intended alternative.
 Configs = Annotated[
     Annotated[Config, Tag("~one")] | Annotated[list[Config], Tag("~each")],
     Discriminator(lambda value: "~each" if isinstance(value, list) else "~one"),
@@ -32,7 +32,7 @@ Configs = Annotated[
 
 
 class _Call(BaseModel, Generic[Input]):
-    """Of `/invoke` and the streams, which have more fields; LangServe checks these and what is in `config`."""
+    """Body of `/invoke` and the streams, which have more fields; LangServe checks these and what `config` has."""
 
     input: Input
     config: Config = Field(default_factory=Config)
@@ -40,7 +40,7 @@ class _Call(BaseModel, Generic[Input]):
 
 
 class _Batch(BaseModel, Generic[Input]):
-    """Of `/batch`."""
+    """Body of `/batch`."""
 
     inputs: list[Input]
     config: Configs = Field(default_factory=Config)

@@ -120,7 +120,7 @@ def _of_the_store(house: House) -> "Iterator[Metric]":
     yield _counter("files_indexed", "Files, by how indexing ended.", ("status",), ingestion.indexed)
     yield _histogram("file_index_seconds", "How long indexing a file took.", ingestion.seconds)
     yield _gauge("files_indexing", "Files being indexed.", ingestion.busy)
-    yield _gauge("files_to_reindex", "Files of an older version whose words are not rewritten yet.", ingestion.outdated)
+    yield _gauge("files_to_reindex", "Files whose word index an upgrade has still to rewrite.", ingestion.outdated)
 
 
 def _of_the_server(version: str, ready: Mapping[str, str | None], folders: tuple[Path, ...]) -> "Iterator[Metric]":

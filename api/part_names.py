@@ -3,7 +3,7 @@
 RFC 7578 requires a plain `filename` in UTF-8. Clients also send `filename*` (RFC 8187), encoded words (RFC 2047), names
 in the system's code page, and names in `Content-Type`. OpenAI's own server accepts `filename*`.
 
-Invariant: a file name in any of these forms is found. Bytes that cannot be decoded cost letters of it, never all of it.
+Invariant: a file name in any of these forms is found. Bytes that cannot be decoded lose letters, never the whole name.
 """
 
 import re

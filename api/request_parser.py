@@ -1,4 +1,4 @@
-"""The parser of requests on one connection. It ignores every offer to upgrade the protocol.
+"""Parses the requests of one connection, and ignores every offer to upgrade the protocol.
 
 A request can offer to continue in another protocol (`Connection: Upgrade`, `Upgrade: h2c`); Java's HttpClient does so
 by default. A server may ignore the offer (RFC 9110, section 7.8), and this one speaks HTTP/1.1 only. httptools cannot
@@ -16,10 +16,10 @@ __all__ = ["Receiver", "RequestParser"]
 
 
 class Receiver(Protocol):
-    """What a parser needs of its connection, beside httptools' callbacks."""
+    """What the parser needs from its connection, besides httptools' callbacks."""
 
     url: bytes
-    """The request target, as it came."""
+    """The request target, as received."""
 
     headers: list[tuple[bytes, bytes]]
     """Names in lower case, and values."""
@@ -46,7 +46,7 @@ class RequestParser(httptools.HttpRequestParser):
         """Parse the next bytes.
 
         Raises:
-            httptools.HttpParserError: They are not HTTP, or a CONNECT, whose payload no server of an API can read.
+            httptools.HttpParserError: The bytes are not HTTP, or are a CONNECT request, which no API server handles.
         """
         rest = data
         while True:

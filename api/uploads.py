@@ -26,7 +26,7 @@ SLACK: Final = 64 * 1024
 
 _MAX_PARTS: Final = 16
 _MAX_HEADER_BYTES: Final = 16 * 1024
-"""Of one header of a part: enough for the longest name in each of its forms."""
+"""Bytes of one header of a part: enough for the longest name in every form."""
 
 
 def is_form(headers: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""A request without fields that its upstream refuses: every change there is, as a value. Pure.
+"""The changes that adapt a request to an upstream that refuses some of its fields, as values. Pure.
 
 Law: a change applies only to requests that have its field; all others stay as they are.
 """
@@ -49,7 +49,7 @@ class Change:
 
 
 def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> dict[str, Any]:
-    """Return the body without the fields; the same object where there is nothing to do."""
+    """Return the changed body; the same object if nothing changes."""
     for change in changes:
         body = _APPLY[change.place](body, change)
     return body

@@ -1,7 +1,7 @@
-"""What the demo model needs beside a request: a model of 135 million parameters repeats itself, and finds no end. Pure.
+"""What the demo model needs besides a request: with 135 million parameters, it repeats itself and does not stop. Pure.
 
-Laws: what a request sets is never changed, only what it leaves open; a string or list that its schema bounds keeps that
-bound. Other models are asked as they are: they end by themselves, and their strings may be long.
+Laws: only what a request leaves open is set; a string or list that its schema bounds keeps that bound. Requests to
+other models do not change: their answers end by themselves, and their strings can be long.
 """
 
 import re
@@ -12,7 +12,7 @@ from chains.prompts import DEFAULT_PROMPTS
 __all__ = ["DEMO_REPLY_TOKENS", "demo_request"]
 
 DEMO_REPLY_TOKENS: Final = 256
-"""The limit of a reply for which nobody gave one."""
+"""The limit of a reply, in tokens, if nothing else limits it."""
 
 _END: Final = 2  # `<|im_end|>`, of the one file that the demo is (its hash is checked)
 # DRY makes a sequence the less likely, the longer it is a repetition. The end of the turn is made likelier: with 5 the
@@ -62,13 +62,13 @@ def demo_request(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Bounds:
-    """Gives strings and lists without a bound one that what they are called makes plausible."""
+    """Bounds strings and lists that have no bound, by what their names make plausible."""
 
     def __init__(self) -> None:
         self._nodes = 0
 
     def write(self, schema: Any, name: str) -> Any:
-        """Return a schema with bounds; one that is too large stays as it is from there on."""
+        """Return a schema with bounds; nodes beyond the limit stay as they are."""
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             return schema

@@ -1,6 +1,6 @@
-"""Which model answers a client's `/embeddings`, and the answer in OpenAI's shape whoever gave it.
+"""Which model answers a client's `/embeddings`, and its answer in OpenAI's shape.
 
-In this order: EMBEDDINGS_MODEL, where it is asked for by its name; the upstream that the model's prefix means, or that
+In this order: EMBEDDINGS_MODEL, if it is named; the upstream that the model's prefix means, or that
 lists the model; EMBEDDINGS_MODEL for any other name; without that setting, the built-in model.
 """
 
@@ -37,7 +37,7 @@ class EmbeddingRoutes:
     """The upstreams' models and the one of EMBEDDINGS_MODEL, or the built-in one. Opens and closes nothing."""
 
     def __init__(self, routes: Routes, embedder: Embedder, setting: str = "") -> None:
-        """`embedder` is that of the files; `setting` is EMBEDDINGS_MODEL, by which it can be asked for too."""
+        """`embedder` is that of the files; `setting` is EMBEDDINGS_MODEL, a further name for it."""
         self._routes = routes
         self._embedder = embedder
         self._names = {setting, embedder.name}
@@ -60,7 +60,7 @@ class EmbeddingRoutes:
         if route is not None:
             if isinstance(route.member.source, Builtin):
                 raise InvalidRequest(
-                    f"The model `{asked.model}` generates text and makes no embeddings. {self._advice()}",
+                    f"The model `{asked.model}` generates text and does not make embeddings. {self._advice()}",
                     param="model",
                     code="invalid_value",
                 )
@@ -90,7 +90,7 @@ class EmbeddingRoutes:
             # Its vectors were not trained to be cut: what is left of one finds noticeably less.
             raise InvalidRequest(
                 f"`{model.name}` makes vectors of {model.dimensions} numbers and does not support `dimensions` "
-                f"{asked.dimensions}. Leave it out, or set EMBEDDINGS_MODEL to a model that does.",
+                f"{asked.dimensions}. Leave `dimensions` out, or set EMBEDDINGS_MODEL to a model that does.",
                 param="dimensions",
                 code="invalid_value",
             )
@@ -117,15 +117,15 @@ def _check_lengths(counts: list[int], model: str) -> None:
         )
     if sum(counts) > _MAX_REQUEST_TOKENS:
         raise InvalidRequest(
-            f"The input has {sum(counts)} tokens, and `{model}` takes at most {_MAX_REQUEST_TOKENS} in a request. Send "
-            "it in several.",
+            f"The input has {sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per request. "
+            "Split it into several requests.",
             param="input",
             code="max_tokens_per_request",
         )
 
 
 async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
-    """Ask an upstream; its vectors come in the form that was asked for, whether it knows that form or not."""
+    """Ask an upstream; its vectors come in the requested form, even if the upstream does not know that form."""
     body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
     passage = await source.pass_through(body, EMBEDDINGS)
     refused = passage.status in (400, 422) and b"encoding_format" in (passage.body or b"")

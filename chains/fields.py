@@ -1,4 +1,4 @@
-"""Which fields of a request a refusal names, and what the request can do without. Pure.
+"""Finds the fields of a request that a refusal names and that the request can do without. Pure.
 
 Laws: only fields that were sent count; a name counts only where the server itself says it, not where it quotes the
 prompt; `model`, `messages`, `tools`, `response_format` and the reply's limit are never left out, because the run would
@@ -85,11 +85,11 @@ _CONTENT: Final = re.compile(
 )
 
 OTHER_STATUSES: Final = (401, 402, 403, 404, 408, 409, 413, 429)
-"""They tell of the key, the address or the load, whatever their words are."""
+"""Statuses about the key, the address or the load, whatever the error's words are."""
 
 
 def named_paths(data: Any) -> tuple[str, ...]:
-    """Return the request's fields that an error body names in members of its own: `param`, `field`, pydantic's `loc`,
+    """Return the request's fields that an error body names in members such as `param`, `field`, pydantic's `loc`,
     and the keys of lists of messages."""
     found: dict[str, None] = {}
     nodes = [data]
@@ -113,7 +113,7 @@ def named_paths(data: Any) -> tuple[str, ...]:
 def find_changes(
     body: dict[str, Any], *, paths: Sequence[str], text: str, status: int | None, code: str = ""
 ) -> list[Change]:
-    """Return what the request can do without of what a refusal names; `paths` as `named_paths` has them.
+    """Return changes for the fields that a refusal names, if the request can do without; `paths` are `named_paths`'.
 
     `status` is None for an error inside of a stream. Empty where the refusal is about something else.
     """
@@ -236,7 +236,7 @@ def _is_offered(name: str, text: str) -> bool:
 
 
 def is_wanted(name: str, text: str) -> bool:
-    """Whether the text asks for the field instead of refusing it."""
+    """Return whether the text asks for the field instead of refusing it."""
     spelled = _spelled(name)
     after = (
         r"must (?:also )?be (?:passed|provided|present|included|sent|specified)|is (?:required|missing|mandatory)"

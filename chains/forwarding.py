@@ -1,6 +1,6 @@
-"""What a client sends to an upstream unread: a path of OpenAI's API, and a JSON body or a multipart form.
+"""Client requests that are passed through to an upstream: a path of OpenAI's API, and a JSON body or a multipart form.
 
-A form's files are on disk, so that it can name its model anywhere, is sent with its length, and can be sent again.
+A form is on disk, so that its model can be named anywhere in it, its length is known, and it can be sent again.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -64,7 +64,7 @@ def model_of(body: Body) -> str:
     """Return the model that a request names, empty without one. Raises InvalidRequest for what is not a string."""
     model = body.get("model") or "" if isinstance(body, dict) else body.model
     if not isinstance(model, str):
-        raise InvalidRequest("`model` must be a string", param="model", code="invalid_type")
+        raise InvalidRequest("`model` must be a string.", param="model", code="invalid_type")
     return model
 
 
@@ -87,7 +87,7 @@ def with_model(body: Body, model: str) -> Body:
 
 
 def not_served(path: str, who: str) -> NotFound:
-    """Return the answer where an upstream cannot have a path, with the settings that bring it."""
+    """Return the error for a path that the upstream does not serve, with the settings that add it."""
     return NotFound(
         f"{who} does not serve `{path}`. Set MODEL_URL to a server that does, or add one as [upstreams.NAME] and name "
         "its models `NAME/model`.",

@@ -4,8 +4,8 @@ OpenAI numbers its calls and sends each id and name once. Other servers number e
 out, send one id for two calls, or repeat ids and names in each chunk. Invariant: no call is lost, and none is invented.
 
 A fragment belongs to the call of its id, else to the call of its index, else to the call at its position, else to the
-newest call. It begins another call instead where it has a name and that call cannot go on: another function's name, or
-arguments that are complete already.
+newest call. It starts another call if it has a name and that call cannot continue, because the name is another
+function's or the call's arguments are complete.
 """
 
 import re
@@ -107,7 +107,7 @@ class _Call:
 
 
 class CallFragments:
-    """The calls of one reply. `offered` are the functions' names, which tell a piece of a name from another name."""
+    """The calls of one reply. `offered` holds the functions' names, to tell a piece of a name from another name."""
 
     def __init__(self, offered: Collection[str] = ()) -> None:
         self._offered = frozenset(offered)
@@ -261,7 +261,7 @@ class CallFragments:
 
 
 def number_calls(calls: CallFragments, chunk: AIMessageChunk) -> AIMessageChunk:
-    """Return the chunk of a LangChain model with its calls told apart: several providers number none of them."""
+    """Return the chunk of a LangChain model with numbered calls: several providers number none of them."""
     if not chunk.tool_call_chunks:
         return chunk
     told = [

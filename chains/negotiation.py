@@ -69,7 +69,7 @@ class Negotiation:
         self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
         self._changes = []
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
-        _log.info("model `%s`: its server refuses %s; later requests are sent without it", self._model, names)
+        _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)
 
     def _swaps_back(self, change: Change) -> bool:
         """Whether a change would undo one of this request's own."""

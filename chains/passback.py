@@ -1,4 +1,4 @@
-"""Fields of an assistant turn that its engine wants back with the turn's tool calls. Pure, but for one log line.
+"""Fields of an assistant turn that its engine requires back with the turn's tool calls. Pure, except for one log line.
 
 Thinking engines refuse the outputs of calls whose turn lacks what they sent beside it: DeepSeek's `reasoning_content`,
 OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back, by whatever name,
@@ -174,7 +174,7 @@ def _spelled(value: Any) -> Any:
 
 
 def keep(told: dict[str, Any], model: str) -> str | None:
-    """Return what a reply of `model` keeps as text; None where it is too much or is no JSON."""
+    """Return the kept fields of a reply of `model` as text; None if they are too large or not JSON."""
     try:
         text = orjson.dumps(told, _spelled, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
     except TypeError:
@@ -194,7 +194,7 @@ def _warn(model: str) -> None:
 
 
 def extra_fields(message: BaseMessage) -> str:
-    """Return the text that a message keeps; empty where it keeps none."""
+    """Return the kept fields of a message as text; empty if it has none."""
     told: str = message.additional_kwargs.get(EXTRA_FIELDS, "")
     return told
 
@@ -239,7 +239,7 @@ def engine_id(url: str, model: str) -> str:
 
 
 class PassBack:
-    """Asks with the kept fields; an engine that refuses some of them is asked without these.
+    """Sends requests with the kept fields; if the engine refuses some of them, it is asked again without these.
 
     Groq sends `channel` and DeepSeek's first reasoner sent `reasoning_content`, and neither accepts its own field. What
     was refused is remembered for the model once the request without it has succeeded.

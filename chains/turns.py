@@ -1,6 +1,6 @@
-"""Assistant turns of LangChain models that go back as their own library made them.
+"""Assistant turns of LangChain models, sent back as their own library made them.
 
-Anthropic wants its thinking blocks back, signatures and order unchanged, before the outputs of the calls that follow
+Anthropic requires its thinking blocks back, signatures and order unchanged, before the outputs of the calls that follow
 them; Google's library keeps signatures in `additional_kwargs`. Invariants: those of `chains.passback`.
 """
 
@@ -32,7 +32,7 @@ class OwnTurn:
         self._chunks.append(chunk)
 
     def spell(self) -> str:
-        """Return what goes back as JSON text; empty where text and calls are all of it."""
+        """Return what goes back as JSON text; empty if the turn is only text and calls."""
         pieces = [
             AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
             for chunk in self._chunks

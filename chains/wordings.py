@@ -1,7 +1,4 @@
-"""What servers say when they refuse a request, and when they fail: the wordings seen, as patterns. Pure.
-
-`chains.refusals` reads refusals by them.
-"""
+"""Patterns of what servers say when they refuse a request or fail, for `chains.refusals`. Pure."""
 
 import re
 from typing import Final

@@ -1,6 +1,6 @@
 """Decodes text files: byte order mark, UTF-8, the declared encoding, then the code page that fits the whole text.
 
-Invariant: a byte that the encoding does not have is never dropped silently; the note says what was guessed or replaced.
+Invariant: a byte that the encoding does not have is never dropped silently: the note says what was guessed or replaced.
 """
 
 import codecs
@@ -66,7 +66,7 @@ def decode(data: bytes) -> Decoded:
     )
     text = decoded.text
     if not text and data:
-        raise broken("The file has a byte order mark and no complete character behind it.")
+        raise broken("The file has a byte order mark but no complete character after it.")
     if _is_strange(text):
         raise unsupported("The file is not text.")
     return decoded
@@ -198,9 +198,9 @@ def _lenient(data: bytes, encoding: str, *, lost: int = 0) -> Decoded:
     text = data.decode(encoding, "threadhold")
     notes = []
     if counts["read"]:
-        notes.append(f"{_bytes(counts['read'])} not valid {_label(encoding)}, read as windows-1252.")
+        notes.append(f"{_bytes(counts['read'])} not valid {_label(encoding)}; read as windows-1252.")
     if counts["lost"]:
-        notes.append(f"{_bytes(counts['lost'])} not valid {_label(encoding)}, left out or replaced by U+FFFD.")
+        notes.append(f"{_bytes(counts['lost'])} not valid {_label(encoding)}; left out or replaced by U+FFFD.")
     if not text.strip("\ufffd"):
         text = ""
     return Decoded(text, " ".join(notes) or None)

@@ -1,8 +1,8 @@
-"""Which code page is a text in that is not UTF-8? Decided by the whole text, not by its beginning.
+"""Guesses the code page of text that is not UTF-8, by the whole text, not by its beginning.
 
-A detector alone reads short Western texts as Greek, Icelandic Macintosh and worse, so the decision has two steps. Where
+A detector alone takes short Western texts for Greek, Icelandic Macintosh and worse, so the decision has two steps. If
 the commonest Latin code pages give words of one European language, the commonest of them wins. Otherwise the detector
-(chardet, with the usual code pages only) decides.
+(chardet, limited to the usual code pages) decides.
 """
 
 import re

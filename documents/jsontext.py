@@ -1,6 +1,6 @@
-"""JSON as text: its escapes decoded, so that words are words; its brackets, keys and order as they are.
+"""JSON as text: escapes are decoded, so that words can be found; brackets, keys and order stay as they are.
 
-JSON is not parsed: files that are huge, broken, or one value a line are read as well.
+JSON is not parsed, so that huge or broken files and JSON Lines are read as well.
 """
 
 import re

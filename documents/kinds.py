@@ -1,4 +1,4 @@
-"""Tells the kind of a file by its content; its name decides only among kinds of text, and tells old Excel."""
+"""Detects the kind of a file by its content. Its name decides only among kinds of text, and for old Excel files."""
 
 import zipfile
 from pathlib import Path
@@ -96,7 +96,7 @@ def _in_zip(path: Path, max_unpacked_bytes: int) -> Kind:
         return "sheets"
     kind = _in_package(path)
     if kind is None:
-        raise unsupported("The file is an archive of a kind that is not read.")
+        raise unsupported("The file is an archive of an unsupported kind.")
     return kind
 
 

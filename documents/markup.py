@@ -1,7 +1,7 @@
-"""Collects the text of Open XML parts while they are parsed: no tree is kept, and no depth breaks it.
+"""Collects the text of Open XML parts while they are parsed. No tree is kept, and nesting can have any depth.
 
 An element that arranges text has a frame; when it ends, the frame is merged into the one around it. `after` holds what
-is anchored in a paragraph and belongs behind it: text boxes, notes, comments, captions of pictures.
+is anchored in a paragraph and follows it: text boxes, notes, comments, descriptions of pictures.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ class Frame:
     chosen: "Frame | None" = None
 
     def put(self, other: "Frame") -> None:
-        """Merge what another frame has."""
+        """Merge another frame's text."""
         self.text += other.text
         self.after += other.after
 

@@ -1,7 +1,4 @@
-"""The numbers of Word's lists and headings: Word shows them, and the document only says how to count.
-
-Bullets are left out.
-"""
+"""The numbers of Word's lists and headings, which Word shows and the document only describes. Bullets are left out."""
 
 import re
 from dataclasses import dataclass, field
@@ -23,7 +20,7 @@ _MOST_ROMAN: Final = 4000
 
 @dataclass(frozen=True, slots=True)
 class Styles:
-    """Of styles by their id: which are hidden text, and which are numbered (list id, level; None where not said)."""
+    """Styles by id: those of hidden text, and those that are numbered (list id, level; None if not given)."""
 
     hidden: frozenset[str] = frozenset()
     numbered: dict[str, tuple[str | None, int | None]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Open Packaging Conventions: the archive of parts and relationships that Word, PowerPoint and Excel files are.
+"""Open Packaging Conventions: the archive of parts and relationships behind Word, PowerPoint and Excel files.
 
 Parts are found by `[Content_Types].xml` and relationships, never by fixed names: Word Online calls the main part
 `document2.xml`. Transitional and strict (ISO) namespaces become one, such as `wordprocessingml/main`.
@@ -39,7 +39,7 @@ class _Relationship:
 
 @lru_cache(maxsize=4096)
 def plain_namespace(uri: str) -> str:
-    """Return the namespace without its edition; one that is not of Open XML stays as it is."""
+    """Return an Open XML namespace without its edition; others stay as they are."""
     for prefix in _PREFIXES:
         if uri.startswith(prefix):
             return uri.removeprefix(prefix).replace("/2006", "", 1)
@@ -99,7 +99,7 @@ class Package:
     def feed(self, part: Part, target: Any) -> None:
         """Parse a part in blocks, into a target with `start(tag, attributes, namespaces)`, `end` and `data`.
 
-        No entity is resolved and nothing is loaded.
+        No entity is resolved and nothing external is loaded.
         """
         parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True, huge_tree=True)
         with self._archive.open(self._names[part.name.lower()]) as file:

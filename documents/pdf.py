@@ -1,4 +1,4 @@
-"""The text of a PDF, page by page: words whole that line ends broke, values of forms, notes."""
+"""The text of a PDF, page by page: words that line ends divide are joined; form values and notes are included."""
 
 import ctypes
 import re
@@ -44,7 +44,7 @@ def read_pdf(path: Path) -> Iterator[str]:
 
 
 def join_lines(text: str, hyphenated: set[str] | frozenset[str] = frozenset()) -> str:
-    """Make words whole that a hyphen at a line's end divides.
+    """Join words that a hyphen at the end of a line divides.
 
     The hyphen stays where it is the word's own: in a word that has other hyphens, before a digit or a capital (unless
     all letters are capitals), and in `hyphenated` words, which the document has elsewhere with their hyphen. They are

@@ -54,7 +54,7 @@ class Reading:
     def _read_text(self) -> str:
         size = self.path.stat().st_size
         if size > self.max_bytes:
-            raise broken(f"The file has {size} bytes of text; at most {self.max_bytes} are read. Split it.")
+            raise broken(f"The file has {size} bytes of text; at most {self.max_bytes} are allowed. Split it.")
         decoded = decode(self.path.read_bytes())
         self.note = decoded.note
         if self.kind == "html":
@@ -87,7 +87,7 @@ def read_office(source: Path | io.BytesIO, depth: int = 0) -> Iterator[str]:
 
 
 def _read_embedded(part: Part, data: bytes, depth: int) -> str:
-    """Return the text of a file that a Word document takes in (`w:altChunk`): HTML, plain text, mail or Word."""
+    """Return the text of a file that a Word document includes (`w:altChunk`): HTML, plain text, mail or Word."""
     from documents.webpages import read_page
 
     kind = part.content_type

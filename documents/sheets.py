@@ -20,7 +20,7 @@ _MOST_WHOLE: Final = 1e15
 
 
 def read_sheets(path: Path) -> Iterator[str]:
-    """Yield the name of each sheet, its rows with tabs between cells, and what stands on it."""
+    """Yield the name of each sheet, its rows with tabs between cells, then its text boxes and comments."""
     from python_calamine import CalamineWorkbook
 
     workbook = CalamineWorkbook.from_path(str(path))

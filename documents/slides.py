@@ -17,7 +17,7 @@ _NOT_SHOWN: Final = ("sldNum", "sldImg", "dt")
 
 
 def read_slides(package: Package, main: Part) -> Iterator[str]:
-    """Yield the text of each slide, its notes and its comments, with an empty line behind it."""
+    """Yield the text of each slide, its notes and its comments, followed by an empty line."""
     for slide in _list_slides(package, main):
         for part in (slide, *package.related(slide, "notesSlide"), *package.related(slide, "comments")):
             target = _SlideText(package, part)

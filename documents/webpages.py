@@ -1,6 +1,6 @@
-"""The text of an HTML page: what a browser shows or reads aloud, its title and description first.
+"""The text of an HTML page as a browser shows it or reads it aloud, after its title and description.
 
-The parser reports elements one by one, so that no depth of nesting breaks it; the tree that inscriptis lays out is kept
+The parser reports elements one by one, so that nesting can have any depth. The tree that inscriptis lays out is kept
 shallow.
 """
 

@@ -1,8 +1,9 @@
 """All text that Word shows, in reading order: of `.docx`, `.docm`, `.dotx` and `.dotm`, transitional and strict.
 
-This is our own because no library does it. python-docx and mammoth lose content controls, text boxes, notes or fields;
-docx2python fails on documents that Word opens; office-oxide, the nearest, loses phonetic guides and blocks with
-alternatives, and its wheels want a newer Linux than ours; kreuzberg weighs 100 MB and lacks headers and comments.
+This reader is our own because no library reads all of it. python-docx and mammoth lose content controls, text boxes,
+notes or fields; docx2python fails on documents that Word opens; office-oxide, the closest, loses phonetic guides and
+blocks with alternatives, and its wheels require a newer Linux than ours; kreuzberg has 100 MB and lacks headers and
+comments.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ _NOT_NOTES: Final = ("separator", "continuationSeparator", "continuationNotice")
 
 
 def read_word(package: Package, part: Part, embedded: Callable[[Package, Part], str]) -> Iterator[str]:
-    """Yield the text of headers, body, notes and footers. `embedded` reads a file that the document takes in."""
+    """Yield the text of headers, body, notes and footers. `embedded` reads a file that the document includes."""
     story = _Story(package, part, embedded)
     seen: set[str] = set()
     for kind, parts in (("header", story.edges("header")), ("body", [part]), ("footer", story.edges("footer"))):
@@ -76,7 +77,7 @@ class _Story:
         return target.text
 
     def left_over(self) -> Iterator[str]:
-        """Yield what belongs behind the body: endnotes, then notes that nothing refers to."""
+        """Yield what follows the body: endnotes, then notes without a reference."""
         yield from self.notes.endnotes
         for key, text in self.notes.texts.items():
             if key not in self.notes.referred:

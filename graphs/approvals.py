@@ -1,6 +1,6 @@
-"""What a waiting run's actions would send, for the person who approves them: method, address and body of each call.
+"""The requests that a waiting run's actions would send, for the person who approves them.
 
-Law: a preview is built as the request will be, and shows no secret: credentials are added only when it is sent.
+Law: a preview is built like the request itself and shows no secret: credentials are added only when it is sent.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Files that are uploaded in parts: created, added to, completed, cancelled, expired.
+"""Files that are uploaded in parts: creation, parts, completion, cancellation and expiry.
 
 Invariants: a part that was acknowledged is on disk until its upload ends; an upload is completed in one commit with the
 file that it becomes, so that a crash leaves it pending or completed; an upload that ended has no parts on disk, after
@@ -28,7 +28,7 @@ logger = logging.getLogger("threadhold.uploads")
 
 _SWEEP_S: Final = 20.0
 _MOST_TIMES: Final = 3
-"""The parts of an upload can have so many times its bytes: a part whose answer was lost is sent again."""
+"""The parts of an upload can have this many times its bytes, as a part whose answer was lost is sent again."""
 
 _PENDING = frozenset({"pending"})
 
@@ -166,7 +166,7 @@ class Uploads:
         return changed[0]
 
     async def _end(self, row: Row, status: str) -> Row:
-        """Remove the parts, then say so: a disk that is full has space for the commit afterwards."""
+        """Remove the parts, then commit the status: on a full disk, this makes space for the commit."""
         await self._remove(row.private["parts"])
         return await self._change(row, {"status": status}, {"parts": {}})
 
@@ -191,17 +191,19 @@ class Uploads:
     async def _assemble(self, file_id: str, asked: UploadComplete) -> BlobSize:
         """Write the parts, in order, as the bytes of a file. Raises InvalidRequest for another MD5."""
         md5 = hashlib.md5(usedforsecurity=False)
-        async with self._blobs.writing(self._max_bytes, "The upload is longer than MAX_FILE_BYTES allows.") as writing:
+        too_long = f"The upload is longer than the {self._max_bytes} bytes that MAX_FILE_BYTES allows."
+        async with self._blobs.writing(self._max_bytes, too_long) as writing:
             for part_id in asked.part_ids:
                 if await self._blobs.path(part_id) is None:
-                    raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Upload the file anew.")
+                    raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:
                         await asyncio.to_thread(md5.update, block)
                     await writing.write(block)
             if asked.md5 is not None and asked.md5.strip().lower() != md5.hexdigest():
                 raise InvalidRequest(
-                    f"The MD5 of the parts is {md5.hexdigest()}, but `md5` is '{asked.md5[:64]}'.",
+                    f"The MD5 of the parts is {md5.hexdigest()}, but `md5` is '{asked.md5[:64]}'. "
+                    "Check the parts and their order.",
                     param="md5",
                     code="invalid_value",
                 )
@@ -216,7 +218,7 @@ class Uploads:
     # --- expiry ---------------------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        """Forever: expire uploads whose time has come."""
+        """Expire uploads whose `expires_at` has passed, until cancelled."""
         while True:
             try:
                 for row in await self._library.due("upload", self._now()):
@@ -237,14 +239,16 @@ def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
     parts: dict[str, int] = row.private["parts"]
     whole = row.body["bytes"]
     if size > whole:
-        raise InvalidRequest(f"The part has {size} bytes, but the upload only {whole}.", param="data")
+        raise InvalidRequest(
+            f"The part has {size} bytes, but the whole upload has only {whole}. Send a smaller part.", param="data"
+        )
     if sum(parts.values()) + size > _MOST_TIMES * whole:
         raise InvalidRequest(
-            f"The parts have more than {_MOST_TIMES} times the {whole} bytes of the upload. Cancel it and start anew."
+            f"The parts have more than {_MOST_TIMES} times the {whole} bytes of the upload. Start another one."
         )
     if len(parts) >= MAX_PARTS:
         raise InvalidRequest(
-            f"The upload has {len(parts)} parts, and at most {MAX_PARTS} are allowed. Send larger ones."
+            f"The upload has {len(parts)} parts, and at most {MAX_PARTS} are allowed. Start another with larger parts."
         )
     return {**parts, part_id: size}
 
@@ -256,13 +260,15 @@ def _check_parts(row: Row, part_ids: Sequence[str]) -> None:
         if part_id not in parts:
             raise InvalidRequest(f"The upload '{row.id}' has no part '{part_id}'.", param="part_ids")
     if len(set(part_ids)) < len(part_ids):
-        raise InvalidRequest("`part_ids` names a part more than once.", param="part_ids")
+        raise InvalidRequest("`part_ids` names a part more than once. Name each part once.", param="part_ids")
     size = sum(parts[part_id] for part_id in part_ids)
     if size != row.body["bytes"]:
         raise InvalidRequest(
-            f"The parts have {size} bytes together, but `bytes` of the upload is {row.body['bytes']}.", param="part_ids"
+            f"The parts in `part_ids` have {size} bytes in total, but `bytes` of the upload is {row.body['bytes']}. "
+            "Name all parts, or start a new upload with the right `bytes`.",
+            param="part_ids",
         )
 
 
 def _not_pending(id: str, status: str) -> InvalidRequest:
-    return InvalidRequest(f"The upload '{id}' is {status}; only a pending one can be changed.")
+    return InvalidRequest(f"The upload '{id}' is {status}; only a pending one can be changed. Start a new one.")

@@ -1,4 +1,4 @@
-"""What can be set: every setting with its type, its default, and what is refused. `server.py` alone reads them."""
+"""Every setting, with its type, its default and its checks. Only `server.py` reads them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self

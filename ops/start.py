@@ -62,7 +62,7 @@ def _browsable(host: str) -> str:
 def _announce_ready(url: str, models: str) -> None:
     """Log the last lines of a start: where a person and a program go, and which model answers them."""
     logger.info("page: %s/", url)
-    logger.info("API base: %s/v1 (documents: %s/docs)", url, url)
+    logger.info("API base: %s/v1 (documentation: %s/docs)", url, url)
     logger.info("model: %s", models)
 
 

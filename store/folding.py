@@ -1,4 +1,4 @@
-"""Text normalized for the full-text index: the same folding for passages, for queries and for grounding. Pure.
+"""Normalizes text for the full-text index: the same folding for passages, queries and grounding. Pure.
 
 Invariant: texts that differ only in Unicode form, width, case, invisible characters or optional marks fold alike, and
 ASCII text is left to the tokenizer of the index as it is. Where a script puts no space between words, or none between

@@ -1,8 +1,7 @@
-"""What a question is about: its words without those that questions share, in languages written without spaces or with
-joined endings. Pure.
+"""Removes the words that questions share from queries in languages written without spaces or with joined endings. Pure.
 
-Such a query is looked for as pairs of characters, and the words alone rank its hits, as the built-in embedder knows
-English only. Without this, "how" and "please" would find whatever else asks something. Passages keep all their words.
+Such a query is searched as pairs of characters, and words decide the ranking of its hits, as the built-in embedder
+knows only English. Without this, "how" and "please" would find every other question. Passages keep all their words.
 """
 
 import re
@@ -33,7 +32,7 @@ _WORD: Final = re.compile("[^\\W_]")
 
 
 def without_phrasing(query: str) -> str:
-    """Return the query without words that ask or are polite; the whole query where nothing else is in it."""
+    """Return the query without question words and polite endings; the whole query if it has nothing else."""
     if query.isascii():
         return query
     rest = _PHRASING.sub(" ", unicodedata.normalize("NFC", query))

@@ -1,8 +1,8 @@
-"""The words of older versions rewritten in the current form, in the background, while searches go on.
+"""Rewrites words that older versions indexed in the current form, in the background, while searches continue.
 
-Invariant: the words of a passage and the record of which passages are rewritten change in one commit. So each passage
-is in the index once, in a form that is known, and a crash loses at most the commit under way. Only the full-text index
-changes: texts and vectors stay, because the folding concerns words alone and embedders get the text as it is.
+Invariant: the words of a passage and the record of which passages are rewritten change in one commit. Therefore each
+passage is in the index once, in a known form, and a crash loses at most the commit under way. Only the full-text index
+changes: texts and vectors stay, because folding affects only words and embedders get the original text.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def is_outdated(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
 async def reindex(engine: Engine, changed: Callable[[], None]) -> AsyncIterator[int]:
     """Rewrite file after file; yields how many are left, before the first one and after each.
 
-    `changed` is called after each commit. Between commits as much time passes as they take, for other work.
+    After each commit, `changed` is called. Then it pauses for as long as the commit took, to let other work run.
     """
     while True:
         left, file = await engine.read(_next_file)

@@ -1,4 +1,4 @@
-"""The version that is installed, for the API's document, traces and the User-Agent."""
+"""The installed version, for the OpenAPI document, traces and the User-Agent."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,6 +1,6 @@
-"""Embeddings: the request, and the answer made of vectors.
+"""Embeddings: the request, and the answer with its vectors.
 
-Floats go out as numbers or, as the official SDKs ask by default, as the base64 of little-endian float32.
+Vectors are sent as numbers or, as the official SDKs request by default, as base64 of little-endian float32.
 """
 
 import base64
@@ -36,7 +36,7 @@ def _check_input(value: Any) -> Any:
         )
     for place, text in enumerate(value):
         if not isinstance(text, str) or not text:
-            raise ValueError(f"element {place} must be a string that is not empty")
+            raise ValueError(f"element {place} must be a non-empty string")
     return value
 
 

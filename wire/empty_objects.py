@@ -1,8 +1,8 @@
-"""PHP's empty arrays in what no model describes: JSON Schemas, OpenAPI documents, and bodies that are passed through.
+"""Replaces PHP's empty arrays in data that no model describes: JSON Schemas, OpenAPI documents, passed-through bodies.
 
-PHP's `json_encode` writes an empty object as `[]`. A shape knows at which places of a value an object is meant; there
-`[]` becomes `{}`. Everything else stays as it was sent, and nothing is refused here. What a model describes is
-`wire.leniency`'s.
+PHP's `json_encode` writes an empty object as `[]`. A shape knows where in a value an object is meant; there `[]`
+becomes `{}`. Everything else stays as it was sent, and nothing is refused here. `wire.leniency` handles data that a
+model describes.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
-"""What this server adds to OpenAI's API, and how it is left out for clients that did not ask for it. Pure.
+"""Leaves out what this server adds to OpenAI's API, for clients that do not ask for it. Pure.
 
-Invariant: a client that did not ask gets only the events and fields that OpenAI defines. Strict clients (openai-php,
+Invariant: a client that does not ask gets only the events and fields that OpenAI defines. Strict clients (openai-php,
 async-openai) lose the whole stream at the first event they do not know. Events keep their numbers, so a stream without
 extensions skips some, and can be resumed from any number that it had.
 """
@@ -24,7 +24,7 @@ _ADDED_TO_V2: Final = _ADDED_TO_V1 | {"file_ids"}
 """Fields that OpenAI's runs do not have. The stored run of a v1 assistant has v1's `file_ids`."""
 
 _MODEL: Final = frozenset({"id", "object", "created", "owned_by", "shutdown_date"})
-"""All fields of OpenAI's `model`. Engines add their own, each different ones."""
+"""All fields of OpenAI's `model`. Each engine adds its own."""
 
 
 def without_extensions(body: dict[str, Any], *, v1: bool = False) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""What a request may contain although its model refuses it: one place for all models and all positions. Pure.
+"""What a request can contain although its model refuses it: one module for all models and all positions. Pure.
 
 The models stay strict. Where one of them refuses a request, its errors say which positions are wrong and what is
-expected there, so no position can be forgotten, and requests that are right cost nothing.
+expected there, so no position can be forgotten, and valid requests cost nothing.
 
 - Always: PHP's `json_encode` writes an empty object as `[]`. Where an object is expected, `[]` is `{}`.
 - Under `assistants=v1`: booleans and numbers in `metadata` become their JSON text.
-- With `UNKNOWN_FIELDS=ignore`: unknown fields are removed, and text of a message may be the object in which the API
-  returns it. So an object that was read from the API can be sent back whole.
+- With `UNKNOWN_FIELDS=ignore`: unknown fields are removed, and the text of a message can be the object in which the
+  API returns it. An object that was read from the API can thus be sent back whole.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Where something is in a request: as pydantic reports it, as a client reads it, and in the data itself. Pure."""
+"""Locations in a request: as pydantic reports them, as a client reads them, and in the data itself. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,7 +18,7 @@ Location = Sequence[int | str]
 
 
 def shown(value: Any) -> str:
-    """Return a client's own words as they are repeated to it: their beginning, where they are long."""
+    """Return a client's own text as an error repeats it: only its beginning if it is long."""
     text = str(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 

@@ -107,7 +107,7 @@ class LastError(BaseModel):
 
 
 class RunNotes(BaseModel):
-    """What only this server says of a run, to clients that ask for extensions."""
+    """Notes on a run that only this server makes, for clients that ask for extensions."""
 
     left_out_messages: int = Field(
         description="messages of the thread that its newest prompt left out for their length"
@@ -161,7 +161,10 @@ class Run(BaseModel):
     response_format: str | dict[str, Any]
     reasoning_effort: str | None
     threadhold: RunNotes | None = Field(default=None, description="an extension; there once something was left out")
-    file_ids: list[str] = Field(default=[], description="v1's, only under `OpenAI-Beta: assistants=v1`")
+    file_ids: list[str] = Field(
+        default=[],
+        description="v1's: under `OpenAI-Beta: assistants=v1`, and with extensions where the assistant has them",
+    )
 
 
 def new_run(

@@ -1,7 +1,7 @@
-"""Uploads: files that come in parts. Requests, objects, and what the one makes of the other.
+"""Uploads: files that are sent in parts. Their requests and objects.
 
-Statuses: pending → completed: on `complete`; pending → cancelled: on `cancel`; pending → expired: an hour after it was
-created. Nothing leaves the other three.
+Statuses: pending → completed: on `complete`; pending → cancelled: on `cancel`; pending → expired: an hour after
+creation. The other three are final.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -30,7 +30,7 @@ MAX_PART_BYTES: Final = 64 * 1024 * 1024
 PART_TOO_LONG: Final = f"A part is longer than {MAX_PART_BYTES} bytes. Send the file in smaller parts."
 
 MAX_PARTS: Final = 2_000
-"""Parts of one upload. Ours: the list of them is stored anew with each part."""
+"""Parts of one upload. Our own limit, as the list of parts is rewritten with each part."""
 
 _LIFETIME_S: Final = 3_600
 
@@ -46,11 +46,11 @@ class UploadCreate(Request):
 
 
 class UploadPartCreate(Request):
-    """The fields of POST /uploads/{upload_id}/parts beside `data`: there are none."""
+    """POST /uploads/{upload_id}/parts: it has no fields beside `data`."""
 
 
 class UploadComplete(Request):
-    """POST /uploads/{upload_id}/complete. The file is made of the parts in this order."""
+    """POST /uploads/{upload_id}/complete. The file consists of the parts in this order."""
 
     part_ids: Annotated[list[Id], Field(max_length=MAX_PARTS)]
     md5: str | None = None

@@ -122,7 +122,7 @@ class Abilities:
         _log.warning("model `%s`: its own tool calls do not work, mode schema is used", model)
 
     def count_unreadable(self, model: str) -> None:
-        """Count a reply in which the server could not read its model's calls.
+        """Count a reply in which the server could not parse its model's calls.
 
         After `_MOST_UNREADABLE` such replies in a row the model is in mode schema for `_NATIVE_AGAIN_S` seconds.
         """
@@ -131,11 +131,11 @@ class Abilities:
             self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
             self._unreadable.pop(model, None)
             told = (
-                "model `%s`: its server could not read its calls %d times in a row, mode schema is used for %d minutes"
+                "model `%s`: its server could not parse its calls %d times in a row; mode schema is used for %d minutes"
             )
             _log.warning(told, model, count, _NATIVE_AGAIN_S // 60)
         else:
-            _log.info("model `%s`: its server could not read its call, mode schema is used for this one", model)
+            _log.info("model `%s`: its server could not parse its call; mode schema is used for this one", model)
 
     def forget_unreadable(self, model: str) -> None:
         """Remember that native mode works."""

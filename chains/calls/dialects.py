@@ -1,4 +1,4 @@
-"""Turns a schema of an older JSON Schema draft or of OpenAPI 3.0 into one of draft 2020-12, one node at a time. Pure.
+"""Converts schemas of older JSON Schema drafts and OpenAPI 3.0 to draft 2020-12, one node at a time. Pure.
 
 Programs take function schemas from OpenAPI documents, Zod, NSwag, PHP arrays and Python annotations. What they mean is
 clear, although no single dialect defines all of it. Children are left alone: callers convert them when they reach them,
@@ -42,18 +42,18 @@ def named_draft(schema: dict[str, Any]) -> str:
 
 
 def has_known_types(schema: dict[str, Any]) -> bool:
-    """Whether JSON Schema knows the types of a node that is modern otherwise."""
+    """Return whether JSON Schema knows all types of a node."""
     told = schema.get("type", [])
     return all(kind in _TYPES for kind in ([told] if isinstance(told, str) else told))
 
 
 def is_nullable(schema: dict[str, Any]) -> bool:
-    """Whether a node allows null in OpenAPI's way."""
+    """Return whether a node allows null in OpenAPI's way."""
     return any(schema.get(name) is True for name in _NULLABLE)
 
 
 def write_nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a node with OpenAPI's `nullable` spelled in types, or as an alternative."""
+    """Return a node with OpenAPI's `nullable` written as a type or an alternative."""
     rest = {name: value for name, value in schema.items() if name not in _NULLABLE}
     if not is_nullable(schema):
         return rest

@@ -87,7 +87,7 @@ class _Gate:
         yield from self._release(only_good=False)
 
     def break_off(self) -> Iterator[AIMessageChunk]:
-        """Yield the good calls behind those that have gone out, which are the reply; nothing where none has."""
+        """Yield the good calls that follow those already sent, which form the reply; nothing if none was sent."""
         if any(held.gone for held in self.calls):
             yield from self._release(only_good=True)
             if self.kept:
@@ -124,7 +124,7 @@ async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -
             async for chunk in chunks:
                 yield chunk
         if tally.finish and _UNREADABLE.search(tally.finish):
-            raise MalformedCall(f"The upstream could not read the call that its model wrote (`{tally.finish[:80]}`).")
+            raise MalformedCall(f"The upstream could not parse the call that its model wrote (`{tally.finish[:80]}`).")
     except MalformedCall:
         for released in gate.break_off():
             yield released
@@ -157,7 +157,7 @@ def _beside(kept: str) -> AIMessageChunk:
 
 @dataclass(slots=True)
 class _Repairs:
-    """Asks once more for each wrong call of a reply. `kept` are the extra fields that the reply goes back with."""
+    """Asks once more for each wrong call of a reply. `kept` holds the reply's extra fields."""
 
     call: ReplyCall
     ask: Ask
@@ -166,7 +166,7 @@ class _Repairs:
     kept: str
 
     async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:
-        """Return the call made right; else as it was made, where the client takes it so, or what the model is told."""
+        """Return the repaired call; else the call as it was made if the client takes it, or what the model is told."""
         if not checked.known:
             return self.offer.invalid(checked, held.id)
         better = None if self.tally.left == 0 else await self._better(held, checked)

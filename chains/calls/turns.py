@@ -1,4 +1,4 @@
-"""Requests whose roles or their order a server refuses: the prompt is reshaped and sent again.
+"""Reshapes prompts whose roles or order of roles a server refuses, and sends them again.
 
 Laws: a prompt is sent as it is until its server refuses it; reshaping starts with the smallest change; when no shape
 helps, the first refusal is reported. A shape is remembered for prompts with all the traits of a refused prompt (see
@@ -56,13 +56,13 @@ _SHAPES: Final[tuple[Shape, ...]] = (
     lambda messages, prompts: usual_turns(plain_messages(messages, prompts)),
     lambda messages, prompts: usual_turns(fold_system(plain_messages(messages, prompts))),
 )
-"""From the prompt as it is to the plainest; each changes all that those before it change."""
+"""From the prompt as it is to the plainest; each changes everything that the shapes before it change."""
 _WORDS: Final = (
     "as they are",
     "with neighbours of one role joined",
     "with the user first and last",
     "with the instructions in the user's first turn",
-    "with the instructions in the user's first turn, the user last",
+    "with the instructions in the user's first turn and the user last",
     "with calls and outputs as text",
     "with the instructions in the user's first turn, calls and outputs as text",
 )
@@ -73,7 +73,7 @@ _log = logging.getLogger("threadhold.chains")
 
 
 def traits(messages: Sequence[BaseMessage]) -> int:
-    """Return what of a prompt some servers refuse, as a sum of this module's constants."""
+    """Return the traits of a prompt that some servers refuse, as a sum of this module's constants."""
     found, last, is_first = 0, "", True
     for message in messages:
         if isinstance(message, SystemMessage):
@@ -98,7 +98,7 @@ def traits(messages: Sequence[BaseMessage]) -> int:
 
 @dataclass(slots=True)
 class Learnt:
-    """What is known of one model: which traits were accepted, and the shape that replaced a refused prompt."""
+    """What is known about one model: the traits that were accepted, and the shape that replaced a refused prompt."""
 
     shapes: dict[int, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
@@ -182,10 +182,10 @@ class _Attempts:
 
 
 class Turns:
-    """Requests at one upstream, and what is known of its models."""
+    """Requests to one upstream, and what is known about its models."""
 
     def __init__(self, ask: Ask, prompts: Prompts, learnt: Recent[Learnt] | None = None) -> None:
-        """`learnt`, by model, outlives this object where it is given."""
+        """`learnt`, by model, can be shared with other objects."""
         self._ask = ask
         self._prompts = prompts
         self._learnt: Recent[Learnt] = Recent() if learnt is None else learnt
@@ -193,7 +193,7 @@ class Turns:
     async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
         """Make one request; reshape and repeat it when its server refuses the roles.
 
-        A request whose tool call the server could not read is repeated once, unless `once`.
+        A request whose tool call the server could not parse is repeated once, unless `once`.
 
         Raises:
             RunError: the first refusal when no shape helps, else what went wrong.
@@ -229,6 +229,6 @@ def _of_a_template(error: RunError) -> bool:
 
 
 def _words(error: RunError) -> Refusal:
-    """What the server said, where it is not known of which status too."""
+    """Return what the server said, also where its status is unknown."""
     said = refusal_of(error)
     return said if said is not None else Refusal(error.quote or error.message, full=error.quote or error.message)

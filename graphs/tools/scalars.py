@@ -1,8 +1,8 @@
-"""Numbers, booleans and nulls where OpenAPI wants text, and words where it wants booleans: what the author meant.
+"""Resolves unquoted YAML scalars as the author meant them: as text where OpenAPI requires text, words as booleans.
 
-YAML makes a number of `version: 1.10` and of `enum: [1.0, 2.0]` under `type: string`. A scalar keeps its spelling until
-its place is known: it becomes text where the specification, or the schema beside it, has only text, and stays what it
-is everywhere else. Pure.
+YAML reads a number in `version: 1.10` and of `enum: [1.0, 2.0]` under `type: string`. A scalar keeps its spelling until
+its place is known. It becomes text where the specification, or the schema beside it, allows only text, and keeps its
+type everywhere else. Pure.
 """
 
 import json
