@@ -5,13 +5,16 @@ client's own check has the last word.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-__all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments"]
+__all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments", "portable", "portable_arguments"]
 
 MAX_ARGUMENTS: Final = 1_048_576  # characters
 _MAX_NESTING: Final = 200
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**64 - 1
 _MAX_TOLD: Final = 8
 _MAX_PRUNINGS: Final = 4  # alternatives show the nulls behind them only once those before them are gone
 
@@ -48,6 +51,36 @@ def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
     if value is None:
         return {}, ""
     return (value, "") if isinstance(value, dict) else (None, "they are not a JSON object")
+
+
+def portable_arguments(text: str) -> dict[str, Any]:
+    """Return arguments as a run's history can hold them (see `portable`); empty where they are no JSON object."""
+    try:
+        value: dict[str, Any] = portable(parse_arguments(text)[0] or {})
+    except ValueError:
+        return {}
+    return value
+
+
+def portable(value: Any, depth: int = 1) -> Any:
+    """Return a JSON value as checkpoints and strict JSON writers can hold it: numbers of at most 64 bits, null for NaN
+    and infinity, `?` for half a surrogate pair.
+
+    Raises ValueError where it nests too deeply.
+    """
+    if depth > _MAX_NESTING + 1:
+        raise ValueError("they nest too deeply")
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if _LEAST <= value <= _MOST else portable(float(str(value)))
+    if isinstance(value, list):
+        return [portable(each, depth + 1) for each in value]
+    if isinstance(value, dict):
+        return {portable(name): portable(each, depth + 1) for name, each in value.items()}
+    return value
 
 
 def _leaves(errors: Iterable[Any]) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments
+from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments, portable_arguments
 from tests.effort import within
 
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
@@ -84,3 +84,31 @@ def test_what_is_no_object_is_told(text: str, why: str) -> None:
     value, problem = parse_arguments(text)
     assert value is None
     assert why in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18446744073709551615", 2**64 - 1),
+        ("18446744073709551616", 2.0**64),
+        ("-9223372036854775809", -(2.0**63)),
+        ("1" * 400, None),
+        ("[1e400, NaN, -Infinity]", [None, None, None]),
+        ('"\\ud83d!"', "?!"),
+        ('"\\ud83d\\ude00"', "\U0001f600"),
+        ("[true, 1.5, null]", [True, 1.5, None]),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_history_holds_arguments_that_can_be_stored_and_sent(text: str, value: Any) -> None:
+    assert portable_arguments(f'{{"a": {text}}}') == {"a": value}
+    assert portable_arguments(f'{{"a": {{"b": [{text}]}}}}') == {"a": {"b": [value]}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "hello", "null", "", '{"a": ' + "[" * 300 + "]" * 300 + "}"],
+    ids=["list", "text", "null", "nothing", "deep"],
+)
+def test_a_history_holds_nothing_of_what_is_no_object(text: str) -> None:
+    assert portable_arguments(text) == {}
