@@ -29,6 +29,7 @@ _ANY: Final = frozenset({"any", "mixed"})
 _BOUNDS: Final = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 _NULLABLE: Final = ("nullable", "x-nullable")  # OpenAPI 3.0, Swagger 2.0
 _FORMS: Final[dict[str, Any]] = {
+    "type": object,
     "required": list,
     "enum": list,
     "properties": dict,
@@ -106,7 +107,7 @@ def _is_modern(schema: dict[str, Any]) -> bool:
         or isinstance(schema.get("items"), list)
         or "additionalItems" in schema
         or "dependencies" in schema
-        or not all(_makes_sense(name, value) for name, value in schema.items())
+        or not all(_makes_sense(name, schema[name]) for name in _FORMS if name in schema)
     )
 
 
