@@ -133,7 +133,7 @@ def find_changes(
     if (content := _content_change(body, paths, text)) is not None:
         found.append(content)
     if not found and _UNWANTED.search(text):
-        found = _sent_back(body)
+        found = _sent_back(body, text)
     told = f"{code} {text}"
     if {"temperature", "top_p"} <= {change.name for change in found} and _TOGETHER.search(told):
         found = [Change("pair", "top_p")] + [change for change in found if change.name not in ("temperature", "top_p")]
@@ -197,10 +197,11 @@ def _candidates(body: dict[str, Any]) -> list[Change]:
     return list(found)
 
 
-def _sent_back(body: dict[str, Any]) -> list[Change]:
-    """The engine's own fields that go back to it (see `chains.passback`)."""
+def _sent_back(body: dict[str, Any], text: str) -> list[Change]:
+    """The engine's own fields that go back to it (see `chains.passback`); none where the text says something of one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
-    return [change for change in _candidates({"messages": turns}) if change.name != "name"]
+    own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
+    return [] if any(re.search(rf"(?<!\w){re.escape(change.name)}(?!\w)", text) for change in own) else own
 
 
 def _are_named(candidates: Sequence[Change], text: str, body: dict[str, Any]) -> list[Change]:
