@@ -267,6 +267,18 @@ async def test_a_refusal_that_names_no_field_leaves_all_out(up: ScriptedUpstream
     assert len(up.requests) == 4
 
 
+async def test_own_fields_stay_where_a_refusal_says_something_else_of_one(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    replies = Replies(await connect(up.url), tool_calls="native")
+    up.script(stream({"thought": "I"}, called(b=1)))
+    messages = answered(await made(replies))
+    up.script(Fail(400, {"error": {"message": "Invalid property order: thought comes before content"}}))
+    with pytest.raises(PromptRefused):
+        await made(replies, asked(*messages))
+    assert len(up.requests) == 2
+
+
 async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I"}, called()))
