@@ -56,6 +56,9 @@ def test_a_scalar_is_text_where_the_schema_has_only_text(version: str, written: 
         ("{type: number, default: 2.50}", 2.5),
         ("{type: number, default: 1e3}", 1000.0),
         ("{type: boolean, default: false}", False),
+        ("{type: boolean, default: yes}", True),
+        ("{type: boolean, default: Off}", False),
+        ("{type: [boolean, string], default: no}", "no"),
         ("{type: [string, number], default: 1.0}", 1.0),
         ("{type: [string, null], default: null}", None),
         ("{default: 1.0}", 1.0),
@@ -94,7 +97,8 @@ paths:
       summary: no
       tags: [1, on]
       x-openai-isConsequential: yes
-      parameters: [{name: 5, in: query, required: yes, explode: no, schema: {type: array}}]
+      parameters:
+        - {name: 5, in: query, required: yes, explode: no, schema: {type: array}, examples: {a: {summary: 1, value: 2}}}
       responses:
         200: {description: 200}
         4XX: {description: ~}
@@ -108,6 +112,7 @@ def test_fixed_fields_are_text_as_they_were_written() -> None:
     assert info == {"title": "2024", "version": "1.10", "description": "", "license": {"name": "2"}}
     assert read_as["servers"][0]["variables"]["v"] == {"default": "2.0", "enum": ["1.10", "2.0"]}
     assert (get["operationId"], get["summary"], get["tags"]) == ("123", "no", ["1", "on"])
+    assert get["parameters"][0]["examples"] == {"a": {"summary": "1", "value": 2}}
     assert list(get["responses"]) == ["200", "4XX", "default"]
     assert [each["description"] for each in get["responses"].values()] == ["200", "", ""]
 
