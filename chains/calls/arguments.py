@@ -6,6 +6,7 @@ client's own check has the last word.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ _MAX_NESTING: Final = 200
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**64 - 1
 _MAX_TOLD: Final = 8
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half a character
 _MAX_PRUNINGS: Final = 4  # alternatives show the nulls behind them only once those before them are gone
 
 
@@ -46,6 +48,10 @@ def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
         return None, f"they have {len(text)} characters; at most {MAX_ARGUMENTS} are allowed"
     try:
         value = json.loads(text) if text.strip() else {}
+        if _SURROGATE.search(text):
+            # Both halves are one character by now. One half alone cannot be sent on as UTF-8.
+            told = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(told.decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         return None, f"they are not JSON: {_short(str(error))}"
     if value is None:

@@ -75,6 +75,20 @@ def test_nothing_and_null_are_an_empty_object(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'{"a": "\ud83d"}', "\ufffd"),
+        (r'{"a": "x\uDE00y"}', "x\ufffdy"),
+        (r'{"a": "\ud83d\ude00"}', "\U0001f600"),
+        (r'{"a": "\\ud83d"}', r"\ud83d"),
+    ],
+    ids=["first half", "second half", "whole", "no escape"],
+)
+def test_half_a_character_is_replaced(text: str, value: str) -> None:
+    assert parse_arguments(text) == ({"a": value}, "")
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [("[1]", "not a JSON object"), ("{", "not JSON"),
         ("[" * 99_000, "not JSON"), (" " * (MAX_ARGUMENTS + 1), "at most")],
