@@ -234,4 +234,8 @@ def test_objects_of_v1_have_v1_s_fields_only(world: World) -> None:
 
 
 def test_an_extension_that_is_neither_asked_for_nor_not_is_refused(world: World) -> None:
-    assert "extensions" in world.get("/models", 400, params={"extensions": "perhaps"})["error"]["message"]
+    for asked in ({"params": {"extensions": "perhaps"}}, {"headers": {"x-threadhold-extensions": "perhaps"}}):
+        ((name, _),) = next(iter(asked.values())).items()
+        error = world.get("/models", 400, **asked)["error"]
+        assert error["param"] == name
+        assert f"'{name}'" in error["message"]
