@@ -82,7 +82,7 @@ def _list(key: str, value: list[Any], owner: dict[str, Any]) -> list[Any]:
     if key in _LISTS_OF_TYPE:
         return [_of_type(each, owner) for each in value]
     if key in _LISTS_OF_TEXTS:  # `type: [string, null]` means the text
-        return [resolve_scalars(each) if isinstance(each, dict | list) else _spelling(each) for each in value]
+        return [_spelling(each) if _is_scalar(each) else resolve_scalars(each) for each in value]
     return [resolve_scalars(each) for each in value]
 
 
@@ -116,11 +116,15 @@ def _of_type(value: Any, schema: Any) -> Any:
         known = properties if isinstance(properties, dict) else {}
         return {key: _of_type(each, known.get(key)) for key, each in value.items()}
     types = schema.get("type")
-    allowed = {_spelling(each) for each in (types if isinstance(types, list) else [types])}
+    allowed = {_spelling(each) for each in (types if isinstance(types, list) else [types]) if _is_scalar(each)}
     if isinstance(value, str):
         return _WORDS.get(value.lower(), value) if "boolean" in allowed and "string" not in allowed else value
     wanted = "string" in allowed and allowed.isdisjoint(_types_of(_data(value)))
     return _text(value, empty=False) if wanted else _data(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, dict | list)
 
 
 def _types_of(value: Any) -> Iterable[str]:

@@ -137,6 +137,13 @@ def test_json_text_and_objects_are_read_alike() -> None:
         assert found["paths"]["/x"]["get"]["responses"]["200"]["description"] == "true"
 
 
+@pytest.mark.parametrize("kind", ["{}", "[[string]]", "[{a: b}]", "[1, {}]"])
+def test_a_type_that_is_no_name_is_refused(kind: str) -> None:
+    for value in ("default: 1.0", "enum: [1.0]", "default: {a: 1}"):
+        with pytest.raises(InvalidRequest):
+            schema_of("3.1.0", f"{{type: {kind}, {value}}}")
+
+
 @pytest.mark.parametrize("version", ["3", "3.10", "3.2.0", "2.0", "true", ""])
 def test_an_unsupported_version_is_refused_as_it_was_written(version: str) -> None:
     text = f"openapi: {version}\ninfo: {{title: t, version: 1}}\npaths: {{}}"
