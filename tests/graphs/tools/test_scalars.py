@@ -149,3 +149,11 @@ def test_an_unsupported_version_is_refused_as_it_was_written(version: str) -> No
     text = f"openapi: {version}\ninfo: {{title: t, version: 1}}\npaths: {{}}"
     with pytest.raises(InvalidRequest, match=f"`#/openapi` is `{version or None}`"):
         read(text)
+
+
+def test_a_parameter_that_refers_to_a_schema_is_refused() -> None:
+    item = {"parameters": [{"$ref": "#/components/schemas/N"}], "get": {"responses": {"200": {"description": "ok"}}}}
+    made: Any = {"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/x": item}}
+    made["components"] = {"schemas": {"N": {"type": "string"}}}
+    with pytest.raises(InvalidRequest, match="another kind"):
+        read_document(made, InvalidRequest)
