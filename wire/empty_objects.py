@@ -8,7 +8,7 @@ PHP's `json_encode` writes an empty object as `[]`. A shape knows at which place
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["fill_action", "fill_chat", "fill_document", "fill_langserve", "fill_schema"]
+__all__ = ["fill_action", "fill_document", "fill_forwarded", "fill_langserve", "fill_schema"]
 
 Shape = Callable[[Any], Any]
 """Returns a value with `{}` for `[]` where an object is meant; the same value if there is nothing to change."""
@@ -144,7 +144,7 @@ _FUNCTION: Final = _object(parameters=fill_schema)
 _CONFIG: Final = _object(configurable=_any_object, metadata=_any_object)
 _INPUT: Final = _object(tool_outputs=_list(_any_object))
 
-fill_chat: Final = _object(
+fill_forwarded: Final = _object(
     **dict.fromkeys(
         ("audio", "chat_template_kwargs", "logit_bias", "metadata", "prediction", "stream_options"), _any_object
     ),
@@ -155,7 +155,7 @@ fill_chat: Final = _object(
     functions=_list(_FUNCTION),
     web_search_options=_object(user_location=_any_object),
 )
-"""Fill the body of a chat completion."""
+"""Fill the body of a chat completion, or of another request that is passed through: they share these names."""
 
 fill_langserve: Final = _object(
     input=_INPUT,

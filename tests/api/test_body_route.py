@@ -15,7 +15,7 @@ from api.app import _ROUTERS
 from api.body_route import IGNORED, BodyRoute
 from tests.api.conftest import World, awake
 from tests.process import ServerProcess
-from tests.upstream import ScriptedUpstream
+from tests.upstream import Raw, ScriptedUpstream
 
 V1 = {"openai-beta": "assistants=v1"}
 USER = {"role": "user", "content": "Hi"}
@@ -112,6 +112,22 @@ def test_chat_sends_objects_upstream(world: World, upstream: ScriptedUpstream) -
     assert (sent["metadata"], sent["stop"]) == ({}, [])
 
 
+def test_text_completions_send_objects_upstream(world: World, upstream: ScriptedUpstream) -> None:
+    upstream.raw["/v1/completions"] = Raw([b"{}"], content_type="application/json")
+    world.post("/completions", {"model": "m", "prompt": "Hi", "logit_bias": [], "stream_options": [], "stop": []})
+    sent = json.loads(upstream.raw_seen[-1].body)
+    assert (sent["logit_bias"], sent["stream_options"], sent["stop"]) == ({}, {}, [])
+
+
+def test_an_upload_takes_php_s_empty_arrays(world: World) -> None:
+    asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
+    refused = world.post("/uploads", {**asked, "expires_after": []}, 400)["error"]
+    assert (refused["code"], refused["param"]) == ("missing_required_parameter", "expires_after.anchor")
+    upload = world.post("/uploads", asked)["id"]
+    assert world.post(f"/uploads/{upload}/complete", [], 400)["error"]["param"] == "part_ids"
+    assert world.post("/embeddings", [], 400)["error"]["code"] == "missing_required_parameter"
+
+
 # --- v1 -------------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +203,21 @@ def test_a_form_s_unknown_fields_are_ignored(lenient: World, world: World) -> No
     answer = lenient.client.post("/files", files=file, data=fields)
     assert (answer.status_code, answer.headers.get(IGNORED)) == (200, "ttl")
     assert world.client.post("/files", files=file, data=fields).json()["error"]["param"] == "ttl"
+
+
+def test_an_upload_s_unknown_fields_are_ignored(lenient: World) -> None:
+    asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain", "ttl": 5}
+    made = lenient.client.post("/uploads", json=asked)
+    path = f"/uploads/{made.json()['id']}"
+    part = lenient.client.post(f"{path}/parts", files={"data": ("a", b"x")}, data={"number": "1"})
+    done = lenient.client.post(f"{path}/complete", json={**part.json(), "part_ids": [part.json()["id"]]})
+    assert [one.status_code for one in (made, part, done)] == [200] * 3
+    assert [one.headers[IGNORED] for one in (made, part)] == ["ttl", "number"]
+    assert (done.json()["status"], done.headers[IGNORED]) == ("completed", "id, object, created_at, upload_id")
+
+
+def test_a_field_called_body_is_refused_by_its_name(world: World) -> None:
+    assert world.post("/threads", {"metadata": [], "body": 1}, 400)["error"]["param"] == "body"
 
 
 def test_a_thread_is_copied_from_whole_objects(lenient: World) -> None:
