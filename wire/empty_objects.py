@@ -57,7 +57,9 @@ def _schema_part(schema: Any, name: str, inner: Any) -> Shape | None:
     if name == "items" and (inner or "additionalItems" in schema):  # a tuple of older drafts
         return _list(fill_schema) if isinstance(inner, list) else fill_schema
     if name == "default":
-        return _any_object if schema.get("type") == "object" else None
+        kinds = schema.get("type")
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        return _any_object if "object" in kinds and "array" not in kinds else None
     return _SCHEMA.get(name)
 
 
@@ -71,7 +73,7 @@ _SCHEMA: Final[Mapping[str, Shape]] = {
         ),
         fill_schema,
     ),
-    **dict.fromkeys(("dependentRequired", "discriminator", "externalDocs", "xml"), _any_object),
+    **dict.fromkeys(("dependencies", "dependentRequired", "discriminator", "externalDocs", "xml"), _any_object),
 }
 
 # --- OpenAPI --------------------------------------------------------------------------------------------------------

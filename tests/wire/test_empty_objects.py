@@ -55,6 +55,9 @@ FILLED = {
 SCHEMAS: list[Any] = [
     ([], {}),
     ({"properties": []}, {"properties": {}}),
+    ({"type": ["object", "null"], "default": []}, {"type": ["object", "null"], "default": {}}),
+    ({"type": ["array", "object"], "default": []}, {"type": ["array", "object"], "default": []}),
+    ({"dependencies": [], "dependentSchemas": []}, {"dependencies": {}, "dependentSchemas": {}}),
     ({"properties": {"a": [], "default": []}}, {"properties": {"a": {}, "default": {}}}),
     ({"properties": {"a": {"items": []}}}, {"properties": {"a": {"items": {}}}}),
     ({"additionalProperties": [], "not": []}, {"additionalProperties": {}, "not": {}}),
