@@ -70,14 +70,14 @@ def portable_arguments(text: str) -> dict[str, Any]:
 
 def portable(value: Any, depth: int = 1) -> Any:
     """Return a JSON value as checkpoints and strict JSON writers can hold it: numbers of at most 64 bits, null for NaN
-    and infinity, `?` for half a surrogate pair.
+    and infinity, U+FFFD for half a surrogate pair.
 
     Raises ValueError where it nests too deeply.
     """
     if depth > _MAX_NESTING + 1:
         raise ValueError("they nest too deeply")
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int):
