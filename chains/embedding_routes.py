@@ -5,6 +5,7 @@ lists the model; EMBEDDINGS_MODEL for any other name; without that setting, the 
 """
 
 import asyncio
+from array import array
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,7 @@ from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
 from chains.passage import Passage
+from chains.refusals import read_refusal
 from chains.routes import Route, Routes, Source
 from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
@@ -149,6 +151,8 @@ def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
     """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
     try:
         told = orjson.loads(body)
+        if not isinstance(told, dict) or "data" not in told:
+            raise _unusable(read_refusal(body).message)
         entries = sorted(enumerate(told["data"]), key=lambda entry: entry[1].get("index", entry[0]))
         vectors = [entry["embedding"] for _, entry in entries]
         if len(vectors) != len(asked.texts):
@@ -165,9 +169,12 @@ def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[
     if asked.encoding_format == "base64":
         vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
     else:
-        vectors = [decode_vector(vector) if isinstance(vector, str) else list(vector) for vector in vectors]
+        vectors = [decode_vector(v) if isinstance(v, str) else array("d", v).tolist() for v in vectors]
     return orjson.dumps(new_embeddings(vectors, model=model, usage=used))
 
 
-def _unusable() -> UpstreamProblem:
-    return UpstreamProblem("The upstream's `/embeddings` did not return one vector for each text.", http_status=502)
+def _unusable(said: str = "") -> UpstreamProblem:
+    quoted = f" It said: {said}." if said else ""
+    return UpstreamProblem(
+        f"The upstream's `/embeddings` did not return one vector for each text.{quoted}", http_status=502
+    )

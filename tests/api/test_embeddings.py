@@ -78,9 +78,10 @@ def test_any_name_that_nobody_lists_means_the_built_in_model(builtin: httpx2.Cli
 
 
 def test_the_built_in_model_is_listed_where_it_answers(builtin: httpx2.Client, client: httpx2.Client) -> None:
-    listed = {one["id"]: one for one in builtin.get("/models").json()["data"]}
+    extended = {"x-threadhold-extensions": "true"}
+    listed = {one["id"]: one for one in builtin.get("/models", headers=extended).json()["data"]}
     assert listed[BUILTIN]["threadhold"] == {"embeddings": True, "dimensions": 384}
-    assert builtin.get(f"/models/{BUILTIN}").json() == listed[BUILTIN]
+    assert builtin.get(f"/models/{BUILTIN}", headers=extended).json() == listed[BUILTIN]
     assert BUILTIN not in {one["id"] for one in client.get("/models").json()["data"]}
 
 
@@ -213,12 +214,21 @@ def test_vectors_are_put_in_the_order_of_their_index(client: httpx2.Client, upst
         b'{"data": [{}]}',
         b'{"data": [{"embedding": null}]}',
         b'{"data": [{"embedding": "?"}]}',
+        b'{"data": [{"embedding": [1.0, null]}]}',
+        b'{"data": [{"embedding": [[1.0, 2.0]]}]}',
         b'{"data": [5]}',
     ],
 )
 def test_an_answer_without_vectors_is_a_502(client: httpx2.Client, upstream: ScriptedUpstream, said: bytes) -> None:
     upstream.raw["/v1/embeddings"] = Raw([said], content_type="application/json")
     assert "one vector for each text" in embed(client, 502)["error"]["message"]
+
+
+def test_an_error_instead_of_vectors_is_quoted(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+    upstream.raw["/v1/embeddings"] = Raw(
+        [b'{"error": {"message": "No credits left"}}'], content_type="application/json"
+    )
+    assert "No credits left" in embed(client, 502)["error"]["message"]
 
 
 def test_errors_pass_and_overflow_is_openai_s(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
