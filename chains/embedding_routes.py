@@ -135,9 +135,7 @@ async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
         passage = await source.pass_through(body, EMBEDDINGS)
     if not 200 <= passage.status < 300:
         return passage
-    if passage.body is None:
-        passage.close()
-        raise _unusable()
+    assert passage.body is not None, "answers of this path are read whole"
     small = len(passage.body) < _SMALL_BYTES
     again = (
         _reshaped(passage.body, asked, model)
@@ -153,11 +151,12 @@ def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
         told = orjson.loads(body)
         if not isinstance(told, dict) or "data" not in told:
             raise _unusable(read_refusal(body).message)
-        entries = sorted(enumerate(told["data"]), key=lambda entry: entry[1].get("index", entry[0]))
-        vectors = [entry["embedding"] for _, entry in entries]
+        # Sorting is stable: entries without an index stay in the order that they came in.
+        entries = sorted(told["data"], key=lambda entry: entry.get("index") or 0)
+        vectors = [entry["embedding"] for entry in entries]
         if len(vectors) != len(asked.texts):
             raise _unusable()
-        usage = told.get("usage") or {}
+        usage = told["usage"] if isinstance(told.get("usage"), dict) else {}
         used = {**usage, **{name: usage.get(name) or 0 for name in ("prompt_tokens", "total_tokens")}}
         return _encoded(vectors, asked, str(told.get("model") or model), used)
     except (ValueError, TypeError, LookupError, AttributeError) as error:

@@ -87,7 +87,8 @@ async def open_passage(
 ) -> Passage:
     """Post a body to a path and return the answer, a stream of it unread.
 
-    A prompt longer than the model's context is refused in OpenAI's words, with `overflow_advice`.
+    A prompt longer than the model's context is refused in OpenAI's words, with `overflow_advice`. Embeddings are read
+    whole whatever their content type.
     Raises UpstreamProblem when no answer came, NotFound when the upstream does not have the path.
     """
     try:
@@ -97,7 +98,7 @@ async def open_passage(
     kind = response.headers.get("Content-Type", "application/octet-stream")
     headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
     if 200 <= response.status < 300:
-        if "json" not in kind:
+        if "json" not in kind and path != EMBEDDINGS:
             return Passage(response.status, kind, headers, _response=response, _transport=transport)
         whole_body = await _whole(response, transport, path)
         if _ERROR.match(whole_body):

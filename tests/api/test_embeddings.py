@@ -197,12 +197,23 @@ def test_an_upstream_that_refuses_base64_is_asked_without_it(client: httpx2.Clie
     assert embed(client, encoding_format="base64")["data"][0]["embedding"] == ENCODED
 
 
-def test_vectors_are_put_in_the_order_of_their_index(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
-    data = [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]
-    upstream.raw["/v1/embeddings"] = Raw([json.dumps({"data": data}).encode()], content_type="application/json")
-    told = embed(client, input=["a", "b"])
-    assert [one["embedding"] for one in told["data"]] == [[1], [2]]
-    assert told["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+@pytest.mark.parametrize(
+    ("told", "content_type"),
+    [
+        ({"data": [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]}, "application/json"),
+        ({"data": [{"embedding": [1]}, {"embedding": [2]}], "usage": "none"}, "application/json"),
+        ({"data": [{"index": None, "embedding": [1]}, {"index": None, "embedding": [2]}]}, "application/json"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"index": 1, "embedding": [2]}], "usage": None}, "text/plain"),
+    ],
+    ids=["disorder", "no index", "null index", "plain text"],
+)
+def test_vectors_are_read_in_every_shape_and_put_in_order(
+    client: httpx2.Client, upstream: ScriptedUpstream, told: dict[str, Any], content_type: str
+) -> None:
+    upstream.raw["/v1/embeddings"] = Raw([json.dumps(told).encode()], content_type=content_type)
+    answer = embed(client, input=["a", "b"])
+    assert [one["embedding"] for one in answer["data"]] == [[1], [2]]
+    assert answer["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
 
 
 @pytest.mark.parametrize(
