@@ -40,6 +40,7 @@ async def create_upload(body: UploadCreate, house: Parts, owner: Owner) -> Respo
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
 async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, owner: Owner) -> Response:
     """Add a part. It is on disk when this answers; several can be sent at once."""
+    headers: dict[str, str] = {}
 
     headers: dict[str, str] = {}
 
