@@ -134,13 +134,32 @@ def test_what_is_certain_needs_no_note(data: bytes, text: str) -> None:
         ((GERMAN * 9).encode() + "Straße\n".encode("cp1252"), GERMAN * 9 + "Straße\n", "1 byte is"),
         ("ß\n".encode("cp1252") + (ASCII + GERMAN).encode(), "ß\n" + ASCII + GERMAN, "windows-1252"),
         ((GERMAN + "王小明").encode()[:-1], GERMAN + "王小", "2 bytes are"),
+        ("Straß".encode()[:-1], "Stra", "1 byte is"),
+        ("Price: 5 €".encode()[:-1], "Price: 5 ", "2 bytes are"),
+        ("王小明，电话".encode()[1:-2], "小明，电", "3 bytes are"),
+        ((GERMAN * 5).encode("cp1252") + GERMAN.encode(), GERMAN * 6, "windows-1252"),
+        (("Договор\n" * 9).encode() + "Москва\n".encode("cp1251"), "Договор\n" * 9 + "Москва\n", "windows-1251"),
+        (("联系人\n" * 9).encode() + "电话：张三\n".encode("gbk"), "联系人\n" * 9 + "电话：张三\n", "gb18030"),
         (b"\xef\xbb\xbf" + GERMAN.encode() + b"\xfc", GERMAN + "ü", "windows-1252"),
         ((GERMAN * 3).encode() + (GERMAN * 3).encode("cp1252"), GERMAN * 6, "9 bytes are"),
         (("联系人：王小明\n" * 30).encode("gbk") + b"\xff\n", "联系人：王小明\n" * 30 + "ÿ\n", "gb18030"),
         ("Größe".encode("utf-16") + b"x", "Größe\ufffd", "U+FFFD"),
         ((GERMAN * 9).encode("cp1252") + b"\x81", GERMAN * 9 + "\ufffd", "U+FFFD"),
     ],
-    ids=["appended", "prepended", "cut", "marked", "mixed", "stray-in-gbk", "odd-utf-16", "undefined"],
+    ids=[
+        *(
+            "appended",
+            "prepended",
+            "cut",
+            "cut-word",
+            "cut-sign",
+            "cut-twice",
+            "old-file",
+            "russian-line",
+            "chinese-line",
+        ),
+        *("marked", "mixed", "stray-in-gbk", "odd-utf-16", "undefined"),
+    ],
 )
 def test_broken_bytes_cost_no_other_and_are_counted(data: bytes, text: str, note: str) -> None:
     read = decode(data)
