@@ -21,9 +21,12 @@ _OTHERS: Final = (
     *("cp874", "gb18030", "big5", "cp932", "euc-jp", "cp949", "cp852"),
 )
 _JAPANESE: Final = ("cp932", "euc-jp")
+"""Tried before the detector, which misses katakana."""
 _CASED: Final = ("cp1251", "koi8-r", "koi8-u", "cp866", "iso8859-5", "cp1253", "iso8859-7")
+"""Code pages of scripts with capitals."""
 _FEWEST_CAPITALS: Final = 5
 _RARE: Final = {"mac-cyrillic": 0.5, "iso8859-5": 0.5, "iso8859-7": 0.9}
+"""Factors on the detector's confidence in code pages that have a commoner rival with the same letters."""
 SUPERSETS: Final = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -68,7 +71,7 @@ _PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\
 _AFTER_LETTERS: Final = frozenset("®™°’“”„‘‚«»‹›–—…·€×\u00a0\u00ad")
 _ELISION: Final = frozenset("’·–—×\u00a0\u00ad")
 _UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "s"])
-_KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡¼½¾→←≤≥≠≈∞√")
+_KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡‰¼½¾→←≤≥≠≈∞√")
 _LINES: Final = re.compile(r"[\u2502\u2551]|.?(?:([\u2500\u2550\u2588\u2591\u2592\u2593])\1+[\u2500-\u259f]?)+")
 """Tables and bars as DOS programs draw them."""
 _NOT_WESTERN: Final = re.compile("ñ(?![aeiouáéíóúü])|œ(?![cdilnstu])", re.IGNORECASE)
@@ -76,7 +79,8 @@ _NOT_WESTERN: Final = re.compile("ñ(?![aeiouáéíóúü])|œ(?![cdilnstu])", r
 _KANA: Final = re.compile("[\u3041-\u3096\u30a1-\u30fc]")
 _HALF_WIDTH: Final = re.compile("[\uff61-\uff9f]")
 _LATIN_KANA: Final = re.compile("[A-Za-z][\u3041-\u30fc]|[\u3041-\u30fc][A-Za-z]")
-_MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd")
+_MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd|[ךםןףץ][א-ת]|[\u05f0-\u05f2]")
+"""Also Hebrew letters that only end words, and those of Yiddish."""
 _ASCII: Final = re.compile(r"[\x00-\x7f]")
 _MOST_IMPLAUSIBLE: Final = 0.3
 """The share of implausible words up to which a text is in the Latin script."""
@@ -84,6 +88,9 @@ _TIE: Final = 0.02
 _SURER: Final = 2.0
 """How much surer the detector must be of a rarer code page than of windows-1252 (plus `_MARGIN`)."""
 _MARGIN: Final = 0.004
+_LEAST_SURE: Final = 0.03
+_MUCH_SURER: Final = 10.0
+"""How sure the detector must be of an East Asian code page, and how much surer than of Latin ones."""
 _TURKISH: Final = 0.7
 """The same factor of Turkish, which is commoner than Icelandic, where its letters would be Nordic ones."""
 _NORDIC: Final = frozenset("ðþýÐÞÝ")
@@ -104,7 +111,7 @@ def guess_encoding(data: bytes) -> str:
         if _has_kana(sample.decode(encoding, "replace")):
             return encoding
     sure = _detect(collect_sample(sample))
-    if least <= _MOST_IMPLAUSIBLE:
+    if least <= _MOST_IMPLAUSIBLE and not _is_east_asian(sure):
         nordic = any(_NORDIC.intersection(word.decode("cp1252", "replace")) for word in words)
         alike = [name for name in _LATIN if strange[name] <= least + _TIE]
         return _choose_latin(alike, sure, nordic)
@@ -132,6 +139,14 @@ def _is_western(word: str) -> bool:
     return _reads_well(word, _LONGEST_RUN["western"]) and any(letters <= {*some, "µ"} for some in _LANGUAGES["western"])
 
 
+def _is_east_asian(sure: dict[str, float]) -> bool:
+    """Tell whether the detector finds pairs of bytes that are characters, and hardly anything Latin."""
+    latin, eastern = (
+        max((sure.get(name, 0.0) for name in names), default=0.0) for names in (_LATIN_NAMES, _EAST_ASIAN)
+    )
+    return eastern > max(_LEAST_SURE, _MUCH_SURER * latin)
+
+
 def _is_other_script(name: str, words: Counter[bytes]) -> bool:
     """Tell whether the words are of one script each; those of East Asia stand beside Latin letters without a space."""
     if name in _LATIN_NAMES:
@@ -149,7 +164,7 @@ def _is_odd(word: str) -> bool:
     for found in _PIECES.finditer(word):
         piece, inside = found[0], word[: found.start()][-1:].isalpha() and word[found.end() :][:1].isalpha()
         if piece.isalpha():
-            if piece[1:] not in (piece[1:].lower(), piece[1:].upper()):
+            if piece[1:] != piece[1:].lower() and piece != piece.upper():
                 return True
         elif inside and any(category(sign).startswith("S") for sign in piece):
             return True
@@ -208,7 +223,7 @@ def _has_kana(text: str) -> bool:
     return (
         kana > _MOST_IMPLAUSIBLE * beyond
         and strange <= _FEW_STRANGE * beyond
-        and (len(_LATIN_KANA.findall(text)) <= _MOST_IMPLAUSIBLE * kana)
+        and len(_LATIN_KANA.findall(text)) <= _MOST_IMPLAUSIBLE * kana
     )
 
 
