@@ -2,7 +2,8 @@
 
 A detector alone reads short Western texts as Greek, Icelandic Macintosh and worse, so the decision has two steps. Where
 the commonest Latin code pages give words of one European language, the commonest of them wins. Otherwise the detector
-(chardet, with the usual code pages only) decides.
+(chardet, with the usual code pages only) decides, helped where it is weak: katakana, words in capitals, and words that
+no script spells so.
 """
 
 import re
