@@ -42,8 +42,6 @@ async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, o
     """Add a part. It is on disk when this answers; several can be sent at once."""
     headers: dict[str, str] = {}
 
-    headers: dict[str, str] = {}
-
     async def receive(writing: Writing) -> None:
         form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
         headers.update(parse_leniently(UploadPartCreate, form.fields, request)[1])

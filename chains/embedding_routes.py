@@ -1,7 +1,9 @@
 """Which model answers a client's `/embeddings`, and the answer in OpenAI's shape whoever gave it.
 
 In this order: EMBEDDINGS_MODEL, where it is asked for by its name; the upstream that the model's prefix means, or that
-lists the model; EMBEDDINGS_MODEL for any other name; without that setting, the built-in model.
+lists the model; EMBEDDINGS_MODEL for any other name; without that setting, the built-in model. Where an upstream is
+down and has not listed its models yet, no other model stands in for a name that it may have: a program would mix the
+vectors of two models.
 """
 
 import asyncio
@@ -70,6 +72,8 @@ class EmbeddingRoutes:
         if isinstance(self._embedder, UpstreamEmbedder):
             return await _ask(self._embedder.upstream, self._embedder.name, asked)
         assert isinstance(self._embedder, MiniLm), "there are two"
+        if self._routes.alias(asked.model) != self._embedder.name:
+            await self._check_listings(asked.model)
         async with self._free:
             return await self._embed(self._embedder, asked)
 
@@ -82,6 +86,18 @@ class EmbeddingRoutes:
             return await self._routes.find(name)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
+
+    async def _check_listings(self, model: str) -> None:
+        """Raise Unavailable where an upstream that may have the model cannot be asked which it has."""
+        for member in self._routes.members:
+            source = member.source
+            if member.models or source.names() or isinstance(source, Builtin):
+                continue
+            if (why := await source.check()) is not None:
+                raise Unavailable(
+                    f"The upstream that may have `{model[:200]}` has not listed its models: {why} Ask for "
+                    f"`{self._embedder.name}` to use the built-in model meanwhile."
+                )
 
     def _advice(self) -> str:
         return f"Ask for `{self._embedder.name}`, or for a model of an upstream that has `/embeddings`."

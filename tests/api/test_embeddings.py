@@ -312,3 +312,14 @@ def test_langchain_works_as_soon_as_it_sends_texts(builtin: httpx2.Client) -> No
     options: Any = {"model": "text-embedding-3-small", "base_url": str(builtin.base_url), "api_key": "any"}
     made = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
     assert [len(vector) for vector in made.embed_documents(["A cat", "A dog"])] == [384, 384]
+
+
+def test_no_other_model_stands_in_while_an_upstream_is_down(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, MODEL_URL="http://127.0.0.1:9/v1") as process,
+        httpx2.Client(base_url=f"{process.url}/v1", timeout=30) as client,
+    ):
+        told = embed(client, status=503)
+        assert "has not listed its models" in told["error"]["message"]
+        assert BUILTIN in told["error"]["message"]
+        assert len(embed(client, model=BUILTIN)["data"][0]["embedding"]) == 384
