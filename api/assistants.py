@@ -12,7 +12,7 @@ from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
 from graphs.assistant_files import files_of, remember, store_of
 from graphs.places import furnish
-from graphs.tools.toolset import build_toolset
+from graphs.tools.toolset import action_origins, build_toolset
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
@@ -93,7 +93,8 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
     private: dict[str, Any] = {}
     furniture: list[Change] = []
     if "tools" in changed:
-        tools = restore_secrets(changed["tools"], row.private["tools"])
+        stored = row.private["tools"]
+        tools = await asyncio.to_thread(restore_secrets, changed["tools"], stored, origins=action_origins)
         await check_tools(tools)
         changed["tools"] = mask_tools(tools)
         private["tools"] = tools

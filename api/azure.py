@@ -4,6 +4,7 @@
 |---|---|
 | `/openai/threads`, `/openai/v1/threads` | `/v1/threads` |
 | `/openai/deployments/NAME/chat/completions` | `/v1/chat/completions` with NAME as the model |
+| `/openai/v1/deployments/NAME/chat/completions` | the same; SDKs make it of a `base_url` that ends in `/openai/v1` |
 
 On Azure, `api-version` selects the generation of the Assistants API: a client without `OpenAI-Beta` gets v1 for the
 versions that had it. Otherwise every route ignores `api-version`.
@@ -54,11 +55,11 @@ class AzureAddresses:
 def _mapped(scope: Scope) -> Scope:
     raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
     rest = raw.partition("?")[0].partition("openai")[2]
+    if rest.startswith("/v1/"):
+        rest = rest.removeprefix("/v1")
     deployment = None
     if rest.startswith(_DEPLOYMENTS):
         deployment, rest = _split_deployment(rest.removeprefix(_DEPLOYMENTS))
-    elif rest.startswith("/v1/"):
-        rest = rest.removeprefix("/v1")
     path = f"/v1{rest}"
     mapped = {**scope, "path": unquote(path), "raw_path": path.encode("latin-1"), "headers": _headers(scope)}
     if deployment is not None and rest.split("/")[1] not in _STORED:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from api.bodies import EMPTY_ARRAY, replayed
 from api.depends import is_v1
-from api.problems import own_answer, problem_answer
+from api.problems import own_answer
 from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Mended, list_ignored, mend
 from wire.validation import explain, parse
@@ -24,6 +24,9 @@ __all__ = ["IGNORED", "BodyRoute", "parse_leniently"]
 
 IGNORED: Final = "x-threadhold-ignored"
 """Header that lists the ignored fields of a request."""
+
+_BODY: Final = "body"
+"""Where FastAPI's locations of errors begin."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -42,20 +45,21 @@ class BodyRoute(APIRoute):
         async def handle_leniently(request: Request) -> Response:
             try:
                 return await handle(request)
-            except RequestValidationError:  # raised before the endpoint runs
+            except RequestValidationError as error:  # raised before the endpoint runs
+                errors = error.errors()
                 leniency = _leniency(request)
                 if not leniency.goes_beyond_php and EMPTY_ARRAY not in await request.body():
                     raise  # without a second look at what may be large
-                mended = mend(body_model, await request.json(), leniency)
-                if not mended.changed:
-                    raise
-            receive = replayed(orjson.dumps(mended.data), request.receive)
+                if any(one["loc"][0] != _BODY for one in errors):
+                    raise  # of the query, which nothing mends
+                mended = mend(body_model, await request.json(), leniency, errors=errors, start=1)
             try:
+                if mended.refused is not None:
+                    raise explain([{**mended.refused, "loc": (_BODY, *mended.refused["loc"])}])
+                receive = replayed(orjson.dumps(mended.data), request.receive)
                 response = await handle(Request(request.scope, receive))
-            except RequestValidationError as error:  # answered here, so that the header says what was ignored
-                response = problem_answer(explain(error.errors()))
-            except ThreadholdError as error:
-                response = own_answer(error)
+            except ThreadholdError as refusal:  # answered here, so that the header says what was ignored
+                response = own_answer(refusal)
             response.headers.update(_headers(mended))
             return response
 

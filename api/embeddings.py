@@ -2,13 +2,14 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.body_route import BodyRoute
 from api.depends import Parts
 from api.sse import unless_left
 from wire.embeddings import EmbeddingCreate, EmbeddingList
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(tags=["embeddings"], route_class=BodyRoute)
 
 
 @router.post("/embeddings", response_model=EmbeddingList)

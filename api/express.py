@@ -52,7 +52,7 @@ def _route(router: APIRouter, endpoint: Callable[..., Any]) -> Route:
 
 
 async def _create_thread(body: ThreadCreate, asked: _Asked) -> Response:
-    return await threads.create_thread(body, asked.house, asked.owner)
+    return await threads.create_thread(body, asked.house, asked.owner, asked.v1)
 
 
 async def _create_message(body: MessageCreate, asked: _Asked) -> Response:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.answers import answer
+from api.body_route import BodyRoute, parse_leniently
 from api.depends import Owner, Parts, UploadId
 from api.uploads import read_form
 from store.blobs import Writing
@@ -17,11 +18,10 @@ from wire.uploads import (
     UploadPart,
     UploadPartCreate,
 )
-from wire.validation import parse
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(tags=["uploads"], route_class=BodyRoute)
 
 _FORM: dict[str, Any] = {
     "type": "object",
@@ -40,12 +40,13 @@ async def create_upload(body: UploadCreate, house: Parts, owner: Owner) -> Respo
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
 async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, owner: Owner) -> Response:
     """Add a part. It is on disk when this answers. Several parts can be sent at once."""
+    headers: dict[str, str] = {}
 
     async def receive(writing: Writing) -> None:
         form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
-        parse(UploadPartCreate, form.fields)
+        headers.update(parse_leniently(UploadPartCreate, form.fields, request)[1])
 
-    return answer(await house.uploads.add_part(owner, upload_id, receive))
+    return answer(await house.uploads.add_part(owner, upload_id, receive), headers=headers)
 
 
 @router.post("/uploads/{upload_id}/complete", response_model=Upload)

@@ -12,13 +12,14 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from api.azure import DEPLOYMENT
 from api.bodies import EMPTY_ARRAY
 from api.depends import House, Parts
 from api.forms import receive_form
 from api.sse import ByteStream, unless_left
 from api.uploads import is_form
-from chains.forwarding import CHAT, Body
-from wire.empty_objects import fill_chat
+from chains.forwarding import Body, with_model
+from wire.empty_objects import fill_forwarded
 from wire.errors import InvalidRequest, UnsupportedMedia
 
 __all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
@@ -59,19 +60,20 @@ FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.take
 async def forward_json(request: Request, house: House, path: str) -> Response:
     """Send a JSON request on. If the client disconnects, the upstream request ends. Raises Problem."""
     body = await request.json()
-    if path == CHAT and EMPTY_ARRAY in await request.body():
-        body = fill_chat(body)
+    if EMPTY_ARRAY in await request.body():
+        body = fill_forwarded(body)
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
     return await _passed(request, house, path, body)
 
 
 async def _forward_form(request: Request, house: House, path: str) -> Response:
-    """Send a form on when it is complete. Raises Problem."""
+    """Send a form on when it is complete; to an Azure deployment as its `model`. Raises Problem."""
     async with AsyncExitStack() as stack:
         received = receive_form(request, house.folders[-1], max_bytes=house.max_file_bytes)
         form = await stack.enter_async_context(received)
-        response = await _passed(request, house, path, form)
+        named = with_model(form, getattr(request.state, DEPLOYMENT, ""))
+        response = await _passed(request, house, path, named)
         # An upstream can begin its answer before it has read the whole form.
         return _Holding(response, stack.pop_all())
 

@@ -32,11 +32,14 @@ Configs = Annotated[
 
 
 class _Call(BaseModel, Generic[Input]):
-    """Body of `/invoke` and the streams, which have more fields; LangServe checks these and what `config` has."""
+    """Body of `/invoke` and the streams, which have more fields; LangServe checks these and what `config` has.
+
+    `kwargs` are ignored by LangServe. LangChain.js sends them as an object, and as an array in batches.
+    """
 
     input: Input
     config: Config = Field(default_factory=Config)
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    kwargs: Any = None
 
 
 class _Batch(BaseModel, Generic[Input]):
@@ -44,7 +47,7 @@ class _Batch(BaseModel, Generic[Input]):
 
     inputs: list[Input]
     config: Configs = Field(default_factory=Config)
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    kwargs: Any = None
 
 
 def body_check(schema: type[BaseModel]) -> Callable[[Request], Awaitable[None]]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from api.answers import answer
 from api.body_route import BodyRoute
-from api.depends import Listing, Owner, Parts, ThreadId, list_rows, must_get
+from api.depends import V1, Listing, Owner, Parts, ThreadId, list_rows, must_get
 from graphs.drafts import message_rows
 from graphs.places import furnish
 from store.ports import Insert, Patch, Row
@@ -21,7 +21,7 @@ router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
 
 @router.post("/threads", response_model=Thread)
-async def create_thread(body: ThreadCreate, house: Parts, owner: Owner) -> Response:
+async def create_thread(body: ThreadCreate, house: Parts, owner: Owner, v1: V1) -> Response:
     """Create a thread and its messages, all in one commit."""
     now = int(time.time())
     made = new_thread(body, id=new_id("thread"), now=now)
@@ -29,28 +29,28 @@ async def create_thread(body: ThreadCreate, house: Parts, owner: Owner) -> Respo
     messages = message_rows(body.messages or (), owner, made["id"], now=now)
     async with house.attachments.of_new_thread(thread, messages) as attached:
         await house.store.commit([*attached, Insert(thread), *(Insert(row) for row in messages)], durable=True)
-    return answer(made)
+    return answer(made, v1=v1)
 
 
 @router.get("/threads", response_model=ListOf[Thread])
-async def list_threads(query: Listing, house: Parts, owner: Owner) -> Response:
+async def list_threads(query: Listing, house: Parts, owner: Owner, v1: V1) -> Response:
     """List this owner's threads, newest first (an extension). A thread's title is its `metadata.title`."""
-    return answer(await list_rows(house, "thread", owner, query))
+    return answer(await list_rows(house, "thread", owner, query), v1=v1)
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
-async def get_thread(thread_id: ThreadId, house: Parts, owner: Owner) -> Response:
+async def get_thread(thread_id: ThreadId, house: Parts, owner: Owner, v1: V1) -> Response:
     """Read a thread."""
-    return answer((await must_get(house, "thread", thread_id, owner)).body)
+    return answer((await must_get(house, "thread", thread_id, owner)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}", response_model=Thread)
-async def modify_thread(thread_id: ThreadId, body: ThreadModify, house: Parts, owner: Owner) -> Response:
+async def modify_thread(thread_id: ThreadId, body: ThreadModify, house: Parts, owner: Owner, v1: V1) -> Response:
     """Change what is given, leave the rest."""
     changed = amend_thread(body)
     _, checks = furnish(owner, changed.get("tool_resources", {}), now=int(time.time()))
     rows = await house.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
-    return answer(rows[0].body)
+    return answer(rows[0].body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}", response_model=Deletion)

@@ -45,7 +45,7 @@ class Change:
             case "pair":
                 return "`top_p` beside `temperature`"
             case _:
-                return f"`{self.name}`" + (f" of {self.value[:20]}" if self.value else "")
+                return f"`{self.name[:80]}`" + (f" of {self.value[:20]}" if self.value else "")
 
 
 def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Which model answers a client's `/embeddings`, and its answer in OpenAI's shape.
 
-In this order: EMBEDDINGS_MODEL, if it is named; the upstream that the model's prefix means, or that
-lists the model; EMBEDDINGS_MODEL for any other name; without that setting, the built-in model.
+In this order: EMBEDDINGS_MODEL, if it is named; the upstream that the model's prefix means, or that lists the model;
+EMBEDDINGS_MODEL for any other name; without that setting, the built-in model. While an upstream is down and has not yet
+listed its models, no other model answers for a name that it may have, as a program would mix the vectors of two models.
 """
 
 import asyncio
+from array import array
 from typing import Any, Final
 
 import orjson
@@ -14,6 +16,7 @@ from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
 from chains.passage import Passage
+from chains.refusals import read_refusal
 from chains.routes import Route, Routes, Source
 from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
@@ -68,6 +71,8 @@ class EmbeddingRoutes:
         if isinstance(self._embedder, UpstreamEmbedder):
             return await _ask(self._embedder.upstream, self._embedder.name, asked)
         assert isinstance(self._embedder, MiniLm), "there are two"
+        if self._routes.alias(asked.model) != self._embedder.name:
+            await self._check_listings(asked.model)
         async with self._free:
             return await self._embed(self._embedder, asked)
 
@@ -80,6 +85,18 @@ class EmbeddingRoutes:
             return await self._routes.find(name)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
+
+    async def _check_listings(self, model: str) -> None:
+        """Raise Unavailable where an upstream that may have the model cannot be asked which it has."""
+        for member in self._routes.members:
+            source = member.source
+            if member.models or source.names() or isinstance(source, Builtin):
+                continue
+            if (why := await source.check()) is not None:
+                raise Unavailable(
+                    f"The upstream that may have `{model[:200]}` has not listed its models: {why} Ask for "
+                    f"`{self._embedder.name}` to use the built-in model meanwhile."
+                )
 
     def _advice(self) -> str:
         return f"Ask for `{self._embedder.name}`, or for a model of an upstream that has `/embeddings`."
@@ -133,9 +150,7 @@ async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
         passage = await source.pass_through(body, EMBEDDINGS)
     if not 200 <= passage.status < 300:
         return passage
-    if passage.body is None:
-        passage.close()
-        raise _unusable()
+    assert passage.body is not None, "answers of this path are read whole"
     small = len(passage.body) < _SMALL_BYTES
     again = (
         _reshaped(passage.body, asked, model)
@@ -149,11 +164,14 @@ def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
     """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
     try:
         told = orjson.loads(body)
-        entries = sorted(enumerate(told["data"]), key=lambda entry: entry[1].get("index", entry[0]))
-        vectors = [entry["embedding"] for _, entry in entries]
+        if not isinstance(told, dict) or "data" not in told:
+            raise _unusable(read_refusal(body).message)
+        # Sorting is stable: entries without an index stay in the order that they came in.
+        entries = sorted(told["data"], key=lambda entry: entry.get("index") or 0)
+        vectors = [entry["embedding"] for entry in entries]
         if len(vectors) != len(asked.texts):
             raise _unusable()
-        usage = told.get("usage") or {}
+        usage = told["usage"] if isinstance(told.get("usage"), dict) else {}
         used = {**usage, **{name: usage.get(name) or 0 for name in ("prompt_tokens", "total_tokens")}}
         return _encoded(vectors, asked, str(told.get("model") or model), used)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -165,9 +183,12 @@ def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[
     if asked.encoding_format == "base64":
         vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
     else:
-        vectors = [decode_vector(vector) if isinstance(vector, str) else list(vector) for vector in vectors]
+        vectors = [decode_vector(v) if isinstance(v, str) else array("d", v).tolist() for v in vectors]
     return orjson.dumps(new_embeddings(vectors, model=model, usage=used))
 
 
-def _unusable() -> UpstreamProblem:
-    return UpstreamProblem("The upstream's `/embeddings` did not return one vector for each text.", http_status=502)
+def _unusable(said: str = "") -> UpstreamProblem:
+    quoted = f" It said: {said}." if said else ""
+    return UpstreamProblem(
+        f"The upstream's `/embeddings` did not return one vector for each text.{quoted}", http_status=502
+    )

@@ -77,6 +77,11 @@ _UNKNOWN: Final = re.compile(
     r"(?:argument|param|field|property|name|key)",
     re.IGNORECASE,
 )
+_UNWANTED: Final = re.compile(
+    rf"{_UNKNOWN.pattern}|additional propert|(?:invalid|unexpected) [\w ]{{0,20}}(?:argument|param|field|propert|key)"
+    r"|not permitted",
+    re.IGNORECASE,
+)
 _EMPTY: Final = r"\b(?:null|none|nil|empty|missing|required|strings?|str|blank|undefined|must)\b"
 _CONTENT: Final = re.compile(
     rf"\bcontent\b[^.]{{0,80}}?{_EMPTY}|{_EMPTY}[^.]{{0,80}}?\bcontent\b|NoneType|invalid type: null"
@@ -115,7 +120,8 @@ def find_changes(
 ) -> list[Change]:
     """Return changes for the fields that a refusal names, if the request can do without; `paths` are `named_paths`'.
 
-    `status` is None for an error inside of a stream. Empty where the refusal is about something else.
+    Where it refuses a field without naming it, these are the engine's own fields that were sent back. `status` is None
+    for an error inside of a stream. Empty where the refusal is about something else.
     """
     text = text[:_MOST_CHARS]
     is_failure = status is not None and status >= 500 and status != 501
@@ -126,6 +132,8 @@ def find_changes(
         found = _are_named(_candidates(body), text, body)
     if (content := _content_change(body, paths, text)) is not None:
         found.append(content)
+    if not found and _UNWANTED.search(text):
+        found = _sent_back(body, text)
     told = f"{code} {text}"
     if {"temperature", "top_p"} <= {change.name for change in found} and _TOGETHER.search(told):
         found = [Change("pair", "top_p")] + [change for change in found if change.name not in ("temperature", "top_p")]
@@ -187,6 +195,13 @@ def _candidates(body: dict[str, Any]) -> list[Change]:
         for schema in _schemas(function.get("parameters"), []):
             found.update((Change("schema", name), None) for name in schema if name not in _OF_SCHEMAS)
     return list(found)
+
+
+def _sent_back(body: dict[str, Any], text: str) -> list[Change]:
+    """The engine's own fields that go back to it (see `chains.passback`); none where the text says something of one."""
+    turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
+    own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
+    return [] if any(re.search(rf"(?<!\w){re.escape(change.name)}(?!\w)", text) for change in own) else own
 
 
 def _are_named(candidates: Sequence[Change], text: str, body: dict[str, Any]) -> list[Change]:

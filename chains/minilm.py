@@ -157,6 +157,9 @@ class MiniLm:
 
     def _load(self) -> _Loaded:
         if self._loaded is None:
+            # onnxruntime sends telemetry unless this is set before its import: it makes a device id in the home folder
+            # and looks its makers' host up (1.31, Privacy.md). Its own call for that comes after the first event.
+            os.putenv("ORT_DISABLE_TELEMETRY", "1")
             # Here and not above: together they take a good part of a second and 60 MB.
             import onnxruntime
             from tokenizers import Tokenizer

@@ -22,10 +22,21 @@ from wire.errors import NotFound, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Passage", "normalize_error", "open_passage"]
 
-_PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms", "x-request-id")
+_PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
+"""Not `x-request-id`: an answer has one, the id under which our log has the request."""
+
 _MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024  # 2,048 vectors of 3,072 numbers, 20 digits each, and some more
 _UNKNOWN_PATH: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*"Unexpected endpoint')
 """LM Studio's answer to a path that it does not have; it comes with status 200."""
+
+_ERROR: Final = re.compile(rb'\s*\{\s*"error"\s*:')
+"""An error under a status of success, as OpenRouter sends them."""
+
+_UNKNOWN: Final = re.compile(
+    r"^\W*(?:404\W*)?(?:(?:page|file|resource) )?(?:not found)?\W*$|\brequested ur[li]\b|\b(?:route|endpoint)s?\b",
+    re.IGNORECASE,
+)
+"""What a 404 for an unknown path says, where it does not quote the path. Any other is about what the request names."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -76,7 +87,8 @@ async def open_passage(
 ) -> Passage:
     """Post a body to a path and return the answer, a stream of it unread.
 
-    A prompt longer than the model's context is refused in OpenAI's words, with `overflow_advice`.
+    A prompt longer than the model's context is refused in OpenAI's words, with `overflow_advice`. Embeddings are read
+    whole whatever their content type.
     Raises UpstreamProblem when no answer came, NotFound when the upstream does not have the path.
     """
     try:
@@ -86,9 +98,11 @@ async def open_passage(
     kind = response.headers.get("Content-Type", "application/octet-stream")
     headers = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
     if 200 <= response.status < 300:
-        if "json" not in kind:
+        if "json" not in kind and path != EMBEDDINGS:
             return Passage(response.status, kind, headers, _response=response, _transport=transport)
         whole_body = await _whole(response, transport, path)
+        if _ERROR.match(whole_body):
+            whole_body = _without_key(whole_body, transport.endpoint)
         if path != CHAT and _UNKNOWN_PATH.match(whole_body):
             raise _unknown_path(read_refusal(whole_body), transport.endpoint, path)
         return Passage(response.status, kind, headers, whole_body)
@@ -105,11 +119,19 @@ def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_ad
     if refusal.overflow and path in PROMPT_FIELDS and refusal.code != "context_length_exceeded":
         told = overflow_body(refusal, param=PROMPT_FIELDS[path], advice=overflow_advice)
         return Passage(400, "application/json", passage.headers, orjson.dumps(told))
-    if passage.status == 404 and path != CHAT and "model" not in f"{refusal.code} {refusal.message}".lower():
+    if passage.status == 404 and path != CHAT and _lacks_path(passage, refusal, path):
         raise _unknown_path(refusal, endpoint, path)
     if "json" not in passage.content_type:
         raise UpstreamProblem(explain(refusal, **endpoint.told).message, http_status=passage.status)
     return passage
+
+
+def _lacks_path(passage: Passage, refusal: Refusal, path: str) -> bool:
+    """Tell whether a 404 is about the path, and not about the model, a voice or a file that the request names."""
+    if "model" in f"{refusal.code} {refusal.message}".lower():
+        return False
+    said = refusal.message
+    return "json" not in passage.content_type or path in said or _UNKNOWN.search(said) is not None
 
 
 def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:

@@ -3,7 +3,8 @@
 Thinking engines refuse the outputs of calls whose turn lacks what they sent beside it: DeepSeek's `reasoning_content`,
 OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back, by whatever name,
 as it was sent. Invariants: it goes to the engine and model that sent it and to nobody else; it is neither logged nor
-shown to clients; a reply keeps at most `MAX_CHARS` characters of it.
+shown to clients; a reply keeps at most `MAX_CHARS` characters of it. Some engines refuse fields of their own, such as
+Groq's `channel`: `Negotiation` leaves those out.
 
 Between the rounds of a run the fields are JSON text in the `additional_kwargs` of the turn's AIMessage, under
 `EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can be checkpointed
@@ -12,26 +13,17 @@ whatever is in it. A turn of another LangChain model keeps `{"source", "content"
 """
 
 import logging
-import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-from langchain_core.messages import AIMessage, BaseMessage
-
-from chains.asked import Ask, ReplyCall
-from chains.fields import is_wanted
-from chains.recent import Recent
-from wire.errors import PromptRefused
+from langchain_core.messages import BaseMessage
 
 __all__ = [
     "EXTRA_FIELDS",
     "MAX_CHARS",
     "ExtraFields",
-    "PassBack",
     "engine_id",
     "extra_fields",
     "keep",
@@ -50,11 +42,6 @@ _CALL: Final = frozenset({"index", "id", "type", "function"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
 _LABELS: Final = frozenset({"type", "index", "id", "format", "name", "role", "object", "status", "channel", "model"})
 """Strings under these names are labels that servers repeat in every chunk; all others come in pieces that add up."""
-_UNWANTED: Final = re.compile(
-    r"extra (?:input|field)|additional propert|(?:unknown|unrecognized|unexpected|unsupported|invalid)\W[^.]{0,20}"
-    r"\b(?:field|param|argument|propert|key|name)|is not permitted|not permitted|is unsupported",
-    re.IGNORECASE,
-)
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -233,81 +220,3 @@ def replace_call(text: str, id: str, other: str | None) -> str:
 def engine_id(url: str, model: str) -> str:
     """Return the name of a model at an address: a hash, as addresses may hold secrets."""
     return sha256(f"{url}\n{model}".encode()).hexdigest()[:16]
-
-
-# --- engines that refuse their own fields ---------------------------------------------------------------------------
-
-
-class PassBack:
-    """Sends requests with the kept fields; if the engine refuses some of them, it is asked again without these.
-
-    Groq sends `channel` and DeepSeek's first reasoner sent `reasoning_content`, and neither accepts its own field. What
-    was refused is remembered for the model once the request without it has succeeded.
-    """
-
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-        self._refused: Recent[frozenset[str]] = Recent()
-
-    def ask(self, call: ReplyCall) -> AsyncGenerator[Any]:
-        """Make one request. Raises RunError."""
-        names = frozenset[str]().union(*map(_names, filter(None, map(extra_fields, call.messages))))
-        return self._ask_with(call, names) if names else self._ask(call)
-
-    async def _ask_with(self, call: ReplyCall, names: frozenset[str]) -> AsyncGenerator[Any]:
-        left = names - self._refused.get(call.model, frozenset())
-        first: PromptRefused | None = None
-        while True:
-            said = False
-            asked = call if left == names else replace(call, messages=[_only(each, left) for each in call.messages])
-            try:
-                async with aclosing(self._ask(asked)) as chunks:
-                    async for chunk in chunks:
-                        if not said and first is not None:
-                            self._learn(call.model, names - left)
-                        said = True
-                        yield chunk
-                return
-            except PromptRefused as error:
-                unwanted = frozenset() if said else _unwanted(left, error.message)
-                first = first or error
-                if not unwanted:
-                    raise error if said else first from None
-                left -= unwanted
-
-    def _learn(self, model: str, refused: frozenset[str]) -> None:
-        self._refused[model] = self._refused.get(model, frozenset()) | refused
-        listed = ", ".join(f"`{name[:80]}`" for name in sorted(refused))
-        _log.info("model `%s`: its server refuses %s of its own replies, so they are not sent back", model, listed)
-
-
-def _unwanted(names: frozenset[str], message: str) -> frozenset[str]:
-    named = frozenset(name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message, re.ASCII))
-    if any(is_wanted(name, message) for name in named):
-        return frozenset()
-    return named or (names if _UNWANTED.search(message) else frozenset())
-
-
-def _names(text: str) -> frozenset[str]:
-    told = orjson.loads(text)
-    calls = told.get("calls", {}).values()
-    inside = (call.get("function", {}) for call in calls)
-    return frozenset(told.get("message", {})).union(*calls, *inside) - {"function"}
-
-
-def _only(message: BaseMessage, names: frozenset[str]) -> BaseMessage:
-    text = extra_fields(message)
-    told = orjson.loads(text or "{}")
-    if "message" not in told:
-        return message
-    told["message"] = _picked(told["message"], names)
-    told["calls"] = {
-        id: _picked(call, names) | ({"function": _picked(call["function"], names)} if "function" in call else {})
-        for id, call in told["calls"].items()
-    }
-    beside = {**message.additional_kwargs, EXTRA_FIELDS: orjson.dumps(told).decode()}
-    return AIMessage(message.content, tool_calls=getattr(message, "tool_calls", []), additional_kwargs=beside)
-
-
-def _picked(fields: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name in names}

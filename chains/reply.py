@@ -24,7 +24,7 @@ from chains.chunks import TextChunk
 from chains.context import Prompt
 from chains.fitting import fit_prompt
 from chains.lean import EXCHANGE, Exchange, LeanCompletions
-from chains.passback import EXTRA_FIELDS, PassBack, extra_fields
+from chains.passback import EXTRA_FIELDS, extra_fields
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.upstream import Upstream
 
@@ -45,7 +45,7 @@ class Replies:
     ) -> None:
         self.upstream = upstream
         self._chat = chat_model(upstream)
-        self._modes = Modes(Abilities(upstream, tool_calls), prompts, PassBack(self._request).ask)
+        self._modes = Modes(Abilities(upstream, tool_calls), prompts, self._request)
 
     def context_limit(self, model: str) -> int | None:
         """Return the model's context length in tokens where it is known."""

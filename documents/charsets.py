@@ -41,6 +41,10 @@ _FEW: Final = 2.0
 """Valid characters of several bytes for each invalid byte, from which any text is UTF-8."""
 _WESTERN_FEW: Final = 0.25
 """The same where the result reads as European words. By chance, East Asian texts have up to 0.5, but not such words."""
+_LINES_FEW: Final = 0.1
+"""Characters in lines that are UTF-8, for each byte beyond ASCII in those that are not."""
+_FEWEST_LETTERS: Final = 3
+_CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
 _STRANGE: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
 _MOST_STRANGE: Final = 0.02
 
@@ -139,19 +143,61 @@ def _web_name(label: str) -> str | None:
 
 
 def _nearly_utf8(data: bytes) -> Decoded | None:
-    """A few invalid bytes among UTF-8: appended lines of another program, or a cut at the end."""
-    high = len(data) - len(data.translate(None, _HIGH))
-    kept = data.decode("utf-8", "ignore")
-    valid, invalid = len(kept) - (len(data) - high), len(data) - len(kept.encode())
-    if not valid:
-        return None
-    cut = _cut_length(data)
-    if invalid == cut:
-        return _lenient(data[: len(data) - cut], "utf-8", lost=cut)
+    """A few invalid bytes among UTF-8: lines of another program, or a character cut at the beginning or the end."""
+    valid, invalid = _count_utf8(data)
+    head, tail = _cut_lengths(data)
+    if invalid == head + tail and (valid or (head == 0 and _ends_in_utf8(data, tail))):
+        return _lenient(data[head : len(data) - tail], "utf-8", lost=invalid)
     sure = valid >= _FEW * invalid or (
         valid >= _WESTERN_FEW * invalid and reads_as_western(_lenient(collect_sample(data), "utf-8").text)
     )
-    return _lenient(data, "utf-8") if sure else None
+    return _mixed(data) if valid and (sure or _has_utf8_lines(data)) else None
+
+
+def _has_utf8_lines(data: bytes) -> bool:
+    """Tell whether some lines are UTF-8 as a whole and read well, such as those that were appended to an older file."""
+    lines = [line for line in data.splitlines(keepends=True) if not line.isascii()]
+    text = "".join(line.decode() for line in lines if not _is_invalid(line))
+    others = sum(_count_high(line) for line in lines if _is_invalid(line))
+    letters = sum(letter > "\x7f" for letter in text)
+    return letters >= max(_FEWEST_LETTERS, _LINES_FEW * others) and reads_as_western(text)
+
+
+def _mixed(data: bytes) -> Decoded:
+    """Decode UTF-8 among which are lines of another encoding: what is in none of them is windows-1252."""
+    lines = data.splitlines(keepends=True)
+    foreign = b"".join(line for line in lines if _is_foreign(line))
+    name = guess_encoding(foreign) if foreign else "cp1252"
+    if name == "cp1252":
+        return _lenient(data, "utf-8")
+    read = _lenient(
+        b"".join(line.decode(name, "replace").encode() if _is_foreign(line) else line for line in lines), "utf-8"
+    )
+    said = f"{_bytes(_count_high(foreign))} not valid utf-8, read as {_label(name)}."
+    return Decoded(read.text, said if read.note is None else f"{said} {read.note}")
+
+
+def _is_foreign(line: bytes) -> bool:
+    valid, invalid = _count_utf8(line)
+    return invalid > _FEW * valid
+
+
+def _is_invalid(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _count_utf8(data: bytes) -> tuple[int, int]:
+    """Return how many characters of several bytes there are, and how many bytes that are not valid."""
+    kept = data.decode("utf-8", "ignore")
+    return len(kept) - (len(data) - _count_high(data)), len(data) - len(kept.encode())
+
+
+def _count_high(data: bytes) -> int:
+    return len(data) - len(data.translate(None, _HIGH))
 
 
 def _surrogates(data: bytes) -> Decoded | None:
@@ -162,11 +208,18 @@ def _surrogates(data: bytes) -> Decoded | None:
         return None
 
 
-def _cut_length(data: bytes) -> int:
-    """Return how many bytes at the end begin a character that is not complete."""
+def _cut_lengths(data: bytes) -> tuple[int, int]:
+    """Return how many bytes at the beginning end a character that is cut, and how many at the end begin one."""
+    head = len(data[:3]) - len(data[:3].lstrip(_CONTINUATIONS))
     decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     decoder.decode(data[-4:])
-    return len(decoder.getstate()[0])
+    return head, len(decoder.getstate()[0])
+
+
+def _ends_in_utf8(data: bytes, tail: int) -> bool:
+    """Tell whether what is cut is UTF-8 where nothing else says so: a capital behind a small letter is no other's."""
+    before = data[-tail - 1 : -tail]
+    return bool(before) and (tail > 1 or (data[-1:] in (b"\xc2", b"\xc3") and before.islower()))
 
 
 def _guessed(data: bytes) -> Decoded:

@@ -59,7 +59,8 @@ def _write(path: Path, suffix: str, limits: dict[str, Any]) -> str | None:
         sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
     if replaced and reading.note is None:
-        return f"The text has {replaced} characters that could not be read (U+FFFD)."
+        count = "1 character" if replaced == 1 else f"{replaced} characters"
+        return f"The text has {count} that could not be read (U+FFFD)."
     return reading.note
 
 

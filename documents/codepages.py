@@ -2,7 +2,8 @@
 
 A detector alone takes short Western texts for Greek, Icelandic Macintosh and worse, so the decision has two steps. If
 the commonest Latin code pages give words of one European language, the commonest of them wins. Otherwise the detector
-(chardet, limited to the usual code pages) decides.
+(chardet, limited to the usual code pages) decides, helped where it is weak: with katakana, with words in capitals, and
+with words that no script spells so.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
+from unicodedata import category
 
 __all__ = ["SUPERSETS", "collect_sample", "guess_encoding", "reads_as_western"]
 
@@ -19,6 +21,13 @@ _OTHERS: Final = (
     *("cp1251", "koi8-r", "koi8-u", "cp866", "mac-cyrillic", "iso8859-5", "cp1253", "iso8859-7", "cp1255", "cp1256"),
     *("cp874", "gb18030", "big5", "cp932", "euc-jp", "cp949", "cp852"),
 )
+_JAPANESE: Final = ("cp932", "euc-jp")
+"""Tried before the detector, which misses katakana."""
+_CASED: Final = ("cp1251", "koi8-r", "koi8-u", "cp866", "iso8859-5", "cp1253", "iso8859-7")
+"""Code pages of scripts with capitals."""
+_FEWEST_CAPITALS: Final = 5
+_RARE: Final = {"mac-cyrillic": 0.5, "iso8859-5": 0.5, "iso8859-7": 0.9}
+"""Factors on the detector's confidence in code pages that have a commoner rival with the same letters."""
 SUPERSETS: Final = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -41,8 +50,8 @@ _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
         *("äöüßéèàâç", "àâæçéèêëîïôœùûüÿ", "áéíñóúüªº", "àçèéíïòóúü·ªº", "áâãàçéêíóôõúüªº", "àèéìîòóùª", "éëïöüó"),
         *("åäöæøéèüô", "äöåšžõüé", "áðéíóúýþæö", "áéíóúàâêîôûŵŷ"),
     ),
-    "central": ("ąćęłńóśźżé", "áäčďéěíĺľňóôŕřšťúůýžü", "áéíóöőúüű", "ăâîşţé", "čćđšž", "äöüßé"),
-    "turkish": ("çğıöşüâîûi̇",),
+    "central": ("ąćęłńóśźżé", "áčďéěíňóöřšťúůüýž", "áäčďéíĺľňóôöŕšťúüýž", "áéíóöőúüű", "ăâîşţé", "čćđšž", "äöüßé"),
+    "turkish": ("çğıöşüâîûİ",),
     "baltic": ("ąčęėįšųūžé", "āčēģīķļņšūžōŗ", "äöüõšž"),
 }
 _FAMILY: Final = {"cp1250": "central", "iso8859-2": "central", "cp1254": "turkish", "cp1257": "baltic"}
@@ -63,10 +72,16 @@ _PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\
 _AFTER_LETTERS: Final = frozenset("®™°’“”„‘‚«»‹›–—…·€×\u00a0\u00ad")
 _ELISION: Final = frozenset("’·–—×\u00a0\u00ad")
 _UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "s"])
-_KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡¼½¾→←≤≥≠≈∞√")
+_KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡‰¼½¾→←≤≥≠≈∞√")
 _LINES: Final = re.compile(r"[\u2502\u2551]|.?(?:([\u2500\u2550\u2588\u2591\u2592\u2593])\1+[\u2500-\u259f]?)+")
 """Tables and bars as DOS programs draw them."""
-_MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd")
+_NOT_WESTERN: Final = re.compile("ñ(?![aeiouáéíóúü])|œ(?![cdilnstu])", re.IGNORECASE)
+"""Polish words with "ń" and "ś", read as windows-1252."""
+_KANA: Final = re.compile("[\u3041-\u3096\u30a1-\u30fc]")
+_HALF_WIDTH: Final = re.compile("[\uff61-\uff9f]")
+_LATIN_KANA: Final = re.compile("[A-Za-z][\u3041-\u30fc]|[\u3041-\u30fc][A-Za-z]")
+_MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd|[ךםןףץ][א-ת]|[\u05f0-\u05f2]")
+"""Also Hebrew letters that only end words, and those of Yiddish."""
 _ASCII: Final = re.compile(r"[\x00-\x7f]")
 _MOST_IMPLAUSIBLE: Final = 0.3
 """The share of implausible words up to which a text is in the Latin script."""
@@ -74,6 +89,11 @@ _TIE: Final = 0.02
 _SURER: Final = 2.0
 """How much surer the detector must be of a rarer code page than of windows-1252 (plus `_MARGIN`)."""
 _MARGIN: Final = 0.004
+_LEAST_SURE: Final = 0.03
+_MUCH_SURER: Final = 10.0
+"""How sure the detector must be of an East Asian code page, and how much surer than of Latin ones."""
+_TURKISH: Final = 0.7
+"""The same factor of Turkish, which is commoner than Icelandic, where its letters would be Nordic ones."""
 _NORDIC: Final = frozenset("ðþýÐÞÝ")
 """Where windows-1252 has these, Turkish and Baltic code pages have much commoner letters."""
 _RIVALS: Final = frozenset({"cp1250", "cp1254", "cp1257", "iso8859-2"})
@@ -88,12 +108,18 @@ def guess_encoding(data: bytes) -> str:
     least = min(strange.values())
     if strange["cp1252"] == 0 and not any(_has_letters(word) for word in words):
         return "cp1252"  # signs only, as in "5 €" and "20 °C"
+    for encoding in _JAPANESE:
+        if _has_kana(sample.decode(encoding, "replace")):
+            return encoding
     sure = _detect(collect_sample(sample))
-    if least <= _MOST_IMPLAUSIBLE:
+    if least <= _MOST_IMPLAUSIBLE and not _is_east_asian(sure):
         nordic = any(_NORDIC.intersection(word.decode("cp1252", "replace")) for word in words)
         alike = [name for name in _LATIN if strange[name] <= least + _TIE]
-        return _choose_latin(alike, sure, 1.0 if nordic else _SURER)
-    others = {name: confidence for name, confidence in sure.items() if _is_other_script(name, words)}
+        return _choose_latin(alike, sure, nordic)
+    sure |= _detect_capitals(words)
+    others = {
+        name: confidence * _RARE.get(name, 1.0) for name, confidence in sure.items() if _is_other_script(name, words)
+    }
     if not others:
         return min(_LATIN, key=lambda name: strange[name])
     best = max(others, key=lambda name: others[name])
@@ -114,22 +140,46 @@ def _is_western(word: str) -> bool:
     return _reads_well(word, _LONGEST_RUN["western"]) and any(letters <= {*some, "µ"} for some in _LANGUAGES["western"])
 
 
+def _is_east_asian(sure: dict[str, float]) -> bool:
+    """Tell whether the detector finds pairs of bytes that are characters, and hardly anything Latin."""
+    latin, eastern = (
+        max((sure.get(name, 0.0) for name in names), default=0.0) for names in (_LATIN_NAMES, _EAST_ASIAN)
+    )
+    return eastern > max(_LEAST_SURE, _MUCH_SURER * latin)
+
+
 def _is_other_script(name: str, words: Counter[bytes]) -> bool:
     """Tell whether the words are of one script each; those of East Asia stand beside Latin letters without a space."""
     if name in _LATIN_NAMES:
         return False
     if name in _EAST_ASIAN:
         return True
-    mixed = sum(count for word, count in words.items() if _MIXED.search(word.decode(name, "replace")))
-    return mixed <= _MOST_IMPLAUSIBLE * words.total()
+    odd = sum(count for word, count in words.items() if _is_odd(word.decode(name, "replace")))
+    return odd <= _MOST_IMPLAUSIBLE * words.total()
 
 
-def _choose_latin(alike: list[str], sure: dict[str, float], factor: float) -> str:
-    """Choose among code pages that fit alike: the commonest, unless the detector is `factor` surer of a rival."""
+def _is_odd(word: str) -> bool:
+    """Tell whether a word mixes scripts, has capitals within it, or signs between letters."""
+    if _MIXED.search(word):
+        return True
+    for found in _PIECES.finditer(word):
+        piece, inside = found[0], word[: found.start()][-1:].isalpha() and word[found.end() :][:1].isalpha()
+        if piece.isalpha():
+            if piece[1:] != piece[1:].lower() and piece != piece.upper():
+                return True
+        elif inside and any(category(sign).startswith("S") for sign in piece):
+            return True
+    return False
+
+
+def _choose_latin(alike: list[str], sure: dict[str, float], nordic: bool) -> str:
+    """Choose among code pages that fit alike: the commonest, unless the detector is enough surer of a rival."""
     first = alike[0]
     western = max(sure.get(_plain(name), 0.0) for name in (first, "iso8859-15"))  # a stray byte may exclude the first
-    floor = western * factor + _MARGIN
-    better = [name for name in alike[1:] if name in _RIVALS and sure.get(_plain(name), 0.0) > floor]
+    floors = dict.fromkeys(_RIVALS, western * (1.0 if nordic else _SURER) + _MARGIN)
+    if nordic:
+        floors["cp1254"] = western * _TURKISH
+    better = [name for name in alike[1:] if name in floors and sure.get(_plain(name), 0.0) > floors[name]]
     return max(better, key=lambda name: sure[_plain(name)]) if better else first
 
 
@@ -149,6 +199,33 @@ def _detect(sample: bytes) -> dict[str, float]:
         if result["encoding"]:
             confidences.setdefault(_plain(result["encoding"]), result["confidence"])
     return confidences
+
+
+def _detect_capitals(words: Counter[bytes]) -> dict[str, float]:
+    """Return the detector's confidence in code pages where all words are capitals, for the words in lower case.
+
+    It knows little of capitals: a headline in Russian is Greek or Chinese to it.
+    """
+    confidences: dict[str, float] = {}
+    for name in _CASED:
+        texts = [word.decode(name, "replace") for word in words]
+        letters = "".join(letter for text in texts for letter in text if letter > "\x7f" and letter.isalpha())
+        if len(letters) >= _FEWEST_CAPITALS and letters == letters.upper():
+            lower = b"\n".join(text.lower().encode(name, "replace") for text in texts)
+            confidences[_plain(name)] = _detect(lower[:_MOST_SAMPLE]).get(_plain(name), 0.0)
+    return confidences
+
+
+def _has_kana(text: str) -> bool:
+    """Tell whether a text is Japanese: much kana, and hardly ever with Latin letters beside it."""
+    kana = len(_KANA.findall(text))
+    beyond = len(text) - len(_ASCII.findall(text))
+    strange = text.count("\ufffd") + len(_HALF_WIDTH.findall(text))
+    return (
+        kana > _MOST_IMPLAUSIBLE * beyond
+        and strange <= _FEW_STRANGE * beyond
+        and len(_LATIN_KANA.findall(text)) <= _MOST_IMPLAUSIBLE * kana
+    )
 
 
 @cache
@@ -192,7 +269,7 @@ def _implausible(words: Counter[bytes], encoding: str) -> float:
     for word, count in words.items():
         total += count
         text = word.decode(encoding, "replace")
-        if not _reads_well(text, _LONGEST_RUN[family]):
+        if not _reads_well(text, _LONGEST_RUN[family]) or (family == "western" and _NOT_WESTERN.search(text)):
             strange += count
             continue
         letters = frozenset(letter for letter in text if letter > "\x7f" and letter.isalpha())

@@ -1,5 +1,6 @@
 """Detects the kind of a file by its content. Its name decides only among kinds of text, and for old Excel files."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Final, Literal
@@ -32,6 +33,7 @@ _ROOTS: Final[dict[str, Kind]] = {
 }
 _HTML: Final = (".html", ".htm", ".xhtml", ".xht")
 _JSON: Final = (".json", ".jsonl", ".ndjson", ".jsonc", ".json5", ".geojson", ".ipynb", ".har", ".webmanifest")
+_JSON_START: Final = re.compile(rb'\{\s*"|\[\s*\{\s*"')
 
 
 def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
@@ -49,7 +51,7 @@ def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if suffix in _HTML or start.startswith((b"<!doctype html", b"<html")):
         return "html"
-    if suffix in _JSON or start.startswith((b'{"', b'[{"')):
+    if suffix in _JSON or _JSON_START.match(start):
         return "json"
     return "text"
 

@@ -58,7 +58,8 @@ class Package:
 
     def __init__(self, source: Path | IO[bytes]) -> None:
         self._archive = zipfile.ZipFile(source)
-        self._names = {info.filename.lstrip("/").lower(): info.filename for info in self._archive.infolist()}
+        # Names may be percent-encoded, as the convention wants, and old .NET programs write backslashes.
+        self._names = {unquote(name).replace("\\", "/").lstrip("/").lower(): name for name in self._archive.namelist()}
         self._defaults: dict[str, str] = {}
         self._overrides: dict[str, str] = {}
         self._read_content_types()

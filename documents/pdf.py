@@ -36,7 +36,7 @@ def read_pdf(path: Path) -> Iterator[str]:
     hyphenated: set[str] = set()
     for page in document:
         words = page.get_textpage()
-        text = words.get_text_bounded().replace("\r\n", "\n").replace("\r", "\n")
+        text = words.get_text_range().replace("\r\n", "\n").replace("\r", "\n")
         hyphenated.update(found.lower() for found in _HYPHENATED.findall(text))
         yield "\n".join([join_lines(text, hyphenated), *_annotations(document, page)]).translate(_LIGATURES)
         words.close()

@@ -1,8 +1,10 @@
 """The cells of a spreadsheet, row by row and as people write them; then the text boxes and comments of each sheet."""
 
 import datetime
+import re
 import zipfile
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,11 @@ _S: Final = "{spreadsheetml/main}"
 _THREADED: Final = "{http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments}"
 _DIGITS: Final = 15
 """How many digits Excel keeps of a number."""
-_MOST_WHOLE: Final = 1e15
+_EXACT: Final = 2.0**53
+"""Up to here, floating point numbers have every whole number: those of cards and accounts are found by their digits."""
+_MOST_WHOLE: Final = 1e21
+_DURATION: Final = re.compile(r"(-?)PT(\d+)H(\d+)M(\d+)(?:[.,]\d+)?S")
+"""A duration of a day or more in OpenDocument, which comes as a string."""
 
 
 def read_sheets(path: Path) -> Iterator[str]:
@@ -41,15 +47,24 @@ def cell_text(value: object) -> str:
         case bool():
             return "TRUE" if value else "FALSE"
         case float():
-            return str(int(value)) if value.is_integer() and abs(value) < _MOST_WHOLE else f"{value:.{_DIGITS}g}"
+            return _number_text(value)
         case datetime.datetime():
             return _date_text(value)
         case datetime.time():
             return _time_text(value)
         case datetime.timedelta():
             return _duration_text(value)
+        case str() if found := _DURATION.fullmatch(value):
+            return f"{found[1]}{int(found[2])}:{int(found[3]):02}:{int(found[4]):02}"
         case _:
             return str(value)
+
+
+def _number_text(value: float) -> str:
+    if value.is_integer() and abs(value) <= _EXACT:
+        return str(int(value))
+    text = f"{value:.{_DIGITS}g}"
+    return f"{Decimal(text):f}" if value.is_integer() and abs(value) < _MOST_WHOLE else text
 
 
 def _date_text(value: datetime.datetime) -> str:

@@ -2,7 +2,7 @@
 
 This reader is our own because no library reads all of it. python-docx and mammoth lose content controls, text boxes,
 notes or fields; docx2python fails on documents that Word opens; office-oxide, the closest, loses phonetic guides and
-blocks with alternatives, and its wheels require a newer Linux than ours; kreuzberg has 100 MB and lacks headers and
+blocks with alternatives, and its wheels require a newer Linux than ours; kreuzberg takes 100 MB and lacks headers and
 comments.
 """
 

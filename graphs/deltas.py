@@ -279,7 +279,7 @@ class ReplyParts:
                 else derive_id("call", self._run_id, self._reply, "stray", place),
                 upstream_id=slot.upstream_id or derive_id("call", self._run_id, self._reply, "up", place),
                 name=slot.name,
-                arguments="".join(slot.arguments).strip() or "{}",
+                arguments="".join(slot.arguments) or "{}",
                 kind=self._kind(slot.name),
             )
             for place, slot in enumerate(self._slots)

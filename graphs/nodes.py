@@ -13,6 +13,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
+from chains.calls.arguments import portable_arguments
 from chains.context import Prompt, build_prompt
 from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
@@ -357,18 +358,10 @@ def _said(text: str, calls: list[Call], extra: str) -> AIMessage:
         tool_calls=[
             {
                 "name": call["name"],
-                "args": _arguments(call["arguments"]),
+                "args": portable_arguments(call["arguments"]),
                 "id": call["upstream_id"],
                 "type": "tool_call",
             }
             for call in calls
         ],
     )
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

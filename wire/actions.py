@@ -1,10 +1,13 @@
 """Secrets of action tools on the wire: masked when read, kept when a masked value is posted back.
 
+A secret belongs to where it was given: it is kept only for the same origins, and for the same place in the request.
+Whoever may edit an assistant could otherwise read its keys, by sending them to a host of their own.
+
 Law: `body["tools"]` of an assistant or run is what `mask_tools` returned; the true values are in `private["tools"]`,
 and no mask ever is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from wire.errors import InvalidRequest
@@ -13,6 +16,9 @@ __all__ = ["MASK", "drop_masked", "mask_tools", "restore_secrets"]
 
 MASK = "********"
 _SECRET_FIELDS = ("token", "password", "value")
+
+Origins = Callable[[dict[str, Any]], frozenset[str]]
+"""Returns the origins that an action's `data` calls, as `https://api.example:8443`."""
 
 
 def mask_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,22 +39,33 @@ def drop_masked(tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict
     return bare, lacking
 
 
-def restore_secrets(tools: list[dict[str, Any]], earlier_private_tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def restore_secrets(
+    tools: list[dict[str, Any]], earlier_private_tools: list[dict[str, Any]], *, origins: Origins | None = None
+) -> list[dict[str, Any]]:
     """Return `tools` with each masked value replaced by the one stored before.
 
-    The stored action with the same document counts, else the one at the same place among the actions.
+    The stored action with the same document counts, else the one at the same place among the actions. Where document
+    or `base_url` have changed, `origins` tells whether the action calls other origins now; without it, it may.
 
     Raises:
-        InvalidRequest: a value is masked, but there is none to keep.
+        InvalidRequest: a value is masked, but there is none to keep, or it was given for another origin or place.
     """
     earlier = [tool["data"] for tool in earlier_private_tools if tool.get("type") == "action"]
     matches = iter(_match([tool["data"] for tool in tools if tool.get("type") == "action"], earlier))
     restored: list[dict[str, Any]] = []
     for index, tool in enumerate(tools):
         if tool.get("type") == "action":
-            tool = {**tool, "data": _restore(tool["data"], next(matches), f"tools[{index}].data")}
+            stored = next(matches)
+            moved = bool(_masked(tool["data"])) and _has_moved(tool["data"], stored, origins)
+            tool = {**tool, "data": _restore(tool["data"], stored, f"tools[{index}].data", moved=moved)}
         restored.append(tool)
     return restored
+
+
+def _has_moved(data: dict[str, Any], stored: dict[str, Any], origins: Origins | None) -> bool:
+    if all(data.get(name) == stored.get(name) for name in ("openapi_spec", "base_url")):
+        return False
+    return origins is None or not origins(data) <= origins(stored)
 
 
 def _is_action(tool: dict[str, Any]) -> bool:
@@ -99,30 +116,30 @@ def _match(actions: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> Iter
     return (earlier[found[place]] if place in found else {} for place in range(len(actions)))
 
 
-def _restore(data: dict[str, Any], stored: dict[str, Any], param: str) -> dict[str, Any]:
+def _restore(data: dict[str, Any], stored: dict[str, Any], param: str, *, moved: bool) -> dict[str, Any]:
     result = dict(data)
     if isinstance(data.get("headers"), dict):
         known = {name.lower(): value for name, value in (stored.get("headers") or {}).items()}
         result["headers"] = {
-            name: _keep(value, known.get(name.lower()), f"{param}.headers.{name}")
+            name: _keep(value, known.get(name.lower()), f"{param}.headers.{name}", moved=moved)
             for name, value in data["headers"].items()
         }
     auth, stored_auth = data.get("auth"), stored.get("auth") or {}
     if isinstance(auth, dict):
-        known = stored_auth if stored_auth.get("type") == auth.get("type") else {}
+        same_place = all(stored_auth.get(name) == auth.get(name) for name in ("type", "in", "name"))
+        known = stored_auth if same_place else {}
         result["auth"] = {
-            key: _keep(value, known.get(key), f"{param}.auth.{key}") if key in _SECRET_FIELDS else value
+            key: _keep(value, known.get(key), f"{param}.auth.{key}", moved=moved) if key in _SECRET_FIELDS else value
             for key, value in auth.items()
         }
     return result
 
 
-def _keep(value: Any, stored: Any, param: str) -> Any:
+def _keep(value: Any, stored: Any, param: str, *, moved: bool) -> Any:
     if value != MASK:
         return value
-    if stored is None:
-        message = (
-            f"Invalid value for '{param}': it is masked, and there is no stored value to keep. Send the value itself."
-        )
+    if stored is None or moved:
+        why = "the action calls another address now" if stored is not None else "there is no stored value to keep"
+        message = f"Invalid value for '{param}': it is masked, and {why}. Send the value itself."
         raise InvalidRequest(message, param=param, code="invalid_value")
     return stored

@@ -8,7 +8,7 @@ model describes.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["fill_action", "fill_chat", "fill_document", "fill_langserve", "fill_schema"]
+__all__ = ["fill_action", "fill_document", "fill_forwarded", "fill_langserve", "fill_schema"]
 
 Shape = Callable[[Any], Any]
 """Returns a value with `{}` for `[]` where an object is meant; the same value if there is nothing to change."""
@@ -57,7 +57,9 @@ def _schema_part(schema: Any, name: str, inner: Any) -> Shape | None:
     if name == "items" and (inner or "additionalItems" in schema):  # a tuple of older drafts
         return _list(fill_schema) if isinstance(inner, list) else fill_schema
     if name == "default":
-        return _any_object if schema.get("type") == "object" else None
+        kinds = schema.get("type")
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        return _any_object if "object" in kinds and "array" not in kinds else None
     return _SCHEMA.get(name)
 
 
@@ -71,7 +73,7 @@ _SCHEMA: Final[Mapping[str, Shape]] = {
         ),
         fill_schema,
     ),
-    **dict.fromkeys(("dependentRequired", "discriminator", "externalDocs", "xml"), _any_object),
+    **dict.fromkeys(("dependencies", "dependentRequired", "discriminator", "externalDocs", "xml"), _any_object),
 }
 
 # --- OpenAPI --------------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ _FUNCTION: Final = _object(parameters=fill_schema)
 _CONFIG: Final = _object(configurable=_any_object, metadata=_any_object)
 _INPUT: Final = _object(tool_outputs=_list(_any_object))
 
-fill_chat: Final = _object(
+fill_forwarded: Final = _object(
     **dict.fromkeys(
         ("audio", "chat_template_kwargs", "logit_bias", "metadata", "prediction", "stream_options"), _any_object
     ),
@@ -155,7 +157,7 @@ fill_chat: Final = _object(
     functions=_list(_FUNCTION),
     web_search_options=_object(user_location=_any_object),
 )
-"""Fill the body of a chat completion."""
+"""Fill the body of a chat completion, or of another request that is passed through: they share these names."""
 
 fill_langserve: Final = _object(
     input=_INPUT,

@@ -82,18 +82,18 @@ def new_file(request: FileCreate, *, id: str, filename: str, size: int, now: int
     }
 
 
-def clean_filename(given: str) -> str:
+def clean_filename(given: str, *, param: str = "file") -> str:
     """Return the last part of a path, without control and formatting characters; `file` where nothing is left.
 
-    Raises InvalidRequest for one of more than 255 characters.
+    Raises InvalidRequest, about the parameter `param`, for one of more than 255 characters.
     """
     printable = "".join(
         letter for letter in given if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
     )
     name = printable.replace("\\", "/").rstrip("/ ").rpartition("/")[2].strip()
     if len(name) > _MAX_NAME:
-        message = f"The name of `file` has {len(name)} characters; at most {_MAX_NAME} are allowed."
-        raise InvalidRequest(message, param="file", code="invalid_value")
+        message = f"The file's name has {len(name)} characters; at most {_MAX_NAME} are allowed."
+        raise InvalidRequest(message, param=param, code="invalid_value")
     return name if name.strip(".") else "file"
 
 

@@ -25,6 +25,9 @@ __all__ = ["STRICT", "Leniency", "Mended", "list_ignored", "mend"]
 _OBJECT_EXPECTED: Final = frozenset({"dict_type", "model_attributes_type", "model_type", "union_tag_not_found"})
 _MAX_PASSES: Final = 128
 """More than a body has levels: what a union hides shows in the pass after its branch is known."""
+_MAX_FILLED: Final = 50_000
+"""Values that are replaced in one pass. A request with more is refused as it came: each costs microseconds in which
+the server does nothing else. Unknown fields are not counted, since leaving them out is cheap."""
 _MAX_LISTED: Final = 1024  # characters of a list of ignored fields
 
 
@@ -48,23 +51,35 @@ STRICT: Final = Leniency()
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """A request's data after mending. `ignored` are the paths that were left out, such as `messages[0].id`."""
+    """A request's data after mending. `ignored` are the paths that were left out, such as `messages[0].id`; `refused`
+    is the error to report if leniency was not enough."""
 
     data: Any
     changed: bool = False
     ignored: Sequence[str] = ()
+    refused: Any = None
 
 
-def mend(model: type[BaseModel], data: Any, leniency: Leniency = STRICT) -> Mended:
+def mend(
+    model: type[BaseModel],
+    data: Any,
+    leniency: Leniency = STRICT,
+    *,
+    errors: Sequence[Any] | None = None,
+    start: int = 0,
+) -> Mended:
     """Return the data as the model can read it, if leniency is enough for that; else as far as it goes.
 
+    `errors` are pydantic's for this data, if they are known; the data begins at part `start` of their locations.
     The data itself is not changed.
     """
-    mending = _Mending(data, leniency)
+    mending, refused = _Mending(data, leniency), None
+    left = _errors(model, data) if errors is None else errors
     for _ in range(_MAX_PASSES):
-        if not mending.apply(_errors(model, mending.data)):
+        if not left or (refused := mending.apply(left, start)) is not None:
             break
-    return Mended(mending.data, mending.changed, mending.ignored)
+        left, start = _errors(model, mending.data), 0
+    return Mended(mending.data, mending.changed, mending.ignored, refused)
 
 
 def list_ignored(paths: Sequence[str]) -> str:
@@ -93,7 +108,7 @@ def _errors(model: type[BaseModel], data: Any) -> list[Any]:
     try:
         model.model_validate(data)
     except ValidationError as error:
-        return list(error.errors(include_url=False, include_context=False))
+        return list(error.errors(include_url=False))
     return []
 
 
@@ -111,29 +126,48 @@ class _Mending:
         """The data as it is now."""
         return self._holder[0]
 
-    def apply(self, errors: Sequence[Any]) -> bool:
-        """Mend what pydantic's errors are about; returns whether that changed anything."""
-        if errors and not self.changed:
-            self._holder = deepcopy(self._holder)
-        mended = [self._mend(error) for error in errors]  # all of them, not up to the first
-        self.changed |= any(mended)
-        return any(mended)
+    def apply(self, errors: Sequence[Any], start: int) -> Any:
+        """Mend what pydantic's errors are about; return the one to report if any stays.
 
-    def _mend(self, error: Any) -> bool:
-        loc: Location = error["loc"]
+        `start` parts of their locations come before the data's; the returned error is without them.
+        """
+        hopeless = self._find_hopeless(errors)
+        if hopeless is not None:
+            return {**hopeless, "loc": hopeless["loc"][start:]}
+        if not self.changed:
+            self._holder = deepcopy(self._holder)
+        refused: Any = None
+        for error in errors:
+            loc: Location = error["loc"][start:]
+            if self._mend(loc, error["type"]):
+                self.changed = True
+            elif refused is None or (refused["type"] == "missing" and error["type"] != "missing"):
+                refused = {**error, "loc": loc}
+        return refused
+
+    def _find_hopeless(self, errors: Sequence[Any]) -> Any:
+        """Return the error to report where looking at each of them is vain or takes too long, else None."""
+        if sum(error["type"] != "extra_forbidden" for error in errors) > _MAX_FILLED:
+            return errors[0]
+        if self._leniency.ignore_unknown:
+            return None  # the answer lists what was ignored, even if it is a refusal
+        hopeful = _OBJECT_EXPECTED | {"missing"} | ({"string_type"} if self._leniency.v1 else set())
+        return next((error for error in errors if error["type"] not in hopeful), None)
+
+    def _mend(self, loc: Location, kind: str) -> bool:
         place = find_place(self._holder, (0, *loc))
         if place is None:
             return False
         within, key = place
         given = within[key]
-        if error["type"] in _OBJECT_EXPECTED:
+        if kind in _OBJECT_EXPECTED:
             if not isinstance(given, list) or given:
                 return False
             within[key] = {}
             return True
-        if self._leniency.v1 and error["type"] == "string_type" and loc[-2:-1] == ("metadata",):
+        if self._leniency.v1 and kind == "string_type" and loc[-2:-1] == ("metadata",):
             return self._write_text(within, key, loc)
-        return self._leniency.ignore_unknown and isinstance(within, dict) and self._ignore(within, key, error)
+        return self._leniency.ignore_unknown and isinstance(within, dict) and self._ignore(within, key, loc, kind)
 
     def _write_text(self, within: Any, key: Any, loc: Location) -> bool:
         """Replace a boolean or number by its JSON text."""
@@ -152,22 +186,27 @@ class _Mending:
         sent = self._leniency.sent
         return [None if sent is None else json.loads(sent, parse_int=str, parse_float=str)]
 
-    def _ignore(self, within: dict[Any, Any], key: Any, error: Any) -> bool:
+    def _ignore(self, within: dict[Any, Any], key: Any, loc: Location, kind: str) -> bool:
         """Leave out what a request has more than its model, or read it as the API writes it."""
-        loc, given = error["loc"], within[key]
-        match error["type"]:
+        given = within[key]
+        match kind:
             case "extra_forbidden":
                 del within[key]
-                self.ignored.append(spell_path(loc))
+                self._list(loc)
                 return True
             case "string_type" if loc[-2:] == ("~text", "text") and _is_text(given):
                 within[key] = given["value"]
-                self.ignored.extend(f"{spell_path(loc)}.{name}" for name in given if name != "value")
+                for name in given.keys() - {"value"}:
+                    self._list((*loc, name))
                 return True
             case "too_short" if key == "content" and within.get("object") == "thread.message":
                 within[key] = ""  # of a run that ended before its first token
                 return True
         return False
+
+    def _list(self, loc: Location) -> None:
+        if len(self.ignored) <= _MAX_LISTED:  # more do not fit, however short they are
+            self.ignored.append(spell_path(loc))
 
 
 def _is_text(value: Any) -> bool:

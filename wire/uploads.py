@@ -91,7 +91,7 @@ def new_upload(asked: UploadCreate, *, id: str, now: int) -> dict[str, Any]:
         "bytes": asked.bytes,
         "created_at": now,
         "expires_at": now + _LIFETIME_S,
-        "filename": clean_filename(asked.filename),
+        "filename": clean_filename(asked.filename, param="filename"),
         "purpose": asked.purpose,
         "status": "pending",
         "file": None,

@@ -3,13 +3,23 @@
 Law: inside there is v2 only. A request is made v2 where it is read, an answer v1 where it is sent.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
 from wire.validation import Id, Request
 
 __all__ = ["AssistantFile", "AssistantFileCreate", "MessageFile", "as_v1", "file_object", "rename_retrieval"]
+
+
+_SAMPLING: Final = frozenset({"top_p", "reasoning_effort"})
+_ADDED_IN_V2: Final = {
+    "assistant": _SAMPLING | {"tool_resources", "temperature", "response_format"},
+    "thread": frozenset({"tool_resources"}),
+    "thread.message": frozenset({"attachments"}),
+    "thread.run": _SAMPLING | {"tool_resources", "parallel_tool_calls"},
+}
+"""Fields that v1's objects do not have, by the types of its last SDKs: openai-python 1.20 and openai-node 4.36."""
 
 
 class AssistantFileCreate(Request):
@@ -56,14 +66,17 @@ def rename_retrieval(data: Any) -> Any:
 
 def as_v1(obj: dict[str, Any]) -> dict[str, Any]:
     """Return an answer or an event's data as v1 has it: `file_ids` on assistants, messages and runs, `retrieval` for
-    `file_search`, and a `quote` in each `file_citation`; in lists too."""
+    `file_search`, a `quote` in each `file_citation`, and no field that came with v2; in lists too."""
     match obj.get("object"):
         case "list":
             return {**obj, "data": [as_v1(each) for each in obj["data"]]}
         case "assistant" | "thread.run":
-            return {"file_ids": _file_ids(obj), **obj, **_tools(obj)}
+            return {"file_ids": _file_ids(obj), **_without_v2(obj), **_tools(obj)}
+        case "thread":
+            return _without_v2(obj)
         case "thread.message":
-            return {"file_ids": _file_ids(obj), **obj, "content": [_quoting(part) for part in obj["content"]]}
+            content = [_quoting(part) for part in obj["content"]]
+            return {"file_ids": _file_ids(obj), **_without_v2(obj), "content": content}
         case "thread.message.delta":
             delta = obj["delta"]
             return {**obj, "delta": {**delta, "content": [_quoting(part) for part in delta.get("content") or ()]}}
@@ -73,6 +86,11 @@ def as_v1(obj: dict[str, Any]) -> dict[str, Any]:
             return {**obj, "delta": {**obj["delta"], "step_details": _calls(obj["delta"]["step_details"])}}
         case _:
             return obj
+
+
+def _without_v2(obj: dict[str, Any]) -> dict[str, Any]:
+    added = _ADDED_IN_V2[obj["object"]]
+    return {name: value for name, value in obj.items() if name not in added}
 
 
 def _tools(obj: dict[str, Any]) -> dict[str, Any]:

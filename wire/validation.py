@@ -104,7 +104,7 @@ def check_id(param: str, value: str, prefix: str) -> None:
 def explain(errors: Sequence[Any]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
     error = min(errors, key=lambda each: each["type"] == "missing")
-    loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",)) else error["loc"]
+    loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",), ("header",)) else error["loc"]
     where = spell_path(loc)
     kind: str = error["type"]
     context = error.get("ctx", {})

@@ -5,14 +5,19 @@ client's own check has the last word.
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-__all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments"]
+__all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments", "portable", "portable_arguments"]
 
 MAX_ARGUMENTS: Final = 1_048_576  # characters
 _MAX_NESTING: Final = 200
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**64 - 1
 _MAX_TOLD: Final = 8
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half a character
 _MAX_PRUNINGS: Final = 4  # alternatives show the nulls behind them only once those before them are gone
 
 
@@ -43,11 +48,45 @@ def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
         return None, f"they have {len(text)} characters; at most {MAX_ARGUMENTS} are allowed"
     try:
         value = json.loads(text) if text.strip() else {}
+        if _SURROGATE.search(text):
+            # Both halves are one character by now. One half alone cannot be sent on as UTF-8.
+            told = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(told.decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         return None, f"they are not JSON: {_short(str(error))}"
     if value is None:
         return {}, ""
     return (value, "") if isinstance(value, dict) else (None, "they are not a JSON object")
+
+
+def portable_arguments(text: str) -> dict[str, Any]:
+    """Return arguments as a run's history can hold them (see `portable`); empty where they are no JSON object."""
+    try:
+        value: dict[str, Any] = portable(parse_arguments(text)[0] or {})
+    except ValueError:
+        return {}
+    return value
+
+
+def portable(value: Any, depth: int = 1) -> Any:
+    """Return a JSON value as checkpoints and strict JSON writers can hold it: numbers of at most 64 bits, null for NaN
+    and infinity, U+FFFD for half a surrogate pair.
+
+    Raises ValueError where it nests too deeply.
+    """
+    if depth > _MAX_NESTING + 1:
+        raise ValueError("they nest too deeply")
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if _LEAST <= value <= _MOST else portable(float(str(value)))
+    if isinstance(value, list):
+        return [portable(each, depth + 1) for each in value]
+    if isinstance(value, dict):
+        return {portable(name): portable(each, depth + 1) for name, each in value.items()}
+    return value
 
 
 def _leaves(errors: Iterable[Any]) -> Iterator[Any]:

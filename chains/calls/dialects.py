@@ -28,6 +28,18 @@ _ANY: Final = frozenset({"any", "mixed"})
 
 _BOUNDS: Final = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 _NULLABLE: Final = ("nullable", "x-nullable")  # OpenAPI 3.0, Swagger 2.0
+_FORMS: Final[dict[str, Any]] = {
+    "type": object,
+    "required": list,
+    "enum": list,
+    "properties": dict,
+    "additionalProperties": dict | bool,
+    "allOf": list,
+    "anyOf": list,
+    "oneOf": list,
+}
+"""What each keyword can hold; anything else (`true` in a property, null, PHP's empty array) says nothing."""
+_NEVER_EMPTY: Final = frozenset({"type", "enum", "allOf", "anyOf", "oneOf"})
 _APPLIED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "const"})
 """Keywords beside which a list of types cannot allow null."""
 _NOTES: Final = ("title", "description", "default")
@@ -76,9 +88,8 @@ def modernize(schema: dict[str, Any]) -> dict[str, Any]:
     for bound, exclusive in _BOUNDS:
         if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and bound in node:
             node[exclusive] = node.pop(bound)
-    for name, kind in (("required", list), ("properties", dict), ("enum", list)):
-        if not isinstance(node.get(name, kind()), kind):  # `true` in a property, null, PHP's empty array
-            del node[name]
+    for name in [name for name, value in node.items() if not _makes_sense(name, value)]:
+        del node[name]
     if "type" in node and (kinds := _types(node.pop("type"))):
         node["type"] = kinds
     _write_tuple(node)
@@ -93,13 +104,15 @@ def _is_modern(schema: dict[str, Any]) -> bool:
         or not has_known_types(schema)
         or isinstance(schema.get("exclusiveMinimum"), bool)
         or isinstance(schema.get("exclusiveMaximum"), bool)
-        or not isinstance(schema.get("required", []), list)
-        or not isinstance(schema.get("properties", {}), dict)
-        or not isinstance(schema.get("enum", []), list)
         or isinstance(schema.get("items"), list)
         or "additionalItems" in schema
         or "dependencies" in schema
+        or not all(_makes_sense(name, schema[name]) for name in _FORMS if name in schema)
     )
+
+
+def _makes_sense(name: str, value: Any) -> bool:
+    return isinstance(value, _FORMS.get(name, object)) and (name not in _NEVER_EMPTY or bool(value))
 
 
 def _types(told: Any) -> Any:

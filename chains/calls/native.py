@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.messages.tool import tool_call
 
 from chains.asked import Ask, ReplyCall
+from chains.calls.arguments import portable_arguments
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.tally import Tally
 from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
@@ -58,6 +59,7 @@ class _Gate:
     """The extra fields of the reply."""
     calls: list[_Held] = field(default_factory=list)
     wrong: list[tuple[_Held, Checked]] = field(default_factory=list)
+    """The first wrong call and all behind it, which keep their order."""
     _places: dict[int | str, _Held] = field(default_factory=dict)
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[AIMessageChunk]:
@@ -104,11 +106,11 @@ class _Gate:
                 continue
             text = "".join(held.arguments)
             checked = self.offer.check(held.name, text)
-            as_it_came = checked.arguments == text or not text.strip()
-            if only_good and (checked.problem or not as_it_came or not text.strip()):
+            as_it_came = checked.arguments == text
+            if only_good and (checked.problem or not as_it_came):
                 return
             held.gone = True
-            if checked.problem:
+            if checked.problem or self.wrong:
                 self.wrong.append((held, checked))
             elif as_it_came:
                 yield from held.chunks
@@ -167,6 +169,8 @@ class _Repairs:
 
     async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:
         """Return the repaired call; else the call as it was made if the client takes it, or what the model is told."""
+        if not checked.problem:
+            return call_chunk(held.index, held.name, checked.arguments, held.id)
         if not checked.known:
             return self.offer.invalid(checked, held.id)
         better = None if self.tally.left == 0 else await self._better(held, checked)
@@ -184,7 +188,7 @@ class _Repairs:
     async def _better(self, held: _Held, checked: Checked) -> Checked | None:
         """Ask for the call alone, after saying what was wrong with it; None without an answer."""
         id = held.id or f"call_{held.index}"
-        wrong = tool_call(name=checked.name, args=checked.value or {}, id=id)
+        wrong = tool_call(name=checked.name, args=portable_arguments(checked.arguments), id=id)
         told = [
             AIMessage("", tool_calls=[wrong], additional_kwargs={EXTRA_FIELDS: self.kept} if self.kept else {}),
             ToolMessage(str(self.offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 
-from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments
+from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments, portable
 from chains.calls.parser import read_object
 from chains.calls.shapes import parameters_of
 from chains.prompts import Prompts, fill
@@ -54,7 +54,7 @@ class Offer:
         if value is None and (rest := arguments.strip().removeprefix("{}")).startswith("{"):
             arguments = rest  # an empty object that stood for what was still to come
             value, problem = parse_arguments(arguments)
-        if value is None and (mended := read_object(arguments)) is not None:
+        if value is None and (mended := _mended(arguments)) is not None:
             value, arguments = mended, spell_arguments(mended)
         if value is None:
             return Checked(name, arguments, None, problem)
@@ -77,6 +77,14 @@ class Offer:
             error = fill(self._prompts.unknown, name=checked.name[:80], names=names)
         wrong = invalid_tool_call(name=checked.name, args=checked.arguments, id=id, error=error)
         return AIMessageChunk(content="", invalid_tool_calls=[wrong])
+
+
+def _mended(text: str) -> dict[str, Any] | None:
+    try:
+        value: dict[str, Any] | None = portable(read_object(text))
+    except ValueError:
+        return None
+    return value
 
 
 def spell_arguments(value: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ up, and a keyword that makes no sense is passed over.
 """
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any, Final
 
 from jsonschema import (
@@ -16,7 +17,7 @@ from jsonschema import (
     Draft201909Validator,
     Draft202012Validator,
 )
-from jsonschema.exceptions import UnknownType
+from jsonschema.exceptions import UnknownType, ValidationError
 from jsonschema.validators import create
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -87,9 +88,19 @@ def _keywords_or_reference(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
     return [("$ref", schema["$ref"])] if "$ref" in schema else _keywords(schema)
 
 
+def _multiple_of(validator: Any, step: Any, instance: Any, _schema: Any) -> Iterator[Any]:
+    """`multipleOf` by decimal digits, as they are written: 0.07 is a multiple of 0.01."""
+    if validator.is_type(instance, "number") and Decimal(str(instance)) % Decimal(str(step)):
+        yield ValidationError(f"{instance!r} is not a multiple of {step}")
+
+
 def _build(draft: Any, keywords: Any) -> Any:
     """Make a validator of a draft; `keywords` returns those of a node that count."""
-    known = {"$recursiveRef": Draft201909Validator.VALIDATORS["$recursiveRef"], **Draft202012Validator.VALIDATORS}
+    known = {
+        "$recursiveRef": Draft201909Validator.VALIDATORS["$recursiveRef"],
+        **Draft202012Validator.VALIDATORS,
+        "multipleOf": _multiple_of,
+    }
     return create(
         meta_schema=draft.META_SCHEMA,
         validators={name: _guarded(name, check) for name, check in known.items() if name not in _UNTRIED},

@@ -8,6 +8,7 @@ object (what comes out is checked against the function's own schema in any case)
 import json
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import unquote
 
 from chains.calls.dialects import has_known_types, modernize, write_nullable
 
@@ -23,6 +24,9 @@ MAX_CALLS: Final = 8
 _MAX_NODES: Final = 2_000
 _MAX_DEPTH: Final = 20
 
+_NUMBERS: Final = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"}
+)
 _KEPT: Final = ("type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "required")
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
 
@@ -65,7 +69,9 @@ def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
         root = {**parameters, "type": "object", "nullable": False, "x-nullable": False}
         bounded = _Bounds(parameters, max_string).write(root, (), 0)
     except (_TooLargeError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        bounded = {"type": "object"}
+        return {"type": "object"}
+    if not bounded:
+        return {"type": "object"}
     if "properties" not in bounded and not any(key in bounded for key in (*_ALTERNATIVES, "allOf")):
         free = parameters.get("additionalProperties")
         if not free:  # a function without parameters: OpenAI's form of it is often `{"type": "object"}`
@@ -85,17 +91,17 @@ class _Bounds:
         self._nodes += 1
         if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
             raise _TooLargeError
-        if schema is True or schema == {}:
-            return {}
+        if not isinstance(schema, dict):
+            return {}  # `true`, or PHP's empty array
         schema = write_nullable(modernize(schema))
         if not has_known_types(schema):
             schema.pop("type")
+        for name in _NUMBERS & schema.keys():
+            if not isinstance(schema[name], int | float):
+                del schema[name]
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            if reference in above:  # it comes round: cut here
-                return self._cut(self._follow(reference))
-            target = {**self._follow(reference), **{key: value for key, value in schema.items() if key != "$ref"}}
-            return self.write(target, (*above, reference), depth)
+            return self._write_reference(reference, schema, above, depth)
         kept = {key: schema[key] for key in _KEPT if key in schema}
         for key in (*_ALTERNATIVES, "allOf"):
             if schema.get(key):
@@ -120,19 +126,34 @@ class _Bounds:
             bounds["maxItems"] = min(schema.get("maxItems", MAX_ITEMS), MAX_STRING)
             if lowest := schema.get("minItems"):
                 bounds["minItems"] = min(lowest, bounds["maxItems"])
-        if "properties" in schema:
-            properties = schema["properties"]
+        properties = schema.get("properties", {})
+        if depth == 0 and not any(key in schema for key in (*_ALTERNATIVES, "allOf")):
+            more = schema.get("additionalProperties", True)
+            properties = {**properties, **{name: more for name in schema.get("required", ()) if name not in properties}}
+        if "properties" in schema or properties:
             bounds["properties"] = {name: self.write(each, above, depth + 1) for name, each in properties.items()}
             bounds["additionalProperties"] = False
         elif isinstance(more := schema.get("additionalProperties"), dict) and more:
             bounds["additionalProperties"] = self.write(more, above, depth + 1)
         return bounds
 
+    def _write_reference(
+        self, reference: str, schema: dict[str, Any], above: tuple[str, ...], depth: int
+    ) -> dict[str, Any]:
+        try:
+            target = self._follow(reference)
+        except (LookupError, ValueError):
+            return {}
+        if reference in above:  # it comes round: cut here
+            return self._cut(target)
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        return self.write({**target, **beside}, (*above, reference), depth)
+
     def _follow(self, reference: str) -> dict[str, Any]:
-        if not reference.startswith("#"):
+        if reference != "#" and not reference.startswith("#/"):
             raise LookupError(reference)
         node: Any = self._root
-        for part in reference[1:].split("/")[1:]:
+        for part in unquote(reference).split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
             node = node[int(name)] if isinstance(node, list) else node[name]
         if not isinstance(node, dict):

@@ -64,7 +64,8 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
     _check_path(path)
     if cookies:
         headers.append(("Cookie", "; ".join(cookies)))
-    url = operation.server + path + ("?" + "&".join(query) if query else "")
+    # A query within the path (`/query?function=QUOTE`) is against the specification, but common.
+    url = operation.server + path + (("&" if "?" in path else "?") + "&".join(query) if query else "")
     content, files = _content(operation, arguments, headers)
     return Call(operation.method, url, headers, content, files)
 
@@ -130,30 +131,31 @@ class _Form:
 
 def _spell_form(name: str, value: Any, form: _Form) -> Pairs:
     encode = form.encode
+    if form.style == "deepObject":
+        return _spell_deep(name, value, encode)
     if isinstance(value, list):
         if form.explode:
             return [(name, encode(_text(each))) for each in value]
         return [(name, form.join([_text(each) for each in value]))] if value else []
     if not isinstance(value, dict):
         return [(name, encode(_text(value)))]
-    if form.style == "deepObject":
-        return _spell_deep(name, value, encode)
     if form.explode:
         return [(key, encode(_text(each))) for key, each in value.items()]
     parts = [part for key, each in value.items() for part in (key, _text(each))]
     return [(name, form.join(parts))] if parts else []
 
 
-def _spell_deep(name: str, value: dict[str, Any], encode: Encode) -> Pairs:
-    # OpenAPI leaves values deeper than one level open; this is what most servers read: a[b][c]=1, lists repeated.
-    pairs: Pairs = []
-    for key, each in value.items():
-        inner = f"{name}[{key}]"
-        if isinstance(each, dict):
-            pairs += _spell_deep(inner, each, encode)
-        else:
-            pairs += [(inner, encode(_text(item))) for item in (each if isinstance(each, list) else [each])]
-    return pairs
+def _spell_deep(name: str, value: Any, encode: Encode) -> Pairs:
+    # OpenAPI defines one level of an object. Deeper values and lists, which Stripe's documents have, are spelt as PHP,
+    # Rails and Node's qs read them: a[b][c]=1, a[]=1&a[]=2, and with an index where lists or objects are in the list.
+    if isinstance(value, dict):
+        inner = [(str(key), each) for key, each in value.items()]
+    elif isinstance(value, list):
+        numbered = any(isinstance(each, dict | list) for each in value)
+        inner = [(str(index) if numbered else "", each) for index, each in enumerate(value)]
+    else:
+        return [(name, encode(_text(value)))]
+    return [pair for key, each in inner for pair in _spell_deep(f"{name}[{key}]", each, encode)]
 
 
 def _spell_path(field: Field, value: Any) -> str:

@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -246,10 +245,14 @@ def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
     # lru_cache there. These are its two halves. They can go back to one call once that cache is gone.
     # The first by `jsonschema`: the library takes jsonschema-rs where that is installed, whose words are others.
     error = next(validator_for(schema)(schema).iter_errors(validator.schema), None)
-    with suppress(RecursionError):
+    try:
+        error = error or next(validator.root_validator(validator.schema_path), None)
+    except RecursionError:
         # The library's search for property names under `allOf` does not know lists that contain themselves, which
         # are lawful; unlawful circles are found when the operations are built.
-        error = error or next(validator.root_validator(validator.schema_path), None)
+        pass
+    except (LookupError, TypeError, AttributeError):
+        raise refuse("a `$ref` names an object of another kind than its place has") from None
     if error is not None:
         raise refuse(_deepest(error))
 

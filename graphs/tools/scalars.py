@@ -36,7 +36,7 @@ _LISTS_OF_TEXTS: Final = frozenset({"required", "tags", "type"})
 _MAPS_OF_TEXTS: Final = frozenset({"mapping", "scopes"})
 _MAPS: Final = frozenset(
     {"paths", "webhooks", "pathItems", "responses", "requestBodies", "headers", "securitySchemes", "callbacks"}
-    | {"schemas", "parameters", "content", "encoding", "variables"}
+    | {"schemas", "parameters", "content", "encoding", "variables", "examples"}
     | {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
 )
 """Fields whose value is an object with names of the author's: `properties: {title: true}` has no title."""
@@ -46,7 +46,8 @@ _SWITCHES: Final = frozenset(
     | {"uniqueItems", "x-openai-isConsequential"}
 )
 _WORDS: Final = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
-"""YAML 1.1's booleans. They are text in YAML 1.2, and are meant as booleans in the fields above only."""
+"""YAML 1.1's booleans. They are text in YAML 1.2, and are meant as booleans in the fields above and as values of type
+boolean only."""
 
 _OF_TYPE: Final = frozenset({"default", "const", "example"})
 _LISTS_OF_TYPE: Final = frozenset({"enum", "examples"})
@@ -81,7 +82,7 @@ def _list(key: str, value: list[Any], owner: dict[str, Any]) -> list[Any]:
     if key in _LISTS_OF_TYPE:
         return [_of_type(each, owner) for each in value]
     if key in _LISTS_OF_TEXTS:  # `type: [string, null]` means the text
-        return [resolve_scalars(each) if isinstance(each, dict | list) else _spelling(each) for each in value]
+        return [_spelling(each) if _is_scalar(each) else resolve_scalars(each) for each in value]
     return [resolve_scalars(each) for each in value]
 
 
@@ -92,8 +93,6 @@ def _map(key: str, value: dict[str, Any]) -> dict[str, Any]:
         return {name: _text(each, empty=False) for name, each in value.items()}
     if key in _MAPS:
         return {name: resolve_scalars(each) for name, each in value.items()}
-    if key == "examples":
-        return {name: _data(each) for name, each in value.items()}
     resolved: dict[str, Any] = resolve_scalars(value)
     return resolved
 
@@ -107,7 +106,8 @@ def _variable(variable: Any) -> Any:
 
 
 def _of_type(value: Any, schema: Any) -> Any:
-    """A value that a schema describes: text where the schema allows text and not what the value is."""
+    """A value that a schema describes: text where the schema allows text and not what the value is, and a boolean for
+    YAML 1.1's words where it allows nothing else."""
     schema = schema if isinstance(schema, dict) else {}
     if isinstance(value, list):
         return [_of_type(each, schema.get("items")) for each in value]
@@ -116,9 +116,15 @@ def _of_type(value: Any, schema: Any) -> Any:
         known = properties if isinstance(properties, dict) else {}
         return {key: _of_type(each, known.get(key)) for key, each in value.items()}
     types = schema.get("type")
-    allowed = {_spelling(each) for each in (types if isinstance(types, list) else [types])}
+    allowed = {_spelling(each) for each in (types if isinstance(types, list) else [types]) if _is_scalar(each)}
+    if isinstance(value, str):
+        return _WORDS.get(value.lower(), value) if "boolean" in allowed and "string" not in allowed else value
     wanted = "string" in allowed and allowed.isdisjoint(_types_of(_data(value)))
     return _text(value, empty=False) if wanted else _data(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, dict | list)
 
 
 def _types_of(value: Any) -> Iterable[str]:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from chains.prompts import Prompts
 from graphs.tools.credentials import read_credentials
@@ -20,7 +21,7 @@ from graphs.tools.operations import Operation, read_operations
 from graphs.tools.servers import check_url
 from wire.errors import InvalidRequest
 
-__all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset"]
+__all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset"]
 
 MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
 _SEARCH = "file_search"
@@ -102,6 +103,12 @@ def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -
         unbuilt = tuple(name for name in unbuilt if name != _SEARCH)
     called = frozenset(function["name"] for function in functions)
     return ToolSet(tuple(specs), operations, called, unbuilt, search)
+
+
+def action_origins(data: dict[str, Any]) -> frozenset[str]:
+    """Return the origins that an action's operations call. Blocks as `build_toolset` does; raises InvalidRequest."""
+    urls = (urlsplit(operation.server) for operation in _read_action(data, "data"))
+    return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
 
 
 def _with_parameters(function: dict[str, Any]) -> dict[str, Any]:

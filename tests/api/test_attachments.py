@@ -108,7 +108,7 @@ def test_a_v1_assistant_s_files_are_searched_added_listed_and_removed(world: Wor
     tools = [{"type": "retrieval"}]
     assistant = world.post("/assistants", {"model": "m", "tools": tools, "file_ids": files[:2]}, headers=V1)
     path = f"/assistants/{assistant['id']}"
-    store = store_of(assistant)
+    store = store_of(world.get(path))
     assert files_in(world, store) == set(files[:2])
     added = world.post(f"{path}/files", {"file_id": files[2]}, headers=V1)
     assert (added["id"], added["object"], added["assistant_id"]) == (files[2], "assistant.file", assistant["id"])
@@ -125,17 +125,18 @@ def test_a_v1_assistant_s_files_are_searched_added_listed_and_removed(world: Wor
     world.get(f"{path}/files/{files[0]}", 404)
     changed = world.post(path, {"file_ids": files[:1]}, headers=V1)
     assert changed["file_ids"] == files[:1]
-    assert files_in(world, store_of(changed)) == {files[0]}
+    changed_store = store_of(world.get(path))
+    assert files_in(world, changed_store) == {files[0]}
     world.get(f"/vector_stores/{store}", 404)
     world.delete(path)
-    world.get(f"/vector_stores/{store_of(changed)}", 404)
+    world.get(f"/vector_stores/{changed_store}", 404)
 
 
 def test_v1_files_of_an_assistant_without_retrieval_are_for_code(world: World) -> None:
     file, other = world.file(), world.file()
     assistant = world.post("/assistants", {"model": "m", "file_ids": [file]}, headers=V1)
-    assert assistant["tool_resources"] == {"code_interpreter": {"file_ids": [file]}}
     path = f"/assistants/{assistant['id']}"
+    assert world.get(path)["tool_resources"] == {"code_interpreter": {"file_ids": [file]}}
     world.post(f"{path}/files", {"file_id": other})
     assert world.get(path)["tool_resources"] == {"code_interpreter": {"file_ids": [file, other]}}
     world.delete(f"{path}/files/{file}")

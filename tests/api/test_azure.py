@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx2
 import pytest
 
 from tests.api.conftest import World, awake
 from tests.process import ServerProcess
-from tests.upstream import ScriptedUpstream
+from tests.upstream import Raw, ScriptedUpstream
 
 VERSION = "api-version=2024-05-01-preview"
 USER = {"role": "user", "content": "Hi"}
@@ -19,7 +20,9 @@ def azure(server: ServerProcess, prefix: str = "/openai", key: str = "any") -> W
     return World(httpx2.Client(base_url=f"{server.url}{prefix}", timeout=10, **options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("prefix", ["/openai", "/openai/v1", "//openai", "/openai/deployments/any"])
+@pytest.mark.parametrize(
+    "prefix", ["/openai", "/openai/v1", "//openai", "/openai/deployments/any", "/openai/v1/deployments/any"]
+)
 def test_azure_s_addresses_serve_the_whole_api(server: ServerProcess, prefix: str) -> None:
     world = azure(server, prefix)
     with world.client:
@@ -62,6 +65,22 @@ def test_the_deployment_is_the_model(
     assert answer.status_code == 200, answer.text
     assert upstream.requests[-1].body["model"] == model
     assert "api-key" not in {name.lower() for name in upstream.requests[-1].headers}
+
+
+@pytest.mark.parametrize("path", ["audio/transcriptions", "audio/translations", "images/edits", "images/variations"])
+@pytest.mark.parametrize("fields", [{}, {"model": "other"}], ids=["no model", "another model"])
+@pytest.mark.parametrize(("name", "model"), [("my/whisper", "my/whisper"), ("gpt-4o", "test-model")])
+def test_the_deployment_is_the_model_of_a_form(
+    server: ServerProcess, upstream: ScriptedUpstream, path: str, fields: dict[str, str], name: str, model: str
+) -> None:
+    upstream.raw[f"/v1/{path}"] = Raw([b"{}"], content_type="application/json")
+    url = f"{server.url}/openai/deployments/{quote(name, safe='')}/{path}?{VERSION}"
+    answer = httpx2.post(url, files={"file": ("a", b"bytes")}, data=fields, headers={"api-key": "any"})
+    assert answer.status_code == 200, answer.text
+    sent = upstream.raw_seen[-1]
+    assert sent.body.count(b'name="model"') == 1
+    assert f'name="model"\r\n\r\n{model}\r\n'.encode() in sent.body
+    assert b"bytes" in sent.body
 
 
 def test_what_is_stored_belongs_to_no_deployment(server: ServerProcess) -> None:

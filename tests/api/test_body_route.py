@@ -15,7 +15,7 @@ from api.app import _ROUTERS
 from api.body_route import IGNORED, BodyRoute
 from tests.api.conftest import World, awake
 from tests.process import ServerProcess
-from tests.upstream import ScriptedUpstream
+from tests.upstream import Raw, ScriptedUpstream
 
 V1 = {"openai-beta": "assistants=v1"}
 USER = {"role": "user", "content": "Hi"}
@@ -112,6 +112,22 @@ def test_chat_sends_objects_upstream(world: World, upstream: ScriptedUpstream) -
     assert (sent["metadata"], sent["stop"]) == ({}, [])
 
 
+def test_text_completions_send_objects_upstream(world: World, upstream: ScriptedUpstream) -> None:
+    upstream.raw["/v1/completions"] = Raw([b"{}"], content_type="application/json")
+    world.post("/completions", {"model": "m", "prompt": "Hi", "logit_bias": [], "stream_options": [], "stop": []})
+    sent = json.loads(upstream.raw_seen[-1].body)
+    assert (sent["logit_bias"], sent["stream_options"], sent["stop"]) == ({}, {}, [])
+
+
+def test_an_upload_takes_php_s_empty_arrays(world: World) -> None:
+    asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
+    refused = world.post("/uploads", {**asked, "expires_after": []}, 400)["error"]
+    assert (refused["code"], refused["param"]) == ("missing_required_parameter", "expires_after.anchor")
+    upload = world.post("/uploads", asked)["id"]
+    assert world.post(f"/uploads/{upload}/complete", [], 400)["error"]["param"] == "part_ids"
+    assert world.post("/embeddings", [], 400)["error"]["code"] == "missing_required_parameter"
+
+
 # --- v1 -------------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +205,21 @@ def test_a_form_s_unknown_fields_are_ignored(lenient: World, world: World) -> No
     assert world.client.post("/files", files=file, data=fields).json()["error"]["param"] == "ttl"
 
 
+def test_an_upload_s_unknown_fields_are_ignored(lenient: World) -> None:
+    asked = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain", "ttl": 5}
+    made = lenient.client.post("/uploads", json=asked)
+    path = f"/uploads/{made.json()['id']}"
+    part = lenient.client.post(f"{path}/parts", files={"data": ("a", b"x")}, data={"number": "1"})
+    done = lenient.client.post(f"{path}/complete", json={**part.json(), "part_ids": [part.json()["id"]]})
+    assert [one.status_code for one in (made, part, done)] == [200] * 3
+    assert [one.headers[IGNORED] for one in (made, part)] == ["ttl", "number"]
+    assert (done.json()["status"], done.headers[IGNORED]) == ("completed", "id, object, created_at, upload_id")
+
+
+def test_a_field_called_body_is_refused_by_its_name(world: World) -> None:
+    assert world.post("/threads", {"metadata": [], "body": 1}, 400)["error"]["param"] == "body"
+
+
 def test_a_thread_is_copied_from_whole_objects(lenient: World) -> None:
     run = lenient.ended(lenient.run())
     listed = lenient.get(f"/threads/{run['thread_id']}/messages", params={"order": "asc"})["data"]
@@ -220,21 +251,22 @@ def test_objects_can_be_sent_back_whole(lenient: World, beta: dict[str, str], ph
     store = lenient.post("/vector_stores", {"name": "s", "file_ids": [file]})
     store = lenient.settled(f"/vector_stores/{store['id']}")
     same(f"/vector_stores/{store['id']}", store)
-    searching = {**asked, "tool_resources": {"file_search": {"vector_store_ids": [store["id"]]}}}
-    searching = lenient.post("/assistants", searching, headers=beta)
+    resources = {"file_search": {"vector_store_ids": [store["id"]]}}
+    searching = lenient.post("/assistants", {**asked, "tool_resources": resources}, headers=beta)
     same(f"/assistants/{searching['id']}", searching)
-    thread = lenient.post("/threads", {"tool_resources": searching["tool_resources"]}, headers=beta)
+    thread = lenient.post("/threads", {"tool_resources": resources}, headers=beta)
     same(f"/threads/{thread['id']}", thread)
     attached = {**USER, "attachments": [{"file_id": file, "tools": [{"type": "file_search"}]}]}
     message = lenient.post(f"/threads/{thread['id']}/messages", attached, headers=beta)
     same(f"/threads/{thread['id']}/messages/{message['id']}", message)
     again = lenient.post(f"/threads/{lenient.thread()}/messages", back(message), headers=beta)
-    assert (again["attachments"], again["content"]) == (message["attachments"], message["content"])
+    shown = ("file_ids" if beta == V1 else "attachments", "content")
+    assert [again[name] for name in shown] == [message[name] for name in shown]
     run = lenient.post(f"/threads/{lenient.thread('Hi')}/runs", {"assistant_id": searching["id"]}, headers=beta)
     lenient.ended(run)
     second = lenient.post(f"/threads/{run['thread_id']}/runs", back(run), headers=beta)
     kept = ("assistant_id", "model", "tools", "metadata", "truncation_strategy", "tool_choice", "response_format")
-    assert {name: second[name] for name in kept} == {name: run[name] for name in kept}
+    assert {name: second.get(name) for name in kept} == {name: run.get(name) for name in kept}
     lenient.ended(second)
     both = {**back(run), "thread": {**back(thread), "messages": [back(message)]}}
     lenient.ended(lenient.post("/threads/runs", both, headers=beta))

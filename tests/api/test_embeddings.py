@@ -78,9 +78,10 @@ def test_any_name_that_nobody_lists_means_the_built_in_model(builtin: httpx2.Cli
 
 
 def test_the_built_in_model_is_listed_where_it_answers(builtin: httpx2.Client, client: httpx2.Client) -> None:
-    listed = {one["id"]: one for one in builtin.get("/models").json()["data"]}
+    extended = {"x-threadhold-extensions": "true"}
+    listed = {one["id"]: one for one in builtin.get("/models", headers=extended).json()["data"]}
     assert listed[BUILTIN]["threadhold"] == {"embeddings": True, "dimensions": 384}
-    assert builtin.get(f"/models/{BUILTIN}").json() == listed[BUILTIN]
+    assert builtin.get(f"/models/{BUILTIN}", headers=extended).json() == listed[BUILTIN]
     assert BUILTIN not in {one["id"] for one in client.get("/models").json()["data"]}
 
 
@@ -196,12 +197,23 @@ def test_an_upstream_that_refuses_base64_is_asked_without_it(client: httpx2.Clie
     assert embed(client, encoding_format="base64")["data"][0]["embedding"] == ENCODED
 
 
-def test_vectors_are_put_in_the_order_of_their_index(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
-    data = [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]
-    upstream.raw["/v1/embeddings"] = Raw([json.dumps({"data": data}).encode()], content_type="application/json")
-    told = embed(client, input=["a", "b"])
-    assert [one["embedding"] for one in told["data"]] == [[1], [2]]
-    assert told["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+@pytest.mark.parametrize(
+    ("told", "content_type"),
+    [
+        ({"data": [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]}, "application/json"),
+        ({"data": [{"embedding": [1]}, {"embedding": [2]}], "usage": "none"}, "application/json"),
+        ({"data": [{"index": None, "embedding": [1]}, {"index": None, "embedding": [2]}]}, "application/json"),
+        ({"data": [{"index": 0, "embedding": [1]}, {"index": 1, "embedding": [2]}], "usage": None}, "text/plain"),
+    ],
+    ids=["disorder", "no index", "null index", "plain text"],
+)
+def test_vectors_are_read_in_every_shape_and_put_in_order(
+    client: httpx2.Client, upstream: ScriptedUpstream, told: dict[str, Any], content_type: str
+) -> None:
+    upstream.raw["/v1/embeddings"] = Raw([json.dumps(told).encode()], content_type=content_type)
+    answer = embed(client, input=["a", "b"])
+    assert [one["embedding"] for one in answer["data"]] == [[1], [2]]
+    assert answer["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
 
 
 @pytest.mark.parametrize(
@@ -213,12 +225,21 @@ def test_vectors_are_put_in_the_order_of_their_index(client: httpx2.Client, upst
         b'{"data": [{}]}',
         b'{"data": [{"embedding": null}]}',
         b'{"data": [{"embedding": "?"}]}',
+        b'{"data": [{"embedding": [1.0, null]}]}',
+        b'{"data": [{"embedding": [[1.0, 2.0]]}]}',
         b'{"data": [5]}',
     ],
 )
 def test_an_answer_without_vectors_is_a_502(client: httpx2.Client, upstream: ScriptedUpstream, said: bytes) -> None:
     upstream.raw["/v1/embeddings"] = Raw([said], content_type="application/json")
     assert "one vector for each text" in embed(client, 502)["error"]["message"]
+
+
+def test_an_error_instead_of_vectors_is_quoted(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+    upstream.raw["/v1/embeddings"] = Raw(
+        [b'{"error": {"message": "No credits left"}}'], content_type="application/json"
+    )
+    assert "No credits left" in embed(client, 502)["error"]["message"]
 
 
 def test_errors_pass_and_overflow_is_openai_s(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
@@ -291,3 +312,14 @@ def test_langchain_works_as_soon_as_it_sends_texts(builtin: httpx2.Client) -> No
     options: Any = {"model": "text-embedding-3-small", "base_url": str(builtin.base_url), "api_key": "any"}
     made = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
     assert [len(vector) for vector in made.embed_documents(["A cat", "A dog"])] == [384, 384]
+
+
+def test_no_other_model_stands_in_while_an_upstream_is_down(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, MODEL_URL="http://127.0.0.1:9/v1") as process,
+        httpx2.Client(base_url=f"{process.url}/v1", timeout=30) as client,
+    ):
+        told = embed(client, status=503)
+        assert "has not listed its models" in told["error"]["message"]
+        assert BUILTIN in told["error"]["message"]
+        assert len(embed(client, model=BUILTIN)["data"][0]["embedding"]) == 384

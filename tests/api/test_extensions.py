@@ -41,6 +41,16 @@ UNNAMED = {
     "thread.run.step": {"expires_at"},
     "vector_store": {"description"},  # of the request, shown again
 }
+# Fields by the types of openai-python 1.20 and openai-node 4.36, the last SDKs that spoke v1.
+OF_V1 = {
+    "assistant": "id object created_at name description model instructions tools file_ids metadata",
+    "thread": "id object created_at metadata",
+    "thread.message": "id object created_at thread_id status incomplete_details completed_at incomplete_at role content"
+    " file_ids assistant_id run_id metadata",
+    "thread.run": "id object created_at thread_id assistant_id status required_action last_error expires_at started_at"
+    " cancelled_at failed_at completed_at incomplete_details model instructions tools file_ids metadata usage"
+    " temperature max_prompt_tokens max_completion_tokens truncation_strategy tool_choice response_format",
+}
 THINKING = Reply(chunks=["<think>", "let me", " see</think>", "4", "2"])
 ASKED: dict[str, dict[str, Any]] = {
     "header": {"headers": {"x-threadhold-extensions": "true"}},
@@ -203,5 +213,29 @@ def test_v1_s_file_ids_are_for_v1_clients_only(world: World) -> None:
     assert strange(world.get(path)) == set()
 
 
+def test_objects_of_v1_have_v1_s_fields_only(world: World) -> None:
+    file, v1 = world.file(), {"headers": {"OpenAI-Beta": "assistants=v1"}}
+    fields = {"model": "m", "tools": [{"type": "retrieval"}], "file_ids": [file]}
+    assistant = world.post("/assistants", fields, **v1)
+    message = {"role": "user", "content": "Hi", "file_ids": [file]}
+    thread = world.post("/threads", {"messages": [message]}, **v1)
+    path = f"/threads/{thread['id']}"
+    body = {"assistant_id": assistant["id"], "stream": True}
+    streams = [stream(world, f"{path}/runs", body, **v1), stream(world, "/threads/runs", body, **v1)]
+    found = [json.loads(data) for seen in streams for _, name, data in seen if name != "done"]
+    found += [assistant, thread, world.post(f"{path}/messages", message, **v1)]
+    found += [world.post(url, {"metadata": {"a": "b"}}, **v1) for url in (path, f"/assistants/{assistant['id']}")]
+    found.append(world.get(path, **v1))
+    for url in ("/assistants", "/threads", f"{path}/messages", f"{path}/runs"):
+        found += world.get(url, **v1)["data"]
+    known = {each["object"]: set(each) for each in found if each["object"] in OF_V1}
+    assert known == {kind: set(names.split()) for kind, names in OF_V1.items()}
+    assert all(set(each) == known[each["object"]] for each in found if each["object"] in known)
+
+
 def test_an_extension_that_is_neither_asked_for_nor_not_is_refused(world: World) -> None:
-    assert "extensions" in world.get("/models", 400, params={"extensions": "perhaps"})["error"]["message"]
+    for asked in ({"params": {"extensions": "perhaps"}}, {"headers": {"x-threadhold-extensions": "perhaps"}}):
+        ((name, _),) = next(iter(asked.values())).items()
+        error = world.get("/models", 400, **asked)["error"]
+        assert error["param"] == name
+        assert f"'{name}'" in error["message"]

@@ -152,7 +152,7 @@ def test_an_upload_is_limited_in_size(world: World, tight: ServerProcess) -> Non
         ({"bytes": "5"}, "bytes"),
         ({"purpose": "x"}, "purpose"),
         ({"filename": ""}, "filename"),
-        ({"filename": "x" * 256}, "file"),
+        ({"filename": "x" * 256}, "filename"),
         ({"mime_type": 5}, "mime_type"),
         ({"expires_after": {"anchor": "created_at", "seconds": 5}}, "expires_after.seconds"),
         ({"colour": "red"}, "colour"),

@@ -214,6 +214,12 @@ def test_errors_pass_with_their_status(client: httpx2.Client, upstream: Scripted
         assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
 
 
+def test_an_answer_has_one_request_id_and_it_is_ours(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
+    answers(upstream, "/moderations", Fail(429, {"error": {"message": "slower"}}, {"x-request-id": "theirs"}))
+    (found,) = client.post("/moderations", json={"input": "Hi"}).headers.get_list("x-request-id")
+    assert found.startswith("req_")
+
+
 def test_a_path_on_no_list_stays_unknown(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     for path in ("/fine_tuning/jobs", "/audio/voices", "/images", "/completions/x"):
         answers(upstream, path, said({}))

@@ -80,9 +80,10 @@ def test_v1_attaches_files_by_file_ids(world: World) -> None:
     v1 = {"OpenAI-Beta": "assistants=v1"}
     file = world.file()
     body = {"role": "user", "content": "x", "file_ids": [file]}
-    made = world.post(f"/threads/{world.thread()}/messages", body, headers=v1)
+    path = f"/threads/{world.thread()}/messages"
+    made = world.post(path, body, headers=v1)
     assert made["file_ids"] == [file]
-    assert made["attachments"][0]["file_id"] == file
+    assert world.get(f"{path}/{made['id']}")["attachments"][0]["file_id"] == file
 
 
 @pytest.mark.parametrize(

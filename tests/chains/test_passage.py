@@ -65,8 +65,9 @@ async def test_errors_pass_with_status_and_body_and_are_not_tried_again(
     assert len(up.requests) == 2
 
 
-async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect) -> None:
-    up.script(Fail(401, {"error": {"message": "Incorrect API key provided: sk-ours"}}))
+@pytest.mark.parametrize("status", [401, 200])
+async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, status: int) -> None:
+    up.script(Fail(status, {"error": {"message": "Incorrect API key provided: sk-ours"}}))
     passage = await (await connect(up.url, api_key="sk-ours")).pass_through(BODY)
     assert b"sk-ours" not in (passage.body or b"")
     assert b"Incorrect" in (passage.body or b"")
@@ -238,8 +239,15 @@ async def test_words_about_length_are_no_overflow_where_there_is_no_context(
 
 @pytest.mark.parametrize(
     "said",
-    [{"detail": "Not Found"}, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}],
-    ids=["vllm", "llama.cpp"],
+    [
+        {"detail": "Not Found"},
+        {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}},
+        {"error": {"code": "404", "message": "Resource not found"}},
+        {"error": {"message": "Unknown request URL: POST /openai/v1/audio/speech.", "code": "unknown_url"}},
+        {"message": "no Route matched with those values"},
+        {},
+    ],
+    ids=["vllm", "llama.cpp", "azure", "groq", "kong", "empty"],
 )
 async def test_a_path_that_the_upstream_has_not_is_told_with_the_setting(
     up: ScriptedUpstream, connect: Connect, said: dict[str, object]
@@ -247,6 +255,23 @@ async def test_a_path_that_the_upstream_has_not_is_told_with_the_setting(
     up.extra["/v1/audio/speech"] = lambda _: Fail(404, said)
     with pytest.raises(NotFound, match=r"127\.0\.0\.1:\d+ .*404.*does not serve `/audio/speech`\. Set MODEL_URL"):
         await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "Voice 'nova' not found", "param": "voice"}},
+        {"detail": "Speaker not found: nova"},
+        {"error": {"message": "No such File object: file-1", "param": "id"}},
+    ],
+    ids=["openai", "fastapi", "file"],
+)
+async def test_a_404_about_something_else_passes(
+    up: ScriptedUpstream, connect: Connect, said: dict[str, object]
+) -> None:
+    up.extra["/v1/audio/speech"] = lambda _: Fail(404, said)
+    passage = await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
+    assert (passage.status, orjson.loads(passage.body or b"")) == (404, said)
 
 
 async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: Connect) -> None:

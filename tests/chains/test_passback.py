@@ -242,13 +242,41 @@ async def test_a_field_that_its_own_engine_refuses_is_left_out_and_remembered(
     assert len(up.requests) == 4
 
 
-async def test_a_refusal_that_names_no_field_leaves_all_out(up: ScriptedUpstream, connect: Connect) -> None:
+UNNAMED = (
+    "Extra inputs are not permitted",
+    "Additional properties are not allowed",
+    "Unexpected field in messages.1",
+    "Invalid property in the request",
+    "messages.1: unknown keys",
+)
+
+
+@pytest.mark.parametrize("words", UNNAMED)
+async def test_a_refusal_that_names_no_field_leaves_all_out(up: ScriptedUpstream, connect: Connect, words: str) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"a": "1"}, called(b={"c": 1})))
-    messages = answered(await made(replies))
-    up.script(Fail(422, {"error": {"message": "Extra inputs are not permitted"}}))
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}
+    messages = [*answered(await made(replies)), HumanMessage([image])]
+    up.script(Fail(422, {"error": {"message": words}}))
+    await made(replies, asked(*messages))
+    assert turn(up, -2) == {"a": "1", "tool_calls": [{**CALL, "b": {"c": 1}}]}
+    assert turn(up) == {"tool_calls": [CALL]}
+    assert up.requests[-1].body["messages"][-1]["content"] == [image]
     await made(replies, asked(*messages))
     assert turn(up) == {"tool_calls": [CALL]}
+    assert len(up.requests) == 4
+
+
+async def test_own_fields_stay_where_a_refusal_says_something_else_of_one(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    replies = Replies(await connect(up.url), tool_calls="native")
+    up.script(stream({"thought": "I"}, called(b=1)))
+    messages = answered(await made(replies))
+    up.script(Fail(400, {"error": {"message": "Invalid property order: thought comes before content"}}))
+    with pytest.raises(PromptRefused):
+        await made(replies, asked(*messages))
+    assert len(up.requests) == 2
 
 
 async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUpstream, connect: Connect) -> None:

@@ -31,6 +31,7 @@ async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None 
     [
         (b"# Cats\n\npurr", "a.md", ["# Cats", "purr"]),
         (b'{"a": [1, 2]}', "a.json", ['{"a": [1, 2]}']),
+        (rb'[ {\n "a": "Z\u00fcrich"}]'.replace(b"\\n", b"\n"), "a.txt", ["Zürich"]),
         (b"a,b\n1,2\n", "a.csv", ["a,b\n1,2"]),
         (b"def f():\n    return 1\n", "a.py", ["    return 1"]),
         (b"no ending at all", "README", ["no ending"]),

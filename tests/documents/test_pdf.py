@@ -8,16 +8,17 @@ import pytest
 from documents.pdf import join_lines, read_pdf
 
 
-def pdf(lines: Sequence[str], annotations: Sequence[str] = ()) -> bytes:
+def pdf(
+    lines: Sequence[str], annotations: Sequence[str] = (), *, box: str = "/MediaBox[0 0 595 842]", matrix: str = ""
+) -> bytes:
     """A page with a line each; the annotations are dictionaries without their brackets, those with /FT are fields."""
-    drawn = "BT /F1 12 Tf 14 TL 72 760 Td " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
+    drawn = f"{matrix} BT /F1 12 Tf 14 TL 72 760 Td " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
     places = [f"{6 + place} 0 R" for place in range(len(annotations))]
     fields = [place for place, item in zip(places, annotations, strict=True) if "/FT" in item]
     objects = [
         f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[{' '.join(fields)}]/DA(/F1 12 Tf)>>>>",
         "<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Resources<</Font<</F1 5 0 R>>>>/Contents 4 0 R"
-        f"/Annots[{' '.join(places)}]>>",
+        f"<</Type/Page/Parent 2 0 R{box}/Resources<</Font<</F1 5 0 R>>>>/Contents 4 0 R/Annots[{' '.join(places)}]>>",
         f"<</Length {len(drawn)}>>stream\n{drawn}\nendstream",
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
         *(
@@ -38,6 +39,24 @@ def read(tmp_path: Path, data: bytes) -> str:
     path = tmp_path / "a.pdf"
     path.write_bytes(data)
     return "\n".join(read_pdf(path))
+
+
+@pytest.mark.parametrize(
+    ("box", "matrix"),
+    [
+        ("/Rotate 90/MediaBox[0 0 595 842]", "0 1 -1 0 595 0 cm"),
+        ("/Rotate 180/MediaBox[0 0 595 842]", "-1 0 0 -1 595 842 cm"),
+        ("/Rotate 270/MediaBox[0 0 595 842]", "0 -1 1 0 0 842 cm"),
+        ("/MediaBox[0 0 60 842]", ""),
+        ("/MediaBox[0 0 595 842]/CropBox[0 0 60 842]", ""),
+    ],
+    ids=["90", "180", "270", "narrow", "cropped"],
+)
+def test_no_word_is_lost_on_pages_that_are_rotated_or_cropped(tmp_path: Path, box: str, matrix: str) -> None:
+    lines = ["A line of many words about docu-", "mentation and the like."]
+    assert (
+        read(tmp_path, pdf(lines, box=box, matrix=matrix)) == "A line of many words about documentation and the like."
+    )
 
 
 def test_words_are_whole_in_a_page(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_what_word_shows_is_read_and_nothing_else(body: str) -> None:
         ("document", "word/document2.xml"),
         ("document", "a/b/c.xml"),
         ("document", "main.xml"),
+        ("document", "word/main%20part.xml"),
         ("template", "word/document.xml"),
         ("application/vnd.ms-word.document.macroEnabled.main+xml", "word/document.xml"),
         ("application/vnd.ms-word.template.macroEnabledTemplate.main+xml", "word/document.xml"),

@@ -38,10 +38,53 @@ def test_secrets_follow_their_document_when_the_order_changes() -> None:
     assert restore_secrets([masked[2], masked[1]], TOOLS) == [TOOLS[2], TOOLS[1]]
 
 
-def test_a_new_document_at_the_same_place_keeps_the_secret_and_a_new_value_replaces_it() -> None:
-    stored = [action("old", headers={"X-Key": "secret", "X-Two": "other"})]
-    posted = [action("new", headers={"x-key": MASK, "X-Two": "changed"})]
-    assert restore_secrets(posted, stored) == [action("new", headers={"x-key": "secret", "X-Two": "changed"})]
+def origins(data: dict[str, Any]) -> frozenset[str]:
+    """For these tests a document is a list of origins."""
+    return frozenset(data["openapi_spec"].split()) | {data.get("base_url") or "https://one.example"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"openapi_spec": "https://two.example"}, {"openapi_spec": "https://one.example"}, {"openapi_spec": ""}],
+    ids=["other document", "fewer origins", "none of its own"],
+)
+def test_a_secret_stays_where_the_origins_stay(changed: dict[str, Any]) -> None:
+    stored = [action("https://one.example https://two.example", headers={"X-Key": "secret", "X-Two": "other"})]
+    posted = [action(headers={"x-key": MASK, "X-Two": "changed"})]
+    posted[0]["data"] |= changed
+    (restored,) = restore_secrets(posted, stored, origins=origins)
+    assert restored["data"] == {**changed, "headers": {"x-key": "secret", "X-Two": "changed"}}
+
+
+SECRETS: list[dict[str, Any]] = [
+    {"headers": {"X-Key": "secret"}},
+    {"auth": {"type": "bearer", "token": "secret"}},
+    {"auth": {"type": "basic", "username": "ann", "password": "secret"}},
+    {"auth": {"type": "api_key", "in": "query", "name": "key", "value": "secret"}},
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=["header", "bearer", "basic", "key"])
+@pytest.mark.parametrize(
+    "moved",
+    [{"openapi_spec": "https://evil.example"}, {"base_url": "https://evil.example"}],
+    ids=["document", "base url"],
+)
+def test_a_secret_does_not_follow_an_action_to_another_origin(secret: dict[str, Any], moved: dict[str, Any]) -> None:
+    stored = [action("https://one.example", **secret)]
+    (posted,) = mask_tools(stored)
+    posted = {**posted, "data": {**posted["data"], **moved}}
+    for known in (origins, None):
+        with pytest.raises(InvalidRequest, match="calls another address now"):
+            restore_secrets([posted], stored, origins=known)
+
+
+@pytest.mark.parametrize("change", [{"in": "header"}, {"name": "echo"}, {"type": "bearer"}], ids=str)
+def test_a_secret_does_not_move_to_another_place(change: dict[str, Any]) -> None:
+    stored = [action("a", auth={"type": "api_key", "in": "query", "name": "key", "value": "secret"})]
+    posted = [action("a", auth={"type": "api_key", "in": "query", "name": "key", "value": MASK, **change})]
+    with pytest.raises(InvalidRequest, match="no stored value"):
+        restore_secrets(posted, stored, origins=origins)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from wire.assistants import AssistantCreate, new_assistant
-from wire.empty_objects import fill_action, fill_chat, fill_langserve, fill_schema
+from wire.empty_objects import fill_action, fill_forwarded, fill_langserve, fill_schema
 from wire.validation import parse
 
 DOCUMENT = {
@@ -55,6 +55,9 @@ FILLED = {
 SCHEMAS: list[Any] = [
     ([], {}),
     ({"properties": []}, {"properties": {}}),
+    ({"type": ["object", "null"], "default": []}, {"type": ["object", "null"], "default": {}}),
+    ({"type": ["array", "object"], "default": []}, {"type": ["array", "object"], "default": []}),
+    ({"dependencies": [], "dependentSchemas": []}, {"dependencies": {}, "dependentSchemas": {}}),
     ({"properties": {"a": [], "default": []}}, {"properties": {"a": {}, "default": {}}}),
     ({"properties": {"a": {"items": []}}}, {"properties": {"a": {"items": {}}}}),
     ({"additionalProperties": [], "not": []}, {"additionalProperties": {}, "not": {}}),
@@ -88,16 +91,16 @@ def test_a_schema_has_objects_where_schemas_stand(given: Any, filled: Any) -> No
             {"headers": {}, "auth": {}, "openapi_spec": FILLED},
         ),
         (fill_action, {"openapi_spec": "openapi: 3.1.0"}, {"openapi_spec": "openapi: 3.1.0"}),
-        (fill_chat, [], {}),
-        (fill_chat, ["x"], ["x"]),
-        (fill_chat, {"messages": [], "tools": [], "stop": []}, {"messages": [], "tools": [], "stop": []}),
+        (fill_forwarded, [], {}),
+        (fill_forwarded, ["x"], ["x"]),
+        (fill_forwarded, {"messages": [], "tools": [], "stop": []}, {"messages": [], "tools": [], "stop": []}),
         (
-            fill_chat,
+            fill_forwarded,
             {"tools": [{"function": {"parameters": {"properties": []}}}], "metadata": [], "logit_bias": []},
             {"tools": [{"function": {"parameters": {"properties": {}}}}], "metadata": {}, "logit_bias": {}},
         ),
         (
-            fill_chat,
+            fill_forwarded,
             {"functions": [{"parameters": []}], "response_format": {"json_schema": {"schema": []}}},
             {"functions": [{"parameters": {}}], "response_format": {"json_schema": {"schema": {}}}},
         ),

@@ -297,3 +297,42 @@ def test_a_long_list_of_ignored_fields_is_cut() -> None:
     value = list_ignored([f"messages[{number}].id" for number in range(1000)])
     assert value.endswith(", ...")
     assert len(value) < 1100
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "leniency", "kind", "loc"),
+    [
+        ({"metadata": [], "body": 1}, Leniency(), "extra_forbidden", ("body",)),
+        ({"metadata": [], "messages": [[], {"x": 1}]}, Leniency(), "extra_forbidden", ("messages", 1, "x")),
+        ({"messages": [[]]}, Leniency(), "missing", ("messages", 0, "role")),
+        ({"messages": [{}], "metadata": {"a": None}}, Leniency(v1=True), "string_type", ("metadata", "a")),
+        ({"messages": [{}], "id": 1, "metadata": {"a": 1}}, IGNORE, "string_type", ("metadata", "a")),
+    ],
+    ids=["unknown", "unknown within", "missing after mending", "null under v1", "wrong where unknown is ignored"],
+)
+def test_the_error_that_stays_is_reported(data: Any, leniency: Leniency, kind: str, loc: tuple[Any, ...]) -> None:
+    refused = mend(ThreadCreate, data, leniency).refused
+    assert (refused["type"], refused["loc"]) == (kind, loc)
+
+
+def test_a_refused_request_is_not_copied() -> None:
+    data = {"metadata": [], **{f"k{number}": number for number in range(1000)}}
+    mended = mend(ThreadCreate, data)
+    assert (mended.data is data, mended.changed, mended.refused["type"]) == (True, False, "extra_forbidden")
+
+
+@pytest.mark.parametrize("leniency", [Leniency(), Leniency(v1=True), IGNORE], ids=["php", "v1", "ignoring"])
+def test_what_has_too_much_to_mend_is_refused_as_it_came(leniency: Leniency) -> None:
+    few, many = ({"messages": [[]] * number} for number in (50_000, 50_001))
+    assert mend(ThreadCreate, few, leniency).refused["type"] == "missing"
+    mended = mend(ThreadCreate, many, leniency)
+    assert (mended.changed, mended.refused["loc"]) == (False, ("messages", 0))
+
+
+def test_any_number_of_unknown_fields_is_left_out() -> None:
+    mended = mend(ThreadCreate, {f"k{number}": number for number in range(100_000)}, IGNORE)
+    assert (mended.data, mended.refused) == ({}, None)
+    assert list_ignored(mended.ignored).endswith(", ...")

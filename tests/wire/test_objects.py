@@ -192,7 +192,10 @@ def test_v1_file_ids_of_a_message_become_attachments() -> None:
     assert page["data"][0]["file_ids"] == ["file-1"]
 
 
-def test_objects_that_v1_had_no_files_on_stay_as_they_are() -> None:
+def test_v1_has_no_field_that_came_with_v2() -> None:
     thread = new_thread(ThreadCreate(), id="thread_1", now=5)
-    assert as_v1(thread) == thread
-    assert as_v1(run(None))["file_ids"] == []
+    assert thread.keys() - as_v1(thread).keys() == {"tool_resources"}
+    assert "attachments" not in as_v1(message(file_ids=["file-1"]))
+    shown = as_v1(run(None))
+    assert shown["file_ids"] == []
+    assert shown.keys().isdisjoint({"tool_resources", "top_p", "parallel_tool_calls", "reasoning_effort"})

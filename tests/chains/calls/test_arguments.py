@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments
+from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments, portable_arguments
 from tests.effort import within
 
 PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
@@ -75,6 +75,20 @@ def test_nothing_and_null_are_an_empty_object(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'{"a": "\ud83d"}', "\ufffd"),
+        (r'{"a": "x\uDE00y"}', "x\ufffdy"),
+        (r'{"a": "\ud83d\ude00"}', "\U0001f600"),
+        (r'{"a": "\\ud83d"}', r"\ud83d"),
+    ],
+    ids=["first half", "second half", "whole", "no escape"],
+)
+def test_half_a_character_is_replaced(text: str, value: str) -> None:
+    assert parse_arguments(text) == ({"a": value}, "")
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [("[1]", "not a JSON object"), ("{", "not JSON"),
         ("[" * 99_000, "not JSON"), (" " * (MAX_ARGUMENTS + 1), "at most")],
@@ -84,3 +98,31 @@ def test_what_is_no_object_is_told(text: str, why: str) -> None:
     value, problem = parse_arguments(text)
     assert value is None
     assert why in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18446744073709551615", 2**64 - 1),
+        ("18446744073709551616", 2.0**64),
+        ("-9223372036854775809", -(2.0**63)),
+        ("1" * 400, None),
+        ("[1e400, NaN, -Infinity]", [None, None, None]),
+        ('"\\ud83d!"', "\ufffd!"),
+        ('"\\ud83d\\ude00"', "\U0001f600"),
+        ("[true, 1.5, null]", [True, 1.5, None]),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_history_holds_arguments_that_can_be_stored_and_sent(text: str, value: Any) -> None:
+    assert portable_arguments(f'{{"a": {text}}}') == {"a": value}
+    assert portable_arguments(f'{{"a": {{"b": [{text}]}}}}') == {"a": {"b": [value]}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "hello", "null", "", '{"a": ' + "[" * 300 + "]" * 300 + "}"],
+    ids=["list", "text", "null", "nothing", "deep"],
+)
+def test_a_history_holds_nothing_of_what_is_no_object(text: str) -> None:
+    assert portable_arguments(text) == {}

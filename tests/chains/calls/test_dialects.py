@@ -48,6 +48,12 @@ CHECKED: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
     "exclusiveMinimum true": (of({"type": "number", "minimum": 0, "exclusiveMinimum": True}), [1], [0]),
     "exclusiveMaximum false": (of({"maximum": 5, "exclusiveMaximum": False}), [5], [6]),
     "exclusiveMinimum alone": (of({"type": "number", "exclusiveMinimum": True}), [-1], ["x"]),
+    "no type in a list": (of({"type": []}), [1, None], []),
+    "an empty enum": (of({"type": "string", "enum": []}), ["x"], [1]),
+    "no alternatives": (of({"type": "string", "anyOf": [], "oneOf": [], "allOf": []}), ["x"], [1]),
+    "PHP's empty additionalProperties": (of({"type": "object", "additionalProperties": []}), [{"b": 1}], [1]),
+    "additionalProperties null": (of({"type": "object", "additionalProperties": None}), [{"b": 1}], [1]),
+    "multipleOf of a decimal fraction": (of({"multipleOf": 0.01}), [0.07, 19.99, 3, 1e300], [0.075]),
     "annotations of OpenAPI": (
         of(
             {

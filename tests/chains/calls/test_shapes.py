@@ -60,14 +60,52 @@ def test_a_function_without_parameters_takes_none(parameters: Any) -> None:
     [
         {"$ref": "#/nowhere"},
         {"$ref": "http://127.0.0.1:9/x"},
-        {"properties": {"a": 5}},
         {"properties": 5},
         {"properties": {f"p{i}": {"anyOf": [{"type": "string"}] * 20} for i in range(500)}},
     ],
-    ids=["nowhere", "elsewhere", "odd property", "odd properties", "huge"],
+    ids=["nowhere", "elsewhere", "odd properties", "huge"],
 )
 def test_a_schema_that_cannot_be_written_out_is_any_object(parameters: Any) -> None:
     assert shape({**parameters, "additionalProperties": True}) == {"type": "object"}
+
+
+HUGE = {f"p{i}": {"anyOf": [{"type": "string"}] * 20} for i in range(500)}
+
+
+@pytest.mark.parametrize("parameters", [{"$ref": "#/nowhere"}, {"$ref": "Other.json"}, {"properties": HUGE}])
+def test_a_schema_that_cannot_be_written_out_still_takes_arguments(parameters: Any) -> None:
+    assert shape(parameters) == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [5, None, [], "string", {"$ref": "#/nowhere"}, {"$ref": "#anchor"}, {"anyOf": []}, {"enum": []}, {"minimum": "0"}],
+    ids=str,
+)
+def test_one_odd_property_takes_anything_and_spoils_no_other(odd: Any) -> None:
+    assert shape(object_of(a=odd, b={"type": "integer"}))["properties"] == {"a": {}, "b": {"type": "integer"}}
+
+
+def test_odd_limits_of_a_string_or_list_are_passed_over() -> None:
+    odd = {"type": ["string", "array"], "minLength": None, "maxLength": "5", "minItems": None, "maxItems": None}
+    made = shape(object_of(a=odd))["properties"]["a"]
+    assert (made["maxLength"], made["maxItems"]) == (MAX_STRING, 32)
+    assert not {"minLength", "minItems"} & made.keys()
+
+
+@pytest.mark.parametrize(
+    ("more", "written"),
+    [({}, {}), ({"properties": {"a": {}}}, {}), ({"additionalProperties": {"type": "integer"}}, {"type": "integer"})],
+    ids=["no properties", "not among them", "additional properties"],
+)
+def test_what_is_required_can_be_given(more: Any, written: Any) -> None:
+    made = shape({"type": "object", "required": ["b"], **more})
+    assert made["properties"]["b"] == written
+
+
+def test_percent_encoded_references_are_followed() -> None:
+    made = shape({**object_of(a={"$ref": "#/definitions/Page%C2%ABX%C2%BB"}), "definitions": {"Page«X»": {"const": 1}}})
+    assert made["properties"]["a"] == {"const": 1}
 
 
 def test_alternatives_are_kept() -> None:

@@ -132,6 +132,39 @@ def test_a_form_spells_lists_as_its_encoding_says(encoding: dict[str, Any], spel
     assert build_call(called, {"tags": ["a,b", "c d"]}).content == spelt.encode()
 
 
+@pytest.mark.parametrize(
+    ("value", "spelt"),
+    [
+        (["data.customer", "a&b"], "expand[]=data.customer&expand[]=a%26b"),
+        ({"in": [1, 2]}, "expand[in][]=1&expand[in][]=2"),
+        ([{"price": "p", "tiers": [1]}, {"price": "q"}], "expand[0][price]=p&expand[0][tiers][]=1&expand[1][price]=q"),
+        ({"a": {"b": {"c": None}}}, "expand[a][b][c]="),
+        (5, "expand=5"),
+        ([], ""),
+    ],
+    ids=["list", "list in an object", "objects in a list", "deep", "number", "nothing"],
+)
+def test_deep_objects_spell_lists_in_brackets(value: Any, spelt: str) -> None:
+    field = {"name": "expand", "in": "query", "style": "deepObject", "explode": True, "schema": {}}
+    called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
+    assert urlsplit(build_call(called, {"expand": value}).url).query == spelt
+
+
+def test_a_form_spells_deep_objects_in_brackets() -> None:
+    schema = {"type": "object", "properties": {"items": {"type": "array", "items": {"type": "object"}}}}
+    form = {"schema": schema, "encoding": {"items": {"style": "deepObject", "explode": True}}}
+    body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
+    called = operation(document("https://api.test", {"/x": {"post": body}}))
+    assert build_call(called, {"items": [{"price": "a&b"}]}).content == b"items%5B0%5D%5Bprice%5D=a%26b"
+
+
+@pytest.mark.parametrize(("arguments", "query"), [({"q": "a"}, "function=QUOTE&q=a"), ({}, "function=QUOTE")])
+def test_a_path_s_own_query_is_continued(arguments: dict[str, Any], query: str) -> None:
+    field = {"name": "q", "in": "query", "schema": {"type": "string"}}
+    called = operation(document("https://api.test", {"/query?function=QUOTE": {"get": {"parameters": [field]}}}))
+    assert urlsplit(build_call(called, arguments).url).query == query
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 _PARAMETERS = [
     {"name": "p", "in": "path", "required": True, "schema": {"type": "string"}},

@@ -56,6 +56,9 @@ def test_a_scalar_is_text_where_the_schema_has_only_text(version: str, written: 
         ("{type: number, default: 2.50}", 2.5),
         ("{type: number, default: 1e3}", 1000.0),
         ("{type: boolean, default: false}", False),
+        ("{type: boolean, default: yes}", True),
+        ("{type: boolean, default: Off}", False),
+        ("{type: [boolean, string], default: no}", "no"),
         ("{type: [string, number], default: 1.0}", 1.0),
         ("{type: [string, null], default: null}", None),
         ("{default: 1.0}", 1.0),
@@ -94,7 +97,8 @@ paths:
       summary: no
       tags: [1, on]
       x-openai-isConsequential: yes
-      parameters: [{name: 5, in: query, required: yes, explode: no, schema: {type: array}}]
+      parameters:
+        - {name: 5, in: query, required: yes, explode: no, schema: {type: array}, examples: {a: {summary: 1, value: 2}}}
       responses:
         200: {description: 200}
         4XX: {description: ~}
@@ -108,6 +112,7 @@ def test_fixed_fields_are_text_as_they_were_written() -> None:
     assert info == {"title": "2024", "version": "1.10", "description": "", "license": {"name": "2"}}
     assert read_as["servers"][0]["variables"]["v"] == {"default": "2.0", "enum": ["1.10", "2.0"]}
     assert (get["operationId"], get["summary"], get["tags"]) == ("123", "no", ["1", "on"])
+    assert get["parameters"][0]["examples"] == {"a": {"summary": "1", "value": 2}}
     assert list(get["responses"]) == ["200", "4XX", "default"]
     assert [each["description"] for each in get["responses"].values()] == ["200", "", ""]
 
@@ -132,8 +137,23 @@ def test_json_text_and_objects_are_read_alike() -> None:
         assert found["paths"]["/x"]["get"]["responses"]["200"]["description"] == "true"
 
 
+@pytest.mark.parametrize("kind", ["{}", "[[string]]", "[{a: b}]", "[1, {}]"])
+def test_a_type_that_is_no_name_is_refused(kind: str) -> None:
+    for value in ("default: 1.0", "enum: [1.0]", "default: {a: 1}"):
+        with pytest.raises(InvalidRequest):
+            schema_of("3.1.0", f"{{type: {kind}, {value}}}")
+
+
 @pytest.mark.parametrize("version", ["3", "3.10", "3.2.0", "2.0", "true", ""])
 def test_an_unsupported_version_is_refused_as_it_was_written(version: str) -> None:
     text = f"openapi: {version}\ninfo: {{title: t, version: 1}}\npaths: {{}}"
     with pytest.raises(InvalidRequest, match=f"`#/openapi` is `{version or None}`"):
         read(text)
+
+
+def test_a_parameter_that_refers_to_a_schema_is_refused() -> None:
+    item = {"parameters": [{"$ref": "#/components/schemas/N"}], "get": {"responses": {"200": {"description": "ok"}}}}
+    made: Any = {"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/x": item}}
+    made["components"] = {"schemas": {"N": {"type": "string"}}}
+    with pytest.raises(InvalidRequest, match="another kind"):
+        read_document(made, InvalidRequest)
