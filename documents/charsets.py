@@ -173,7 +173,7 @@ def _mixed(data: bytes) -> Decoded:
     read = _lenient(
         b"".join(line.decode(name, "replace").encode() if _is_foreign(line) else line for line in lines), "utf-8"
     )
-    said = f"{_bytes(_count_high(foreign))} not valid utf-8, read as {_label(name)}."
+    said = f"{_bytes(_count_high(foreign))} not valid {_label('utf-8')}; read as {_label(name)}."
     return Decoded(read.text, said if read.note is None else f"{said} {read.note}")
 
 

@@ -80,7 +80,7 @@ def test_half_an_upload_leaves_nothing_after_a_crash(tmp_path: Path) -> None:
         assert path.name == kept
 
 
-def test_parts_that_were_acknowledged_outlive_a_crash_and_become_the_file(tmp_path: Path) -> None:
+def test_acknowledged_parts_survive_a_crash_and_become_the_file(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, **OFFLINE) as server:
         asked = {"filename": "a.txt", "purpose": "user_data", "bytes": 300_000, "mime_type": "text/plain"}
         upload = server.request("POST", "/v1/uploads", asked)["id"]
@@ -100,7 +100,7 @@ def test_parts_that_were_acknowledged_outlive_a_crash_and_become_the_file(tmp_pa
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.1, 0.3])
-def test_a_crash_while_an_upload_is_completed_leaves_it_pending_or_completed(tmp_path: Path, pause_s: float) -> None:
+def test_a_crash_during_completion_leaves_an_upload_pending_or_completed(tmp_path: Path, pause_s: float) -> None:
     size = 16_000_000
     with ServerProcess(tmp_path, **OFFLINE) as server:
         asked = {"filename": "a.bin", "purpose": "user_data", "bytes": size, "mime_type": "text/plain"}

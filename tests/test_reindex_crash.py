@@ -74,7 +74,7 @@ def wait_for(server: ServerProcess, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_rewrite_goes_on_and_no_search_misses_a_word(server: ServerProcess, embedded: list[str]) -> None:
+def test_a_killed_rewrite_continues_and_searches_miss_nothing(server: ServerProcess, embedded: list[str]) -> None:
     asked = set()
     for count in (COUNT // 4, COUNT // 2):
         server.start()

@@ -92,7 +92,7 @@ def clean_filename(given: str, *, param: str = "file") -> str:
     )
     name = printable.replace("\\", "/").rstrip("/ ").rpartition("/")[2].strip()
     if len(name) > _MAX_NAME:
-        message = f"The file's name has {len(name)} characters; at most {_MAX_NAME} are allowed."
+        message = f"The file's name has {len(name)} characters; at most {_MAX_NAME} are allowed. Use a shorter name."
         raise InvalidRequest(message, param=param, code="invalid_value")
     return name if name.strip(".") else "file"
 

@@ -252,7 +252,7 @@ def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
         # are lawful; unlawful circles are found when the operations are built.
         pass
     except (LookupError, TypeError, AttributeError):
-        raise refuse("a `$ref` names an object of another kind than its place has") from None
+        raise refuse("a `$ref` points to an object of the wrong kind") from None
     if error is not None:
         raise refuse(_deepest(error))
 

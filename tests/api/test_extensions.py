@@ -107,7 +107,7 @@ def test_a_stream_has_openai_s_events_and_fields_only(world: World, says: Callab
         assert not [data for _, _, data in seen if '"threadhold"' in data]
 
 
-def test_a_stream_of_tool_calls_has_openai_s_events_and_fields_only(world: World, says: Callable[..., None]) -> None:
+def test_a_stream_of_tool_calls_has_only_openai_s_events(world: World, says: Callable[..., None]) -> None:
     says(Reply(chunks=["<think>time</think>"], tool_calls=[("getTime", {}, "c1")]), THINKING)
     assistant, thread = world.assistant(tools=[TIME]), world.thread("What time is it?")
     seen = stream(world, f"/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
@@ -142,7 +142,7 @@ def test_langserve_s_readers_get_every_event(server: ServerProcess, says: Callab
     assert "threadhold.reasoning.delta" in answer.text
 
 
-def test_a_run_says_what_was_left_out_to_those_who_ask(world: World) -> None:
+def test_a_run_says_what_was_left_out_if_asked(world: World) -> None:
     path = f"/threads/{crowded(world)}/runs"
     run = world.post(path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500})
     stream(world, f"{path}/{run['id']}/events")
@@ -233,7 +233,7 @@ def test_objects_of_v1_have_v1_s_fields_only(world: World) -> None:
     assert all(set(each) == known[each["object"]] for each in found if each["object"] in known)
 
 
-def test_an_extension_that_is_neither_asked_for_nor_not_is_refused(world: World) -> None:
+def test_an_unclear_request_for_extensions_is_refused(world: World) -> None:
     for asked in ({"params": {"extensions": "perhaps"}}, {"headers": {"x-threadhold-extensions": "perhaps"}}):
         ((name, _),) = next(iter(asked.values())).items()
         error = world.get("/models", 400, **asked)["error"]

@@ -35,7 +35,7 @@ def part_files(server: ServerProcess) -> list[str]:
     return [path.name for path in (server.log.parent / "files").rglob("part_*")]
 
 
-def test_parts_become_a_file_in_the_order_that_is_asked_for(world: World, server: ServerProcess) -> None:
+def test_parts_become_a_file_in_the_requested_order(world: World, server: ServerProcess) -> None:
     upload = create(world, purpose="user_data")
     Upload.model_validate(upload)
     assert (upload["status"], upload["file"], upload["expires_at"] - upload["created_at"]) == ("pending", None, 3600)

@@ -52,7 +52,7 @@ def fields(seen: SeenRaw) -> list[tuple[str, str | None, bytes]]:
 
 
 @pytest.mark.parametrize("path", JSON_PATHS)
-def test_a_request_goes_on_under_the_model_s_own_name_with_our_key(
+def test_a_request_carries_the_model_s_name_and_our_key(
     client: httpx2.Client, upstream: ScriptedUpstream, path: str
 ) -> None:
     answers(upstream, path, said({"id": "1", "ünlike": [1, None]}))
@@ -66,9 +66,7 @@ def test_a_request_goes_on_under_the_model_s_own_name_with_our_key(
     assert "of-the-client" not in str(seen.headers)
 
 
-def test_without_a_model_the_body_stays_as_it_is_but_for_text(
-    client: httpx2.Client, upstream: ScriptedUpstream
-) -> None:
+def test_without_a_model_only_text_bodies_change(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     for path in ("/moderations", "/completions"):
         answers(upstream, path, said({}))
         assert client.post(path, json={"input": "Hi"}).status_code == 200
@@ -86,9 +84,7 @@ def test_sound_streams_back_block_by_block(client: httpx2.Client, upstream: Scri
     assert b"".join(blocks) == b"".join(SOUND)
 
 
-def test_a_stream_of_events_passes_and_its_break_is_told_in_it(
-    client: httpx2.Client, upstream: ScriptedUpstream
-) -> None:
+def test_an_event_stream_passes_and_reports_its_own_break(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     answers(upstream, "/completions", Raw([b'data: {"choices": []}\n\n'], then="drop"))
     told = client.post("/completions", json={"prompt": "Hi", "stream": True}).text
     assert "broke off" in told

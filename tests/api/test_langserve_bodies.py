@@ -58,7 +58,7 @@ def test_a_chat_without_human_is_refused(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 @pytest.mark.parametrize("wrong", [{"humann": "hi"}, None, 5, ["hi"]], ids=["key", "null", "number", "array"])
-def test_one_wrong_input_of_a_batch_is_named_by_its_place(
+def test_a_wrong_input_of_a_batch_is_named_by_place(
     server: ServerProcess, upstream: ScriptedUpstream, path: str, wrong: Any
 ) -> None:
     asked = len(upstream.requests)
@@ -90,7 +90,7 @@ def test_a_config_of_another_type_is_refused(server: ServerProcess, path: str, v
         assert param == "config[1].configurable"
 
 
-def test_a_wrong_key_inside_an_input_is_named_with_its_neighbours(server: ServerProcess) -> None:
+def test_a_wrong_key_inside_an_input_is_named_with_alternatives(server: ServerProcess) -> None:
     turn = {"run_id": "run_none", "tool_outputs": [{"tool_call_id": "call_1", "result": "noon"}]}
     error = refusal(server, "/assistant/stream", {"input": turn})
     assert error["param"] == "input.tool_outputs[0].result"

@@ -103,7 +103,7 @@ def test_a_resumed_run_s_first_token_is_its_own(server: ServerProcess, world: Wo
     assert grown["first_token_seconds_sum",] >= SLOW_S
 
 
-def test_a_search_that_the_server_makes_itself_is_no_first_token(tmp_path: Path) -> None:
+def test_a_search_by_the_server_is_no_first_token(tmp_path: Path) -> None:
     with (
         ScriptedUpstream() as upstream,
         ServerProcess(tmp_path, MODEL_URL=upstream.url, TOOL_CALLS="prompt") as server,

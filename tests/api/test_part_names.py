@@ -136,7 +136,7 @@ def test_a_name_that_cannot_be_kept_is_refused(world: World, disposition: str) -
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_a_name_in_any_form_does_not_make_a_field_a_file(world: World) -> None:
+def test_a_name_in_any_form_leaves_a_field_a_field(world: World) -> None:
     body = (
         b"--b\r\nContent-Disposition: form-data; name=purpose; filename*=utf-8''x\r\n\r\nuser_data\r\n"
         b"--b\r\nContent-Disposition: form-data; name=file; filename=a.txt\r\n\r\nhello\r\n--b--\r\n"

@@ -120,7 +120,7 @@ class Client:
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("offer", OFFERS)
-def test_an_offered_upgrade_does_not_change_how_a_body_is_read(port: int, offer: str, frame: str, cut: str) -> None:
+def test_an_offered_upgrade_leaves_the_body_as_it_is(port: int, offer: str, frame: str, cut: str) -> None:
     framing, body = FRAMES[frame]
     head = b"POST /a?b=c HTTP/1.1\r\n" + HOST + OFFERS[offer] + framing + b"\r\n"
     with Client(port) as client:
@@ -151,7 +151,7 @@ def test_very_many_upgrades_in_one_packet_are_answered(port: int) -> None:
         assert {client.answer()["path"] for _ in range(1200)} == {"/many"}
 
 
-def test_a_body_behind_an_upgrade_is_never_taken_for_a_request(port: int) -> None:
+def test_a_body_after_an_upgrade_is_never_a_request(port: int) -> None:
     inner = b"GET /inner HTTP/1.1\r\n" + HOST + b"\r\n"
     length = b"Content-Length: %d\r\n\r\n" % len(inner)
     with Client(port) as client:
@@ -202,7 +202,7 @@ def test_100_continue_is_sent_where_it_is_expected(
 @pytest.mark.parametrize(
     "offer", [b"", b"Connection: keep-alive\r\n", OFFERS["list"]], ids=["plain", "keep", "upgrade"]
 )
-def test_http_1_0_gets_a_stream_unchunked_that_ends_by_closing(port: int, method: bytes, offer: bytes) -> None:
+def test_http_1_0_streams_are_unchunked_and_end_by_closing(port: int, method: bytes, offer: bytes) -> None:
     with Client(port) as client:
         client.send(method + b" /stream HTTP/1.0\r\n" + offer + b"\r\n")
         head = client.head().lower()

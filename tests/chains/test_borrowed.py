@@ -121,7 +121,7 @@ async def test_calls_that_the_provider_does_not_number_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("beside", [{"signatures": {"a": "c2ln"}}, {"odd": object()}], ids=["JSON", "no JSON"])
-async def test_what_the_library_keeps_beside_a_reply_goes_back_with_its_calls(beside: Any) -> None:
+async def test_the_library_s_own_fields_go_back_with_the_calls(beside: Any) -> None:
     asked: list[Any] = []
 
     class Signing(FakeListChatModel):

@@ -119,7 +119,7 @@ async def test_an_answer_without_a_limit_gets_one(engine: Open) -> None:
         assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == count
 
 
-async def test_the_demo_has_a_limit_of_its_own_that_a_setting_outranks(engine: Open) -> None:
+async def test_a_setting_outranks_the_demo_s_own_limit(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1))
     passage = await builtin.pass_through({"messages": ASK, "ignore_eos": True, "logit_bias": []})
     assert json.loads(passage.body or b"")["usage"]["completion_tokens"] == DEMO_REPLY_TOKENS
@@ -137,7 +137,7 @@ async def test_the_demo_has_a_limit_of_its_own_that_a_setting_outranks(engine: O
     ],
     ids=["French", "French translator", "English"],
 )
-async def test_the_demo_s_answers_end_by_themselves_and_do_not_go_round(engine: Open, system: str, human: str) -> None:
+async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: str, human: str) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1))
     call = ReplyCall("", [SystemMessage(system), HumanMessage(human)], temperature=0.0)
     chunks = [chunk async for chunk in Replies(builtin).stream(call)]
@@ -332,7 +332,7 @@ async def test_a_client_s_overflow_is_openai_s_with_both_counts(
     assert re.search(rf"{counts}.*MODEL_CONTEXT_SIZE is 1024", error["message"])
 
 
-async def test_a_larger_setting_is_not_advised_where_the_model_cannot_have_it(engine: Open) -> None:
+async def test_no_setting_is_advised_beyond_the_model_s_context(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=16_384, parallel=1, threads=1))
     passage = await builtin.pass_through({"messages": [{"role": "user", "content": "word " * 9000}]})
     message = json.loads(passage.body or b"")["error"]["message"]
@@ -364,7 +364,7 @@ async def test_text_completions_are_answered(engine: Open, stream: bool) -> None
         assert whole["usage"]["completion_tokens"] == 4
 
 
-async def test_what_the_engine_does_not_do_is_404_with_the_setting(engine: Open) -> None:
+async def test_a_path_the_engine_lacks_is_a_404_naming_settings(engine: Open) -> None:
     builtin = await engine()
     with pytest.raises(NotFound, match=r"built-in engine does not serve `/audio/speech`\. Set MODEL_URL"):
         await builtin.pass_through({"model": "tts-1", "input": "Hi"}, "/audio/speech")

@@ -118,7 +118,7 @@ def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> l
         ("'strict' is not a recognized parameter", [Change("function", "strict")]),
     ],
 )  # fmt: skip
-def test_what_a_refusal_names_is_found_in_the_words_of_many_servers(told: Any, changes: list[Change]) -> None:
+def test_refused_fields_are_found_in_many_servers_words(told: Any, changes: list[Change]) -> None:
     assert sorted(found(told), key=str) == sorted(changes, key=str)
 
 
@@ -154,7 +154,7 @@ def test_what_only_seems_to_be_named_is_left_alone(told: Any, status: int) -> No
     assert found(told, status) == []
 
 
-def test_a_failure_counts_only_where_it_says_that_a_field_is_unknown() -> None:
+def test_a_failure_counts_only_if_it_names_unknown_fields() -> None:
     assert found("create() got an unexpected keyword argument 'stream_options'", 500) == [USAGE]
     assert found("stream_options broke it", 500) == []
     assert found("stream_options is not implemented", 501) == [USAGE]
@@ -183,7 +183,7 @@ def test_a_limit_gets_its_other_name_and_keeps_its_value() -> None:
     assert apply_changes(BODY, [LIMIT])["max_completion_tokens"] == 100
 
 
-def test_a_choice_is_weakened_step_by_step_but_none_stays_none() -> None:
+def test_a_tool_choice_is_weakened_stepwise_but_none_stays() -> None:
     auto = apply_changes(BODY, [CHOICE])
     assert auto["tool_choice"] == "auto"
     assert "tool_choice" not in apply_changes(auto, [Change("choice", "auto")])
@@ -191,7 +191,7 @@ def test_a_choice_is_weakened_step_by_step_but_none_stays_none() -> None:
     assert not none.keys() & {"tool_choice", "tools"}
 
 
-def test_a_keyword_leaves_every_schema_but_no_property_of_its_name() -> None:
+def test_a_keyword_leaves_schemas_but_properties_of_its_name_stay() -> None:
     changed = apply_changes(BODY, [Change("schema", "title"), Change("schema", "default")])
     properties = changed["tools"][0]["function"]["parameters"]["properties"]
     assert properties == {"title": {"type": "string"}, "default": {"type": "string"}}

@@ -236,7 +236,7 @@ def test_arguments_may_be_cut_anywhere(by: str) -> None:
         assert streamed(deltas).calls == expected, (one, other)
 
 
-def test_a_whole_message_at_the_end_repeats_nothing_and_brings_what_is_missing() -> None:
+def test_a_final_whole_message_adds_only_what_is_missing() -> None:
     whole = {"role": "assistant", "content": "Hm.", "tool_calls": [f("get_weather", R, id="a"), f("add", A, id="b")]}
     for streamed_before in (
         [],

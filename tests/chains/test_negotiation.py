@@ -60,7 +60,7 @@ def picky(*names: str, how: Callable[[dict[str, Any]], Step] = as_status) -> Cal
 
 
 @pytest.mark.parametrize("how", [as_status, in_stream, as_json])
-async def test_a_refused_field_is_left_out_and_that_is_remembered_and_logged_once(
+async def test_a_refused_field_is_left_out_remembered_and_logged_once(
     up: ScriptedUpstream, connect: Connect, how: Callable[[dict[str, Any]], Step], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "threadhold.chains")
@@ -107,7 +107,7 @@ async def test_nothing_is_sent_again_after_the_first_token(up: ScriptedUpstream,
     assert len(up.requests) == 1
 
 
-async def test_a_limit_is_sent_under_its_other_name_and_never_left_out(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_refused_limit_is_renamed_and_never_left_out(up: ScriptedUpstream, connect: Connect) -> None:
     refusal = Fail(400, error("'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."))
     up.default = lambda body: refusal if "max_tokens" in body else Reply("Fine.")
     replies = Replies(await connect(up.url))
@@ -130,7 +130,7 @@ async def test_a_refused_value_is_left_out_and_others_are_sent(up: ScriptedUpstr
 
 
 @pytest.mark.parametrize("absent", [False, True])
-async def test_null_content_beside_calls_is_sent_as_the_server_takes_it(
+async def test_null_content_beside_calls_is_sent_as_servers_accept_it(
     up: ScriptedUpstream, connect: Connect, absent: bool
 ) -> None:
     def told(body: dict[str, Any]) -> Step:

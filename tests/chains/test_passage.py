@@ -228,9 +228,7 @@ async def test_an_overflow_in_openai_s_own_form_passes_unchanged(up: ScriptedUps
     assert orjson.loads(passage.body or b"") == told
 
 
-async def test_words_about_length_are_no_overflow_where_there_is_no_context(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_words_about_length_are_no_overflow_without_a_context(up: ScriptedUpstream, connect: Connect) -> None:
     told = {"error": {"message": "prompt is too long, the maximum is 1000 characters"}}
     up.extra["/v1/images/generations"] = lambda _: Fail(400, told)
     passage = await (await connect(up.url)).pass_through({"prompt": "x"}, "/images/generations")
@@ -249,7 +247,7 @@ async def test_words_about_length_are_no_overflow_where_there_is_no_context(
     ],
     ids=["vllm", "llama.cpp", "azure", "groq", "kong", "empty"],
 )
-async def test_a_path_that_the_upstream_has_not_is_told_with_the_setting(
+async def test_an_upstream_s_unknown_path_is_a_404_naming_settings(
     up: ScriptedUpstream, connect: Connect, said: dict[str, object]
 ) -> None:
     up.extra["/v1/audio/speech"] = lambda _: Fail(404, said)
@@ -281,13 +279,13 @@ async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: C
     assert silent.value.http_status == 504
 
 
-async def test_lm_studio_s_good_answer_for_an_unknown_path_is_a_404(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_lm_studio_s_200_for_an_unknown_path_becomes_404(up: ScriptedUpstream, connect: Connect) -> None:
     up.extra["/v1/moderations"] = lambda _: {"error": "Unexpected endpoint or method. (POST /v1/moderations)"}
     with pytest.raises(NotFound, match="does not serve `/moderations`"):
         await (await connect(up.url)).pass_through({"input": "Hi"}, "/moderations")
 
 
-async def test_a_model_that_the_upstream_has_not_is_its_own_404(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_unknown_model_gets_the_upstream_s_own_404(up: ScriptedUpstream, connect: Connect) -> None:
     told = {"error": {"message": "The model 'tts-9' does not exist", "code": "model_not_found"}}
     up.extra["/v1/audio/speech"] = lambda _: Fail(404, told)
     passage = await (await connect(up.url)).pass_through({"model": "tts-9"}, "/audio/speech")

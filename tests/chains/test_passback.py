@@ -153,7 +153,7 @@ async def test_an_answer_that_is_not_streamed_is_kept_too(up: ScriptedUpstream, 
     assert turn(up) == {"reasoning_content": "I think", "tool_calls": [{**CALL, "extra_content": SIGNED}]}
 
 
-async def test_a_whole_message_at_the_end_of_a_stream_doubles_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_whole_message_after_its_stream_doubles_nothing(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     *parts, _, done = stream({"reasoning_content": "I "}, {"reasoning_content": "think"}, called()).parts
     message = {"reasoning_content": "I think", "x": "new", **called(extra_content=SIGNED)}
@@ -203,7 +203,7 @@ async def test_replies_without_calls_or_without_functions_keep_nothing(up: Scrip
     assert EXTRA_FIELDS not in (await made(replies, asked(tools=[]))).additional_kwargs
 
 
-async def test_a_repair_is_asked_for_with_the_fields_and_brings_its_own(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_repair_request_has_the_fields_and_adds_its_own(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I think"}, called("{}", extra_content=SIGNED)))
     up.script(stream({"reasoning_content": "Oh"}, called(extra_content={"google": {"thought_signature": "bmV3"}})))
@@ -227,7 +227,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-async def test_a_field_that_its_own_engine_refuses_is_left_out_and_remembered(
+async def test_a_field_its_own_engine_refuses_is_left_out_later(
     up: ScriptedUpstream, connect: Connect, refusal: Any
 ) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
@@ -267,9 +267,7 @@ async def test_a_refusal_that_names_no_field_leaves_all_out(up: ScriptedUpstream
     assert len(up.requests) == 4
 
 
-async def test_own_fields_stay_where_a_refusal_says_something_else_of_one(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_own_fields_stay_if_a_refusal_does_not_refuse_them(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"thought": "I"}, called(b=1)))
     messages = answered(await made(replies))
@@ -313,9 +311,7 @@ async def test_too_much_is_not_kept_and_the_run_goes_on(
     ]
 
 
-async def test_modes_without_native_calls_show_no_turn_and_send_nothing_back(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_modes_without_native_calls_send_no_fields_back(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply('{"name": "f", "arguments": {"place": "Rome"}}'))
     beside = {EXTRA_FIELDS: json.dumps({"source": "s", "message": {"x": 1}, "calls": {}})}
     call = {"name": "f", "args": {"place": "Rome"}, "id": "c1", "type": "tool_call"}

@@ -99,7 +99,7 @@ async def test_each_upstream_gets_its_own_key_only(house: House) -> None:
             assert {seen.headers["authorization"] for seen in up.requests} == {f"Bearer key-of-{name}"}
 
 
-async def test_what_the_chat_chain_learns_of_a_model_is_not_another_upstream_s(house: House) -> None:
+async def test_the_chat_chain_learns_about_models_by_upstream(house: House) -> None:
     def picky(body: dict[str, Any]) -> Fail | Reply:
         refused = Fail(400, {"error": {"message": "System role not supported"}})
         return refused if body["messages"][0]["role"] == "system" else Reply("Fine.")

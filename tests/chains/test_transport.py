@@ -280,9 +280,7 @@ class StoredForm:
         return Outgoing(f"multipart/form-data; boundary={model or 'b'}", 3000, blocks)
 
 
-async def test_a_form_is_sent_again_whole_where_its_connection_proves_dead(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_a_form_is_resent_whole_after_a_dead_connection(up: ScriptedUpstream, connect: Connect) -> None:
     up.raw["/v1/audio/transcriptions"] = Raw([b"done"], content_type="text/plain")
     async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
         upstream = await connect(url)

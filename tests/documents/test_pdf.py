@@ -52,7 +52,7 @@ def read(tmp_path: Path, data: bytes) -> str:
     ],
     ids=["90", "180", "270", "narrow", "cropped"],
 )
-def test_no_word_is_lost_on_pages_that_are_rotated_or_cropped(tmp_path: Path, box: str, matrix: str) -> None:
+def test_rotated_or_cropped_pages_lose_no_word(tmp_path: Path, box: str, matrix: str) -> None:
     lines = ["A line of many words about docu-", "mentation and the like."]
     assert (
         read(tmp_path, pdf(lines, box=box, matrix=matrix)) == "A line of many words about documentation and the like."
@@ -84,7 +84,7 @@ def test_words_are_whole_in_a_page(tmp_path: Path) -> None:
         ("ab|", "ab|"),
     ],
 )
-def test_a_hyphen_at_a_line_end_stays_where_it_is_the_words_own(mark: str, broken: str, whole: str) -> None:
+def test_a_word_s_own_hyphen_stays_at_a_line_end(mark: str, broken: str, whole: str) -> None:
     assert join_lines(broken.replace("|", mark), {"well-known"}) == whole.replace("|", mark)
 
 

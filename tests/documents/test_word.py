@@ -235,7 +235,7 @@ def test_phonetic_guides_leave_words_whole() -> None:
     assert text_of(word_file(paragraph(ruby + run("都")))) == "東京都 (とうきょう)"
 
 
-def test_a_row_is_a_line_and_a_deleted_paragraph_mark_joins() -> None:
+def test_rows_are_lines_and_deleted_paragraph_marks_join() -> None:
     rows = f"<w:tbl><w:tr>{cell(paragraph('a') + paragraph('b'))}{cell(paragraph('c'))}</w:tr></w:tbl>"
     joined = f"<w:p><w:pPr><w:rPr><w:del/></w:rPr></w:pPr>{run('whole ')}</w:p>{paragraph('line')}"
     assert text_of(word_file(rows + joined)) == "a b\tc\nwhole line"
@@ -321,7 +321,7 @@ def test_charts_and_diagrams_are_read() -> None:
     ],
     ids=["html", "text", "word", "mht"],
 )
-def test_files_that_a_document_takes_in_are_read_in_their_place(data: bytes, content_type: str) -> None:
+def test_files_included_in_a_document_are_read_in_place(data: bytes, content_type: str) -> None:
     body = paragraph("before") + '<w:altChunk r:id="r0"/>' + paragraph("after")
     text = text_of(word_file(body, Related("chunk.bin", "aFChunk", data, content_type)))
     assert text.split() == ["before", "taken", "in", "after"]

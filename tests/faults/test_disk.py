@@ -132,7 +132,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
         time.sleep(0.1)
 
 
-def test_on_a_full_disk_no_part_is_taken_and_a_cancelled_upload_gives_its_space_back(small: Small) -> None:
+def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> None:
     server = small.server
     asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 900_000, "mime_type": "text/plain"}
     upload = server.request("POST", "/v1/uploads", asked)["id"]

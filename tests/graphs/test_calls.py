@@ -24,7 +24,7 @@ async def answer(small: World, started: Any, output: str) -> Any:
     return await small.runner.submit("default", started.run["thread_id"], started.run_id, given)
 
 
-async def test_a_strict_call_that_stays_wrong_is_told_to_the_model_and_never_shown(
+async def test_only_the_model_sees_a_strict_call_that_stays_wrong(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG]), Reply(tool_calls=[WRONG]), Reply("Where?"))
@@ -43,7 +43,7 @@ async def test_a_strict_call_that_stays_wrong_is_told_to_the_model_and_never_sho
     assert "'place' is a required property" in told[1]["content"]
 
 
-async def test_of_several_strict_calls_only_the_good_ones_are_asked_of_the_client(upstream: ScriptedUpstream) -> None:
+async def test_of_several_strict_calls_the_client_gets_the_good_ones(upstream: ScriptedUpstream) -> None:
     fly = ("fly", {"to": "Rome"}, "up2")
     upstream.script(Reply(tool_calls=[WRONG, fly, ("getTime", {}, "up3")]), Reply("no"), Reply("Done."))
     async with world(upstream) as small:
@@ -101,7 +101,7 @@ async def test_what_does_not_fit_goes_to_the_client_as_made(
     assert "Rome" not in str(lines)
 
 
-async def test_of_parallel_calls_each_goes_to_the_client_and_only_the_wrong_one_is_repaired(
+async def test_of_parallel_calls_only_the_wrong_one_is_repaired(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script(Reply(tool_calls=[WRONG, ("getTime", "", "up3")]), Reply(tool_calls=[WRONG]))
@@ -195,7 +195,7 @@ def thinking(number: int, *, ends: bool = False) -> Raw:
     return Raw([*(b"data: " + json.dumps({"choices": [each]}).encode() + b"\n\n" for each in choices)])
 
 
-async def test_what_an_engine_wants_back_goes_back_in_this_run_alone_and_nowhere_else(
+async def test_an_engine_s_fields_go_back_to_it_within_the_run(
     upstream: ScriptedUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "threadhold.db"

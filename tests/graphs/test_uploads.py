@@ -63,7 +63,7 @@ async def world(folder: Path, clock: Clock | None = None) -> AsyncIterator[World
         await store.close()
 
 
-async def test_an_hour_after_its_creation_an_upload_expires_and_its_parts_go(tmp_path: Path) -> None:
+async def test_an_upload_expires_after_an_hour_with_its_parts(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         upload, young = await w.upload(), await w.upload()
         part, done = await w.part(upload), await w.upload()
@@ -85,7 +85,7 @@ async def test_an_hour_after_its_creation_an_upload_expires_and_its_parts_go(tmp
         assert await w.store.get("file", finished["file"]["id"], OWNER)
 
 
-async def test_parts_of_pending_uploads_outlive_a_start_and_others_do_not(tmp_path: Path) -> None:
+async def test_a_start_keeps_only_parts_of_pending_uploads(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)
@@ -98,7 +98,7 @@ async def test_parts_of_pending_uploads_outlive_a_start_and_others_do_not(tmp_pa
         assert (await w.uploads.complete(OWNER, upload, UploadComplete(part_ids=[part])))["status"] == "completed"
 
 
-async def test_a_part_that_the_store_does_not_take_leaves_no_bytes(tmp_path: Path) -> None:
+async def test_a_part_that_the_store_refuses_leaves_no_bytes(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         upload = await w.upload()
 
@@ -111,7 +111,7 @@ async def test_a_part_that_the_store_does_not_take_leaves_no_bytes(tmp_path: Pat
         assert w.kept() == []
 
 
-async def test_a_completion_that_the_store_does_not_take_leaves_the_upload_pending(tmp_path: Path) -> None:
+async def test_a_completion_that_the_store_refuses_leaves_the_upload_pending(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)

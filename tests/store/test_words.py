@@ -52,5 +52,5 @@ def test_words_are_told_apart_as_the_index_does() -> None:
     assert fold("東京へ go\0on").split() == ["東京", "京へ", "go", "on"]
 
 
-def test_only_one_character_of_a_script_without_spaces_is_a_prefix() -> None:
+def test_a_lone_character_of_an_unspaced_script_is_a_prefix() -> None:
     assert split("책 환불 fer* 책* \uff0a x") == ["책*", "환불", "fer", "x"]

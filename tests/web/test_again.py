@@ -163,7 +163,7 @@ def test_a_question_keeps_its_pictures_and_files_when_it_is_answered_again(page:
     assert picture in up.requests[-1].body["messages"][-1]["content"]
 
 
-def test_an_answer_longer_than_a_page_of_messages_is_replaced_whole(page: Page, up: ScriptedUpstream) -> None:
+def test_an_answer_longer_than_a_page_is_replaced_whole(page: Page, up: ScriptedUpstream) -> None:
     id = page.server.request("POST", "/threads", {"messages": [{"role": "user", "content": "Question"}]})["id"]
     for number in range(130):
         page.server.request("POST", f"/threads/{id}/messages", {"role": "assistant", "content": f"Part {number}."})

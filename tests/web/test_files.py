@@ -129,7 +129,7 @@ DRAWING = ("drawing.svg", "image/svg+xml", "PHN2Zy8+", 0)
 
 
 @pytest.mark.parametrize("target", ["human", "compose", "log"], ids=["pasted", "dropped", "dropped beside"])
-def test_a_picture_goes_to_the_model_and_not_to_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
+def test_a_picture_goes_to_the_model_instead_of_the_index(page: Page, up: ScriptedUpstream, target: str) -> None:
     assert not _give(page, target, PNG)
     page.eventually(lambda: len(_chips(page)) == 1, "the picture is attached")
     up.script(Reply("A dot."))
@@ -201,7 +201,7 @@ def catalogue(start_server: Callable[..., ServerProcess]) -> Iterator[ServerProc
 
 
 @pytest.mark.parametrize("model", [*BLIND, "gpt-4o"])
-def test_a_picture_is_refused_before_sending_where_the_model_is_blind(
+def test_a_picture_for_a_blind_model_is_refused_before_sending(
     page: Page, catalogue: ServerProcess, model: str
 ) -> None:
     page.fresh(server=catalogue)

@@ -180,7 +180,7 @@ def test_threads_beyond_the_first_page_of_the_list_are_reached(page: Page, serve
     assert _listed(page)[-1] == "Thread 0"
 
 
-def test_a_run_keeps_its_cards_where_pages_meet_in_one_second(
+def test_a_run_keeps_its_cards_where_pages_share_seconds(
     page: Page, up: ScriptedUpstream, server: ServerProcess
 ) -> None:
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
@@ -217,7 +217,7 @@ def test_a_run_keeps_its_cards_where_pages_meet_in_one_second(
     assert len(page.all("details.card")) == 1
 
 
-def test_a_message_sent_while_a_thread_is_read_goes_to_that_thread(page: Page, server: ServerProcess) -> None:
+def test_a_message_sent_while_a_thread_loads_goes_there(page: Page, server: ServerProcess) -> None:
     id = _thread(server, "Slow", "Remember this.")
     page.reload()
     slow = {"offline": False, "latency": 1_500, "downloadThroughput": -1, "uploadThroughput": -1}

@@ -325,7 +325,7 @@ def test_a_refused_request_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("leniency", [Leniency(), Leniency(v1=True), IGNORE], ids=["php", "v1", "ignoring"])
-def test_what_has_too_much_to_mend_is_refused_as_it_came(leniency: Leniency) -> None:
+def test_a_request_with_too_much_to_mend_is_refused_unchanged(leniency: Leniency) -> None:
     few, many = ({"messages": [[]] * number} for number in (50_000, 50_001))
     assert mend(ThreadCreate, few, leniency).refused["type"] == "missing"
     mended = mend(ThreadCreate, many, leniency)

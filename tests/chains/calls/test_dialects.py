@@ -213,7 +213,7 @@ def test_constrained_decoding_gets_what_engines_understand(schema: Any, made: An
     assert arguments == {"type": "object", "properties": {"a": made}, "additionalProperties": False}
 
 
-def test_a_node_of_the_newest_draft_is_left_as_it_is() -> None:
+def test_a_node_of_the_newest_draft_stays_unchanged() -> None:
     schema = {"type": ["string", "null"], "minimum": 0, "exclusiveMinimum": 1, "required": ["a"], "prefixItems": [{}]}
     assert modernize(schema) is schema
     assert write_nullable(schema) == schema

@@ -91,7 +91,7 @@ WORDINGS: dict[str, tuple[Callable[[Roles], bool], int, str]] = {
 
 
 @pytest.mark.parametrize(("takes", "status", "message"), WORDINGS.values(), ids=WORDINGS)
-async def test_two_user_messages_in_a_row_are_joined_in_whatever_words_they_are_refused(
+async def test_refused_user_messages_in_a_row_are_joined(
     up: ScriptedUpstream, connect: Connect, takes: Callable[[Roles], bool], status: int, message: str
 ) -> None:
     up.default = picky(takes, status, message)
@@ -170,7 +170,7 @@ async def test_a_kind_that_was_accepted_stays_after_one_odd_refusal(up: Scripted
     ],
     ids=str,
 )
-async def test_no_other_form_is_tried_where_the_form_was_not_refused(
+async def test_no_other_form_is_tried_unless_the_form_is_refused(
     up: ScriptedUpstream, connect: Connect, refusal: dict[str, str], tool_calls: Any
 ) -> None:
     up.default = lambda _: Fail(400, {"error": refusal})
@@ -222,7 +222,7 @@ async def test_a_limit_in_between_is_reported_as_such(up: ScriptedUpstream, conn
         (400, "bad user"),
     ],
 )
-async def test_a_usual_prompt_that_is_refused_for_another_reason_is_sent_once(
+async def test_a_usual_prompt_refused_for_another_reason_is_sent_once(
     up: ScriptedUpstream, connect: Connect, status: int, message: str
 ) -> None:
     up.default = lambda _: Fail(status, {"error": {"message": message}})
@@ -251,7 +251,7 @@ async def test_the_chat_chain_reshapes_its_prompt_too_and_remembers(up: Scripted
     assert len(up.requests) == 3
 
 
-async def test_words_beside_a_call_stay_before_it_when_turns_are_joined(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_joining_turns_keeps_words_before_their_call(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(lambda roles: "assistant,assistant" not in ",".join(roles), 400, "two assistant turns in a row")
     messages = [S, A, SAID, *CALLED[2:]]
     assert await say(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."

@@ -84,7 +84,7 @@ ODD: dict[str, Any] = {"a": "1,2", "b": "x|y"}
         ("cookie", "form", True, ["a;b", "c"], "color=a%3Bb; color=c"),
     ],
 )
-def test_a_delimiter_is_never_mistaken_for_a_part_of_a_value(
+def test_a_delimiter_is_never_read_as_part_of_values(
     place: Place, style: str, explode: bool, value: Any, spelt: str
 ) -> None:
     path = "/{color}" if place == "path" else "/x"

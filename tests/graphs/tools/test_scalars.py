@@ -67,7 +67,7 @@ def test_a_scalar_is_text_where_the_schema_has_only_text(version: str, written: 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_scalar_stays_what_it_is_where_the_schema_allows_that(written: str, meant: Any) -> None:
+def test_a_scalar_keeps_its_type_where_the_schema_allows_it(written: str, meant: Any) -> None:
     found = schema_of("3.1.0", written)["default"]
     assert (found, type(found)) == (meant, type(meant))
 
