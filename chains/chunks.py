@@ -29,7 +29,7 @@ _THOUGHTS: Final = ("reasoning_content", "reasoning")
 _BESIDE: Final = ("tool_calls", "function_call", *_THOUGHTS)
 
 _FAILURES: Final = frozenset({"message", "detail", "msg", "error_msg", "errors"})
-"""What errors have that do not call themselves `error`."""
+"""Members of error bodies that have no `error`."""
 
 _PLAIN: Final = frozenset({"role", "content"})
 
@@ -54,7 +54,7 @@ class ChunkReader:
         offered: Collection[str] = (),
         extra: ExtraFields | None = None,
     ) -> None:
-        """`learn_limit` is told (model, tokens) when an overflow in the stream names the context's length; `offered`
+        """`learn_limit` is called with (model, tokens) when an overflow in the stream names the context's length; `offered`
         are the names of the functions that the request offers; `extra` keeps what goes back with their calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)

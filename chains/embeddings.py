@@ -48,7 +48,7 @@ class Embedder(Protocol):
         ...
 
     def weight(self, query: str, /) -> float | None:
-        """Return the share that meaning is to have in the ranking for a query, 0 to 1; None for the usual one."""
+        """Return the weight of meaning in the ranking for a query, 0 to 1; None for the usual one."""
         ...
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class UpstreamEmbedder:
         return vectors
 
     def weight(self, _query: str, /) -> float | None:
-        """See `Embedder.weight`: the model is taken to know every language."""
+        """See `Embedder.weight`: the model is assumed to know every language."""
         return None
 
     async def close(self) -> None:

@@ -40,7 +40,7 @@ class Exchange:
     """
 
     def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Any) -> None:
-        """With `together` texts that came in one read come as one chunk, its content their list. `kept` are the extra
+        """With `together`, texts of one read come as one chunk, whose content is their list. `kept` are the extra
         fields of messages by their places, as text (see `chains.passback`)."""
         self.together = together
         self.kept = kept

@@ -67,7 +67,7 @@ class Source(Protocol):
         ...
 
     async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
-        """Answer a client's own request to a path of OpenAI's API. Raises Problem, NotFound for a path it has not."""
+        """Answer a client's own request to a path of OpenAI's API. Raises Problem, NotFound for an unknown path."""
         ...
 
 

@@ -75,7 +75,7 @@ class Ingestion:
         """Files by how indexing them ended: completed, failed, or gone."""
         self.seconds = Histogram()
         self.outdated = 0
-        """Files whose words are still indexed as an older version did."""
+        """Files whose words are still in an older version's form."""
         self._untidy = asyncio.Event()
         self._untidy.set()
         self._tasks = asyncio.TaskGroup()
@@ -366,7 +366,7 @@ class Ingestion:
                 await asyncio.sleep(self._sweep_s)
 
     async def _refresh(self) -> None:
-        """Rewrite what an older version has indexed; once."""
+        """Rewrite the words that an older version indexed, once."""
         while True:
             try:
                 await self._rewrite()

@@ -240,7 +240,7 @@ class Live:
                 self._say_deltas(recorded.events)
 
     def note_output(self) -> None:
-        """Take the time of the model's first output. Parts do not tell it: some are the server's own notices."""
+        """Record the time of the model's first output. Parts cannot show it: some are the server's own notices."""
         if self._first_at is None:
             self._first_at = time.monotonic()
 

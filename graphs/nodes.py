@@ -349,7 +349,7 @@ def _nothing(state: RunState) -> Reply:
 
 
 def _said(text: str, calls: list[Call], extra: str) -> AIMessage:
-    """The reply as the model will see it again, with the fields that its engine wants back. Arguments that are no JSON
+    """The reply as the model will see it again, with the fields that its engine requires back. Arguments that are no JSON
     object go back as an empty one: strict servers refuse a history with broken arguments, and the call's output tells
     the model what was wrong."""
     return AIMessage(

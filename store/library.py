@@ -21,14 +21,14 @@ Whole = Literal["vector_store_id", "batch_id"]
 """Whose files are counted: a vector store's or a batch's."""
 
 Expiring = Literal["file", "vector_store", "upload"]
-"""Kinds of object with an end that is looked for."""
+"""Kinds of object that expire."""
 
 _STILL: Final[dict[Expiring, str]] = {
     "file": "",
     "vector_store": " AND status != 'expired'",
     "upload": " AND status = 'pending'",
 }
-"""What else holds of an object whose time has come and which is still there."""
+"""Further conditions for an object that is due and still exists."""
 
 _MOST: Final = 500
 """Values in one statement; older SQLites take 999."""

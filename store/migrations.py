@@ -228,7 +228,7 @@ def m007_uploads(db: Database) -> None:
 
 @MIGRATIONS()
 def m008_forms(db: Database) -> None:
-    """The form that a file's words are in (see `store/folding.py`), 1 for all there are. `store/reindexing.py` rewrites
+    """The form of a file's words (see `store/folding.py`), 1 for all existing files. `store/reindexing.py` rewrites
     them after the start, so that no start waits for it; `refolded` counts a file's passages that are rewritten."""
     _run_all(
         db,

@@ -329,7 +329,7 @@ class Found:
 
 
 class Vectors(Protocol):
-    """Eight doors. Everything is within one owner's store; what another owner has looks as if it were not there.
+    """Eight methods. Everything is within one owner's store; what another owner has looks as if it were not there.
 
     A file is found when the whole of it has been added, and no longer once `remove` has returned.
     """
@@ -370,7 +370,7 @@ class Vectors(Protocol):
         ...
 
     def refresh(self) -> AsyncIterator[int]:
-        """Rewrite what an older version has indexed, every owner's, in small commits; yields how many files are left,
+        """Rewrite what an older version indexed, for every owner, in small commits; yields how many files are left,
         at first and after each.
 
         For background work after the start. Files are found meanwhile, and vectors stay as they are. A rewrite that was

@@ -1,4 +1,4 @@
-"""kill -9 while what an older version has indexed is rewritten: the server answers all the time, and goes on."""
+"""kill -9 during the rewriting of an older version's index: the server answers throughout, and resumes."""
 
 import json
 import sqlite3

@@ -38,7 +38,7 @@ _NO_TOOLS: Final = re.compile(
 
 
 _NATIVE_TRIES: Final = 2
-"""A call that its server cannot read is mostly the model's bad luck, and good the next time."""
+"""A call that its server cannot parse is mostly a random error of the model, and good on the next try."""
 
 _CHECKS: Final = ("chains.calls.schemas", "json_repair")
 """What checks and mends calls is loaded with the first of them: 3 MB that others need not have."""
@@ -71,7 +71,7 @@ class Modes:
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request, in turns that its server takes; see `Turns`. Raises RunError."""
+        """Make one request, in turns that its server accepts; see `Turns`. Raises RunError."""
         return self._turns.ask(call)
 
     async def are_native(self, model: str) -> bool:

@@ -65,7 +65,7 @@ class Offer:
 
     def hands_on(self, checked: Checked) -> bool:
         """Whether a call that stayed wrong goes to the client as it is: OpenAI checks no function that is not strict,
-        and programs with a sloppy schema live by that."""
+        and programs with a sloppy schema rely on that."""
         return checked.name in self._lenient and len(checked.arguments) <= MAX_ARGUMENTS
 
     def invalid(self, checked: Checked, id: str | None) -> AIMessageChunk:

@@ -46,7 +46,7 @@ def fold_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages in the order that every server takes: the user first and last, nobody twice in a row.
+    """Return the messages in the order that every server accepts: the user first and last, nobody twice in a row.
 
     Where no user said anything, the system's words are theirs.
     """

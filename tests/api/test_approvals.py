@@ -1,4 +1,4 @@
-"""What a run that waits for approval would send: the request as it will be made, without its secrets."""
+"""Requests that a run waiting for approval would send: built like the real ones, without their secrets."""
 
 import json
 from collections.abc import Callable, Iterator

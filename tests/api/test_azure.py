@@ -1,4 +1,4 @@
-"""Azure's addresses and keys: admitted, answered, logged and counted as the routes that they mean."""
+"""Azure's paths and keys are admitted, answered, logged and counted as the routes that they map to."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Leniency over HTTP: PHP's empty objects, v1's metadata, and unknown fields where a server ignores them."""
+"""Leniency over HTTP: PHP's empty objects, v1's metadata, and unknown fields if the server ignores them."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Pages of other origins: what their browsers ask before a call, and what they are allowed to read after it."""
+"""Pages of other origins: what their browsers ask before a call, and what they can read after it."""
 
 from collections.abc import Iterator
 from pathlib import Path

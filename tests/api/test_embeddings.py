@@ -1,4 +1,4 @@
-"""Embeddings: of an upstream's model or the built-in one, for programs that do their own retrieval."""
+"""Embeddings from an upstream's model or the built-in one, for programs that do their own retrieval."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Uploads: a file in parts, over HTTP and by the official SDK."""
+"""Uploads: files that are sent in parts, over HTTP and by the official SDK."""
 
 import hashlib
 import http.client

@@ -1,4 +1,4 @@
-"""What is not this server's own: passed through to the upstream that has it, streams and uploads too."""
+"""Paths that this server does not implement are passed through to an upstream, streams and uploads included."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Bodies of LangServe's routes that do not fit are refused by name, before anything is done."""
+"""Wrong bodies of LangServe's routes are refused by name before anything runs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""File names in the heads of forms' parts, as clients really send them."""
+"""File names in the headers of forms' parts, as real clients send them."""
 
 import base64
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""What the demo model is asked beside a request: nothing that a request or its schema sets is changed."""
+"""What the demo model is sent besides a request: nothing that a request or its schema sets is changed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a refusal names of a request, in the words of many servers; and what it only seems to name."""
+"""Fields of a request that a refusal names, in the words of many servers, and those that it only seems to name."""
 
 from typing import Any, Final
 

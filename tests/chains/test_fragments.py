@@ -1,4 +1,4 @@
-"""Tool calls in every shape that servers stream them in: none is lost, none is invented, arguments stay whole."""
+"""Tool calls in every form that servers stream: none is lost, none is invented, arguments stay whole."""
 
 from itertools import product
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an engine sends beside a reply with tool calls goes back to it, and to nobody else."""
+"""Fields that an engine sends beside a reply with tool calls go back to it, and to no other engine."""
 
 import json
 from typing import Any

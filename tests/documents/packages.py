@@ -1,4 +1,4 @@
-"""Open XML packages written by hand, part by part: what the libraries that make such files cannot make."""
+"""Open XML packages built part by part, for content that libraries cannot write."""
 
 import io
 import zipfile

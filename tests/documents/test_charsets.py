@@ -1,4 +1,4 @@
-"""A text is read in the encoding that fits all of it; what was guessed or replaced is said."""
+"""A text is read in the encoding that fits all of it; the note says what was guessed or replaced."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""JSON's escapes are characters in the text; its structure is as it was."""
+"""Escapes in JSON become characters; its structure stays as it was."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Words that line ends break are whole; what a form is filled in with, and notes, are read."""
+"""Words that line ends divide are joined; values of forms and notes are read."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every text of a presentation is read, slide by slide, whatever the presentation is saved as."""
+"""Every text of a presentation is read, slide by slide, in every format that PowerPoint saves."""
 
 import io
 

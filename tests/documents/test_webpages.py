@@ -1,4 +1,4 @@
-"""A page is what a browser shows or reads aloud, however deep it is."""
+"""A page's text is what a browser shows or reads aloud, at any depth of nesting."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Uploads with a real store and a real folder: expiry, and what crashes leave."""
+"""Uploads in a real store and a real folder: expiry, and states after crashes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Programs written for Azure OpenAI run unchanged but for their endpoint."""
+"""Programs written for Azure OpenAI run unchanged except for their endpoint."""
 
 import shutil
 

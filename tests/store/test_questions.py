@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 - the full-width question marks are meant
-"""A question finds what it is about, not what is worded as a question, too."""
+"""A question finds passages about its subject, not other questions."""
 
 import time
 import unicodedata

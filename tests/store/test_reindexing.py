@@ -1,4 +1,4 @@
-"""What an older version has indexed is found while it is rewritten, and afterwards as if it were new."""
+"""Passages that an older version indexed are found while they are rewritten, and afterwards like new ones."""
 
 import asyncio
 import sqlite3

@@ -1,4 +1,4 @@
-"""PHP's empty arrays in what no model describes."""
+"""PHP's empty arrays in data that no model describes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Answers and events without what OpenAI's API does not have."""
+"""Answers and events without extensions of OpenAI's API."""
 
 from typing import Any
 

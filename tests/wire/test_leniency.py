@@ -1,4 +1,4 @@
-"""What requests may contain although their models refuse it: PHP's empty objects, v1's metadata, unknown fields."""
+"""What requests can contain although their models refuse it: PHP's empty objects, v1's metadata, unknown fields."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Function schemas as OpenAPI 3.0, older drafts and generators write them: what they mean is checked and offered."""
+"""Function schemas of OpenAPI 3.0, older drafts and generators are checked and offered by their meaning."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""Calls that the server of a model cannot read: asked for once more, then made in mode schema, and not for ever."""
+"""Calls that a model's server cannot parse are requested once more, then made in mode schema for a limited time."""
 
 import json
 from typing import Any

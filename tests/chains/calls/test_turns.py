@@ -1,4 +1,4 @@
-"""Orders of roles that servers refuse, in whatever words: what is sent instead, and which prompts it changes later."""
+"""Orders of roles that servers refuse, in any words: what is sent instead, and which later prompts change."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""YAML's scalars in OpenAPI documents mean what their place makes them mean."""
+"""Unquoted YAML scalars in OpenAPI documents get the type that belongs at their place."""
 
 import json
 from typing import Any

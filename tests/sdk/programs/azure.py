@@ -1,4 +1,4 @@
-"""A program that ran against Azure OpenAI: only the endpoint is another."""
+"""A program written for Azure OpenAI; only its endpoint differs."""
 
 import json
 import os
