@@ -54,8 +54,8 @@ class ChunkReader:
         offered: Collection[str] = (),
         extra: ExtraFields | None = None,
     ) -> None:
-        """`learn_limit` is called with (model, tokens) when an overflow in the stream names the context's length; `offered`
-        are the names of the functions that the request offers; `extra` keeps what goes back with their calls."""
+        """`learn_limit` is called with (model, tokens) when an overflow in the stream names the context's length;
+        `offered` are the names of the functions that the request offers; `extra` keeps what goes back with calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False
