@@ -155,5 +155,5 @@ def test_a_parameter_that_refers_to_a_schema_is_refused() -> None:
     item = {"parameters": [{"$ref": "#/components/schemas/N"}], "get": {"responses": {"200": {"description": "ok"}}}}
     made: Any = {"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": {"/x": item}}
     made["components"] = {"schemas": {"N": {"type": "string"}}}
-    with pytest.raises(InvalidRequest, match="another kind"):
+    with pytest.raises(InvalidRequest, match="the wrong kind"):
         read_document(made, InvalidRequest)
