@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, ParamSpec, Protocol, TypeVar
@@ -99,7 +100,7 @@ class FolderBlobs:
         return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
-        file = await _at_disk(self._place(name).open, "rb")
+        file = await _open(self._place(name), "rb")
         try:
             while block := await _at_disk(file.read, _BLOCK):
                 yield block
@@ -151,7 +152,7 @@ class _FolderWriting:
         self._waiting = 0
 
     async def __aenter__(self) -> "_FolderWriting":
-        self._file = await _at_disk(self._aside.open, "xb")
+        self._file = await _open(self._aside, "xb")
         return self
 
     async def write(self, block: bytes) -> None:
@@ -223,6 +224,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+async def _open(path: Path, mode: str) -> IO[bytes]:
+    """Open a file. A caller that is cancelled meanwhile leaves no open file behind. Raises StoreFailed."""
+    opening = asyncio.ensure_future(_at_disk(path.open, mode))
+    try:
+        file: IO[bytes] = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(StoreFailed):
+            (await opening).close()
+        raise
+    return file
 
 
 async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

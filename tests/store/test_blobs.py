@@ -135,3 +135,28 @@ async def test_a_disk_that_refuses_is_told_as_the_store_s_failure(blobs: Blobs, 
     with pytest.raises(StoreFailed, match="The disk refused"):
         async with blobs.writing(10, TOLD):
             pass
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_cancelling_while_a_file_opens_leaves_none_open(blobs: FolderBlobs, turns: int) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def write() -> None:
+        async with blobs.writing(1, TOLD):
+            await asyncio.sleep(60)
+
+    async def read() -> None:
+        async for _ in blobs.read(ID):
+            await asyncio.sleep(60)
+
+    await put(blobs, ID, b"bytes")
+    before = await asyncio.to_thread(opened)
+    tasks = [asyncio.create_task(work()) for work in (write, read) * 20]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(opened) == before
