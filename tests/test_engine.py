@@ -69,7 +69,7 @@ def test_it_answers_is_stopped_by_cancel_and_outlives_a_thread_that_is_too_long(
         assert engines(server) == []  # healthy before anything is loaded
         ready = httpx2.get(f"{server.url}/ready", timeout=30)
         assert (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "ok")
-        entry, embedder = server.request("GET", "/models")["data"]
+        entry, embedder = server.request("GET", "/models?extensions=true")["data"]
         assert entry["threadhold"]["demo"]
         assert embedder["threadhold"]["embeddings"]
         within(5, lambda: "demo of 135 million" in server.log.read_text())

@@ -63,7 +63,7 @@ def answer(page: Page, up: ScriptedUpstream) -> None:
     _ready(page)
     up.script(Reply(tool_calls=[("get_weather", {"city": "Paris"})]), Reply(chunks=[_ANSWER]))
     page.send("What is the weather, and why use containers?")
-    page.eventually(lambda: page.all("form.ask textarea"), "the form is there")
+    page.fill(page.eventually(lambda: page.all("form.ask textarea"), "the form is there")[0], "Sunny.")
     page.idle()
     page.all("form.ask button.main")[0].click()
     page.eventually(lambda: page.all("#log table"), "the answer is there")
