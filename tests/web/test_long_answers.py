@@ -1,0 +1,59 @@
+"""Long and hostile answers never freeze the page: what they cost grows as they do, and is spread over many frames."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.upstream import Reply, ScriptedUpstream
+from tests.web.page import Page
+from tests.web.seal import PAGE
+
+_GROWTH = Path(__file__).parent / "growth.mjs"
+_SIZE = 200_000
+_LONGEST_MS = 3000.0  # under 100 on an idle machine; without limits, seconds to minutes
+_ANSWERS = {
+    "ticks": "".join("`" * (i % 400 + 1) + "a" for i in range(1000)),
+    "code": "`a` ",
+    "links": "[a](http://b.test) ",
+    "cells": "|a|\n|-|\n" + "|||||||||\n" * 40_000,
+    "items": "- a\n",
+    "quotes": "> - a\n",
+    "fences": "```\na\n```\n",
+    "code-lines": "```\n" + "a\n" * 200_000,
+    "spaces": "# a" + " " * 200_000 + "b",
+}
+_LONGEST = """
+window.longest = 0;
+const note = entries => entries.getEntries().forEach(e => window.longest = Math.max(window.longest, e.duration));
+new PerformanceObserver(note).observe({ type: 'longtask', buffered: true });
+"""
+_DRAWN = "return document.querySelector('#log .md')?.textContent.trimEnd().endsWith('THE END')"
+
+
+def _answer(unit: str) -> str:
+    return (unit * (_SIZE // len(unit) + 1))[:_SIZE] + "\n\n```\n~~~\n\nTHE END"
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_the_work_of_drawing_grows_as_the_text_does() -> None:
+    command = ["node", str(_GROWTH), str(PAGE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", _ANSWERS)
+def test_no_answer_stops_the_page(page: Page, up: ScriptedUpstream, name: str) -> None:
+    up.script(Reply(chunks=[_answer(_ANSWERS[name])]))
+    page.js(_LONGEST)
+    page.send("Attack")
+    page.until(_DRAWN, "all is drawn", limit_s=25)
+    page.idle()
+    streamed = page.js("return window.longest")
+    page.reload()
+    page.js(_LONGEST)
+    page.until(_DRAWN, "all is drawn again", limit_s=25)
+    loaded = page.js("return window.longest")
+    assert max(streamed, loaded) < _LONGEST_MS
