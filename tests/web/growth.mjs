@@ -1,5 +1,5 @@
-// Takes the page's Markdown and its reader of events out of the page (argument) and feeds them hostile texts. The law:
-// four times the text takes about four times the work, drawn as a whole or piece by piece while it arrives.
+// Takes out of the page (argument) what reads strangers' texts, and feeds it hostile ones. The law: four times the text
+// takes about four times the work, drawn as a whole or piece by piece while it arrives.
 import { readFileSync } from 'node:fs';
 import { deepStrictEqual, ok } from 'node:assert';
 
@@ -44,6 +44,9 @@ const surroundings = {
 const { blocks, Markdown } = new Function(...Object.keys(surroundings), `${part('markdown')}; return { blocks, Markdown };`)(...Object.values(surroundings));
 const readEvents = new Function(`${part('sse')}; return readEvents;`)();
 
+const laidOut = value => JSON.stringify(value, null, 2);
+const pretty = new Function('parse', 'laidOut', `${part('json')}; return pretty;`)(JSON.parse, laidOut);
+const tokenCounts = new Function(`${part('counts')}; return tokenCounts;`)();
 const fill = (text, size) => text.repeat(Math.ceil(size / text.length)).slice(0, size);
 const growing = (make, size) => {
   let text = '';
@@ -139,3 +142,12 @@ for (const [name, make] of Object.entries(CASES)) {
 }
 codeIsCopiedWhole();
 await growsLinearly('an event in pieces', readInPieces);
+await growsLinearly('digits in an error', size => tokenCounts(fill('1', size)));
+await growsLinearly('digits and commas in an error', size => tokenCounts(fill('1,', size)));
+deepStrictEqual(tokenCounts('4,096 tokens, but 5000 input tokens'), [5000, 4096]);
+for (const depth of [100, 2_000, 100_000]) {
+  const deep = '['.repeat(depth) + ']'.repeat(depth);
+  ok(pretty(deep) === deep, 'deep JSON is shown as it came');
+}
+ok(pretty(fill('[1],', SIZE)) === fill('[1],', SIZE), 'what is no JSON is shown as it came');
+deepStrictEqual(pretty('{"a":[1]}'), laidOut({ a: [1] }));
