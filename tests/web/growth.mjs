@@ -41,7 +41,7 @@ const surroundings = {
   el, now: () => performance.now(), copier: text => Object.assign(el('button'), { copied: text }),
   unfinished: new Set(), stick: () => {}, drawLater: () => {}, allowance: () => ENDLESS,
 };
-const { blocks, Markdown } = new Function(...Object.keys(surroundings), `${part('markdown')}; return { blocks, Markdown };`)(...Object.values(surroundings));
+const { blocks, inline, Markdown } = new Function(...Object.keys(surroundings), `${part('markdown')}; return { blocks, inline, Markdown };`)(...Object.values(surroundings));
 const readEvents = new Function(`${part('sse')}; return readEvents;`)();
 
 const laidOut = value => JSON.stringify(value, null, 2);
@@ -136,6 +136,7 @@ function codeIsCopiedWhole() {
 
 for (const [name, make] of Object.entries(CASES)) {
   await growsLinearly(name, size => whole(make(size)));
+  await growsLinearly(`${name}, in one paragraph`, size => inline(el('p'), make(size)));
   await growsLinearly(`${name}, streamed`, size => streamed(make(size)));
   const text = make(SIZE);
   ok(streamed(text).shown === whole(text).shown, `${name}: streamed as loaded`);
