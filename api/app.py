@@ -34,6 +34,7 @@ from api import (
     vector_stores,
 )
 from api.azure import AzureAddresses
+from api.body_paths import BodyPaths
 from api.cors import Cors, normalize_origins
 from api.depends import House
 from api.express import Express
@@ -108,6 +109,7 @@ def build_app(
             app.state.house, app.state.readiness = house, Readiness(house)
             routes = list(app.router.routes)
             app.include_router(await asyncio.to_thread(_langserve, house), include_in_schema=False)
+            app.state.body_paths = BodyPaths(app.router.routes)
             try:
                 yield
             finally:

@@ -1,91 +1,94 @@
-"""One client's connection, under the app: what uvicorn answers by itself, and how long it waits.
+"""One client's connection, below the app: limits for everything a client can send, fail to send, or fail to read.
 
-Laws: broken HTTP is answered in OpenAI's shape, like everything else; the head of a request has a limit of bytes and
-of time; a client that takes nothing of its answer is let go, so that it costs neither memory nor a socket for ever.
-Nobody else waits for any of them, and nothing here is done for each request but to note the time.
+Invariants:
+
+- A connection closes after a limited time unless it makes progress. Progress is a complete head, a block of a body, the
+  end of a request, or bytes of an answer that the client takes. Other bytes (empty lines, chunk extensions, trailers,
+  the rest of a refused body) extend no limit, and their number is limited, too.
+- Answers are sent in the order of their requests. Broken HTTP is answered in OpenAI's shape after the requests before
+  it, and nothing behind it is read.
+- A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
+- A connection that closes before it has read a whole body lets the client read the answer first.
+
+No request waits for any of this. A request costs a few assignments, and a timer looks every 30 s.
 """
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.request_parser import RequestParser
+from api.transport import Flow, JoiningTransport
 from wire.errors import InvalidRequest
 from wire.ids import new_id
 
 __all__ = ["Connection"]
 
 
-class _Joining:
-    """A transport that writes an answer's head together with what follows it in the same turn of the loop: each write
-    costs both sides a system call and a wake-up, 50 µs. The rest is the transport's own."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Write, or wait a moment for what comes."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/"):
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """Write what waits, and close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        head, self._head = self._head, b""
-        if head and not self._transport.is_closing():
-            self._transport.write(head)
+_PARSED_AT_ONCE: Final = 8 * 1024
+"""Bytes that are parsed before the next look whether requests wait: one read of 256 KB can hold 14,000 of them."""
 
 
 class Connection(HttpToolsProtocol):
     """HTTP/1.1 by httptools, with limits."""
 
     LOOK_S: ClassVar[float] = 30.0
-    """How often it is looked at. What does not move from one look to the next is let go: 30 to 60 s, then."""
+    """How often it is looked at. What makes no progress from one look to the next ends: after 30 to 60 s, then."""
 
     MAX_HEAD_BYTES: ClassVar[int] = 64 * 1024
-    """Longest request line and headers, give or take what is read at once."""
+    """Most bytes without progress, such as those of a head, and most bytes that wait for earlier answers; give or take
+    what is read at once."""
+
+    MIN_BODY_BYTES: ClassVar[int] = 1024
+    """Bytes of a body that are progress, from one look to the next."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
         self._looking: asyncio.TimerHandle | None = None
         self._in_head = True
-        self._head_bytes = 0
+        self._in_body = False
+        self._idle_bytes = 0
+        """Bytes since the last progress."""
         self._head_since = self.loop.time()
+        self._body_bytes = 0
+        self._seen_body_bytes: int | None = None
         self._pauses = 0
         self._last_seen: tuple[int, int] | None = None
+        self._answering: RequestResponseCycle | None = None
+        """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
+        self._seen_answering: RequestResponseCycle | None = None
+        self._held = b""
+        """What came behind requests that wait, not parsed yet."""
+        self._refusal: bytes | None = None
+        """The last answer, to what could not be read; may be empty. It is sent after those that are due, and nothing
+        more is read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look."""
-        joining: Any = _Joining(transport, self.loop)
+        joining: Any = JoiningTransport(transport, self.loop, self._lingers)
         super().connection_made(joining)
+        self.flow = Flow(joining, self._is_full)
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Look no more."""
+        """End the request that is being answered, and those that wait."""
         if self._looking is not None:
             self._looking.cancel()
+        self._unset_keepalive_if_required()
+        self.transport.lost()  # type: ignore[attr-defined]
+        self.pipeline.clear()
+        self._held = b""
+        self._disconnect()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._in_head, self._head_bytes, self._head_since = True, 0, self.loop.time()
+        self._in_head, self._head_since = True, self.loop.time()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -96,12 +99,21 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is parsed again without an `Upgrade`."""
         if not self.parser.should_upgrade():
-            self._in_head = False
+            self._in_head, self._in_body, self._idle_bytes = False, True, 0
+            self._seen_body_bytes = None
+            self._unset_keepalive_if_required()
             self.start_request()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a block of the body."""
+        self._idle_bytes = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the body, unless it has not started yet: see `on_headers_complete`."""
         if not self.parser.should_upgrade():
+            self._in_body, self._idle_bytes = False, 0
             super().on_message_complete()
 
     def start_request(self) -> None:
@@ -111,6 +123,8 @@ class Connection(HttpToolsProtocol):
         if b"expect" in dict(self.headers):
             # HTTP/1.0 has no status 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
             self.cycle.waiting_for_100_continue = not is_old and self._expects_100_continue()
+            if self.cycle.waiting_for_100_continue:
+                _end_if_refused(self.cycle)
         if is_old:
             _end_by_closing(self.cycle)
 
@@ -119,31 +133,92 @@ class Connection(HttpToolsProtocol):
         expected = b",".join(value for name, value in self.headers if name == b"expect")
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on with what waits: the next request, unparsed bytes, or the last answer."""
+        super().on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            if self._is_idle():
+                self._hang_up()
+        elif self._held:
+            held, self._held = self._held, b""
+            self.flow.resume_reading()
+            self.data_received(held)
+
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and count it while it is a head."""
-        super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > self.MAX_HEAD_BYTES:
-                told = f"The request's line and headers have more than {self.MAX_HEAD_BYTES} bytes."
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
+        """Parse what came, as far as no requests wait; limit what brings no request further."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        view = memoryview(data)
+        while view and self._refusal is None and not self.transport.is_closing():
+            if self.pipeline:
+                self._hold(view)
+                return
+            self._feed(view[:_PARSED_AT_ONCE])
+            view = view[_PARSED_AT_ONCE:]
+
+    def _feed(self, data: memoryview) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        self._idle_bytes += len(data)
+        if self._idle_bytes > self.MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse_idle_bytes()
+        if self.pipeline:
+            self.flow.resume_reading()  # a client that leaves is noticed only while the socket is read
+
+    def _hold(self, data: memoryview) -> None:
+        self._held += data
+        if self._is_full():
+            self.flow.pause_reading()
+
+    def _is_full(self) -> bool:
+        return len(self._held) > self.MAX_HEAD_BYTES
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, f"We could not parse your request as HTTP: {msg}")
+
+    def _refuse_idle_bytes(self) -> None:
+        if self._in_head:
+            told = f"The request's line and headers have more than {self.MAX_HEAD_BYTES} bytes."
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
+        else:
+            told = f"More than {self.MAX_HEAD_BYTES} bytes came that belong to no head and no body."
+            self._refuse(HTTPStatus.BAD_REQUEST, told)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is sent to."""
         self._pauses += 1
         super().pause_writing()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that had its last answer long ago; a head that has begun has a limit of its own."""
+        if not self._in_head:
+            super().timeout_keep_alive_handler()
+
     def _look(self) -> None:
         """Let go what does not move."""
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
         if self._takes_nothing():
             self.transport.abort()
+        elif self._refusal is not None or self.transport.is_closing():
+            return
+        elif self._holds_too_long():
+            self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
+        elif self._body_stands_still():
+            told = f"The request body brought fewer than {self.MIN_BODY_BYTES} bytes in {self.LOOK_S:g} s."
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, told)
         elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
-            if self._head_bytes:
+            if self._idle_bytes:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's headers took longer than {self.LOOK_S:g} s.")
             else:
                 self.transport.close()
@@ -155,24 +230,81 @@ class Connection(HttpToolsProtocol):
         seen, self._last_seen = self._last_seen, (self._pauses, waiting) if still else None
         return still and seen is not None and seen[0] == self._pauses and waiting >= seen[1]
 
+    def _holds_too_long(self) -> bool:
+        """Whether as much is held as may be, and no answer has ended since the last look. The socket is not read then,
+        so that a client that left would not be noticed."""
+        seen, self._seen_answering = self._seen_answering, self._answering if self._is_full() else None
+        return self._is_full() and seen is self._answering
+
+    def _body_stands_still(self) -> bool:
+        """Whether the body of the request that is being answered stopped, where the server waits for the client."""
+        waited_for = self._in_body and not (self._is_idle() or self.pipeline or self.flow.read_paused)
+        seen, self._seen_body_bytes = self._seen_body_bytes, self._body_bytes if waited_for else None
+        return waited_for and seen is not None and self._body_bytes - seen < self.MIN_BODY_BYTES
+
     def _is_idle(self) -> bool:
-        """Whether no answer is under way."""
-        return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
+        """Whether no answer is due."""
+        return self._answering is None or self._answering.response_complete
+
+    def _lingers(self) -> bool:
+        """Whether the client may still be sending what nobody needs. It is discarded while the connection closes."""
+        unread = self._in_body or self._refusal is not None or bool(self.pipeline or self._held)
+        if unread:
+            self._held = b""
+            self.flow.resume_reading()
+        return unread
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer and hang up. A request that came whole before is answered first, and nothing behind it; in the middle
-        of an answer there is no place for another."""
-        if not self._is_idle() and not self.cycle.more_body:
-            self.cycle.keep_alive = False
-            return
-        if self._is_idle() or not self.cycle.response_started:
-            body = orjson.dumps(InvalidRequest(message, code="invalid_http").body())
-            head = (
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                f"x-request-id: {new_id('req')}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        """Answer and hang up, after the answers to the requests before. A request that has had its answer, or a part
+        of it, gets no other."""
+        is_answered = self._in_body and self.cycle.response_started
+        self._end_reading(b"" if is_answered else _refusal(status, message))
+
+    def _end_reading(self, last: bytes) -> None:
+        """Discard whatever comes, and hang up after the answers that are due and this one."""
+        self._refusal = last
+        self._held = b""
+        self.flow.resume_reading()  # whatever still comes is discarded
+        if self._in_body and self.pipeline:
+            self.pipeline.popleft()  # the latest request, whose body will never be complete
+        elif self._in_body or self._is_idle():
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._refusal:
+            self.transport.write(self._refusal)
         self.transport.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Tell the request that is being answered that nobody reads its answer."""
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+            self.flow.resume_writing()
+
+
+def _refusal(status: HTTPStatus, message: str) -> bytes:
+    """Return a whole answer that ends the connection."""
+    body = orjson.dumps(InvalidRequest(message, code="invalid_http").body())
+    head = (
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"x-request-id: {new_id('req')}\r\nconnection: close\r\n\r\n"
+    )
+    return STATUS_LINE[status] + head.encode() + body
+
+
+def _end_if_refused(cycle: RequestResponseCycle) -> None:
+    """Close the connection behind an answer that comes instead of status 100: whether the client will send the body
+    all the same is unknown, and so is where its next request would start (RFC 9110, section 10.1.1)."""
+    send = cycle.send
+
+    async def send_last(message: Any) -> None:
+        if cycle.waiting_for_100_continue:
+            cycle.keep_alive = False
+        await send(message)
+
+    cycle.send = send_last  # type: ignore[method-assign]
 
 
 def _end_by_closing(cycle: RequestResponseCycle) -> None:

@@ -3,6 +3,9 @@
 The laws: nothing gets in that is not JSON of a bearable size, or a file on its way to disk; a page on another origin
 cannot post; whoever has no key learns nothing; what breaks is answered by a last-resort 500, and logged under the
 request's id.
+
+No body is read for a request that its head refuses: by host, origin or key, or because no route takes it. No page of
+this server can be shown in a frame of another.
 """
 
 import hmac
@@ -32,6 +35,7 @@ _PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
 _PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
 _PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
 _PARTS: Final = re.compile(r"/uploads/[^/]+/parts")
+_UNFRAMED: Final = ((b"content-security-policy", b"frame-ancestors 'none'"), (b"x-frame-options", b"DENY"))
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -68,7 +72,9 @@ class Gate:
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
+            if not started:
+                started = True
+                _forbid_frames(message)
             await send(message)
 
         try:
@@ -94,6 +100,8 @@ class Gate:
         state["owner"] = self._owner(scope, headers)
         if scope["method"] in _SAFE:
             return receive
+        if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
+            return receive  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
             return receive  # read while it is written to disk, and limited by who reads it
         return await read_body(scope, receive, self._max_body_bytes)
@@ -101,9 +109,11 @@ class Gate:
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
         host = headers.get("host", "")
+        name = host_name(host)
+        if name is None:
+            raise Forbidden(f"Host '{host}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
             return  # `Host` is optional in HTTP/1.0, which no browser speaks
-        name = host_name(host)
         if name not in LOOPBACK and name not in self._hosts:
             raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")
 
@@ -149,6 +159,15 @@ class Gate:
         if self._keys and not self._metrics_key:
             raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
         return ""
+
+
+def _forbid_frames(start: Message) -> None:
+    """Keep a web page out of frames: a page around it could have its user click what they do not see. A page with a
+    policy of its own, which is the one at `/`, says so itself."""
+    headers = start.get("headers", ())
+    kind = next((value for name, value in headers if name == b"content-type"), b"")
+    if kind.startswith(b"text/html") and all(name != b"content-security-policy" for name, _ in headers):
+        start["headers"] = [*headers, *_UNFRAMED]
 
 
 def _takes_form(path: str) -> bool:

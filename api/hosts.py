@@ -1,5 +1,6 @@
 """Names of hosts in requests: what `Host` says, and which names mean this machine."""
 
+import re
 from ipaddress import ip_address
 from typing import Final
 
@@ -7,6 +8,10 @@ __all__ = ["LOOPBACK", "host_name", "is_loopback"]
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 """Only this machine reaches what listens there."""
+
+
+_HOST: Final = re.compile(r"(\[[^\[\]@/\\?#\s]*\]|[^\[\]:@/\\?#,\s]*)(?::[0-9]*)?")
+"""A name or an address, and a port (RFC 9112, section 3.2). `a:1@b` is neither: URL parsers read `b` as the host."""
 
 
 def is_loopback(host: str) -> bool:
@@ -17,6 +22,10 @@ def is_loopback(host: str) -> bool:
         return host in LOOPBACK
 
 
-def host_name(host: str) -> str:
-    """Return the name in a `Host` header, without its port; addresses of IPv6 keep their brackets."""
-    return host.rsplit(":", 1)[0].lower() if not host.endswith("]") else host.lower()
+def host_name(host: str) -> str | None:
+    """Return the name in a `Host` header, without its port; addresses of IPv6 keep their brackets.
+
+    None: It is something else, such as a name with a user's name in front.
+    """
+    found = _HOST.fullmatch(host)
+    return found[1].lower() if found else None

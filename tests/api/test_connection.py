@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,8 +18,15 @@ from tests.process import ServerProcess
 HEAD = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n"
 
 
+CONNECTIONS: weakref.WeakSet["Hasty"] = weakref.WeakSet()
+
+
 class Hasty(Connection):
     LOOK_S = 0.2
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        CONNECTIONS.add(self)
 
 
 def ask(server: ServerProcess, *parts: bytes) -> tuple[bytes, bytes]:
@@ -82,7 +90,9 @@ def test_what_comes_behind_a_broken_request_does_not_get_into_an_answer(server: 
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[int]:
     """An app behind connections in a hurry; the port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Hasty, lifespan="off", log_config=None))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=Hasty, lifespan="off", log_config=None, timeout_keep_alive=1)
+    )
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         serve = asyncio.create_task(server.serve(sockets=[listening]))
@@ -130,14 +140,212 @@ async def test_a_client_that_takes_nothing_is_let_go_and_one_that_reads_slowly_i
     assert got > len(block) * count
 
 
-async def test_a_client_that_does_not_say_what_it_wants_is_let_go() -> None:
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+async def empty(_scope: Any, _receive: Any, send: Any) -> None:
+    """Answer at once, whatever the body is."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
 
-    async with serving(app) as port, asyncio.timeout(5):
-        for begun, answered in ((b"", b""), (HEAD, b"HTTP/1.1 408 ")):
+
+async def patient(scope: Any, receive: Any, send: Any) -> None:
+    """Answer when the body is complete."""
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+    await empty(scope, receive, send)
+
+
+POST = b"POST /v1/threads HTTP/1.1\r\nhost: localhost\r\n"
+LENGTH = POST + b"content-length: 100000\r\n\r\n"
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
+DRIPS = {
+    # name: the app, what is sent first, what is sent again and again
+    "nothing": (empty, b"", b""),
+    "empty lines": (empty, b"", b"\r\n"),
+    "half a head": (empty, HEAD, b"x: y\r\n"),
+    "a letter of a head at a time": (empty, b"G", b"E"),
+    "nothing after an answer": (empty, HEAD + b"\r\n", b""),
+    "an empty line after an answer": (empty, HEAD + b"\r\n\r\n", b""),
+    "empty lines after an answer": (empty, HEAD + b"\r\n", b"\r\n"),
+    "half a head after an answer": (empty, HEAD + b"\r\n" + HEAD, b""),
+    "half a head after an answer that goes on": (empty, HEAD + b"\r\n" + HEAD, b"x: y\r\n"),
+    "a body after its answer": (empty, LENGTH + b"{", b""),
+    "a body after its answer that goes on": (empty, LENGTH, b"{"),
+    "chunks after their answer": (empty, CHUNKED, b"1\r\n{\r\n"),
+    "a body that stops": (patient, LENGTH + b"{", b""),
+    "a body that never begins": (patient, LENGTH, b""),
+    "a body by the byte": (patient, LENGTH, b"{"),
+    "a chunk that stops": (patient, CHUNKED + b"5\r\n{", b""),
+    "chunks by the byte": (patient, CHUNKED, b"1\r\n{\r\n"),
+    "an extension of a chunk": (patient, CHUNKED + b"1;a=", b"b"),
+    "trailers": (patient, CHUNKED + b"1\r\n{\r\n0\r\n", b"x: y\r\n"),
+    "an upgrade": (patient, POST + b"connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 9\r\n\r\n", b""),
+    "an upgrade and half a head": (empty, HEAD + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n" + HEAD, b""),
+    "half a body behind a request": (patient, HEAD + b"\r\n" + LENGTH + b"{", b""),
+    "an expectation": (patient, POST + b"expect: 100-continue\r\ncontent-length: 9\r\n\r\n", b""),
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+async def test_no_connection_outlives_its_limit_without_progress(drip: str) -> None:
+    app, first, again = DRIPS[drip]
+    async with serving(app) as port, asyncio.timeout(8):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def send() -> None:
+            writer.write(first)
+            while again:
+                await asyncio.sleep(0.03)
+                writer.write(again)
+
+        sending = asyncio.create_task(send())
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        sending.cancel()
+        writer.close()
+
+
+async def test_half_a_request_is_told_what_is_missing() -> None:
+    for app, begun, status in ((empty, HEAD, b"408"), (patient, LENGTH + b"{", b"408"), (patient, LENGTH, b"408")):
+        async with serving(app) as port, asyncio.timeout(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(begun)
-            assert (await reader.read()).startswith(answered)
+            assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
             writer.close()
+
+
+async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await patient(scope, receive, lambda _: asyncio.sleep(0))
+        await asyncio.sleep(5 * Hasty.LOOK_S)
+        await empty(scope, receive, send)
+
+    async with serving(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 20000\r\n\r\n")
+        for _ in range(20):
+            writer.write(b"x" * 1000)
+            await asyncio.sleep(0.05)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+
+FLOODS = {
+    "an extension of a chunk": (b"", CHUNKED + b"1;a=", b"b" * 1024),
+    "trailers": (b"", CHUNKED + b"1\r\n{\r\n0\r\n", b"x: " + b"y" * 1019 + b"\r\n"),
+    "one trailer": (b"", CHUNKED + b"0\r\nx: ", b"y" * 1024),
+    "a trailer after an answer": (b"204", CHUNKED + b"0\r\nx: ", b"y" * 1024),
+    "empty lines": (b"", b"", b"\r\n" * 512),
+    "empty lines after an answer": (b"204", HEAD + b"\r\n", b"\r\n" * 512),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_bytes_without_progress_are_limited_in_number(flood: str) -> None:
+    answered, first, again = FLOODS[flood]
+    async with serving(empty if answered else patient) as port, asyncio.timeout(8):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(first)
+        await asyncio.sleep(0.1)
+        writer.write(again * 100)
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            got = await reader.read()
+        assert got.startswith(b"HTTP/1.1 " + (answered or b"4"))
+        assert got.count(b"HTTP/1.1 ") <= 2
+        writer.close()
+
+
+BROKEN = {
+    "garbage": b"GARBAGE\r\n\r\n",
+    "a broken chunk": CHUNKED + b"ZZ\r\n",
+    "a good chunk and a broken one": CHUNKED + b"2\r\n{}\r\nZZ\r\n",
+    "a long head": b"GET / HTTP/1.1\r\nx: " + b"y" * 80_000,
+    "two lengths": POST + b"content-length: 1\r\ncontent-length: 2\r\n\r\n{}",
+    "connect": b"CONNECT a.example:443 HTTP/1.1\r\nhost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one packet", "packets"])
+@pytest.mark.parametrize("before", [1, 2, 600])
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_broken_request_is_answered_after_those_before_it(broken: str, before: int, apart: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.05 if before < 3 else 0)
+        await patient(scope, receive, send)
+
+    async with serving(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((HEAD + b"\r\n") * before)
+        if apart:
+            await asyncio.sleep(0.02)
+        writer.write(BROKEN[broken] + HEAD + b"\r\n")
+        got = await reader.read()
+        statuses = [part[:3] for part in got.split(b"HTTP/1.1 ")[1:]]
+        assert statuses[:-1] == [b"204"] * before
+        assert statuses[-1].startswith(b"4")
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 50_000, 3_000_000])
+@pytest.mark.parametrize("behind", [HEAD + b"\r\n", POST + b"content-length: 5000000\r\n\r\n"], ids=["get", "post"])
+async def test_a_client_that_leaves_is_noticed_behind_what_it_sent(behind: bytes, size: int) -> None:
+    left = asyncio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    async with serving(app) as port, asyncio.timeout(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + b"\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(behind + b"x" * size)
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await left.wait()
+
+
+async def test_requests_that_wait_are_not_all_parsed_at_once() -> None:
+    begun = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal begun
+        begun += 1
+        await empty(scope, receive, send)
+
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    async with serving(app) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request * 20_000 + HEAD + b"connection: close\r\n\r\n")
+        got, most = 0, 0
+        while block := await reader.read(65536):
+            got += block.count(b"HTTP/1.1 204")
+            most = max(most, max((len(one.pipeline) for one in CONNECTIONS), default=0))
+        writer.close()
+    assert begun == 20_001
+    assert most < 1000
+
+
+@pytest.mark.parametrize("expects", [b"", b"expect: 100-continue\r\n"], ids=["plain", "expects"])
+@pytest.mark.parametrize("frame", ["length", "chunks"])
+async def test_the_answer_to_a_body_that_is_not_read_arrives(frame: str, expects: bytes) -> None:
+    """8 MB more than the server takes before it answers. A connection that expects status 100 ends, others go on."""
+    size = 8_000_000
+    if frame == "length":
+        sent = POST + expects + b"content-length: %d\r\n\r\n" % size + b"x" * size
+    else:
+        sent = POST + expects + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
+    async with serving(empty) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await writer.drain()
+        writer.write(HEAD + b"connection: close\r\n\r\n")
+        await asyncio.sleep(0.1)
+        got = await reader.read()
+        assert got.count(b"HTTP/1.1 204") == (1 if expects else 2)
+        assert got.count(b"connection: close") == 1
+        assert b"100 Continue" not in got
+        writer.close()

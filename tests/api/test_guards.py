@@ -1,7 +1,9 @@
 """The gate: hosts, origins, keys, owners."""
 
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -82,6 +84,39 @@ def test_a_host_that_is_not_ours_is_refused(server: ServerProcess, host: str, st
 
 
 @pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:1@evil.example",
+        "localhost@evil.example",
+        "localhost:@evil.example",
+        "evil.example@localhost",
+        "localhost:evil",
+        "localhost:80:80",
+        "localhost/evil.example",
+        "localhost#@evil.example",
+        "localhost\\evil.example",
+        "localhost?.evil.example",
+        "localhost, evil.example",
+        "localhost evil.example",
+        "[::1]evil.example",
+        "[::1]@evil.example:80",
+        "[::1",
+    ],
+)
+def test_a_host_with_more_than_name_and_port_is_refused(server: ServerProcess, host: str) -> None:
+    answer = httpx2.get(f"{server.url}/health", headers={"host": host})
+    assert answer.status_code == 403
+    assert "Host" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:1", "localhost:", "LOCALHOST:3000", "[::1]", "[::1]:3000", "named.example:80"]
+)
+def test_a_host_is_a_name_or_an_address_with_or_without_a_port(server: ServerProcess, host: str) -> None:
+    assert httpx2.get(f"{server.url}/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
     ("origin", "status"),
     [("http://evil.example", 403), ("null", 403), ("http://[", 403), ("http://allowed.example", 200)],
 )
@@ -100,3 +135,84 @@ def test_the_documents_work_offline(server: ServerProcess) -> None:
     assert "http://" not in page
     for source in {part.split('"')[0] for part in page.split('src="')[1:]}:
         assert httpx2.get(server.url + source).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/oauth2-redirect", "/chat/playground/", "/assistant/playground/"])
+def test_no_page_can_be_framed(server: ServerProcess, path: str) -> None:
+    answer = httpx2.get(f"{server.url}{path}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_playgrounds_still_load_their_script(server: ServerProcess) -> None:
+    for name in ("chat", "assistant"):
+        page = httpx2.get(f"{server.url}/{name}/playground/")
+        assert page.headers["content-security-policy"] == "frame-ancestors 'none'"  # and nothing else is forbidden
+        script = page.text.partition('src="')[2].partition('"')[0]
+        assert httpx2.get(f"{server.url}{script}").status_code == 200
+
+
+REFUSED = {
+    # name: method and path, the key, the status
+    "open": ("POST /health", "", 405),
+    "open v1": ("POST /v1/ready", "", 405),
+    "page": ("POST /", "", 405),
+    "documents": ("POST /docs", "", 405),
+    "openapi": ("PUT /openapi.json", "", 405),
+    "documents' files": ("POST /static-offline-docs/x.js", "", 405),
+    "documents' folder": ("POST /docs/nothing", "", 404),
+    "no key": ("POST /v1/threads", "", 401),
+    "wrong key": ("POST /v1/threads", "wrong", 401),
+    "no key and no path": ("POST /v1/nothing", "", 401),
+    "no path": ("POST /v1/nothing", "key-ann", 404),
+    "no such method": ("PUT /v1/threads", "key-ann", 405),
+    "get": ("GET /v1/health", "", 200),
+    "delete what is no object": ("DELETE /v1/threads", "key-ann", 405),
+    "azure": ("POST /openai/threads", "", 401),
+    "azure's deployment": ("POST /openai/deployments/x/nothing", "key-ann", 404),
+    "metrics": ("POST /metrics", "", 403),
+    "langserve": ("POST /chat/invoke", "", 401),
+    "langserve's unknown": ("POST /chat/nothing", "key-ann", 404),
+    "playground": ("POST /chat/playground/x", "", 401),
+}
+FRAMES = {
+    "length": b"Content-Type: application/json\r\nContent-Length: 9000000\r\n",
+    "chunks": b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+    "form": b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000000\r\n",
+    "expects": b"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 9000000\r\n",
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("refused", REFUSED)
+def test_what_its_head_refuses_is_answered_before_its_body(keyed: ServerProcess, refused: str, frame: str) -> None:
+    asked, key, status = REFUSED[refused]
+    head = f"{asked} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", keyed.port), timeout=5) as connection:
+        connection.sendall(head + FRAMES[frame] + b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_body_that_is_refused_is_not_in_memory(keyed: ServerProcess) -> None:
+    def memory() -> int:
+        line = next(line for line in Path(f"/proc/{keyed.pid}/status").read_text().splitlines() if "VmRSS" in line)
+        return int(line.split()[1]) // 1024
+
+    if not Path("/proc/self/status").exists():
+        pytest.skip("reads /proc, which this system lacks")
+    head = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    body = b"[" * 8_000_000
+    before = memory()
+    with ExitStack() as stack:
+        for _ in range(10):
+            made = stack.enter_context(socket.create_connection(("127.0.0.1", keyed.port), timeout=10))
+            made.sendall(head % (len(body) + 1) + body)
+        assert memory() - before < 30
+
+
+def test_a_connection_goes_on_after_a_body_that_was_refused(keyed: ServerProcess) -> None:
+    with httpx2.Client(base_url=keyed.url, timeout=10) as client:
+        for path, status in (("/v1/threads", 401), ("/health", 405), ("/v1/nothing", 401)):
+            assert client.post(path, content=b"x" * 3_000_000).status_code == status
+            assert client.get("/health").status_code == 200
