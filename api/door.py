@@ -9,7 +9,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sized
-from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 import orjson
@@ -25,7 +24,6 @@ logger = logging.getLogger("threadhold")
 
 _PROBES: Final = frozenset({b"/health", b"/v1/health", b"/ready", b"/v1/ready", b"/metrics"})
 _RETRY_S: Final = 5
-_BODY_S: Final = 1.0  # for the body of a request that is sent away; one that is not read keeps it from its answer
 _TELL_S: Final = 60.0
 _FEWEST: Final = 16
 _OWN_FILES: Final = 100  # the database's, uploads and what is read for indexing; 25 while it idles
@@ -69,8 +67,8 @@ class Door:
             self._told_at, self._untold = now, 0
 
     async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request for which there is no room; an ASGI app."""
-        del scope
+        """Answer a request for which there is no room; an ASGI app. The connection discards the request's body."""
+        del scope, receive
         self.refuse(asyncio.get_running_loop().time())
         message = (
             f"{self.limit} connections to this server are open, as many as MAX_CONNECTIONS allows. "
@@ -84,10 +82,6 @@ class Door:
             (b"x-request-id", new_id("req").encode()),
             (b"connection", b"close"),
         ]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_BODY_S):
-                while (await receive()).get("more_body"):
-                    pass
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
