@@ -329,6 +329,19 @@ async def test_requests_that_wait_are_not_all_parsed_at_once() -> None:
     assert most < 1000
 
 
+@pytest.mark.parametrize("count", [1, 20_000])
+async def test_a_client_that_reads_none_of_its_answers_is_let_go(count: int) -> None:
+    async with serving(empty) as port, asyncio.timeout(8):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write((HEAD + b"\r\n") * count)
+        while not CONNECTIONS:
+            await asyncio.sleep(0.01)
+        while any(one.parser is not None for one in CONNECTIONS):  # which uvicorn unsets when a connection is lost
+            await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+
 @pytest.mark.parametrize("expects", [b"", b"expect: 100-continue\r\n"], ids=["plain", "expects"])
 @pytest.mark.parametrize("frame", ["length", "chunks"])
 async def test_the_answer_to_a_body_that_is_not_read_arrives(frame: str, expects: bytes) -> None:
