@@ -239,6 +239,7 @@ class Connection(HttpToolsProtocol):
     def _body_stands_still(self) -> bool:
         """Whether the body of the request that is being answered stopped, where the server waits for the client."""
         waited_for = self._in_body and not (self._is_idle() or self.pipeline or self.flow.read_paused)
+        waited_for = waited_for and not self.cycle.waiting_for_100_continue  # then the client waits for the server
         seen, self._seen_body_bytes = self._seen_body_bytes, self._body_bytes if waited_for else None
         return waited_for and seen is not None and self._body_bytes - seen < self.MIN_BODY_BYTES
 

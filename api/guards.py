@@ -110,6 +110,8 @@ class Gate:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
         host = headers.get("host", "")
         name = host_name(host)
+        if [name for name, _ in scope["headers"]].count(b"host") > 1:
+            raise Forbidden("The request has more than one `Host`.")
         if name is None:
             raise Forbidden(f"Host '{host}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):

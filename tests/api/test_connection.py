@@ -230,6 +230,20 @@ async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
         writer.close()
 
 
+async def test_a_body_that_the_server_has_not_asked_for_is_waited_for() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(5 * Hasty.LOOK_S)
+        await patient(scope, receive, send)
+
+    async with serving(app) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(b"{}")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+
 FLOODS = {
     "an extension of a chunk": (b"", CHUNKED + b"1;a=", b"b" * 1024),
     "trailers": (b"", CHUNKED + b"1\r\n{\r\n0\r\n", b"x: " + b"y" * 1019 + b"\r\n"),

@@ -109,6 +109,13 @@ def test_a_host_with_more_than_name_and_port_is_refused(server: ServerProcess, h
     assert "Host" in answer.json()["error"]["message"]
 
 
+def test_a_request_with_two_hosts_is_refused(server: ServerProcess) -> None:
+    for second in (b"evil.example", b"localhost"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: " + second + b"\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 403 ")
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:1", "localhost:", "LOCALHOST:3000", "[::1]", "[::1]:3000", "named.example:80"]
 )
