@@ -15,13 +15,24 @@ from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "read_body", "receive_block", "replayed"]
+__all__ = ["EMPTY_ARRAY", "LARGE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
 
 EMPTY_ARRAY: Final = b"[]"
 """An empty array in a body after `read_body`, which normalizes spaces."""
 
 MAX_DEPTH: Final = 100
 """Levels of nesting; beyond some hundreds encoders give up."""
+
+MAX_VALUES: Final = 60_000
+"""Elements of arrays and fields of objects in one body. Each is a Python object and microseconds of work, however few
+bytes it has."""
+
+LARGE: Final = 16 * 1024
+"""Bytes. Longer bodies are decoded and checked in a thread, so that other requests are answered meanwhile; for shorter
+ones the change of threads would take longer than the work."""
+
+_BLOCK: Final = 64 * 1024
+"""Bytes that are scanned at a time."""
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
@@ -39,7 +50,11 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
         _check_type(headers)
         if is_v1(headers):
             scope["state"]["sent"] = body.removeprefix(codecs.BOM_UTF8)
-    body = _normal(body or b"{}", model=scope["state"].get(DEPLOYMENT))
+    model = scope["state"].get(DEPLOYMENT)
+    if len(body) > LARGE:
+        body = await asyncio.to_thread(_normal, body, model=model)
+    else:
+        body = _normal(body or b"{}", model=model)
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
     length_now = str(len(body)).encode()
     scope["headers"] = [*kept, (b"content-type", b"application/json"), (b"content-length", length_now)]
@@ -81,6 +96,11 @@ def _check_type(headers: Mapping[str, str]) -> None:
 
 
 def _normal(body: bytes, *, model: str | None) -> bytes:
+    if len(body) > MAX_VALUES and _count_values(body) > MAX_VALUES:
+        raise TooLarge(
+            f"The request body has more than {MAX_VALUES} values, counting the elements of all arrays and the fields "
+            "of all objects. Send it in several requests."
+        )
     try:
         value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
@@ -90,6 +110,29 @@ def _normal(body: bytes, *, model: str | None) -> bytes:
         return orjson.dumps(value)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
         raise _unparsable(str(error)) from None
+
+
+def _count_values(body: bytes) -> int:
+    """Return how many values JSON has, at most some too many, without making them; stops soon after `MAX_VALUES`.
+
+    Commas and brackets are counted, but not those in strings.
+    """
+    if (roughly := _count_marks(body)) <= MAX_VALUES:
+        return roughly
+    count, in_string, rest = 0, False, b""
+    for start in range(0, len(body), _BLOCK):
+        block = (rest + body[start : start + _BLOCK]).replace(b"\\\\", b"")
+        rest = b"\\" if block.endswith(b"\\") else b""  # what it escapes comes with the next block
+        pieces = block.removesuffix(rest).replace(b'\\"', b"").split(b'"')
+        count += _count_marks(b"".join(pieces[in_string::2]))
+        if count > MAX_VALUES:
+            break
+        in_string ^= len(pieces) % 2 == 0
+    return count
+
+
+def _count_marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _unparsable(reason: str) -> InvalidRequest:

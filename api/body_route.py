@@ -1,9 +1,12 @@
 """Routes whose body is a wire model: a body that FastAPI refuses is mended as far as leniency allows.
 
-Valid requests are parsed once, unchanged. Ignored fields are listed in a header of the answer.
+Valid requests are parsed once, unchanged. Ignored fields are listed in a header of the answer. Large
+bodies are decoded, mended and validated in a thread, and FastAPI receives the result.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from inspect import isclass
 from typing import Any, Final, TypeVar
 
@@ -11,14 +14,15 @@ import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from api.bodies import EMPTY_ARRAY, replayed
+from api.bodies import EMPTY_ARRAY, LARGE, replayed
 from api.depends import is_v1
 from api.problems import own_answer
 from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Mended, list_ignored, mend
-from wire.validation import explain, parse
+from wire.mistakes import MAX_MISTAKES, Mistakes, first_mistake, list_mistakes
+from wire.validation import MAX_EXPLAINED, explain, parse
 
 __all__ = ["IGNORED", "BodyRoute", "parse_leniently"]
 
@@ -29,12 +33,13 @@ _BODY: Final = "body"
 """Where FastAPI's locations of errors begin."""
 
 M = TypeVar("M", bound=BaseModel)
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class BodyRoute(APIRoute):
     """A route that mends its body. Used by the API's routers: `APIRouter(route_class=BodyRoute)`."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> _Handler:
         """Return FastAPI's handler, called again with the mended body if it refuses the original."""
         handle = super().get_route_handler()
         model = None if self.body_field is None else self.body_field.field_info.annotation
@@ -43,27 +48,62 @@ class BodyRoute(APIRoute):
         body_model: type[BaseModel] = model
 
         async def handle_leniently(request: Request) -> Response:
+            body = await request.body()
+            if len(body) > LARGE:
+                mended = await asyncio.to_thread(_check, body_model, body, _leniency(request))
+                return await _answer(handle, mended, _Checked(request, mended.data))
             try:
                 return await handle(request)
             except RequestValidationError as error:  # raised before the endpoint runs
                 errors = error.errors()
                 leniency = _leniency(request)
-                if not leniency.goes_beyond_php and EMPTY_ARRAY not in await request.body():
+                if not leniency.goes_beyond_php and EMPTY_ARRAY not in body:
                     raise  # without a second look at what may be large
                 if any(one["loc"][0] != _BODY for one in errors):
                     raise  # of the query, which nothing mends
-                mended = mend(body_model, await request.json(), leniency, errors=errors, start=1)
-            try:
-                if mended.refused is not None:
-                    raise explain([{**mended.refused, "loc": (_BODY, *mended.refused["loc"])}])
-                receive = replayed(orjson.dumps(mended.data), request.receive)
-                response = await handle(Request(request.scope, receive))
-            except ThreadholdError as refusal:  # answered here, so that the header says what was ignored
-                response = own_answer(refusal)
-            response.headers.update(_headers(mended))
-            return response
+                mended = mend(body_model, await request.json(), leniency, mistakes=Mistakes(errors), start=1)
+            receive = replayed(orjson.dumps(mended.data), request.receive)
+            return await _answer(handle, mended, Request(request.scope, receive))
 
         return handle_leniently
+
+
+class _Checked(Request):
+    """A request whose body was validated: FastAPI's own validation takes what is a model already as it is."""
+
+    def __init__(self, request: Request, body: Any) -> None:
+        super().__init__(request.scope, replayed(b"{}", request.receive))
+        self._checked = body
+
+    async def json(self) -> Any:
+        """Return the body as its model."""
+        return self._checked
+
+
+async def _answer(handle: _Handler, mended: Mended, request: Request) -> Response:
+    """Handle a request that was mended, or refuse it."""
+    try:
+        if mended.refused is not None:
+            raise explain([{**mended.refused, "loc": (_BODY, *mended.refused["loc"])}])
+        response = await handle(request)
+    except ThreadholdError as refusal:  # answered here, so that the header says what was ignored
+        response = own_answer(refusal)
+    response.headers.update(_headers(mended))
+    return response
+
+
+def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Mended:
+    """Return a body as its model, mended as far as leniency goes. CPU work: call it in a thread."""
+    data = orjson.loads(body)
+    try:
+        return Mended(model.model_validate(data))
+    except ValidationError as error:
+        mendable = leniency.goes_beyond_php or EMPTY_ARRAY in body
+        mistakes = list_mistakes(model, data, error, MAX_MISTAKES if mendable else MAX_EXPLAINED)
+        if not mendable:
+            return Mended(data, refused=first_mistake(mistakes.errors))
+    mended = mend(model, data, leniency, mistakes=mistakes)
+    return mended if mended.refused is not None else replace(mended, data=model.model_validate(mended.data))
 
 
 def parse_leniently(model: type[M], data: Any, request: Request) -> tuple[M, dict[str, str]]:

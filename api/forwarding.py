@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
@@ -59,8 +60,9 @@ FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.take
 
 async def forward_json(request: Request, house: House, path: str) -> Response:
     """Send a JSON request on. If the client disconnects, the upstream request ends. Raises Problem."""
-    body = await request.json()
-    if EMPTY_ARRAY in await request.body():
+    sent = await request.body()
+    body = orjson.loads(sent)
+    if EMPTY_ARRAY in sent:
         body = fill_forwarded(body)
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")

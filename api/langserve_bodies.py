@@ -4,16 +4,26 @@ Invariant: a wrong body gets 400 in OpenAI's shape, which names the parameter, i
 are allowed there. LangServe itself drops unknown keys, and answers 500 to a batch with one wrong input.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Final, Generic, TypeVar, get_args
 
 from fastapi import Request
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
+from api.bodies import LARGE
 from wire.errors import InvalidRequest
-from wire.validation import explain
+from wire.mistakes import first_mistake, list_mistakes
+from wire.validation import MAX_EXPLAINED, explain
 
-__all__ = ["body_check"]
+__all__ = ["body_check", "check_config_hash"]
+
+_MAX_INPUTS: Final = 200
+"""Inputs of one batch. LangServe prepares all of them on the event loop before the first one is worked on."""
+
+_MAX_HASH: Final = 2_048
+"""Characters of a configuration in an address. The playgrounds' own have at most some hundreds. What is packed can be
+unpacked to about the square of its length, here less than 2 MB."""
 
 Input = TypeVar("Input", bound=BaseModel)
 
@@ -26,7 +36,7 @@ class Config(BaseModel):
 
 # Distinguished first, so that an error names the place within the intended alternative.
 Configs = Annotated[
-    Annotated[Config, Tag("~one")] | Annotated[list[Config], Tag("~each")],
+    Annotated[Config, Tag("~one")] | Annotated[list[Config], Field(max_length=_MAX_INPUTS), Tag("~each")],
     Discriminator(lambda value: "~each" if isinstance(value, list) else "~one"),
 ]
 
@@ -45,7 +55,7 @@ class _Call(BaseModel, Generic[Input]):
 class _Batch(BaseModel, Generic[Input]):
     """Body of `/batch`."""
 
-    inputs: list[Input]
+    inputs: Annotated[list[Input], Field(max_length=_MAX_INPUTS)]
     config: Configs = Field(default_factory=Config)
     kwargs: Any = None
 
@@ -59,17 +69,36 @@ def body_check(schema: type[BaseModel]) -> Callable[[Request], Awaitable[None]]:
         if request.method != "POST":
             return
         model = several if request.url.path.endswith("/batch") else one
-        try:
-            model.model_validate(await request.json())  # which the request keeps for LangServe
-        except ValidationError as error:
-            raise _refusal(error, model) from None
+        data = await request.json()  # which the request keeps for LangServe
+        if len(await request.body()) > LARGE:
+            await asyncio.to_thread(_validate, model, data)
+        else:
+            _validate(model, data)
 
     return check
 
 
-def _refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRequest:
-    errors = error.errors(include_url=False)
-    first = min(errors, key=lambda each: each["type"] == "missing")  # a misspelt name is both unknown and missing
+async def check_config_hash(request: Request) -> None:
+    """Refuse an address with more configuration than LangServe can unpack quickly. Raises InvalidRequest."""
+    length = len(request.path_params.get("config_hash", ""))
+    if length > _MAX_HASH:
+        raise InvalidRequest(
+            f"Invalid 'config_hash': string too long. Expected a string with maximum length {_MAX_HASH}, but got a "
+            f"string with length {length} instead. Send the configuration in the body, as 'config'.",
+            param="config_hash",
+            code="string_above_max_length",
+        )
+
+
+def _validate(model: type[BaseModel], data: Any) -> None:
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        raise _refusal(list_mistakes(model, data, error, MAX_EXPLAINED).errors, model) from None
+
+
+def _refusal(errors: Sequence[Any], model: type[BaseModel]) -> InvalidRequest:
+    first = first_mistake(errors)  # a misspelt name is both unknown and missing
     problem = explain([first])
     if first["type"] not in ("missing", "extra_forbidden"):
         return problem

@@ -61,9 +61,13 @@ class Turn(BaseModel):
     thread_id: str = Field("", description="Empty: a new thread")
     assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
     run_id: str = ""
-    tool_outputs: list[Output] = []
-    file_ids: list[str] = Field([], description="Files for `content`: they go into the thread's vector store")
-    image_ids: list[str] = Field([], description="Ids of picture files that the model sees with `content`")
+    tool_outputs: list[Output] = Field([], max_length=1_000)
+    file_ids: list[str] = Field(
+        [], max_length=500, description="Files for `content`: they go into the thread's vector store"
+    )
+    image_ids: list[str] = Field(
+        [], max_length=500, description="Ids of picture files that the model sees with `content`"
+    )
     replaces: str = Field("", description="Message of the thread: it and all after it are deleted as the run starts")
     after: int = Field(-1, description="Only events with a higher number")
     temperature: float = Field(1.0, description="1 is left to the assistant, or to the model's own default")

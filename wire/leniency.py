@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from wire.mistakes import Mistakes, find_mistakes, first_mistake
 from wire.paths import Location, find_place, spell_path
 
 __all__ = ["STRICT", "Leniency", "Mended", "list_ignored", "mend"]
@@ -25,9 +26,6 @@ __all__ = ["STRICT", "Leniency", "Mended", "list_ignored", "mend"]
 _OBJECT_EXPECTED: Final = frozenset({"dict_type", "model_attributes_type", "model_type", "union_tag_not_found"})
 _MAX_PASSES: Final = 128
 """More than a body has levels: what a union hides shows in the pass after its branch is known."""
-_MAX_FILLED: Final = 50_000
-"""Values that are replaced in one pass. A request with more is refused as it came: each costs microseconds in which
-the server does nothing else. Unknown fields are not counted, since leaving them out is cheap."""
 _MAX_LISTED: Final = 1024  # characters of a list of ignored fields
 
 
@@ -65,20 +63,20 @@ def mend(
     data: Any,
     leniency: Leniency = STRICT,
     *,
-    errors: Sequence[Any] | None = None,
+    mistakes: Mistakes | None = None,
     start: int = 0,
 ) -> Mended:
     """Return the data as the model can read it, if leniency is enough for that; else as far as it goes.
 
-    `errors` are pydantic's for this data, if they are known; the data begins at part `start` of their locations.
-    The data itself is not changed.
+    `mistakes` are pydantic's errors for this data, if they are known; the data begins at part `start` of their
+    locations. Data with more than `MAX_MISTAKES` errors is refused as it came. The data itself is not changed.
     """
     mending, refused = _Mending(data, leniency), None
-    left = _errors(model, data) if errors is None else errors
+    left = find_mistakes(model, data) if mistakes is None else mistakes
     for _ in range(_MAX_PASSES):
-        if not left or (refused := mending.apply(left, start)) is not None:
+        if not left.errors or (refused := mending.apply(left, start)) is not None:
             break
-        left, start = _errors(model, mending.data), 0
+        left, start = find_mistakes(model, mending.data), 0
     return Mended(mending.data, mending.changed, mending.ignored, refused)
 
 
@@ -104,14 +102,6 @@ def _encoded(path: str) -> Iterator[str]:
             yield from (f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
 
 
-def _errors(model: type[BaseModel], data: Any) -> list[Any]:
-    try:
-        model.model_validate(data)
-    except ValidationError as error:
-        return list(error.errors(include_url=False))
-    return []
-
-
 class _Mending:
     """A request's data on its way. What was given is copied before the first change."""
 
@@ -126,12 +116,13 @@ class _Mending:
         """The data as it is now."""
         return self._holder[0]
 
-    def apply(self, errors: Sequence[Any], start: int) -> Any:
+    def apply(self, mistakes: Mistakes, start: int) -> Any:
         """Mend what pydantic's errors are about; return the one to report if any stays.
 
         `start` parts of their locations come before the data's; the returned error is without them.
         """
-        hopeless = self._find_hopeless(errors)
+        errors = mistakes.errors
+        hopeless = self._find_hopeless(mistakes)
         if hopeless is not None:
             return {**hopeless, "loc": hopeless["loc"][start:]}
         if not self.changed:
@@ -145,10 +136,11 @@ class _Mending:
                 refused = {**error, "loc": loc}
         return refused
 
-    def _find_hopeless(self, errors: Sequence[Any]) -> Any:
+    def _find_hopeless(self, mistakes: Mistakes) -> Any:
         """Return the error to report where looking at each of them is vain or takes too long, else None."""
-        if sum(error["type"] != "extra_forbidden" for error in errors) > _MAX_FILLED:
-            return errors[0]
+        errors = mistakes.errors
+        if not mistakes.complete:
+            return first_mistake(errors)
         if self._leniency.ignore_unknown:
             return None  # the answer lists what was ignored, even if it is a refusal
         hopeful = _OBJECT_EXPECTED | {"missing"} | ({"string_type"} if self._leniency.v1 else set())

@@ -1,13 +1,28 @@
 """Messages: create, modify, the object, and what the one makes of the other."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from wire.metadata import Metadata
 from wire.validation import Id, Request, one_of
 
-__all__ = ["Message", "MessageCreate", "MessageModify", "annotation", "new_message", "open_message", "plain_text"]
+__all__ = [
+    "Message",
+    "MessageCreate",
+    "MessageModify",
+    "NewMessages",
+    "annotation",
+    "new_message",
+    "open_message",
+    "plain_text",
+]
+
+# OpenAI documents no limits for these lists. Ours are above what its own service accepts, and keep one request cheap.
+_MAX_PARTS: Final = 500
+_MAX_ATTACHMENTS: Final = 500
+_MAX_ATTACHMENT_TOOLS: Final = 16
+_MAX_NEW_MESSAGES: Final = 500
 
 Text = Annotated[str, StringConstraints(max_length=256_000)]
 Detail = Literal["auto", "low", "high"]
@@ -58,11 +73,11 @@ class Attachment(Request):
     """A file, and the tools that it is for."""
 
     file_id: Id
-    tools: list[AttachmentTool] | None = None
+    tools: Annotated[list[AttachmentTool], Field(max_length=_MAX_ATTACHMENT_TOOLS)] | None = None
 
 
 Part: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_file=ImageFilePart)  # type: ignore[valid-type]
-Parts = Annotated[list[Part], Field(min_length=1)]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS)]
 # Told apart first, so that an error names the place within the one that was meant.
 Content = Annotated[
     Annotated[Text, Tag("~text")] | Annotated[Parts, Tag("~parts")],
@@ -75,11 +90,15 @@ class MessageCreate(Request):
 
     role: Literal["user", "assistant"]
     content: Content
-    attachments: list[Attachment] | None = None
+    attachments: Annotated[list[Attachment], Field(max_length=_MAX_ATTACHMENTS)] | None = None
     metadata: Metadata | None = None
     file_ids: Annotated[list[Id], Field(max_length=10)] | None = Field(
         None, description="v1; becomes `attachments` for both tools", json_schema_extra={"deprecated": True}
     )
+
+
+NewMessages = Annotated[list[MessageCreate], Field(max_length=_MAX_NEW_MESSAGES)]
+"""Messages that come with a new thread or run."""
 
 
 class MessageModify(Request):

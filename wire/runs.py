@@ -1,12 +1,12 @@
 """Runs: create, create with a thread, modify, submit outputs, the object, and what the one makes of the other."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from wire import v1
 from wire.assistants import Instructions
-from wire.messages import MessageCreate, Reason
+from wire.messages import NewMessages, Reason
 from wire.metadata import Metadata
 from wire.resources import ToolResources
 from wire.threads import ThreadCreate
@@ -24,6 +24,10 @@ __all__ = [
     "ToolOutput",
     "new_run",
 ]
+
+
+_MAX_TOOL_OUTPUTS: Final = 1_000
+"""Ours: OpenAI's models make at most 128 calls at once, and other models may make more."""
 
 
 def _unlimited(value: Any) -> Any:
@@ -60,7 +64,7 @@ class RunCreate(_RunFields):
     """POST /threads/{thread_id}/runs: what is given replaces the assistant's value, for this run."""
 
     additional_instructions: Instructions | None = None
-    additional_messages: list[MessageCreate] | None = None
+    additional_messages: NewMessages | None = None
     reasoning_effort: ReasoningEffort | None = None
 
 
@@ -87,7 +91,7 @@ class ToolOutput(Request):
 class SubmitToolOutputs(Request):
     """POST …/submit_tool_outputs: all outputs in one request."""
 
-    tool_outputs: list[ToolOutput]
+    tool_outputs: Annotated[list[ToolOutput], Field(max_length=_MAX_TOOL_OUTPUTS)]
     stream: bool | None = None
 
 

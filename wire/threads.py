@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from wire.messages import MessageCreate
+from wire.messages import NewMessages
 from wire.metadata import Metadata
 from wire.resources import NewToolResources, ToolResources, resources_body
 from wire.validation import Request
@@ -15,7 +15,7 @@ __all__ = ["Thread", "ThreadCreate", "ThreadModify", "amend_thread", "new_thread
 class ThreadCreate(Request):
     """POST /threads."""
 
-    messages: list[MessageCreate] | None = None
+    messages: NewMessages | None = None
     tool_resources: NewToolResources | None = None
     metadata: Metadata | None = None
 

@@ -12,12 +12,17 @@ from pydantic_core import PydanticCustomError
 
 from wire.errors import InvalidRequest
 from wire.leniency import STRICT, Leniency, mend
+from wire.mistakes import first_mistake, list_mistakes
 from wire.paths import KEY, TAG, shown, spell_path
 
-__all__ = ["MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
+__all__ = ["MAX_EXPLAINED", "MAX_ID", "Id", "Request", "Scalar", "check_id", "explain", "one_of", "parse", "shown"]
 
 MAX_ID: Final = 64
 """Characters."""
+
+MAX_EXPLAINED: Final = 100
+"""Errors that are looked at for the one to report, unless leniency needs them all."""
+
 _TYPES: Final = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -83,10 +88,11 @@ def parse(model: type[M], data: Any, leniency: Leniency = STRICT) -> M:
         return model.model_validate(data)
     except ValidationError:
         pass
+    mended = mend(model, data, leniency).data
     try:
-        return model.model_validate(mend(model, data, leniency).data)
+        return model.model_validate(mended)
     except ValidationError as error:
-        raise explain(error.errors(include_url=False)) from None
+        raise explain(list_mistakes(model, mended, error, MAX_EXPLAINED).errors) from None
 
 
 def check_id(param: str, value: str, prefix: str) -> None:
@@ -103,7 +109,7 @@ def check_id(param: str, value: str, prefix: str) -> None:
 
 def explain(errors: Sequence[Any]) -> InvalidRequest:
     """Translate pydantic's error list, from `errors()`; a leading `body` or `query` in a path is dropped."""
-    error = min(errors, key=lambda each: each["type"] == "missing")
+    error = first_mistake(errors)
     loc = error["loc"][1:] if error["loc"][:1] in (("body",), ("query",), ("path",), ("header",)) else error["loc"]
     where = spell_path(loc)
     kind: str = error["type"]

@@ -1,0 +1,287 @@
+"""Lists in requests are limited, and no body, right or wrong, keeps the server from answering others."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+from fastapi.routing import APIRoute
+
+from api.app import _ROUTERS
+from api.bodies import LARGE, MAX_VALUES
+from api.forwarding import FORWARDED
+from bench.load import resident_mb
+from tests.api.conftest import World, awake
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+MESSAGE = {"role": "user", "content": "a"}
+TEXT = {"type": "text", "text": "a"}
+V1 = {"openai-beta": "assistants=v1"}
+NEARLY = MAX_VALUES * 9 // 10
+
+
+@pytest.fixture(scope="module")
+def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the default limit of a body's bytes."""
+    with ServerProcess(tmp_path_factory.mktemp("roomy"), MODEL_URL=upstream.url) as process:
+        yield awake(process)
+
+
+@pytest.fixture
+def world(roomy: ServerProcess) -> Iterator[World]:
+    with httpx2.Client(base_url=f"{roomy.url}/v1", timeout=60) as client:
+        yield World(client)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "limit"),
+    [
+        ("/threads", lambda n: {"messages": [MESSAGE] * n}, ("messages", 500)),
+        ("/threads", lambda n: {"messages": [0] * n}, ("messages", 500)),
+        ("/threads", lambda n: {"messages": [{**MESSAGE, "content": [TEXT] * n}]}, ("messages[0].content", 500)),
+        ("/threads/thread_x/messages", lambda n: {**MESSAGE, "content": [TEXT] * n}, ("content", 500)),
+        (
+            "/threads/thread_x/messages",
+            lambda n: {**MESSAGE, "attachments": [{"file_id": "file-x"}] * n},
+            ("attachments", 500),
+        ),
+        (
+            "/threads/thread_x/messages",
+            lambda n: {**MESSAGE, "attachments": [{"file_id": "file-x", "tools": [{"type": "file_search"}] * n}]},
+            ("attachments[0].tools", 16),
+        ),
+        (
+            "/threads/thread_x/runs",
+            lambda n: {"assistant_id": "asst_x", "additional_messages": [MESSAGE] * n},
+            ("additional_messages", 500),
+        ),
+        (
+            "/threads/runs",
+            lambda n: {"assistant_id": "asst_x", "thread": {"messages": [MESSAGE] * n}},
+            ("thread.messages", 500),
+        ),
+        (
+            "/threads/thread_x/runs/run_x/submit_tool_outputs",
+            lambda n: {"tool_outputs": [{"tool_call_id": "c", "output": "o"}] * n},
+            ("tool_outputs", 1000),
+        ),
+        ("/assistants", lambda n: {"model": "m", "tools": [{"type": "file_search"}] * n}, ("tools", 128)),
+        ("/vector_stores", lambda n: {"file_ids": ["file-x"] * n}, ("file_ids", 500)),
+        ("/vector_stores/vs_x/file_batches", lambda n: {"file_ids": ["file-x"] * n}, ("file_ids", 2000)),
+        ("/uploads/upload_x/complete", lambda n: {"part_ids": ["part_x"] * n}, ("part_ids", 2000)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0] if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("beyond", [1, 5_000], ids=["one too many", "many too many"])
+def test_a_list_beyond_its_limit_is_refused(
+    world: World, path: str, body: Callable[[int], Any], limit: tuple[str, int], beyond: int
+) -> None:
+    where, most = limit
+    error = world.post(path, body(most + beyond), 400)["error"]
+    assert (error["code"], error["param"]) == ("array_above_max_length", where)
+    assert f"maximum length {most}," in error["message"]
+    assert f"length {most + beyond} instead" in error["message"]
+    assert world.client.post(path, json=body(most)).json().get("error", {}).get("code") != "array_above_max_length"
+
+
+def test_every_list_of_a_request_has_a_limit(world: World) -> None:
+    """Of what the API's own document shows; a list that is added later needs one, too."""
+    document = httpx2.get(f"{str(world.client.base_url).removesuffix('/v1/')}/openapi.json", timeout=30).json()
+    schemas = document["components"]["schemas"]
+    sent = {
+        each["post"]["requestBody"]["content"].get("application/json", {}).get("schema", {}).get("$ref", "")
+        for each in document["paths"].values()
+        if "requestBody" in each.get("post", {})
+    }
+    seen, waiting, unlimited = set[str](), [ref for ref in sent if ref], list[str]()
+    while waiting:
+        ref = waiting.pop()
+        if ref not in seen:
+            seen.add(ref)
+            for path, part in parts_of(schemas[ref.rpartition("/")[2]], ref.rpartition("/")[2]):
+                waiting += [part["$ref"]] if "$ref" in part else []
+                unlimited += [path] if part.get("type") == "array" and "maxItems" not in part else []
+    assert len(seen) > 20
+    assert unlimited == []
+
+
+def parts_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        yield path, schema
+    named = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for name, inner in named:
+        yield from parts_of(inner, f"{path}.{name}")
+
+
+# --- all values of a body -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"messages": [' + b",".join([b"0"] * MAX_VALUES) + b"]}",
+        b'{"model": "m", "tools": [' + b",".join([b"[]"] * MAX_VALUES) + b"]}",
+        b'{"metadata": {' + b",".join(b'"%d":{}' % n for n in range(MAX_VALUES)) + b"}}",
+        b"[" * 3 + b",".join([b"{}"] * 3_000_000) + b"]" * 3,
+        b'{"a": "' + b'\\"' * 70_000 + b'\\\\", "b": [' + b",".join([b'"\\\\"'] * MAX_VALUES) + b"]}",
+    ],
+    ids=["numbers", "arrays", "objects", "9 MB", "between escapes"],
+)
+@pytest.mark.parametrize("path", ["/threads", "/chat/completions", "/embeddings"])
+def test_more_values_than_the_limit_are_refused(world: World, path: str, body: bytes) -> None:
+    answer = world.client.post(path, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+    assert str(MAX_VALUES) in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a," * 100_000, ',"' * 100_000, "[{\\" * 60_000, '\\",' * 60_000, "\\" * 131_071 + ",", "é,[" * 80_000],
+    ids=["commas", "quotes", "backslashes", "escaped quotes", "backslashes over a block", "letters"],
+)
+def test_what_is_in_texts_does_not_count_as_values(world: World, text: str) -> None:
+    thread = world.post("/threads", {"messages": [{**MESSAGE, "content": text}]})["id"]
+    found = world.get(f"/threads/{thread}/messages")["data"][0]
+    assert found["content"][0]["text"]["value"] == text
+
+
+# --- large bodies are handled as small ones are ---------------------------------------------------------------------
+
+
+def test_large_bodies_are_mended_as_small_ones_are(world: World) -> None:
+    long = "x" * LARGE
+    made = world.post("/threads", {"messages": [{**MESSAGE, "content": long, "metadata": []}], "metadata": []})
+    assert made["metadata"] == {}
+    body = {"messages": [{**MESSAGE, "content": long}], "metadata": {"on": True}}
+    assert world.post("/threads", body, headers=V1)["metadata"] == {"on": "true"}
+    assert world.post("/threads", body, 400)["error"]["param"] == "metadata.on"
+    retrieval = {"model": "m", "instructions": long, "tools": [{"type": "retrieval"}]}
+    assert world.post("/assistants", retrieval)["tools"] == [{"type": "file_search"}]
+    error = world.post("/assistants", {"instructions": long, "modell": "m"}, 400)["error"]
+    assert (error["code"], error["param"]) == ("unknown_parameter", "modell")
+    assert world.post("/assistants", {"instructions": long}, 400)["error"]["param"] == "model"
+    assert world.post(f"/threads/{made['id']}/messages?x=1", {**MESSAGE, "content": long})["content"]
+
+
+# --- nobody waits ---------------------------------------------------------------------------------------------------
+
+
+def lawful(path: str) -> list[Any]:
+    """Large bodies that fit their models, or where there is no model, the limits."""
+    parts = [{**MESSAGE, "content": [TEXT] * 200}] * 65  # 52,000 values
+    whole = [{**MESSAGE, "content": "x" * 19_000}] * 500  # 9.5 MB
+    places = [{"file_id": f"file-{n}", "attributes": {f"k{k}": k for k in range(16)}} for n in range(2000)]
+    match path.removeprefix("/v1").rpartition("/")[2]:
+        case "threads":
+            return [{"messages": parts}, {"messages": whole}]
+        case "runs":
+            if "thread_id" in path:
+                return [{"assistant_id": "asst_x", "additional_messages": each} for each in (parts, whole)]
+            return [{"assistant_id": "asst_x", "thread": {"messages": each}} for each in (parts, whole)]
+        case "messages":
+            return [{**MESSAGE, "content": [{**TEXT, "text": "x" * 19_000}] * 500}]
+        case "submit_tool_outputs":
+            return [{"tool_outputs": [{"tool_call_id": f"c{n}", "output": "x" * 9_000} for n in range(1000)]}]
+        case "file_batches":
+            return [{"files": places}]
+        case "batch":
+            return [{"inputs": [{"human": "x" * 40_000}] * 200}]
+    return [{"metadata": {f"k{n}": "x" * 500 for n in range(16)}, "model": "m", "input": ["x"] * NEARLY}]
+
+
+def unlawful() -> list[bytes]:
+    """Wrong in as many places as a body has, within the limits and beyond."""
+    bad = {"role": "user", "content": [0] * 490}
+    values: list[Any] = [
+        {"messages": [bad] * 100, "additional_messages": [bad], "thread": {"messages": [bad] * 3}},
+        {f"k{n}": n for n in range(NEARLY)},
+        {
+            "metadata": {f"k{n}": n for n in range(NEARLY // 2)},
+            "files": [{f"k{k}": k for k in range(10)}] * 2000,
+            "inputs": [{f"k{k}": k for k in range(10)}] * 200,
+        },
+        {"tools": [[]] * (NEARLY // 2 - 2000), "tool_outputs": [{}] * 1000, "model": {}, "role": []},
+    ]
+    return [*map(orjson.dumps, values), b"[" + b",".join([b"0"] * 5_000_000) + b"]"]
+
+
+ROUTES = sorted({route.path for module in _ROUTERS for route in module.router.routes
+                 if isinstance(route, APIRoute) and "POST" in route.methods})  # fmt: skip
+LANGSERVE = ("/chat/batch", "/chat/invoke", "/assistant/batch", "/assistant/invoke")
+PASSED_ON = {f"/v1{each.path}" for each in FORWARDED} | {"/v1/chat/completions"}
+"""What the upstream judges, not this server."""
+
+
+class Watcher:
+    """Asks for `/health` on a connection of its own; `worst_s` is the longest wait."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.waits: list[float] = []
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._server.port), timeout=60) as connection:
+            while not self._ended.wait(0.002):
+                start = time.perf_counter()
+                connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+                self.waits.append(time.perf_counter() - start)
+
+
+def worst_wait(server: ServerProcess, act: Callable[[], object]) -> float:
+    with Watcher(server) as watcher:
+        act()
+    return max(watcher.waits, default=0.0)
+
+
+@pytest.mark.timeout(300)
+def test_no_body_on_any_route_makes_others_wait(
+    roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
+) -> None:
+    """The limits are generous beside what it was, 17 to 58 s and 6 GB: tests share two cores with others."""
+    told = {"content-type": "application/json"}
+    ids = {"thread_id": world.thread("a"), "vector_store_id": world.post("/vector_stores")["id"]}
+    wrong = unlawful()
+    idle = worst_wait(roomy, lambda: time.sleep(0.5))
+    before, waits = resident_mb(roomy.pid), dict[str, float]()
+    with httpx2.Client(base_url=roomy.url, timeout=60) as client:
+        for path in [*(f"/v1{path}" for path in ROUTES), *LANGSERVE]:
+            bodies = [*(wrong[-1:] if path in PASSED_ON else wrong), *map(orjson.dumps, lawful(path))]
+            at = re.sub(r"{(\w+)}", lambda name: ids.get(name[1], f"{name[1]}_x"), path)
+
+            def ask(at: str = at, bodies: Sequence[bytes] = bodies) -> None:
+                for body in bodies:
+                    assert client.post(at, content=body, headers=told).status_code != 500
+
+            waits[path] = worst_wait(roomy, ask)
+    worst = max(waits, key=lambda name: waits[name])
+    record_property("idle, worst", f"{idle * 1e3:.0f} ms, {waits[worst] * 1e3:.0f} ms at {worst}")
+    assert waits[worst] < 0.5 + 3 * idle, worst
+    assert resident_mb(roomy.pid) < before + 500
+
+
+def test_a_refused_body_s_memory_is_freed(roomy: ServerProcess, world: World) -> None:
+    """What stays does not grow with the number of refusals."""
+
+    def refuse(count: int) -> float:
+        for body in unlawful() * count:
+            world.client.post("/threads", content=body, headers={"content-type": "application/json"})
+        return resident_mb(roomy.pid)
+
+    assert refuse(1) + 100 > refuse(4)

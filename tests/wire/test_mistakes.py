@@ -1,0 +1,60 @@
+"""What is wrong in a request: all of it where it is little, the first of it where it is a great deal."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from wire.messages import MessageCreate
+from wire.mistakes import first_mistake, list_mistakes
+from wire.runs import RunCreate, SubmitToolOutputs
+from wire.threads import ThreadCreate
+from wire.vector_stores import FileBatchCreate
+
+MANY = 20_000
+BAD_PLACE = {"file_id": 1, "attributes": dict.fromkeys("abcdef")}
+BAD_PARTS = {"role": "user", "content": [0] * 500}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "kind", "loc"),
+    [
+        (ThreadCreate, {"messages": [BAD_PARTS] * 100}, "union_tag_not_found", ("messages", 0, "content", "~parts", 0)),
+        (ThreadCreate, {"metadata": {f"k{n}": 0 for n in range(MANY)}}, "string_type", ("metadata", "k0")),
+        (ThreadCreate, {f"k{n}": 0 for n in range(MANY)}, "extra_forbidden", ("k0",)),
+        (MessageCreate, {"role": "user", "content": "a", "metadata": {str(n): n for n in range(MANY)}}, None, None),
+        (RunCreate, {"assistant_id": "a", "additional_messages": [BAD_PARTS] * 100}, None, None),
+        (FileBatchCreate, {"files": [BAD_PLACE] * 2000}, None, None),
+    ],
+    ids=["parts", "metadata", "unknown", "metadata of a message", "additional messages", "files of a batch"],
+)  # fmt: skip
+def test_many_mistakes_are_represented_by_the_first(
+    model: type[BaseModel], data: Any, kind: str | None, loc: tuple[Any, ...] | None
+) -> None:
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate(data)
+    all_of_them = raised.value.errors(include_url=False)
+    some = list_mistakes(model, data, raised.value)
+    assert len(all_of_them) > 10_000
+    assert (some.complete, len(some.errors) < 5_000) == (False, True)
+    first = first_mistake(some.errors)
+    assert (first["type"], first["loc"]) == (first_mistake(all_of_them)["type"], first_mistake(all_of_them)["loc"])
+    assert kind is None or (first["type"], first["loc"]) == (kind, loc)
+
+
+def test_few_mistakes_are_all_listed() -> None:
+    data = {"tool_outputs": [0, {"tool_call_id": 1}]}
+    with pytest.raises(ValidationError) as raised:
+        SubmitToolOutputs.model_validate(data)
+    listed = list_mistakes(SubmitToolOutputs, data, raised.value)
+    assert (listed.complete, listed.errors) == (True, raised.value.errors(include_url=False))
+
+
+def test_an_array_s_own_length_is_told_though_its_end_is_cut_off() -> None:
+    data = {"messages": [{"role": "user", "content": "a", "file_ids": ["f"] * 300, "metadata": {}}], "metadata": {}}
+    data["metadata"] = {f"k{n}": 0 for n in range(200)}
+    with pytest.raises(ValidationError) as raised:
+        ThreadCreate.model_validate(data)
+    listed = list_mistakes(ThreadCreate, data, raised.value, most=100)
+    lengths = [len(each["input"]) for each in listed.errors if each["type"] == "too_long"]
+    assert not lengths or lengths[0] == 300
