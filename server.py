@@ -88,6 +88,12 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         attachments = Attachments(store, wake=ingestion.wake)
         prompts = Prompts.changed(settings.prompts)
         searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
+        limits = Limits(
+            at_work=settings.max_runs,
+            in_line=settings.max_queued_runs,
+            at_work_per_owner=settings.max_runs_per_owner,
+            in_line_per_owner=settings.max_queued_runs_per_owner,
+        )
         runner = Runner(
             store,
             routes,
@@ -97,12 +103,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             pictures=Pictures(store, blobs),
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
-            limits=Limits(
-                at_work=settings.max_runs,
-                in_line=settings.max_queued_runs,
-                at_work_per_owner=settings.max_runs_per_owner,
-                in_line_per_owner=settings.max_queued_runs_per_owner,
-            ),
+            limits=limits,
         )
         try:
             await blobs.open()
@@ -128,6 +129,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     max_file_bytes=settings.max_file_bytes,
                     writer=store.engine,
                     folders=(Path(settings.database).parent, settings.data_dir),
+                    limits=limits,
                 )
         finally:
             await caller.close()

@@ -3,6 +3,7 @@
 What passes is JSON that can also be stored: encoded anew, so that no number is too large and no text is broken.
 """
 
+import asyncio
 import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

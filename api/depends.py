@@ -4,7 +4,7 @@ Dependencies are async without waiting for anything: FastAPI runs plain function
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
@@ -16,6 +16,7 @@ from chains.embeddings import Embedder
 from graphs.attachments import Attachments
 from graphs.ingestion import Ingestion
 from graphs.runner import Runner
+from graphs.turns import Limits
 from graphs.uploads import Uploads
 from store.blobs import Blobs
 from store.figures import StoreFigures
@@ -87,6 +88,8 @@ class House:
     """How the store's writer fares."""
     folders: tuple[Path, ...]
     """Where the database and files are."""
+    limits: Limits = field(default_factory=Limits)
+    """How many runs there may be."""
 
 
 async def _house(request: Request) -> House:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from langserve import APIHandler, add_routes
@@ -19,9 +20,11 @@ from langsmith.utils import tracing_is_enabled
 
 from api.bodies import EMPTY_ARRAY
 from api.depends import House
-from api.langserve_bodies import body_check
-from api.sse import ByteStream
+from api.langserve_batches import BatchTurns
+from api.langserve_bodies import body_check, check_config_hash
+from api.sse import ByteStream, unless_left
 from chains import ChatInput, build_chat_chain
+from chains.bridge import TURNS
 from graphs.facade import OWNER, RunFacade, Turn
 from wire.empty_objects import fill_langserve
 from wire.events import Event
@@ -39,17 +42,25 @@ def build_router(house: House) -> APIRouter:
     # The playgrounds post to /stream_log, so LangServe goes on calling what LangChain has deprecated.
     warnings.filterwarnings("ignore", message=r"astream_log is deprecated", category=DeprecationWarning)
     router = APIRouter(route_class=_Route)
+    turns = BatchTurns(house.limits)
+
+    def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:
+        """Say whose request it is; whatever the client said about that is overwritten."""
+        own = {OWNER: request.state.owner, TURNS: turns.for_owner(request.state.owner)}
+        return {**config, "configurable": {**config.get("configurable", {}), **own}}
+
     add_routes(
         router,
         build_chat_chain(house.upstream, tells_failures=True),
         path="/chat",
-        dependencies=[Depends(body_check(ChatInput))],
+        dependencies=[Depends(check_config_hash), Depends(body_check(ChatInput))],
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SHOWN],
+        per_req_config_modifier=with_owner,
         enable_feedback_endpoint=False,
     )
     runs = RunFacade(house.runner, house.store)
-    handler = _Runs(runs, path="/assistant", per_req_config_modifier=_with_owner)
-    checked = [Depends(body_check(Turn))]
+    handler = _Runs(runs, path="/assistant", per_req_config_modifier=with_owner)
+    checked = [Depends(check_config_hash), Depends(body_check(Turn))]
     for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, which they hide
         router.add_api_route(path, handler.stream_runs, methods=["POST"], include_in_schema=False, dependencies=checked)
     add_routes(
@@ -58,7 +69,7 @@ def build_router(house: House) -> APIRouter:
         path="/assistant",
         dependencies=checked,
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "playground", *_SHOWN],
-        per_req_config_modifier=_with_owner,
+        per_req_config_modifier=with_owner,
         enable_feedback_endpoint=False,
     )
     return router
@@ -67,21 +78,31 @@ def build_router(house: House) -> APIRouter:
 class _Request(Request):
     """A request whose body has PHP's empty arrays replaced by objects."""
 
+    _filled: list[Any] | None = None
+
     async def json(self) -> Any:
         """Return the body with PHP's empty arrays replaced."""
-        body = await super().json()
-        return fill_langserve(body) if EMPTY_ARRAY in await self.body() else body
+        if self._filled is None:
+            sent = await self.body()
+            body = orjson.loads(sent)
+            self._filled = [fill_langserve(body) if EMPTY_ARRAY in sent else body]
+        return self._filled[0]
 
 
 class _Route(APIRoute):
-    """Passes `_Request` to LangServe's endpoints."""
+    """Passes `_Request` to LangServe's endpoints. A batch ends when its client leaves."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, called with a `_Request`."""
         handle = super().get_route_handler()
 
         async def handle_filled(request: Request) -> Response:
-            return await handle(_Request(request.scope, request.receive))
+            filled = _Request(request.scope, request.receive)
+            if not self.path.endswith("/batch"):
+                return await handle(filled)
+            await filled.body()
+            response = await unless_left(request.receive, handle(filled))
+            return Response(status_code=499) if response is None else response  # nobody reads it
 
         return handle_filled
 
@@ -110,8 +131,3 @@ async def _frames(batches: AsyncIterator[Sequence[Event]], run_id: str) -> Async
 
 def _nothing() -> None:
     """The run's reader itself notices that it is left."""
-
-
-def _with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:
-    """Say whose request it is; whatever the client said about that is overwritten."""
-    return {**config, "configurable": {**config.get("configurable", {}), OWNER: request.state.owner}}

@@ -10,18 +10,26 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
 
-__all__ = ["BridgedRunnable", "follow", "iterate", "join", "run"]
+__all__ = ["TURNS", "BridgedRunnable", "Turns", "follow", "iterate", "join", "run"]
 
 T = TypeVar("T")
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+TURNS: Final = "__turns"
+"""Key of `config["configurable"]` that has the `Turns` of a batch's inputs; only the server sets it. LangChain keeps
+names with these underscores out of what it shows."""
+
+Turns = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes a context manager that waits for a turn when it is entered, and ends the turn when it is left."""
 
 _END: Final = object()
 
@@ -151,3 +159,33 @@ class BridgedRunnable(Runnable[Given, Made]):
     def stream(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Made]:
         """See `astream`."""
         return iterate(lambda: self.astream(input, config, **kwargs))
+
+    async def abatch(
+        self,
+        inputs: list[Given],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Made]:
+        """Handle several inputs beside each other, as many at once as the configuration's `TURNS` allow."""
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        turns: Turns | None = configs[0].get("configurable", {}).get(TURNS) if configs else None
+        if turns is None:
+            return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+        async def handle(input: Given, config: RunnableConfig) -> Made:
+            async with turns():
+                try:
+                    return await self.ainvoke(input, config, **kwargs)
+                except Exception as error:  # of any Runnable; LangChain returns it in the place of the output
+                    if not return_exceptions:
+                        raise
+                    return cast(Made, error)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = [group.create_task(handle(*each)) for each in zip(inputs, configs, strict=True)]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in work]

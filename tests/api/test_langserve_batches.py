@@ -1,0 +1,144 @@
+"""LangServe's batches and packed addresses: one request has the share of one owner, whatever is in it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from langserve.lzstring import LZString
+
+from tests.process import ServerProcess
+from tests.upstream import Fail, Reply, ScriptedUpstream
+
+
+@pytest.fixture
+def hanging() -> Iterator[ScriptedUpstream]:
+    """One of its own: here it is left hanging."""
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+def asked(path: str, texts: list[str]) -> list[dict[str, Any]]:
+    return [{"human": text} if path == "/chat" else {"content": text} for text in texts]
+
+
+def post(server: ServerProcess, path: str, body: Any, key: str = "any") -> httpx2.Response:
+    return httpx2.post(f"{server.url}{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/assistant"])
+def test_inputs_of_all_batches_of_an_owner_take_turns(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
+    """Both batches together never have more at the model than the owner's share, and another owner is served."""
+    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "3"}
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, **settings) as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        answers: list[httpx2.Response] = []
+        bodies = [{"inputs": asked(path, [f"{name} {n}" for n in range(8)])} for name in ("one", "two")]
+        threads = [
+            threading.Thread(target=lambda body=body: answers.append(post(server, f"{path}/batch", body, "key-ann")))
+            for body in bodies
+        ]
+        for thread in threads:
+            thread.start()
+        hanging.wait_for(lambda up: len(up.requests) >= 3)
+        time.sleep(0.5)
+        assert len(hanging.requests) == 3
+        hanging.default = lambda body: Reply("done")
+        bob = post(server, f"{path}/invoke", {"input": asked(path, ["hello"])[0]}, "key-bob")
+        assert (bob.status_code, "done" in bob.text) == (200, True)
+        hanging.release()
+        for thread in threads:
+            thread.join(60)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [len(answer.json()["output"]) for answer in answers] == [8, 8]
+
+
+@pytest.mark.parametrize("path", ["/chat", "/assistant"])
+def test_a_batch_takes_no_more_turns_than_runs_are_allowed(
+    path: str, hanging: ScriptedUpstream, tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2") as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        body = {"inputs": asked(path, [f"n{n}" for n in range(20)])}
+        thread = threading.Thread(target=post, args=(server, f"{path}/batch", body))
+        thread.start()
+        hanging.wait_for(lambda up: len(up.requests) >= 2)
+        time.sleep(0.5)
+        assert len(hanging.requests) == 2
+        hanging.default = lambda body: Reply("done")
+        hanging.release()
+        thread.join(60)
+        assert len(hanging.requests) == 20
+
+
+def test_a_batch_that_is_left_asks_for_nothing_more(hanging: ScriptedUpstream, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2") as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        with pytest.raises(httpx2.TimeoutException):
+            httpx2.post(f"{server.url}/chat/batch", json={"inputs": asked("/chat", ["n"] * 20)}, timeout=2)
+        hanging.release()
+        time.sleep(0.5)
+        assert len(hanging.requests) == 2
+        hanging.default = lambda body: Reply("done")
+        assert post(server, "/chat/batch", {"inputs": asked("/chat", ["n"])}).json()["output"] == ["done"]
+
+
+@pytest.mark.parametrize("path", ["/chat", "/assistant"])
+def test_a_batch_beyond_its_limit_is_refused(path: str, server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    before = len(upstream.requests)
+    refused = post(server, f"{path}/batch", {"inputs": asked(path, ["a"] * 201)})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "array_above_max_length", "inputs")
+    assert "maximum length 200," in error["message"]
+    configs = post(server, f"{path}/batch", {"inputs": asked(path, ["a"]), "config": [{}] * 201})
+    assert (configs.status_code, configs.json()["error"]["param"]) == (400, "config")
+    assert len(upstream.requests) == before
+    assert post(server, f"{path}/batch", {"inputs": []}).status_code == 200
+
+
+def test_outputs_of_a_batch_keep_the_order_of_its_inputs(server: ServerProcess) -> None:
+    texts = [f"number {n}" for n in range(50)]
+    made = post(server, "/chat/batch", {"inputs": asked("/chat", texts)}).json()["output"]
+    assert made == [f"Echo: {text}" for text in texts]
+
+
+def test_an_input_that_fails_leaves_the_others(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda body: Fail(400) if "bad" in str(body["messages"]) else Reply("fine")
+    made = post(server, "/chat/batch", {"inputs": asked("/chat", ["good", "bad", "good"])})
+    assert made.status_code == 200
+    assert [output == "fine" for output in made.json()["output"]] == [True, False, True]
+
+
+def test_a_client_cannot_set_its_own_turns(server: ServerProcess) -> None:
+    body = {"inputs": asked("/chat", ["a"]), "config": {"configurable": {"__turns": 1, "__owner": "x"}}}
+    assert post(server, "/chat/batch", body).status_code in (200, 400, 422)
+
+
+# --- configurations in addresses ------------------------------------------------------------------------------------
+
+BOMB = LZString.compressToEncodedURIComponent('{"configurable":{"a":"' + "a" * 4_000_000 + '"}}')
+SMALL = LZString.compressToEncodedURIComponent('{"configurable":{"model":"m","temperature":0.5}}')
+SHOWN = ("input_schema", "output_schema", "config_schema", "playground/index.html")
+
+
+@pytest.mark.parametrize("path", ["/chat", "/assistant"])
+@pytest.mark.parametrize("end", [*SHOWN, "invoke", "batch", "stream", "stream_log"])
+def test_what_is_packed_in_an_address_is_bounded(path: str, end: str, server: ServerProcess) -> None:
+    assert len(BOMB) > 2_048
+    with httpx2.Client(base_url=server.url, timeout=20) as client:
+        method = "GET" if end in SHOWN else "POST"
+        body = None if end in SHOWN else {"input": asked(path, ["a"])[0], "inputs": asked(path, ["a"])}
+        refused = client.request(method, f"{path}/c/{BOMB}/{end}", json=body)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "config_hash")
+        if path == "/chat" and end != "batch":
+            assert client.request(method, f"{path}/c/{SMALL}/{end}", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("packed", [BOMB, SMALL], ids=["bomb", "small"])
+def test_a_packed_configuration_in_a_body_is_refused(packed: str, server: ServerProcess) -> None:
+    for config in (packed, [packed]):
+        refused = post(server, "/chat/batch", {"inputs": asked("/chat", ["a"]), "config": config})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_type")
