@@ -11,7 +11,7 @@ from pydantic import Field
 
 from wire.validation import Request, Scalar, one_of
 
-__all__ = ["Attributes", "Comparison", "Compound", "Filter", "Membership", "matches"]
+__all__ = ["Attributes", "Comparison", "Compound", "Filter", "Membership", "count_values", "matches"]
 
 Attributes = Mapping[str, Scalar]
 
@@ -50,6 +50,17 @@ else:
     Filter = one_of(**_members)
 
 Compound.model_rebuild()
+
+
+def count_values(wanted: Filter) -> int:
+    """Return how many values a file's attributes are compared with at most."""
+    match wanted:
+        case Compound(filters=filters):
+            return sum(map(count_values, filters))
+        case Membership(value=values):
+            return len(values)
+        case Comparison():
+            return 1
 
 
 def matches(wanted: Filter, attributes: Attributes) -> bool:

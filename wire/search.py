@@ -1,11 +1,11 @@
 """Search of a vector store: the request, the page of results."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, StringConstraints, Tag
 
-from wire.filters import Filter
+from wire.filters import Filter, count_values
 from wire.validation import Request
 
 __all__ = ["ResultsPage", "VectorStoreSearch", "results_page"]
@@ -18,6 +18,16 @@ Queries = Annotated[
     Annotated[Query, Tag("~text")] | Annotated[list[Query], Field(min_length=1, max_length=8), Tag("~several")],
     Discriminator(lambda value: "~several" if isinstance(value, list) else "~text"),
 ]
+
+
+_MAX_FILTER_VALUES: Final = 1_000
+"""Values that each file of a store is compared with."""
+
+
+def _check_size(filters: Filter | None) -> Filter | None:
+    if filters is not None and (count := count_values(filters)) > _MAX_FILTER_VALUES:
+        raise ValueError(f"it compares with {count} values, and at most {_MAX_FILTER_VALUES} are allowed")
+    return filters
 
 
 class SearchRanking(Request):
@@ -33,7 +43,7 @@ class VectorStoreSearch(Request):
     query: Queries
     max_num_results: int = Field(10, ge=1, le=50)
     rewrite_query: bool | None = None
-    filters: Filter | None = None
+    filters: Annotated[Filter | None, AfterValidator(_check_size)] = None
     ranking_options: SearchRanking | None = None
 
     @property
