@@ -1,6 +1,7 @@
 """Azure's paths and keys are admitted, answered, logged and counted as the routes that they map to."""
 
 import json
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -163,6 +164,12 @@ def test_an_api_version_means_nothing_on_any_route(client: httpx2.Client, world:
         assert client.get(path, params={"api-version": "2024-05-01-preview"}).status_code == 200, path
 
 
+def _logged(process: ServerProcess) -> set[tuple[str, str, str]]:
+    """Path, route and owner of each request in the server's log."""
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if '"route"' in line]
+    return {(line["path"], line["route"], line["owner"]) for line in lines}
+
+
 def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     with ServerProcess(
         tmp_path, MODEL_URL=upstream.url, API_KEYS="ann=secret-of-ann", METRICS_KEY="watching"
@@ -174,13 +181,14 @@ def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstr
             world.client.post("/deployments/m/chat/completions", json={"messages": [USER]})
             world.client.post("/threads", json={}, headers={"api-key": "secret-of-nobody"})
         figures = httpx2.get(f"{process.url}/metrics", headers={"api-key": "watching"}).text
+        wanted = {("/v1/threads", "/threads", "ann"), ("/v1/chat/completions", "/chat/completions", "ann")}
+        end = time.monotonic() + 5  # lines are written some time after they are logged
+        while not wanted <= _logged(process) and time.monotonic() < end:
+            time.sleep(0.02)
         log = process.log.read_text()
+        assert wanted <= _logged(process)
     for route in ("/threads", "/chat/completions"):
         assert f'threadhold_requests_total{{method="POST",route="{route}",status="200"}} 1.0' in figures
     assert "/openai" not in figures
-    lines = [json.loads(line) for line in log.splitlines() if '"route"' in line]
-    assert {("/v1/threads", "/threads", "ann"), ("/v1/chat/completions", "/chat/completions", "ann")} <= {
-        (line["path"], line["route"], line["owner"]) for line in lines
-    }
     assert "secret-of" not in log
     assert "watching" not in log

@@ -101,7 +101,7 @@ async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_
     assert told["object"] == "chat.completion"
     assert told["model"] == "SmolLM2-135M-Instruct"  # the one that there is, whatever it was called
     assert told["choices"][0]["message"]["content"]
-    assert told["usage"]["completion_tokens"] == 5
+    assert 1 <= told["usage"]["completion_tokens"] <= 5  # the demo may end by itself
     assert "loading `SmolLM2-135M-Instruct`" in said
     assert turns > 10
     assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
