@@ -27,11 +27,11 @@ from chains.assembly import Assembly
 from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import ELSEWHERE, Engine, Shape
-from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served
+from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import DEMO_NOTE, Gguf, find_models
 from chains.installation import install_command
 from chains.negotiation import Negotiation
-from chains.passage import Passage
+from chains.passage import Passage, with_openai_error
 from chains.sse import SseDecoder
 from chains.transport import Patience
 from chains.upstream import Upstream
@@ -178,12 +178,13 @@ class Builtin(Upstream):
         if path not in GENERATING or not isinstance(body, dict):
             raise not_served(path, "The built-in engine")
         model = model_of(body)
+        require_prompt(body, path)
         try:
             async with self._asking(await self.resolve(model)) as engine:
                 asked = {**_completed(engine, body), "model": engine.model.name}
                 if not body.get("stream"):
-                    return await _whole(engine.upstream, asked, path)
-                passage = await engine.upstream.pass_through(asked, path)
+                    return with_openai_error(await _whole(engine.upstream, asked, path))
+                passage = with_openai_error(await engine.upstream.pass_through(asked, path))
                 engine.use(passage)
                 return passage
         except PromptRefused as error:

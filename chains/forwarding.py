@@ -20,6 +20,7 @@ __all__ = [
     "Outgoing",
     "model_of",
     "not_served",
+    "require_prompt",
     "with_model",
 ]
 
@@ -66,6 +67,14 @@ def model_of(body: Body) -> str:
     if not isinstance(model, str):
         raise InvalidRequest("`model` must be a string.", param="model", code="invalid_type")
     return model
+
+
+def require_prompt(body: dict[str, Any], path: str) -> None:
+    """Raise InvalidRequest, in OpenAI's words, for a request without the field that holds its prompt."""
+    name = PROMPT_FIELDS[path]
+    if body.get(name) is None:
+        message = f"Missing required parameter: '{name}'."
+        raise InvalidRequest(message, param=name, code="missing_required_parameter")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Passage closes it; closing it, or the iterator, before the end closes the upstre
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import aiohttp
@@ -20,7 +20,7 @@ from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
 from wire.errors import NotFound, UpstreamFailed, UpstreamProblem
 
-__all__ = ["Passage", "normalize_error", "open_passage"]
+__all__ = ["Passage", "normalize_error", "open_passage", "with_openai_error"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
 """Not `x-request-id`: an answer has one, the id under which our log has the request."""
@@ -124,6 +124,23 @@ def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_ad
     if "json" not in passage.content_type:
         raise UpstreamProblem(explain(refusal, **endpoint.told).message, http_status=passage.status)
     return passage
+
+
+def with_openai_error(passage: Passage) -> Passage:
+    """Return llama.cpp's error with OpenAI's four fields, its `code` a text or null; any other passage as it is."""
+    if passage.status < 400 or passage.body is None:
+        return passage
+    told = orjson.loads(passage.body).get("error")
+    if not isinstance(told, dict):
+        return passage
+    code = told.get("code")
+    error = {
+        "message": told.get("message"),
+        "type": told.get("type"),
+        "param": told.get("param"),
+        "code": code if isinstance(code, str) else None,
+    }
+    return replace(passage, body=orjson.dumps({"error": error}))
 
 
 def _lacks_path(passage: Passage, refusal: Refusal, path: str) -> bool:

@@ -386,3 +386,21 @@ async def test_answers_made_at_once_leave_each_other_their_contexts(engine: Open
     full = [{"role": "user", "content": "word " * 180}]  # two of these are more than one context
     answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
     assert [answer.status for answer in answers] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(("path", "name"), [(CHAT, "messages"), (COMPLETIONS, "prompt")])
+async def test_a_request_without_its_prompt_is_refused_as_openai_does(engine: Open, path: str, name: str) -> None:
+    builtin = await engine()
+    with pytest.raises(InvalidRequest) as caught:
+        await builtin.pass_through({"model": "any"}, path)
+    assert (caught.value.param, caught.value.code) == (name, "missing_required_parameter")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_of_the_engine_has_openai_s_fields(engine: Open, stream: bool) -> None:
+    builtin = await engine()
+    passage = await builtin.pass_through({"model": "any", "messages": ASK, "n": 99, "stream": stream})
+    error = json.loads(passage.body or b"")["error"]
+    assert passage.status == 400
+    assert sorted(error) == ["code", "message", "param", "type"]
+    assert error["code"] is None
