@@ -1,8 +1,9 @@
 """Lets pip install the extra `engine` from a checkout.
 
 The extra requires `threadhold-demo-model`, which is the folder `demo_model` of the checkout. uv finds it by
-`tool.uv.sources` in pyproject.toml. pip has no such setting, so a wheel that pip builds from a checkout names the folder.
-Every other build names the package only: sdists, wheels from sdists, `make wheel`, `python -m build` and `uv build`.
+`tool.uv.sources` in pyproject.toml. pip has no such setting, so a wheel that pip builds from a checkout names the
+folder. Every other build names the package only: sdists, wheels from sdists, `make wheel`, `python -m build` and
+`uv build`.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Which models there are for the built-in engine: GGUF files at MODEL_PATH, else the demo model's package.
+"""Which models there are for the built-in engine: GGUF files at MODEL_PATH, else the demo model's packages.
 
-Laws: listing looks at names only, and loads nothing; the demo's package is found by its metadata and never imported;
-its file is used only with the very content that it was chosen for.
+Laws: listing looks at names only, and loads nothing; the demo's packages are found by their metadata and never
+imported; its file is used only with the very content that it was chosen for.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from chains.installation import DEMO_PACKAGE, install_command
+from chains.installation import DEMO_PACKAGES, install_command
 from wire.errors import UpstreamFailed
 
 __all__ = ["DEMO_NOTE", "Gguf", "check_content", "find_models"]
@@ -21,11 +21,8 @@ DEMO_NOTE: Final = (
     "a demo of 135 million parameters, which speaks English only and knows little: for a better one put "
     "MODEL_PATH=/path/to/model.gguf (or a folder of them), or MODEL_URL, into .env"
 )
-_DEMO: Final = (
-    DEMO_PACKAGE,
-    "SmolLM2-135M-Instruct",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
+_DEMO_NAME: Final = "SmolLM2-135M-Instruct"
+_DEMO_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _DEPTH: Final = ("*", "*/*", "*/*/*")  # as LM Studio keeps them: publisher/model/file.gguf
 _MOST: Final = 1_000  # files
 _MAGIC: Final = b"GGUF"
@@ -34,11 +31,12 @@ _PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
 
 @dataclass(frozen=True, slots=True)
 class Gguf:
-    """A model on disk. `sha256` is set where the content has to be a certain one: the demo's."""
+    """A model on disk. Only the demo has a `sha256`, its content's, and a `package`, the distribution with the file."""
 
     name: str
     path: Path
     sha256: str = ""
+    package: str = ""
 
     @property
     def is_demo(self) -> bool:
@@ -86,14 +84,14 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _find_demo() -> Gguf:
-    package, name, sha256 = _DEMO
-    try:
-        files = metadata.files(package) or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.suffix == ".gguf" and (path := Path(str(file.locate()))).is_file():
-            return Gguf(name, path, sha256)
+    for package in DEMO_PACKAGES:
+        try:
+            files = metadata.files(package) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            if file.suffix == ".gguf" and (path := Path(str(file.locate()))).is_file():
+                return Gguf(_DEMO_NAME, path, _DEMO_SHA256, package)
     raise UpstreamFailed(
         "No model is set, and the demo model is not installed. Set MODEL_PATH to a GGUF file or MODEL_URL to an "
         f"OpenAI-compatible server, or install the demo model: `{install_command()}`."
@@ -116,7 +114,7 @@ def check_content(model: Gguf) -> None:
     if found != model.sha256:
         raise UpstreamFailed(
             f"The demo model's file is damaged or was exchanged: {model.path} has the SHA-256 {found[:16]}…, expected "
-            f"{model.sha256[:16]}…. Uninstall {DEMO_PACKAGE}, then install it again (`{install_command()}`), or set "
+            f"{model.sha256[:16]}…. Uninstall {model.package}, then install it again (`{install_command()}`), or set "
             "MODEL_PATH or MODEL_URL."
         )
     if magic != _MAGIC:

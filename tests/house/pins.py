@@ -38,7 +38,9 @@ def main() -> None:
     _write("requirements-build.txt", "What installs the project itself, on top of requirements.txt", build - runtime)
     test = _pin([*groups["test"], "-c", str(_TOP / "requirements.txt")])
     _write("requirements-test.txt", "Test tools on top of requirements.txt", test - build)
-    engine = _pin([*project["project"]["optional-dependencies"]["engine"], "-c", str(_TOP / "requirements.txt")])
+    extra = project["project"]["optional-dependencies"]["engine"]
+    wanted = [text for text in extra if not text.startswith("threadhold-demo-model")]  # built from this checkout
+    engine = _pin([*wanted, "-c", str(_TOP / "requirements.txt")])
     _write("requirements-engine.txt", "The built-in engine, on top of requirements.txt", engine - test)
 
 
