@@ -7,10 +7,16 @@ folder. Every other build names the package only: sdists, wheels from sdists, `m
 """
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = "demo_model"
+CLONES = ("pip-install-", "pip-req-build-")  # the folders in which pip clones repositories begin with one of these
+GIT_LIMIT_S = 60
 
 
 class CheckoutHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -21,9 +27,32 @@ class CheckoutHook(BuildHookInterface):  # type: ignore[type-arg]
 
         pip resolves in that order: the folder then satisfies the extra's own requirement of the same name.
         """
-        folder = Path(self.root, "demo_model")
-        is_checkout = (folder / "pyproject.toml").is_file() and not Path(self.root, "PKG-INFO").exists()
+        root = Path(self.root).resolve()
+        is_checkout = (root / FOLDER / "pyproject.toml").is_file() and not (root / "PKG-INFO").exists()
         # Hatchling, too, recognizes pip by this variable.
         if is_checkout and "PIP_BUILD_TRACKER" in os.environ:
-            reference = f'threadhold-demo-model @ {folder.resolve().as_uri()} ; extra == "engine"'
-            build_data["dependencies"].append(reference)
+            address = _repository(root) or (root / FOLDER).as_uri()
+            build_data["dependencies"].append(f'threadhold-demo-model @ {address} ; extra == "engine"')
+
+
+def _repository(root: Path) -> str | None:
+    """Return the folder's address in the repository of which `root` is pip's clone; None if `root` is no such clone.
+
+    pip removes the clone, but can keep the wheel in its cache. An address with a password stays out of the wheel, and so
+    does one that a requirement cannot express (`file:///`).
+    """
+    if not any(part.startswith(CLONES) for part in root.parts) or not (root / ".git").exists():
+        return None
+    try:
+        url, commit = _git(root, "remote", "get-url", "origin"), _git(root, "rev-parse", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    parts = urlsplit(url)
+    if not parts.netloc or parts.password or ("@" in parts.netloc and parts.scheme != "ssh"):
+        return None
+    return f"git+{url}@{commit}#subdirectory={FOLDER}"
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_LIMIT_S).stdout.strip()

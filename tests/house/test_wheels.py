@@ -85,6 +85,36 @@ def test_a_wheel_that_pip_builds_in_a_checkout_names_the_folder_first(tmp_path: 
     assert [str(one.marker) for one in demo] == ['extra == "engine"'] * 2
 
 
+@pytest.mark.parametrize(
+    ("origin", "kept"),
+    [
+        ("https://example.com/threadhold.git", True),
+        ("ssh://git@example.com/threadhold.git", True),
+        ("https://user:token@example.com/threadhold.git", False),
+        ("https://token@example.com/threadhold.git", False),
+        ("file:///srv/threadhold.git", False),
+    ],
+    ids=["https", "ssh", "password", "token", "local"],
+)
+def test_a_wheel_of_pip_s_own_clone_names_the_repository(tmp_path: Path, origin: str, kept: bool) -> None:
+    clone = tmp_path / "pip-install-abc" / "threadhold"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-C", str(clone)]
+    for path in (*SOURCES, *(TOP / name for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"))):
+        target = clone / path.relative_to(TOP)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (clone / "web").mkdir()
+    (clone / "demo_model").mkdir()
+    (clone / "demo_model/pyproject.toml").touch()
+    for words in (["init", "-q"], ["remote", "add", "origin", origin], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    build(clone, tmp_path, PIP_BUILD_TRACKER=str(tmp_path)).check_returncode()
+    (wheel,) = tmp_path.glob("*.whl")
+    found = engine_requirements(wheel)[0].url
+    assert found == (f"git+{origin}@{commit}#subdirectory=demo_model" if kept else (clone / "demo_model").as_uri())
+
+
 def test_the_demo_model_s_pins_agree_with_what_is_loaded() -> None:
     project = tomllib.loads((DEMO / "pyproject.toml").read_text())
     config = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
