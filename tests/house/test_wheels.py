@@ -90,11 +90,10 @@ def test_a_wheel_that_pip_builds_in_a_checkout_names_the_folder_first(tmp_path: 
     [
         ("https://example.com/threadhold.git", True),
         ("ssh://git@example.com/threadhold.git", True),
-        ("https://user:token@example.com/threadhold.git", False),
         ("https://token@example.com/threadhold.git", False),
         ("file:///srv/threadhold.git", False),
     ],
-    ids=["https", "ssh", "password", "token", "local"],
+    ids=["https", "ssh", "token", "local"],
 )
 def test_a_wheel_of_pip_s_own_clone_names_the_repository(tmp_path: Path, origin: str, kept: bool) -> None:
     clone = tmp_path / "pip-install-abc" / "threadhold"
