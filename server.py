@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from api.app import build_app
     from api.depends import House
     from api.interpreter import tuned_interpreter
+    from api.model_calls import ModelCalls
     from chains import EmbeddingRoutes, Prompts
     from chains.embedders import choose_embedder
     from documents.extraction import Extractor
@@ -129,7 +130,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     max_file_bytes=settings.max_file_bytes,
                     writer=store.engine,
                     folders=(Path(settings.database).parent, settings.data_dir),
-                    limits=limits,
+                    calls=ModelCalls(limits),
                 )
         finally:
             await caller.close()

@@ -15,6 +15,7 @@ from api.azure import DEPLOYMENT
 from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from wire.paths import shown
 
 __all__ = ["EMPTY_ARRAY", "LARGE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
 
@@ -90,10 +91,10 @@ def _check_type(headers: Mapping[str, str]) -> None:
     content_type, coding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         # What is packed could be a bomb, and no client of the API packs its requests.
-        raise UnsupportedMedia(f"Unsupported content encoding '{coding}'. Send the body as it is, without one.")
+        raise UnsupportedMedia(f"Unsupported content encoding '{shown(coding)}'. Send the body as it is, without one.")
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise UnsupportedMedia(f"Unsupported content type '{content_type}'. Send 'application/json'.")
+        raise UnsupportedMedia(f"Unsupported content type '{shown(content_type)}'. Send 'application/json'.")
 
 
 def _normal(body: bytes, *, model: str | None) -> bytes:

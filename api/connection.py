@@ -5,6 +5,8 @@ Invariants:
 - A connection closes after a limited time unless it makes progress. Progress is a complete head, a block of a body, the
   end of a request, or bytes of an answer that the client takes. Other bytes (empty lines, chunk extensions, trailers,
   the rest of a refused body) extend no limit, and their number is limited, too.
+- Progress has a minimum rate, on average: for a body that the server waits for, and for an answer that the client is
+  behind with. So the time that a body or an answer can take grows with its length only.
 - Answers are sent in the order of their requests. Broken HTTP is answered in OpenAI's shape after the requests before
   it, and nothing behind it is read.
 - A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
@@ -46,6 +48,10 @@ class Connection(HttpToolsProtocol):
     MIN_BODY_BYTES: ClassVar[int] = 1024
     """Bytes of a body that are progress, from one look to the next."""
 
+    MIN_RATE: ClassVar[int] = 2048
+    """Bytes per second that a client sends or takes at least, on average over the looks at which it is waited for,
+    the first one or two excepted."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = RequestParser(self)
@@ -57,8 +63,14 @@ class Connection(HttpToolsProtocol):
         self._head_since = self.loop.time()
         self._body_bytes = 0
         self._seen_body_bytes: int | None = None
+        self._body_start = 0
+        """What `_body_bytes` was before the latest body."""
+        self._body_looks = 0
+        """Looks at which the server waited for more of the latest body."""
         self._pauses = 0
         self._last_seen: tuple[int, int] | None = None
+        self._behind: tuple[int, int] = (0, 0)
+        """Looks in a row at which the client was behind, and the bytes that it had taken at the first of them."""
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
         self._seen_answering: RequestResponseCycle | None = None
@@ -100,7 +112,7 @@ class Connection(HttpToolsProtocol):
         """Start the request, unless its head is parsed again without an `Upgrade`."""
         if not self.parser.should_upgrade():
             self._in_head, self._in_body, self._idle_bytes = False, True, 0
-            self._seen_body_bytes = None
+            self._seen_body_bytes, self._body_start, self._body_looks = None, self._body_bytes, 0
             self._unset_keepalive_if_required()
             self.start_request()
 
@@ -208,14 +220,13 @@ class Connection(HttpToolsProtocol):
     def _look(self) -> None:
         """Let go what does not move."""
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
-        if self._takes_nothing():
+        if self._takes_too_little():
             self.transport.abort()
         elif self._refusal is not None or self.transport.is_closing():
             return
         elif self._holds_too_long():
             self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
-        elif self._body_stands_still():
-            told = f"The request body brought fewer than {self.MIN_BODY_BYTES} bytes in {self.LOOK_S:g} s."
+        elif told := self._find_slow_body():
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, told)
         elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
             if self._idle_bytes:
@@ -223,12 +234,18 @@ class Connection(HttpToolsProtocol):
             else:
                 self.transport.close()
 
-    def _takes_nothing(self) -> bool:
-        """Whether nothing of what waits to be sent has gone since the last look, while nothing was added."""
+    def _takes_too_little(self) -> bool:
+        """Whether nothing of what waits to be sent has gone since the last look, while nothing was added; or too little
+        since the client was behind at every look."""
         waiting = self.transport.get_write_buffer_size()
         still = waiting > 0 and (self.flow.write_paused or self.transport.is_closing())
         seen, self._last_seen = self._last_seen, (self._pauses, waiting) if still else None
-        return still and seen is not None and seen[0] == self._pauses and waiting >= seen[1]
+        taken: int = self.transport.written - waiting  # type: ignore[attr-defined]
+        looks, since = self._behind
+        self._behind = (looks + 1, since if looks else taken) if still else (0, 0)
+        if seen is None or not still:
+            return False
+        return (seen[0] == self._pauses and waiting >= seen[1]) or taken - since < (looks - 1) * self._min_bytes
 
     def _holds_too_long(self) -> bool:
         """Whether as much is held as may be, and no answer has ended since the last look. The socket is not read then,
@@ -236,12 +253,24 @@ class Connection(HttpToolsProtocol):
         seen, self._seen_answering = self._seen_answering, self._answering if self._is_full() else None
         return self._is_full() and seen is self._answering
 
-    def _body_stands_still(self) -> bool:
-        """Whether the body of the request that is being answered stopped, where the server waits for the client."""
+    @property
+    def _min_bytes(self) -> float:
+        return self.LOOK_S * self.MIN_RATE
+
+    def _find_slow_body(self) -> str:
+        """Return what is wrong where the server waits for the body of the request that is being answered, and the body
+        has stopped or is too slow; else an empty string."""
         waited_for = self._in_body and not (self._is_idle() or self.pipeline or self.flow.read_paused)
         waited_for = waited_for and not self.cycle.waiting_for_100_continue  # then the client waits for the server
         seen, self._seen_body_bytes = self._seen_body_bytes, self._body_bytes if waited_for else None
-        return waited_for and seen is not None and self._body_bytes - seen < self.MIN_BODY_BYTES
+        if seen is None or not waited_for:
+            return ""
+        self._body_looks += 1
+        if self._body_bytes - seen < self.MIN_BODY_BYTES:
+            return f"The request body brought fewer than {self.MIN_BODY_BYTES} bytes in {self.LOOK_S:g} s."
+        if self._body_bytes - self._body_start < (self._body_looks - 1) * self._min_bytes:
+            return f"The request body arrives at fewer than {self.MIN_RATE} bytes per second on average."
+        return ""
 
     def _is_idle(self) -> bool:
         """Whether no answer is due."""

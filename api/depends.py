@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
 
+from api.model_calls import ModelCalls
 from chains import EmbeddingRoutes, Routes
 from chains.embeddings import Embedder
 from graphs.attachments import Attachments
@@ -24,7 +25,7 @@ from store.library import Library
 from store.ports import Kind, PageQuery, Row, Store, Vectors
 from wire.errors import InvalidRequest, Missing, NotFound
 from wire.pages import ListQuery, list_envelope
-from wire.validation import MAX_ID, check_id
+from wire.validation import MAX_ID, check_id, shown
 
 __all__ = [
     "EXTENSIONS_HEADER",
@@ -88,8 +89,8 @@ class House:
     """How the store's writer fares."""
     folders: tuple[Path, ...]
     """Where the database and files are."""
-    limits: Limits = field(default_factory=Limits)
-    """How many runs there may be."""
+    calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
+    """Model calls that are not runs."""
 
 
 async def _house(request: Request) -> House:
@@ -145,7 +146,7 @@ async def _include(
     asked = [*(include or ()), *(bare or ())]
     for value in asked:
         if value != INCLUDABLE:
-            message = f"Invalid value: '{value}'. Supported values are: '{INCLUDABLE}'."
+            message = f"Invalid value: '{shown(value)}'. Supported values are: '{INCLUDABLE}'."
             raise InvalidRequest(message, param="include[]", code="invalid_value")
     return bool(asked)
 

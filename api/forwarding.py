@@ -20,8 +20,10 @@ from api.forms import receive_form
 from api.sse import ByteStream, unless_left
 from api.uploads import is_form
 from chains.forwarding import Body, with_model
+from chains.passage import Passage
 from wire.empty_objects import fill_forwarded
 from wire.errors import InvalidRequest, UnsupportedMedia
+from wire.paths import shown
 
 __all__ = ["FORM_PATHS", "FORWARDED", "Forwarded", "forward_json", "router"]
 
@@ -95,12 +97,21 @@ class _Holding(Response):
 
 
 async def _passed(request: Request, house: House, path: str, body: Body) -> Response:
-    passage = await unless_left(request.receive, house.upstream.pass_through(body, path))
-    if passage is None:
-        return Response(status_code=499)  # nobody reads it
-    if passage.body is None:
-        return ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
-    return Response(passage.body, passage.status, passage.headers, passage.content_type)
+    """Send a request on when its turn has come. Raises Problem."""
+    house.calls.check(request.state.owner)
+    async with AsyncExitStack() as stack:
+
+        async def call() -> Passage:
+            await stack.enter_async_context(house.calls.turn(request.state.owner))
+            return await house.upstream.pass_through(body, path)
+
+        passage = await unless_left(request.receive, call())
+        if passage is None:
+            return Response(status_code=499)  # nobody reads it
+        if passage.body is not None:
+            return Response(passage.body, passage.status, passage.headers, passage.content_type)
+        stream = ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)
+        return _Holding(stream, stack.pop_all())
 
 
 def _endpoint(entry: Forwarded) -> Callable[[Request, House], Awaitable[Response]]:
@@ -108,7 +119,7 @@ def _endpoint(entry: Forwarded) -> Callable[[Request, House], Awaitable[Response
         kind = _FORM if is_form(request.headers) else _JSON
         if kind not in entry.takes:
             sent = request.headers.get("content-type", "")
-            raise UnsupportedMedia(f"Unsupported content type '{sent}'. Send '{entry.takes[0]}'.")
+            raise UnsupportedMedia(f"Unsupported content type '{shown(sent)}'. Send '{entry.takes[0]}'.")
         return await (_forward_form if kind == _FORM else forward_json)(request, house, entry.path)
 
     passed_on.__doc__ = f"{entry.about} If the client disconnects, the upstream request ends."

@@ -26,6 +26,7 @@ from api.problems import problem_answer
 from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
+from wire.paths import shown
 
 __all__ = ["Gate"]
 
@@ -113,11 +114,11 @@ class Gate:
         if [name for name, _ in scope["headers"]].count(b"host") > 1:
             raise Forbidden("The request has more than one `Host`.")
         if name is None:
-            raise Forbidden(f"Host '{host}' is not a name or an address with an optional port.")
+            raise Forbidden(f"Host '{shown(host)}' is not a name or an address with an optional port.")
         if self._hosts is None or (not host and scope["http_version"] < "1.1"):
             return  # `Host` is optional in HTTP/1.0, which no browser speaks
         if name not in LOOPBACK and name not in self._hosts:
-            raise Forbidden(f"Host '{host}' is not allowed; name it in ALLOWED_HOSTS.")
+            raise Forbidden(f"Host '{shown(host)}' is not allowed; name it in ALLOWED_HOSTS.")
 
     def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
@@ -128,7 +129,7 @@ class Gate:
         except ValueError:
             place = None
         if place is None or place != headers.get("host"):
-            raise Forbidden(f"Origin '{origin}' is not allowed; name it in CORS_ORIGINS.")
+            raise Forbidden(f"Origin '{shown(origin)}' is not allowed; name it in CORS_ORIGINS.")
 
     def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
         path = scope["path"]

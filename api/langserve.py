@@ -10,6 +10,7 @@ sends it alone, at 80 microseconds of processor time each.
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -20,11 +21,11 @@ from langsmith.utils import tracing_is_enabled
 
 from api.bodies import EMPTY_ARRAY
 from api.depends import House
-from api.langserve_batches import BatchTurns
 from api.langserve_bodies import body_check, check_config_hash
 from api.sse import ByteStream, unless_left
 from chains import ChatInput, build_chat_chain
 from chains.bridge import TURNS
+from chains.chat import CALL_TURN
 from graphs.facade import OWNER, RunFacade, Turn
 from wire.empty_objects import fill_langserve
 from wire.events import Event
@@ -32,6 +33,8 @@ from wire.events import Event
 __all__ = ["build_router"]
 
 _FRAME: Final = b'event: data\r\ndata: {"event":"%b","data":%b,"id":%d}\r\n\r\n'
+
+_CALLS: Final = frozenset({"invoke", "batch", "stream", "stream_log", "stream_events"})
 
 # The playgrounds ask for schemas and link to themselves (Share) under the hash of what is configured in them.
 _SHOWN: Final = ("input_schema", "output_schema", "config_schema", "config_hashes")
@@ -42,18 +45,24 @@ def build_router(house: House) -> APIRouter:
     # The playgrounds post to /stream_log, so LangServe goes on calling what LangChain has deprecated.
     warnings.filterwarnings("ignore", message=r"astream_log is deprecated", category=DeprecationWarning)
     router = APIRouter(route_class=_Route)
-    turns = BatchTurns(house.limits)
+    calls = house.calls
 
     def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:
         """Say whose request it is; whatever the client said about that is overwritten."""
-        own = {OWNER: request.state.owner, TURNS: turns.for_owner(request.state.owner)}
+        owner = request.state.owner
+        own = {OWNER: owner, TURNS: calls.of_batch(owner), CALL_TURN: partial(calls.turn, owner)}
         return {**config, "configurable": {**config.get("configurable", {}), **own}}
+
+    async def check_line(request: Request) -> None:
+        """Refuse a call that could neither begin nor wait; runs have a line of their own."""
+        if request.method == "POST" and request.url.path.rpartition("/")[2] in _CALLS:
+            calls.check(request.state.owner)
 
     add_routes(
         router,
         build_chat_chain(house.upstream, tells_failures=True),
         path="/chat",
-        dependencies=[Depends(check_config_hash), Depends(body_check(ChatInput))],
+        dependencies=[Depends(check_config_hash), Depends(body_check(ChatInput)), Depends(check_line)],
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SHOWN],
         per_req_config_modifier=with_owner,
         enable_feedback_endpoint=False,
@@ -75,6 +84,10 @@ def build_router(house: House) -> APIRouter:
     return router
 
 
+_LEFT: Final = ("/batch", "/chat/invoke", "/chat/c/{config_hash}/invoke")
+"""Ends of the paths whose answers come whole: LangServe itself does not notice there that its client leaves."""
+
+
 class _Request(Request):
     """A request whose body has PHP's empty arrays replaced by objects."""
 
@@ -90,7 +103,7 @@ class _Request(Request):
 
 
 class _Route(APIRoute):
-    """Passes `_Request` to LangServe's endpoints. A batch ends when its client leaves."""
+    """Passes `_Request` to LangServe's endpoints. Batches and chats end when their client leaves."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, called with a `_Request`."""
@@ -98,7 +111,7 @@ class _Route(APIRoute):
 
         async def handle_filled(request: Request) -> Response:
             filled = _Request(request.scope, request.receive)
-            if not self.path.endswith("/batch"):
+            if not self.path.endswith(_LEFT):
                 return await handle(filled)
             await filled.body()
             response = await unless_left(request.receive, handle(filled))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from api.answers import answer
 from api.depends import Extensions, House, Parts
 from wire.errors import NotFound, Unavailable
+from wire.validation import shown
 
 __all__ = ["router"]
 
@@ -41,7 +42,7 @@ async def get_model(model: Annotated[str, Path()], house: Parts, extensions: Ext
     for entry in await _models(house):
         if model in (entry["id"], entry.get("threadhold", {}).get("model")):
             return answer(entry, extensions=extensions)
-    raise NotFound(f"The model '{model}' does not exist", param="model", code="model_not_found")
+    raise NotFound(f"The model '{shown(model)}' does not exist", param="model", code="model_not_found")
 
 
 async def _models(house: House) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from wire.errors import (
     UpstreamProblem,
     as_problem,
 )
-from wire.validation import explain
+from wire.validation import explain, shown
 
 __all__ = ["install", "own_answer", "problem_answer"]
 
@@ -65,10 +65,10 @@ async def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 404:
-        message = f"Invalid URL ({request.method} {request.url.path})"
+        message = f"Invalid URL ({request.method} {shown(request.url.path)})"
         return answer(NotFound(message, code="unknown_url").body(), status=404)
     if error.status_code == 405:
-        message = f"Not allowed to {request.method} on {request.url.path}."
+        message = f"Not allowed to {request.method} on {shown(request.url.path)}."
         problem = InvalidRequest(message, code="method_not_supported")
         return answer(problem.body(), status=405, headers={"Allow": ", ".join(_allowed(request))})
     return answer(InvalidRequest(str(error.detail)).body(), status=error.status_code)

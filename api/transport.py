@@ -28,6 +28,8 @@ class JoiningTransport:
         self._lingers = lingers
         self._head = b""
         self._lingering: asyncio.TimerHandle | None = None
+        self.written = 0
+        """Bytes that were given to the transport."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -42,6 +44,7 @@ class JoiningTransport:
             self._head = data
             self._loop.call_soon(self._flush)
             return
+        self.written += len(data)
         self._transport.write(data)
 
     def close(self) -> None:
@@ -67,6 +70,7 @@ class JoiningTransport:
     def _flush(self) -> None:
         head, self._head = self._head, b""
         if head and not self._transport.is_closing():
+            self.written += len(head)
             self._transport.write(head)
 
 

@@ -142,7 +142,7 @@ async def read_form(
     """
     if not is_form(request.headers):
         raise UnsupportedMedia(
-            f"Unsupported content type '{request.headers.get('content-type', '')}'. Send 'multipart/form-data'."
+            f"Unsupported content type '{shown(request.headers.get('content-type', ''))}'. Send 'multipart/form-data'."
         )
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes + SLACK:

@@ -185,7 +185,10 @@ class BridgedRunnable(Runnable[Given, Made]):
 
         try:
             async with asyncio.TaskGroup() as group:
-                work = [group.create_task(handle(*each)) for each in zip(inputs, configs, strict=True)]
+                work = []
+                for each in zip(inputs, configs, strict=True):
+                    work.append(group.create_task(handle(*each)))
+                    await asyncio.sleep(0)  # others are served between the beginnings, each of which is a millisecond
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in work]

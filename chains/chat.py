@@ -5,7 +5,7 @@ pleasant without a server: give an address, and every call opens and closes its 
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -31,7 +31,11 @@ from chains.upstream import Upstream
 from wire.errors import RunError
 from wire.validation import parse
 
-__all__ = ["ChatInput", "build_chat_chain"]
+__all__ = ["CALL_TURN", "ChatInput", "build_chat_chain"]
+
+CALL_TURN: Final = "__call_turn"
+"""Key of `config["configurable"]` that has what makes a context manager for each model call, which waits for the call's
+turn; only the server sets it."""
 
 _HELD: Final = "__exchange"  # LangChain keeps names with these underscores out of what it shows
 
@@ -125,7 +129,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
             "max_tokens": budget if budget is not None and budget > 0 else None,
         }
         try:
-            async with _opened(self._upstream) as upstream:
+            async with fields.get(CALL_TURN, nullcontext)(), _opened(self._upstream) as upstream:
                 try:
                     ask, call = await _target(upstream, model, _said(input), config, exchange)
                     async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:

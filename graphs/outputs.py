@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wire.errors import InvalidRequest
+from wire.validation import shown
 
 __all__ = ["check_outputs"]
 
@@ -17,5 +18,6 @@ def check_outputs(required_action: dict[str, Any], outputs: Sequence[dict[str, A
     wanted = [call["id"] for call in required_action["submit_tool_outputs"]["tool_calls"]]
     given = [output.get("tool_call_id") or "" for output in outputs]
     if set(given) != set(wanted) or len(given) != len(set(given)):
-        raise InvalidRequest(f"Expected tool outputs for call_ids {wanted}, got {given}", param="tool_outputs")
+        named = [shown(id) for id in given[: len(wanted) + 1]] + ["…"] * (len(given) > len(wanted) + 1)
+        raise InvalidRequest(f"Expected tool outputs for call_ids {wanted}, got {named}", param="tool_outputs")
     return {output["tool_call_id"]: output.get("output") or "" for output in outputs}

@@ -56,8 +56,10 @@ class InLine:
 class Turns:
     """Counts runs at work and keeps the line. `clock` gives monotonic seconds."""
 
-    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: Limits, *, counted: str = "runs", clock: Callable[[], float] = time.monotonic) -> None:
+        """`counted` is what refusals call the things that wait."""
         self._limits = limits
+        self._counted = counted
         self._clock = clock
         self._total = 0
         self._working: Counter[str] = Counter()
@@ -102,10 +104,13 @@ class Turns:
         most = limits.in_line_per_owner
         if most is not None and self._standing[owner] + self._entering[owner] >= most:
             raise _too_many(
-                f"{most} of your runs wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER", wait_s
+                f"{most} of your {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER",
+                wait_s,
             )
         if len(self._known) + self._entering.total() >= limits.in_line:
-            raise _too_many(f"{limits.in_line} runs wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s)
+            raise _too_many(
+                f"{limits.in_line} {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s
+            )
 
     @contextmanager
     def entering(self, owner: str) -> Iterator[None]:

@@ -32,7 +32,7 @@ alone a run's `last_error`.
             └── MalformedCall       its own model's function call, which it could not read
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 __all__ = [
     "ContextOverflow",
@@ -65,6 +65,10 @@ __all__ = [
     "UpstreamProblem",
     "as_problem",
 ]
+
+
+_MAX_MESSAGE: Final = 2_000  # characters
+_MAX_PARAM: Final = 500
 
 
 class ThreadholdError(Exception):
@@ -104,8 +108,15 @@ class Problem(ThreadholdError):
         self.headers = headers or {}
 
     def body(self) -> dict[str, Any]:
-        """The wire shape: `{"error": {message, type, param, code}}`, all four keys always."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        """The wire shape: `{"error": {message, type, param, code}}`, all four keys always.
+
+        Message and `param` can repeat what a client sent; of long ones only the beginning is told.
+        """
+        message = self.message if len(self.message) <= _MAX_MESSAGE else f"{self.message[:_MAX_MESSAGE]}…"
+        param = self.param
+        if param is not None and len(param) > _MAX_PARAM:
+            param = f"{param[:_MAX_PARAM]}…"
+        return {"error": {"message": message, "type": self.type, "param": param, "code": self.code}}
 
 
 class InvalidRequest(Problem):

@@ -20,6 +20,7 @@ from graphs.tools.file_search import SearchTool
 from graphs.tools.operations import Operation, read_operations
 from graphs.tools.servers import check_url
 from wire.errors import InvalidRequest
+from wire.validation import shown
 
 __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset"]
 
@@ -129,7 +130,9 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _read_action(data: dict[str, Any], param: str) -> list[Operation]:
     for key in data.keys() - _DATA:
-        raise InvalidRequest(f"Unknown parameter: '{param}.{key}'.", param=f"{param}.{key}", code="unknown_parameter")
+        raise InvalidRequest(
+            f"Unknown parameter: '{param}.{shown(key)}'.", param=f"{param}.{shown(key)}", code="unknown_parameter"
+        )
     flag = data.get("is_consequential")
     if flag is not None and not isinstance(flag, bool):
         where = f"{param}.is_consequential"

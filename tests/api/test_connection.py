@@ -214,6 +214,67 @@ async def test_half_a_request_is_told_what_is_missing() -> None:
             writer.close()
 
 
+@pytest.mark.parametrize("frame", [b"content-length: 9000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n"])
+async def test_a_body_has_a_minimum_rate(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look finds progress, but all of them together too little."""
+    monkeypatch.setattr(Hasty, "MIN_RATE", 200_000)
+    block = b"x" * 1100 if b"length" in frame else b"44c\r\n" + b"x" * 1100 + b"\r\n"
+    async with serving(patient) as port, asyncio.timeout(8):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + frame)
+        reading = asyncio.create_task(reader.read())
+        while not reading.done():
+            writer.write(block)
+            await asyncio.sleep(0.05)
+        assert reading.result().startswith(b"HTTP/1.1 408")
+        assert b"200000 bytes per second" in reading.result()
+        writer.close()
+
+
+@pytest.mark.parametrize("kind", ["whole", "stream", "last"])
+async def test_an_answer_has_a_minimum_rate(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client takes something between any two looks, but all in all too little."""
+    monkeypatch.setattr(Hasty, "MIN_RATE", 400_000)
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"connection", b"close")] if kind == "last" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(4000 if kind == "stream" else 1):
+            size = 50_000 if kind == "stream" else 40_000_000
+            await send({"type": "http.response.body", "body": b"x" * size, "more_body": kind == "stream"})
+
+    async with serving(app) as port, asyncio.timeout(8):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, HEAD + b"\r\n")
+            while not CONNECTIONS or any(one.parser is not None for one in CONNECTIONS):  # unset when it is lost
+                with contextlib.suppress(ConnectionError):
+                    await loop.sock_recv(client, 20_000)
+                await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_takes_enough_is_served_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hasty, "MIN_RATE", 100_000)
+    size = 8_000_000
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b"x" * size})
+
+    async with serving(app) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(HEAD + b"\r\n")
+        got = 0
+        while block := await reader.read(100_000):
+            got += len(block)
+            await asyncio.sleep(0.002)
+        assert got > size
+        writer.close()
+
+
 async def test_a_slow_body_and_a_slow_answer_are_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await patient(scope, receive, lambda _: asyncio.sleep(0))

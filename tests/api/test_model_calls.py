@@ -1,4 +1,4 @@
-"""LangServe's batches and packed addresses: one request has the share of one owner, whatever is in it."""
+"""Model calls that are not runs take turns, and packed addresses are bounded: one owner has one share."""
 
 import threading
 import time
@@ -115,6 +115,102 @@ def test_an_input_that_fails_leaves_the_others(server: ServerProcess, upstream: 
 def test_a_client_cannot_set_its_own_turns(server: ServerProcess) -> None:
     body = {"inputs": asked("/chat", ["a"]), "config": {"configurable": {"__turns": 1, "__owner": "x"}}}
     assert post(server, "/chat/batch", body).status_code in (200, 400, 422)
+
+
+# --- single calls ---------------------------------------------------------------------------------------------------
+
+CALLS = {
+    **{f"/chat/{way}": {"input": {"human": "n"}} for way in ("invoke", "stream", "stream_log", "stream_events")},
+    "/chat/c/N4XyA/invoke": {"input": {"human": "n"}},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "n"}], "stream": True},
+    "/chat/completions": {"messages": [{"role": "user", "content": "n"}], "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_a_crowd_of_calls_takes_turns(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
+    """No more are at the model than there may be runs; those beyond the line get 429, and all others an answer."""
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2", MAX_QUEUED_RUNS="4") as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        answers: list[httpx2.Response] = []
+        ask = lambda: answers.append(post(server, path, CALLS[path]))  # noqa: E731
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for number, thread in enumerate(threads):
+            thread.start()
+            if number == 1:
+                hanging.wait_for(lambda up: len(up.requests) >= 2)
+        time.sleep(0.5)
+        assert len(hanging.requests) == 2
+        beyond = post(server, path, CALLS[path])
+        assert (beyond.status_code, beyond.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert int(beyond.headers["retry-after"]) > 0
+        hanging.default = lambda body: Reply("done")
+        hanging.release()
+        for thread in threads:
+            thread.join(60)
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert len(hanging.requests) == 6
+        assert post(server, path, CALLS[path]).status_code == 200
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_a_client_that_leaves_gives_up_its_place(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
+    """Both in the line and at the model."""
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="1") as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        for _ in range(3):
+            with (
+                pytest.raises(httpx2.TimeoutException),
+                httpx2.stream("POST", f"{server.url}{path}", json=CALLS[path], timeout=0.4) as answer,
+            ):
+                answer.read()
+        time.sleep(0.5)
+        hanging.default = lambda body: Reply("done")
+        asked = len(hanging.requests)
+        assert post(server, path, CALLS[path]).status_code == 200
+        assert len(hanging.requests) == asked + 1
+
+
+@pytest.mark.parametrize("path", ["/chat/invoke", "/v1/chat/completions"])
+def test_owners_take_turns_at_calls(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
+    """Bob's one call is next, however many of Ann's came before."""
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="1", API_KEYS="ann=key-ann,bob=key-bob") as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        answered: list[str] = []
+
+        def ask(owner: str) -> None:
+            assert post(server, path, CALLS[path], f"key-{owner}").status_code == 200
+            answered.append(owner)
+
+        threads = [threading.Thread(target=ask, args=(owner,)) for owner in ("ann", "ann", "ann", "ann", "bob")]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.2)
+        hanging.default = lambda body: Reply("done")
+        hanging.release()
+        for thread in threads:
+            thread.join(60)
+        assert "bob" in answered[:3]
+        assert len(answered) == 5
+
+
+def test_calls_of_one_owner_are_limited(hanging: ScriptedUpstream, tmp_path: Path) -> None:
+    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MAX_RUNS_PER_OWNER": "1", "MAX_QUEUED_RUNS_PER_OWNER": "1"}
+    with ServerProcess(tmp_path, MODEL_URL=hanging.url, **settings) as server:
+        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        body = CALLS["/chat/invoke"]
+        threads = [threading.Thread(target=post, args=(server, "/chat/invoke", body, "key-ann")) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        hanging.wait_for(lambda up: len(up.requests) >= 1)
+        time.sleep(0.3)
+        beyond = post(server, "/chat/invoke", body, "key-ann")
+        assert (beyond.status_code, "MAX_QUEUED_RUNS_PER_OWNER" in beyond.text) == (429, True)
+        hanging.default = lambda body: Reply("done")
+        assert post(server, "/chat/invoke", body, "key-bob").json()["output"] == "done"
+        hanging.release()
+        for thread in threads:
+            thread.join(60)
 
 
 # --- configurations in addresses ------------------------------------------------------------------------------------

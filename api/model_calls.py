@@ -1,0 +1,75 @@
+"""Turns for model calls that are not runs: LangServe's chats and what is passed through to an upstream.
+
+Invariants:
+
+- As many of these calls are at the models as there may be runs at work (MAX_RUNS, MAX_RUNS_PER_OWNER); the others wait.
+- Owners take turns. The calls of one owner keep their order.
+- A call that finds the line full is refused with 429 and `Retry-After` before anything is done for it.
+- A batch works on some of its inputs at a time, so that one request does not do the work of thousands at once.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+from weakref import WeakValueDictionary
+
+from chains.bridge import Turns as BatchTurns
+from graphs.turns import InLine, Limits, Turns
+
+__all__ = ["ModelCalls"]
+
+_AT_ONCE: Final = 32
+"""Inputs of one owner's batches that are worked on at the same time."""
+
+
+class ModelCalls:
+    """Counts calls at work, and keeps those that wait."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._turns = Turns(limits, counted="requests")
+        self._numbers = itertools.count()
+        self._of_batches = min(_AT_ONCE, limits.at_work, limits.at_work_per_owner or _AT_ONCE)
+        self._batches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def check(self, owner: str) -> None:
+        """Raise TooManyRequests where a call of this owner could neither begin nor wait."""
+        self._turns.check(owner)
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a turn, which lasts as long as the context. The wait ends when it is cancelled."""
+        await self._begin(owner)
+        try:
+            yield
+        finally:
+            self._end(owner)
+
+    def of_batch(self, owner: str) -> BatchTurns:
+        """Return what limits the inputs of the owner's batches that are worked on; enter it for each input."""
+        own = self._batches.get(owner)
+        if own is None:
+            own = self._batches[owner] = asyncio.Semaphore(self._of_batches)
+        return lambda: own
+
+    async def _begin(self, owner: str) -> None:
+        if self._turns.free(owner):
+            self._turns.begin(owner)
+            return
+        number = next(self._numbers)
+        place = InLine(f"call {number}", owner, "", number)
+        self._turns.stand(place)
+        try:
+            await place.left.wait()
+        except asyncio.CancelledError:
+            if self._turns.get(place.run_id) is None:  # its turn has come meanwhile, and is somebody else's now
+                self._end(owner)
+            else:
+                self._turns.leave(place.run_id)
+            raise
+
+    def _end(self, owner: str) -> None:
+        self._turns.end(owner)
+        while (place := self._turns.call()) is not None:
+            self._turns.leave(place.run_id)
