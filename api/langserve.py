@@ -11,10 +11,11 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
@@ -88,6 +89,10 @@ _LEFT: Final = ("/batch", "/chat/invoke", "/chat/c/{config_hash}/invoke")
 """Ends of the paths whose answers come whole: LangServe itself does not notice there that its client leaves."""
 
 
+_MAX_FILE: Final = 255
+"""Characters of the path of a playground's file."""
+
+
 class _Request(Request):
     """A request whose body has PHP's empty arrays replaced by objects."""
 
@@ -110,9 +115,17 @@ class _Route(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_filled(request: Request) -> Response:
+            file = request.path_params.get("file_path", "")  # of a playground
+            if "\0" in file or len(file) > _MAX_FILE:
+                raise HTTPException(
+                    HTTPStatus.NOT_FOUND
+                )  # the system has no such names, and LangServe would answer 500
             filled = _Request(request.scope, request.receive)
             if not self.path.endswith(_LEFT):
-                return await handle(filled)
+                response = await handle(filled)
+                if response.status_code == HTTPStatus.NOT_FOUND:
+                    raise HTTPException(HTTPStatus.NOT_FOUND)  # of a playground's files, which LangServe tells as text
+                return response
             await filled.body()
             response = await unless_left(request.receive, handle(filled))
             return Response(status_code=499) if response is None else response  # nobody reads it
