@@ -12,6 +12,7 @@ import orjson
 from starlette.types import Message, Receive, Scope
 
 from api.azure import DEPLOYMENT
+from api.body_memory import Share
 from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
@@ -37,17 +38,18 @@ _BLOCK: Final = 64 * 1024
 """Bytes that are scanned at a time."""
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
+async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: Share) -> Receive:
     """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
 
     The body of a request to an Azure deployment gets the deployment's name as its `model`. The original body of a v1
-    client is kept in the request's state, as `sent`. Raises TooLarge, UnsupportedMedia, InvalidRequest.
+    client is kept in the request's state, as `sent`. The body is counted in `share`, from its first block on. Raises
+    TooLarge, UnsupportedMedia, InvalidRequest, Unavailable.
     """
     headers = head_of(scope)
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
-    body = await _read(receive, max_bytes)
+    body = await _read(receive, max_bytes, share)
     if body:
         _check_type(headers)
         if is_v1(headers):
@@ -63,13 +65,15 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
     return replayed(body, receive)
 
 
-async def _read(receive: Receive, max_bytes: int) -> bytes:
+async def _read(receive: Receive, max_bytes: int, share: Share) -> bytes:
     blocks, size, more = [], 0, True
     while more:
         block, more = await receive_block(receive)
         size += len(block)
         if size > max_bytes:
             raise _too_large(max_bytes)
+        if more or size > LARGE:
+            share.take(len(block))
         blocks.append(block)
     return b"".join(blocks)
 

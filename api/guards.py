@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import answer
 from api.bodies import read_body
+from api.body_memory import BodyMemory, Share
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
@@ -62,6 +63,7 @@ class Gate:
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._origins = frozenset(origins)
         self._max_body_bytes = max_body_bytes
+        self._bodies = BodyMemory(max_body_bytes, is_shared=len(set(keys.values())) > 1)
         self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +80,11 @@ class Gate:
                 _forbid_frames(message)
             await send(message)
 
+        share: Share | None = None
         try:
-            receive = await self._admit(scope, receive)
+            if (owner := self._admit(scope)) is not None:
+                share = Share(self._bodies, owner)
+                receive = await read_body(scope, receive, self._max_body_bytes, share)
             await self._app(scope, receive, noted)
         except Problem as problem:
             await problem_answer(problem)(scope, receive, noted)
@@ -91,21 +96,24 @@ class Gate:
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
             await answer({"error": error}, status=500)(scope, receive, noted)
+        finally:
+            if share is not None:
+                share.release()
 
-    async def _admit(self, scope: Scope, receive: Receive) -> Receive:
-        """Check everything that needs no route. Raises Problem."""
+    def _admit(self, scope: Scope) -> str | None:
+        """Check everything that needs no route; return whose body is to be read now, or None. Raises Problem."""
         headers = head_of(scope)
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["owner"] = self._owner(scope, headers)
         if scope["method"] in _SAFE:
-            return receive
+            return None
         if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
-            return receive  # the app answers 404 or 405
+            return None  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
-            return receive  # read while it is written to disk, and limited by who reads it
-        return await read_body(scope, receive, self._max_body_bytes)
+            return None  # read while it is written to disk, and limited by who reads it
+        return str(state["owner"])
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""

@@ -127,8 +127,8 @@ class _Route(APIRoute):
                     raise HTTPException(HTTPStatus.NOT_FOUND)  # of a playground's files, which LangServe tells as text
                 return response
             await filled.body()
-            response = await unless_left(request.receive, handle(filled))
-            return Response(status_code=499) if response is None else response  # nobody reads it
+            answer = await unless_left(request.receive, handle(filled))
+            return Response(status_code=499) if answer is None else answer  # nobody reads it
 
         return handle_filled
 

@@ -1,13 +1,17 @@
-"""One page of a list, read."""
+"""One page of a list, read: limited in rows, and in bytes."""
 
 import sqlite3
-from typing import Any
+from typing import Any, Final
 
 from store.ports import Kind, Page, PageQuery
 from store.tables import TABLES, Pins, decode
 from wire.errors import InvalidRequest
 
 __all__ = ["read_page"]
+
+
+_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Characters of rows in a page that has more than one. A hundred rows of 10 MB would stop others for seconds."""
 
 
 def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, pins: Pins) -> Page:
@@ -24,12 +28,23 @@ def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery
                 raise InvalidRequest(f"No {kind.replace('_', ' ')} found with id '{shown}'.", param=param)
             places.append(place[0])
     sql, values = table.select_page(query, pins)
-    rows = conn.execute(sql, [owner, *values, *places, query.limit + 1]).fetchall()
-    has_more = len(rows) > query.limit
-    rows = rows[: query.limit]
+    rows, has_more = _first(conn.execute(sql, [owner, *values, *places, query.limit + 1]), query.limit)
     if query.before is not None and query.after is None:
         rows.reverse()
         beyond, values = table.select_any_beyond(query.order, pins)
         asked: list[Any] = [owner, *values]
         has_more = bool(rows) and conn.execute(beyond, (*asked, rows[-1][-1])).fetchone() is not None
     return Page([decode(kind, row) for row in rows], has_more)
+
+
+def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[Any], bool]:
+    """Return the first rows that fit into a page, and whether there are more."""
+    rows: list[Any] = []
+    size = 0
+    for row in found:
+        size += len(row[-3]) + len(row[-2])  # `body` and `private`; the last column is `seq`
+        if len(rows) == limit or (rows and size > _MAX_BYTES):
+            found.close()
+            return rows, True
+        rows.append(row)
+    return rows, False

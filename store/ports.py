@@ -105,7 +105,10 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order."""
+    """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order.
+
+    Rows of several megabytes together are more than one page, whatever its limit; a page has at least one row.
+    """
 
     rows: list[Row]
     has_more: bool

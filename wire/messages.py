@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from wire.metadata import Metadata
 from wire.validation import Id, Request, one_of
@@ -23,6 +23,8 @@ _MAX_PARTS: Final = 500
 _MAX_ATTACHMENTS: Final = 500
 _MAX_ATTACHMENT_TOOLS: Final = 16
 _MAX_NEW_MESSAGES: Final = 500
+_MAX_TEXT: Final = 1_024_000
+"""Characters of all text parts of a message. A message is one row, which is read, encoded and sent in one piece."""
 
 Text = Annotated[str, StringConstraints(max_length=256_000)]
 Detail = Literal["auto", "low", "high"]
@@ -77,7 +79,20 @@ class Attachment(Request):
 
 
 Part: TypeAlias = one_of(text=TextPart, image_url=ImageUrlPart, image_file=ImageFilePart)  # type: ignore[valid-type]
-Parts = Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS)]
+
+
+def _check_text(parts: list[Any]) -> list[Any]:
+    length = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    if length > _MAX_TEXT:
+        raise ValueError(f"its texts have {length} characters together, and at most {_MAX_TEXT} are allowed")
+    return parts
+
+
+Parts = Annotated[
+    list[Part],
+    Field(min_length=1, max_length=_MAX_PARTS, description=f"At most {_MAX_TEXT} characters of text"),
+    AfterValidator(_check_text),
+]
 # Told apart first, so that an error names the place within the one that was meant.
 Content = Annotated[
     Annotated[Text, Tag("~text")] | Annotated[Parts, Tag("~parts")],

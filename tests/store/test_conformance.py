@@ -326,6 +326,30 @@ async def test_pages_after_each_other_are_the_list_and_has_more_ends_them(store:
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_page_is_limited_in_bytes(store: Store, order: str) -> None:
+    """Each page has a row at least, and all pages together are the list, forwards and backwards."""
+    t = thread()
+    sizes = [5_000_000, 10, 2_000_000, 1_900_000, 2_000_000, 2_000_000, 5_000_000, 10]
+    rows = [message(t, text="x" * size) for size in sizes]
+    await put(store, t, *rows)
+    inorder = [row.id for row in (rows if order == "asc" else rows[::-1])]
+    seen: list[str] = []
+    more, pages = True, 0
+    while more:
+        page = await store.page(
+            "message", "ann", PageQuery(100, order, after=seen[-1] if seen else None), thread_id=t.id
+        )  # type: ignore[arg-type]
+        assert len(page.rows) == 1 or sum(len(row.body["text"]) for row in page.rows) < 4_300_000
+        seen, more, pages = seen + [row.id for row in page.rows], page.has_more, pages + 1
+    assert seen == inorder
+    assert 4 <= pages <= 7
+    back: list[str] = []
+    while found := (await listed(store, t, limit=100, order=order, before=back[0] if back else inorder[-1]))[0]:
+        back = found + back
+    assert back == inorder[:-1]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_before_gives_the_page_that_ends_just_before_the_cursor(store: Store, order: str) -> None:
     t, ids = await messages(store, 7)
     inorder = ids if order == "asc" else ids[::-1]

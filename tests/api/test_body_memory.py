@@ -1,0 +1,57 @@
+"""Bodies that are on their way are limited together, whatever their number; other requests are served meanwhile."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx2
+import pytest
+
+from bench.load import resident_mb
+from tests.api.conftest import awake
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+SIZE = 10 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def shared(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "MODEL_URL": upstream.url}
+    with ServerProcess(tmp_path_factory.mktemp("shared"), **settings) as process:
+        yield awake(process)
+
+
+def begin(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
+    """Send a body of 10 MB but for its last byte."""
+    connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-ann\r\n"
+    with contextlib.suppress(ConnectionError):  # of a body that is refused
+        connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {SIZE}\r\n\r\n".encode())
+        connection.sendall(b'"' + b"x" * (SIZE - 2))
+    return connection
+
+
+@pytest.mark.parametrize("path", ["/v1/threads", "/v1/chat/completions", "/chat/invoke"])
+def test_bodies_under_way_are_limited_together(path: str, shared: ServerProcess) -> None:
+    before = resident_mb(shared.pid)
+    thread = {"messages": [{"role": "user", "content": "x" * 50_000}]}
+    with ExitStack() as stack, httpx2.Client(base_url=shared.url, timeout=20) as client:
+        connections = [begin(shared, stack, path) for _ in range(16)]
+        answers = []
+        for connection in connections:
+            connection.settimeout(0.5)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                answers.append(connection.recv(65536))
+        refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+        assert 2 <= len(refused) <= 5
+        assert all(b"retry-after: 5" in answer.lower() for answer in refused)
+        assert resident_mb(shared.pid) < before + 400
+        keys = {name: {"authorization": f"Bearer key-{name}"} for name in ("ann", "bob")}
+        assert client.post("/v1/threads", json=thread, headers=keys["bob"]).status_code == 200
+        assert client.post("/v1/threads", json={}, headers=keys["ann"]).status_code == 200
+    with httpx2.Client(base_url=shared.url, timeout=20) as client:
+        for _ in range(40):  # what was counted is counted no longer
+            whole = {"metadata": {"a": "x" * (SIZE - 100)}}
+            assert client.post("/v1/threads", json=whole, headers=keys["ann"]).status_code == 400
