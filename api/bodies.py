@@ -3,7 +3,6 @@
 What passes is JSON that can also be stored: encoded anew, so that no number is too large and no text is broken.
 """
 
-import asyncio
 import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -13,12 +12,13 @@ from starlette.types import Message, Receive, Scope
 
 from api.azure import DEPLOYMENT
 from api.body_memory import Share
+from api.body_threads import LARGE, work_on_body
 from api.depends import is_v1
 from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.paths import shown
 
-__all__ = ["EMPTY_ARRAY", "LARGE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
+__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
 
 EMPTY_ARRAY: Final = b"[]"
 """An empty array in a body after `read_body`, which normalizes spaces."""
@@ -29,10 +29,6 @@ MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 60_000
 """Elements of arrays and fields of objects in one body. Each is a Python object and microseconds of work, however few
 bytes it has."""
-
-LARGE: Final = 16 * 1024
-"""Bytes. Longer bodies are decoded and checked in a thread, so that other requests are answered meanwhile; for shorter
-ones the change of threads would take longer than the work."""
 
 _BLOCK: Final = 64 * 1024
 """Bytes that are scanned at a time."""
@@ -56,7 +52,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: Share
             scope["state"]["sent"] = body.removeprefix(codecs.BOM_UTF8)
     model = scope["state"].get(DEPLOYMENT)
     if len(body) > LARGE:
-        body = await asyncio.to_thread(_normal, body, model=model)
+        body = await work_on_body(len(body), _normal, body, model=model)
     else:
         body = _normal(body or b"{}", model=model)
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import messages, runs, threads
-from api.bodies import LARGE
+from api.body_threads import LARGE
 from api.depends import EXTENSIONS_HEADER, House, is_v1
 from api.head import head_of
 from api.problems import own_answer

@@ -4,14 +4,13 @@ Invariant: a wrong body gets 400 in OpenAI's shape, which names the parameter, i
 are allowed there. LangServe itself drops unknown keys, and answers 500 to a batch with one wrong input.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar, get_args
 
 from fastapi import Request
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
-from api.bodies import LARGE
+from api.body_threads import LARGE, work_on_body
 from wire.errors import InvalidRequest
 from wire.mistakes import first_mistake, list_mistakes
 from wire.validation import MAX_EXPLAINED, explain
@@ -70,8 +69,9 @@ def body_check(schema: type[BaseModel]) -> Callable[[Request], Awaitable[None]]:
             return
         model = several if request.url.path.endswith("/batch") else one
         data = await request.json()  # which the request keeps for LangServe
-        if len(await request.body()) > LARGE:
-            await asyncio.to_thread(_validate, model, data)
+        size = len(await request.body())
+        if size > LARGE:
+            await work_on_body(size, _validate, model, data)
         else:
             _validate(model, data)
 

@@ -13,7 +13,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.app import _ROUTERS
-from api.bodies import LARGE, MAX_VALUES
+from api.bodies import MAX_VALUES
+from api.body_threads import LARGE
 from api.forwarding import FORWARDED
 from bench.load import resident_mb
 from tests.api.conftest import World, awake
