@@ -127,48 +127,84 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("path", CALLS)
-def test_a_crowd_of_calls_takes_turns(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
-    """No more are at the model than there may be runs; those beyond the line get 429, and all others an answer."""
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2", MAX_QUEUED_RUNS="4") as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        answers: list[httpx2.Response] = []
-        ask = lambda: answers.append(post(server, path, CALLS[path]))  # noqa: E731
-        threads = [threading.Thread(target=ask) for _ in range(6)]
-        for number, thread in enumerate(threads):
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ScriptedUpstream]]:
+    """A server with two turns and four places in line."""
+    with ScriptedUpstream() as scripted:
+        settings = {"MODEL_URL": scripted.url, "MAX_RUNS": "2", "MAX_QUEUED_RUNS": "4"}
+        with ServerProcess(tmp_path_factory.mktemp("busy"), **settings) as server:
+            yield server, scripted
+
+
+class Crowd:
+    """Callers, each in a thread of its own. The first two have a turn when this is made, and keep it until `answer`."""
+
+    def __init__(self, busy: tuple[ServerProcess, ScriptedUpstream], path: str, count: int) -> None:
+        self._server, self._upstream = busy
+        self._path = path
+        self._before = len(self._upstream.requests)
+        self.answers: list[httpx2.Response] = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+        self._upstream.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+        for thread in self._threads:
             thread.start()
-            if number == 1:
-                hanging.wait_for(lambda up: len(up.requests) >= 2)
-        time.sleep(0.5)
-        assert len(hanging.requests) == 2
-        beyond = post(server, path, CALLS[path])
-        assert (beyond.status_code, beyond.json()["error"]["type"]) == (429, "rate_limit_error")
-        assert int(beyond.headers["retry-after"]) > 0
-        hanging.default = lambda body: Reply("done")
-        hanging.release()
-        for thread in threads:
+        self._upstream.wait_for(lambda up: len(up.requests) >= self._before + 2)
+        time.sleep(0.3)
+
+    def _ask(self) -> None:
+        self.answers.append(post(self._server, self._path, CALLS[self._path]))
+
+    @property
+    def at_model(self) -> int:
+        """How many requests the model has had."""
+        return len(self._upstream.requests) - self._before
+
+    def answer(self) -> None:
+        """Let the model answer, and wait for all callers."""
+        self._upstream.default = lambda body: Reply("done")
+        self._upstream.release()
+        for thread in self._threads:
             thread.join(60)
-        assert [answer.status_code for answer in answers] == [200] * 6
-        assert len(hanging.requests) == 6
-        assert post(server, path, CALLS[path]).status_code == 200
 
 
 @pytest.mark.parametrize("path", CALLS)
-def test_a_client_that_leaves_gives_up_its_place(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
-    """Both in the line and at the model."""
-    with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="1") as server:
-        hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
-        for _ in range(3):
-            with (
-                pytest.raises(httpx2.TimeoutException),
-                httpx2.stream("POST", f"{server.url}{path}", json=CALLS[path], timeout=0.4) as answer,
-            ):
-                answer.read()
-        time.sleep(0.5)
-        hanging.default = lambda body: Reply("done")
-        asked = len(hanging.requests)
-        assert post(server, path, CALLS[path]).status_code == 200
-        assert len(hanging.requests) == asked + 1
+def test_a_crowd_of_calls_takes_turns(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
+    """No more are at the model than there may be runs; those beyond the line get 429, and all others an answer."""
+    crowd = Crowd(busy, path, 6)
+    assert crowd.at_model == 2
+    beyond = post(busy[0], path, CALLS[path])
+    assert (beyond.status_code, beyond.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert int(beyond.headers["retry-after"]) > 0
+    crowd.answer()
+    assert [answer.status_code for answer in crowd.answers] == [200] * 6
+    assert crowd.at_model == 6
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_a_client_that_leaves_gives_up_its_place(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
+    """In the line: the model is not asked. At the model: the turn is free again."""
+    server, upstream = busy
+    crowd = Crowd(busy, path, 2)
+    for _ in range(6):  # more than there are places
+        leave(server, path)
+    assert crowd.at_model == 2
+    crowd.answer()
+    upstream.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
+    for _ in range(3):
+        leave(server, path)
+    assert crowd.at_model == 5
+    upstream.default = lambda body: Reply("done")
+    assert post(server, path, CALLS[path]).status_code == 200
+    assert crowd.at_model == 6
+
+
+def leave(server: ServerProcess, path: str) -> None:
+    with (
+        pytest.raises(httpx2.TimeoutException),
+        httpx2.stream("POST", f"{server.url}{path}", json=CALLS[path], timeout=0.3) as answer,
+    ):
+        answer.read()
+    time.sleep(0.1)
 
 
 @pytest.mark.parametrize("path", ["/chat/invoke", "/v1/chat/completions"])
