@@ -67,8 +67,10 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.uploads import Uploads
     from store import open_store
     from store.ages import SqliteAges
+    from store.ballast import BALLAST_BYTES
     from store.blobs import FolderBlobs
     from store.export import owners
+    from store.room import rooms
 
     settings = settings or Settings()
     settings.check()
@@ -77,14 +79,15 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
-        store = await open_store(settings.database)
+        of_index, of_files = rooms(Path(settings.database).parent, settings.data_dir)
+        store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES, room=of_index)
         caller = LateCaller(
             allow_hosts=settings.actions_allow_hosts,
             timeout_s=settings.action_timeout_s,
             max_bytes=settings.action_max_bytes,
         )
-        blobs = FolderBlobs(settings.data_dir / "files")
-        ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor())
+        blobs = FolderBlobs(settings.data_dir / "files", of_files)
+        ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor(), room=of_index)
         uploads = Uploads(store, store.library, blobs, max_bytes=settings.max_file_bytes)
         attachments = Attachments(store, wake=ingestion.wake)
         prompts = Prompts.changed(settings.prompts)
@@ -130,6 +133,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     max_file_bytes=settings.max_file_bytes,
                     writer=store.engine,
                     folders=(Path(settings.database).parent, settings.data_dir),
+                    room=of_files,
                     calls=ModelCalls(limits),
                 )
         finally:

@@ -23,6 +23,7 @@ from store.blobs import Blobs
 from store.figures import StoreFigures
 from store.library import Library
 from store.ports import Kind, PageQuery, Row, Store, Vectors
+from store.room import Room
 from wire.errors import InvalidRequest, Missing, NotFound
 from wire.pages import ListQuery, list_envelope
 from wire.validation import MAX_ID, check_id, shown
@@ -65,6 +66,7 @@ class Writing(Protocol):
     def figures(self) -> StoreFigures: ...
     @property
     def waiting(self) -> int: ...
+    async def probe(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class House:
     """How the store's writer fares."""
     folders: tuple[Path, ...]
     """Where the database and files are."""
+    room: Room
+    """What uploads leave of the disk of the files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
     """Model calls that are not runs."""
 

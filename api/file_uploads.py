@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api.answers import answer
 from api.body_route import BodyRoute, parse_leniently
 from api.depends import Owner, Parts, UploadId
-from api.uploads import read_form
+from api.uploads import announced_bytes, read_form
 from store.blobs import Writing
 from wire.uploads import (
     MAX_PART_BYTES,
@@ -41,12 +41,13 @@ async def create_upload(body: UploadCreate, house: Parts, owner: Owner) -> Respo
 async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, owner: Owner) -> Response:
     """Add a part. It is on disk when this answers. Several parts can be sent at once."""
     headers: dict[str, str] = {}
+    announced = announced_bytes(request, MAX_PART_BYTES)
 
     async def receive(writing: Writing) -> None:
         form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
         headers.update(parse_leniently(UploadPartCreate, form.fields, request)[1])
 
-    return answer(await house.uploads.add_part(owner, upload_id, receive), headers=headers)
+    return answer(await house.uploads.add_part(owner, upload_id, receive, announced=announced), headers=headers)
 
 
 @router.post("/uploads/{upload_id}/complete", response_model=Upload)

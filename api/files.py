@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from api.answers import answer
 from api.body_route import parse_leniently
 from api.depends import FileId, House, Owner, Parts
-from api.uploads import read_form, too_large
+from api.uploads import announced_bytes, read_form, too_large
 from store.ports import Insert, PageQuery, Row
 from wire.errors import InvalidRequest, StoreError
 from wire.files import File, FileCreate, FileQuery, UploadPurpose, new_file, no_such_file
@@ -39,7 +39,8 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 async def create_file(request: Request, house: Parts, owner: Owner) -> Response:
     """Upload a file. It is on disk, and so is its row, when this answers."""
     limit = house.max_file_bytes
-    async with house.blobs.writing(limit, too_large(limit).message) as writing:
+    announced = announced_bytes(request, limit)
+    async with house.blobs.writing(limit, too_large(limit).message, announced=announced) as writing:
         upload = await read_form(request, writing, max_bytes=limit)
         asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")

@@ -17,9 +17,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from api.bodies import receive_block
-from api.uploads import SLACK
+from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
 from store.failures import failed
+from store.room import Room
 from wire.errors import InvalidRequest, TooLarge
 
 __all__ = ["DiskForm", "receive_form"]
@@ -137,10 +138,10 @@ class _Copy:
 
 
 @asynccontextmanager
-async def receive_form(request: Request, folder: Path, *, max_bytes: int) -> AsyncIterator[DiskForm]:
-    """Receive a whole form into a nameless file in `folder`, which is removed at the end.
+async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes: int) -> AsyncIterator[DiskForm]:
+    """Receive a whole form into a nameless file in `folder`, whose disk has `room`; it is removed at the end.
 
-    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFailed if the disk fails.
+    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFull without room, StoreFailed.
     """
     too_large = TooLarge(f"The form is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
     length = request.headers.get("content-length", "")
@@ -150,17 +151,21 @@ async def receive_form(request: Request, folder: Path, *, max_bytes: int) -> Asy
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise InvalidRequest("The content type of your request names no `boundary`.")
-    file = await _at_disk(_open_nameless, folder)
-    try:
-        copy, size = _Copy(boundary), 0
-        async for block in _received(request, copy, max_bytes + SLACK, too_large):
-            size += len(block)
-            await _at_disk(file.write, block)
-        await _at_disk(file.flush)
-        model = (copy.model or b"").decode("utf-8", "replace")
-        yield DiskForm(model, content_type, boundary, file, size)
-    finally:
-        await asyncio.shield(_at_disk(file.close))
+    async with room.claimed(announced_bytes(request, max_bytes)) as claim:
+        file = await _at_disk(_open_nameless, folder)
+        try:
+            copy, size = _Copy(boundary), 0
+            async for block in _received(request, copy, max_bytes + SLACK, too_large):
+                size += len(block)
+                await asyncio.to_thread(claim.extend, len(block))
+                await _at_disk(file.write, block)
+                claim.wrote(len(block))
+            await _at_disk(file.flush)
+            claim.release()
+            model = (copy.model or b"").decode("utf-8", "replace")
+            yield DiskForm(model, content_type, boundary, file, size)
+        finally:
+            await asyncio.shield(_at_disk(file.close))
 
 
 def _open_nameless(folder: Path) -> IO[bytes]:

@@ -74,7 +74,7 @@ async def forward_json(request: Request, house: House, path: str) -> Response:
 async def _forward_form(request: Request, house: House, path: str) -> Response:
     """Send a form on when it is complete; to an Azure deployment as its `model`. Raises Problem."""
     async with AsyncExitStack() as stack:
-        received = receive_form(request, house.folders[-1], max_bytes=house.max_file_bytes)
+        received = receive_form(request, house.folders[-1], house.room, max_bytes=house.max_file_bytes)
         form = await stack.enter_async_context(received)
         named = with_model(form, getattr(request.state, DEPLOYMENT, ""))
         response = await _passed(request, house, path, named)

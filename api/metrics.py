@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 
 from api.depends import House
 from api.door import Door
-from api.readiness import free_bytes
 from api.watching import RequestFigures
+from store.room import free_bytes
 from watch.figures import Histogram
 
 if TYPE_CHECKING:

@@ -7,16 +7,15 @@ one line of the log.
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from api.depends import House
+from store.room import MIN_FREE_BYTES, free_bytes
 from wire.errors import StoreError
 
-__all__ = ["MIN_FREE_BYTES", "Readiness", "free_bytes"]
+__all__ = ["Readiness"]
 
 logger = logging.getLogger("threadhold.ready")
 
@@ -26,8 +25,6 @@ _AGAIN_S: Final = 2.0
 _STORE_S: Final = 2.0
 _DISK_S: Final = 2.0
 _UPSTREAM_S: Final = 6.0
-MIN_FREE_BYTES: Final = 64 * 1024 * 1024
-"""What a batch of the store and its log need in the worst case, with some room."""
 
 
 class Readiness:
@@ -71,7 +68,7 @@ class Readiness:
     async def _store(self) -> str | None:
         """Commit nothing, synced: what a disk that is full or a file that is locked cannot do."""
         try:
-            await self._house.store.commit([], durable=True)
+            await self._house.writer.probe()
         except StoreError as error:
             return error.message
         return None
@@ -88,13 +85,6 @@ class Readiness:
                     f"{free >> 20} MB are free for `{folder}`; at least {least} MB are needed. Make room on that disk."
                 )
         return None
-
-
-def free_bytes(folder: Path) -> int:
-    """Return how much the server may still write there; blocks. Raises OSError."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent  # made when something is written
-    return shutil.disk_usage(folder).free
 
 
 async def _in_time(name: str, limit_s: float, check: Awaitable[str | None]) -> str | None:

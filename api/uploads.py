@@ -19,7 +19,7 @@ from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.files import clean_filename
 from wire.validation import shown
 
-__all__ = ["SLACK", "Upload", "is_form", "read_form", "too_large"]
+__all__ = ["SLACK", "Upload", "announced_bytes", "is_form", "read_form", "too_large"]
 
 SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
@@ -129,6 +129,12 @@ class _Form:
 
     def _end(self) -> None:
         self.ended = True
+
+
+def announced_bytes(request: Request, max_bytes: int) -> int:
+    """Return how much a request says its body has, 0 where it says nothing or more than is allowed."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdigit() and int(length) <= max_bytes + SLACK else 0
 
 
 async def read_form(

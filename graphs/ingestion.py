@@ -21,6 +21,7 @@ from documents.pieces import Piece, cut
 from store.blobs import Blobs
 from store.library import Library, place_id
 from store.ports import Change, Chunk, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
+from store.room import Room
 from watch.figures import Counts, Histogram
 from wire.errors import Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 
@@ -54,17 +55,19 @@ class Ingestion:
         embedder: Embedder | None,
         extractor: Extractor,
         *,
+        room: Room | None = None,
         parallel: int = _PARALLEL,
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without an embedder files are found by their words only."""
+        """Without an embedder files are found by their words only. `room` is that of the index's disk."""
         self._store = store
         self._library = library
         self._blobs = blobs
         self._vectors = vectors
         self._embedder = embedder
         self._extractor = extractor
+        self._room = room
         self._parallel = parallel
         self._sweep_s = sweep_s
         self._clock = clock
@@ -125,8 +128,10 @@ class Ingestion:
     async def put(self, owner: str, places: Sequence[Row], *before: Change) -> None:
         """Commit `before`, then these places anew, each instead of one that is there; and index them.
 
-        Raises Missing for a store or file that is not there; nothing is kept then.
+        Raises Missing for a store or file that is not there, ReserveReached without room; nothing is kept then.
         """
+        if places and self._room is not None:
+            await self._room.check()
         ids = {place.id for place in places}
         await self._stop(lambda id: id in ids)
         changes: list[Change] = list(before)

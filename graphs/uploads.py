@@ -76,20 +76,24 @@ class Uploads:
                 f"`bytes` is {asked.bytes}, which is more than the {self._max_bytes} that MAX_FILE_BYTES allows.",
                 param="bytes",
             )
+        async with self._blobs.writing(self._max_bytes, "", announced=asked.bytes):
+            pass  # refused before its parts are sent
         body = new_upload(asked, id=new_id("upload"), now=self._now())
         lifetime_s = None if asked.expires_after is None else asked.expires_after.seconds
         private: dict[str, Any] = {"parts": {}, "mime_type": asked.mime_type, "file_lifetime_s": lifetime_s}
         await self._store.commit([Insert(Row("upload", body["id"], owner, body, private=private))], durable=True)
         return body
 
-    async def add_part(self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]]) -> dict[str, Any]:
-        """Return a new part, whose bytes `receive` writes. It is on disk when this returns.
+    async def add_part(
+        self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
+    ) -> dict[str, Any]:
+        """Return a new part, whose bytes `receive` writes, `announced` of them. It is on disk when this returns.
 
         Raises NotFound, InvalidRequest where the upload takes no part, TooLarge, StoreError.
         """
         await self._pending(owner, id)  # refused before its bytes are received
         part_id = new_id("part")
-        async with self._blobs.writing(MAX_PART_BYTES, PART_TOO_LONG) as writing:
+        async with self._blobs.writing(MAX_PART_BYTES, PART_TOO_LONG, announced=announced) as writing:
             await receive(writing)
             size = await writing.keep(part_id)
         try:
@@ -115,7 +119,7 @@ class Uploads:
             self._check_pending(row)
             _check_parts(row, asked.part_ids)
             file_id = new_id("file")
-            size = await self._assemble(file_id, asked)
+            size = await self._assemble(file_id, asked, row.body["bytes"])
             body = self._new_file(row, file_id, size)
             file = Row("file", file_id, owner, body, private={"sha256": size.sha256})
             try:
@@ -188,11 +192,11 @@ class Uploads:
 
     # --- completion -----------------------------------------------------------------------------------------------
 
-    async def _assemble(self, file_id: str, asked: UploadComplete) -> BlobSize:
-        """Write the parts, in order, as the bytes of a file. Raises InvalidRequest for another MD5."""
+    async def _assemble(self, file_id: str, asked: UploadComplete, announced: int) -> BlobSize:
+        """Write the parts, in order, as the bytes of a file. Raises InvalidRequest for another MD5, StoreError."""
         md5 = hashlib.md5(usedforsecurity=False)
         too_long = f"The upload is longer than the {self._max_bytes} bytes that MAX_FILE_BYTES allows."
-        async with self._blobs.writing(self._max_bytes, too_long) as writing:
+        async with self._blobs.writing(self._max_bytes, too_long, announced=announced) as writing:
             for part_id in asked.part_ids:
                 if await self._blobs.path(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")

@@ -18,6 +18,7 @@ from ops.owners import owner_of_import
 from ops.parts import Configured
 from ops.progress import progress
 from store import SqliteStore, open_store
+from store.ballast import BALLAST_BYTES
 from store.beside import in_use
 from store.ports import Insert, Row
 from wire.errors import StoreError, StoreFailed
@@ -123,7 +124,7 @@ async def _bring_over(
 ) -> _Outcome:
     """Write what is not there."""
     outcome = _Outcome()
-    store = await open_store(settings.database)
+    store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES)
     try:
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)

@@ -13,6 +13,7 @@ from ops.parts import Configured
 from ops.progress import progress
 from store import open_store
 from store.ages import SqliteAges, idleness
+from store.ballast import BALLAST_BYTES
 from store.beside import in_use, open_beside, snapshot
 from store.compaction import compact
 from wire.errors import StoreFailed, ThreadholdError
@@ -60,7 +61,7 @@ def _count(settings: Configured, before: int) -> int:
 
 
 async def _prune(settings: Configured, before: int, total: int) -> Pruned:
-    store = await open_store(settings.database)
+    store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES)
     try:
         with progress() as watch:
             return await prune(

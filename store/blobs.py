@@ -9,14 +9,14 @@ import asyncio
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, ParamSpec, Protocol, TypeVar
 
 from store.failures import failed
+from store.room import Claim, Room
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -42,7 +42,7 @@ class Writing(Protocol):
     """A blob that is being written. An async context manager: left without `keep`, it is thrown away."""
 
     async def write(self, block: bytes) -> None:
-        """Add bytes. Raises TooLarge beyond the limit, StoreFailed when the disk does not take them."""
+        """Add bytes. Raises TooLarge beyond the limit, StoreFull where the disk has no room for them, StoreFailed."""
         ...
 
     async def keep(self, name: str) -> BlobSize:
@@ -57,8 +57,9 @@ class Writing(Protocol):
 class Blobs(Protocol):
     """Five doors. Names are ids, or an id and `.text` for what a file says."""
 
-    def writing(self, max_bytes: int, told: str) -> Writing:
-        """Begin a blob; `told` is the sentence for one of more than `max_bytes`."""
+    def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
+        """Begin a blob; `told` is the sentence for one of more than `max_bytes`. Entering it raises StoreFull where
+        the disk has no room for the `announced` bytes."""
         ...
 
     def read(self, name: str) -> AsyncIterator[bytes]:
@@ -81,8 +82,10 @@ class Blobs(Protocol):
 class FolderBlobs:
     """See `Blobs`: a folder with 256 folders in it, and one for what is being written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: Room | None = None) -> None:
+        """`room` is that of the folder's disk; None: blobs are limited by the disk alone."""
         self._folder = folder
+        self._room = room
         self._aside = folder / "incoming"
 
     async def open(self) -> None:
@@ -96,8 +99,9 @@ class FolderBlobs:
 
         await _at_disk(make)
 
-    def writing(self, max_bytes: int, told: str) -> Writing:
-        return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told)
+    def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
+        claimed = nullcontext() if self._room is None else self._room.claimed(announced)
+        return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told, claimed)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         file = await _open(self._place(name), "rb")
@@ -133,14 +137,23 @@ class FolderBlobs:
         return blob_place(self._folder, name)
 
     def _empty_aside(self) -> None:
-        shutil.rmtree(self._aside)
-        self._aside.mkdir(mode=0o700)
+        for left in self._aside.iterdir():  # the folder stays: a full disk may not have room for a new one
+            left.unlink()
 
 
 class _FolderWriting:
     """See `Writing`."""
 
-    def __init__(self, aside: Path, place: Callable[[str], Path], max_bytes: int, told: str) -> None:
+    def __init__(
+        self,
+        aside: Path,
+        place: Callable[[str], Path],
+        max_bytes: int,
+        told: str,
+        claimed: AbstractAsyncContextManager[Claim | None],
+    ) -> None:
+        self._claimed = claimed
+        self._claim: Claim | None = None
         self._aside = aside
         self._place = place
         self._max_bytes = max_bytes
@@ -152,7 +165,10 @@ class _FolderWriting:
         self._waiting = 0
 
     async def __aenter__(self) -> "_FolderWriting":
-        self._file = await _open(self._aside, "xb")
+        async with AsyncExitStack() as stack:
+            self._claim = await stack.enter_async_context(self._claimed)
+            self._file = await _open(self._aside, "xb")
+            self._claims = stack.pop_all()
         return self
 
     async def write(self, block: bytes) -> None:
@@ -175,10 +191,15 @@ class _FolderWriting:
             self._file = None
 
             def discard() -> None:
-                file.close()
-                self._aside.unlink(missing_ok=True)
+                try:
+                    file.close()
+                finally:
+                    self._aside.unlink(missing_ok=True)
 
-            await asyncio.shield(_at_disk(discard))
+            try:
+                await asyncio.shield(_at_disk(discard))
+            finally:
+                await self._claims.aclose()
 
     async def _flush(self) -> None:
         blocks, self._blocks, self._waiting = self._blocks, [], 0
@@ -187,8 +208,12 @@ class _FolderWriting:
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None, "entered, and not left"
+        if self._claim is not None:
+            self._claim.extend(len(data))
         self._hash.update(data)
         self._file.write(data)
+        if self._claim is not None:
+            self._claim.wrote(len(data))
 
     def _seal(self, place: Path) -> None:
         assert self._file is not None, "entered, and not left"

@@ -11,13 +11,14 @@ import tempfile
 import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from store.changes import Operation
+from store.ballast import Ballast
+from store.changes import Operation, touch
 from store.failures import failed
 from store.figures import StoreFigures
 from store.lock import FileLock
@@ -26,7 +27,7 @@ from store.pending import Pending
 from store.ports import Row
 from store.quickness import Quickness
 from store.readers import Readers
-from store.transactions import Commit, Outcomes
+from store.transactions import Commit, Outcomes, never
 from store.writer import Writer
 from wire.errors import StoreError, StoreFailed
 
@@ -55,7 +56,14 @@ class Engine:
     """The open file. Made by `Engine.open`, ended by `close`; belongs to the event loop that opened it."""
 
     def __init__(
-        self, path: Path, *, loop: AbstractEventLoop, synced: bool, busy_timeout_s: float, trace: Trace | None
+        self,
+        path: Path,
+        *,
+        loop: AbstractEventLoop,
+        synced: bool,
+        busy_timeout_s: float,
+        trace: Trace | None,
+        reserve_bytes: int = 0,
     ) -> None:
         """Open the file; blocks. When it raises, nothing is left open."""
         self.pending = Pending()
@@ -67,12 +75,8 @@ class Engine:
             undo.callback(self._lock.release)
             # Secrets are in it: for the owner of the process alone, and so its -wal and -shm.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            writing = undo.enter_context(closing(_connect(path, busy_timeout_s, trace)))
-            writing.execute("PRAGMA journal_mode = WAL")
-            migrate(Database(writing), str(path))
-            # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
-            writing.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")
-            writing.execute("DELETE FROM checkpoint_writes WHERE run_id NOT IN (SELECT id FROM runs)")
+            ballast = Ballast(path.with_name(path.name + ".reserve"), reserve_bytes)
+            writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
             # The loop's own first, which never waits for a lock.
             self._glancing, *reading = (
                 undo.enter_context(closing(_connect(path, timeout_s, trace, read_only=True)))
@@ -89,12 +93,18 @@ class Engine:
             quickness=self._quickness,
             busy_timeout_s=busy_timeout_s,
             synced=synced,
+            ballast=ballast,
         )
         self._writer.start()
 
     @classmethod
-    async def open(cls, path: Path | None, *, busy_timeout_s: float, trace: Trace | None) -> "Engine":
-        """Open a file, or with None one that is thrown away at the end. Raises StoreFailed."""
+    async def open(
+        cls, path: Path | None, *, busy_timeout_s: float, trace: Trace | None, reserve_bytes: int = 0
+    ) -> "Engine":
+        """Open a file, or with None one that is thrown away at the end. Raises StoreFailed.
+
+        `reserve_bytes` of the disk are held for changes that free space, see `store.ballast`.
+        """
         loop = asyncio.get_running_loop()
 
         def work() -> Engine:
@@ -103,7 +113,14 @@ class Engine:
             try:
                 whole = path.expanduser().resolve()
                 whole.parent.mkdir(parents=True, exist_ok=True)
-                return cls(whole, loop=loop, synced=True, busy_timeout_s=busy_timeout_s, trace=trace)
+                return cls(
+                    whole,
+                    loop=loop,
+                    synced=True,
+                    busy_timeout_s=busy_timeout_s,
+                    trace=trace,
+                    reserve_bytes=reserve_bytes,
+                )
             except (OSError, sqlite3.Error) as error:
                 raise failed(f"The database `{path}` could not be opened", error) from error
 
@@ -121,10 +138,11 @@ class Engine:
         saves: str | None = None,
         renews: bool = False,
         failed: Callable[[], None] | None = None,
+        relieves: Callable[[], bool] = never,
     ) -> "Future[list[Row]]":
         """Queue one commit (parts: see `store.transactions.Commit`); cancelling the future does not withdraw it."""
         future: Future[list[Row]] = self._loop.create_future()
-        commit = Commit(operations, durable, touches, future, size, moves, ends, saves, renews, failed)
+        commit = Commit(operations, durable, touches, future, size, moves, ends, saves, renews, failed, relieves)
         if self._closed or not self._writer.alive:
             _fail(commit, StoreFailed("The store is closed."))
             return future
@@ -135,6 +153,10 @@ class Engine:
         if durable:
             self._put()
         return future
+
+    async def probe(self) -> None:
+        """Commit nothing, synced, as a change that grows: what a full disk refuses. Raises StoreError."""
+        await self.queue([touch], touches=frozenset(), durable=True)
 
     def _put(self) -> None:
         held, self._held = self._held, []
@@ -215,6 +237,35 @@ class _Temporary(Engine):
             super()._close()
         finally:
             self._folder.cleanup()
+
+
+def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballast: Ballast) -> sqlite3.Connection:
+    """Open the one connection that writes, its file up to date; on a full disk with the ballast's space."""
+    try:
+        connection = _prepared(path, busy_timeout_s, trace)
+    except sqlite3.OperationalError:
+        for _ in ballast.portions():
+            with suppress(sqlite3.OperationalError):
+                return _prepared(path, busy_timeout_s, trace)
+        raise
+    ballast.keep()
+    return connection
+
+
+def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3.Connection:
+    connection = _connect(path, busy_timeout_s, trace)
+    try:
+        # Journals of single statements: no second disk, and no space, has a say in a deletion.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA journal_mode = WAL")
+        migrate(Database(connection), str(path))
+        # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
+        connection.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")
+        connection.execute("DELETE FROM checkpoint_writes WHERE run_id NOT IN (SELECT id FROM runs)")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _fail(commit: Commit, error: StoreError) -> None:

@@ -8,6 +8,7 @@ state of the file (a read transaction). Every statement compares the owner, or a
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from store.lookup import Lookup
 from store.matrices import STORED
 from store.ports import Chunk, Found, Query
 from store.reindexing import reindex, stored_words
+from store.room import Room
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 
@@ -28,6 +30,9 @@ __all__ = ["SqliteVectors"]
 
 _SLICE: Final = 16
 """Chunks a commit: about 20 ms of the writer thread, most of it the full-text index's."""
+
+_GROWTH: Final = 2
+"""Bytes of the index for a byte of text or vectors, about and at most."""
 
 _MAX_CHUNKS: Final = 1 << 20
 """Chunks of a file; a chunk's number has room for no more."""
@@ -44,8 +49,9 @@ class _Place:
 class SqliteVectors:
     """See `store.ports.Vectors`; the documentation of each door is there."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, room: Room | None = None) -> None:
         self._engine = engine
+        self._room = room
         self._lookup = Lookup()
         self._adding: set[_Place] = set()
         self._tidying = asyncio.Lock()
@@ -65,16 +71,18 @@ class SqliteVectors:
         values = (file_id, owner, made_by, dimensions, len(chunks), orjson.dumps(attributes or {}).decode())
         place = _Place()
         self._adding.add(place)
+        size = _GROWTH * (sum(len(chunk.text) for chunk in chunks) + len(matrix or b""))
         try:
-            await self._commit(_begin(place, vector_store_id, values))
-            for start in range(0, len(chunks), _SLICE):
-                await self._commit(_write(owner, place, file_id, chunks[start : start + _SLICE]))
-            await self._commit(_finish(place, file_id, owner, matrix), durable=True)
+            async with nullcontext() if self._room is None else self._room.claimed(size):
+                await self._commit(_begin(place, vector_store_id, values))
+                for start in range(0, len(chunks), _SLICE):
+                    await self._commit(_write(owner, place, file_id, chunks[start : start + _SLICE]))
+                await self._commit(_finish(place, file_id, owner, matrix), durable=True)
         finally:
             self._adding.discard(place)
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
-        await self._commit(_remove(owner, vector_store_id, file_id), durable=True)
+        await self._commit(_remove(owner, vector_store_id, file_id), durable=True, relieves=True)
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:
         written = orjson.dumps(attributes).decode()
@@ -115,10 +123,10 @@ class SqliteVectors:
     async def _clear(self, file: int) -> None:
         more = [True]
         while more[0]:
-            await self._commit(_erase(file, more))
+            await self._commit(_erase(file, more), relieves=True)
 
-    async def _commit(self, operation: Operation, *, durable: bool = False) -> None:
-        await self._engine.queue([operation], touches=frozenset(), durable=durable)
+    async def _commit(self, operation: Operation, *, durable: bool = False, relieves: bool = False) -> None:
+        await self._engine.queue([operation], touches=frozenset(), durable=durable, relieves=lambda: relieves)
 
 
 def _pack(chunks: Sequence[Chunk], model: str | None) -> tuple[bytes | None, int | None]:

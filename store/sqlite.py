@@ -7,7 +7,8 @@ touch what (`pending`), what a change is in SQL (`changes`, `tables`), who write
 import asyncio
 import sqlite3
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from store.ports import (
     Append,
     Beginning,
     Change,
+    Delete,
     DropCheckpoints,
     Insert,
     Kind,
@@ -34,12 +36,15 @@ from store.ports import (
     Row,
     Unfinished,
 )
+from store.room import Room
 from store.tables import ACTIVE_SQL, TABLES, decode
 from wire.events import Event
 
 __all__ = ["SqliteStore", "open_store"]
 
 _BUSY_TIMEOUT_S: Final = 5.0
+
+_STOPPED: Final = frozenset({"cancelling", "cancelled", "expired", "failed"})
 
 _FEW: Final = 16
 """Changes of a commit that need not be a thread's."""
@@ -51,6 +56,8 @@ async def open_store(
     busy_timeout_s: float = _BUSY_TIMEOUT_S,
     trace: Trace | None = None,
     keeps: Keeps = has_exchange,
+    reserve_bytes: int = 0,
+    room: Room | None = None,
 ) -> "SqliteStore":
     """Open a database file, made with its folder where it is not there; `":memory:"` is thrown away at the end.
 
@@ -58,20 +65,23 @@ async def open_store(
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, values filled in.
         keeps: Which LangGraph checkpoints are worth writing.
+        reserve_bytes: How much of the disk is held for deletions, see `store.ballast`.
+        room: That of the file's disk, which the index of files leaves; None: the disk alone limits it.
 
     Raises:
         StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
     """
     place = None if path == ":memory:" else Path(path)
-    return SqliteStore(await Engine.open(place, busy_timeout_s=busy_timeout_s, trace=trace), keeps=keeps)
+    engine = await Engine.open(place, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
+    return SqliteStore(engine, keeps=keeps, room=room)
 
 
 class SqliteStore:
     """See `store.ports.Store`; the documentation of each door is there."""
 
-    def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange) -> None:
+    def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange, room: Room | None = None) -> None:
         self.engine = engine
-        self.vectors = SqliteVectors(engine)
+        self.vectors = SqliteVectors(engine, room)
         self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
         self.library = SqliteLibrary(engine)
 
@@ -88,6 +98,7 @@ class SqliteStore:
             moves=moves,
             ends=ends,
             failed=failed,
+            relieves=partial(_relieves, changes, ends),
         )
 
     async def get(
@@ -167,6 +178,18 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
             case Insert(row) if row.kind == "step" and row.run_id is not None:
                 moves.add(row.run_id)
     return frozenset(moves), frozenset(ends)
+
+
+def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
+    """Whether a commit frees space, ends a run or is a barrier: what has to be stored on a full disk, too."""
+    if ends or not changes:
+        return True
+    if any(isinstance(change, Insert) for change in changes):
+        return False
+    return any(
+        isinstance(change, Delete | Retract) or (isinstance(change, Patch) and change.body.get("status") in _STOPPED)
+        for change in changes
+    )
 
 
 def _read_row(

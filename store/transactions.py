@@ -1,7 +1,8 @@
 """A batch of commits as one transaction on the writing connection.
 
 Law: a commit that is refused leaves nothing and harms no other. A batch that fails as a whole (disk full, file locked)
-keeps nothing and tells every commit in it. A batch is synced to disk when one of its commits is durable.
+keeps nothing and tells every commit in it. A batch is synced to disk when one of its commits is durable. On a full
+disk, commits that free space are tried again with the ballast's space, without the rest of their batch.
 """
 
 import logging
@@ -13,13 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from store.ballast import Ballast
 from store.changes import Operation
 from store.failures import failed
 from store.figures import StoreFigures
 from store.ports import Row
 from wire.errors import StoreError, StoreFailed, StoreLocked
 
-__all__ = ["Begun", "Commit", "Outcomes", "Transactions"]
+__all__ = ["Begun", "Commit", "Outcomes", "Transactions", "never"]
 
 log = logging.getLogger("threadhold.store")
 
@@ -27,6 +29,15 @@ _MOMENT_MS: Final = 250  # for a lock that has outlasted our patience already
 
 _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
 """What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
+
+
+_MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite reports where there is no space: a quota, and the growth of its shared memory, are I/O errors to it."""
+
+
+def never() -> bool:
+    """The usual answer of `Commit.relieves`."""
+    return False
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +59,8 @@ class Commit:
     renews: bool = False
     failed: Callable[[], None] | None = None
     """Called on the loop when it was not kept."""
+    relieves: Callable[[], bool] = never
+    """Whether it frees space or ends something; asked only when the disk is full."""
     settled: "Future[None] | None" = field(default=None)
     """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
 
@@ -66,7 +79,9 @@ class Begun:
 class Transactions:
     """Runs batches, one after the other. Whoever calls sees to it that no two calls are under way."""
 
-    def __init__(self, connection: sqlite3.Connection, *, busy_timeout_s: float, synced: bool) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, *, busy_timeout_s: float, synced: bool, ballast: Ballast | None = None
+    ) -> None:
         """Without `synced` nothing ever waits for the disk.
 
         A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
@@ -75,6 +90,7 @@ class Transactions:
         self.figures = StoreFigures()
         self._conn = connection
         self._synced = synced
+        self._ballast = ballast
         self._level = ""
         self._patience_ms = int(busy_timeout_s * 1000)
         self._waits_ms = self._patience_ms
@@ -111,7 +127,9 @@ class Transactions:
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
             self.give_up()
-            return self._lost([commit for commit, _ in begun.outcomes], failed("The store could not commit", error))
+            batch = [commit for commit, _ in begun.outcomes]
+            self._unsaved |= {commit.saves for commit in batch if commit.saves is not None}
+            return self._failed(batch, error)
         return self._kept(begun.outcomes, begun.at)
 
     def run(self, batch: Sequence[Commit]) -> Outcomes:
@@ -127,18 +145,54 @@ class Transactions:
                 self._conn.execute("COMMIT")
         except sqlite3.Error as error:
             self.give_up()
-            told = failed("The store could not commit", error)
-            if isinstance(told, StoreLocked):
-                self._waits_ms = min(self._patience_ms, _MOMENT_MS)
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
-            return self._lost(batch, told)
+            return self._failed(batch, error)
         return self._kept(outcomes, begun_at)
 
     def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
         self._waits_ms = self._patience_ms
         self.figures.batch_commits.add(len(outcomes))
         self.figures.batch_seconds.add(time.perf_counter() - begun_at)
+        if self._ballast is not None:
+            self._ballast.keep()
         return outcomes
+
+    def _failed(self, batch: Sequence[Commit], error: sqlite3.Error) -> Outcomes:
+        told = failed("The store could not commit", error)
+        if isinstance(told, StoreLocked):
+            self._waits_ms = min(self._patience_ms, _MOMENT_MS)
+        if self._ballast is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MAYBE_FULL:
+            return self._lost(batch, told)
+        relieving = [commit for commit in batch if commit.relieves()]
+        outcomes = self._relieve(relieving, self._ballast) if relieving else None
+        if outcomes is None:
+            return self._lost(batch, told)
+        log.warning("the disk is full: %d commits that free space used the space kept for them", len(relieving))
+        others = [commit for commit in batch if commit not in relieving]
+        return [*outcomes, *(self._lost(others, told) if others else [])]
+
+    def _relieve(self, batch: Sequence[Commit], ballast: Ballast) -> Outcomes | None:
+        """Run commits that free space, with the ballast's; None where that does not suffice."""
+        begun_at, unsaved = time.perf_counter(), set(self._unsaved)
+        for _ in ballast.portions():
+            try:
+                self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
+                self._rewind_log()
+                outcomes = self._apart(batch)
+                self._conn.execute("COMMIT")
+                self._rewind_log()  # the pages go into the file while the ballast's space is free for its growth
+                break
+            except sqlite3.Error:
+                self.give_up()
+                self._unsaved = set(unsaved)
+        else:
+            return None
+        return self._kept(outcomes, begun_at)
+
+    def _rewind_log(self) -> None:
+        """Let the log begin anew within the space that it has."""
+        with suppress(sqlite3.Error):
+            self._conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def _lost(self, batch: Sequence[Commit], error: StoreError) -> Outcomes:
         self.figures.failed += 1

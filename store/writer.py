@@ -15,6 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from store.ballast import Ballast
 from store.figures import StoreFigures
 from store.quickness import Quickness
 from store.transactions import Begun, Commit, Outcomes, Transactions
@@ -44,9 +45,10 @@ class Writer:
         quickness: Quickness,
         busy_timeout_s: float,
         synced: bool = True,
+        ballast: Ballast | None = None,
     ) -> None:
         """`deliver` is called on the loop, once a batch. See `Transactions` for the rest."""
-        self._transactions = Transactions(connection, busy_timeout_s=busy_timeout_s, synced=synced)
+        self._transactions = Transactions(connection, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast)
         self._loop = loop
         self._deliver = deliver
         self._quickness = quickness

@@ -19,6 +19,7 @@ alone a run's `last_error`.
     │   ├── ThreadBusy              the thread has an active run
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
+    │   ├── ReserveReached          the room that the disk has left is kept for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
     │       ├── StoreFull           no room on the disk
     │       └── StoreLocked         another program holds a lock on the database
@@ -46,6 +47,7 @@ __all__ = [
     "Problem",
     "PromptRefused",
     "RateLimited",
+    "ReserveReached",
     "RunError",
     "StatusConflict",
     "StoreError",
@@ -241,6 +243,10 @@ class StoreFull(StoreFailed):
     """There is no room on the disk."""
 
 
+class ReserveReached(StoreError):
+    """What is left on the disk is kept for what is no upload; the message is for clients."""
+
+
 class StoreLocked(StoreFailed):
     """Another program holds a lock on the database, and did not let go of it in time."""
 
@@ -323,6 +329,8 @@ def as_problem(error: ThreadholdError) -> Problem:
             return NotFound(error.message, param="id" if error.kind == "file" else None)
         case ThreadBusy():
             return InvalidRequest(error.message)
+        case ReserveReached():
+            return OutOfRoom(error.message)
         case StoreFull():
             return OutOfRoom("The server's disk is full; nothing was changed. Free some room there, then try again.")
         case StoreLocked():

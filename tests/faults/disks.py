@@ -38,9 +38,9 @@ class SmallDisk:
         """The same folder as this process sees it."""
 
     def fill(self) -> Path:
-        """Write until there is no room for another byte; returns the file that took it."""
+        """Write until there is no room for another byte, also behind what an earlier call wrote; returns the file."""
         ballast = self.seen / "ballast"
-        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             for size in (65_536, 512, 1):
                 with contextlib.suppress(OSError):
                     while True:

@@ -132,23 +132,6 @@ def test_a_full_disk_is_told_and_nothing_is_lost_when_there_is_room_again(
         time.sleep(0.1)
 
 
-def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> None:
-    server = small.server
-    asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 900_000, "mime_type": "text/plain"}
-    upload = server.request("POST", "/v1/uploads", asked)["id"]
-    url, form = f"{server.url}/v1/uploads/{upload}/parts", {"data": ("blob", b"x" * 900_000)}
-    part = httpx2.post(url, files=form, timeout=20).json()["id"]
-    small.disk.fill()
-    check_refusal(httpx2.post(url, files=form, timeout=20), 507, "insufficient_storage", "full")
-    complete = httpx2.post(f"{server.url}/v1/uploads/{upload}/complete", json={"part_ids": [part]}, timeout=20)
-    check_refusal(complete, 507, "insufficient_storage", "full")
-    assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
-    assert [path.name for path in (small.disk.seen / "files").rglob("*_*")] == [part]
-    assert server.request("POST", f"/v1/uploads/{upload}/cancel")["status"] == "cancelled"
-    assert [path.name for path in (small.disk.seen / "files").rglob("*_*")] == []
-    server.request("POST", "/v1/threads")
-
-
 @pytest.mark.soak
 def test_a_server_that_dies_or_is_stopped_on_a_full_disk_has_everything_when_there_is_room(
     small: Small, upstream: ScriptedUpstream

@@ -1,0 +1,98 @@
+"""Disk space that deletions use when the disk is full: a file beside the database that holds it until then.
+
+Invariants: the file is at full size unless the disk has no space for it; it gives its space to one batch of changes
+that free space, and takes what is left back at once. SQLite needs space to delete: it writes changed pages to its log
+before the space of the old ones is free.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+__all__ = ["BALLAST_BYTES", "Ballast"]
+
+logger = logging.getLogger("threadhold.store")
+
+BALLAST_BYTES: Final = 16 * 1024 * 1024
+"""Four times the log that SQLite keeps as a rule: a large thread's deletion, and the log's way into the file."""
+
+_SHARE: Final = 8
+"""A small disk holds a smaller file: one in so many of its bytes."""
+
+_AGAIN_S: Final = 5.0
+_BLOCK: Final = 64 * 1024
+
+
+class Ballast:
+    """The file. Every method blocks, and none raises where the disk refuses."""
+
+    def __init__(self, path: Path, max_bytes: int = BALLAST_BYTES) -> None:
+        """`max_bytes` 0 makes no file, and uses one that is there."""
+        self._path = path
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._looked_at = float("-inf")
+        with suppress(OSError):
+            self._held = path.stat().st_size
+
+    def keep(self) -> None:
+        """Bring the file to its size where the disk has space. Looks once in a few seconds, and is cheap else."""
+        if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _AGAIN_S:
+            return
+        self._looked_at = time.monotonic()
+        with suppress(OSError):
+            disk = shutil.disk_usage(self._path.parent)
+            # At most half of what is free: whoever writes at the moment needs space, too.
+            self._grow(min(self._max_bytes, disk.total // _SHARE, self._held + disk.free // 2))
+
+    def portions(self) -> Iterator[int]:
+        """Give up half of the file, then the rest; yield how many bytes were given up by then.
+
+        Whoever iterates tries after each portion; when it leaves, the file takes back what it can get.
+        """
+        before = self._held
+        try:
+            for left in (before // 2, 0):
+                with suppress(OSError):
+                    os.truncate(self._path, left)
+                    self._held = left
+                    yield before - left
+        finally:
+            self._take_back(before)
+
+    def _take_back(self, size: int) -> None:
+        step = size - self._held
+        while step > 0:  # all of it, or as much as there is
+            try:
+                self._grow(min(size, self._held + step))
+                step = min(step, size - self._held)
+            except OSError:
+                step = step // 2 if step > _BLOCK else 0
+
+    def _grow(self, size: int) -> None:
+        if size <= self._held:
+            return
+        opened = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _allocate(opened, self._held, size - self._held)
+            self._held = size
+        except OSError:
+            os.ftruncate(opened, self._held)
+            raise
+        finally:
+            os.close(opened)
+
+
+def _allocate(file: int, start: int, size: int) -> None:
+    """Reserve disk space, not only length. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, start, size)
+        return
+    os.lseek(file, start, os.SEEK_SET)  # macOS and Windows; not zeros, which some file systems do not store
+    while size > 0:
+        size -= os.write(file, os.urandom(min(size, _BLOCK)))

@@ -1,0 +1,115 @@
+"""Space on a disk that what only grows leaves: uploads, extracted text and the index of files.
+
+Invariant: nothing is written through a claim that would leave less than the reserve, however many write at once: what
+others have claimed and not written yet counts as taken.
+"""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from store.failures import failed
+from wire.errors import ReserveReached
+
+__all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Room", "free_bytes", "rooms"]
+
+MIN_FREE_BYTES: Final = 64 * 1024 * 1024
+"""What a batch of the store and its log need in the worst case, with some room; less is what `/ready` reports."""
+
+RESERVE_BYTES: Final = MIN_FREE_BYTES + 8 * 1024 * 1024
+"""What uploads and the index leave: what `/ready` asks for, and room for the rows that go on being written."""
+
+
+class Room:
+    """The disk that has `folder`; one object for all that write there."""
+
+    def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self._folder = folder
+        self._reserve_bytes = reserve_bytes
+        self._claimed = 0
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def claimed(self, size: int = 0) -> AsyncIterator["Claim"]:
+        """Claim `size` bytes for what is written within. Raises ReserveReached, StoreFailed."""
+        claim = Claim(self)
+        try:
+            await asyncio.to_thread(claim.extend, size)
+            yield claim
+        finally:
+            claim.release()
+
+    async def check(self) -> None:
+        """Raise ReserveReached where nothing at all can be claimed, StoreFailed."""
+        async with self.claimed():
+            pass
+
+    def take(self, size: int) -> None:
+        """Add to what is claimed; blocks. Raises ReserveReached, StoreFailed."""
+        with self._lock:
+            try:
+                free = free_bytes(self._folder)
+            except OSError as error:
+                raise failed(f"`{self._folder}` cannot be looked at", error) from error
+            if free - self._claimed - size < self._reserve_bytes:
+                raise ReserveReached(
+                    f"The server's disk is nearly full: {_mb(size)} more would leave less than the "
+                    f"{_mb(self._reserve_bytes)} that are kept free for deletions and conversations. Nothing was "
+                    "changed. Delete files, or free some room on that disk, then try again."
+                )
+            self._claimed += size
+
+    def give_back(self, size: int) -> None:
+        """Take from what is claimed: it was written, or it will not be."""
+        with self._lock:
+            self._claimed -= size
+
+
+class Claim:
+    """What one writer may still write."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._left = 0
+
+    def extend(self, size: int) -> None:
+        """Make sure that `size` bytes can be written; blocks. Raises ReserveReached, StoreFailed."""
+        if size > self._left or not self._left:
+            more = max(0, size - self._left)
+            self._room.take(more)
+            self._left += more
+
+    def wrote(self, size: int) -> None:
+        """Say that so much was written: the disk itself shows it as taken."""
+        written = min(size, self._left)
+        self._left -= written
+        self._room.give_back(written)
+
+    def release(self) -> None:
+        """Give back what was not written."""
+        self.wrote(self._left)
+
+
+def rooms(*folders: Path) -> list[Room]:
+    """Return the room of each folder, one and the same where they are on one disk; blocks. Raises OSError."""
+    found: dict[int, Room] = {}
+    return [found.setdefault(_nearest(folder).stat().st_dev, Room(folder)) for folder in folders]
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much the server may still write there; blocks. Raises OSError."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent  # made when something is written
+    return folder
+
+
+def _mb(size: int) -> str:
+    return f"{-(-size // (1024 * 1024))} MB"

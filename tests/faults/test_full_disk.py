@@ -1,0 +1,229 @@
+"""Space is kept: uploads leave it, deletions use it, and a disk that something else filled stops no deletion."""
+
+import json
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from store.room import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
+from tests.faults.disks import SmallDisk
+from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, use_up, waiting_run
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+DISK_BYTES = 120_000_000
+
+
+class Small:
+    """A server on a small disk of its own."""
+
+    def __init__(self, folder: Path, upstream: ScriptedUpstream, disk: SmallDisk, place: Path) -> None:
+        self.disk = disk
+        self.server = ServerProcess(
+            folder, before=disk.before, DATA_DIR=str(place), MODEL_URL=upstream.url, DRAIN_S="0.5"
+        )
+
+    @property
+    def reserve(self) -> Path:
+        """The file whose space deletions use."""
+        return self.disk.seen / "threadhold.db.reserve"
+
+    def upload(self, size: int, *, chunked: bool = False) -> httpx2.Response:
+        """Upload a file, with its length or without."""
+        head = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
+        head += b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+        body = head + b"x" * size + b"\r\n--b--\r\n"
+        blocks = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
+        return httpx2.post(
+            f"{self.server.url}/v1/files",
+            content=blocks if chunked else body,
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+            timeout=60,
+        )
+
+    def answer(self, method: str, path: str, body: Any = None) -> httpx2.Response:
+        """Ask, and take whatever status comes."""
+        return httpx2.request(method, f"{self.server.url}/v1{path}", json=body, timeout=30)
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def small(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Small]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    with SmallDisk(place, DISK_BYTES) as disk:
+        made = Small(tmp_path, upstream, disk, place)
+        with made.server:
+            yield made
+
+
+def ready(server: ServerProcess) -> int:
+    time.sleep(0.6)  # an answer is shared for half a second
+    return httpx2.get(f"{server.url}/ready", timeout=20).status_code
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["lengths announced", "chunked"])
+def test_uploads_side_by_side_leave_the_reserve(small: Small, *, chunked: bool) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: small.upload(10_000_000, chunked=chunked), range(10)))
+    for answer in answers:
+        if answer.status_code != 200:
+            check_refusal(answer, 507, "insufficient_storage", "nearly full")
+    assert any(answer.status_code == 507 for answer in answers)
+    assert chunked or any(answer.status_code == 200 for answer in answers)
+    assert free_bytes(small.disk.seen) > MIN_FREE_BYTES
+    assert ready(small.server) == 200
+    assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
+    # What was claimed is given back: as many more as there is room for.
+    room = free_bytes(small.disk.seen) - RESERVE_BYTES - 1_000_000
+    assert room < 1_000_000 or small.upload(room // 2, chunked=chunked).status_code == 200
+
+
+def test_an_announced_body_is_refused_before_it_is_sent(small: Small) -> None:
+    asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 900_000, "mime_type": "text/plain"}
+    upload = small.server.request("POST", "/v1/uploads", asked)["id"]
+    port = int(small.server.url.rpartition(":")[2])
+    for path in ("/files", f"/uploads/{upload}/parts", "/audio/transcriptions"):
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as client:
+            head = f"POST /v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000000\r\n"
+            client.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 507 "), path
+    assert small.upload(1000).status_code == 200
+
+
+def test_an_upload_and_an_index_without_room_are_refused_at_once(small: Small) -> None:
+    file = small.upload(1000).json()["id"]
+    store = small.server.request("POST", "/v1/vector_stores", {})["id"]
+    asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 60_000_000, "mime_type": "text/plain"}
+    check_refusal(small.answer("POST", "/uploads", asked), 507, "insufficient_storage", "nearly full")
+    leave = small.disk.seen / "other"
+    leave.write_bytes(b"x" * (free_bytes(small.disk.seen) - RESERVE_BYTES + 1000))
+    refused = small.answer("POST", f"/vector_stores/{store}/files", {"file_id": file})
+    check_refusal(refused, 507, "insufficient_storage", "nearly full")
+    small.server.request("POST", "/v1/threads")  # rows go on
+    assert ready(small.server) == 200
+    leave.unlink()
+    assert small.answer("POST", f"/vector_stores/{store}/files", {"file_id": file}).status_code == 200
+
+
+def test_what_frees_space_works_on_a_disk_without_a_free_byte(small: Small, upstream: ScriptedUpstream) -> None:
+    server = small.server
+    thread, run, _ = waiting_run(server, upstream)
+    cut_thread, cut_run = streaming_run(server, upstream)
+    spoken = server.request("POST", "/v1/threads", {"messages": [{"role": "user", "content": "x" * 200_000}]})["id"]
+    message = server.request("GET", f"/v1/threads/{spoken}/messages")["data"][0]["id"]
+    files = [small.upload(1000).json()["id"]]
+    stores = [server.request("POST", "/v1/vector_stores", {"file_ids": files[:1]})["id"] for _ in range(2)]
+    asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 9, "mime_type": "text/plain"}
+    upload = server.request("POST", "/v1/uploads", asked)["id"]
+    assistant = server.request("POST", "/v1/assistants", {"model": "m"})["id"]
+    size = small.reserve.stat().st_size
+    for method, path in [
+        ("POST", f"/threads/{thread}/runs/{run}/cancel"),
+        ("POST", f"/threads/{cut_thread}/runs/{cut_run}/cancel"),
+        ("DELETE", f"/threads/{spoken}/messages/{message}"),
+        ("DELETE", f"/threads/{spoken}"),
+        ("DELETE", f"/threads/{cut_thread}"),
+        ("DELETE", f"/vector_stores/{stores[0]}/files/{files[0]}"),
+        ("DELETE", f"/vector_stores/{stores[1]}"),
+        ("DELETE", f"/files/{files[0]}"),
+        ("POST", f"/uploads/{upload}/cancel"),
+        ("DELETE", f"/assistants/{assistant}"),
+    ]:
+        small.disk.fill()
+        check_refusal(use_up(server), 507, "insufficient_storage", "full")
+        answer = small.answer(method, path)
+        assert answer.status_code == 200, f"{method} {path}: {answer.text}"
+    upstream.release()
+    assert small.reserve.stat().st_size > size // 2
+    (small.disk.seen / "ballast").unlink()
+    take_next_turn(server, thread)
+    limit = time.monotonic() + 15
+    while small.reserve.stat().st_size < size:
+        assert time.monotonic() < limit, "the reserve is not taken back"
+        server.request("POST", "/v1/threads")
+        time.sleep(0.2)
+
+
+def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> None:
+    server = small.server
+    asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 900_000, "mime_type": "text/plain"}
+    upload = server.request("POST", "/v1/uploads", asked)["id"]
+    url, form = f"{server.url}/v1/uploads/{upload}/parts", {"data": ("blob", b"x" * 900_000)}
+    part = httpx2.post(url, files=form, timeout=20).json()["id"]
+    small.disk.fill()
+    check_refusal(httpx2.post(url, files=form, timeout=20), 507, "insufficient_storage", "nearly full")
+    complete = httpx2.post(f"{server.url}/v1/uploads/{upload}/complete", json={"part_ids": [part]}, timeout=20)
+    check_refusal(complete, 507, "insufficient_storage", "full")
+    assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
+    assert [path.name for path in (small.disk.seen / "files").rglob("*_*")] == [part]
+    assert server.request("POST", f"/v1/uploads/{upload}/cancel")["status"] == "cancelled"
+    assert [path.name for path in (small.disk.seen / "files").rglob("*_*")] == []
+    server.request("POST", "/v1/threads")
+
+
+def test_a_database_that_filled_the_disk_takes_rows_again_after_deletions(small: Small) -> None:
+    """No other file goes: the space is in the database's own file."""
+    server = small.server
+    made = []
+    body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
+    (small.disk.seen / "other").write_bytes(b"x" * (free_bytes(small.disk.seen) - 20_000_000))
+    while (answer := small.answer("POST", "/threads", body)).status_code == 200:
+        made.append(answer.json()["id"])
+    check_refusal(answer, 507, "insufficient_storage", "full")
+    for thread in made[: len(made) // 2]:
+        assert small.answer("DELETE", f"/threads/{thread}").status_code == 200
+    assert small.answer("POST", "/threads", body).status_code == 200
+    for thread in made[len(made) // 2 :]:
+        assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
+
+
+def test_a_server_starts_on_a_disk_without_a_free_byte_and_deletes(small: Small) -> None:
+    server = small.server
+    threads = [server.request("POST", "/v1/threads")["id"] for _ in range(3)]
+    file = small.upload(1000).json()["id"]
+    server.kill()
+    small.disk.fill()
+    server.start()
+    assert small.answer("DELETE", f"/threads/{threads[0]}").status_code == 200
+    assert small.answer("DELETE", f"/files/{file}").status_code == 200
+    server.terminate()
+    assert server.wait(15) == 0
+    small.disk.fill()
+    server.start()
+    assert small.answer("DELETE", f"/threads/{threads[1]}").status_code == 200
+    (small.disk.seen / "ballast").unlink()
+    assert server.request("GET", f"/v1/threads/{threads[2]}")["id"] == threads[2]
+    server.request("POST", "/v1/threads")
+    server.terminate()
+    server.wait(15)
+    with closing(sqlite3.connect(small.disk.seen / "threadhold.db")) as database:
+        assert database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_run_ends_that_run_only(small: Small, upstream: ScriptedUpstream) -> None:
+    thread, run = streaming_run(small.server, upstream)
+    small.disk.fill()
+    use_up(small.server)
+    upstream.release()
+    limit = time.monotonic() + 10
+    while (status := small.server.request("GET", f"/v1/threads/{thread}/runs/{run}")["status"]) == "in_progress":
+        assert time.monotonic() < limit, "the run hangs"
+        time.sleep(0.1)
+    assert status in ("failed", "completed")
+    (small.disk.seen / "ballast").unlink()
+    take_next_turn(small.server, thread)
+    assert json.loads(httpx2.get(f"{small.server.url}/health", timeout=10).content)
