@@ -12,6 +12,7 @@ from http import HTTPStatus
 import httpcore2
 
 from graphs.tools.credentials import Credentials
+from graphs.tools.packing import Unpacker
 
 __all__ = ["Answer", "read_answer"]
 
@@ -62,18 +63,20 @@ async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tu
     """Return the body, unpacked, and whether it is complete."""
     coding = coding.strip().lower()
     # Asked for identity, some servers compress all the same: unpacked in bounded steps, so that no bomb goes off.
-    unpack = zlib.decompressobj(47) if coding in ("gzip", "x-gzip", "deflate") else None
+    unpacker = Unpacker(coding, max_bytes) if coding in ("gzip", "x-gzip", "deflate") else None
     found = bytearray()
     stream = response.stream
     assert isinstance(stream, AsyncIterator) or hasattr(stream, "__aiter__")
     async for part in stream:
         try:
-            found += part if unpack is None else unpack.decompress(part, max_bytes + 1 - len(found))
+            found += part if unpacker is None else unpacker.unpack(part, max_bytes + 1 - len(found))
         except zlib.error:
             return bytes(found[:max_bytes]), False
-        if len(found) > max_bytes:
+        if len(found) > max_bytes or (unpacker is not None and unpacker.spent):
             return bytes(found[:max_bytes]), False
-    return bytes(found), True
+        if unpacker is not None and unpacker.ended:
+            break  # what follows is not part of it; the caller closes the connection
+    return bytes(found), unpacker is None or unpacker.whole or not found
 
 
 def _decode(body: bytes, headers: dict[str, str], *, whole: bool, credentials: Credentials) -> str | None:

@@ -1,0 +1,80 @@
+"""gzip and deflate, unpacked as they arrive, within bounds of output, input and members.
+
+Invariant: memory holds what was asked for and one block of input, whatever the stream says. What comes behind the end
+of the packed data is not read.
+"""
+
+import zlib
+from typing import Final
+
+__all__ = ["Unpacker"]
+
+_SLACK_BYTES: Final = 64 * 1024
+"""Input beyond the limit of the output: a stream that needs more packs nothing."""
+
+_MAX_MEMBERS: Final = 1000
+"""gzip streams in a row, as log files have them."""
+
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
+
+
+class Unpacker:
+    """Unpacks one body; `coding` is gzip, x-gzip or deflate."""
+
+    def __init__(self, coding: str, max_bytes: int) -> None:
+        self._is_gzip = coding.endswith("gzip")
+        self._left = max_bytes + _SLACK_BYTES
+        self._members = 0
+        self._head = b""
+        self._stream: zlib._Decompress | None = None
+        self.ended = False
+        """Whether the packed data is complete."""
+        self.spent = False
+        """Whether more was sent than can be worth reading."""
+
+    def unpack(self, block: bytes, max_bytes: int) -> bytes:
+        """Return at most `max_bytes` of what the block adds. Raises zlib.error."""
+        self._left -= len(block)
+        self.spent = self._left < 0
+        found = bytearray()
+        data = self._head + block
+        while data and not self.ended and not self.spent and len(found) < max_bytes:
+            if self._stream is None:
+                if len(data) < len(_GZIP):
+                    self._head = data
+                    break
+                self._head = b""
+                if not self._begin(data):
+                    break
+            assert self._stream is not None, "begun"
+            found += self._stream.decompress(data, max_bytes - len(found))
+            if not self._stream.eof:
+                break
+            # Read once: each look at it copies it.
+            data, self._stream = self._stream.unused_data, None
+            self.ended = not self._is_gzip
+        return bytes(found)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the body can end here."""
+        return self.ended or (self._stream is None and self._members > 0)
+
+    def _begin(self, data: bytes) -> bool:
+        """Start a stream; False where no further one follows."""
+        if self._is_gzip and self._members and not data.startswith(_GZIP):
+            self.ended = True  # padding, or something else
+            return False
+        self._members += 1
+        if self._members > _MAX_MEMBERS:
+            self.spent = True
+            return False
+        self._stream = zlib.decompressobj(_GZIP_BITS if self._is_gzip else _deflate_bits(data))
+        return True
+
+
+def _deflate_bits(data: bytes) -> int:
+    """`deflate` is zlib's form, but some servers send the bare one."""
+    is_zlib = data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
+    return _ZLIB_BITS if is_zlib else _RAW_BITS
