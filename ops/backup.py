@@ -1,10 +1,10 @@
 """`threadhold backup`: all that is remembered, copied to a folder while the server runs. See `store/backup.py`."""
 
-import sys
 from pathlib import Path
 
 from ops.parts import Configured
 from ops.progress import progress
+from ops.terminal import complain, say
 from store.backup import back_up
 
 __all__ = ["run_backup"]
@@ -17,13 +17,12 @@ def run_backup(settings: Configured, target: Path) -> int:
     with progress() as watch:
         made = back_up(settings.database, settings.data_dir / "files", target, watch=watch)
     size = f"{made.bytes / 1e6:.1f} MB"
-    print(f"{target}: {made.threads} threads and {made.files} files, {size}; read again and found whole")
+    say(f"{target}: {made.threads} threads and {made.files} files, {size}; read again and found whole")
     if made.lost:
         named = ", ".join(made.lost[:_NAMED]) + ("" if len(made.lost) <= _NAMED else ", …")
-        print(
-            f"threadhold: the backup is kept, but the bytes of {len(made.lost)} files are missing or damaged in "
-            f"`{settings.data_dir / 'files'}` itself: {named}. Delete these files, or upload them anew.",
-            file=sys.stderr,
+        complain(
+            f"the backup is kept, but the bytes of {len(made.lost)} files are missing or damaged in "
+            f"`{settings.data_dir / 'files'}` itself: {named}. Delete these files, or upload them anew."
         )
         return 1
     return 0

@@ -19,6 +19,7 @@ from chains.gguf import check_content, find_models
 from ops.owners import unopened
 from ops.parts import Configured, Parts
 from ops.question import ask
+from ops.terminal import say
 from store.beside import in_use, open_beside, snapshot
 from store.export import owners
 from wire.errors import Problem, ThreadholdError, UpstreamFailed
@@ -50,10 +51,10 @@ def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) ->
     logging.basicConfig(level=logging.CRITICAL)  # what the upstreams log is told below
     findings = []
     for finding in _findings(settings, parts, ask_model=ask_model):
-        print(f"{finding.state:<8}{finding.about:<10}{finding.told}", flush=True)
+        say(f"{finding.state:<8}{finding.about:<10}{finding.told}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    print(f"{wrong} of {len(findings)} would not do" if wrong else "all would do")
+    say(f"{wrong} of {len(findings)} would not do" if wrong else "all would do")
     return 1 if wrong else 0
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ops.durations import duration
 from ops.parts import Configured, Parts
+from ops.terminal import complain
 from wire.errors import ThreadholdError
 
 __all__ = ["run"]
@@ -60,9 +61,10 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
     except (ThreadholdError, OSError) as error:
         told = [str(error)]
     except KeyboardInterrupt:
-        print("threadhold: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
-    print("\n".join(f"threadhold: {each}" for each in told), file=sys.stderr)
+    for each in told:
+        complain(each)
     return 1
 
 

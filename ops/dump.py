@@ -25,6 +25,11 @@ _BOM: Final = codecs.BOM_UTF8
 """Some programs begin a file with it; where such files were joined, it is in the middle, too."""
 
 
+_LEVELS_ADDED: Final = 8
+"""Levels that a row may have around what an entry says."""
+_TOO_DEEP: Final = "This is nested more than 240 levels deep."
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Where an entry is: its number, counted from 1, and its place in the file, bytes."""
@@ -61,9 +66,23 @@ class Dump:
 def decode(line: bytes) -> Any:
     """Return the JSON. Raises InvalidRequest."""
     try:
-        return orjson.loads(line.removeprefix(_BOM))
+        found = orjson.loads(line.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"This is no JSON: {error}.") from error
+    if _is_too_deep(found):
+        raise InvalidRequest(_TOO_DEEP)
+    return found
+
+
+def _is_too_deep(found: Any) -> bool:
+    """Whether the store could not write what was read: JSON is read four times as deep as it is written."""
+    for _ in range(_LEVELS_ADDED):
+        found = [found]
+    try:
+        orjson.dumps(found)
+    except TypeError:
+        return True
+    return False
 
 
 @contextmanager
@@ -77,7 +96,9 @@ def open_dump(source: str) -> Iterator[Dump]:
         else:
             with tempfile.TemporaryFile() as lines:
                 found, has_more = _document(file, source)
-                for one in found:
+                for number, one in enumerate(found, 1):
+                    if _is_too_deep(one):
+                        raise ThreadholdError(f"`{source}`, entry {number}: {_TOO_DEEP}")
                     lines.write(orjson.dumps(one) + b"\n")
                 yield Dump(lines, "entry", lines.tell(), has_more=has_more)
 

@@ -3,18 +3,21 @@
 Law: a file that has the name is whole: it is written aside, synced, and renamed.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import orjson
 
 from ops.owners import owner_of_export
 from ops.parts import Configured
 from ops.progress import progress
+from ops.terminal import complain
 from store.beside import open_beside, snapshot
 from store.export import count_exported, count_left_out, count_under_way, exported, owners
 from wire.dumps import missing_keys
@@ -46,17 +49,25 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             "keys of actions": keys,
             "runs under way": count_under_way(store, whose, thread_ids),
         }
-    print(f"threadhold: {count} objects of {whose}", file=sys.stderr)
+    complain(f"{count} objects of {whose}")
     if told := [f"{number} {name}" for name, number in counts.items() if number]:
         left_out = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
-        print(f"threadhold: left out: {left_out} of {whose}; only `threadhold backup` copies these", file=sys.stderr)
+        complain(f"left out: {left_out} of {whose}; only `threadhold backup` copies these")
     return 0
+
+
+class _Shown(BytesIO):
+    """JSON on its way to a terminal: in ASCII, so that nothing in it is an order to the terminal."""
+
+    def write(self, line: Any) -> int:
+        """Print a line of JSON."""
+        return sys.stdout.buffer.write(json.dumps(orjson.loads(line)).replace("\x7f", "\\u007f").encode() + b"\n")
 
 
 @contextmanager
 def _written(target: str) -> Iterator[IO[bytes]]:
     if target == "-":
-        yield sys.stdout.buffer
+        yield _Shown() if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path = Path(target)

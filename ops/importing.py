@@ -5,7 +5,6 @@ leaves whole ones only; what is there already stays as it is, so that a second i
 """
 
 import asyncio
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from ops.dump import Dump, open_dump
 from ops.owners import owner_of_import
 from ops.parts import Configured
 from ops.progress import progress
+from ops.terminal import complain, say
 from store import SqliteStore, open_store
 from store.ballast import BALLAST_BYTES
 from store.beside import in_use
@@ -58,18 +58,16 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
         _tell_pages(found, dump.unit)
         lacking = f"; {len(found.pages)} listings lack what came after their page" if found.pages else ""
         if found.refusals and not skip_refused:
-            print(
-                "threadhold: nothing was imported; mend these, or leave them out with --skip-refused", file=sys.stderr
-            )
+            complain("nothing was imported; mend these, or leave them out with --skip-refused")
             return 1
         if not found.conversations and not found.assistants:
             why = "all of it was refused" if found.refusals else "no thread, message, run, step or assistant is in it"
-            print(f"threadhold: there is nothing to import in `{source}`: {why}", file=sys.stderr)
+            complain(f"there is nothing to import in `{source}`: {why}")
             return 1
         if dry_run:
             messages = sum(each.messages for each in found.conversations)
             assistants = sum(map(len, found.assistants.values()))
-            print(
+            say(
                 f"would import {len(found.conversations)} threads with {messages} messages and "
                 f"{assistants} assistants for {whose}, as far as they are not there; nothing was written{lacking}"
             )
@@ -78,30 +76,30 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
         outcome = asyncio.run(_bring_over(settings, dump, found, whose, now=now, watch=watch))
     done = outcome.done
     there = f", {done['there']} were there already and stayed as they were" if done["there"] else ""
-    print(
+    say(
         f"imported {done['thread']} threads with {done['message']} messages and {done['run']} runs, and "
         f"{done['assistant']} assistants for {whose}{there}{lacking}"
     )
     _tell_keyless({id: lacking for id, lacking in found.keyless.items() if id in outcome.assistant_ids}, "have")
     for why in outcome.failed:
-        print(f"threadhold: left out: {why}", file=sys.stderr)
+        complain(f"left out: {why}")
     return 1 if outcome.failed else 0
 
 
 def _tell_refusals(found: Survey, unit: str) -> None:
     for refusal in found.refusals[:_TOLD]:
-        print(f"threadhold: {unit} {refusal.number}: {refusal.why}", file=sys.stderr)
+        complain(f"{unit} {refusal.number}: {refusal.why}")
     if len(found.refusals) > _TOLD:
-        print(f"threadhold: and {len(found.refusals) - _TOLD} more", file=sys.stderr)
+        complain(f"and {len(found.refusals) - _TOLD} more")
 
 
 def _tell_pages(found: Survey, unit: str) -> None:
     for page in found.pages[:_TOLD]:
         where = "the file" if page.number is None else f"{unit} {page.number}"
         where += f": {page.place}" if page.place else ""
-        print(f"threadhold: {where}: `has_more` is true: only this page is here, others are missing", file=sys.stderr)
+        complain(f"{where}: `has_more` is true: only this page is here, others are missing")
     if len(found.pages) > _TOLD:
-        print(f"threadhold: and {len(found.pages) - _TOLD} more such pages", file=sys.stderr)
+        complain(f"and {len(found.pages) - _TOLD} more such pages")
 
 
 def _tell_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:
@@ -109,14 +107,13 @@ def _tell_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str)
     if not keyless:
         return
     count = sum(map(len, keyless.values()))
-    print(
-        f"threadhold: {count} actions {have} no key, as a dump has none; they are called without until you give them "
-        "theirs (POST /assistants/{assistant_id}):",
-        file=sys.stderr,
+    complain(
+        f"{count} actions {have} no key, as a dump has none; they are called without until you give them "
+        "theirs (POST /assistants/{assistant_id}):"
     )
     for id, lacking in keyless.items():
         told = ", ".join(f"tools[{index}] ({', '.join(names)})" for index, names in lacking.items())
-        print(f"threadhold:   {id}: {told}", file=sys.stderr)
+        complain(f"  {id}: {told}")
 
 
 async def _bring_over(

@@ -11,6 +11,7 @@ from typing import Final
 from graphs.retention import DAY_S, Pruned, prune
 from ops.parts import Configured
 from ops.progress import progress
+from ops.terminal import say
 from store import open_store
 from store.ages import SqliteAges, idleness
 from store.ballast import BALLAST_BYTES
@@ -33,7 +34,7 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
     before = int(time.time() - (settings.retention_days * DAY_S if older_s is None else older_s))
     day = datetime.fromtimestamp(before, UTC).strftime("%Y-%m-%d %H:%M UTC")
     if dry_run:
-        print(f"would delete {_count(settings, before)} threads last used before {day}; nothing was changed")
+        say(f"would delete {_count(settings, before)} threads last used before {day}; nothing was changed")
         return 0
     if in_use(settings.database):
         raise StoreFailed(
@@ -44,10 +45,10 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
         total = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
     done = asyncio.run(_prune(settings, before, total))
     kept = f"; {done.kept} have a run that waits, and stay" if done.kept else ""
-    print(f"deleted {done.threads} threads last used before {day}{kept}")
+    say(f"deleted {done.threads} threads last used before {day}{kept}")
     if shrink:
         freed = compact(settings.database)
-        print(f"the database's file is {freed / 1e6:.1f} MB smaller")
+        say(f"the database's file is {freed / 1e6:.1f} MB smaller")
     return 0
 
 

@@ -19,10 +19,10 @@ from typing import Any, Final
 import orjson
 
 from watch.context import bound
+from watch.plain import plain
 
 __all__ = ["JsonLines", "TextLines", "fields"]
 
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BLOT: Final = "[secret]"
 _SHORTEST_SECRET: Final = 6
 """Characters; a shorter key would blot out words that have nothing to do with it."""
@@ -68,7 +68,7 @@ class _Lines(logging.Formatter):
             told.append(f"{type(one).__module__}.{type(one).__qualname__}{self._words(one)}")
             for below in one.exceptions if isinstance(one, BaseExceptionGroup) else ():
                 told += [f"  {line}" for line in self._trace((type(below), below, below.__traceback__))]
-        return [self._clean(_escaped(line)) for line in told]
+        return [self._clean(plain(line)) for line in told]
 
     def _words(self, error: BaseException) -> str:
         plain = getattr(error, "plain", None)
@@ -84,9 +84,9 @@ class TextLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        said = _escaped(record.getMessage())
+        said = plain(record.getMessage())
         ids = "".join(f" {name}={value}" for name, value in bound().items() if value not in said)
-        line = self._clean(f"{at}.{record.msecs:03.0f} {record.levelname} {record.name}: {said}{_escaped(ids)}")
+        line = self._clean(f"{at}.{record.msecs:03.0f} {record.levelname} {record.name}: {said}{plain(ids)}")
         if record.exc_info:
             line += "".join(f"\n  | {each}" for each in self._trace(record.exc_info))
         return line
@@ -108,7 +108,7 @@ class JsonLines(_Lines):
         }
         if record.exc_info:
             told["trace"] = self._trace(record.exc_info)
-        line = _json(told)
+        line = _json(told).replace("\x7f", "\\u007f")
         return line if self._secret is None else self._secret.sub(_BLOT, line)
 
 
@@ -119,9 +119,3 @@ def _json(told: dict[str, Any]) -> str:
         if line.isascii():
             return line.decode()
     return _encode(told)
-
-
-def _escaped(text: str) -> str:
-    if text.isprintable():
-        return text
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)

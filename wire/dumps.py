@@ -155,6 +155,15 @@ class _Time(_Dumped):
     created_at: Seconds | None = None
 
 
+class _Times(_Time):
+    expires_at: Seconds | None = None
+    expired_at: Seconds | None = None
+    started_at: Seconds | None = None
+    cancelled_at: Seconds | None = None
+    failed_at: Seconds | None = None
+    completed_at: Seconds | None = None
+
+
 def kind_of(data: Any) -> DumpKind:
     """Tell what an entry of a dump is. Raises InvalidRequest for what cannot be brought over."""
     if not isinstance(data, dict):
@@ -316,6 +325,7 @@ def _filled(
 ) -> dict[str, Any]:
     """The object's keys: those that `fixed` says, else those given, else the usual ones. Raises InvalidRequest."""
     given = {name: data[name] for name in model.model_fields if data.get(name) is not None and name != "file_ids"}
+    parse(_Times, given)
     made = {**otherwise, **given, **fixed}
     made = mend(model, made).data
     parse(model, made)

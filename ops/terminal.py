@@ -1,0 +1,26 @@
+"""What commands say, a line each: results on standard output, all else on standard error.
+
+Invariant: nothing else here writes to them but progress bars, whose words are ours, and `export`, whose JSON goes to a
+terminal in ASCII. Names, models and upstreams' errors are strangers' words; they pass through `plain`.
+"""
+
+import sys
+
+from watch.plain import plain
+
+__all__ = ["complain", "say"]
+
+
+def say(line: str) -> None:
+    """Print a line of results."""
+    print(_encodable(plain(line), sys.stdout.encoding), flush=True)
+
+
+def complain(line: str) -> None:
+    """Print a line for the person at the terminal, behind the program's name."""
+    print(_encodable(f"threadhold: {plain(line)}", sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def _encodable(line: str, encoding: str | None) -> str:
+    """A terminal that cannot show a character gets its escape, not a traceback."""
+    return line.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
