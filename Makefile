@@ -30,12 +30,16 @@ NODE := tests/sdk/node/node_modules/.installed
 
 # $(call venv,DIR): a fresh environment there, pip in it: the README's commands for further packages are pip's.
 #   $(call add,DIR,OPTIONS): install into it, compiled.
+# What an interpreter brings along is as old as it is, with the holes that were found since: pip becomes the pinned one,
+# setuptools, which nothing here needs, goes.
+renew = $(1)/bin/python -m pip install -qq --disable-pip-version-check "$$(grep '^pip==' requirements-build.txt)" && \
+	$(1)/bin/python -m pip uninstall -qq --disable-pip-version-check -y setuptools wheel
 ifneq ($(UV),)
-venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1)
+venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1) && $(renew)
 add = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python $(2)
 else
 venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
-	echo "threadhold: $(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
+	echo "threadhold: $(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; } && $(renew)
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 

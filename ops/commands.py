@@ -22,6 +22,8 @@ __all__ = ["run"]
 
 _EPILOG = """\
 Settings come from the environment, .env and threadhold.toml; the README lists them.
+Threadhold is under the MIT license. LangServe, which serves /chat and /assistant, is not open source: its license
+forbids offering it to third parties as a hosted or managed service. `threadhold licenses` lists every package's.
 Exit codes: 0 done, 1 not done (a sentence on stderr says why), 2 words not understood, 130 interrupted.
 """
 
@@ -38,7 +40,10 @@ _IMPORT_MORE = (
     "file was checked; what is there already stays as it is."
 )
 _PRUNE = "delete threads, with all that is in them, that have not been used for long"
+_LICENSES = "list the packages that the server runs on, with their licenses"
 _CHECK = "look whether the settings, the models, the store, the disk and the port would do"
+
+_LICENSES_MORE = "All but LangServe's are open source; what LangServe's forbids is in README, under Licenses."
 
 Command = Callable[[argparse.Namespace, Configured, Parts], int]
 
@@ -127,6 +132,7 @@ def _parser(version: str) -> argparse.ArgumentParser:
     )
     look = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 when something would not work.")
     look.add_argument("--ask", action="store_true", help="ask the model one question, too, which loads a built-in one")
+    add("licenses", _licenses, _LICENSES, _LICENSES_MORE)
     return parser
 
 
@@ -155,6 +161,12 @@ def _check(options: argparse.Namespace, settings: Configured, parts: Parts) -> i
     from ops.check import run_check
 
     return run_check(settings, parts, ask_model=options.ask)
+
+
+def _licenses(_: argparse.Namespace, _settings: Configured, _parts: Parts) -> int:
+    from ops.licenses import run_licenses
+
+    return run_licenses()
 
 
 def _export(options: argparse.Namespace, settings: Configured, _: Parts) -> int:

@@ -146,10 +146,28 @@ def test_the_documents_work_offline(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/oauth2-redirect", "/chat/playground/", "/assistant/playground/"])
 def test_no_page_can_be_framed(server: ServerProcess, path: str) -> None:
-    answer = httpx2.get(f"{server.url}{path}")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    for method in ("GET", "HEAD"):
+        answer = httpx2.request(method, f"{server.url}{path}")
+        if method == "HEAD" and answer.status_code == 405:
+            continue  # that answer is no page
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/redoc", "/docs/none", "/chat/playground/none", "/assistant/playground/../none", "/none.html", "/v1", "/v1/none"],
+)
+def test_what_is_no_page_is_no_html_or_cannot_be_framed(server: ServerProcess, path: str) -> None:
+    answer = httpx2.get(f"{server.url}{path}", headers={"accept": "text/html"})
+    if answer.headers["content-type"].startswith("text/html"):
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+    else:
+        assert answer.status_code in (404, 405)
+        assert answer.headers["content-type"].startswith("application/json")
 
 
 def test_the_playgrounds_still_load_their_script(server: ServerProcess) -> None:

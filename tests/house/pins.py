@@ -20,7 +20,7 @@ def _pip(*arguments: str) -> str:
 def _pin(wanted: list[str]) -> set[str]:
     """Install `wanted` on top of what is there, and return all that is there now."""
     _pip("install", "--quiet", "--disable-pip-version-check", *wanted)
-    return set(_pip("freeze", "--all", "--exclude", "pip", "--exclude", "setuptools").splitlines())
+    return set(_pip("freeze", "--all", "--exclude", "setuptools").splitlines())
 
 
 def _write(name: str, what: str, pins: set[str]) -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     """Pin the runtime first, so that what comes later cannot change it."""
     project = tomllib.loads((_TOP / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
-    runtime = _pin(project["project"]["dependencies"])
+    runtime = {pin for pin in _pin(project["project"]["dependencies"]) if not pin.startswith("pip==")}
     _write("requirements.txt", "What the server runs on", runtime)
     build = _pin([*groups["build"], "-c", str(_TOP / "requirements.txt")])
     _write("requirements-build.txt", "What installs the project itself, on top of requirements.txt", build - runtime)

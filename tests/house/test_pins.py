@@ -42,7 +42,7 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         if name in ("pip", "threadhold-demo-model"):
-            continue  # sqlite-utils asks for pip, which comes with the environment; the demo model is built here
+            continue  # sqlite-utils asks for pip, in the version of the next test; the demo model is built here
         if (name, frozenset(requirement.extras)) in seen:
             continue
         seen.add((name, frozenset(requirement.extras)))
@@ -58,6 +58,17 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
 def test_what_is_installed_is_what_is_pinned() -> None:
     pinned = pins(*FILES, ENGINE)
     assert {name: metadata.version(name) for name in pinned} == pinned
+
+
+@pytest.mark.parametrize(
+    "environment", [Path(sys.prefix), *sorted(TOP.glob(".venv-openai-*"))], ids=lambda path: path.name
+)
+def test_every_environment_has_the_pinned_pip_and_no_setuptools(environment: Path) -> None:
+    there = {path.name for path in environment.glob("lib/python3.*/site-packages/*.dist-info")}
+    assert [name for name in there if name.startswith("pip-")] == [
+        f"pip-{pins('requirements-build.txt')['pip']}.dist-info"
+    ]
+    assert [name for name in there if name.startswith("setuptools-")] == []
 
 
 def test_the_demo_model_is_pinned_to_its_very_content_and_comes_alone() -> None:

@@ -1,0 +1,62 @@
+"""`threadhold licenses`: the packages that this server runs on, and under which license each one is."""
+
+from importlib import metadata
+from typing import Final
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ops.terminal import say
+
+__all__ = ["license_of", "packages", "run_licenses"]
+
+_ROOT: Final = "threadhold"
+_MAX_SHOWN: Final = 60  # characters: some packages have the whole text in the field
+
+
+def run_licenses() -> int:
+    """Print a line a package: its name, version and license."""
+    found = sorted(packages())
+    width = max(map(len, found)) + 2
+    for name in found:
+        say(f"{name:<{width}}{metadata.version(name):<14}{license_of(name)}")
+    say(
+        "LangServe's license forbids offering it to third parties as a hosted or managed service; see README, Licenses."
+    )
+    return 0
+
+
+def packages(root: str = _ROOT) -> set[str]:
+    """Return the installed packages that `root` needs, extras included where they are installed, and itself."""
+    found: set[str] = set()
+    waiting = [(canonicalize_name(root), True)]
+    while waiting:
+        name, with_extras = waiting.pop()
+        if name in found:
+            continue
+        try:
+            needed = [Requirement(text) for text in metadata.requires(name) or []]
+        except metadata.PackageNotFoundError:  # of another platform, or an extra that nobody asked for
+            continue
+        found.add(name)
+        waiting += [(canonicalize_name(one.name), False) for one in needed if _is_wanted(one, with_extras=with_extras)]
+    return found
+
+
+def _is_wanted(one: Requirement, *, with_extras: bool) -> bool:
+    return one.marker is None or one.marker.evaluate({"extra": ""}) or (with_extras and "extra" in str(one.marker))
+
+
+def license_of(name: str) -> str:
+    """Return what a package says of its license: an SPDX expression, or its classifiers, or its own words."""
+    about = metadata.metadata(name)
+    if expression := about.get("License-Expression"):
+        return str(expression)
+    listed = [each.rpartition(" :: ")[2] for each in about.get_all("Classifier") or () if each.startswith("License ::")]
+    words = " ".join(str(about.get("License") or "").split())
+    said = words.partition(" Copyright ")[0]
+    said = said if len(said) <= _MAX_SHOWN else ""
+    named = ", ".join(each for each in listed if each != "OSI Approved")
+    if "Proprietary" in named:
+        return f"{said} (not an open-source license)".strip()
+    return named or said or "see the package"

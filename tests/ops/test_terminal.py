@@ -1,0 +1,86 @@
+"""What commands print: strangers' words stay words, and never become orders to the terminal."""
+
+import ast
+import io
+import json
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from ops.terminal import complain, say
+from tests.house.test_rooms import TOP
+from tests.ops.command import command
+from watch.plain import plain
+
+ORDERS = [
+    *(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))),
+    *(chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C, 0x2028, 0x2029)),
+    *("\ufeff", "\u200b", "\ufff9", "\U000e0041", "\ud800"),
+]
+SPOKEN = "café 日本語 שלום می\u200cخواهم 👩\u200d💻 1\u202f000 x\u00a0y"  # noqa: RUF001
+ATTACK = "a\x1b[31m\u202eevil\u2066\x9b2J\r\n\x07\u200f\u061c"
+
+
+def is_harmless(text: str) -> bool:
+    return all(
+        unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or each in "\n\u200c\u200d" for each in text
+    )
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=[f"U+{ord(order):04X}" for order in ORDERS])
+def test_an_order_to_a_terminal_is_shown_as_an_escape(order: str) -> None:
+    assert re.fullmatch(r"a\\[a-zA-Z0-9]+b", plain(f"a{order}b"))
+
+
+def test_what_people_write_stays_as_it_is() -> None:
+    assert plain(SPOKEN) == SPOKEN
+
+
+def test_a_line_stays_one_line_in_any_encoding(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(f"{ATTACK}{SPOKEN}")
+    complain(f"{ATTACK}{SPOKEN}")
+    told = capsys.readouterr()
+    assert told.out.count("\n") == told.err.count("\n") == 1
+    assert is_harmless(told.out + told.err)
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    say(SPOKEN)
+    narrow.flush()
+
+
+def test_commands_print_through_one_place() -> None:
+    """A `print` elsewhere would show what it is given."""
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted((TOP / "ops").glob("*.py"))
+        if path.name != "terminal.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"id": f"thread_{ATTACK}", "object": "thread", "messages": []},
+        {"object": f"thread{ATTACK}"},
+        {"id": "asst_1", "object": "assistant", "model": "m", "tools": [{"type": ATTACK}]},
+        {"id": "asst_1", "object": "assistant", "model": "m", "metadata": {ATTACK: 1}},
+        {"id": "msg_1", "object": "thread.message", "thread_id": "thread_1", "role": ATTACK, "content": "x"},
+    ],
+    ids=["id", "object", "a tool's type", "a key", "role"],
+)
+def test_a_hostile_dump_gives_no_order_to_the_terminal(tmp_path: Path, entry: object) -> None:
+    dump = tmp_path / f"dump{ATTACK.replace(chr(10), '')}.jsonl"
+    dump.write_text(json.dumps(entry))
+    for source in (dump, tmp_path / f"none{ATTACK}"):
+        done = command(tmp_path, "import", str(source))
+        assert done.returncode == 1
+        assert is_harmless(done.stdout + done.stderr)
+        assert "Traceback" not in done.stderr
