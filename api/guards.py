@@ -174,11 +174,12 @@ class Gate:
 
 def _forbid_frames(start: Message) -> None:
     """Keep a web page out of frames: a page around it could have its user click what they do not see. A page with a
-    policy of its own, which is the one at `/`, says so itself."""
+    policy of its own, which is the one at `/`, says so in it."""
     headers = start.get("headers", ())
     kind = next((value for name, value in headers if name == b"content-type"), b"")
-    if kind.startswith(b"text/html") and all(name != b"content-security-policy" for name, _ in headers):
-        start["headers"] = [*headers, *_UNFRAMED]
+    if kind.startswith(b"text/html"):
+        told = {name for name, _ in headers}
+        start["headers"] = [*headers, *(each for each in _UNFRAMED if each[0] not in told)]
 
 
 def _takes_form(path: str) -> bool:

@@ -50,10 +50,10 @@ def _is_wanted(one: Requirement, *, with_extras: bool) -> bool:
 def license_of(name: str) -> str:
     """Return what a package says of its license: an SPDX expression, or its classifiers, or its own words."""
     about = metadata.metadata(name)
-    if expression := about.get("License-Expression"):
-        return str(expression)
+    if "License-Expression" in about:
+        return about["License-Expression"]
     listed = [each.rpartition(" :: ")[2] for each in about.get_all("Classifier") or () if each.startswith("License ::")]
-    words = " ".join(str(about.get("License") or "").split())
+    words = " ".join(about["License"].split()) if "License" in about else ""
     said = words.partition(" Copyright ")[0]
     said = said if len(said) <= _MAX_SHOWN else ""
     named = ", ".join(each for each in listed if each != "OSI Approved")

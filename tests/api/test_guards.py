@@ -162,12 +162,11 @@ def test_no_page_can_be_framed(server: ServerProcess, path: str) -> None:
 )
 def test_what_is_no_page_is_no_html_or_cannot_be_framed(server: ServerProcess, path: str) -> None:
     answer = httpx2.get(f"{server.url}{path}", headers={"accept": "text/html"})
-    if answer.headers["content-type"].startswith("text/html"):
+    if answer.headers.get("content-type", "").startswith("text/html"):
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-frame-options"] == "DENY"
     else:
-        assert answer.status_code in (404, 405)
-        assert answer.headers["content-type"].startswith("application/json")
+        assert answer.status_code == 404
 
 
 def test_the_playgrounds_still_load_their_script(server: ServerProcess) -> None:
