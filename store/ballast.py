@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BALLAST_BYTES", "Ballast"]
+__all__ = ["BALLAST_BYTES", "Ballast", "ballast_place"]
 
 logger = logging.getLogger("threadhold.store")
 
@@ -86,6 +86,11 @@ class Ballast:
             raise
         finally:
             os.close(opened)
+
+
+def ballast_place(database: Path) -> Path:
+    """Return where the file of a database is."""
+    return database.with_name(f"{database.name}.reserve")
 
 
 def _allocate(file: int, start: int, size: int) -> None:

@@ -6,12 +6,13 @@ the server writes meanwhile; only its write-ahead log grows for as long.
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from sqlite_utils import Database
 
+from store.ballast import Ballast, ballast_place
 from store.lock import is_locked
 from store.migrations import MIGRATIONS, STEPS
 from wire.errors import StoreFailed
@@ -48,7 +49,7 @@ def open_beside(
     quiet = untouched and not path.with_name(path.name + "-wal").exists()
     uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if quiet else ''}"
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)) as connection:
+        with closing(_connect(uri, path)) as connection:
             _check_schema(connection, path, any_schema=any_schema)
             yield connection
     except sqlite3.Error as error:
@@ -64,6 +65,28 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         connection.execute("ROLLBACK")
+
+
+def _connect(uri: str, path: Path) -> sqlite3.Connection:
+    """Open the file; on a full disk the `-shm` that a reader makes gets its space from the ballast."""
+    try:
+        return _looked_into(uri)
+    except sqlite3.OperationalError:
+        if not is_locked(path):  # a server has made one, and uses the ballast itself
+            for _ in Ballast(ballast_place(path), 0).portions():
+                with suppress(sqlite3.OperationalError):
+                    return _looked_into(uri)
+        raise
+
+
+def _looked_into(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _place(database: str | Path) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from store.ballast import Ballast
+from store.ballast import Ballast, ballast_place
 from store.changes import Operation, touch
 from store.failures import failed
 from store.figures import StoreFigures
@@ -75,7 +75,7 @@ class Engine:
             undo.callback(self._lock.release)
             # Secrets are in it: for the owner of the process alone, and so its -wal and -shm.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            ballast = Ballast(path.with_name(path.name + ".reserve"), reserve_bytes)
+            ballast = Ballast(ballast_place(path), reserve_bytes)
             writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
             # The loop's own first, which never waits for a lock.
             self._glancing, *reading = (

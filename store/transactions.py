@@ -31,6 +31,8 @@ _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Progr
 """What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
 
 
+_WARN_S: Final = 60.0
+
 _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 """What SQLite reports where there is no space: a quota, and the growth of its shared memory, are I/O errors to it."""
 
@@ -96,6 +98,7 @@ class Transactions:
         self._waits_ms = self._patience_ms
         self._set_ms = self._patience_ms
         self._unsaved: set[str] = set()
+        self._warned_at = float("-inf")
 
     def begin(self, batch: Sequence[Commit]) -> Begun | None:
         """Run the statements of a batch, and neither wait for a lock nor for a disk. None, and nothing kept, where
@@ -167,7 +170,9 @@ class Transactions:
         outcomes = self._relieve(relieving, self._ballast) if relieving else None
         if outcomes is None:
             return self._lost(batch, told)
-        log.warning("the disk is full: %d commits that free space used the space kept for them", len(relieving))
+        if time.monotonic() - self._warned_at > _WARN_S:
+            self._warned_at = time.monotonic()
+            log.warning("the disk is full: changes that free space use the space that is kept for them")
         others = [commit for commit in batch if commit not in relieving]
         return [*outcomes, *(self._lost(others, told) if others else [])]
 

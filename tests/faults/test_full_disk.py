@@ -3,6 +3,8 @@
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ import pytest
 from store.room import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
 from tests.faults.disks import SmallDisk
 from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, use_up, waiting_run
-from tests.process import ServerProcess
+from tests.process import ROOT, ServerProcess
 from tests.upstream import ScriptedUpstream
 
 DISK_BYTES = 120_000_000
@@ -212,6 +214,31 @@ def test_a_server_starts_on_a_disk_without_a_free_byte_and_deletes(small: Small)
     server.wait(15)
     with closing(sqlite3.connect(small.disk.seen / "threadhold.db")) as database:
         assert database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+
+
+def test_commands_read_and_prune_on_a_disk_without_a_free_byte(small: Small, tmp_path: Path) -> None:
+    server = small.server
+    for _ in range(3):
+        server.request("POST", "/v1/threads")
+    server.terminate()
+    server.wait(15)
+    small.disk.fill()
+    for words, told in [
+        (["export", "-"], '"object":"thread"'),
+        (["prune", "--older-than", "0.0002h"], "deleted 3 threads"),
+    ]:
+        done = subprocess.run(
+            [*small.disk.before, sys.executable, str(ROOT / "server.py"), *words],
+            env={"DATA_DIR": str(tmp_path / "disk")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout
+    server.start()
 
 
 def test_a_disk_that_fills_in_the_middle_of_a_run_ends_that_run_only(small: Small, upstream: ScriptedUpstream) -> None:
