@@ -70,28 +70,36 @@ class Room:
 
 
 class Claim:
-    """What one writer may still write."""
+    """What one writer may still write. A thread whose waiter was cancelled may use it after its release; what it
+    claims then is given back at once."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._left = 0
+        self._released = False
+        self._lock = threading.Lock()
 
     def extend(self, size: int) -> None:
         """Make sure that `size` bytes can be written; blocks. Raises ReserveReached, StoreFailed."""
-        if size > self._left or not self._left:
-            more = max(0, size - self._left)
-            self._room.take(more)
-            self._left += more
+        with self._lock:
+            if not self._released and (size > self._left or not self._left):
+                more = max(0, size - self._left)
+                self._room.take(more)
+                self._left += more
 
     def wrote(self, size: int) -> None:
         """Say that so much was written: the disk itself shows it as taken."""
-        written = min(size, self._left)
-        self._left -= written
+        with self._lock:
+            written = min(size, self._left)
+            self._left -= written
         self._room.give_back(written)
 
     def release(self) -> None:
-        """Give back what was not written."""
-        self.wrote(self._left)
+        """Give back what was not written; nothing is claimed any more."""
+        with self._lock:
+            self._released = True
+            left, self._left = self._left, 0
+        self._room.give_back(left)
 
 
 def rooms(*folders: Path) -> list[Room]:

@@ -29,6 +29,7 @@ from graphs.tools.actions import ActionCaller
 from graphs.uploads import Uploads
 from store import open_store
 from store.blobs import FolderBlobs
+from store.room import Room
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -66,7 +67,7 @@ async def open_house(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[
         embeddings = EmbeddingRoutes(Routes([Member("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
         files = (library, vectors, None, embeddings, blobs, ingestion, uploads, Attachments(store), 1000)
-        yield House(store, model, runner, {}, *files, store.engine, (folder,))
+        yield House(store, model, runner, {}, *files, store.engine, (folder,), Room(folder))
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""Claims on a disk: together they never take the reserve, and none outlives its writer."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from store.ballast import Ballast
+from store.room import Claim, Room, free_bytes
+from wire.errors import ReserveReached
+
+MB = 1024 * 1024
+
+
+def roomy(folder: Path, size: int) -> Room:
+    """A room with about so many bytes in it, on whatever disk there is."""
+    return Room(folder, reserve_bytes=free_bytes(folder) - size)
+
+
+async def test_claims_count_before_a_byte_is_written(tmp_path: Path) -> None:
+    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+    async with room.claimed(60 * MB):
+        with pytest.raises(ReserveReached, match="nearly full"):
+            async with room.claimed(60 * MB):
+                pass
+    async with room.claimed(60 * MB):
+        pass
+
+
+async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -> None:
+    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+
+    async def hold() -> None:
+        async with room.claimed(60 * MB):
+            await asyncio.sleep(60)
+
+    for turns in range(8):
+        task = asyncio.create_task(hold())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    async with room.claimed(60 * MB):
+        pass
+
+
+def test_a_claim_that_was_released_claims_nothing(tmp_path: Path) -> None:
+    room = roomy(tmp_path, 100 * MB)
+    claim = Claim(room)
+    claim.release()
+    for _ in range(5):
+        claim.extend(60 * MB)
+    Claim(room).extend(60 * MB)
+
+
+def test_a_ballast_gives_half_then_all_and_takes_it_back(tmp_path: Path) -> None:
+    place = tmp_path / "x.reserve"
+    ballast = Ballast(place, MB)
+    ballast.keep()
+    assert place.stat().st_size == MB
+    assert place.stat().st_blocks * 512 >= MB
+    assert [(given, place.stat().st_size) for given in ballast.portions()] == [(MB // 2, MB // 2), (MB, 0)]
+    assert place.stat().st_size == MB
+    for _ in ballast.portions():
+        break
+    assert place.stat().st_blocks * 512 >= MB
