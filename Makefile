@@ -30,16 +30,16 @@ NODE := tests/sdk/node/node_modules/.installed
 
 # $(call venv,DIR): a fresh environment there, pip in it: the README's commands for further packages are pip's.
 #   $(call add,DIR,OPTIONS): install into it, compiled.
-# What an interpreter brings along is as old as it is, with the holes that were found since: pip becomes the pinned one,
+#   $(call renew,DIR): what an interpreter brings along is as old as it is, with the holes that were found since: pip becomes the pinned one,
 # setuptools, which nothing here needs, goes.
 renew = $(1)/bin/python -m pip install -qq --disable-pip-version-check "$$(grep '^pip==' requirements-build.txt)" && \
 	$(1)/bin/python -m pip uninstall -qq --disable-pip-version-check -y setuptools wheel
 ifneq ($(UV),)
-venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1) && $(renew)
+venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1)
 add = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python $(2)
 else
 venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
-	echo "threadhold: $(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; } && $(renew)
+	echo "threadhold: $(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
@@ -94,6 +94,7 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 	@echo "threadhold: installing into $(VENV), once: about a minute, 650 MB" >&2
 	@echo "threadhold: [1/4] creating a virtual environment" >&2
 	@[ -x $(BIN)/python ] || { $(call venv,$(VENV)); }
+	@$(call renew,$(VENV))
 	@echo "threadhold: [2/4] installing the server's $$(cat $(PINS) | grep -c ==) packages (takes the longest)" >&2
 	@$(call add,$(VENV),$(PINS:%=-r %))
 	@echo "threadhold: [3/4] installing the server itself" >&2
@@ -121,9 +122,10 @@ $(TESTABLE): $(INSTALLED) $(ENGINE) requirements-test.txt
 	@touch $@
 
 # An old SDK needs old libraries, so each lives in its own environment.
-.venv-openai-%/.installed: tests/sdk/openai-%.txt | python
+.venv-openai-%/.installed: tests/sdk/openai-%.txt requirements-build.txt | python
 	@echo "threadhold: installing $(<F:.txt=) for the tests (once)" >&2
 	@$(call venv,$(@D))
+	@$(call renew,$(@D))
 	@$(call add,$(@D),-r $<)
 	@touch $@
 
