@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 _ROOT = Path(__file__).resolve().parent
-_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "web", "wire")
+_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "web", "wire", "workers")
 
 
 def _shadows(entry: str) -> bool:
@@ -71,6 +71,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from store.blobs import FolderBlobs
     from store.export import owners
     from store.room import rooms
+    from workers import open_workers
 
     settings = settings or Settings()
     settings.check()
@@ -116,7 +117,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                 logging.getLogger("threadhold").warning(lost)
             retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
             tuned = tuned_interpreter(lambda: runner.executing)
-            async with _tracing(), ingestion, uploads, runner, retention, tuned:
+            async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield House(
                     store=store,
                     upstream=routes,

@@ -12,11 +12,12 @@ from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
 from graphs.assistant_files import files_of, remember, store_of
 from graphs.places import furnish
-from graphs.tools.toolset import action_origins, build_toolset
+from graphs.tools.feasible import check_schemas
+from graphs.tools.toolset import action_origins, make_toolset, read_ahead
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
-from wire.errors import Missing
+from wire.errors import Missing, Problem
 from wire.ids import new_id
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf
@@ -35,6 +36,7 @@ async def create_assistant(body: AssistantCreate, house: Parts, owner: Owner, v1
     made = new_assistant(body, id=new_id("asst"), now=now)
     tools = restore_secrets(made["tools"], [])
     await check_tools(tools)
+    await check_schemas((), made["response_format"])
     private = {"tools": tools, "sampling": sampling(body)}
     made["tool_resources"], furniture = furnish(owner, made["tool_resources"], now=now)
     if body.file_ids is not None:
@@ -94,10 +96,14 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
     furniture: list[Change] = []
     if "tools" in changed:
         stored = row.private["tools"]
+        with suppress(Problem):  # a document that is refused is told in its place; a stored one may have gone bad
+            await read_ahead([*stored, *changed["tools"]])
         tools = await asyncio.to_thread(restore_secrets, changed["tools"], stored, origins=action_origins)
         await check_tools(tools)
         changed["tools"] = mask_tools(tools)
         private["tools"] = tools
+    if "response_format" in changed:
+        await check_schemas((), changed["response_format"])
     if body.model_fields_set & {"temperature", "top_p"}:
         kept = {name: value for name, value in row.private["sampling"].items() if name not in body.model_fields_set}
         private["sampling"] = kept | sampling(body)
@@ -125,8 +131,6 @@ def _keeps_files(body: AssistantModify, row: Row) -> bool:
 
 
 async def check_tools(tools: list[dict[str, Any]]) -> None:
-    """Refuse tools that no run could use. OpenAPI documents are read off the event loop. Raises InvalidRequest."""
-    if any(tool["type"] == "action" for tool in tools):
-        await asyncio.to_thread(build_toolset, tools)
-    else:
-        build_toolset(tools)
+    """Refuse tools that no run could use. Raises Problem."""
+    await make_toolset(tools)
+    await check_schemas(tools)

@@ -28,6 +28,7 @@ from api.uploads import is_form
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
+from workers import on_behalf_of
 
 __all__ = ["Gate"]
 
@@ -85,7 +86,8 @@ class Gate:
             if (owner := self._admit(scope)) is not None:
                 share = Share(self._bodies, owner)
                 receive = await read_body(scope, receive, self._max_body_bytes, share)
-            await self._app(scope, receive, noted)
+            with on_behalf_of(scope["state"]["owner"]):
+                await self._app(scope, receive, noted)
         except Problem as problem:
             await problem_answer(problem)(scope, receive, noted)
         except Exception:

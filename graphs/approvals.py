@@ -3,7 +3,6 @@
 Law: a preview is built like the request itself and shows no secret: credentials are added only when it is sent.
 """
 
-import asyncio
 from typing import Literal
 
 from typing_extensions import TypedDict
@@ -11,7 +10,7 @@ from typing_extensions import TypedDict
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import Call, build_call
 from graphs.tools.operations import Operation
-from graphs.tools.toolset import build_toolset
+from graphs.tools.toolset import make_toolset
 from store.ports import Row
 
 __all__ = ["Approval", "pending_approvals"]
@@ -37,19 +36,19 @@ async def pending_approvals(row: Row) -> list[Approval]:
     """Return a run's calls that wait for approval, in the order of `required_action`; empty where it does not wait."""
     if row.body["required_action"] is None:
         return []
-    toolset = await asyncio.to_thread(build_toolset, row.private["tools"])
+    toolset = await make_toolset(row.private["tools"])
     calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
     return [
-        _approval(call["id"], operation, call["function"]["arguments"])
+        await _approval(call["id"], operation, call["function"]["arguments"])
         for call in calls
         if (operation := toolset.operations.get(call["function"]["name"])) is not None
     ]
 
 
-def _approval(id: str, operation: Operation, arguments: str) -> Approval:
+async def _approval(id: str, operation: Operation, arguments: str) -> Approval:
     body, problem, url, headers = "", None, operation.server + operation.path, {}
     try:
-        values, _ = read_arguments(operation, arguments)
+        values, _ = await read_arguments(operation, arguments)
         call = build_call(operation, values)
         body, url, headers = _body(call), call.url, dict(call.headers)
     except BadArguments as error:

@@ -40,6 +40,7 @@ from wire.ids import DEFAULT_OWNER, derive_id
 from wire.sampling import sampling
 from wire.threads import ThreadCreate, new_thread
 from wire.validation import parse
+from workers import open_workers
 
 __all__ = ["RunGraph", "build_run_graph"]
 
@@ -85,6 +86,7 @@ def build_run_graph(
         async with AsyncExitStack() as stack:
             opened = await open_store(store)
             stack.push_async_callback(opened.close)
+            await stack.enter_async_context(open_workers())
             caller = LateCaller(allow_hosts=allowed)
             stack.push_async_callback(caller.close)
             if isinstance(upstream, Upstream):

@@ -155,6 +155,7 @@ class Runner:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
+        await self._surroundings.check(request, draft.run)
         history = await self._surroundings.history(draft.run, owner, first=first)
         whole = history.and_then(row.body for row in draft.messages)
         draft.row.private["contents"] = contents
@@ -169,6 +170,7 @@ class Runner:
         if assistant is None:
             raise _no_assistant(request.assistant_id)
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
+        await self._surroundings.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)

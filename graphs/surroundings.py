@@ -13,9 +13,11 @@ from graphs.parts import Call
 from graphs.pictures import Pictures
 from graphs.state import Model, RunContext
 from graphs.tools.caller import Caller
+from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch, Findings
-from graphs.tools.toolset import ToolSet, build_toolset
+from graphs.tools.toolset import ToolSet, make_toolset
 from store.ports import Page, Row, Store
+from wire.runs import RunCreate, ThreadRunCreate
 
 __all__ = ["Surroundings"]
 
@@ -49,17 +51,19 @@ class Surroundings:
         self._pictures = pictures
 
     async def toolset(self, private: dict[str, Any]) -> ToolSet:
-        """Build the tools of a run, `private` being its row's; documents are parsed off the event loop.
+        """Build the tools of a run, `private` being its row's; documents are read in a child process.
 
         Files are offered to be searched where there are vector stores. Raises InvalidRequest.
         """
-        tools = private["tools"]
-        prompts = None if self._searcher is None else self._searcher.prompts
-        if any(tool["type"] == "action" for tool in tools):
-            toolset = await asyncio.to_thread(build_toolset, tools, prompts)
-        else:
-            toolset = build_toolset(tools, prompts)
+        toolset = await make_toolset(private["tools"], None if self._searcher is None else self._searcher.prompts)
         return toolset if private.get("vector_store_ids") else toolset.without_search()
+
+    async def check(self, request: RunCreate | ThreadRunCreate, run: dict[str, Any]) -> None:
+        """Refuse schemas of the request itself that cannot be checked; the assistant's have been. Raises Problem."""
+        await check_schemas(
+            () if request.tools is None else run["tools"],
+            None if request.response_format is None else run["response_format"],
+        )
 
     async def history(
         self, run: dict[str, Any], owner: str, *, own: str | None = None, first: Page | None = None

@@ -24,6 +24,7 @@ alone a run's `last_error`.
     │       ├── StoreFull           no room on the disk
     │       └── StoreLocked         another program holds a lock on the database
     ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
+    ├── TooCostly                   work of a child process that spent its budget, or could not be done there
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`
         ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
@@ -57,6 +58,7 @@ __all__ = [
     "ThreadBusy",
     "ThreadMoved",
     "ThreadholdError",
+    "TooCostly",
     "TooLarge",
     "TooManyRequests",
     "Unauthorized",
@@ -261,6 +263,15 @@ class Unreadable(ThreadholdError):
     def __init__(self, message: str, *, code: Literal["unsupported_file", "invalid_file", "server_error"]) -> None:
         super().__init__(message)
         self.code = code
+
+
+class TooCostly(ThreadholdError):
+    """Work that a stranger's input asks for does not fit its budget. `why`: it spent its time or memory, it is too
+    large to be tried, it crashed its process, or it found no process in time (`late`), which says nothing about it."""
+
+    def __init__(self, message: str, *, why: Literal["time", "memory", "size", "crash", "late"]) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class RunError(ThreadholdError):

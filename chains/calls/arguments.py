@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-__all__ = ["MAX_ARGUMENTS", "find_problems", "parse_arguments", "portable", "portable_arguments"]
+__all__ = ["MAX_ARGUMENTS", "find_problems", "nests", "parse_arguments", "portable", "portable_arguments"]
 
 MAX_ARGUMENTS: Final = 1_048_576  # characters
 _MAX_NESTING: Final = 200
@@ -28,7 +28,7 @@ def find_problems(schema: Any, value: Any, *, nulls_are_absent: bool = False) ->
     """
     if not isinstance(schema, dict):
         return []
-    if _nests(value):
+    if nests(value):
         return ["they nest too deeply"]
     from chains.calls.schemas import find_errors  # see `modes`, which has loaded it by now
 
@@ -107,7 +107,8 @@ def _without(value: Any, places: set[tuple[Any, ...]], place: tuple[Any, ...] = 
     return value
 
 
-def _nests(value: Any) -> bool:
+def nests(value: Any) -> bool:
+    """Return whether a value is too deep to be checked."""
     level, depth = [value], 0
     while level:
         depth += 1

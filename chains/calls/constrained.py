@@ -25,9 +25,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from chains.asked import Ask, ReplyCall
 from chains.calls.abilities import Form
+from chains.calls.checks import calls_in, object_in
 from chains.calls.holder import Holder
 from chains.calls.offer import Checked, Offer, call_chunk
-from chains.calls.parser import Written, find_calls, read_object
+from chains.calls.parser import Written
 from chains.calls.plain import answered_calls, canonical, plain_messages, transcript
 from chains.calls.shapes import MAX_CALLS, NONE, call_shape, calls_shape, choice_shape
 from chains.calls.tally import Tally, texts_of
@@ -119,7 +120,7 @@ class Constrained:
             top_p=None,
             max_tokens=_least(_CHOICE_TOKENS, self.tally.left),
         )
-        told = read_object(await self.tally.text(self.ask(asked))) or {}
+        told = await object_in(await self.tally.text(self.ask(asked))) or {}
         name, count = told.get("function"), told.get("calls")
         if name not in names:
             if self.form == "json_schema" or name is None:
@@ -172,16 +173,16 @@ class Constrained:
         # Half of what is left, where that is limited: so that there is something left for a second try.
         limit = _CALL_TOKENS if self.tally.left is None else min(_CALL_TOKENS, -(-self.tally.left // 2))
         text = await self.tally.text(self.ask(replace(asked, max_tokens=limit)))
-        written = find_calls(text, self.offer.names, only=only)
+        written = await calls_in(text, self.offer.names, only=only)
         if self.tally.finish == "length":
             written = written[:-1]  # the last one is cut off
-        return text, self._checked(written, only=only)
+        return text, await self._checked(written, only=only)
 
-    def _checked(self, written: list[Written], *, only: str | None) -> list[Checked]:
+    async def _checked(self, written: list[Written], *, only: str | None) -> list[Checked]:
         """The calls, looked at; one that says the same as another is left out."""
         calls: dict[tuple[str, str], Checked] = {}
         for one in written:
-            checked = self.offer.check(only or one.name, one.arguments)
+            checked = await self.offer.check(only or one.name, one.arguments)
             calls.setdefault(_key(checked), checked)
         return list(calls.values())
 
@@ -239,7 +240,8 @@ class Constrained:
         """Return the calls in what was held, wrong ones asked for once more."""
         if self.tally.finish == "length":
             return []
-        calls = self._checked(find_calls(holder.held, names, only=self._named), only=self._named)
+        written = await calls_in(holder.held, names, only=self._named)
+        calls = await self._checked(written, only=self._named)
         if any(checked.problem for checked in calls):
             return await self._repaired(asked, holder.text, calls, only=self._named)
         return calls if calls or not self._binds else await self._insisted(asked, holder.text)

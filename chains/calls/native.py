@@ -8,7 +8,7 @@ is: the run ends there, and nobody is asked to carry it out.
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -62,7 +62,7 @@ class _Gate:
     """The first wrong call and all behind it, which keep their order."""
     _places: dict[int | str, _Held] = field(default_factory=dict)
 
-    def feed(self, chunk: AIMessageChunk) -> Iterator[AIMessageChunk]:
+    async def feed(self, chunk: AIMessageChunk) -> AsyncGenerator[AIMessageChunk]:
         """Take a chunk in; yield its text, and calls that the beginning of another has completed."""
         if chunk.content or chunk.additional_kwargs:
             yield AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
@@ -70,28 +70,32 @@ class _Gate:
         for fragment in chunk.tool_call_chunks:
             held = self._place(fragment.get("index"))
             if held is None:
-                yield from self._release(only_good=True)
+                async for released in self._release(only_good=True):
+                    yield released
                 held = _Held(fragment.get("index") or len(self.calls))
                 self.calls.append(held)
                 self._places[fragment.get("index", -1) or 0] = held
             if not held.gone:
                 held.add(chunk if alone else AIMessageChunk(content="", tool_call_chunks=[fragment]))
 
-    def end(self, *, cut_off: bool) -> Iterator[AIMessageChunk]:
+    async def end(self, *, cut_off: bool) -> AsyncGenerator[AIMessageChunk]:
         """Yield what is left; afterwards `wrong` has what could not go. Everything goes when a limit has cut it."""
         if not self.offer.tools:
             return  # nothing was offered: there is nobody to carry it out, and nothing to tell the model
         if cut_off:
             for held in self.calls:
                 if not held.gone:
-                    yield from held.chunks
+                    for chunk in held.chunks:
+                        yield chunk
             return
-        yield from self._release(only_good=False)
+        async for released in self._release(only_good=False):
+            yield released
 
-    def break_off(self) -> Iterator[AIMessageChunk]:
+    async def break_off(self) -> AsyncGenerator[AIMessageChunk]:
         """Yield the good calls that follow those already sent, which form the reply; nothing if none was sent."""
         if any(held.gone for held in self.calls):
-            yield from self._release(only_good=True)
+            async for released in self._release(only_good=True):
+                yield released
             if self.kept:
                 yield _beside(self.kept)
 
@@ -100,12 +104,12 @@ class _Gate:
             return self.calls[-1] if self.calls else None
         return self._places.get(index)
 
-    def _release(self, *, only_good: bool) -> Iterator[AIMessageChunk]:
+    async def _release(self, *, only_good: bool) -> AsyncGenerator[AIMessageChunk]:
         for held in self.calls:
             if held.gone:
                 continue
             text = "".join(held.arguments)
-            checked = self.offer.check(held.name, text)
+            checked = await self.offer.check(held.name, text)
             as_it_came = checked.arguments == text
             if only_good and (checked.problem or not as_it_came):
                 return
@@ -113,7 +117,8 @@ class _Gate:
             if checked.problem or self.wrong:
                 self.wrong.append((held, checked))
             elif as_it_came:
-                yield from held.chunks
+                for chunk in held.chunks:
+                    yield chunk
             else:
                 yield call_chunk(held.index, held.name, checked.arguments, held.id)
 
@@ -128,10 +133,10 @@ async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -
         if tally.finish and _UNREADABLE.search(tally.finish):
             raise MalformedCall(f"The upstream could not parse the call that its model wrote (`{tally.finish[:80]}`).")
     except MalformedCall:
-        for released in gate.break_off():
+        async for released in gate.break_off():
             yield released
         raise
-    for released in gate.end(cut_off=tally.finish in _CUT):
+    async for released in gate.end(cut_off=tally.finish in _CUT):
         yield released
     finish = tally.finish
     repairs = _Repairs(call, ask, tally, offer, gate.kept)
@@ -149,7 +154,7 @@ async def _gated(chunks: AsyncGenerator[AIMessageChunk], gate: _Gate) -> AsyncGe
             if not chunk.tool_call_chunks:
                 yield chunk
                 continue
-            for released in gate.feed(chunk):
+            async for released in gate.feed(chunk):
                 yield released
 
 
@@ -213,7 +218,7 @@ class _Repairs:
             return None  # a refusal of the repair is no reason to fail the run
         if not arguments or self.tally.finish in _CUT:
             return None
-        better = self.offer.check(checked.name, "".join(arguments))
+        better = await self.offer.check(checked.name, "".join(arguments))
         if self.kept and not better.problem:
             self.kept = replace_call(self.kept, id, kept)
         return better

@@ -1,6 +1,7 @@
-"""The functions that a call offers, and whether what the model made of them can be let go. Pure."""
+"""The functions that a call offers, and whether what the model made of them can be let go."""
 
 import json
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +9,16 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 
-from chains.calls.arguments import MAX_ARGUMENTS, find_problems, parse_arguments, portable
-from chains.calls.parser import read_object
+from chains.calls.arguments import MAX_ARGUMENTS, parse_arguments, portable
+from chains.calls.checks import check_arguments, object_in
 from chains.calls.shapes import parameters_of
 from chains.prompts import Prompts, fill
+from wire.errors import TooCostly
 
 __all__ = ["Checked", "Offer", "call_chunk"]
 
 _MAX_LISTED = 20
+_log = logging.getLogger("threadhold.chains")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,8 @@ class Offer:
         """The names, in the order of the tools."""
         return list(self.tools)
 
-    def check(self, name: str, arguments: str) -> Checked:
-        """Look at a call. What is no JSON is mended where it can be."""
+    async def check(self, name: str, arguments: str) -> Checked:
+        """Check a call. What is not JSON is repaired where it can be; a schema that is too much work says nothing."""
         tool = self.tools.get(name)
         if tool is None:
             return Checked(name, arguments, None, f"there is no function `{name[:80]}`", known=False)
@@ -54,13 +57,17 @@ class Offer:
         if value is None and (rest := arguments.strip().removeprefix("{}")).startswith("{"):
             arguments = rest  # an empty object that stood for what was still to come
             value, problem = parse_arguments(arguments)
-        if value is None and (mended := _mended(arguments)) is not None:
+        if value is None and (mended := await _mended(arguments)) is not None:
             value, arguments = mended, spell_arguments(mended)
         if value is None:
             return Checked(name, arguments, None, problem)
         if not value and not arguments.strip().startswith("{"):
             arguments = "{}"  # nothing, or `null`: clients want an object
-        problems = find_problems(parameters_of(tool), value, nulls_are_absent=name in self._lenient)
+        try:
+            problems = await check_arguments(parameters_of(tool), value, nulls_are_absent=name in self._lenient)
+        except TooCostly as error:  # the client's own check has the last word
+            _log.warning("arguments of `%s` were not checked against its schema: %s", name, error)
+            problems = []
         return Checked(name, arguments, value, "; ".join(problems))
 
     def hands_on(self, checked: Checked) -> bool:
@@ -79,9 +86,9 @@ class Offer:
         return AIMessageChunk(content="", invalid_tool_calls=[wrong])
 
 
-def _mended(text: str) -> dict[str, Any] | None:
+async def _mended(text: str) -> dict[str, Any] | None:
     try:
-        value: dict[str, Any] | None = portable(read_object(text))
+        value: dict[str, Any] | None = portable(await object_in(text))
     except ValueError:
         return None
     return value

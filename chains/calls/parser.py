@@ -9,13 +9,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-__all__ = ["Written", "find_calls", "may_call", "read_object"]
+__all__ = ["Written", "find_calls", "is_quick", "may_call", "read_object", "tell_calls"]
 
 _MAX_CHARS: Final = 200_000  # of a text; what is longer is no call
 _MAX_MENDED: Final = 20_000
 _MAX_TRIES: Final = 5  # at mending
 _MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repair can take the product, 0.1 s of this
 _MAX_CALLS: Final = 128
+_QUICK_COST: Final = 100_000  # of the same, for a text that is mended on the event loop: some 3 ms
+_QUICK_CHARS: Final = 20_000
 
 _NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "function_arguments")
@@ -58,6 +60,29 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
     if not calls and only is not None and bare is not None:
         calls = [Written(only, _spell(bare))]
     return calls[:_MAX_CALLS]
+
+
+def tell_calls(text: str, offered: list[str], only: str | None) -> list[tuple[str, str]]:
+    """Return name and arguments of what `find_calls` finds: what a child process can send."""
+    return [(call.name, call.arguments) for call in find_calls(text, offered, only=only)]
+
+
+def is_quick(text: str) -> bool:
+    """Return whether calls or an object are found in a text in moments: it is short, without much to mend, or too long
+    to be looked at."""
+    if len(text) > _MAX_CHARS:
+        return True
+    marks = sum(map(text.count, "\"'{["))
+    return not marks or (len(text) <= _QUICK_CHARS and len(text) * marks <= _QUICK_COST) or _is_json(text)
+
+
+def _is_json(text: str) -> bool:
+    """Return whether a text is one JSON value, which nothing has to mend."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def read_object(text: str) -> dict[str, Any] | None:

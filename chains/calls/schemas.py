@@ -24,9 +24,11 @@ from referencing.exceptions import Unresolvable
 
 from chains.calls.dialects import is_nullable, modernize, named_draft
 
-__all__ = ["find_errors"]
+__all__ = ["MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
 
-_MAX_STEPS: Final = 20_000  # keywords tried in one check, some 50 ms
+MAX_STEPS: Final = 50_000
+"""Keywords tried in one check. They count calls, not work, which `chains.calls.extent` and the budget of a child bound;
+this ends early what only grows."""
 
 _UNTRIED: Final = ("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems", "format")
 _MALFORMED: Final = (UnknownType, Unresolvable, TypeError, AttributeError, KeyError, ValueError, ArithmeticError)
@@ -35,8 +37,8 @@ _TURNING: Final = ("not", "oneOf", "if", "contains")
 _VALUES: Final = ("const", "enum", "default", "examples", "example")
 
 
-class _TooCostly(Exception):
-    pass
+class GivenUp(Exception):
+    """A check took too many steps."""
 
 
 class _Check:
@@ -48,7 +50,7 @@ class _Check:
     def spend(self, steps: int) -> None:
         self.left -= steps
         if self.left < 0:
-            raise _TooCostly
+            raise GivenUp
 
 
 _check = _Check()
@@ -120,12 +122,22 @@ _DRAFTS: Final = {
 
 def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
     """Return jsonschema's errors by their places; none where nobody can say."""
-    _check.left, _check.malformed = _MAX_STEPS, False
+    try:
+        return try_errors(schema, value)
+    except (GivenUp, RecursionError):
+        return []
+
+
+def try_errors(schema: dict[str, Any], value: Any) -> list[Any]:
+    """Do what `find_errors` does. Raises GivenUp or RecursionError where the check was given up."""
+    _check.left, _check.malformed = MAX_STEPS, False
     validator = _DRAFTS.get(named_draft(schema), _DRAFTS["2020-12"])
     try:
         checked = validator(_without_dialects(schema), registry=Registry())
         return sorted(checked.iter_errors(value), key=lambda error: error.json_path)
-    except (_TooCostly, RecursionError, *_MALFORMED):
+    except RecursionError:
+        raise
+    except _MALFORMED:
         return []
 
 

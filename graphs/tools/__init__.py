@@ -2,6 +2,6 @@
 
 from graphs.tools.caller import Caller, LateCaller
 from graphs.tools.operations import Operation
-from graphs.tools.toolset import ToolSet, build_toolset
+from graphs.tools.toolset import ToolSet, build_toolset, make_toolset
 
-__all__ = ["Caller", "LateCaller", "Operation", "ToolSet", "build_toolset"]
+__all__ = ["Caller", "LateCaller", "Operation", "ToolSet", "build_toolset", "make_toolset"]

@@ -65,7 +65,7 @@ class ActionCaller:
         `arguments` is the model's JSON text; `call_id` becomes the `Idempotency-Key`.
         """
         try:
-            values, unknown = read_arguments(operation, arguments)
+            values, unknown = await read_arguments(operation, arguments)
             call = build_call(operation, values)
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._follow(operation, call, call_id)

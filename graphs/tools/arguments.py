@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from chains.calls.arguments import find_problems, parse_arguments
+from chains.calls.arguments import parse_arguments
+from chains.calls.checks import check_arguments
 from graphs.tools.operations import Operation
-from wire.errors import ThreadholdError
+from wire.errors import ThreadholdError, TooCostly
 
 __all__ = ["BadArguments", "read_arguments"]
 
@@ -13,11 +14,11 @@ class BadArguments(ThreadholdError):
     """The model's arguments cannot be used; the message is for the model."""
 
 
-def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
+async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
     """Return the arguments, required ones that were left out at their schema's `default`, and the names not known.
 
     Raises:
-        BadArguments: not a JSON object, or not what the operation's schema asks for.
+        BadArguments: not a JSON object, not what the operation's schema asks for, or too much work to check.
     """
     parsed, problem = parse_arguments(text)
     if parsed is None:
@@ -31,9 +32,17 @@ def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any], lis
         _fill(arguments, field.argument, field.schema, needed=field.required)
     if operation.body is not None:
         _fill_body(operation, arguments)
-    if problems := find_problems(operation.parameters, arguments):
+    try:
+        problems = await check_arguments(operation.parameters, arguments)
+    except TooCostly as error:
+        raise BadArguments(f"they could not be checked against its schema: {_lowered(error.message)}") from None
+    if problems:
         raise BadArguments("; ".join(problems))
     return arguments, unknown
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
 
 
 def _fill(arguments: dict[str, Any], name: str, schema: dict[str, Any], *, needed: bool) -> None:

@@ -17,7 +17,7 @@ from graphs.tools.pointers import Pointer, spell
 from graphs.tools.schemas import Inliner
 from graphs.tools.servers import server_url
 
-__all__ = ["MAX_OPERATIONS", "Field", "Operation", "Place", "read_operations"]
+__all__ = ["MAX_OPERATIONS", "Field", "Operation", "Place", "build_parameters", "read_operations"]
 
 MAX_OPERATIONS = 128
 MAX_DESCRIPTION = 1_024
@@ -72,7 +72,7 @@ class Operation:
     def bound(self, credentials: Credentials, *, is_consequential: bool | None) -> "Operation":
         """Return this operation with its secrets; parameters which they provide are no longer the model's."""
         left = tuple(each for each in self.fields if not credentials.provide(each.place, each.name))
-        changed = replace(self, fields=left, parameters=_parameters(left, self.body), credentials=credentials)
+        changed = replace(self, fields=left, parameters=build_parameters(left, self.body), credentials=credentials)
         return changed if is_consequential is None else replace(changed, is_consequential=is_consequential)
 
 
@@ -116,7 +116,7 @@ class _Reader:
         return Operation(
             name=str(node.get("operationId") or f"{method}_{path}"),
             description=_describe(node, item, f"{method.upper()} {path}"),
-            parameters=_parameters(fields, body),
+            parameters=build_parameters(fields, body),
             is_consequential=self._is_consequential(node, item),
             method=method.upper(),
             server=server_url(servers, base_url=self.base_url, place=place, refuse=self.refuse),
@@ -188,7 +188,8 @@ def _describe(node: dict[str, Any], item: dict[str, Any], fallback: str) -> str:
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
 
 
-def _parameters(fields: tuple[Field, ...], body: Body | None) -> dict[str, Any]:
+def build_parameters(fields: tuple[Field, ...], body: Body | None) -> dict[str, Any]:
+    """Return the schema of an operation's arguments: an object with a property for each field and part of the body."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     entries: list[Field | FieldOf] = [*fields, *(body.fields if body else ())]

@@ -1,31 +1,36 @@
 """The tools of an assistant or run as the model is offered them: functions, and one function an action operation.
 
-Building reads OpenAPI documents, which is CPU work: call it in a thread (`asyncio.to_thread`) for a new assistant.
-Checked documents are remembered by content, so that a run with a known assistant costs microseconds.
+OpenAPI documents are read in a child process (`workers`), and remembered by content, so that a run with a known
+assistant costs microseconds.
 """
 
+import asyncio
 import hashlib
 import json
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from chains.prompts import Prompts
 from graphs.tools.credentials import read_credentials
-from graphs.tools.document import MAX_DOCUMENT_BYTES, read_document
+from graphs.tools.document import MAX_DOCUMENT_BYTES, Refusal
 from graphs.tools.file_search import SearchTool
-from graphs.tools.operations import Operation, read_operations
+from graphs.tools.operations import Operation
+from graphs.tools.reading import refused, unpack
 from graphs.tools.servers import check_url
-from wire.errors import InvalidRequest
+from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.validation import shown
+from workers import DOCUMENT, workers
 
-__all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset"]
+__all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset", "make_toolset", "read_ahead"]
 
 MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
 _SEARCH = "file_search"
+_READ = "graphs.tools.reading:read_packed"
 _UNBUILT = (_SEARCH, "code_interpreter")
 _DATA = frozenset({"openapi_spec", "headers", "auth", "is_consequential", "base_url"})
 
@@ -69,11 +74,27 @@ NO_TOOLS: Final = ToolSet((), {}, frozenset(), ())
 """What the model is offered in the last round."""
 
 
+async def make_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -> ToolSet:
+    """Do what `build_toolset` does without stopping the event loop."""
+    if not any(tool["type"] == "action" for tool in tools):
+        return build_toolset(tools, prompts)
+    await read_ahead(tools)
+    return await asyncio.to_thread(build_toolset, tools, prompts)
+
+
+async def read_ahead(tools: list[dict[str, Any]]) -> None:
+    """Read the documents of actions that this process does not know yet. Raises Problem."""
+    for index, tool in enumerate(tools):
+        if tool["type"] == "action":
+            await _DOCUMENTS.read_ahead(tool["data"], f"tools[{index}].data.openapi_spec")
+
+
 def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -> ToolSet:
     """Return what `tools` (as stored with their secrets) offer to a model.
 
-    Functions keep their names; an operation whose name is taken gets `_2`, `_3` … in the order of the tools. Up to a
-    few seconds of CPU for a large document that is new to this process. `prompts` where files can be searched.
+    Functions keep their names; an operation whose name is taken gets `_2`, `_3` … in the order of the tools. Where
+    there are actions it blocks: for seconds, while a child reads a large document that is new to this process.
+    `prompts` where files can be searched.
 
     Raises:
         InvalidRequest: a document is refused (`tools[0].data.openapi_spec`), or other parts of an action's `data` are.
@@ -158,17 +179,41 @@ class _Documents:
         self._lock = Lock()
 
     def operations(self, source: Any, base_url: str | None, param: str) -> tuple[Operation, ...]:
-        def refuse(message: str) -> InvalidRequest:
-            return InvalidRequest(
-                f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value"
-            )
+        """Return a document's operations; blocks while a child reads one that is not known. Raises InvalidRequest."""
+        refuse = partial(_refusal, param)
+        key = _key(source, base_url, refuse)
+        if (known := self._known(key)) is not None:
+            return known
+        try:
+            packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
+        except TooCostly as error:
+            raise _told(error, refuse) from None
+        return self._keep(key, packed, refuse)
 
-        key = hashlib.sha256(f"{base_url}\0".encode() + _content(source, refuse)).digest()
+    async def read_ahead(self, data: dict[str, Any], param: str) -> None:
+        """Read an action's document, so that `operations` knows it. Raises InvalidRequest."""
+        source, base_url = data.get("openapi_spec"), data.get("base_url")
+        refuse = partial(_refusal, param)
+        key = await asyncio.to_thread(_key, source, base_url, refuse)
+        if self._known(key) is not None:
+            return
+        if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
+            return  # which is told in its place
+        try:
+            packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
+        except TooCostly as error:
+            raise _told(error, refuse) from None
+        await asyncio.to_thread(self._keep, key, packed, refuse)
+
+    def _known(self, key: bytes) -> tuple[Operation, ...] | None:
         with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key][1]
-        read = read_operations(read_document(source, refuse), base_url=base_url, refuse=refuse)
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key][1]
+
+    def _keep(self, key: bytes, packed: dict[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
+        read = unpack(packed, refuse)
         size = sum(len(json.dumps(operation.parameters)) for operation in read)
         with self._lock:
             self._entries[key] = size, read
@@ -180,7 +225,21 @@ class _Documents:
         return sum(size for size, _ in self._entries.values())
 
 
-def _content(source: Any, refuse: Any) -> bytes:
+def _refusal(param: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value")
+
+
+def _told(error: TooCostly, refuse: Refusal) -> Exception:
+    if error.why == "late":
+        return Unavailable(f"The OpenAPI document could not be read now: {error.message}", headers={"Retry-After": "5"})
+    return refused(error, refuse)
+
+
+def _key(source: Any, base_url: Any, refuse: Refusal) -> bytes:
+    return hashlib.sha256(f"{base_url}\0".encode("utf-8", "surrogatepass") + _content(source, refuse)).digest()
+
+
+def _content(source: Any, refuse: Refusal) -> bytes:
     if isinstance(source, str):
         text = source
     elif isinstance(source, dict):

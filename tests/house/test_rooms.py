@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
-ROOMS = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "wire")
+ROOMS = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "wire", "workers")
 OURS = (*ROOMS, "server", "web")
 SOURCES = [path for room in ROOMS for path in sorted((TOP / room).rglob("*.py"))] + [TOP / "server.py"]
 MAX_LINES = 400

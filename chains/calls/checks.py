@@ -1,0 +1,76 @@
+"""Checks of a model's calls off the event loop: what is not certain to take moments is done by a child process."""
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from chains.calls.arguments import find_problems, nests
+from chains.calls.extent import excess, is_plain, is_small
+from chains.calls.parser import Written, find_calls, is_quick, read_object
+from wire.errors import TooCostly
+from workers import workers
+
+__all__ = ["calls_in", "check_arguments", "object_in", "why_unchecked"]
+
+_log = logging.getLogger("threadhold.chains")
+
+
+async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
+    """Return what `find_problems` does. Raises TooCostly where the check does not fit its budget."""
+    if not isinstance(schema, dict) or is_small(schema, value) or nests(value):
+        return find_problems(schema, value, nulls_are_absent=nulls_are_absent)
+    if found := excess(schema):  # one that was stored before there was a limit
+        raise TooCostly(f"The schema {found}.", why="size")
+    function = "chains.calls.arguments:find_problems"
+    problems: list[str] = await workers().run(function, schema, value, nulls_are_absent=nulls_are_absent)
+    return problems
+
+
+async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None:
+    """Return the place of the first schema that no value could be checked by, and why, as words that follow its name;
+    None where all can be used. The place is None where several are too much work together.
+
+    Raises TooCostly, `late` only: nothing could be found out now.
+    """
+    tried: list[int] = []
+    for place, schema in enumerate(schemas):
+        if not isinstance(schema, dict):
+            continue
+        if found := excess(schema):
+            return place, found
+        if not is_plain(schema):
+            tried.append(place)
+    if not tried:
+        return None
+    try:
+        told = await workers().run("chains.calls.trial:judge_schemas", [schemas[place] for place in tried])
+    except TooCostly as error:
+        if error.why == "late":
+            raise
+        why = f"cannot be tried: {error.message[:1].lower()}{error.message[1:].rstrip('.')}"
+        return (tried[0] if len(tried) == 1 else None), why
+    return None if told is None else (tried[told[0]], told[1])
+
+
+async def calls_in(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
+    """Return what `find_calls` does; nothing where the text would take too much work to mend."""
+    if is_quick(text):
+        return find_calls(text, offered, only=only)
+    try:
+        found = await workers().run("chains.calls.parser:tell_calls", text, list(offered), only)
+    except TooCostly as error:
+        _log.warning("a text of %d characters was not searched for calls: %s", len(text), error)
+        return []
+    return [Written(name, arguments) for name, arguments in found]
+
+
+async def object_in(text: str) -> dict[str, Any] | None:
+    """Return what `read_object` does; None where the text would take too much work to mend."""
+    if is_quick(text):
+        return read_object(text)
+    try:
+        found: dict[str, Any] | None = await workers().run("chains.calls.parser:read_object", text)
+    except TooCostly as error:
+        _log.warning("a text of %d characters was not read as an object: %s", len(text), error)
+        return None
+    return found

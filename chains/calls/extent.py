@@ -1,0 +1,169 @@
+"""How much work a schema can make, as far as that is certain before any is done: bounds of size, and the one rule that
+says which checks are small enough for the event loop. Pure.
+
+The rule: the schema, its references written out, is a finite tree of keywords whose cost is linear in what they hold
+and in the value before them; then a node of it meets a value of the arguments at most once, so that the product of both
+sizes bounds the work. A keyword that is not listed here makes the check one for a child process.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import unquote
+
+__all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "excess", "is_plain", "is_small"]
+
+MAX_VALUES: Final = 40_000
+"""Values of one schema, names not counted. OpenAI allows 5,000 properties, which are some 20,000 values."""
+MAX_CHARS: Final = 1_048_576
+"""Characters of one schema's names and texts."""
+MAX_DEPTH: Final = 100
+"""Levels of one schema, as in a request's body."""
+
+_MOST_WORK: Final = 2_000
+"""Values of the schema times values of the arguments: 1 ms as a rule, 40 ms in the worst case."""
+_MOST_PLAIN: Final = 4_000
+"""Values of a schema that is known to be a finite tree without being tried."""
+_CHARS: Final = 512
+"""Characters that cost what a value costs: errors repeat what they are about."""
+
+_SCHEMAS: Final = frozenset({"items", "additionalProperties", "not", "if", "then", "else"})
+_LISTS_OF_SCHEMAS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
+_MAPS_OF_SCHEMAS: Final = frozenset({"properties"})
+_LINEAR: Final = frozenset(
+    {"type", "enum", "const", "required", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+    | {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "nullable"}
+)
+_UNREAD: Final = frozenset(
+    {"title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
+    | {"$schema", "$defs", "definitions", "strict"}
+    | {"format", "pattern"}  # `chains.calls.schemas` never tries them
+)
+
+
+class _UnknownError(Exception):
+    """The cost is not certain."""
+
+
+def is_small(schema: dict[str, Any], value: Any) -> bool:
+    """Return whether a check of the value by the schema takes moments, whatever both say."""
+    try:
+        size = _written_out(schema, _MOST_WORK)
+    except _UnknownError:
+        return False
+    return size + _extent(value, _MOST_WORK // max(size, 1)) * size <= _MOST_WORK
+
+
+def is_plain(schema: dict[str, Any]) -> bool:
+    """Return whether a schema is a finite tree of linear keywords, of a size that nobody has to try."""
+    try:
+        return _written_out(schema, _MOST_PLAIN) <= _MOST_PLAIN
+    except _UnknownError:
+        return False
+
+
+def excess(schema: Any) -> str:
+    """Return in what a schema is larger than a check can be: `has more than 40000 values`; empty where it is not."""
+    count, chars, depth = 0, 0, 0
+    level = [schema]
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return f"is nested more than {MAX_DEPTH} levels deep"
+        below: list[Any] = []
+        for each in level:
+            count += 1
+            if isinstance(each, str):
+                chars += len(each)
+            elif isinstance(each, list):
+                below += each
+            elif isinstance(each, dict):
+                below += each.values()
+                chars += sum(map(len, each))
+            if count + len(below) > MAX_VALUES:
+                return f"has more than {MAX_VALUES} values"
+            if chars > MAX_CHARS:
+                return f"has more than {MAX_CHARS} characters of names and texts"
+        level = below
+    return ""
+
+
+def _extent(value: Any, most: int) -> int:
+    """Return the size of JSON data, in values and pieces of text; stops soon after `most`."""
+    size = 0
+    waiting = [value]
+    while waiting and size <= most:
+        each = waiting.pop()
+        size += 1
+        if isinstance(each, str):
+            size += len(each) // _CHARS
+        elif isinstance(each, list):
+            if len(each) > most:
+                return size + len(each)
+            waiting += each
+        elif isinstance(each, dict):
+            if len(each) > most:
+                return size + len(each)
+            waiting += each.values()
+            size += sum(map(len, each)) // _CHARS
+        elif isinstance(each, int):
+            size += each.bit_length() // _CHARS
+    return size
+
+
+def _written_out(schema: Any, most: int) -> int:
+    """Return the size of a schema with its references written out. Raises _UnknownError, also beyond `most`."""
+    size = 0
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(schema, ())]
+    while waiting:
+        node, above = waiting.pop()
+        size += 1
+        if size > most:
+            raise _UnknownError
+        if isinstance(node, bool):
+            continue
+        if not isinstance(node, dict):  # what makes no sense is passed over
+            size += _extent(node, most)
+            continue
+        for name, held in node.items():
+            if name in _LINEAR:
+                size += _extent(held, most)
+            elif name == "$ref":
+                if not isinstance(held, str) or held in above:
+                    raise _UnknownError
+                waiting.append((_target(schema, held), (*above, held)))
+            elif name in _UNREAD or name.startswith("x-"):
+                size += 1
+            else:
+                waiting += ((each, above) for each in _schemas(name, held))
+    return size
+
+
+def _schemas(name: str, held: Any) -> Iterator[Any]:
+    """Yield the schemas that a keyword applies. Raises _UnknownError for a keyword that is not known to be linear."""
+    if name in _MAPS_OF_SCHEMAS and isinstance(held, dict):
+        yield from held.values()
+    elif name in _LISTS_OF_SCHEMAS and isinstance(held, list):
+        yield from held
+    elif name in _SCHEMAS and isinstance(held, dict | bool):
+        yield held
+    else:
+        raise _UnknownError
+
+
+def _target(schema: Any, reference: str) -> Any:
+    """Return what a reference into the schema points at. Raises _UnknownError for all others, and far ones."""
+    if reference != "#" and not reference.startswith("#/"):
+        raise _UnknownError
+    parts = unquote(reference[1:]).split("/")[1:]
+    if len(parts) > MAX_DEPTH:
+        raise _UnknownError
+    for part in parts:
+        try:
+            schema = (
+                schema[int(part)] if isinstance(schema, list) else schema[part.replace("~1", "/").replace("~0", "~")]
+            )
+        except (LookupError, TypeError, ValueError):
+            raise _UnknownError from None
+        if isinstance(schema, dict) and ("$id" in schema or ("id" in schema and isinstance(schema["id"], str))):
+            raise _UnknownError  # references within it are relative to another base
+    return schema

@@ -1,0 +1,165 @@
+"""Whether a schema can be checked at all: tried in a child process when an assistant or run is made. Pure.
+
+What grows without end, or beyond the steps of one check, is refused in words. What nobody understands, such as a
+reference that leads nowhere, costs nothing and passes, as it does in every check.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import unquote
+
+from chains.calls.schemas import MAX_STEPS, GivenUp, try_errors
+
+__all__ = ["judge_schema", "judge_schemas"]
+
+_MAX_AT_ONE_PLACE: Final = 10_000
+"""Schemas that apply to one and the same value."""
+_MAX_SAMPLE: Final = 300
+"""Values of an example that is made for a trial."""
+_MAX_SAMPLE_DEPTH: Final = 8
+
+_LISTS: Final = ("allOf", "anyOf", "oneOf")
+_SINGLES: Final = ("not", "if", "then", "else")
+_MAPS: Final = ("dependentSchemas", "dependencies")
+_MAPS_OF_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", *_MAPS})
+_DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+
+
+def judge_schemas(schemas: list[dict[str, Any]]) -> tuple[int, str] | None:
+    """Return the place of the first schema that cannot be checked, and why; None where all can be."""
+    found = ((place, judge_schema(schema)) for place, schema in enumerate(schemas))
+    return next(((place, why) for place, why in found if why), None)
+
+
+def judge_schema(schema: dict[str, Any]) -> str:
+    """Return why a schema cannot be checked, as words that follow its name; empty where it can be."""
+    index = _Index(schema)
+    sizes: dict[int, int] = {}
+    for node in index.nodes:
+        size = _size_at_one_place(node, index, sizes)
+        if size == 0:
+            return "has references that go round in a circle without ever reaching a part of a value"
+        if size > _MAX_AT_ONE_PLACE:
+            return (
+                f"applies more than {_MAX_AT_ONE_PLACE} schemas to one and the same value, with its references written "
+                "out"
+            )
+    try:
+        samples: tuple[Any, ...] = ({}, _Samples(index).make(schema))
+        for value in samples:
+            try_errors(schema, value)
+    except (GivenUp, RecursionError):
+        return f"takes more than {MAX_STEPS} steps for one small value"
+    return ""
+
+
+class _Index:
+    """The nodes of a schema by identity, and what names can point at."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.root = schema
+        self.nodes: list[dict[str, Any]] = []
+        self._named: dict[str, dict[str, Any]] = {}
+        waiting: list[Any] = [schema]
+        while waiting:
+            each = waiting.pop()
+            if isinstance(each, list):
+                waiting += each
+            elif isinstance(each, dict):
+                self.nodes.append(each)
+                for keyword, held in each.items():
+                    if keyword in _MAPS_OF_SCHEMAS and isinstance(held, dict):
+                        waiting += held.values()
+                    elif keyword not in _DATA:
+                        waiting.append(held)
+                for name in ("$anchor", "$dynamicAnchor", "$id", "id"):
+                    if isinstance(told := each.get(name), str):
+                        self._named.setdefault(told.rpartition("/")[2].lstrip("#"), each)
+
+    def follow(self, reference: Any) -> Any:
+        """Return what a reference points at, as far as that can be told; None where it leads nowhere known."""
+        if not isinstance(reference, str):
+            return None
+        base, _, fragment = reference.partition("#")
+        node: Any = self._named.get(base.rpartition("/")[2]) if base else self.root
+        if not fragment:
+            return node
+        if not fragment.startswith("/"):
+            return self._named.get(fragment)
+        for part in unquote(fragment).split("/")[1:]:
+            try:
+                name = part.replace("~1", "/").replace("~0", "~")
+                node = node[int(part)] if isinstance(node, list) else node[name]
+            except (LookupError, TypeError, ValueError):
+                return None
+        return node
+
+
+def _at_one_place(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any]]:
+    """Yield the schemas that apply to the very value that a node applies to."""
+    for name in _LISTS:
+        if isinstance(held := node.get(name), list):
+            yield from (each for each in held if isinstance(each, dict))
+    yield from (held for name in _SINGLES if isinstance(held := node.get(name), dict))
+    for name in _MAPS:
+        if isinstance(held := node.get(name), dict):
+            yield from (each for each in held.values() if isinstance(each, dict))
+    for name in _REFERENCES:
+        if name in node and isinstance(target := index.follow(node[name]), dict):
+            yield target
+
+
+def _size_at_one_place(node: dict[str, Any], index: _Index, sizes: dict[int, int]) -> int:
+    """Return how many schemas apply to one value by this node, its references followed; 0 where that never ends."""
+    path: list[tuple[dict[str, Any], Iterator[dict[str, Any]]]] = []
+    open_: set[int] = set()
+
+    def enter(each: dict[str, Any]) -> None:
+        sizes[id(each)] = 1
+        open_.add(id(each))
+        path.append((each, _at_one_place(each, index)))
+
+    if id(node) not in sizes:
+        enter(node)
+    while path:
+        each, below = path[-1]
+        inner = next(below, None)
+        if inner is None:
+            path.pop()
+            open_.discard(id(each))
+            if path:
+                sizes[id(path[-1][0])] += sizes[id(each)]
+        elif id(inner) in open_:
+            return 0
+        elif id(inner) in sizes:
+            sizes[id(each)] += sizes[id(inner)]
+        else:
+            enter(inner)
+    return sizes[id(node)]
+
+
+class _Samples:
+    """Makes an example that reaches into a schema."""
+
+    def __init__(self, index: _Index) -> None:
+        self._index = index
+        self._left = _MAX_SAMPLE
+
+    def make(self, schema: Any, depth: int = 0) -> Any:
+        """Return a value with the properties and items that a schema names."""
+        self._left -= 1
+        if not isinstance(schema, dict) or depth > _MAX_SAMPLE_DEPTH or self._left < 0:
+            return {}
+        for name in _REFERENCES:
+            if isinstance(target := self._index.follow(schema.get(name)), dict):
+                return self.make(target, depth + 1)
+        for name in _LISTS:
+            if isinstance(held := schema.get(name), list) and held:
+                return self.make(held[0], depth + 1)
+        if isinstance(properties := schema.get("properties"), dict):
+            return {name: self.make(each, depth + 1) for name, each in properties.items() if self._left > 0}
+        if isinstance(items := schema.get("items"), dict):
+            return [self.make(items, depth + 1)]
+        kind = schema.get("type")
+        return {"string": "", "integer": 1, "number": 1, "boolean": True, "array": []}.get(str(kind), {})

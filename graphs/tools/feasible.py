@@ -1,0 +1,46 @@
+"""Refuses schemas that no call or answer could be checked by, when an assistant or a run is made."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chains.calls.checks import why_unchecked
+from wire.errors import InvalidRequest, TooCostly, Unavailable
+
+__all__ = ["check_schemas"]
+
+_HINT = "Make it smaller, or write out what its references repeat"
+
+
+async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = None) -> None:
+    """Check the schemas of functions, and of a response format.
+
+    Raises:
+        InvalidRequest: one is too large, has references without an end, or takes more work than one check may.
+        Unavailable: this could not be found out now.
+    """
+    named = [*_functions(tools), *_formats(response_format)]
+    try:
+        found = await why_unchecked([schema for _, _, schema in named])
+    except TooCostly as error:
+        message = f"The schemas could not be checked now: {error.message} Try again in a moment."
+        raise Unavailable(message, headers={"Retry-After": "5"}) from None
+    if found is None:
+        return
+    place, why = found
+    if place is None:  # several that are too much work together
+        raise InvalidRequest(f"The schemas of this request {why}. {_HINT}.", param="tools", code="invalid_value")
+    what, param, _ = named[place]
+    raise InvalidRequest(f"Invalid schema for {what}: it {why}. {_HINT}.", param=param, code="invalid_value")
+
+
+def _functions(tools: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
+    for index, tool in enumerate(tools):
+        if tool["type"] == "function":
+            function = tool["function"]
+            yield f"function '{function['name']}'", f"tools[{index}].function.parameters", function.get("parameters")
+
+
+def _formats(told: Any) -> Iterator[tuple[str, str, Any]]:
+    if isinstance(told, dict) and isinstance(described := told.get("json_schema"), dict):
+        param = "response_format.json_schema.schema"
+        yield f"response_format '{described.get('name')}'", param, described.get("schema")

@@ -1,0 +1,57 @@
+"""Reads OpenAPI documents in a child process, and carries what they offer across as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from graphs.tools.bodies import Body, FieldOf
+from graphs.tools.document import Refusal, read_document
+from graphs.tools.operations import Field, Operation, build_parameters, read_operations
+from wire.errors import InvalidRequest, TooCostly
+
+__all__ = ["read_packed", "refused", "unpack"]
+
+
+def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str, Any]:
+    """Return `{"operations": [...]}`, or `{"refused": message}` where the document is refused. In a child."""
+
+    def refuse(message: str) -> InvalidRequest:
+        return InvalidRequest(message)
+
+    try:
+        operations = read_operations(read_document(source, refuse), base_url=base_url, refuse=refuse)
+    except InvalidRequest as error:
+        return {"refused": error.message}
+    return {"operations": [_pack(each) for each in operations]}
+
+
+def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
+    """Return the operations that `read_packed` has packed. Raises what `refuse` makes where it has refused."""
+    if "refused" in packed:
+        raise refuse(packed["refused"])
+    return tuple(_operation(each) for each in packed["operations"])
+
+
+def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
+    """Return why a document that did not fit its budget is refused."""
+    told = error.message[:1].lower() + error.message[1:].rstrip(".")
+    return refuse(f"the document could not be read: {told}. Give it fewer operations, or schemas that repeat less")
+
+
+def _pack(operation: Operation) -> dict[str, Any]:
+    # `parameters` repeat the schemas of the fields; credentials are bound later and never leave the server.
+    names = ("name", "description", "is_consequential", "method", "server", "path")
+    packed: dict[str, Any] = {name: getattr(operation, name) for name in names}
+    packed["fields"] = [asdict(each) for each in operation.fields]
+    packed["body"] = None if operation.body is None else asdict(operation.body)
+    return packed
+
+
+def _operation(packed: dict[str, Any]) -> Operation:
+    fields = tuple(Field(**each) for each in packed["fields"])
+    body = None if packed["body"] is None else _body(packed["body"])
+    return Operation(**{**packed, "fields": fields, "body": body, "parameters": build_parameters(fields, body)})
+
+
+def _body(packed: dict[str, Any]) -> Body:
+    return Body(**{**packed, "fields": tuple(FieldOf(**each) for each in packed["fields"])})

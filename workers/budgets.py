@@ -1,0 +1,31 @@
+"""What a task may cost. The limits hold whatever the input says, as the kernel enforces them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["CHECK", "DOCUMENT", "MAX_REPLY_BYTES", "MEMORY_BYTES", "Budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Seconds of processor time, after which the kernel ends the child, and seconds of wall time.
+
+    Processor time is the budget proper: a verdict does not depend on how busy the machine is. Wall time ends what
+    waits.
+    """
+
+    cpu_s: float
+    wall_s: float
+
+
+CHECK: Final = Budget(cpu_s=2.0, wall_s=10.0)
+"""For a schema, a model's arguments or its text."""
+
+DOCUMENT: Final = Budget(cpu_s=10.0, wall_s=40.0)
+"""For an OpenAPI document: a large lawful one takes seconds."""
+
+MEMORY_BYTES: Final = 512 * 1024 * 1024
+"""Address space of a child, its interpreter and libraries included."""
+
+MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
+"""The server decodes replies, which stops its event loop: 8 MB take some 30 ms."""

@@ -1,0 +1,104 @@
+"""A child process: `python -m workers.child MEMORY_BYTES`, its requests and replies on standard input, a socket.
+
+A request is `{"function": "module:name", "arguments": [...], "options": {...}, "cpu_s": seconds}`, its reply
+`{"value": ...}` or `{"failed": reason}`. Only functions of our own packages that their modules offer are called. The
+process ends with its input. A task that spends its processor time is ended by the kernel, and the process with it.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from workers.budgets import MAX_REPLY_BYTES
+from workers.frames import frame, read_frame
+
+__all__ = ["main"]
+
+_ROOT: Final = Path(__file__).parents[1]
+_PACKAGES: Final = frozenset({"chains", "graphs", "wire", "workers"})
+_MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
+
+
+def main(arguments: list[str]) -> int:
+    """Serve requests until the input ends; returns the exit code."""
+    _limit(int(arguments[0]))
+    while (request := read_frame(lambda size: os.read(0, size), _MAX_REQUEST_BYTES)) is not None:
+        reply = frame(_reply(request))
+        while reply:
+            reply = reply[os.write(0, reply) :]
+    return 0
+
+
+def _limit(memory_bytes: int) -> None:
+    """Bound this process: address space, no file written, no core, low priority."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for kind, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        try:
+            resource.setrlimit(kind, (most, most))
+        except (ValueError, OSError):  # macOS has no RLIMIT_AS, and a lower hard limit may be set already
+            continue
+    os.nice(5)
+
+
+def _reply(request: bytes) -> bytes:
+    try:
+        told = json.loads(request)
+        function = _function(told["function"])  # imports do not count as the task's
+        _spend(told["cpu_s"])
+        try:
+            value = function(*told["arguments"], **told["options"])
+            reply = json.dumps({"value": value}).encode()
+        finally:
+            _spend(0)
+    except MemoryError:
+        return b'{"failed": "memory"}'
+    except Exception as error:  # a function of ours has a defect, or meets what nobody foresaw
+        return json.dumps({"failed": f"{type(error).__name__} in {told['function']}"}).encode()
+    return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "memory"}'
+
+
+def _spend(cpu_s: float) -> None:
+    """Let the kernel end this process after so much processor time; 0 ends the limit."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+
+
+def _function(spelled: str) -> Callable[..., Any]:
+    path, _, name = spelled.partition(":")
+    packages = path.split(".")[:-1]
+    if packages[0] not in _PACKAGES:
+        raise LookupError(spelled)
+    for depth in range(1, len(packages) + 1):
+        _lighten(packages[:depth])
+    module = importlib.import_module(path)
+    if name not in module.__all__:
+        raise LookupError(spelled)
+    function: Callable[..., Any] = getattr(module, name)
+    return function
+
+
+def _lighten(packages: list[str]) -> None:
+    """Stand in for a package without running its `__init__`: those of `chains` and `graphs` import LangChain, which
+    takes two seconds and 80 MB that no check needs."""
+    name = ".".join(packages)
+    if name not in sys.modules:
+        package = ModuleType(name)
+        package.__path__ = [str(_ROOT.joinpath(*packages))]
+        sys.modules[name] = package
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,43 @@
+"""Messages between the server and a child: four bytes of length, then JSON. Never pickle: a child may be taken over."""
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["frame", "read_frame"]
+
+_HEAD: Final = struct.Struct("!I")
+_BLOCK: Final = 256 * 1024
+
+
+def frame(body: bytes) -> bytes:
+    """Return a message with its length in front. Raises ValueError for 4 GB and more."""
+    try:
+        return _HEAD.pack(len(body)) + body
+    except struct.error:
+        raise ValueError("a message is too long") from None
+
+
+def read_frame(receive: Callable[[int], bytes], most: int) -> bytes | None:
+    """Return the next message, or None at the end of the stream. `receive` returns up to so many bytes.
+
+    Raises ValueError where a message announces more than `most` bytes.
+    """
+    head = _read(receive, _HEAD.size)
+    if head is None:
+        return None
+    (size,) = _HEAD.unpack(head)
+    if size > most:
+        raise ValueError("a message is too long")
+    return _read(receive, size)
+
+
+def _read(receive: Callable[[int], bytes], size: int) -> bytes | None:
+    blocks: list[bytes] = []
+    while size:
+        block = receive(min(size, _BLOCK))
+        if not block:
+            return None
+        blocks.append(block)
+        size -= len(block)
+    return b"".join(blocks)

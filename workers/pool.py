@@ -1,0 +1,259 @@
+"""A few long-lived child processes for work whose cost a stranger decides: owners take turns, every task has a budget.
+
+Laws: an event loop never waits for a task; a task that spends its budget is ended with its child and fails alone; no
+owner has all children. Each child belongs to one thread of its own, which starts it at its first task, ends it after
+idleness and collects it: so the pool works with any event loop, with several, and without one.
+"""
+
+import asyncio
+import atexit
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from wire.errors import TooCostly
+from workers.budgets import CHECK, MEMORY_BYTES, Budget
+from workers.process import ChildProcess
+
+__all__ = ["Pool", "on_behalf_of", "open_workers", "workers"]
+
+_OWNER: ContextVar[str] = ContextVar("threadhold_work_owner", default="")
+
+
+class on_behalf_of:  # noqa: N801  (used as a function is; a generator would cost four times as much)
+    """Let work that is asked for within, and in tasks that start within, take this owner's turns."""
+
+    __slots__ = ("_owner", "_token")
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        self._token = _OWNER.set(self._owner)
+
+    def __exit__(self, *_: object) -> None:
+        _OWNER.reset(self._token)
+
+
+@dataclass(eq=False, slots=True)
+class _Task:
+    owner: str
+    function: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    budget: Budget
+    done: "Future[Any]" = field(default_factory=Future)
+    child: ChildProcess | None = None
+    """The child that works on it."""
+
+
+class Pool:
+    """Children and the tasks that wait for them. Everything is thread-safe.
+
+    At most `size` children; one owner has at most `share` of them, and at most `most_waiting` tasks in the queue, in
+    which a task waits `patience_s` at most. A child ends after `idle_s` without a task and after `most_tasks`.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 3,
+        share: int = 2,
+        most_waiting: int = 64,
+        patience_s: float = 20.0,
+        idle_s: float = 60.0,
+        most_tasks: int = 2_000,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._size = size
+        self._share = share
+        self._most_waiting = most_waiting
+        self._patience_s = patience_s
+        self._idle_s = idle_s
+        self._most_tasks = most_tasks
+        self._memory_bytes = memory_bytes
+        self._changed = threading.Condition()
+        self._waiting: OrderedDict[str, deque[_Task]] = OrderedDict()
+        self._working: Counter[str] = Counter()
+        self._threads: set[threading.Thread] = set()
+        self._children: set[ChildProcess] = set()
+        self._free = 0
+        """Threads that wait for a task."""
+        self._closing = False
+
+    async def run(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
+        """Call a function of ours (`module:name`) in a child; what goes in and comes out is JSON.
+
+        Cancelling it ends the child that works on it.
+
+        Raises:
+            TooCostly: the task spent its budget or crashed its child, or too many wait.
+            RuntimeError: the function itself failed.
+        """
+        task = _Task(_OWNER.get(), function, arguments, options, budget)
+        self._put(task)
+        try:
+            async with asyncio.timeout(self._patience_s + budget.wall_s):
+                return await asyncio.wrap_future(task.done)
+        except TimeoutError:
+            raise TooCostly("There was no answer in time.", why="late") from None
+        finally:
+            self._abandon(task)
+
+    def call(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
+        """Do what `run` does, for threads: it blocks."""
+        task = _Task(_OWNER.get(), function, arguments, options, budget)
+        self._put(task)
+        return task.done.result()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the children."""
+        with self._changed:
+            return [pid for child in self._children if (pid := child.pid) is not None]
+
+    def close(self) -> None:
+        """End every child and thread; blocks for moments. What still works or waits fails. It can be used again."""
+        with self._changed:
+            self._closing = True
+            for queue in self._waiting.values():
+                for task in queue:
+                    _fail(task, TooCostly("The server is shutting down.", why="late"))
+            self._waiting.clear()
+            for child in self._children:
+                child.kill()
+            self._changed.notify_all()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(10)
+        with self._changed:
+            self._closing = False
+
+    # --- the queue ----------------------------------------------------------------------------------------------------
+
+    def _put(self, task: _Task) -> None:
+        with self._changed:
+            queue = self._waiting.get(task.owner, ())
+            if self._closing or len(queue) >= self._most_waiting:
+                message = f"{len(queue)} checks of yours wait already." if queue else "The server is shutting down."
+                raise TooCostly(message, why="late")
+            self._waiting.setdefault(task.owner, deque()).append(task)
+            if sum(map(len, self._waiting.values())) > self._free and len(self._threads) < self._size:
+                thread = threading.Thread(target=self._serve, name="threadhold worker", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+            self._changed.notify_all()
+
+    def _abandon(self, task: _Task) -> None:
+        """Forget a task that nobody waits for any more; nothing happens where it is done."""
+        with self._changed:
+            if task.done.done() and task.child is None:
+                return
+            queue = self._waiting.get(task.owner)
+            if queue is not None and task in queue:
+                queue.remove(task)
+                if not queue:
+                    del self._waiting[task.owner]
+            elif task.child is not None:
+                task.child.kill()
+
+    def _take(self, child: ChildProcess) -> _Task | None:
+        """Return the next task: owners take turns, and one with its share at work is passed over."""
+        for owner, queue in self._waiting.items():
+            if self._working[owner] < self._share:
+                task = queue.popleft()
+                del self._waiting[owner]
+                if queue:
+                    self._waiting[owner] = queue  # behind all others
+                self._working[owner] += 1
+                task.child = child
+                return task
+        return None
+
+    # --- the threads --------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        child = ChildProcess(self._memory_bytes)
+        with self._changed:
+            self._children.add(child)
+        try:
+            while (task := self._next(child)) is not None:
+                self._work(child, task)
+                if child.tasks >= self._most_tasks:
+                    child.end()
+        finally:
+            child.end()
+            with self._changed:
+                self._children.discard(child)
+
+    def _next(self, child: ChildProcess) -> _Task | None:
+        """Wait for a task; None ends the thread, which is then no longer counted."""
+        with self._changed:
+            until = time.monotonic() + self._idle_s
+            while not self._closing:
+                if (task := self._take(child)) is not None:
+                    return task
+                self._free += 1
+                try:
+                    self._changed.wait(max(until - time.monotonic(), 0.0))
+                finally:
+                    self._free -= 1
+                if time.monotonic() >= until and not self._waiting:
+                    break
+            self._threads.discard(threading.current_thread())
+            return None
+
+    def _work(self, child: ChildProcess, task: _Task) -> None:
+        value, error = None, None
+        try:
+            value = child.ask(task.function, task.arguments, task.options, task.budget)
+        except Exception as raised:  # whoever asked is told; the thread goes on
+            error = raised
+        with self._changed:
+            task.child = None
+            self._working[task.owner] -= 1
+            if not self._working[task.owner]:
+                del self._working[task.owner]
+            self._changed.notify_all()
+        if child.killed:  # perhaps only after it had answered
+            child.end()
+        if error is not None:
+            _fail(task, error)
+        elif task.done.set_running_or_notify_cancel():
+            task.done.set_result(value)
+
+
+def _fail(task: _Task, error: Exception) -> None:
+    if task.done.set_running_or_notify_cancel():
+        task.done.set_exception(error)
+
+
+# --- the pool of this process -----------------------------------------------------------------------------------------
+
+_shared: Final = Pool()
+_users = 0
+atexit.register(_shared.close)
+
+
+def workers() -> Pool:
+    """Return the pool of this process: what it bounds is the machine's, however many servers live in one process."""
+    return _shared
+
+
+@asynccontextmanager
+async def open_workers() -> AsyncIterator[Pool]:
+    """Use the pool; when its last user leaves, its children end."""
+    global _users
+    _users += 1
+    try:
+        yield _shared
+    finally:
+        _users -= 1
+        if not _users:
+            await asyncio.shield(asyncio.to_thread(_shared.close))

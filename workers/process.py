@@ -1,0 +1,140 @@
+"""One child process as the thread that owns it uses it: one request at a time, each within its budget."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from wire.errors import TooCostly
+from workers.budgets import MAX_REPLY_BYTES, Budget
+from workers.frames import frame, read_frame
+
+__all__ = ["ChildProcess"]
+
+_ROOT: Final = str(Path(__file__).parents[1])
+_START_S: Final = 30.0
+"""More wall time for the first task of a child, which starts an interpreter and imports libraries."""
+_END_S: Final = 5.0
+
+
+class ChildProcess:
+    """A child; not started before its first request. `kill` alone can be called from other threads."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.tasks = 0
+        """How many requests it has answered."""
+        self.killed = False
+        """Whether `kill` was called since it was started."""
+        self._memory_bytes = memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def ask(self, function: str, arguments: tuple[Any, ...], options: dict[str, Any], budget: Budget) -> Any:
+        """Return what the function returns, as JSON has it.
+
+        Raises:
+            TooCostly: the task spent its time or memory, the child crashed or could not be started. No child is left
+                in the first case.
+            RuntimeError: the function itself failed.
+        """
+        request = {"function": function, "arguments": arguments, "options": options, "cpu_s": budget.cpu_s}
+        try:
+            framed = frame(json.dumps(request).encode())
+        except (RecursionError, ValueError):
+            raise TooCostly("It nests too deeply.", why="size") from None
+        patience = budget.wall_s if self.tasks else budget.wall_s + _START_S
+        try:
+            self._start()
+            reply = self._exchange(framed, time.monotonic() + patience)
+        except TimeoutError:
+            self.end()
+            raise TooCostly(f"There was no answer within {budget.wall_s:g} s.", why="late") from None
+        except (OSError, ValueError):
+            reply = None
+        if reply is None:
+            raise self._gone(budget)
+        self.tasks += 1
+        told: dict[str, Any] = _decode(reply)
+        if "failed" not in told:
+            return told["value"]
+        if told["failed"] != "memory":
+            raise RuntimeError(f"a check failed: {told['failed']}")
+        self.end()  # what is left of it may be fragmented
+        raise TooCostly(f"It takes more than {self._memory_bytes >> 20} MB of memory.", why="memory")
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while there is a process."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its reply finds it gone."""
+        self.killed = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def end(self) -> None:
+        """End the process, collect it, and close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_END_S)
+        self._process, self._socket, self.tasks, self.killed = None, None, 0, False
+
+    def _start(self) -> None:
+        if self._process is not None:
+            return
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "workers.child", str(self._memory_bytes)],
+                cwd=_ROOT,
+                env={"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))},  # our modules, no key of ours
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is the server's to handle
+            )
+
+    def _exchange(self, framed: bytes, until: float) -> bytes | None:
+        connection = self._socket
+        assert connection is not None, "started"
+        if self.killed:  # before there was a process to kill
+            return None
+
+        def receive(size: int) -> bytes:
+            connection.settimeout(max(until - time.monotonic(), 0.001))
+            return connection.recv(size)
+
+        connection.settimeout(max(until - time.monotonic(), 0.001))
+        connection.sendall(framed)
+        return read_frame(receive, MAX_REPLY_BYTES + 1024)
+
+    def _gone(self, budget: Budget) -> TooCostly:
+        """Collect a child that ended in the middle of a task, and say why it did."""
+        code = None
+        if self._process is not None:
+            try:
+                code = self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                code = None
+        self.end()
+        if code is not None and code == -getattr(signal, "SIGPROF", 0):
+            return TooCostly(f"It takes more than {budget.cpu_s:g} s of processor time.", why="time")
+        return TooCostly("It broke the process that works on it.", why="crash")
+
+
+def _decode(reply: bytes) -> Any:
+    try:
+        return orjson.loads(reply)
+    except orjson.JSONDecodeError:  # half a surrogate pair
+        return json.loads(reply)
