@@ -280,8 +280,21 @@ def _plain(text: str) -> str:
     """An HTML page as a person would read it."""
     if "<" not in text:
         return text
-    bare = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text[:20_000])
-    return unescape(bare)
+    bare: list[str] = []
+    hidden = ""  # the element whose content nobody reads
+    first, *rest = text[:20_000].split("<")
+    for part in rest:
+        tag, closed, words = part.partition(">")
+        name = tag.strip("/").split(maxsplit=1)[0].lower() if tag.strip("/ ") else ""
+        if not closed:
+            words = "" if hidden else f"<{part}"
+        elif hidden:
+            hidden = "" if tag.startswith("/") and name == hidden else hidden
+            words = words if not hidden else ""
+        elif name in ("script", "style") and not tag.startswith("/"):
+            hidden, words = name, ""
+        bare.append(words)
+    return unescape(" ".join([first, *bare]))
 
 
 def _flat(text: str) -> str:

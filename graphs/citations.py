@@ -49,23 +49,25 @@ class Citations:
     def feed(self, text: str) -> Iterator[str | Cited]:
         """Yield what is certain by now."""
         text, self._held = self._held + text, ""
-        while opening := _OPENING.search(text):
-            if opening.start():
-                yield text[: opening.start()]
-                text = text[opening.start() :]
-            if whole := _WHOLE.match(text):
+        said, place = 0, 0  # what was yielded, and where the search goes on
+        while opening := _OPENING.search(text, place):
+            place = opening.start()
+            if whole := _WHOLE.match(text, place):
+                if place > said:
+                    yield text[said:place]
                 if (source := self._sources.get(_place(whole))) is not None:
                     self._has_cited = True
                     yield Cited(whole.group(), source["file_id"])
-                text = text[whole.end() :]
-            elif _BEGUN.fullmatch(text):
-                self._held = text
+                said = place = whole.end()
+            elif _BEGUN.fullmatch(text, place):
+                if place > said:
+                    yield text[said:place]
+                self._held = text[place:]
                 return
             else:
-                yield text[0]
-                text = text[1:]
-        if text:
-            yield text
+                place += 1
+        if said < len(text):
+            yield text[said:]
 
     def drop(self) -> None:
         """Forget what was read: it was no part of the answer."""

@@ -17,6 +17,11 @@ __all__ = ["Source", "resting_places"]
 _MOST: Final = 3
 """Passages named for one answer; more of them tell a reader nothing."""
 
+_MOST_CHARS: Final = 200_000
+"""Characters of an answer and of its passages that are compared: 30 ms of the event loop. The latest searches count."""
+_MOST_COMPARED: Final = 20_000
+"""Sentences times passages: another 30 ms. What is behind them in the answer is not looked at."""
+
 _SHARE: Final = 0.6
 _NEW: Final = 2
 _WORD: Final = re.compile("[\\w\U000f0000-\U000ffffd]+")
@@ -37,15 +42,34 @@ class Source(TypedDict):
 
 def resting_places(answer: str, sources: Mapping[str, Source]) -> list[str]:
     """Return the places (`search:passage`) that sentences of the answer rest on, in their order, at most three."""
-    passages = {place: (_content(source["text"]), _content(source["asked"])) for place, source in sources.items()}
+    answer = answer[:_MOST_CHARS]
+    passages = {
+        place: (_content(source["text"]), _content(source["asked"]))
+        for place, source in _latest(sources, _MOST_CHARS - len(answer) // 2).items()
+    }
     found: dict[str, None] = {}
+    left = _MOST_COMPARED
     for sentence in _SENTENCE.split(answer):
         said = _content(sentence)
+        left -= len(passages) if said else 0
+        if left < 0 or len(found) >= _MOST:
+            break
         rated = [(_support(said, passage, asked), place) for place, (passage, asked) in passages.items()]
         best, place = max(rated, key=lambda each: each[0], default=(0.0, ""))
         if best > 0:
             found[place] = None
     return list(found)[:_MOST]
+
+
+def _latest(sources: Mapping[str, Source], most_chars: int) -> dict[str, Source]:
+    """Return the last sources, in their order, as many as have so many characters together."""
+    kept: list[tuple[str, Source]] = []
+    for place, source in reversed(list(sources.items())):
+        most_chars -= len(source["text"]) + len(source["asked"])
+        if most_chars < 0:
+            break
+        kept.append((place, source))
+    return dict(reversed(kept))
 
 
 def _support(said: set[str], passage: set[str], asked: set[str]) -> float:

@@ -79,7 +79,7 @@ def _spend(cpu_s: float) -> None:
 def _function(spelled: str) -> Callable[..., Any]:
     path, _, name = spelled.partition(":")
     packages = path.split(".")[:-1]
-    if packages[0] not in _PACKAGES:
+    if path.partition(".")[0] not in _PACKAGES:
         raise LookupError(spelled)
     for depth in range(1, len(packages) + 1):
         _lighten(packages[:depth])

@@ -92,7 +92,9 @@ class ChildProcess:
 
     def _start(self) -> None:
         if self._process is not None:
-            return
+            if self._process.poll() is None:
+                return
+            self.end()  # it died in its idle time
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(

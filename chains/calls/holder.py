@@ -8,7 +8,13 @@ from chains.calls.parser import may_call
 
 __all__ = ["Holder"]
 
-_LAST_WORD: Final = re.compile(r"[\w.-]+[ \t]*\Z")
+_WORD_END: Final = re.compile(r"[^\w.-]")
+_MAX_NAME: Final = 300
+"""Characters that a function's name and the blanks behind it can have; what is longer is no beginning of a call."""
+
+
+_MAX_SIGN: Final = 1_000
+"""Characters by which it must be clear whether a call begins; what is still open after them is text."""
 
 
 class Holder:
@@ -16,12 +22,21 @@ class Holder:
 
     def __init__(self, offered: Collection[str], *, everything: bool = False) -> None:
         """With `everything` nothing is let go."""
-        self.held = ""
+        self._held = ""
+        self._more: list[str] = []
         self._gone: list[str] = []
         self._offered = offered
         self._sure = everything
         names = "|".join(map(re.escape, offered))
         self._sign = re.compile(rf"[{{\[<`]|\b(?:{names})[ \t]*\(" if names else r"[{\[<`]")
+
+    @property
+    def held(self) -> str:
+        """What was not let go."""
+        if self._more:
+            self._held += "".join(self._more)
+            self._more.clear()
+        return self._held
 
     @property
     def text(self) -> str:
@@ -30,25 +45,37 @@ class Holder:
 
     def feed(self, text: str) -> str:
         """Take a piece in; return what can be let go."""
-        self.held += text
-        if self._sure:
+        if self._sure:  # all that comes: joined once, as adding to a long text takes time each time
+            self._more.append(text)
             return ""
+        self._held += text
         free = self._free()
-        gone, self.held = self.held[:free], self.held[free:]
+        gone, self._held = self._held[:free], self._held[free:]
         if gone:
             self._gone.append(gone)
         return gone
 
     def _free(self) -> int:
         """Return how much of what is held is no call."""
-        free = 0
-        while (sign := self._sign.search(self.held, free)) is not None:
-            verdict = "yes" if sign[0].endswith("(") else may_call(self.held[sign.start() :], self._offered)
+        free, held = 0, self._held
+        while (sign := self._sign.search(held, free)) is not None:
+            start = sign.start()
+            verdict = "yes" if sign[0].endswith("(") else may_call(held[start : start + _MAX_SIGN], self._offered)
+            if verdict == "wait" and len(held) - start > _MAX_SIGN:
+                verdict = "no"
             if verdict != "no":
                 self._sure = verdict == "yes"
-                return sign.start()
+                return start
             free = sign.end()
         # `getWeather` may go on as `getWeather(`
-        word = _LAST_WORD.search(self.held, free)
-        begins = word is not None and any(name.startswith(word[0].strip()) for name in self._offered)
-        return word.start() if word is not None and begins else len(self.held)
+        start = _last_word(held, free)
+        word = held[start:].rstrip(" \t")
+        return start if word and any(name.startswith(word) for name in self._offered) else len(held)
+
+
+def _last_word(text: str, free: int) -> int:
+    """Return where the last word begins, looked for from the end: a search from the start takes quadratic time."""
+    tail = text[max(free, len(text) - _MAX_NAME) :]
+    word = tail.rstrip(" \t")
+    end = _WORD_END.search(word[::-1])
+    return len(text) - len(tail) + (0 if end is None else len(word) - end.start())

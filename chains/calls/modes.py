@@ -32,7 +32,7 @@ __all__ = ["Modes", "concerns_tools"]
 _NO_NAMES: Final = re.compile(r"tool_choice", re.I)
 _NO_TOOLS: Final = re.compile(
     r"not (?:support|allow|implement)\w* (?:the )?(?:use of )?(?:tools|tool[ _]c|function)|enable-auto-tool-choice"
-    r"|\btools?\b[^.]{0,40}\bnot (?:supported|allowed|implemented)|extra\w*[^.]{0,30}\btools\b",
+    r"|\btools?\b[^.]{0,40}\bnot (?:supported|allowed|implemented)|extra\w{0,20}[^.]{0,30}\btools\b",
     re.I,
 )
 

@@ -41,6 +41,8 @@ class _Held:
     arguments: list[str] = field(default_factory=list)
     chunks: list[AIMessageChunk] = field(default_factory=list)
     gone: bool = False
+    checked: tuple[int, Checked] | None = None
+    """What was found out, and of how many fragments."""
 
     def add(self, chunk: AIMessageChunk) -> None:
         fragment = chunk.tool_call_chunks[0]
@@ -109,7 +111,9 @@ class _Gate:
             if held.gone:
                 continue
             text = "".join(held.arguments)
-            checked = await self.offer.check(held.name, text)
+            if held.checked is None or held.checked[0] != len(held.arguments):  # it is asked for at each call behind it
+                held.checked = len(held.arguments), await self.offer.check(held.name, text)
+            checked = held.checked[1]
             as_it_came = checked.arguments == text
             if only_good and (checked.problem or not as_it_came):
                 return

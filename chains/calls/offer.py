@@ -42,6 +42,8 @@ class Offer:
         self._lenient = lenient
         self.tools = {str(tool["function"]["name"]): tool for tool in tools}
         self._prompts = prompts
+        self._unchecked: set[str] = set()
+        """Functions whose schema was too much work once: it is not tried again in this reply."""
 
     @property
     def names(self) -> list[str]:
@@ -63,12 +65,16 @@ class Offer:
             return Checked(name, arguments, None, problem)
         if not value and not arguments.strip().startswith("{"):
             arguments = "{}"  # nothing, or `null`: clients want an object
-        try:
-            problems = await check_arguments(parameters_of(tool), value, nulls_are_absent=name in self._lenient)
-        except TooCostly as error:  # the client's own check has the last word
-            _log.warning("arguments of `%s` were not checked against its schema: %s", name, error)
-            problems = []
+        problems = [] if name in self._unchecked else await self._problems(name, parameters_of(tool), value)
         return Checked(name, arguments, value, "; ".join(problems))
+
+    async def _problems(self, name: str, schema: dict[str, Any], value: dict[str, Any]) -> list[str]:
+        try:
+            return await check_arguments(schema, value, nulls_are_absent=name in self._lenient)
+        except TooCostly as error:  # whoever carries the call out has the last word
+            _log.warning("arguments of `%s` were not checked against its schema: %s", name, error)
+            self._unchecked.add(name)
+            return []
 
     def hands_on(self, checked: Checked) -> bool:
         """Whether a call that stayed wrong goes to the client as it is: OpenAI checks no function that is not strict,

@@ -1,0 +1,213 @@
+"""The pool of child processes: budgets hold, one task's end is nobody else's, owners take turns, nothing stays."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from wire.errors import TooCostly
+from workers import CHECK, Budget, Pool, on_behalf_of
+
+FIND = "chains.calls.arguments:find_problems"
+PLACE: dict[str, Any] = {"type": "object", "required": ["place"]}
+WRONG = ["arguments: 'place' is a required property"]
+SHORT = Budget(cpu_s=0.5, wall_s=10.0)
+
+
+def slow(anchors: int = 30_000) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A schema whose every reference walks all of it."""
+    many = {f"d{i}": {} for i in range(anchors)}
+    schema = {"properties": {"l": {"items": {"$ref": "#here"}}}, "$defs": {"a": {"$anchor": "here"}, **many}}
+    return schema, {"l": [1] * 2_000}
+
+
+def heavy() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Errors that each repeat the arguments."""
+    return {"allOf": [{"type": "string"}] * 9_900}, {"a": "x" * 90_000}
+
+
+@pytest_asyncio.fixture
+async def pool() -> AsyncIterator[Pool]:
+    opened = Pool(size=2, share=1, idle_s=30)
+    yield opened
+    await asyncio.to_thread(opened.close)
+
+
+async def is_gone(pid: int) -> bool:
+    """Whether a process has ended and was collected; a zombie is there still."""
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def test_a_task_runs_and_its_child_serves_the_next(pool: Pool) -> None:
+    assert pool.pids == []
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+    before = pool.pids
+    assert await pool.run(FIND, PLACE, {"place": 1}) == []
+    assert pool.pids == before
+    assert len(before) == 1
+
+
+@pytest.mark.parametrize(
+    ("work", "why"), [(slow(), "time"), (heavy(), "memory")], ids=["over its time", "over its memory"]
+)
+async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, Any], why: str) -> None:
+    with pytest.raises(TooCostly) as caught:
+        await pool.run(FIND, *work, budget=SHORT if why == "time" else CHECK)
+    assert caught.value.why == why
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+
+
+async def test_what_only_waits_is_ended_by_the_clock(pool: Pool) -> None:
+    await pool.run(FIND, PLACE, {})  # so that the start of a child does not count
+    with pytest.raises(TooCostly) as caught:
+        await pool.run(FIND, *slow(), budget=Budget(cpu_s=60, wall_s=0.3))
+    assert caught.value.why == "late"
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+
+
+async def test_a_crash_fails_only_its_task(pool: Pool) -> None:
+    await pool.run(FIND, PLACE, {})
+    (pid,) = pool.pids
+    task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
+    await asyncio.sleep(0.3)
+    os.kill(pid, 6)  # what an assertion in native code does
+    with pytest.raises(TooCostly) as caught:
+        await task
+    assert caught.value.why == "crash"
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+
+
+async def test_a_child_that_died_in_its_idle_time_is_replaced(pool: Pool) -> None:
+    await pool.run(FIND, PLACE, {})
+    os.kill(pool.pids[0], 9)
+    await asyncio.sleep(0.1)
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+
+
+async def test_cancelling_a_task_ends_its_child(pool: Pool) -> None:
+    await pool.run(FIND, PLACE, {})
+    (pid,) = pool.pids
+    task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await is_gone(pid)
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+
+
+async def test_a_task_that_is_cancelled_in_the_queue_is_forgotten(pool: Pool) -> None:
+    first = asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT))
+    waiting = asyncio.create_task(pool.run(FIND, PLACE, {}))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(TooCostly):
+        await first
+    assert waiting.cancelled()
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+
+
+async def test_one_owners_slow_tasks_do_not_hold_up_anothers(pool: Pool) -> None:
+    with on_behalf_of("ann"):
+        slow_ones = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(1, 30))) for _ in range(6)]
+    await asyncio.sleep(0.2)
+    with on_behalf_of("bob"):
+        assert await pool.run(FIND, PLACE, {}) == WRONG
+    assert sum(task.done() for task in slow_ones) <= 2
+    for task in slow_ones:
+        task.cancel()
+    await asyncio.gather(*slow_ones, return_exceptions=True)
+
+
+async def test_an_owner_has_a_bound_in_the_queue_and_others_have_their_own() -> None:
+    pool = Pool(size=1, share=1, most_waiting=2)
+    with on_behalf_of("ann"):
+        tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
+    await asyncio.sleep(0.1)
+    refused = [task.exception() for task in tasks if task.done()]
+    assert 6 <= len(refused) <= 7
+    assert {getattr(error, "why", None) for error in refused} == {"late"}
+    with on_behalf_of("bob"):
+        assert await pool.run(FIND, PLACE, {}) == WRONG
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.to_thread(pool.close)
+
+
+async def test_a_child_ends_after_idleness_and_leaves_no_zombie() -> None:
+    pool = Pool(idle_s=0.2)
+    await pool.run(FIND, PLACE, {})
+    (pid,) = pool.pids
+    assert await is_gone(pid)
+    assert pool.pids == []
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+    await asyncio.to_thread(pool.close)
+
+
+async def test_a_child_is_replaced_after_many_tasks() -> None:
+    pool = Pool(most_tasks=2)
+    await pool.run(FIND, PLACE, {})
+    first = pool.pids
+    await pool.run(FIND, PLACE, {})
+    assert await is_gone(first[0])
+    assert await pool.run(FIND, PLACE, {}) == WRONG
+    await asyncio.to_thread(pool.close)
+
+
+async def test_closing_ends_children_at_work_and_those_who_wait(pool: Pool) -> None:
+    tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60))) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    pids = pool.pids
+    started = time.monotonic()
+    await asyncio.to_thread(pool.close)
+    assert time.monotonic() - started < 5
+    assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)] == [TooCostly] * 3
+    assert all([await is_gone(pid) for pid in pids])
+
+
+def test_a_pool_serves_one_event_loop_after_another() -> None:
+    pool = Pool()
+    for _ in range(2):
+        assert asyncio.run(pool.run(FIND, PLACE, {})) == WRONG
+    assert pool.call(FIND, PLACE, {}) == WRONG
+    pool.close()
+
+
+async def test_it_works_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    pool = Pool()
+
+    def work() -> Any:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(pool.run(FIND, PLACE, {}))
+
+    assert await asyncio.to_thread(work) == WRONG
+    await asyncio.to_thread(pool.close)
+
+
+@pytest.mark.parametrize(
+    "function", ["os:system", "subprocess:run", "chains.calls.arguments:_short", "chains.calls.arguments:json"]
+)
+async def test_only_what_our_own_modules_offer_is_called(pool: Pool, function: str) -> None:
+    with pytest.raises(RuntimeError, match="LookupError"):
+        await pool.run(function, "true")
+
+
+async def test_a_child_has_nothing_of_our_environment(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_API_KEY", "secret")
+    await pool.run(FIND, PLACE, {})
+    environ = await asyncio.to_thread(Path(f"/proc/{pool.pids[0]}/environ").read_bytes)
+    names = [one.partition(b"=")[0] for one in environ.split(b"\0") if one]
+    assert names == [b"PYTHONPATH"]
