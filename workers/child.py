@@ -67,7 +67,7 @@ def _reply(request: bytes) -> bytes:
         return b'{"failed": "memory"}'
     except Exception as error:  # a function of ours has a defect, or meets what nobody foresaw
         return json.dumps({"failed": f"{type(error).__name__} in {told['function']}"}).encode()
-    return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "memory"}'
+    return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "size"}'
 
 
 def _spend(cpu_s: float) -> None:

@@ -40,8 +40,8 @@ class ChildProcess:
         """Return what the function returns, as JSON has it.
 
         Raises:
-            TooCostly: the task spent its time or memory, the child crashed or could not be started. No child is left
-                in the first case.
+            TooCostly: the task spent its time or memory, its result is too large, or the child crashed or could not
+                be started.
             RuntimeError: the function itself failed.
         """
         request = {"function": function, "arguments": arguments, "options": options, "cpu_s": budget.cpu_s}
@@ -64,6 +64,8 @@ class ChildProcess:
         told: dict[str, Any] = _decode(reply)
         if "failed" not in told:
             return told["value"]
+        if told["failed"] == "size":
+            raise TooCostly(f"What comes of it has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
         if told["failed"] != "memory":
             raise RuntimeError(f"a check failed: {told['failed']}")
         self.end()  # what is left of it may be fragmented

@@ -23,6 +23,8 @@ _MOST_WORK: Final = 2_000
 """Values of the schema times values of the arguments: 1 ms as a rule, 40 ms in the worst case."""
 _MOST_PLAIN: Final = 4_000
 """Values of a schema that is known to be a finite tree without being tried."""
+_MOST_FOLLOWED: Final = 50
+"""References that are followed one after the other."""
 _CHARS: Final = 512
 """Characters that cost what a value costs: errors repeat what they are about."""
 
@@ -128,7 +130,7 @@ def _written_out(schema: Any, most: int) -> int:
             if name in _LINEAR:
                 size += _extent(held, most)
             elif name == "$ref":
-                if not isinstance(held, str) or held in above:
+                if not isinstance(held, str) or held in above or len(above) >= _MOST_FOLLOWED:
                     raise _UnknownError
                 waiting.append((_target(schema, held), (*above, held)))
             elif name in _UNREAD or name.startswith("x-"):
