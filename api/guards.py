@@ -25,6 +25,7 @@ from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
 from api.uploads import is_form
+from watch.context import act_for
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
@@ -108,7 +109,8 @@ class Gate:
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
         state: dict[str, Any] = scope.setdefault("state", {})
-        state["owner"] = self._owner(scope, headers)
+        state["owner"] = owner = self._owner(scope, headers)
+        act_for(owner)
         if scope["method"] in _SAFE:
             return None
         if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):

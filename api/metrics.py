@@ -6,6 +6,7 @@ gate's business.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 from api.depends import House
 from api.door import Door
 from api.watching import RequestFigures
+from chains import Builtin
 from store.room import free_bytes
 from watch.figures import Histogram
 
@@ -108,6 +110,11 @@ def _of_upstreams(house: House) -> "Iterator[Metric]":
     }
     told = "Requests to upstreams, tries that were repeated included."
     yield _counter("upstream_requests", told, ("upstream", "outcome"), outcomes)
+    ends: Counter[tuple[str, ...]] = Counter()
+    for member in house.upstream.members:
+        if isinstance(member.source, Builtin):
+            ends.update(member.source.engine_ends)
+    yield _counter("engine_ends", "Built-in engines that ended on their own or hung, by reason.", ("reason",), ends)
 
 
 def _of_the_store(house: House) -> "Iterator[Metric]":

@@ -6,7 +6,7 @@ body breaks after its head: it counts for the head only.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import Final, TypeVar
 
@@ -17,7 +17,7 @@ from chains.transport import failure
 from watch.figures import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "Blocks", "blocks", "heard", "too_long", "whole"]
+__all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "Blocks", "blocks", "heard", "too_long", "when_closed", "whole"]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
 SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
@@ -27,6 +27,15 @@ _LATE_S: Final = 0.5  # after the limit of silence, which the library's own limi
 
 _LOOK_S: Final = 2.0
 """A connection that is gone without a word is noticed as soon."""
+
+
+def when_closed(response: aiohttp.ClientResponse, act: Callable[[], None]) -> None:
+    """Call `act` once an answer was read to its end, closed or forgotten; at once where all of it has come."""
+    connection = response.connection
+    if connection is None:
+        act()
+    else:
+        connection.add_callback(act)
 
 
 class Blocks:

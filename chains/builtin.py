@@ -9,39 +9,37 @@ threads anew each time, and a folder of large files does not fill the memory one
 """
 
 import asyncio
-import contextlib
-import importlib.util
 import logging
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import aiohttp
-import orjson
 from langchain_core.messages import BaseMessage
 
-from chains.assembly import Assembly
+from chains.blocks import when_closed
 from chains.demo import demo_request
 from chains.endpoint import Endpoint
-from chains.engine import ELSEWHERE, Engine, Shape
+from chains.engine import Engine, EngineEnded, Shape
+from chains.engine_prompts import require_text
+from chains.engine_requests import fit_request, fit_tools, slots_of
+from chains.engines import MAX_LOADED, Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
-from chains.gguf import DEMO_NOTE, Gguf, find_models
-from chains.installation import install_command
+from chains.gguf import DEMO_NOTE, Gguf
+from chains.installed_models import installed_models
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
-from chains.sse import SseDecoder
+from chains.slots import Slot, Slots
 from chains.transport import Patience
 from chains.upstream import Upstream
+from chains.whole_answers import answer_whole
+from watch.context import acting_owner
+from watch.figures import Counts
 from wire.errors import InvalidRequest, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["MAX_LOADED", "Builtin"]
 
-MAX_LOADED: Final = 2
-
-_LIBRARY: Final = "xllamacpp"
 _NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
 _NAMED: Final = 20
 # llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
@@ -51,15 +49,6 @@ _FORMED: Final = {"repeat_penalty": 1.0}
 """For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
 
 _log = logging.getLogger("threadhold.engine")
-
-
-@dataclass(slots=True)
-class _Load:
-    """A load that goes on: its task, who waits for the engine, and since when (monotonic seconds)."""
-
-    task: "asyncio.Task[None]"
-    grants: list["asyncio.Future[Engine]"] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
 
 
 class Builtin(Upstream):
@@ -84,10 +73,12 @@ class Builtin(Upstream):
         self._path = path
         self._shape = shape or Shape()
         self._files: dict[str, Gguf] = {}
-        self._engines: dict[str, Engine] = {}  # loaded, the one used last at the end
-        self._loads: dict[str, _Load] = {}
-        self._failed: dict[str, str] = {}  # why the last load did not succeed
-        self._room = asyncio.Lock()  # one load at a time: two would only slow each other down
+        self._engines = Engines(
+            self._shape, self.patience, find=self._find, outcomes=self.outcomes, learn_limit=self.learn_limit
+        )
+        self._slots: dict[str, Slots] = {}
+        self._suspects: WeakKeyDictionary[Negotiation, Engine] = WeakKeyDictionary()
+        """Requests of runs that an engine has begun to answer: where it ends, they may be the reason."""
 
     # --- what an upstream does ------------------------------------------------------------------------------------
 
@@ -103,13 +94,7 @@ class Builtin(Upstream):
 
     async def close(self) -> None:
         """Give up what is being loaded, and end every engine."""
-        loads = [load.task for load in self._loads.values()]
-        for load in loads:
-            load.cancel()
-        if loads:
-            await asyncio.wait(loads)
-        engines, self._engines = list(self._engines.values()), {}
-        await asyncio.gather(*(engine.close() for engine in engines))
+        await self._engines.close()
         await super().close()
 
     async def resolve(self, model: str) -> str:
@@ -125,6 +110,11 @@ class Builtin(Upstream):
             return await self._fetch_models()
         except UpstreamFailed:
             return []
+
+    @property
+    def engine_ends(self) -> Counts:
+        """How often an engine's process crashed ("crashed"), or was ended because it hung ("stuck")."""
+        return self._engines.ends
 
     def names(self) -> list[str]:
         """The models that there were when they were last looked for."""
@@ -149,7 +139,7 @@ class Builtin(Upstream):
         """Return how many tokens a prompt is. Raises RunError where the model cannot be loaded."""
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
-        return await upstream.count_tokens(name, messages, tools)
+        return await upstream.count_tokens(name, messages, _fitted_tools(tools))
 
     async def check(self) -> str | None:
         """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""
@@ -157,18 +147,46 @@ class Builtin(Upstream):
             await self._look()
         except UpstreamFailed as error:
             return error.message
-        for name, load in self._loads.items():
-            return f"loading `{name}` for {time.monotonic() - load.begun:.0f} s"
-        return next(iter(self._failed.values()), None)
+        for name, seconds in self._engines.loading().items():
+            return f"loading `{name}` for {seconds:.0f} s"
+        return next(iter(self._engines.failed.values()), None)
 
     async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
-        """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError."""
-        async with self._asking(str(payload.get("model") or "")) as engine:
-            response = await engine.upstream.answer(
-                {**_completed(engine, payload), **(_FORMED if payload.get("response_format") else {})}, negotiation
-            )
-            engine.use(response)
-            return response
+        """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError.
+
+        A request whose engine has ended is asked once more, alone: whatever ended it then ends nobody else's answer.
+        """
+        name = await self.resolve(str(payload.get("model") or ""))
+        negotiation = negotiation or self.negotiation(name)
+        before = self._suspects.pop(negotiation, None)
+        if before is None or not await before.has_ended():
+            try:
+                return await self._answer(name, payload, negotiation)
+            except EngineEnded:
+                pass
+        return await self._answer(name, payload, negotiation, alone=True)
+
+    async def _answer(
+        self, name: str, payload: dict[str, Any], negotiation: Negotiation, *, alone: bool = False
+    ) -> aiohttp.ClientResponse:
+        try:
+            fitted = fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
+        except InvalidRequest as error:
+            raise PromptRefused(error.message) from error
+        slot = await self._take_slots(name, slots_of(fitted), alone=alone)
+        try:
+            async with self._engines.asking(name) as engine:
+                formed = _FORMED if fitted.get("response_format") else {}
+                asked = {**_completed(engine, fitted), "model": engine.model.name, **formed}
+                response = await engine.upstream.answer(asked, negotiation)
+                engine.use(response)
+        except BaseException:
+            slot.release()
+            raise
+        if not alone:
+            self._suspects[negotiation] = engine
+        when_closed(response, slot.release)
+        return response
 
     async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
         """Answer a client's `/chat/completions` or `/completions` body.
@@ -179,31 +197,59 @@ class Builtin(Upstream):
             raise not_served(path, "The built-in engine")
         model = model_of(body)
         require_prompt(body, path)
+        fitted = fit_request(body, path, context=self._shape.context_size)
+        require_text(fitted)
         try:
-            async with self._asking(await self.resolve(model)) as engine:
-                asked = {**_completed(engine, body), "model": engine.model.name}
-                if not body.get("stream"):
-                    return with_openai_error(await _whole(engine.upstream, asked, path))
-                passage = with_openai_error(await engine.upstream.pass_through(asked, path))
-                engine.use(passage)
-                return passage
+            name = await self.resolve(model)
+            try:
+                return await self._pass_through(name, fitted, path)
+            except EngineEnded:  # nothing of the answer has been shown
+                return await self._pass_through(name, fitted, path, alone=True)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=503) from error
+
+    async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, alone: bool = False) -> Passage:
+        slot = await self._take_slots(name, slots_of(fitted), alone=alone)
+        try:
+            async with self._engines.asking(name) as engine:
+                asked = {**_completed(engine, fitted), "model": engine.model.name}
+                if not fitted.get("stream"):
+                    passage = await answer_whole(engine.upstream, asked, path)
+                else:
+                    passage = await engine.upstream.pass_through(asked, path)
+                    engine.use(passage)
+        except BaseException:
+            slot.release()
+            raise
+        passage.when_closed(slot.release)
+        return with_openai_error(passage)
+
+    async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
+        """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
+        slots = self._slots.setdefault(name, Slots(self._shape.parallel))
+        limit_s = self.patience.idle_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await slots.take(acting_owner(), self._shape.parallel if alone else count)
+        except TimeoutError:
+            raise UpstreamFailed(
+                f"The built-in engine answered others for {limit_s:g} s. Try again later.", kind="silent"
+            ) from None
 
     async def at(self, model: str) -> Upstream:
         """Load a model, by any name of it, and return the plain upstream that it then is. Raises RunError.
 
         For questions only (`/props`, `/tokenize`): it does not keep the model from being unloaded.
         """
-        async with self._asking(await self.resolve(model)) as engine:
+        async with self._engines.asking(await self.resolve(model)) as engine:
             return engine.upstream
 
     async def props(self, model: str) -> dict[str, Any] | None:
         """Return the `/props` of a model, loaded for it. None where it cannot be."""
         try:
-            async with self._asking(await self.resolve(model)) as engine:
+            async with self._engines.asking(await self.resolve(model)) as engine:
                 return engine.props
         except RunError:
             return None
@@ -215,7 +261,7 @@ class Builtin(Upstream):
 
     async def _look(self) -> dict[str, Gguf]:
         """Look which models there are now, by name. Raises UpstreamFailed when there is none, or no engine."""
-        self._files = await asyncio.to_thread(_models_at, self._path)
+        self._files = await asyncio.to_thread(installed_models, self._path)
         return self._files
 
     async def _find(self, name: str) -> Gguf:
@@ -237,8 +283,7 @@ class Builtin(Upstream):
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
 
     def _entry(self, model: Gguf) -> dict[str, Any]:
-        loaded = self._engines.get(model.name)
-        state = "loaded" if loaded else "loading" if model.name in self._loads else "on disk"
+        state = self._engines.state(model.name)
         told: dict[str, Any] = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
         if model.is_demo:
             told["note"] = f"This is {DEMO_NOTE}."
@@ -246,151 +291,18 @@ class Builtin(Upstream):
         limit = self.context_limit(model.name)
         return {**entry, "context_length": limit} if limit else entry
 
-    # --- engines --------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _asking(self, name: str) -> AsyncIterator[Engine]:
-        """An engine with that model, kept while the block asks it. Raises RunError."""
-        engine = await self._granted(name)
-        try:
-            yield engine
-        except (RunError, UpstreamProblem) as error:
-            if isinstance(error, UpstreamFailed | UpstreamProblem) and await engine.has_ended():
-                raise engine.epitaph() from error
-            raise
-        finally:
-            engine.asking -= 1
-
-    async def _granted(self, name: str) -> Engine:
-        """Return the engine of a model, loaded first where it is not, and counted as being asked."""
-        if name not in self._engines and name not in self._loads:
-            await self._find(name)
-        engine = self._engines.get(name)
-        if engine is not None and engine.alive and not engine.leaving:
-            self._engines[name] = self._engines.pop(name)
-            engine.asking += 1
-            return engine
-        load = self._loads.get(name) or self._begin(self._files[name])
-        grant: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
-        load.grants.append(grant)
-        limit_s = self.patience.idle_s
-        try:
-            # who asks may leave; the load goes on, as others may wait for it as well
-            async with asyncio.timeout(limit_s):
-                return await grant
-        except BaseException as error:
-            if grant.done() and not grant.cancelled() and grant.exception() is None:
-                grant.result().asking -= 1  # granted, and given up in the same moment
-            if not isinstance(error, TimeoutError):
-                raise
-        held = [engine.model.name for engine in self._engines.values() if engine.busy]
-        told = f"; {_spelled(held)} had not ended their answers" if held else ""
-        raise UpstreamFailed(f"`{name}` was not loaded within {limit_s:g} s{told}. Try again later.")
-
-    def _begin(self, model: Gguf) -> "_Load":
-        load = _Load(asyncio.create_task(self._load(model), name=f"load {model.name}"))
-        self._loads[model.name] = load
-        load.task.add_done_callback(lambda task: self._tell(model.name, load, task))
-        return load
-
-    def _tell(self, name: str, load: "_Load", task: "asyncio.Task[None]") -> None:
-        """Tell those who wait that nothing comes; those who got an engine know it already."""
-        if self._loads.get(name) is load:
-            del self._loads[name]
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, UpstreamFailed):
-            self._failed[name] = error.message
-        for grant in load.grants:
-            if not grant.done():
-                grant.set_exception(error or UpstreamFailed("The built-in engine is being closed."))
-
-    async def _load(self, model: Gguf) -> None:
-        async with self._room:
-            await self._make_room(model.name)
-            begun = time.monotonic()
-            _log.info("loading %s (%s)", model.name, model.path)
-            engine = Engine(model, self._shape, self.patience, self.outcomes)
-            try:
-                await engine.start()
-            except UpstreamFailed as error:
-                _log.error("%s", error.message)
-                raise
-            self._engines[model.name] = engine
-            self._failed.pop(model.name, None)
-            if engine.context:
-                self.learn_limit(model.name, engine.context)
-            took_s = time.monotonic() - begun
-            _log.info("loaded %s in %.1f s: %s tokens of context", model.name, took_s, engine.context)
-            # Granted before anybody else can make room: else a busy model could take this one's place at once.
-            for grant in self._loads.pop(model.name).grants:
-                if not grant.done():
-                    engine.asking += 1
-                    grant.set_result(engine)
-
-    async def _make_room(self, name: str) -> None:
-        """End engines till there is room for one more: what ended by itself or is loaded under that name, then those
-        idle longest, then, when it has answered what it was asked, the one asked longest ago."""
-        for known, engine in list(self._engines.items()):
-            if known == name or not engine.alive:
-                await self._unload(engine)
-        while len(self._engines) >= MAX_LOADED:
-            engine = next((one for one in self._engines.values() if not one.busy), next(iter(self._engines.values())))
-            await self._unload(engine)
-
-    async def _unload(self, engine: Engine) -> None:
-        engine.leaving = True
-        try:
-            if not await engine.until_idle(self.patience.idle_s):
-                raise UpstreamFailed(f"`{engine.model.name}` was busy for {self.patience.idle_s:g} s. Try again later.")
-        except BaseException:
-            engine.leaving = False
-            raise
-        del self._engines[engine.model.name]
-        await engine.close()
-        _log.info("unloaded %s", engine.model.name)
-
-
-def _models_at(path: Path | None) -> dict[str, Gguf]:
-    """The models by name. Blocks. Raises UpstreamFailed when there is none, or no engine to run it."""
-    try:
-        installed = importlib.util.find_spec(_LIBRARY) is not None
-    except (ImportError, ValueError):
-        installed = False
-    if not installed:
-        raise UpstreamFailed(
-            f"The built-in engine is not installed. Install it with `{install_command()}`, or use another: {ELSEWHERE} "
-            f"(`{_LIBRARY}` has no wheels for some platforms.)"
-        )
-    return {model.name: model for model in find_models(path)}
-
 
 def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
     """A request with what its model needs."""
     return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED}
 
 
-async def _whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:
-    """Stream an answer and put it together: see `chains/assembly.py`. Raises UpstreamProblem."""
-    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    passage = await upstream.pass_through(asked, path)
-    if passage.body is not None:  # refused
-        return passage
-    assembly, decoder = Assembly(), SseDecoder()
-    with contextlib.closing(passage):
-        async for block in passage.blocks():
-            for payload in decoder.feed(block):
-                assembly.add(payload)
-        for payload in decoder.end():
-            assembly.add(payload)
-    whole = assembly.whole()
-    if whole is not None and assembly.error is None:
-        return Passage(200, "application/json", passage.headers, orjson.dumps(whole))
-    error = assembly.error["error"] if assembly.error else None
-    status = error.get("code") if isinstance(error, dict) else None
-    if not isinstance(status, int):
-        raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
-    refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
-    return upstream.normalize_error(refused, path)
+def _fitted_tools(tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Tools for a template, none where they are out of bounds: they only count less then."""
+    try:
+        return fit_tools(list(tools), lenient=True) if tools else tools
+    except InvalidRequest:
+        return ()
 
 
 def _spelled(names: list[str]) -> str:

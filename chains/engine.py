@@ -9,6 +9,7 @@ import contextlib
 import logging
 import secrets
 import sys
+import time
 import weakref
 from collections import deque
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from typing import Any, Final, Protocol
 import orjson
 
 from chains.demo import DEMO_REPLY_TOKENS
+from chains.engine_watch import Watch
 from chains.gguf import Gguf, check_content
 from chains.transport import Patience
 from chains.upstream import Upstream
 from watch.figures import Counts
 from wire.errors import UpstreamFailed
 
-__all__ = ["ELSEWHERE", "Engine", "Shape", "Use"]
+__all__ = ["ELSEWHERE", "Engine", "EngineEnded", "Shape", "Use"]
 
 ELSEWHERE: Final = "Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 
@@ -54,6 +56,10 @@ class Shape:
     max_reply_tokens: int | None = None
 
 
+class EngineEnded(UpstreamFailed):
+    """The engine's process ended, or was ended, while it worked on a request."""
+
+
 class Use(Protocol):
     """What keeps an engine busy until it is closed: an answer or a passage that is read."""
 
@@ -66,8 +72,9 @@ class Use(Protocol):
 class Engine:
     """A loaded model. `start` before use, `close` after; `upstream` is the way to it."""
 
-    def __init__(self, model: Gguf, shape: Shape, patience: Patience, outcomes: Counts) -> None:
-        """Starts nothing. `outcomes` is where requests to it are counted, before it and after it."""
+    def __init__(self, model: Gguf, shape: Shape, patience: Patience, outcomes: Counts, ends: Counts) -> None:
+        """Starts nothing. `outcomes` is where requests to it are counted, before it and after it; `ends` is where it is
+        counted that its process ended by itself ("crashed") or was ended for hanging ("stuck")."""
         self.model = model
         self.leaving = False  # it takes no more requests, and makes room when it has answered those it has
         self.asking = 0  # requests that have no answer yet
@@ -79,6 +86,11 @@ class Engine:
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._ends = ends
+        self._guard: asyncio.Task[None] | None = None
+        self._stuck = ""
+        self.started_at = 0.0
+        """When it was ready, in monotonic seconds."""
         self._upstream: Upstream | None = None
 
     @property
@@ -129,6 +141,9 @@ class Engine:
 
     async def close(self) -> None:
         """Kill the process, which has nothing to save, and close the connections to it."""
+        if self._guard is not None:
+            self._guard.cancel()
+            await asyncio.wait([self._guard])
         if self._upstream is not None:
             await self._upstream.close()
         if self._process is not None and self._process.returncode is None:
@@ -157,13 +172,35 @@ class Engine:
             return False
         return True
 
-    def epitaph(self) -> UpstreamFailed:
+    def epitaph(self) -> EngineEnded:
         """Why it is not there any more."""
+        if self._stuck:
+            return EngineEnded(
+                f"The built-in engine {self._stuck} while it ran `{self.model.name}` and was ended. The next request "
+                "starts it again. Ask for less: a shorter prompt, or a simpler schema."
+            )
         code = self._process.returncode if self._process is not None else None
-        return UpstreamFailed(
+        return EngineEnded(
             f"The built-in engine ended while it ran `{self.model.name}` (exit code {code}{self._reason()}). "
             "The next request starts it again; if this goes on, take another model or a smaller MODEL_CONTEXT_SIZE."
         )
+
+    async def _watch(self, process: asyncio.subprocess.Process, watch: Watch) -> None:
+        """Notice that the process has ended, or hangs; then end it. Cancelled where it is closed on purpose."""
+        ended = asyncio.create_task(process.wait())
+        stuck = asyncio.create_task(watch.until_stuck(lambda: self.busy))
+        try:
+            await asyncio.wait([ended, stuck], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stuck.cancel()
+            ended.cancel()
+            await asyncio.wait([ended, stuck])
+        if process.returncode is None:
+            self._stuck = stuck.result()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        self._ends["stuck" if self._stuck else "crashed",] += 1
+        _log.error("%s", self.epitaph().message)
 
     async def _load(self) -> None:
         process = self._process = await asyncio.create_subprocess_exec(
@@ -198,6 +235,14 @@ class Engine:
         )
         self._upstream.overflow_advice = self._overflow_advice()
         await self._upstream.open()
+        self.started_at = time.monotonic()
+        watch = Watch(
+            f"{told['url'].removesuffix('/v1')}/slots",
+            {"Authorization": f"Bearer {key}"},
+            model_bytes=self.model.path.stat().st_size,
+            longest_s=self._patience.idle_s,
+        )
+        self._guard = asyncio.create_task(self._watch(process, watch), name=f"watch {self.model.name}")
 
     def _overflow_advice(self) -> str:
         wanted = self._shape.context_size

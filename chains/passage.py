@@ -5,7 +5,7 @@ Passage closes it; closing it, or the iterator, before the end closes the upstre
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 import orjson
 
-from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, whole
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, blocks, when_closed, whole
 from chains.endpoint import Endpoint
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
 from chains.refusals import Refusal, explain, overflow_body, read_refusal
@@ -54,6 +54,13 @@ class Passage:
     def closed(self) -> bool:
         """Whether the upstream has no more to do for it."""
         return self._response is None or self._response.closed
+
+    def when_closed(self, act: Callable[[], None]) -> None:
+        """Call `act` once the upstream has no more to do for it; at once where that is so already."""
+        if self._response is None:
+            act()
+        else:
+            when_closed(self._response, act)
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """Yield the bytes as they come. Where the upstream breaks off, an error frame is the last one of an event

@@ -19,7 +19,7 @@ from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
-from watch.context import bind
+from watch.context import act_for, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
 from workers import on_behalf_of
@@ -151,6 +151,7 @@ class Execution:
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits
         lawfully, if need be as soon as the store takes writes again (see `broken`)."""
+        act_for(live.owner)
         try:
             with run_span(live.run) as span:
                 try:

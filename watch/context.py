@@ -6,9 +6,10 @@ A task inherits them from whoever starts it, so that a run's lines name the requ
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-__all__ = ["bind", "bound"]
+__all__ = ["act_for", "acting_owner", "bind", "bound"]
 
 _BOUND: ContextVar[Mapping[str, str]] = ContextVar("threadhold_bound")
+_OWNER: ContextVar[str] = ContextVar("threadhold_owner")
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -30,3 +31,13 @@ class bind:  # noqa: N801  (used as a function is; a generator would cost four t
 def bound() -> Mapping[str, str]:
     """Return the ids that count here."""
     return _BOUND.get(_NOTHING)
+
+
+def act_for(owner: str) -> None:
+    """Let this task, and those that it starts, count as working for an owner."""
+    _OWNER.set(owner)
+
+
+def acting_owner() -> str:
+    """Return whom this task works for; empty outside of requests and runs."""
+    return _OWNER.get("")

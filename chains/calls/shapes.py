@@ -1,8 +1,8 @@
 """The JSON Schemas that constrained decoding gets: the choice, and the call with its arguments. Pure.
 
 Laws: a finite tree in draft 2020-12, without `$ref`, of keywords that the engines' grammars know; every string, list
-and free object is bounded, so that a weak model ends; a schema too large or too strange to be written out becomes any
-object (what comes out is checked against the function's own schema in any case).
+and free object is bounded, so that a weak model ends; a schema too large, too strange, or too costly as a grammar
+becomes any object (what comes out is checked against the function's own schema in any case).
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from chains.calls.dialects import has_known_types, modernize, write_nullable
+from chains.schema_weight import check_schema
 
 __all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
 
@@ -68,6 +69,7 @@ def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
     try:
         root = {**parameters, "type": "object", "nullable": False, "x-nullable": False}
         bounded = _Bounds(parameters, max_string).write(root, (), 0)
+        check_schema(bounded)
     except (_TooLargeError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return {"type": "object"}
     if not bounded:

@@ -262,16 +262,30 @@ async def test_closing_gives_up_a_load_at_once(engine: Open) -> None:
         await asked
 
 
-async def test_an_engine_that_dies_is_told_and_started_again(engine: Open) -> None:
+async def kill_newest_child(builtin: Builtin) -> None:
+    """Kill the engine as soon as it works on something."""
+    upstream = await builtin.at("")
+
+    async def is_busy() -> bool:
+        return await busy_slots(upstream) == 1
+
+    await within(15, is_busy)
+    os.kill(children()[-1], 9)
+
+
+async def test_an_answer_not_yet_shown_survives_one_crash_not_two(engine: Open) -> None:
     builtin = await engine()
     await builtin.at("")
-    before = children()
     asked = asyncio.create_task(builtin.pass_through(ENDLESS))
-    await asyncio.sleep(0.3)
-    os.kill(before[-1], 9)
+    await kill_newest_child(builtin)
+    assert (await asked).status == 200
+    asked = asyncio.create_task(builtin.pass_through(ENDLESS))
+    await kill_newest_child(builtin)
+    await kill_newest_child(builtin)
     with pytest.raises(UpstreamProblem, match=r"engine ended while it ran .*exit code -9"):
         await asked
     assert (await builtin.pass_through({"messages": ASK, "max_tokens": 3})).status == 200
+    assert builtin.engine_ends == {("crashed",): 3}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Messages and prompts as the built-in engine takes them: known roles, parts and types. Pure.
+
+A model's template reads messages without checks; what it does not expect makes llama.cpp answer with an error of its
+own, or worse. Invariant: the engine gets only fields that templates know, each of its type.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wire.errors import InvalidRequest
+
+__all__ = ["fit_messages", "fit_prompt_text", "require_text"]
+
+_MAX_MESSAGES: Final = 20_000
+_MAX_PARTS: Final = 1_000
+_MAX_CALLS: Final = 256
+_MAX_PROMPTS: Final = 8
+_MAX_TOKENS: Final = 1_000_000  # llama.cpp refuses what is longer than its context, with both counts
+_MAX_TOKEN: Final = 2**31 - 1
+_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+_TEXTS: Final = ("name", "tool_call_id", "reasoning_content", "refusal")
+_PARTS: Final = ("text", "refusal", "image_url", "input_audio", "file")
+
+
+def fit_messages(name: str, value: Any) -> list[dict[str, Any]]:
+    """Return a chat's messages, without fields that no template knows. Raises InvalidRequest."""
+    if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
+        raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages")
+    return [_fit_message(f"{name}[{place}]", message) for place, message in enumerate(value)]
+
+
+def fit_prompt_text(name: str, value: Any) -> Any:
+    """Return a text completion's prompt: a text, tokens, or several of these. Raises InvalidRequest."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise _wrong(name, "a string, or an array of strings or tokens")
+    if type(value[0]) is int:
+        return _fit_tokens(name, value)
+    if len(value) > _MAX_PROMPTS:
+        raise _wrong(name, f"of at most {_MAX_PROMPTS} prompts; it has {len(value)}")
+    return [each if isinstance(each, str) else _fit_tokens(name, each) for each in value]
+
+
+def require_text(body: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where a fitted message has a picture, a recording or a file: no model here takes them."""
+    for place, message in enumerate(body.get("messages", ())):
+        content = message.get("content")
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            if part["type"] not in ("text", "refusal"):
+                param = f"messages[{place}].content[{number}]"
+                raise InvalidRequest(
+                    f"Invalid '{param}': the built-in engine does not support `{part['type']}`. Send text parts only, "
+                    "or use an engine that takes other parts.",
+                    param=param,
+                    code="invalid_value",
+                )
+
+
+def _fit_tokens(name: str, value: Any) -> list[int]:
+    if not isinstance(value, list) or not 0 < len(value) <= _MAX_TOKENS:
+        raise _wrong(name, "a string, or an array of strings or tokens")
+    if not all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value):
+        raise _wrong(name, f"of tokens, integers from 0 to {_MAX_TOKEN}")
+    return value
+
+
+def _fit_message(param: str, message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise _wrong(param, "an object")
+    role = message.get("role")
+    if role not in _ROLES:
+        raise _wrong(f"{param}.role", f"one of {', '.join(_ROLES)}")
+    fitted: dict[str, Any] = {"role": role}
+    if "content" in message:
+        fitted["content"] = _fit_content(f"{param}.content", message["content"])
+    for name in _TEXTS:
+        if message.get(name) is not None:
+            if not isinstance(message[name], str):
+                raise _wrong(f"{param}.{name}", "a string")
+            fitted[name] = message[name]
+    if message.get("tool_calls") is not None:
+        fitted["tool_calls"] = _fit_calls(f"{param}.tool_calls", message["tool_calls"])
+    if fitted.get("content") is None and not (role == "assistant" and "tool_calls" in fitted):
+        if role != "assistant" or "content" not in fitted:
+            raise _wrong(f"{param}.content", "a string or an array of content parts")
+        fitted["content"] = ""
+    return fitted
+
+
+def _fit_content(param: str, content: Any) -> Any:
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list) or len(content) > _MAX_PARTS:
+        raise _wrong(param, f"a string or an array of at most {_MAX_PARTS} content parts")
+    for place, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in _PARTS:
+            raise _wrong(f"{param}[{place}].type", f"one of {', '.join(_PARTS)}")
+        if kind in ("text", "refusal"):
+            if not isinstance(part.get(kind), str):
+                raise _wrong(f"{param}[{place}].{kind}", "a string")
+        elif not isinstance(part.get(kind), dict):
+            raise _wrong(f"{param}[{place}].{kind}", "an object")
+    return content
+
+
+def _fit_calls(param: str, calls: Any) -> list[dict[str, Any]]:
+    if not isinstance(calls, list) or len(calls) > _MAX_CALLS:
+        raise _wrong(param, f"an array of at most {_MAX_CALLS} calls")
+    return [_fit_call(f"{param}[{place}]", call) for place, call in enumerate(calls)]
+
+
+def _fit_call(param: str, call: Any) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        raise _wrong(f"{param}.function", "an object")
+    name, arguments, id = function.get("name"), function.get("arguments", ""), call.get("id", "")
+    if not isinstance(name, str) or not isinstance(arguments, str) or not isinstance(id, str):
+        raise _wrong(param, "a call whose id, name and arguments are strings")
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _wrong(param: str, expected: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid '{param}': it must be {expected}.", param=param, code="invalid_value")

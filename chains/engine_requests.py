@@ -1,0 +1,347 @@
+"""What the built-in engine is sent of a client's request: known parameters, in type and range. Pure.
+
+llama.cpp is native code in one process for all owners, and it takes many parameters on trust. Invariant: it gets only
+what is listed here, with a value within its bounds. OpenAI's parameters that mean nothing to it are accepted and left
+out, so that unmodified SDKs work; every other parameter is refused.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from chains.engine_prompts import fit_messages, fit_prompt_text
+from chains.forwarding import CHAT
+from chains.schema_weight import SchemaRefused, Totals, check_schema, without_long_limits
+from wire.errors import InvalidRequest
+
+__all__ = ["MAX_STOPS", "fit_request", "fit_tools", "slots_of"]
+
+MAX_TOOLS: Final = 128
+MAX_STOPS: Final = 16
+_MAX_STOP_CHARS: Final = 500
+_MAX_BIASES: Final = 300
+_MAX_PROBABILITIES: Final = 20
+_MAX_KWARGS: Final = 16
+_MAX_TEXT: Final = 200
+
+_LEFT_OUT: Final = frozenset(
+    {
+        "audio",
+        "metadata",
+        "moderation",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+        "verbosity",
+        "web_search_options",
+    }
+)
+"""OpenAI's parameters that the engine has no use for."""
+
+Check = Callable[[str, Any], Any]
+"""Takes a parameter's name and value, returns the value to send. Raises InvalidRequest."""
+
+
+def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bool = False) -> dict[str, Any]:
+    """Return a `/chat/completions` or `/completions` body that is safe to send. `context` is in tokens.
+
+    With `lenient`, a function whose schema is too costly gets any object as its arguments; who asks checks them.
+    Raises InvalidRequest with the parameter, its value and the limit.
+    """
+    fitted: dict[str, Any] = {}
+    checks = _CHECKS if path == CHAT else _OF_COMPLETIONS
+    for name, value in body.items():
+        if name in _LEFT_OUT or value is None:
+            continue
+        check = checks.get(name)
+        if check is None:
+            raise InvalidRequest(
+                f"Unknown parameter: '{name[:80]}'. The built-in engine does not accept it; leave it out."
+                + (" For a grammar, use `response_format` with a JSON Schema." if name in _GRAMMARS else ""),
+                param=name[:80],
+                code="unknown_parameter",
+            )
+        fitted[name] = check(name, value)
+        if check is _tokens:
+            fitted[name] = min(fitted[name], context)
+    totals = Totals()
+    if "tools" in fitted:
+        fitted["tools"] = fit_tools(fitted["tools"], totals, lenient=lenient)
+    if "response_format" in fitted:
+        fitted["response_format"] = _fit_format(fitted["response_format"], totals)
+    return fitted
+
+
+def slots_of(body: Mapping[str, Any]) -> int:
+    """Return how many answers a fitted request makes at once."""
+    prompt = body.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    count: int = body.get("n", 1)
+    return prompts * count
+
+
+def fit_tools(tools: Any, totals: Totals | None = None, *, lenient: bool) -> list[dict[str, Any]]:
+    """Return function tools whose schemas are in bounds. Raises InvalidRequest."""
+    totals = totals or Totals()
+    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+        found = f"an array of {len(tools)}" if isinstance(tools, list) else "no array"
+        raise _wrong("tools", found, f"an array of at most {MAX_TOOLS} functions")
+    return [_fit_tool(tool, f"tools[{place}]", totals, lenient=lenient) for place, tool in enumerate(tools)]
+
+
+def _fit_tool(tool: Any, param: str, totals: Totals, *, lenient: bool) -> dict[str, Any]:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or tool.get("type") != "function":
+        raise _wrong(param, "something else", "`{'type': 'function', 'function': {…}}`")
+    name, described = function.get("name"), function.get("description") or ""
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_TEXT:
+        raise _wrong(f"{param}.function.name", _shown(name), f"a string of 1 to {_MAX_TEXT} characters")
+    if not isinstance(described, str):
+        raise _wrong(f"{param}.function.description", _shown(described), "a string")
+    parameters = function.get("parameters") or {}
+    fitted = {"name": name, "description": described, "parameters": parameters}
+    try:
+        if not isinstance(parameters, dict):
+            raise SchemaRefused("It must be an object.")
+        check_schema(parameters, totals)
+    except SchemaRefused as error:
+        if not lenient:
+            raise InvalidRequest(
+                f"Invalid schema for function '{name}': {error} The built-in engine has these limits.",
+                param=f"{param}.function.parameters",
+                code="invalid_function_parameters",
+            ) from error
+        return {"type": "function", "function": {**fitted, "parameters": {"type": "object"}}}
+    return {"type": "function", "function": {**fitted, "parameters": without_long_limits(parameters)}}
+
+
+def _fit_format(wanted: dict[str, Any], totals: Totals) -> dict[str, Any]:
+    kind = wanted.get("type")
+    if kind in ("text", "json_object") and "schema" not in wanted:
+        return {"type": kind}
+    described = wanted.get("json_schema") if kind == "json_schema" else {"schema": wanted.get("schema")}
+    if kind not in ("json_schema", "json_object") or not isinstance(described, dict):
+        raise _wrong("response_format", _shown(wanted), "of type `text`, `json_object` or `json_schema`")
+    schema = described.get("schema", {})
+    try:
+        if not isinstance(schema, dict):
+            raise SchemaRefused("It must be an object.")
+        check_schema(schema, totals)
+    except SchemaRefused as error:
+        raise InvalidRequest(
+            f"Invalid schema for response_format: {error} The built-in engine has these limits.",
+            param="response_format",
+            code="invalid_json_schema",
+        ) from error
+    name = described.get("name")
+    named = {"name": name} if isinstance(name, str) else {}
+    return {"type": "json_schema", "json_schema": {**named, "strict": True, "schema": without_long_limits(schema)}}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def _number(least: float, most: float) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
+            raise _wrong(name, _shown(value), f"a number from {least:g} to {most:g}")
+        return value
+
+    return check
+
+
+def _integer(least: int, most: int) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not int or not least <= value <= most:
+            raise _wrong(name, _shown(value), f"an integer from {least} to {most}")
+        return value
+
+    return check
+
+
+def _tokens(name: str, value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or value < -1:
+        raise _wrong(name, _shown(value), "an integer of at least 0, or -1 for no limit")
+    return value
+
+
+def _seed(name: str, value: Any) -> Any:
+    if type(value) is not int:
+        raise _wrong(name, _shown(value), "an integer")
+    return value & 0xFFFF_FFFF  # llama.cpp has 32 bits, OpenAI 64
+
+
+def _boolean(name: str, value: Any) -> Any:
+    if type(value) is not bool:
+        raise _wrong(name, _shown(value), "a boolean")
+    return value
+
+
+def _word(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        raise _wrong(name, _shown(value), f"a string of at most {_MAX_TEXT} characters")
+    return value
+
+
+def _object(name: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong(name, _shown(value), "an object")
+    return value
+
+
+def _list(name: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        raise _wrong(name, _shown(value), "an array")
+    return value
+
+
+def _model(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise _wrong(name, _shown(value), "a string")
+    return value
+
+
+def _stop(name: str, value: Any) -> Any:
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or len(stops) > MAX_STOPS:
+        found = f"an array of {len(stops)}" if isinstance(stops, list) else _shown(value)
+        raise _wrong(name, found, f"a string or an array of at most {MAX_STOPS} strings")
+    for stop in stops:
+        if not isinstance(stop, str) or len(stop) > _MAX_STOP_CHARS:
+            raise _wrong(name, _shown(stop), f"of strings of at most {_MAX_STOP_CHARS} characters")
+    return [stop for stop in stops if stop]
+
+
+def _logit_bias(name: str, value: Any) -> Any:
+    """OpenAI's object of tokens and numbers, or llama.cpp's list of pairs."""
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(pairs, list) or len(pairs) > _MAX_BIASES:
+        found = f"of {len(pairs)} entries" if isinstance(pairs, list) else _shown(value)
+        raise _wrong(name, found, f"an object of at most {_MAX_BIASES} tokens")
+    for pair in pairs:
+        token, bias = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, None)
+        is_token = (isinstance(token, str) and len(token) <= 64) or (type(token) is int and 0 <= token < 2**31)
+        if not is_token or not (bias is False or _is_within(bias, 100)):
+            raise _wrong(name, _shown(pair), "of tokens and numbers from -100 to 100")
+    return value
+
+
+def _is_within(value: Any, most: float) -> bool:
+    return type(value) in (int, float) and -most <= value <= most
+
+
+def _stream_options(name: str, value: Any) -> Any:
+    wanted = _object(name, value).get("include_usage")
+    return {} if wanted is None else {"include_usage": _boolean(f"{name}.include_usage", wanted)}
+
+
+def _tool_choice(name: str, value: Any) -> Any:
+    if value in ("none", "auto", "required") or isinstance(value, dict):
+        return value
+    raise _wrong(name, _shown(value), "`none`, `auto`, `required` or an object")
+
+
+def _logprobs(name: str, value: Any) -> Any:
+    """A boolean for a chat completion, a number for a text completion."""
+    return value if type(value) is bool else _integer(0, _MAX_PROBABILITIES)(name, value)
+
+
+def _modalities(name: str, value: Any) -> Any:
+    if value != ["text"]:
+        raise _wrong(name, _shown(value), '["text"], the only kind that it makes')
+    return value
+
+
+def _template_values(name: str, value: Any) -> Any:
+    """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, as it loops over what it gets."""
+    switches = _object(name, value)
+    if len(switches) > _MAX_KWARGS:
+        raise _wrong(name, f"of {len(switches)} values", f"of at most {_MAX_KWARGS} values")
+    for key, each in switches.items():
+        is_text = isinstance(each, str) and len(each) <= _MAX_TEXT
+        is_number = type(each) is int and abs(each) <= 10**6
+        if len(key) > _MAX_TEXT or not (is_text or is_number or isinstance(each, bool)):
+            raise _wrong(f"{name}.{key[:40]}", _shown(each), "a boolean, an integer or a short string")
+    return switches
+
+
+_GRAMMARS: Final = ("grammar", "grammar_lazy", "grammar_triggers", "json_schema")
+_SAMPLING: Final[dict[str, Check]] = {
+    "cache_prompt": _boolean,
+    "dry_allowed_length": _integer(0, 10_000),
+    "dry_base": _number(1, 10),
+    "dry_multiplier": _number(0, 10),
+    "dry_penalty_last_n": _integer(-1, 10_000),
+    "frequency_penalty": _number(-2, 2),
+    "ignore_eos": _boolean,
+    "logit_bias": _logit_bias,
+    "logprobs": _logprobs,
+    "max_completion_tokens": _tokens,
+    "max_tokens": _tokens,
+    "min_p": _number(0, 1),
+    "mirostat": _integer(0, 2),
+    "mirostat_eta": _number(0, 1),
+    "mirostat_tau": _number(0, 20),
+    "model": _model,
+    "n": _integer(1, 8),
+    "n_predict": _tokens,
+    "n_probs": _integer(0, _MAX_PROBABILITIES),
+    "presence_penalty": _number(-2, 2),
+    "repeat_last_n": _integer(-1, 10_000),
+    "repeat_penalty": _number(0.01, 10),
+    "seed": _seed,
+    "stop": _stop,
+    "stream": _boolean,
+    "stream_options": _stream_options,
+    "temperature": _number(0, 100),
+    "timings_per_token": _boolean,
+    "top_k": _integer(-1, 1_000_000),
+    "top_p": _number(0, 1),
+    "typical_p": _number(0, 1),
+}
+_CHECKS: Final[dict[str, Check]] = {
+    **_SAMPLING,
+    "chat_template_kwargs": _template_values,
+    "messages": fit_messages,
+    "modalities": _modalities,
+    "parallel_tool_calls": _boolean,
+    "reasoning_effort": _word,
+    "reasoning_format": _word,
+    "response_format": _object,
+    "tool_choice": _tool_choice,
+    "tools": _list,
+    "top_logprobs": _integer(0, _MAX_PROBABILITIES),
+}
+_OF_COMPLETIONS: Final[dict[str, Check]] = {
+    **_SAMPLING,
+    "best_of": _integer(1, 1),
+    "echo": _boolean,
+    "prompt": fit_prompt_text,
+    "suffix": _word,
+}
+
+
+def _wrong(param: str, found: str, expected: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid '{param}': it is {found}, but must be {expected}.", param=param, code="invalid_value"
+    )
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case dict() | list():
+            return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"
+        case str():
+            return f"'{value[:40]}'"
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+    return str(value)[:40]

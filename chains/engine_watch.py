@@ -1,0 +1,76 @@
+"""The watchdog of an engine: finds out that llama.cpp hangs, so that it can be ended and started again.
+
+llama.cpp answers `/slots` from a thread of its own, with how far each slot is. Invariant: an engine that is asked for
+something either answers `/slots` and gets on with a slot, or is given up within a limit. A batch of the prompt, or a
+token, is progress; a limit for the first one counts from the request. Nothing is asked while nobody uses the engine.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+__all__ = ["Watch"]
+
+_LOOK_S: Final = 1.0
+_MISSED: Final = 2
+"""Looks in a row without an answer, each of half the limit: one alone can be this server's own delay."""
+_LEAST_S: Final = 20.0
+_BYTES_PER_S: Final = 10_000_000
+"""Progress a second, in bytes of the model: a batch of the demo model (98 MB) takes 0.5 s, under load 4 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What to watch: `slots_url` of llama.cpp, and how large the model is (bytes)."""
+
+    slots_url: str
+    headers: dict[str, str]
+    model_bytes: int
+    longest_s: float
+    """The limit for a model of any size."""
+
+    @property
+    def limit_s(self) -> float:
+        """How long a request may be without progress."""
+        return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s)
+
+    async def until_stuck(self, is_used: Callable[[], bool]) -> str:
+        """Return why the engine is given up, as the end of a sentence. Ends only then, or when cancelled."""
+        last: Any = None
+        since = time.monotonic()
+        missed = 0
+        async with aiohttp.ClientSession(headers=self.headers) as session:
+            while True:
+                await asyncio.sleep(_LOOK_S)
+                if not is_used():
+                    last, since, missed = None, time.monotonic(), 0
+                    continue
+                state = await self._look(session)
+                missed = missed + 1 if state is None else 0
+                if missed == _MISSED:
+                    return f"did not answer for {self.limit_s:.0f} s"
+                if state is not None and state != last:
+                    last, since = state, time.monotonic()
+                elif missed == 0 and time.monotonic() - since > self.limit_s:
+                    return f"made no progress for {self.limit_s:.0f} s"
+
+    async def _look(self, session: aiohttp.ClientSession) -> Any:
+        """Return how far each slot is, None where nothing came in time."""
+        try:
+            async with asyncio.timeout(self.limit_s / _MISSED), session.get(self.slots_url) as response:
+                told = orjson.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
+            return None
+        return [_progress(slot) for slot in told if isinstance(slot, dict)] if isinstance(told, list) else []
+
+
+def _progress(slot: dict[str, Any]) -> tuple[Any, ...]:
+    counts = slot.get("next_token")
+    counts = counts if isinstance(counts, list) else []
+    decoded = [each.get("n_decoded") for each in counts if isinstance(each, dict)]
+    return slot.get("is_processing"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), str(decoded)

@@ -1,0 +1,191 @@
+"""The engines of the models in use: loaded on demand, at most two, and started again where one has ended.
+
+Laws: a model in use is never unloaded; who waits for room gets it next, however busy the others are; an engine that
+ends again and again is started later and later.
+
+At most two models stay loaded: two assistants on two models can take turns without loading them and reading their
+threads anew each time, and a folder of large files does not fill the memory one by one.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from chains.engine import Engine, Shape
+from chains.gguf import Gguf
+from chains.restarts import Restarts
+from chains.transport import Patience
+from watch.figures import Counts
+from wire.errors import RunError, UpstreamFailed, UpstreamProblem
+
+__all__ = ["MAX_LOADED", "Engines"]
+
+MAX_LOADED: Final = 2
+
+_log = logging.getLogger("threadhold.engine")
+
+
+@dataclass(slots=True)
+class _Load:
+    """A load that goes on: its task, who waits for the engine, and since when (monotonic seconds)."""
+
+    task: "asyncio.Task[None]"
+    grants: list["asyncio.Future[Engine]"] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+
+
+class Engines:
+    """All engines. `asking` loads one where need be; `close` ends them."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        patience: Patience,
+        *,
+        find: Callable[[str], Awaitable[Gguf]],
+        outcomes: Counts,
+        learn_limit: Callable[[str, int], None],
+    ) -> None:
+        """Starts nothing. `find` returns the file of a name or raises RunError; `learn_limit` takes the context of a
+        model, in tokens, once it is loaded."""
+        self.ends: Counts = Counts()
+        """How often an engine crashed, or was ended because it was stuck."""
+        self.failed: dict[str, str] = {}
+        """Why the last load of a model did not succeed."""
+        self._shape = shape
+        self._patience = patience
+        self._find = find
+        self._outcomes = outcomes
+        self._learn_limit = learn_limit
+        self._engines: dict[str, Engine] = {}  # loaded, the one used last at the end
+        self._loads: dict[str, _Load] = {}
+        self._restarts = Restarts()
+        self._room = asyncio.Lock()  # one load at a time: two would only slow each other down
+
+    async def close(self) -> None:
+        """Give up what is being loaded, and end every engine."""
+        loads = [load.task for load in self._loads.values()]
+        for load in loads:
+            load.cancel()
+        if loads:
+            await asyncio.wait(loads)
+        engines, self._engines = list(self._engines.values()), {}
+        await asyncio.gather(*(engine.close() for engine in engines))
+
+    def state(self, name: str) -> str:
+        """Return "loaded", "loading" or "on disk"."""
+        return "loaded" if name in self._engines else "loading" if name in self._loads else "on disk"
+
+    def loading(self) -> dict[str, float]:
+        """Return for how many seconds each model that is being loaded has been so."""
+        return {name: time.monotonic() - load.begun for name, load in self._loads.items()}
+
+    @asynccontextmanager
+    async def asking(self, name: str) -> AsyncIterator[Engine]:
+        """An engine with that model, kept while the block asks it. Raises RunError."""
+        engine = await self._granted(name)
+        try:
+            yield engine
+        except (RunError, UpstreamProblem) as error:
+            if isinstance(error, UpstreamFailed | UpstreamProblem) and await engine.has_ended():
+                raise engine.epitaph() from error
+            raise
+        finally:
+            engine.asking -= 1
+
+    async def _granted(self, name: str) -> Engine:
+        """Return the engine of a model, loaded first where it is not, and counted as being asked."""
+        model = await self._find(name)
+        engine = self._engines.get(name)
+        if engine is not None and engine.alive and not engine.leaving:
+            self._engines[name] = self._engines.pop(name)
+            engine.asking += 1
+            return engine
+        load = self._loads.get(name) or self._begin(model)
+        grant: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        load.grants.append(grant)
+        limit_s = self._patience.idle_s
+        try:
+            # who asks may leave; the load goes on, as others may wait for it as well
+            async with asyncio.timeout(limit_s):
+                return await grant
+        except BaseException as error:
+            if grant.done() and not grant.cancelled() and grant.exception() is None:
+                grant.result().asking -= 1  # granted, and given up in the same moment
+            if not isinstance(error, TimeoutError):
+                raise
+        held = [engine.model.name for engine in self._engines.values() if engine.busy]
+        names = ", ".join(f"`{each}`" for each in held)
+        told = f"; {names} had not ended their answers" if held else ""
+        raise UpstreamFailed(f"`{name}` was not loaded within {limit_s:g} s{told}. Try again later.")
+
+    def _begin(self, model: Gguf) -> "_Load":
+        load = _Load(asyncio.create_task(self._load(model), name=f"load {model.name}"))
+        self._loads[model.name] = load
+        load.task.add_done_callback(lambda task: self._tell(model.name, load, task))
+        return load
+
+    def _tell(self, name: str, load: "_Load", task: "asyncio.Task[None]") -> None:
+        """Tell those who wait that nothing comes; those who got an engine know it already."""
+        if self._loads.get(name) is load:
+            del self._loads[name]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, UpstreamFailed):
+            self.failed[name] = error.message
+        for grant in load.grants:
+            if not grant.done():
+                grant.set_exception(error or UpstreamFailed("The built-in engine is being closed."))
+
+    async def _load(self, model: Gguf) -> None:
+        async with self._room:
+            await self._make_room(model.name)
+            begun = time.monotonic()
+            _log.info("loading %s (%s)", model.name, model.path)
+            await self._restarts.wait(model.name)
+            engine = Engine(model, self._shape, self._patience, self._outcomes, self.ends)
+            try:
+                await engine.start()
+            except UpstreamFailed as error:
+                _log.error("%s", error.message)
+                raise
+            self._engines[model.name] = engine
+            self.failed.pop(model.name, None)
+            if engine.context:
+                self._learn_limit(model.name, engine.context)
+            took_s = time.monotonic() - begun
+            _log.info("loaded %s in %.1f s: %s tokens of context", model.name, took_s, engine.context)
+            # Granted before anybody else can make room: else a busy model could take this one's place at once.
+            for grant in self._loads.pop(model.name).grants:
+                if not grant.done():
+                    engine.asking += 1
+                    grant.set_result(engine)
+
+    async def _make_room(self, name: str) -> None:
+        """End engines till there is room for one more: what ended by itself or is loaded under that name, then those
+        idle longest, then, when it has answered what it was asked, the one asked longest ago."""
+        for known, engine in list(self._engines.items()):
+            if not engine.alive:
+                self._restarts.count(known, engine.started_at)
+            if known == name or not engine.alive:
+                await self._unload(engine)
+        while len(self._engines) >= MAX_LOADED:
+            engine = next((one for one in self._engines.values() if not one.busy), next(iter(self._engines.values())))
+            await self._unload(engine)
+
+    async def _unload(self, engine: Engine) -> None:
+        engine.leaving = True
+        try:
+            if not await engine.until_idle(self._patience.idle_s):
+                raise UpstreamFailed(
+                    f"`{engine.model.name}` was busy for {self._patience.idle_s:g} s. Try again later."
+                )
+        except BaseException:
+            engine.leaving = False
+            raise
+        del self._engines[engine.model.name]
+        await engine.close()
+        _log.info("unloaded %s", engine.model.name)

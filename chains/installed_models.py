@@ -1,0 +1,28 @@
+"""The models that the built-in engine can run on this machine."""
+
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+from chains.engine import ELSEWHERE
+from chains.gguf import Gguf, find_models
+from chains.installation import install_command
+from wire.errors import UpstreamFailed
+
+__all__ = ["installed_models"]
+
+_LIBRARY: Final = "xllamacpp"
+
+
+def installed_models(path: Path | None) -> dict[str, Gguf]:
+    """The models by name. Blocks. Raises UpstreamFailed when there is none, or no engine to run it."""
+    try:
+        installed = importlib.util.find_spec(_LIBRARY) is not None
+    except (ImportError, ValueError):
+        installed = False
+    if not installed:
+        raise UpstreamFailed(
+            f"The built-in engine is not installed. Install it with `{install_command()}`, or use another: {ELSEWHERE} "
+            f"(`{_LIBRARY}` has no wheels for some platforms.)"
+        )
+    return {model.name: model for model in find_models(path)}

@@ -1,0 +1,43 @@
+"""When an engine that ended is started again: at once the first time, then later and later."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Restarts"]
+
+_FIRST_S: Final = 1.0
+_LONGEST_S: Final = 30.0
+_STABLE_S: Final = 60.0
+"""An engine that ran for so long does not continue a series of ends."""
+
+_log = logging.getLogger("threadhold.engine")
+
+
+class Restarts:
+    """Series of ends, by model. `clock` gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._series: dict[str, tuple[int, float]] = {}
+
+    def count(self, name: str, started_at: float) -> None:
+        """Count an engine of this model as ended."""
+        now = self._clock()
+        before = self._series.get(name, (0, 0.0))[0] if now - started_at < _STABLE_S else 0
+        self._series[name] = (before + 1, now)
+
+    def delay_s(self, name: str) -> float:
+        """Return how long its next start has still to wait."""
+        ends, at = self._series.get(name, (0, 0.0))
+        if ends < 2:
+            return 0.0
+        return max(0.0, at + min(_LONGEST_S, _FIRST_S * 2.0 ** min(ends - 2, 10)) - self._clock())
+
+    async def wait(self, name: str) -> None:
+        """Wait until it may start."""
+        if delay_s := self.delay_s(name):
+            _log.warning("%s ended %d times in a row; it starts in %.0f s", name, self._series[name][0], delay_s)
+            await asyncio.sleep(delay_s)

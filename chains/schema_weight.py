@@ -1,0 +1,336 @@
+"""Limits for the JSON Schemas that the built-in engine makes grammars of. Pure, in time linear in what is expanded.
+
+llama.cpp makes a grammar of a schema and follows every way in which the text so far can go on, for each token. That
+work blocks its only loop, so one costly schema would stop everybody's answers. Invariant: the ways that a schema in
+bounds leaves open at once never exceed `MAX_WEIGHT`, at any depth of a recursive schema too.
+
+Measured with xllamacpp 2026.10 on one shared core: an enum of 500 values takes 0.4 s before its first token, of 1,000
+1.2 s, of 3,000 8 s (it grows with the square); 500 optional properties 0.6 s, 1,000 2.9 s; 500 strings of at most 1,900
+characters 0.9 s and 260 MB. Alternatives that stay open, such as 50 strings, cost 0.1 s for every token.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chains.pattern_weight import PatternRefused, pattern_weight
+
+__all__ = ["MAX_WEIGHT", "SchemaRefused", "Totals", "check_schema", "without_long_limits"]
+
+MAX_WEIGHT: Final = 1_000
+"""Of what is open at once: an enum value weighs 1, an optional property 2, a text or a pattern's position 10."""
+_MAX_NODES: Final = 3_000
+"""Subschemas, those behind references counted at each use."""
+_MAX_DEPTH: Final = 48
+_MAX_VALUES: Final = 2_000
+"""Enum values in all; how many can be open at once is limited by the weight."""
+_MAX_TEXT: Final = 60_000
+"""Characters of property names and enum values, in all."""
+_MAX_REPEATS: Final = 1_999
+"""llama.cpp refuses a grammar that repeats more often."""
+_MAX_REPEATS_TOTAL: Final = 400_000
+"""Of all limits of strings and lists: each repetition is an element of the grammar in memory."""
+_MAX_NUMBER: Final = 2**53
+
+_OPTIONAL: Final = 2
+_TEXT: Final = 10
+_NUMBER: Final = 4
+_KINDS: Final = ("string", "number", "integer", "object", "array", "boolean", "null")
+_ANY: Final = frozenset((kind,) for kind in _KINDS)
+_TYPES: Final = {
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "boolean",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}
+_ALTERNATIVES: Final = ("anyOf", "oneOf")
+_COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems")
+_LIMITS: Final = ("maxLength", "maxItems")
+_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
+
+
+class SchemaRefused(ValueError):
+    """A schema is out of bounds; the message is a sentence with the thing, its value and the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """Ways that are open: `first` before the first character of a value, `most` at the worst moment within it."""
+
+    first: int = 1
+    most: int = 1
+
+
+@dataclass(slots=True)
+class Totals:
+    """What all schemas of one request add up to: subschemas, enum values, characters, repetitions."""
+
+    nodes: int = 0
+    values: int = 0
+    text: int = 0
+    repeats: int = 0
+
+
+def check_schema(schema: Any, totals: Totals | None = None) -> None:
+    """Raise SchemaRefused for a schema whose grammar would take seconds, much memory, or has no end.
+
+    `totals` carries what the request's other schemas have used up.
+    """
+    weight = _Weight(schema, totals or Totals()).of(schema, 0).most
+    if weight > MAX_WEIGHT:
+        raise SchemaRefused(
+            f"It leaves too much open at once: a weight of {weight}, at most {MAX_WEIGHT} is allowed (an enum value "
+            f"weighs 1, an optional property {_OPTIONAL}, a free text {_TEXT}). Use fewer enum values, optional "
+            "properties, or alternatives that begin alike."
+        )
+
+
+def without_long_limits(schema: Any) -> Any:
+    """Return a checked schema without upper limits that no grammar can have; the context ends such a value earlier."""
+    if isinstance(schema, list):
+        return [without_long_limits(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: value if name in ("enum", "const") else without_long_limits(value)
+        for name, value in schema.items()
+        if not (name in _LIMITS and type(value) in (int, float) and value > _MAX_REPEATS)
+    }
+
+
+class _Weight:
+    """One schema's weighing. `root` is what its references lead into."""
+
+    def __init__(self, root: Any, totals: Totals) -> None:
+        self._root = root
+        self._totals = totals
+        self._path: list[str] = []
+        """References that are being followed, outermost first; `""` stands for the root itself."""
+        self._consumed: list[int] = []
+        """Lengths of `_path` where a property or list was entered since: only then does a circle get ahead."""
+        self._alike: list[int] = []
+        """Lengths of `_path` where alternatives that begin alike were entered."""
+
+    def of(self, schema: Any, depth: int) -> _Open:
+        """Weigh a subschema."""
+        self._totals.nodes += 1
+        _limit("subschemas", self._totals.nodes, _MAX_NODES)
+        _limit("levels", depth, _MAX_DEPTH)
+        if schema is True or schema == {}:
+            return _Open(_TEXT, _TEXT)
+        if not isinstance(schema, dict):
+            raise SchemaRefused(f"A subschema is {_kind(schema)}; it must be an object.")
+        if "$ref" in schema:
+            return self._behind(schema["$ref"], depth)
+        return self._direct(schema, depth)
+
+    def _direct(self, schema: dict[str, Any], depth: int) -> _Open:
+        self._count(schema)
+        if "enum" in schema:
+            return self._literals(_list(schema["enum"], "enum"))
+        if "const" in schema:
+            return self._literals([schema["const"]])
+        found = [self._alternatives(schema[key], key, depth) for key in _ALTERNATIVES if key in schema]
+        if "allOf" in schema:  # merged into one
+            parts = [self.of(each, depth + 1) for each in _list(schema["allOf"], "allOf")]
+            found.append(_Open(sum(part.first for part in parts), sum(part.most for part in parts)))
+        kinds = _kinds(schema)
+        if "string" in kinds:
+            found.append(_string(schema))
+        if "number" in kinds or "integer" in kinds:
+            found.append(_Open(_NUMBER, _NUMBER))
+        if "object" in kinds or "properties" in schema:
+            found.append(self._object(schema, depth))
+        if "array" in kinds or "items" in schema or "prefixItems" in schema:
+            found.append(self._array(schema, depth))
+        if not found:
+            return _Open(_TEXT, _TEXT)
+        return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
+
+    def _literals(self, values: list[Any]) -> _Open:
+        self._totals.values += len(values)
+        _limit("enum values", self._totals.values, _MAX_VALUES)
+        self._totals.text += sum(_length(value) for value in values)
+        _limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
+        return _Open(len(values), len(values))
+
+    def _alternatives(self, given: Any, key: str, depth: int) -> _Open:
+        branches = _list(given, key)
+        _limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT)
+        heads = [self._heads(branch) for branch in branches]
+        exact = {head for each in heads for head in each}
+        prefixes = Counter(head[:end] for each in heads for head in each for end in range(1, len(head) + 1))
+        first, apart, together = 0, 0, 0
+        for branch, head in zip(branches, heads, strict=True):
+            is_alike = any(prefixes[one] > 1 or any(one[:end] in exact for end in range(1, len(one))) for one in head)
+            if is_alike:
+                self._alike.append(len(self._path))
+            weight = self.of(branch, depth + 1)
+            if is_alike:
+                self._alike.pop()
+                together += weight.most
+            apart = max(apart, weight.most)
+            first += weight.first
+        return _Open(first, max(first, apart, together))
+
+    def _heads(self, schema: Any) -> frozenset[tuple[str, ...]]:
+        """How values of an alternative can begin. Where one head is a prefix of another's, or the same, the text does
+        not tell at once which alternative it is."""
+        for _ in range(_MAX_DEPTH):
+            if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
+                break
+            schema = self._target(schema["$ref"])
+        if not isinstance(schema, dict) or not schema:
+            return _ANY
+        if "enum" in schema or "const" in schema:
+            values = schema.get("enum", [schema.get("const")])
+            return frozenset((_TYPES[type(value)],) for value in _list(values, "enum"))
+        if any(key in schema for key in (*_ALTERNATIVES, "allOf")):
+            return _ANY
+        kinds = _kinds(schema) or _KINDS
+        if tuple(kinds) == ("object",):
+            return frozenset({_object_head(schema)})
+        return frozenset(("number" if kind == "integer" else kind,) for kind in kinds)
+
+    def _object(self, schema: dict[str, Any], depth: int) -> _Open:
+        properties = schema.get("properties", {})
+        if not isinstance(properties, dict):
+            raise SchemaRefused(f"`properties` is {_kind(properties)}; it must be an object.")
+        required = {name for name in _list(schema.get("required") or [], "required") if isinstance(name, str)}
+        self._totals.text += sum(map(len, properties))
+        _limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
+        most = 1 + _OPTIONAL * sum(name not in required for name in properties)
+        more = schema.get("additionalProperties")
+        inner = [*properties.values(), *([more] if isinstance(more, dict) and more else [])]
+        return _Open(1, max([most, *self._inside(inner, depth)]))
+
+    def _array(self, schema: dict[str, Any], depth: int) -> _Open:
+        items = [schema[name] for name in ("items", "prefixItems", "additionalItems") if name in schema]
+        listed = [one for each in items for one in (each if isinstance(each, list) else [each])]
+        inner = [each for each in listed if not isinstance(each, bool)]
+        return _Open(1, max([2, *(weight + 1 for weight in self._inside(inner, depth))]))
+
+    def _inside(self, schemas: list[Any], depth: int) -> Iterator[int]:
+        """Weights within an object or a list, where a value begins whose text cannot be another's."""
+        self._consumed.append(len(self._path))
+        for schema in schemas:
+            yield self.of(schema, depth + 1).most
+        self._consumed.pop()
+
+    def _behind(self, reference: Any, depth: int) -> _Open:
+        target = self._target(reference)
+        name = str(reference)
+        since = self._path.index(name) + 1 if name in self._path else 0 if target is self._root else None
+        if since is None:
+            self._path.append(name)
+            weight = self.of(target, depth + 1)
+            self._path.pop()
+            return weight
+        if not any(mark >= since for mark in self._consumed):
+            raise SchemaRefused(f"`$ref` `{name[:80]}` leads back to itself without a property or list between.")
+        if any(mark >= since for mark in self._alike):
+            raise SchemaRefused(
+                f"`$ref` `{name[:80]}` is recursive within alternatives that begin alike, whose number would double at "
+                "each level. Put a required property with a different `const` first in each of them."
+            )
+        return _Open(_TEXT, _TEXT)
+
+    def _target(self, reference: Any) -> Any:
+        if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
+            raise SchemaRefused(f"`$ref` {str(reference)[:80]!r} leads out of the schema; only `#/…` is allowed.")
+        node = self._root
+        for part in reference.split("/")[1:]:
+            if not isinstance(node, dict) or part not in node:
+                raise SchemaRefused(f"`$ref` `{reference[:80]}` leads nowhere.")
+            node = node[part]
+        return node
+
+    def _count(self, schema: dict[str, Any]) -> None:
+        for name in (name for name in _COUNTS if schema.get(name) is not None):
+            value = schema[name]
+            if type(value) not in (int, float) or value < 0 or value != value:
+                raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number of at least 0.")
+            if name in _LIMITS and value > _MAX_REPEATS:
+                continue  # left out, see `without_long_limits`
+            if value > _MAX_REPEATS:
+                raise SchemaRefused(f"`{name}` is {value:g}; at most {_MAX_REPEATS} is allowed.")
+            self._totals.repeats += int(value)
+            _limit("repetitions of all strings and lists", self._totals.repeats, _MAX_REPEATS_TOTAL)
+        for name in (name for name in _BOUNDS if schema.get(name) is not None):
+            value = schema[name]
+            if type(value) is not bool and (type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER):
+                raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
+
+
+def _string(schema: Mapping[str, Any]) -> _Open:
+    pattern = schema.get("pattern")
+    if pattern is None:
+        return _Open(1, _TEXT)
+    if not isinstance(pattern, str):
+        raise SchemaRefused(f"`pattern` is {_kind(pattern)}; it must be a string.")
+    try:
+        weight = _TEXT * pattern_weight(pattern)
+    except PatternRefused as error:
+        raise SchemaRefused(f"`pattern` `{pattern[:60]}` {error}.") from error
+    return _Open(weight, weight)
+
+
+def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """An object's first required property and, where it is fixed, its value: llama.cpp writes required properties
+    first, in the order of `properties`."""
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        return ("object",)
+    name = next((name for name in properties if name in required), None)
+    if name is None:
+        return ("object",)
+    value = properties[name]
+    fixed = value.get("const", value.get("enum")) if isinstance(value, dict) else None
+    if isinstance(fixed, list):
+        fixed = fixed[0] if len(fixed) == 1 else None
+    return ("object", name, fixed) if isinstance(fixed, str) else ("object", name)
+
+
+def _kinds(schema: Mapping[str, Any]) -> list[str]:
+    told = schema.get("type")
+    kinds = told if isinstance(told, list) else [] if told is None else [told]
+    for kind in kinds:
+        if kind not in _KINDS:
+            raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be one of JSON Schema's.")
+    return kinds
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise SchemaRefused(f"`{name}` is {_kind(value)}; it must be an array.")
+    return value
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str) else len(repr(value))
+
+
+def _limit(what: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise SchemaRefused(f"It has too many {what}: {value}, at most {limit} are allowed.")
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
+    return "a number"

@@ -1,0 +1,38 @@
+"""A client's answer in one piece, made of a stream: llama.cpp stops only streams when their reader leaves."""
+
+import contextlib
+from typing import Any
+
+import orjson
+
+from chains.assembly import Assembly
+from chains.passage import Passage
+from chains.sse import SseDecoder
+from chains.upstream import Upstream
+from wire.errors import UpstreamProblem
+
+__all__ = ["answer_whole"]
+
+
+async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:
+    """Stream an answer and put it together: see `chains/assembly.py`. Raises UpstreamProblem."""
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    passage = await upstream.pass_through(asked, path)
+    if passage.body is not None:  # refused
+        return passage
+    assembly, decoder = Assembly(), SseDecoder()
+    with contextlib.closing(passage):
+        async for block in passage.blocks():
+            for payload in decoder.feed(block):
+                assembly.add(payload)
+        for payload in decoder.end():
+            assembly.add(payload)
+    whole = assembly.whole()
+    if whole is not None and assembly.error is None:
+        return Passage(200, "application/json", passage.headers, orjson.dumps(whole))
+    error = assembly.error["error"] if assembly.error else None
+    status = error.get("code") if isinstance(error, dict) else None
+    if not isinstance(status, int):
+        raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
+    refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
+    return upstream.normalize_error(refused, path)
