@@ -77,8 +77,8 @@ class Builtin(Upstream):
             self._shape, self.patience, find=self._find, outcomes=self.outcomes, learn_limit=self.learn_limit
         )
         self._slots: dict[str, Slots] = {}
-        self._suspects: WeakKeyDictionary[Negotiation, Engine] = WeakKeyDictionary()
-        """Requests of runs that an engine has begun to answer: where it ends, they may be the reason."""
+        self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, bool]] = WeakKeyDictionary()
+        """Which engine has begun to answer a run's request, and whether it did nothing else."""
 
     # --- what an upstream does ------------------------------------------------------------------------------------
 
@@ -158,12 +158,14 @@ class Builtin(Upstream):
         """
         name = await self.resolve(str(payload.get("model") or ""))
         negotiation = negotiation or self.negotiation(name)
-        before = self._suspects.pop(negotiation, None)
+        before, was_alone = self._answering.pop(negotiation, (None, False))
         if before is None or not await before.has_ended():
             try:
                 return await self._answer(name, payload, negotiation)
             except EngineEnded:
                 pass
+        elif was_alone:
+            raise before.epitaph()
         return await self._answer(name, payload, negotiation, alone=True)
 
     async def _answer(
@@ -183,8 +185,7 @@ class Builtin(Upstream):
         except BaseException:
             slot.release()
             raise
-        if not alone:
-            self._suspects[negotiation] = engine
+        self._answering[negotiation] = engine, alone
         when_closed(response, slot.release)
         return response
 

@@ -32,12 +32,12 @@ class Watch:
     headers: dict[str, str]
     model_bytes: int
     longest_s: float
-    """The limit for a model of any size."""
+    """The limit of silence of a request: the watchdog acts before it."""
 
     @property
     def limit_s(self) -> float:
         """How long a request may be without progress."""
-        return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s)
+        return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s / 2)
 
     async def until_stuck(self, is_used: Callable[[], bool]) -> str:
         """Return why the engine is given up, as the end of a sentence. Ends only then, or when cancelled."""

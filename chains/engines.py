@@ -141,11 +141,14 @@ class Engines:
                 grant.set_exception(error or UpstreamFailed("The built-in engine is being closed."))
 
     async def _load(self, model: Gguf) -> None:
+        before = self._engines.get(model.name)
+        if before is not None and not before.alive:
+            self._restarts.count(model.name, before.started_at)
+        await self._restarts.wait(model.name)
         async with self._room:
             await self._make_room(model.name)
             begun = time.monotonic()
             _log.info("loading %s (%s)", model.name, model.path)
-            await self._restarts.wait(model.name)
             engine = Engine(model, self._shape, self._patience, self._outcomes, self.ends)
             try:
                 await engine.start()
@@ -168,8 +171,6 @@ class Engines:
         """End engines till there is room for one more: what ended by itself or is loaded under that name, then those
         idle longest, then, when it has answered what it was asked, the one asked longest ago."""
         for known, engine in list(self._engines.items()):
-            if not engine.alive:
-                self._restarts.count(known, engine.started_at)
             if known == name or not engine.alive:
                 await self._unload(engine)
         while len(self._engines) >= MAX_LOADED:

@@ -1,0 +1,137 @@
+"""The real engine when it crashes, hangs, or many ask: only what it was doing fails, and owners take turns."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chains import Builtin, Patience, Replies, ReplyCall, Shape
+from tests.chains.test_builtin import busy_slots, children, within
+from watch.context import act_for
+from wire.errors import InvalidRequest, PromptRefused, UpstreamFailed
+
+pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]
+
+ASK = [{"role": "user", "content": "Say hello."}]
+LONG = "word " * 600 + "Say hello."
+
+
+@contextlib.asynccontextmanager
+async def opened(*, parallel: int = 2, idle_s: float = 60.0) -> AsyncIterator[Builtin]:
+    shape = Shape(context_size=1024, parallel=parallel, threads=1, max_reply_tokens=16)
+    builtin = Builtin(None, shape=shape, patience=Patience(idle_s=idle_s))
+    await builtin.open()
+    try:
+        yield builtin
+    finally:
+        await builtin.close()
+
+
+async def busy(builtin: Builtin, count: int) -> None:
+    upstream = await builtin.at("")
+
+    async def are_busy() -> bool:
+        return await busy_slots(upstream) == count
+
+    await within(20, are_busy)
+
+
+async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
+    """Ask as a run does, and return whether the answer has its end."""
+    call = ReplyCall(model="", messages=[HumanMessage(text)], max_tokens=8, **fields)
+    chunks = [chunk async for chunk in Replies(builtin).stream(call)]
+    return any(chunk.response_metadata.get("finish_reason") for chunk in chunks)
+
+
+async def test_a_crash_costs_no_run_that_has_shown_nothing() -> None:
+    async with opened() as builtin:
+        await builtin.at("")
+        runs = [asyncio.create_task(finished(builtin, f"{LONG}{number}")) for number in range(3)]
+        await busy(builtin, 2)
+        os.kill(children()[-1], signal.SIGSEGV)
+        assert all(await asyncio.gather(*runs))
+        assert builtin.engine_ends == {("crashed",): 1}
+
+
+async def test_a_run_whose_engine_crashes_twice_fails_in_words() -> None:
+    async with opened() as builtin:
+        await builtin.at("")
+        run = asyncio.create_task(finished(builtin, LONG))
+        for _ in range(2):
+            await busy(builtin, 1)
+            os.kill(children()[-1], signal.SIGSEGV)
+        with pytest.raises(UpstreamFailed, match=r"engine ended while it ran .*exit code -11"):
+            await run
+        assert await finished(builtin, "Say hello.")
+        assert builtin.engine_ends == {("crashed",): 2}
+
+
+async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
+    async with opened(idle_s=16) as builtin:
+        await builtin.at("")
+        asked = asyncio.create_task(finished(builtin, LONG))
+        await busy(builtin, 1)
+        os.kill(children()[-1], signal.SIGSTOP)
+        assert await asked
+        assert builtin.engine_ends == {("stuck",): 1}
+
+
+async def test_one_owner_s_requests_do_not_hold_up_another_s() -> None:
+    async with opened(parallel=1) as builtin:
+        await builtin.at("")
+        ended: list[str] = []
+
+        async def ask(owner: str, *, client: bool) -> None:
+            act_for(owner)
+            if client:
+                await builtin.pass_through({"messages": ASK, "max_tokens": 4})
+            else:
+                await finished(builtin, "Say hello.")
+            ended.append(owner)
+
+        async with asyncio.TaskGroup() as group:
+            for place in range(8):
+                group.create_task(ask("alice", client=place % 2 == 0))
+            await asyncio.sleep(0.05)
+            group.create_task(ask("bob", client=True))
+            group.create_task(ask("carol", client=False))
+        assert {"bob", "carol"} <= set(ended[:5])
+
+
+COSTLY = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": list(range(50_000))}}}
+
+
+async def test_a_costly_schema_is_refused_in_runs_and_for_clients() -> None:
+    async with opened() as builtin:
+        with pytest.raises(PromptRefused, match=r"enum values: 50000, at most 2000"):
+            await finished(builtin, "Say hello.", response_format=COSTLY)
+        with pytest.raises(InvalidRequest, match=r"enum values: 50000, at most 2000"):
+            await builtin.pass_through({"messages": ASK, "response_format": COSTLY})
+
+
+@pytest.mark.parametrize("fields", [{"prompt": ["One,", "Two,", "Three,"]}, {"prompt": "One,", "n": 2}], ids=["3", "n"])
+async def test_several_completions_at_once_give_their_slots_back(fields: dict[str, Any]) -> None:
+    async with opened() as builtin:
+        for _ in range(3):
+            passage = await builtin.pass_through({**fields, "max_tokens": 2}, "/completions")
+            assert passage.status == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_readers_that_leave_give_their_slots_back(stream: bool) -> None:
+    async with opened(parallel=1) as builtin:
+        await builtin.at("")
+        for _ in range(3):
+            asked = asyncio.create_task(builtin.pass_through({"messages": ASK, "stream": stream}))
+            if stream:
+                (await asked).close()
+            else:
+                await asyncio.sleep(0.1)
+                asked.cancel()
+        passage = await asyncio.wait_for(builtin.pass_through({"messages": ASK, "max_tokens": 1}), 20)
+        assert passage.status == 200

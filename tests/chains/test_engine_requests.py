@@ -1,0 +1,208 @@
+"""What the built-in engine is sent: what SDKs send passes, what could end or fill it is refused by name."""
+
+from typing import Any
+
+import pytest
+
+from chains.engine_prompts import require_text
+from chains.engine_requests import fit_request, slots_of
+from chains.forwarding import CHAT, COMPLETIONS
+from wire.errors import InvalidRequest
+
+ASK = [{"role": "user", "content": "Say hello."}]
+
+
+def fit(**fields: Any) -> dict[str, Any]:
+    return fit_request({"model": "m", "messages": ASK, **fields}, CHAT, context=1_024)
+
+
+def schema(of: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": of}}
+
+
+def function(parameters: Any, name: str = "f") -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "prediction",
+        "audio",
+        "verbosity",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "web_search_options",
+    ],
+)
+def test_openai_s_parameters_without_use_are_accepted_and_left_out(name: str) -> None:
+    assert fit(**{name: {"any": "thing"}}) == {"model": "m", "messages": ASK}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({"temperature": None, "grammar": None}, {}),
+        ({"max_tokens": 10**15}, {"max_tokens": 1_024}),
+        ({"n_predict": 10**15, "max_completion_tokens": 5.0}, {"n_predict": 1_024, "max_completion_tokens": 5}),
+        ({"max_tokens": -1}, {"max_tokens": -1}),
+        ({"seed": 2**40 + 7}, {"seed": 7}),
+        ({"seed": -1}, {"seed": 0xFFFF_FFFF}),
+        ({"stop": "end"}, {"stop": ["end"]}),
+        ({"stop": ["a", ""]}, {"stop": ["a"]}),
+        ({"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+         {"stream": True, "stream_options": {"include_usage": True}}),
+        ({"logit_bias": {"50256": -100}}, {"logit_bias": {"50256": -100}}),
+        ({"logprobs": True, "top_logprobs": 20}, {"logprobs": True, "top_logprobs": 20}),
+        ({"parallel_tool_calls": False, "reasoning_effort": "low"},
+         {"parallel_tool_calls": False, "reasoning_effort": "low"}),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ({"response_format": {"type": "text"}}, {"response_format": {"type": "text"}}),
+        ({"modalities": ["text"]}, {"modalities": ["text"]}),
+    ],
+    ids=lambda given: " ".join(given) or "nothing",
+)  # fmt: skip
+def test_known_parameters_are_sent_within_their_bounds(fields: dict[str, Any], sent: dict[str, Any]) -> None:
+    assert fit(**fields) == {"model": "m", "messages": ASK, **sent}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grammar", "grammar_lazy", "grammar_triggers", "json_schema", "id_slot", "lora", "samplers", "n_keep",
+        "n_discard", "n_indent", "min_keep", "dry_sequence_breakers", "chat_template", "t_max_predict_ms",
+        "return_progress", "response_fields", "post_sampling_probs", "speculative.n_max", "functions", "zzz",
+    ],
+)  # fmt: skip
+def test_other_parameters_are_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"Unknown parameter: '{name}'") as caught:
+        fit(**{name: 1})
+    assert (caught.value.param, caught.value.code) == (name, "unknown_parameter")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", "x"), ("temperature", 1e308), ("temperature", -1), ("temperature", True),
+        ("temperature", float("inf")), ("top_p", 2), ("top_k", 10**9), ("top_k", 1.5), ("presence_penalty", 3),
+        ("n", 0), ("n", 1_000), ("n_probs", 10**9), ("top_logprobs", 21), ("max_tokens", -2), ("max_tokens", "9"),
+        ("max_tokens", 1.5), ("seed", "x"), ("stop", ["a"] * 17), ("stop", ["a" * 501]), ("stop", [5]), ("stop", 5),
+        ("logit_bias", {str(token): 1 for token in range(301)}), ("logit_bias", {"5": 101}), ("logit_bias", {"5": None}),
+        ("logit_bias", {"x" * 65: 1}), ("logit_bias", [[1, 2, 3]]), ("logit_bias", [[-1, 1]]), ("logit_bias", 5),
+        ("mirostat", 99), ("dry_multiplier", 1e30), ("repeat_penalty", 0), ("stream", "yes"), ("stream_options", []),
+        ("stream_options", {"include_usage": 1}), ("tool_choice", "evil"), ("tool_choice", 5), ("tools", {}),
+        ("parallel_tool_calls", 1), ("reasoning_effort", "x" * 201), ("reasoning_format", {}), ("cache_prompt", 1),
+        ("modalities", ["audio"]), ("chat_template_kwargs", {"a": [1]}), ("chat_template_kwargs", {"a": 10**9}),
+        ("chat_template_kwargs", {str(place): 1 for place in range(17)}), ("response_format", "json"),
+        ("response_format", {"type": "xml"}), ("response_format", {"type": "json_schema"}), ("model", 5),
+    ],
+    ids=lambda given: repr(given)[:30],
+)  # fmt: skip
+def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=f"Invalid '{name}") as caught:
+        fit(**{name: value})
+    assert str(caught.value.param).startswith(name)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [], {}, "hi", [None], ["hi"], [{}], [{"role": "evil", "content": "x"}], [{"role": ["user"], "content": "x"}],
+        [{"role": "user"}], [{"role": "user", "content": None}], [{"role": "user", "content": 5}],
+        [{"role": "user", "content": {"a": 1}}], [{"role": "user", "content": [5]}],
+        [{"role": "user", "content": [{"type": "evil"}]}], [{"role": "user", "content": [{"type": "text"}]}],
+        [{"role": "user", "content": [{"type": "text", "text": {}}]}], [{"role": "assistant"}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
+        [{"role": "user", "content": "x", "name": 5}], [{"role": "tool", "content": "x", "tool_call_id": {}}],
+        [{"role": "assistant", "tool_calls": 5}], [{"role": "assistant", "tool_calls": [{}]}],
+        [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}],
+        [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}],
+        [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}] * 257}],
+    ],
+    ids=lambda given: repr(given)[:50],
+)  # fmt: skip
+def test_odd_messages_are_refused_at_their_place(messages: Any) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid 'messages") as caught:
+        fit(messages=messages)
+    assert str(caught.value.param).startswith("messages")
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+def test_parts_that_are_no_text_are_refused(kind: str) -> None:
+    part = {"type": kind, kind: {"url": "file:///etc/passwd"}}
+    with pytest.raises(InvalidRequest, match=f"does not support `{kind}`"):
+        require_text(fit(messages=[{"role": "user", "content": [part]}]))
+
+
+def test_messages_keep_what_templates_know() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    kept = [
+        {"role": "developer", "content": [{"type": "text", "text": "x"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "hm"},
+        {"role": "tool", "content": "", "tool_call_id": "c"},
+    ]
+    assert fit(messages=[{**message, "annotations": [], "audio": None} for message in kept])["messages"] == kept
+
+
+@pytest.mark.parametrize(
+    ("tools", "param"),
+    [
+        ([function({"type": "string", "minLength": 10**6})], "tools[0].function.parameters"),
+        ([function({}), function({"enum": list(range(50_000))})], "tools[1].function.parameters"),
+        ([function({"$ref": "#"})], "tools[0].function.parameters"),
+        ([function([1])], "tools[0].function.parameters"),
+        ([function({"properties": {f"p{n}": {} for n in range(100)}})] * 64, "tools[29].function.parameters"),
+        ([function({"properties": {"a": {"enum": list(range(100))}}})] * 128, "tools[20].function.parameters"),
+        ([function({})] * 129, "tools"),
+        ([{}], "tools[0]"),
+        ([5], "tools[0]"),
+        ([function({}, name="")], "tools[0].function.name"),
+        ([function({}, name="x" * 201)], "tools[0].function.name"),
+    ],
+    ids=["length", "enum", "circle", "list", "64 large", "128 enums", "129", "empty", "number", "no name", "long name"],
+)
+def test_costly_tools_are_refused_for_clients_and_simplified_for_runs(tools: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        fit(tools=tools)
+    assert caught.value.param == param
+    if param.endswith("parameters"):
+        fitted = fit_request({"messages": ASK, "tools": tools}, CHAT, context=1_024, lenient=True)["tools"]
+        assert {"type": "object"} in [tool["function"]["parameters"] for tool in fitted]
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "json_object"])
+@pytest.mark.parametrize(
+    "of", [{"enum": list(range(50_000))}, {"$ref": "#"}, [1], True], ids=["enum", "$ref", "[]", "true"]
+)
+def test_a_costly_response_format_is_refused(kind: str, of: Any) -> None:
+    wanted = schema(of) if kind == "json_schema" else {"type": kind, "schema": of}
+    with pytest.raises(InvalidRequest, match="Invalid schema for response_format") as caught:
+        fit(response_format=wanted)
+    assert (caught.value.param, caught.value.code) == ("response_format", "invalid_json_schema")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "slots"), [("x", 1), (["x"], 1), (["x", "y", "z"], 3), ([1, 2, 3], 1), ([[1, 2], [3]], 2)], ids=repr
+)
+def test_prompts_of_completions_are_counted(prompt: Any, slots: int) -> None:
+    fitted = fit_request({"prompt": prompt, "n": 2}, COMPLETIONS, context=1_024)
+    assert fitted["prompt"] == prompt
+    assert slots_of(fitted) == 2 * slots
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], 5, {}, ["x"] * 9, [1, "x"], ["x", 1], [-1], [2**31], [1.5], [[]], [[1], None], [True]], ids=repr
+)
+def test_odd_prompts_are_refused(prompt: Any) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid 'prompt'"):
+        fit_request({"prompt": prompt}, COMPLETIONS, context=1_024)
+
+
+def test_a_completion_takes_no_chat_parameters() -> None:
+    with pytest.raises(InvalidRequest, match="Unknown parameter: 'response_format'"):
+        fit_request({"prompt": "x", "response_format": {"type": "text"}}, COMPLETIONS, context=1_024)

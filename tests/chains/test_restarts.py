@@ -1,0 +1,26 @@
+"""Restarts of an engine: at once the first time, then with growing delays that end."""
+
+from chains.restarts import Restarts
+
+
+def test_an_engine_that_ends_again_and_again_starts_later() -> None:
+    now = 1000.0
+    restarts = Restarts(clock=lambda: now)
+    assert restarts.delay_s("m") == 0
+    delays = []
+    for _ in range(8):
+        restarts.count("m", started_at=now)
+        delays.append(restarts.delay_s("m"))
+    assert delays == [0, 1, 2, 4, 8, 16, 30, 30]
+    assert restarts.delay_s("other") == 0
+    now += 30
+    assert restarts.delay_s("m") == 0
+
+
+def test_an_engine_that_ran_long_begins_a_new_series() -> None:
+    now = 1000.0
+    restarts = Restarts(clock=lambda: now)
+    for _ in range(3):
+        restarts.count("m", started_at=now)
+    restarts.count("m", started_at=now - 61)
+    assert restarts.delay_s("m") == 0

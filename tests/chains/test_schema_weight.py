@@ -1,0 +1,162 @@
+"""Schemas for grammars: lawful ones pass, costly ones are refused with the thing, its value and the limit."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from chains.schema_weight import SchemaRefused, check_schema, without_long_limits
+
+TEXT = {"type": "string"}
+
+
+def record(count: int, *, required: bool) -> dict[str, Any]:
+    names = [f"p{place}" for place in range(count)]
+    return {"type": "object", "properties": dict.fromkeys(names, TEXT), "required": names if required else []}
+
+
+def nested(levels: int) -> Any:
+    return json.loads('{"type":"object","properties":{"a":' * levels + '{"type":"string"}' + "}}" * levels)
+
+
+def variant(tag: str, *fields: str) -> dict[str, Any]:
+    fixed = {"op": {"const": tag}} if tag else {}
+    properties = {**fixed, **{name: {"$ref": "#/$defs/node"} for name in fields}}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def recursive(*alternatives: Any) -> dict[str, Any]:
+    return {"$defs": {"node": {"anyOf": list(alternatives)}}, "$ref": "#/$defs/node"}
+
+
+def alike(count: int, **first: Any) -> dict[str, Any]:
+    return {
+        "anyOf": [
+            {"type": "object", "properties": {"a": first, f"b{place}": TEXT}, "required": ["a", f"b{place}"]}
+            for place in range(count)
+        ]
+    }
+
+
+JSON: dict[str, Any] = {
+    "anyOf": [
+        {"type": ["string", "number", "boolean", "null"]},
+        {"type": "array", "items": {"$ref": "#"}},
+        {"type": "object", "additionalProperties": {"$ref": "#"}},
+    ]
+}
+LIST = {
+    "type": "object",
+    "properties": {"value": TEXT, "next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+    "required": ["value", "next"],
+}
+DOUBLING = {
+    "$defs": {
+        **{f"a{n}": {"type": "array", "prefixItems": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(30)},
+        "a30": TEXT,
+    },
+    "$ref": "#/$defs/a0",
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"enum": [f"v{place}" for place in range(1_000)]}, id="enum of 1,000"),
+        pytest.param(record(450, required=False), id="450 optional properties"),
+        pytest.param(record(1_500, required=True), id="1,500 required properties"),
+        pytest.param(nested(40), id="40 levels"),
+        pytest.param({"type": "string", "pattern": r"^\+?[0-9]{7,15}$"}, id="telephone number"),
+        pytest.param({"type": "string", "pattern": "^[a-z]{1,1900}$"}, id="long fixed class"),
+        pytest.param({"type": "string", "pattern": r"^[^@\s]+@[^@\s]+\.[a-z]{2,}$"}, id="address"),
+        pytest.param({"type": "string", "pattern": "^(red|green|blue)$"}, id="words"),
+        pytest.param({"type": "string", "minLength": 1_000, "maxLength": 10**9}, id="a limit that is none"),
+        pytest.param(JSON, id="any JSON"),
+        pytest.param(LIST, id="linked list"),
+        pytest.param(recursive(variant("add", "l", "r"), variant("neg", "l"), {"type": "number"}), id="tagged tree"),
+        pytest.param(recursive(variant("", "add"), variant("", "neg"), {"type": "null"}), id="tree tagged by names"),
+        pytest.param(alike(40, **TEXT), id="40 alternatives alike"),
+        pytest.param({}, id="anything"),
+    ],
+)
+def test_a_lawful_schema_passes(schema: Any) -> None:
+    check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        pytest.param({"enum": list(range(1_001))}, r"1001, at most 1000", id="enum"),
+        pytest.param({"anyOf": [{"enum": list(range(600))}] * 2}, r"1200, at most 1000", id="enums beside each other"),
+        pytest.param({"items": {"enum": list(range(50_000))}}, r"enum values: 50000, at most", id="enum in a list"),
+        pytest.param(record(600, required=False), r"1201, at most 1000", id="optional properties"),
+        pytest.param(record(4_000, required=True), r"subschemas: 3001", id="required properties"),
+        pytest.param(nested(60), r"levels: 49", id="levels"),
+        pytest.param({"type": "string", "minLength": 10**6}, r"`minLength` is 1e\+06; at most 1999", id="minLength"),
+        pytest.param({"type": "array", "minItems": 2_000}, r"`minItems` is 2000", id="minItems"),
+        pytest.param({"type": "string", "minLength": -1}, r"`minLength` is -1", id="negative"),
+        pytest.param({"type": "string", "maxLength": "9"}, r"`maxLength` is 9; it must be a number", id="a text"),
+        pytest.param({"type": "integer", "minimum": 1e300}, r"`minimum` is 1e\+300", id="minimum"),
+        pytest.param({"type": "integer", "maximum": float("nan")}, r"`maximum` is nan", id="no number"),
+        pytest.param({"enum": ["x" * 70_000]}, r"characters of names and enum values: 70000", id="long value"),
+        pytest.param({"properties": {"x" * 70_000: TEXT}}, r"characters of names", id="long name"),
+        pytest.param(
+            {"prefixItems": [{"type": "string", "maxLength": 1_999}] * 250}, r"repetitions of all", id="many long texts"
+        ),
+        pytest.param(alike(120, **TEXT), r"1200, at most 1000", id="alternatives alike"),
+        pytest.param(alike(40, enum=list(range(40))), r"1600, at most 1000", id="alternatives times values"),
+        pytest.param({"allOf": [{"anyOf": [TEXT] * 60}] * 2}, r"1200, at most", id="merged alternatives"),
+        pytest.param({"$ref": "#"}, r"leads back to itself", id="circle"),
+        pytest.param({"allOf": [{"$ref": "#"}]}, r"leads back to itself", id="circle of allOf"),
+        pytest.param({"anyOf": [{"$ref": "#"}, TEXT]}, r"leads back to itself", id="circle of anyOf"),
+        pytest.param(
+            {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+            r"leads back to itself",
+            id="circle of two",
+        ),
+        pytest.param(DOUBLING, r"subschemas|levels", id="doubling references"),
+        pytest.param(recursive(variant("", "a"), variant("", "a", "b")), r"begin alike", id="untagged tree"),
+        pytest.param(recursive(variant("x", "a"), variant("x", "b")), r"begin alike", id="equal tags"),
+        pytest.param(recursive({"properties": {"a": {"$ref": "#"}}}, {}), r"begin alike", id="anything beside"),
+        pytest.param(
+            {"anyOf": [{"type": "array", "items": {"$ref": "#"}}] * 2}, r"begin alike", id="lists of lists twice"
+        ),
+        pytest.param({"$ref": "http://127.0.0.1:9/x"}, r"leads out of the schema", id="address"),
+        pytest.param({"$ref": "file:///etc/passwd"}, r"leads out of the schema", id="file"),
+        pytest.param({"$ref": "#/$defs/none"}, r"leads nowhere", id="nowhere"),
+        pytest.param({"$ref": 5}, r"leads out", id="number as reference"),
+        pytest.param({"type": "evil"}, r"`type` is 'evil'", id="type"),
+        pytest.param({"type": ["string", {}]}, r"`type` is", id="odd type"),
+        pytest.param({"properties": [1]}, r"`properties` is an array", id="properties"),
+        pytest.param({"properties": {"a": 5}}, r"subschema is a number", id="subschema"),
+        pytest.param({"enum": "abc"}, r"`enum` is a string", id="enum is no list"),
+        pytest.param({"anyOf": {"a": 1}}, r"`anyOf` is an object", id="anyOf is no list"),
+        pytest.param({"type": "string", "pattern": 5}, r"`pattern` is a number", id="pattern"),
+        pytest.param({"type": "string", "pattern": "^((a*)*)*$"}, r"repeats what can be empty", id="star of star"),
+        pytest.param({"type": "string", "pattern": "(a?){50}"}, r"repeats what can be empty", id="many optionals"),
+        pytest.param({"type": "string", "pattern": "a?" * 200}, r"at most 1000", id="optionals in a row"),
+        pytest.param({"type": "string", "pattern": "(a|aa){1,200}"}, r"at most 1000", id="lengths that vary"),
+        pytest.param({"type": "string", "pattern": "a{0,500}a{0,500}"}, r"at most 1000", id="counts in a row"),
+        pytest.param(
+            {"type": "string", "pattern": "(a{1,900}){1,900}"}, r"expands to more than", id="counts of counts"
+        ),
+        pytest.param({"type": "string", "pattern": "a{5000}"}, r"repeats 5000 times", id="count"),
+        pytest.param({"type": "string", "pattern": "(" * 900}, r"16 levels", id="deep groups"),
+        pytest.param({"type": "string", "pattern": "(?=a)"}, r"only `\(\?:`", id="look-ahead"),
+        pytest.param({"type": "string", "pattern": "[a"}, r"without its `\]`", id="open class"),
+        pytest.param({"type": "string", "pattern": "a)"}, r"without its `\(`", id="closed group"),
+        pytest.param({"type": "string", "pattern": "x" * 1_001}, r"1001 characters", id="long pattern"),
+    ],
+)
+def test_a_costly_schema_is_refused_in_words(schema: Any, said: str) -> None:
+    began = time.process_time()
+    with pytest.raises(SchemaRefused, match=said):
+        check_schema(schema)
+    assert time.process_time() - began < 0.25
+
+
+def test_upper_limits_beyond_a_grammar_are_left_out() -> None:
+    value = {"maxLength": 10**6}
+    schema = {"type": "string", "maxLength": 10**6, "minLength": 2, "default": 1, "enum": [value]}
+    assert without_long_limits(schema) == {"type": "string", "minLength": 2, "default": 1, "enum": [value]}

@@ -1,0 +1,76 @@
+"""Turns for slots: owners alternate, nothing is lost, nobody overtakes who needs several."""
+
+import asyncio
+
+import pytest
+
+from chains.slots import Slot, Slots
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_owners_take_turns_however_many_one_sends() -> None:
+    slots, order = Slots(1), list[str]()
+    first = await slots.take("alice")
+
+    async def ask(owner: str) -> None:
+        slot = await slots.take(owner)
+        order.append(owner)
+        slot.release()
+
+    async with asyncio.TaskGroup() as group:
+        for owner in ("alice",) * 4 + ("bob",) * 2 + ("carol",):
+            group.create_task(ask(owner))
+        await settled()
+        assert len(slots) == 7
+        first.release()
+    assert order == ["alice", "bob", "carol", "alice", "bob", "alice", "alice"]
+
+
+async def test_nobody_overtakes_who_needs_all_slots() -> None:
+    slots, held = Slots(2), list[Slot]()
+    one, two = await slots.take("a"), await slots.take("a")
+    all_of_them = asyncio.create_task(slots.take("a", 9))
+    await settled()
+    later = asyncio.create_task(slots.take("b"))
+    one.release()
+    await settled()
+    assert not all_of_them.done()
+    assert not later.done()
+    two.release()
+    held.append(await all_of_them)
+    assert not later.done()
+    held[0].release()
+    (await later).release()
+
+
+@pytest.mark.parametrize("when", ["waiting", "granted"])
+async def test_who_gives_up_leaves_no_slot_taken(when: str) -> None:
+    slots = Slots(1)
+    first = await slots.take("a")
+    leaver = asyncio.create_task(slots.take("b"))
+    await settled()
+    if when == "granted":
+        first.release()
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    first.release()
+    first.release()  # a second time changes nothing
+    (await asyncio.wait_for(slots.take("c"), 1)).release()
+    assert len(slots) == 0
+
+
+async def test_who_needs_all_and_leaves_lets_others_on() -> None:
+    slots = Slots(2)
+    first = await slots.take("a")
+    wide = asyncio.create_task(slots.take("b", 2))
+    await settled()
+    narrow = asyncio.create_task(slots.take("c"))
+    await settled()
+    wide.cancel()
+    (await asyncio.wait_for(narrow, 1)).release()
+    first.release()
