@@ -1,11 +1,9 @@
 """The built-in engine: an upstream that is made on demand, of the GGUF files that there are.
 
-Laws: nothing is loaded before it is asked for, and who asks waits for it with a limit; a model in use is never
-unloaded; who waits for room gets it next, however busy the others are; every answer is streamed, because those alone
-does llama.cpp stop when their reader leaves, and from the begin of its prompt on.
-
-At most two models stay loaded: two assistants on two models can take turns without loading them and reading their
-threads anew each time, and a folder of large files does not fill the memory one by one.
+Invariants: nothing is loaded before it is asked for; llama.cpp gets only requests within bounds (`engine_requests`),
+no more at once than it has slots, in turns by owner (`slots`); an answer of which nothing was shown is made anew once
+where its engine has ended. Every answer is streamed: only a stream stops llama.cpp when its reader leaves, from the
+beginning of its prompt on.
 """
 
 import asyncio

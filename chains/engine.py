@@ -142,8 +142,9 @@ class Engine:
     async def close(self) -> None:
         """Kill the process, which has nothing to save, and close the connections to it."""
         if self._guard is not None:
-            self._guard.cancel()
-            await asyncio.wait([self._guard])
+            if self.alive:
+                self._guard.cancel()
+            await asyncio.wait([self._guard])  # where the process has ended, this counts and logs it
         if self._upstream is not None:
             await self._upstream.close()
         if self._process is not None and self._process.returncode is None:

@@ -270,7 +270,13 @@ async def kill_newest_child(builtin: Builtin) -> None:
         return await busy_slots(upstream) == 1
 
     await within(15, is_busy)
+    before = builtin.engine_ends.total()
     os.kill(children()[-1], 9)
+
+    async def is_noticed() -> bool:
+        return builtin.engine_ends.total() > before
+
+    await within(10, is_noticed)
 
 
 async def test_an_answer_not_yet_shown_survives_one_crash_not_two(engine: Open) -> None:
@@ -413,7 +419,7 @@ async def test_a_request_without_its_prompt_is_refused_as_openai_does(engine: Op
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_of_the_engine_has_openai_s_fields(engine: Open, stream: bool) -> None:
     builtin = await engine()
-    passage = await builtin.pass_through({"model": "any", "messages": ASK, "n": 99, "stream": stream})
+    passage = await builtin.pass_through({"model": "any", "messages": ASK, "n": 8, "stream": stream})
     error = json.loads(passage.body or b"")["error"]
     assert passage.status == 400
     assert sorted(error) == ["code", "message", "param", "type"]

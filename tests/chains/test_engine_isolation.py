@@ -41,6 +41,17 @@ async def busy(builtin: Builtin, count: int) -> None:
     await within(20, are_busy)
 
 
+async def crash(builtin: Builtin) -> None:
+    """End the engine's process, and wait until that was noticed."""
+    before = builtin.engine_ends.total()
+    os.kill(children()[-1], signal.SIGSEGV)
+
+    async def is_noticed() -> bool:
+        return builtin.engine_ends.total() > before
+
+    await within(10, is_noticed)
+
+
 async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
     """Ask as a run does, and return whether the answer has its end."""
     call = ReplyCall(model="", messages=[HumanMessage(text)], max_tokens=8, **fields)
@@ -53,7 +64,7 @@ async def test_a_crash_costs_no_run_that_has_shown_nothing() -> None:
         await builtin.at("")
         runs = [asyncio.create_task(finished(builtin, f"{LONG}{number}")) for number in range(3)]
         await busy(builtin, 2)
-        os.kill(children()[-1], signal.SIGSEGV)
+        await crash(builtin)
         assert all(await asyncio.gather(*runs))
         assert builtin.engine_ends == {("crashed",): 1}
 
@@ -64,7 +75,7 @@ async def test_a_run_whose_engine_crashes_twice_fails_in_words() -> None:
         run = asyncio.create_task(finished(builtin, LONG))
         for _ in range(2):
             await busy(builtin, 1)
-            os.kill(children()[-1], signal.SIGSEGV)
+            await crash(builtin)
         with pytest.raises(UpstreamFailed, match=r"engine ended while it ran .*exit code -11"):
             await run
         assert await finished(builtin, "Say hello.")

@@ -92,8 +92,9 @@ def test_other_parameters_are_refused_by_name(name: str) -> None:
         ("temperature", float("inf")), ("top_p", 2), ("top_k", 10**9), ("top_k", 1.5), ("presence_penalty", 3),
         ("n", 0), ("n", 1_000), ("n_probs", 10**9), ("top_logprobs", 21), ("max_tokens", -2), ("max_tokens", "9"),
         ("max_tokens", 1.5), ("seed", "x"), ("stop", ["a"] * 17), ("stop", ["a" * 501]), ("stop", [5]), ("stop", 5),
-        ("logit_bias", {str(token): 1 for token in range(301)}), ("logit_bias", {"5": 101}), ("logit_bias", {"5": None}),
-        ("logit_bias", {"x" * 65: 1}), ("logit_bias", [[1, 2, 3]]), ("logit_bias", [[-1, 1]]), ("logit_bias", 5),
+        ("logit_bias", {str(token): 1 for token in range(301)}), ("logit_bias", {"5": 101}),
+        ("logit_bias", {"5": None}), ("logit_bias", {"x" * 65: 1}),
+        ("logit_bias", [[1, 2, 3]]), ("logit_bias", [[-1, 1]]), ("logit_bias", 5),
         ("mirostat", 99), ("dry_multiplier", 1e30), ("repeat_penalty", 0), ("stream", "yes"), ("stream_options", []),
         ("stream_options", {"include_usage": 1}), ("tool_choice", "evil"), ("tool_choice", 5), ("tools", {}),
         ("parallel_tool_calls", 1), ("reasoning_effort", "x" * 201), ("reasoning_format", {}), ("cache_prompt", 1),
@@ -176,9 +177,7 @@ def test_costly_tools_are_refused_for_clients_and_simplified_for_runs(tools: Any
 
 
 @pytest.mark.parametrize("kind", ["json_schema", "json_object"])
-@pytest.mark.parametrize(
-    "of", [{"enum": list(range(50_000))}, {"$ref": "#"}, [1], True], ids=["enum", "$ref", "[]", "true"]
-)
+@pytest.mark.parametrize("of", [{"enum": [1] * 50_000}, {"$ref": "#"}, [1], True], ids=["enum", "$ref", "[]", "true"])
 def test_a_costly_response_format_is_refused(kind: str, of: Any) -> None:
     wanted = schema(of) if kind == "json_schema" else {"type": kind, "schema": of}
     with pytest.raises(InvalidRequest, match="Invalid schema for response_format") as caught:
