@@ -28,6 +28,9 @@ _MAX_VALUES: Final = 2_000
 """Enum values in all; how many can be open at once is limited by the weight."""
 _MAX_TEXT: Final = 60_000
 """Characters of property names and enum values, in all."""
+_MANY: Final = 250
+_MAX_TEXT_OF_MANY: Final = 15_000
+"""OpenAI's limit for enums of over 250 values: the longer they begin alike, the more tokens pay for all of them."""
 _MAX_REPEATS: Final = 1_999
 """llama.cpp refuses a grammar that repeats more often."""
 _MAX_REPEATS_TOTAL: Final = 400_000
@@ -53,6 +56,13 @@ _COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems")
 _LIMITS: Final = ("maxLength", "maxItems")
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
+
+
+_PAIRS: Final = (
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    *((low, high) for low in ("minimum", "exclusiveMinimum") for high in ("maximum", "exclusiveMaximum")),
+)
 
 
 class SchemaRefused(ValueError):
@@ -156,9 +166,14 @@ class _Weight:
     def _literals(self, values: list[Any]) -> _Open:
         self._totals.values += len(values)
         _limit("enum values", self._totals.values, _MAX_VALUES)
-        self._totals.text += sum(_length(value) for value in values)
-        _limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
+        self._add_text([_length(value) for value in values], "enum values")
         return _Open(len(values), len(values))
+
+    def _add_text(self, lengths: list[int], what: str) -> None:
+        self._totals.text += sum(lengths)
+        _limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
+        if len(lengths) > _MANY and what != "required properties":
+            _limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY)
 
     def _alternatives(self, given: Any, key: str, depth: int) -> _Open:
         branches = _list(given, key)
@@ -203,9 +218,10 @@ class _Weight:
         if not isinstance(properties, dict):
             raise SchemaRefused(f"`properties` is {_kind(properties)}; it must be an object.")
         required = {name for name in _list(schema.get("required") or [], "required") if isinstance(name, str)}
-        self._totals.text += sum(map(len, properties))
-        _limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
-        most = 1 + _OPTIONAL * sum(name not in required for name in properties)
+        optional = [name for name in properties if name not in required]
+        self._add_text([len(name) for name in properties if name in required], "required properties")
+        self._add_text([len(name) for name in optional], "optional properties")
+        most = 1 + _OPTIONAL * len(optional)
         more = schema.get("additionalProperties")
         inner = [*properties.values(), *([more] if isinstance(more, dict) and more else [])]
         return _Open(1, max([most, *self._inside(inner, depth)]))
@@ -264,8 +280,12 @@ class _Weight:
             _limit("repetitions of all strings and lists", self._totals.repeats, _MAX_REPEATS_TOTAL)
         for name in (name for name in _BOUNDS if schema.get(name) is not None):
             value = schema[name]
-            if type(value) is not bool and (type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER):
+            if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
                 raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
+        # llama.cpp counts from the lower limit up to the upper one: without an end where that is lower.
+        for low, high in _PAIRS:
+            if schema.get(low) is not None and schema.get(high) is not None and schema[low] > schema[high]:
+                raise SchemaRefused(f"`{low}` is {schema[low]}, more than `{high}`, which is {schema[high]}.")
 
 
 def _string(schema: Mapping[str, Any]) -> _Open:

@@ -99,6 +99,13 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"type": "string", "maxLength": "9"}, r"`maxLength` is 9; it must be a number", id="a text"),
         pytest.param({"type": "integer", "minimum": 1e300}, r"`minimum` is 1e\+300", id="minimum"),
         pytest.param({"type": "integer", "maximum": float("nan")}, r"`maximum` is nan", id="no number"),
+        pytest.param({"enum": [f"{n:060}" for n in range(300)]}, r"300 enum values: 18000", id="many long values"),
+        pytest.param({"properties": {f"{n:060}": TEXT for n in range(300)}}, r"300 optional", id="many long names"),
+        pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` is 9, more than `maxLength`", id="empty lengths"),
+        pytest.param({"minItems": 9, "maxItems": 2}, r"`minItems` is 9, more than", id="empty counts"),
+        pytest.param({"minimum": 9, "maximum": -9}, r"`minimum` is 9, more than `maximum`", id="empty range"),
+        pytest.param({"minimum": 9, "exclusiveMaximum": 1}, r"more than `exclusiveMaximum`", id="empty open range"),
+        pytest.param({"minimum": 9, "exclusiveMinimum": True}, r"`exclusiveMinimum` is True", id="boolean bound"),
         pytest.param({"enum": ["x" * 70_000]}, r"characters of names and enum values: 70000", id="long value"),
         pytest.param({"properties": {"x" * 70_000: TEXT}}, r"characters of names", id="long name"),
         pytest.param(
