@@ -9,9 +9,10 @@ Measured with xllamacpp 2026.10 on one shared core: an enum of 500 values takes 
 characters 0.9 s and 260 MB. Alternatives that stay open, such as 50 strings, cost 0.1 s for every token.
 """
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,6 +64,15 @@ _PAIRS: Final = (
     ("minItems", "maxItems"),
     *((low, high) for low in ("minimum", "exclusiveMinimum") for high in ("maximum", "exclusiveMaximum")),
 )
+_ROUNDED: Final[dict[str, Callable[[float], int]]] = {
+    **dict.fromkeys(_COUNTS, int),
+    "minimum": math.ceil,
+    "maximum": math.floor,
+    "exclusiveMinimum": math.floor,
+    "exclusiveMaximum": math.ceil,
+}
+"""The whole number that a limit means for an integer."""
+_STEPS: Final = {"exclusiveMinimum": 1, "exclusiveMaximum": -1}
 
 
 class SchemaRefused(ValueError):
@@ -102,16 +112,23 @@ def check_schema(schema: Any, totals: Totals | None = None) -> None:
 
 
 def without_long_limits(schema: Any) -> Any:
-    """Return a checked schema without upper limits that no grammar can have; the context ends such a value earlier."""
+    """Return a checked schema without upper limits that no grammar can have (the context ends such a value earlier),
+    and with whole numbers as the limits of integers."""
     if isinstance(schema, list):
         return [without_long_limits(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: value if name in ("enum", "const") else without_long_limits(value)
+        name: _whole_limit(name, value) if name not in ("enum", "const") else value
         for name, value in schema.items()
         if not (name in _LIMITS and type(value) in (int, float) and value > _MAX_REPEATS)
     }
+
+
+def _whole_limit(name: str, value: Any) -> Any:
+    if name in _BOUNDS and type(value) is float:
+        return _ROUNDED[name](value)  # of numbers that are no integers, llama.cpp reads no limits
+    return without_long_limits(value)
 
 
 class _Weight:
@@ -282,10 +299,18 @@ class _Weight:
             value = schema[name]
             if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
                 raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
-        # llama.cpp counts from the lower limit up to the upper one: without an end where that is lower.
-        for low, high in _PAIRS:
-            if schema.get(low) is not None and schema.get(high) is not None and schema[low] > schema[high]:
-                raise SchemaRefused(f"`{low}` is {schema[low]}, more than `{high}`, which is {schema[high]}.")
+        _check_ranges(schema)
+
+
+def _check_ranges(schema: Mapping[str, Any]) -> None:
+    """Raise SchemaRefused for limits that leave nothing: llama.cpp counts from the lower limit up to the upper one, and
+    never ends where that is lower. It takes whole numbers only."""
+    names = (*_COUNTS, *(_BOUNDS if "integer" in _kinds(schema) else ()))
+    given = {name: _ROUNDED[name](schema[name]) for name in names if schema.get(name) is not None}
+    given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
+    for low, high in _PAIRS:
+        if low in given and high in given and given[low] > given[high]:
+            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} leave no value between them.")
 
 
 def _string(schema: Mapping[str, Any]) -> _Open:

@@ -77,6 +77,8 @@ DOUBLING = {
         pytest.param(recursive(variant("add", "l", "r"), variant("neg", "l"), {"type": "number"}), id="tagged tree"),
         pytest.param(recursive(variant("", "add"), variant("", "neg"), {"type": "null"}), id="tree tagged by names"),
         pytest.param(alike(40, **TEXT), id="40 alternatives alike"),
+        pytest.param({"type": "number", "minimum": 1.2, "maximum": 1.8}, id="range without integers"),
+        pytest.param({"type": "integer", "exclusiveMinimum": 4, "exclusiveMaximum": 6}, id="range of one"),
         pytest.param({}, id="anything"),
     ],
 )
@@ -101,10 +103,24 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"type": "integer", "maximum": float("nan")}, r"`maximum` is nan", id="no number"),
         pytest.param({"enum": [f"{n:060}" for n in range(300)]}, r"300 enum values: 18000", id="many long values"),
         pytest.param({"properties": {f"{n:060}": TEXT for n in range(300)}}, r"300 optional", id="many long names"),
-        pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` is 9, more than `maxLength`", id="empty lengths"),
-        pytest.param({"minItems": 9, "maxItems": 2}, r"`minItems` is 9, more than", id="empty counts"),
-        pytest.param({"minimum": 9, "maximum": -9}, r"`minimum` is 9, more than `maximum`", id="empty range"),
-        pytest.param({"minimum": 9, "exclusiveMaximum": 1}, r"more than `exclusiveMaximum`", id="empty open range"),
+        pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` 9 and `maxLength` 2 leave no", id="empty lengths"),
+        pytest.param({"minItems": 9, "maxItems": 2}, r"`minItems` 9 and", id="empty counts"),
+        pytest.param(
+            {"type": "integer", "minimum": 9, "maximum": -9}, r"`minimum` 9 and `maximum` -9", id="empty range"
+        ),
+        pytest.param(
+            {"type": "integer", "minimum": 9, "exclusiveMaximum": 1}, r"and `exclusiveMaximum` 1", id="empty open range"
+        ),
+        pytest.param(
+            {"type": ["integer", "null"], "exclusiveMinimum": 5, "exclusiveMaximum": 6},
+            r"leave no value",
+            id="nothing between",
+        ),
+        pytest.param(
+            {"type": "integer", "exclusiveMinimum": 1.5, "maximum": 1.9},
+            r"leave no value",
+            id="nothing between fractions",
+        ),
         pytest.param({"minimum": 9, "exclusiveMinimum": True}, r"`exclusiveMinimum` is True", id="boolean bound"),
         pytest.param({"enum": ["x" * 70_000]}, r"characters of names and enum values: 70000", id="long value"),
         pytest.param({"properties": {"x" * 70_000: TEXT}}, r"characters of names", id="long name"),
@@ -167,3 +183,8 @@ def test_upper_limits_beyond_a_grammar_are_left_out() -> None:
     value = {"maxLength": 10**6}
     schema = {"type": "string", "maxLength": 10**6, "minLength": 2, "default": 1, "enum": [value]}
     assert without_long_limits(schema) == {"type": "string", "minLength": 2, "default": 1, "enum": [value]}
+
+
+def test_limits_of_integers_become_whole_numbers() -> None:
+    schema = {"type": "integer", "minimum": -1.5, "exclusiveMaximum": 2.5}
+    assert without_long_limits(schema) == {"type": "integer", "minimum": -1, "exclusiveMaximum": 3}
