@@ -24,6 +24,8 @@ _MAX_PROBABILITIES: Final = 20
 _MAX_KWARGS: Final = 16
 _MAX_TEXT: Final = 200
 
+_REASONING_FORMATS: Final = ("none", "auto", "deepseek", "deepseek-legacy")
+
 _LEFT_OUT: Final = frozenset(
     {
         "audio",
@@ -250,6 +252,12 @@ def _tool_choice(name: str, value: Any) -> Any:
     raise _wrong(name, _shown(value), "`none`, `auto`, `required` or an object")
 
 
+def _reasoning_format(name: str, value: Any) -> Any:
+    if value not in _REASONING_FORMATS:
+        raise _wrong(name, _shown(value), f"one of {', '.join(_REASONING_FORMATS)}")
+    return value
+
+
 def _logprobs(name: str, value: Any) -> Any:
     """A boolean for a chat completion, a number for a text completion."""
     return value if type(value) is bool else _integer(0, _MAX_PROBABILITIES)(name, value)
@@ -315,7 +323,7 @@ _CHECKS: Final[dict[str, Check]] = {
     "modalities": _modalities,
     "parallel_tool_calls": _boolean,
     "reasoning_effort": _word,
-    "reasoning_format": _word,
+    "reasoning_format": _reasoning_format,
     "response_format": _object,
     "tool_choice": _tool_choice,
     "tools": _list,

@@ -97,7 +97,8 @@ def test_other_parameters_are_refused_by_name(name: str) -> None:
         ("logit_bias", [[1, 2, 3]]), ("logit_bias", [[-1, 1]]), ("logit_bias", 5),
         ("mirostat", 99), ("dry_multiplier", 1e30), ("repeat_penalty", 0), ("stream", "yes"), ("stream_options", []),
         ("stream_options", {"include_usage": 1}), ("tool_choice", "evil"), ("tool_choice", 5), ("tools", {}),
-        ("parallel_tool_calls", 1), ("reasoning_effort", "x" * 201), ("reasoning_format", {}), ("cache_prompt", 1),
+        ("parallel_tool_calls", 1), ("reasoning_effort", "x" * 201), ("reasoning_format", {}),
+        ("reasoning_format", "evil"), ("cache_prompt", 1),
         ("modalities", ["audio"]), ("chat_template_kwargs", {"a": [1]}), ("chat_template_kwargs", {"a": 10**9}),
         ("chat_template_kwargs", {str(place): 1 for place in range(17)}), ("response_format", "json"),
         ("response_format", {"type": "xml"}), ("response_format", {"type": "json_schema"}), ("model", 5),
@@ -113,7 +114,7 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None
 @pytest.mark.parametrize(
     "messages",
     [
-        [], {}, "hi", [None], ["hi"], [{}], [{"role": "evil", "content": "x"}], [{"role": ["user"], "content": "x"}],
+        [], {}, "hi", ASK * 5_001, [None], ["hi"], [{}], [{"role": "evil", "content": "x"}], [{"role": ["user"], "content": "x"}],
         [{"role": "user"}], [{"role": "user", "content": None}], [{"role": "user", "content": 5}],
         [{"role": "user", "content": {"a": 1}}], [{"role": "user", "content": [5]}],
         [{"role": "user", "content": [{"type": "evil"}]}], [{"role": "user", "content": [{"type": "text"}]}],
