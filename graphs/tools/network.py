@@ -11,17 +11,26 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 import httpcore2
 
+from watch.shares import Workers
 from wire.errors import ThreadholdError
 
-__all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
+__all__ = ["OWNER", "Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Name (or literal) and port to textual addresses; raises OSError when there are none."""
+
+OWNER: ContextVar[str] = ContextVar("threadhold_action_owner", default="")
+"""Whose call connects. The HTTP library passes no owner on to its network."""
+
+_RESOLVING: Final = Workers(16, "resolver", portion=1)
+"""The system's resolver cannot be interrupted: a name server that does not answer keeps a thread for some seconds. An
+owner gets half of the threads that are free, and nothing else waits for these threads."""
 
 _log = logging.getLogger("threadhold.actions")
 
@@ -89,8 +98,8 @@ def _fold(name: str) -> str:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """Ask the system's resolver, in the loop's own threads; it also reads `2130706433`, `0x7f.1` and the like."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Ask the system's resolver, in a thread; it also reads `2130706433`, `0x7f.1` and the like."""
+    found = await _RESOLVING.run(OWNER.get(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
