@@ -84,7 +84,7 @@ async def search_vector_store(
     vectors: list[Any] = [None] * len(body.queries)
     if embedder is not None:
         try:
-            vectors = await embedder.embed(body.queries)
+            vectors = await embedder.embed(body.queries, owner=owner, urgent=True)
         except EmbeddingFailed as error:
             logger.warning("a search goes by words only: %s", error.message)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None

@@ -137,7 +137,7 @@ class FileSearch:
         vector, model, weight = None, None, None
         if self._embedder is not None:
             try:
-                (vector,) = await self._embedder.embed([text])
+                (vector,) = await self._embedder.embed([text], owner=owner, urgent=True)
                 model, weight = self._embedder.name, self._embedder.weight(text)
             except EmbeddingFailed as error:
                 logger.warning("a file search goes by words only: %s", error.message)

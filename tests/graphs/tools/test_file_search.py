@@ -25,7 +25,7 @@ class Embedder:
     fails: bool = False
     share: float | None = None
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         if self.fails:
             raise EmbeddingFailed("no model")
         return [[1.0, 0.0] for _ in texts]
