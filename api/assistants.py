@@ -1,6 +1,5 @@
 """Assistants: create, read, change, delete."""
 
-import asyncio
 import time
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ from graphs.assistant_files import files_of, remember, store_of
 from graphs.places import furnish
 from graphs.tools.toolset import action_origins, build_toolset
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
+from watch.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
 from wire.errors import Missing
@@ -34,7 +34,7 @@ async def create_assistant(body: AssistantCreate, house: Parts, owner: Owner, v1
     now = int(time.time())
     made = new_assistant(body, id=new_id("asst"), now=now)
     tools = restore_secrets(made["tools"], [])
-    await check_tools(tools)
+    await check_tools(owner, tools)
     private = {"tools": tools, "sampling": sampling(body)}
     made["tool_resources"], furniture = furnish(owner, made["tool_resources"], now=now)
     if body.file_ids is not None:
@@ -94,8 +94,8 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
     furniture: list[Change] = []
     if "tools" in changed:
         stored = row.private["tools"]
-        tools = await asyncio.to_thread(restore_secrets, changed["tools"], stored, origins=action_origins)
-        await check_tools(tools)
+        tools = await REQUESTS.run(row.owner, restore_secrets, changed["tools"], stored, origins=action_origins)
+        await check_tools(row.owner, tools)
         changed["tools"] = mask_tools(tools)
         private["tools"] = tools
     if body.model_fields_set & {"temperature", "top_p"}:
@@ -124,9 +124,9 @@ def _keeps_files(body: AssistantModify, row: Row) -> bool:
     )
 
 
-async def check_tools(tools: list[dict[str, Any]]) -> None:
+async def check_tools(owner: str, tools: list[dict[str, Any]]) -> None:
     """Refuse tools that no run could use. OpenAPI documents are read off the event loop. Raises InvalidRequest."""
     if any(tool["type"] == "action" for tool in tools):
-        await asyncio.to_thread(build_toolset, tools)
+        await REQUESTS.run(owner, build_toolset, tools)
     else:
         build_toolset(tools)

@@ -3,7 +3,6 @@
 What passes is JSON that can also be stored: encoded anew, so that no number is too large and no text is broken.
 """
 
-import asyncio
 import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -14,6 +13,7 @@ from starlette.types import Message, Receive, Scope
 from api.azure import DEPLOYMENT
 from api.depends import is_v1
 from api.head import head_of
+from watch.shares import REQUESTS
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
 __all__ = ["EMPTY_ARRAY", "LARGE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
@@ -53,7 +53,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> Receive:
             scope["state"]["sent"] = body.removeprefix(codecs.BOM_UTF8)
     model = scope["state"].get(DEPLOYMENT)
     if len(body) > LARGE:
-        body = await asyncio.to_thread(_normal, body, model=model)
+        body = await REQUESTS.run(scope["state"]["owner"], _normal, body, model=model)
     else:
         body = _normal(body or b"{}", model=model)
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]

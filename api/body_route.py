@@ -4,7 +4,6 @@ Valid requests are parsed once, unchanged. Ignored fields are listed in a header
 bodies are decoded, mended and validated in a thread, and FastAPI receives the result.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from inspect import isclass
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from api.bodies import EMPTY_ARRAY, LARGE, replayed
 from api.depends import is_v1
 from api.problems import own_answer
+from watch.shares import REQUESTS
 from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Mended, list_ignored, mend
 from wire.mistakes import MAX_MISTAKES, Mistakes, first_mistake, list_mistakes
@@ -50,7 +50,7 @@ class BodyRoute(APIRoute):
         async def handle_leniently(request: Request) -> Response:
             body = await request.body()
             if len(body) > LARGE:
-                mended = await asyncio.to_thread(_check, body_model, body, _leniency(request))
+                mended = await REQUESTS.run(request.state.owner, _check, body_model, body, _leniency(request))
                 return await _answer(handle, mended, _Checked(request, mended.data))
             try:
                 return await handle(request)

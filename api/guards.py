@@ -24,6 +24,7 @@ from api.head import head_of
 from api.hosts import LOOPBACK, host_name
 from api.problems import problem_answer
 from api.uploads import is_form
+from watch.shares import OWNER
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 
@@ -98,6 +99,7 @@ class Gate:
         self._check_origin(scope, headers)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["owner"] = self._owner(scope, headers)
+        OWNER.set(state["owner"])
         if scope["method"] in _SAFE:
             return receive
         if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):

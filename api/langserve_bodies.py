@@ -4,7 +4,6 @@ Invariant: a wrong body gets 400 in OpenAI's shape, which names the parameter, i
 are allowed there. LangServe itself drops unknown keys, and answers 500 to a batch with one wrong input.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar, get_args
 
@@ -12,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from api.bodies import LARGE
+from watch.shares import REQUESTS
 from wire.errors import InvalidRequest
 from wire.mistakes import first_mistake, list_mistakes
 from wire.validation import MAX_EXPLAINED, explain
@@ -71,7 +71,7 @@ def body_check(schema: type[BaseModel]) -> Callable[[Request], Awaitable[None]]:
         model = several if request.url.path.endswith("/batch") else one
         data = await request.json()  # which the request keeps for LangServe
         if len(await request.body()) > LARGE:
-            await asyncio.to_thread(_validate, model, data)
+            await REQUESTS.run(request.state.owner, _validate, model, data)
         else:
             _validate(model, data)
 

@@ -126,5 +126,6 @@ async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]
 
 
 async def _shown(house: House, rows: list[Row]) -> list[dict[str, Any]]:
-    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows])
+    owner = rows[0].owner if rows else ""
+    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows], owner=owner)
     return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

@@ -135,8 +135,8 @@ def _check_lengths(counts: list[int], model: str) -> None:
         )
     if sum(counts) > _MAX_REQUEST_TOKENS:
         raise InvalidRequest(
-            f"The input has {least}{sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per request. "
-            "Split it into several requests.",
+            f"The input has {least}{sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per "
+            "request. Split it into several requests.",
             param="input",
             code="max_tokens_per_request",
         )

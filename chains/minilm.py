@@ -7,7 +7,6 @@ so that nobody waits for another's book. Texts are English for best results; the
 Chosen by measurement (README, Speed): of the models that come in wheels it finds most.
 """
 
-import asyncio
 import hashlib
 import os
 import unicodedata

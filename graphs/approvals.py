@@ -3,7 +3,6 @@
 Law: a preview is built like the request itself and shows no secret: credentials are added only when it is sent.
 """
 
-import asyncio
 from typing import Literal
 
 from typing_extensions import TypedDict
@@ -13,6 +12,7 @@ from graphs.tools.calls import Call, build_call
 from graphs.tools.operations import Operation
 from graphs.tools.toolset import build_toolset
 from store.ports import Row
+from watch.shares import REQUESTS
 
 __all__ = ["Approval", "pending_approvals"]
 
@@ -37,7 +37,7 @@ async def pending_approvals(row: Row) -> list[Approval]:
     """Return a run's calls that wait for approval, in the order of `required_action`; empty where it does not wait."""
     if row.body["required_action"] is None:
         return []
-    toolset = await asyncio.to_thread(build_toolset, row.private["tools"])
+    toolset = await REQUESTS.run(row.owner, build_toolset, row.private["tools"])
     calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
     return [
         _approval(call["id"], operation, call["function"]["arguments"])

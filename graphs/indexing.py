@@ -131,9 +131,7 @@ class Indexer:
 
     async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> list[Piece]:
         most = self._limits.chunks
-        cutting = cut(
-            text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"]
-        )
+        cutting = cut(text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"])
         pieces: list[Piece] = []
         while some := await INDEXING.run(owner, lambda: list(islice(cutting, _CUT))):
             pieces += some

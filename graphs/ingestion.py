@@ -22,7 +22,7 @@ from store.blobs import Blobs
 from store.library import Library, place_id
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
 from watch.figures import Counts, Histogram
-from watch.shares import Shares
+from watch.shares import OWNER, Shares
 from wire.errors import Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 
 __all__ = ["Ingestion"]
@@ -107,13 +107,13 @@ class Ingestion:
         """Look for work at once: places were committed."""
         self._wake.set()
 
-    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
+    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0, owner: str = "") -> bool:
         """Wait until no file of these stores is in progress, `limit_s` at the most; tell whether none is."""
         now = asyncio.get_running_loop().time  # not the clock, which somebody may set
         end = now() + limit_s
         while True:
             moved = self._moved
-            tallies = await self._library.tallies("vector_store_id", vector_store_ids)
+            tallies = await self._library.tallies("vector_store_id", vector_store_ids, owner=owner)
             if not any(tally.by_status.get("in_progress") for tally in tallies.values()):
                 return True
             left = end - now()
@@ -245,6 +245,7 @@ class Ingestion:
     async def _index(self, place: Row) -> None:
         """Index one place, and store how that ended. The outermost frame around a file: it breaks alone."""
         begun_at = time.monotonic()
+        OWNER.set(place.owner)
         try:
             moved = await self._indexer.index(place)
         except (Missing, StatusConflict):

@@ -273,7 +273,7 @@ class Runner:
     # --- starting -------------------------------------------------------------------------------------------------
 
     async def _launch_new(self, draft: Draft, history: History, *guards: Change) -> Started:
-        toolset = await self._surroundings.toolset(draft.row.private)
+        toolset = await self._surroundings.toolset(draft.row.owner, draft.row.private)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)

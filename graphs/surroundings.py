@@ -16,6 +16,7 @@ from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch, Findings
 from graphs.tools.toolset import ToolSet, build_toolset
 from store.ports import Page, Row, Store
+from watch.shares import REQUESTS
 
 __all__ = ["Surroundings"]
 
@@ -48,7 +49,7 @@ class Surroundings:
         self._searcher = searcher
         self._pictures = pictures
 
-    async def toolset(self, private: dict[str, Any]) -> ToolSet:
+    async def toolset(self, owner: str, private: dict[str, Any]) -> ToolSet:
         """Build the tools of a run, `private` being its row's; documents are parsed off the event loop.
 
         Files are offered to be searched where there are vector stores. Raises InvalidRequest.
@@ -56,7 +57,7 @@ class Surroundings:
         tools = private["tools"]
         prompts = None if self._searcher is None else self._searcher.prompts
         if any(tool["type"] == "action" for tool in tools):
-            toolset = await asyncio.to_thread(build_toolset, tools, prompts)
+            toolset = await REQUESTS.run(owner, build_toolset, tools, prompts)
         else:
             toolset = build_toolset(tools, prompts)
         return toolset if private.get("vector_store_ids") else toolset.without_search()
@@ -80,7 +81,7 @@ class Surroundings:
     async def again(self, live: Live, row: Row) -> RunContext:
         """Make the context of a run that goes on."""
         history = await self.history(row.body, row.owner, own=row.id)
-        return self.context(live, row.private, await self.toolset(row.private), history)
+        return self.context(live, row.private, await self.toolset(row.owner, row.private), history)
 
     def context(self, live: Live, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final, ParamSpec, Protocol, TypeVar
 
 from store.failures import failed
+from watch.shares import DISK, OWNER
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -241,6 +242,6 @@ async def _open(path: Path, mode: str) -> IO[bytes]:
 async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Do it in a thread. Raises StoreFailed where the disk refuses."""
     try:
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await DISK.run(OWNER.get(), work, *args, **kwargs)
     except OSError as error:
         raise failed("The disk refused", error) from error

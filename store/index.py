@@ -105,13 +105,13 @@ class SqliteVectors:
             yield left
 
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
-        return await self._engine.read(self._lookup.search, owner, tuple(vector_store_ids), query)
+        return await self._engine.read_long(owner, self._lookup.search, owner, tuple(vector_store_ids), query)
 
     async def chunks(self, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
-        return await self._engine.read(self._lookup.chunks, owner, vector_store_id, file_id)
+        return await self._engine.read_long(owner, self._lookup.chunks, owner, vector_store_id, file_id)
 
     async def models(self, owner: str, vector_store_id: str) -> frozenset[str | None]:
-        return await self._engine.read(self._lookup.models, owner, vector_store_id)
+        return await self._engine.read_long(owner, self._lookup.models, owner, vector_store_id)
 
     def close(self) -> None:
         """Let go of what is held beside the engine; call it when the engine is closed."""

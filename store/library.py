@@ -72,13 +72,11 @@ class Library(Protocol):
         """Return a page of a vector store's (and batch's) files; cursors are `place_id`s."""
         ...
 
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+    async def tallies(self, whole: Whole, ids: Sequence[str], *, owner: str = "") -> dict[str, Tally]:
         """Count the files of vector stores or of batches; every id is in the answer."""
         ...
 
-    async def waiting(
-        self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()
-    ) -> list[Row]:
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
         """Return places that are `in_progress`, without those given and those of the owners in `full`, oldest first;
         but an owner who has one among those given comes after all who have none."""
         ...
@@ -104,7 +102,7 @@ class SqliteLibrary:
         self._engine = engine
 
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
-        return await self._engine.read(read_page, "file", owner, query, {"purpose": purpose})
+        return await self._engine.read_long(owner, read_page, "file", owner, query, {"purpose": purpose})
 
     async def places(
         self,
@@ -116,14 +114,12 @@ class SqliteLibrary:
         status: str | None = None,
     ) -> Page:
         pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
-        return await self._engine.read(read_page, "vector_store_file", owner, query, pins)
+        return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
-        return await self._engine.read(_tallies, whole, ids)
+    async def tallies(self, whole: Whole, ids: Sequence[str], *, owner: str = "") -> dict[str, Tally]:
+        return await self._engine.read_long(owner, _tallies, whole, ids)
 
-    async def waiting(
-        self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()
-    ) -> list[Row]:
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
         served = {row.owner for row in besides}
         return await self._engine.read(_waiting, limit, {row.id for row in besides}, served, sorted(full))
 

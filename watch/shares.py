@@ -12,11 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["DISK", "INDEXING", "REQUESTS", "Shares", "Workers"]
+__all__ = ["DISK", "INDEXING", "OWNER", "REQUESTS", "Shares", "Workers"]
+
+OWNER: Final[ContextVar[str]] = ContextVar("threadhold_owner", default="")
+"""For whom the current task works: for code below interfaces that have no owner, such as the disk's."""
 
 _URGENT_STREAK: Final = 4
 """Urgent grants in a row while other work waits; the next slot goes to that work."""

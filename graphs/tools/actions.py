@@ -20,10 +20,10 @@ import httpx2
 from graphs.tools.answers import Answer, read_answer
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import Call, Pairs, build_call
-from graphs.tools.network import OWNER, AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
+from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
 from graphs.tools.servers import check_url
-from watch.shares import Shares
+from watch.shares import OWNER, Shares
 from wire.errors import ThreadholdError
 
 __all__ = ["ActionCaller"]
@@ -60,7 +60,8 @@ class ActionCaller:
     """Calls APIs for runs; one for the whole server. Close it when the server stops.
 
     `allow_hosts` are the entries of `ACTIONS_ALLOW_HOSTS`; `timeout_s` bounds a whole call, with its wait for a
-    connection and its redirects, however slowly the answer arrives; `max_bytes` of an answer are read. `resolve` and `tls` stand in for the system's resolver and trust store.
+    connection and its redirects, however slowly the answer arrives; `max_bytes` of an answer are read. `resolve` and
+    `tls` stand in for the system's resolver and trust store.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class ActionCaller:
         `arguments` is the model's JSON text; `call_id` becomes the `Idempotency-Key`.
         """
         progress = _Progress()
-        OWNER.set(owner)
+        OWNER.set(owner)  # for the look-up of names, to which the HTTP library passes no owner
         try:
             values, unknown = read_arguments(operation, arguments)
             call = build_call(operation, values)
@@ -120,9 +121,7 @@ class ActionCaller:
         """Close every connection; calls that are still waiting fail."""
         await self._pool.aclose()
 
-    async def _follow(
-        self, operation: Operation, call: Call, call_id: str, owner: str, progress: _Progress
-    ) -> Answer:
+    async def _follow(self, operation: Operation, call: Call, call_id: str, owner: str, progress: _Progress) -> Answer:
         credentials = operation.credentials
         request = _first_request(operation, call, call_id)
         home = _origin(request.url)

@@ -11,22 +11,18 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
 from typing import Any, Final
 
 import httpcore2
 
-from watch.shares import Workers
+from watch.shares import OWNER, Workers
 from wire.errors import ThreadholdError
 
-__all__ = ["OWNER", "Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
+__all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Name (or literal) and port to textual addresses; raises OSError when there are none."""
-
-OWNER: ContextVar[str] = ContextVar("threadhold_action_owner", default="")
-"""Whose call connects. The HTTP library passes no owner on to its network."""
 
 _RESOLVING: Final = Workers(16, "resolver", portion=1)
 """The system's resolver cannot be interrupted: a name server that does not answer keeps a thread for some seconds. An
