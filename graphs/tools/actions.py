@@ -39,7 +39,7 @@ _PORTION: Final = 4
 """A lone owner can use four fifths of `_CONNECTIONS`: four times as many as are left for others."""
 
 _PER_HOST: Final = 48
-"""An owner's requests under way to one host: about half of what the owner can have at most."""
+"""An owner's requests under way to one host and port: about half of what the owner can have at most."""
 
 _USER_AGENT = "threadhold"
 _log = logging.getLogger("threadhold.actions")
@@ -126,7 +126,7 @@ class ActionCaller:
         request = _first_request(operation, call, call_id)
         home = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._connection(owner, request.url.host, progress):
+            async with self._connection(owner, request.url.netloc.decode("ascii"), progress):
                 response = await self._send(request)
                 try:
                     location = next((value for name, value in response.headers if name.lower() == b"location"), None)
