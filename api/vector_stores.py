@@ -28,6 +28,9 @@ __all__ = ["router"]
 
 logger = logging.getLogger("threadhold.api")
 
+_SHORT_CHARS = 4096
+"""Characters of the queries of a search that is embedded before files are."""
+
 router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
@@ -81,10 +84,11 @@ async def search_vector_store(
     if touched := touch(store, now=int(time.time())):
         await house.store.commit(touched, durable=False)
     embedder = house.embedder
+    chars = sum(map(len, body.queries))
     vectors: list[Any] = [None] * len(body.queries)
     if embedder is not None:
         try:
-            vectors = await embedder.embed(body.queries, owner=owner, urgent=True)
+            vectors = await embedder.embed(body.queries, owner=owner, urgent=chars <= _SHORT_CHARS)
         except EmbeddingFailed as error:
             logger.warning("a search goes by words only: %s", error.message)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
