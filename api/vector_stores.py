@@ -4,11 +4,12 @@ import logging
 import time
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.sse import unless_left
 from graphs.places import draft_store, refuse_expired, touch
 from store.library import Tally
 from store.ports import Insert, PageQuery, Patch, Query, Row
@@ -76,9 +77,16 @@ async def delete_vector_store(vector_store_id: VectorStoreId, house: Parts, owne
 
 @router.post("/vector_stores/{vector_store_id}/search", response_model=ResultsPage)
 async def search_vector_store(
-    vector_store_id: VectorStoreId, body: VectorStoreSearch, house: Parts, owner: Owner
+    vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, house: Parts, owner: Owner
 ) -> Response:
-    """Find the passages that fit best, of several queries the best of all."""
+    """Find the passages that fit best, of several queries the best of all. If the client disconnects, it stops."""
+    found = await unless_left(request.receive, _search(house, owner, vector_store_id, body))
+    if found is None:
+        return Response(status_code=499)  # nobody reads it
+    return answer(found)
+
+
+async def _search(house: House, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, Any]:
     store = await must_get(house, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     if touched := touch(store, now=int(time.time())):
@@ -121,7 +129,7 @@ async def search_vector_store(
         for hit in hits
         if hit.file_id in names
     ]
-    return answer(results_page(body.queries, results))
+    return results_page(body.queries, results)
 
 
 async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]:
