@@ -16,7 +16,7 @@ from api.head import head_of
 from watch.shares import REQUESTS
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
-__all__ = ["EMPTY_ARRAY", "LARGE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
+__all__ = ["EMPTY_ARRAY", "LARGE", "LARGE_AT_ONCE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
 
 EMPTY_ARRAY: Final = b"[]"
 """An empty array in a body after `read_body`, which normalizes spaces."""
@@ -31,6 +31,10 @@ bytes it has."""
 LARGE: Final = 16 * 1024
 """Bytes. Longer bodies are decoded and checked in a thread, so that other requests are answered meanwhile; for shorter
 ones the change of threads would take longer than the work."""
+
+LARGE_AT_ONCE: Final = 4
+"""Requests of one owner with larger bodies that are handled at once: the store writes in order, so that more would hold
+up what others write."""
 
 _BLOCK: Final = 64 * 1024
 """Bytes that are scanned at a time."""

@@ -50,8 +50,10 @@ class BodyRoute(APIRoute):
         async def handle_leniently(request: Request) -> Response:
             body = await request.body()
             if len(body) > LARGE:
-                mended = await REQUESTS.run(request.state.owner, _check, body_model, body, _leniency(request))
-                return await _answer(handle, mended, _Checked(request, mended.data))
+                owner = request.state.owner
+                async with request.app.state.large_bodies.share(owner):
+                    mended = await REQUESTS.run(owner, _check, body_model, body, _leniency(request))
+                    return await _answer(handle, mended, _Checked(request, mended.data))
             try:
                 return await handle(request)
             except RequestValidationError as error:  # raised before the endpoint runs
