@@ -34,6 +34,7 @@ from api import (
     vector_stores,
 )
 from api.azure import AzureAddresses
+from api.bodies import LARGE_AT_ONCE
 from api.body_paths import BodyPaths
 from api.cors import Cors, normalize_origins
 from api.depends import House
@@ -42,6 +43,7 @@ from api.guards import Gate
 from api.page import build_page
 from api.readiness import Readiness
 from api.watching import PROBES, RequestFigures, Watch
+from watch.shares import Shares
 
 __all__ = ["Access", "build_app"]
 
@@ -143,6 +145,7 @@ def build_app(
     )
     app.state.requests, app.state.version = requests, version
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
+    app.state.large_bodies = Shares(0, least=LARGE_AT_ONCE)
     problems.install(app)
     for room in _ROUTERS:
         app.include_router(room.router, prefix="/v1")

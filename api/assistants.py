@@ -1,6 +1,5 @@
 """Assistants: create, read, change, delete."""
 
-import asyncio
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from graphs.places import furnish
 from graphs.tools.feasible import check_schemas
 from graphs.tools.toolset import action_origins, make_toolset, read_ahead
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
+from watch.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
 from wire.errors import Missing, Problem
@@ -98,7 +98,7 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
         stored = row.private["tools"]
         with suppress(Problem):  # a document that is refused is told in its place; a stored one may have gone bad
             await read_ahead([*stored, *changed["tools"]])
-        tools = await asyncio.to_thread(restore_secrets, changed["tools"], stored, origins=action_origins)
+        tools = await REQUESTS.run(row.owner, restore_secrets, changed["tools"], stored, origins=action_origins)
         await check_tools(tools)
         changed["tools"] = mask_tools(tools)
         private["tools"] = tools

@@ -50,8 +50,9 @@ class BodyRoute(APIRoute):
         async def handle_leniently(request: Request) -> Response:
             body = await request.body()
             if len(body) > LARGE:
-                mended = await work_on_body(len(body), _check, body_model, body, _leniency(request))
-                return await _answer(handle, mended, _Checked(request, mended.data))
+                async with request.app.state.large_bodies.share(request.state.owner):
+                    mended = await work_on_body(len(body), _check, body_model, body, _leniency(request))
+                    return await _answer(handle, mended, _Checked(request, mended.data))
             try:
                 return await handle(request)
             except RequestValidationError as error:  # raised before the endpoint runs

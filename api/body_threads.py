@@ -4,11 +4,11 @@ Decoding and validating are single calls into C that keep the interpreter for mi
 each other would add up for everybody else, so the largest bodies are worked on one after the other.
 """
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Final, ParamSpec, TypeVar
+
+from watch.context import acting_owner
+from watch.shares import REQUESTS, SharedThreads
 
 __all__ = ["LARGE", "work_on_body"]
 
@@ -19,15 +19,13 @@ than the work."""
 _ALONE: Final = 128 * 1024
 """Bytes. Longer bodies are worked on one after the other."""
 
-_alone = ThreadPoolExecutor(max_workers=1, thread_name_prefix="threadhold-bodies")
+_ONE: Final = SharedThreads(1, "bodies")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Return what `work` does in a thread, for a body of that many bytes."""
-    if size <= _ALONE:
-        return await asyncio.to_thread(work, *args, **named)
-    context = copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_alone, lambda: context.run(work, *args, **named))
+    """Return what `work` does in a thread, for a body of that many bytes, when it is the owner's turn."""
+    threads = REQUESTS if size <= _ALONE else _ONE
+    return await threads.run(acting_owner(), work, *args, **named)

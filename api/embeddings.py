@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.body_route import BodyRoute
-from api.depends import Parts
+from api.depends import Owner, Parts
 from api.sse import unless_left
 from wire.embeddings import EmbeddingCreate, EmbeddingList
 
@@ -13,9 +13,9 @@ router = APIRouter(tags=["embeddings"], route_class=BodyRoute)
 
 
 @router.post("/embeddings", response_model=EmbeddingList)
-async def create_embeddings(body: EmbeddingCreate, request: Request, house: Parts) -> Response:
+async def create_embeddings(body: EmbeddingCreate, request: Request, house: Parts, owner: Owner) -> Response:
     """Embed texts. If the client disconnects, the work stops."""
-    passage = await unless_left(request.receive, house.embeddings.answer(body))
+    passage = await unless_left(request.receive, house.embeddings.answer(body, owner))
     if passage is None:
         return Response(status_code=499)  # nobody reads it
     return Response(passage.body, passage.status, passage.headers, passage.content_type)

@@ -21,6 +21,8 @@ from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
 from store.failures import failed
 from store.room import Room
+from watch.context import acting_owner
+from watch.shares import DISK
 from wire.errors import InvalidRequest, TooLarge
 
 __all__ = ["DiskForm", "receive_form"]
@@ -195,6 +197,6 @@ async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: To
 async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call `work` in a thread. Raises StoreFailed if the disk fails."""
     try:
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await DISK.run(acting_owner(), work, *args, **kwargs)
     except OSError as error:
         raise failed("The form could not be written to disk or read from it", error) from error

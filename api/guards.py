@@ -29,7 +29,6 @@ from watch.context import act_for
 from wire.errors import Forbidden, Problem, Unauthorized
 from wire.ids import DEFAULT_OWNER
 from wire.paths import shown
-from workers import on_behalf_of
 
 __all__ = ["Gate"]
 
@@ -87,8 +86,7 @@ class Gate:
             if (owner := self._admit(scope)) is not None:
                 share = Share(self._bodies, owner)
                 receive = await read_body(scope, receive, self._max_body_bytes, share)
-            with on_behalf_of(scope["state"]["owner"]):
-                await self._app(scope, receive, noted)
+            await self._app(scope, receive, noted)
         except Problem as problem:
             await problem_answer(problem)(scope, receive, noted)
         except Exception:

@@ -4,11 +4,12 @@ import logging
 import time
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.sse import unless_left
 from graphs.places import draft_store, refuse_expired, touch
 from store.library import Tally
 from store.ports import Insert, PageQuery, Patch, Query, Row
@@ -27,6 +28,9 @@ from wire.vector_stores import (
 __all__ = ["router"]
 
 logger = logging.getLogger("threadhold.api")
+
+_SHORT_CHARS = 4096
+"""Characters of the queries of a search that is embedded before files are."""
 
 router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
@@ -73,18 +77,26 @@ async def delete_vector_store(vector_store_id: VectorStoreId, house: Parts, owne
 
 @router.post("/vector_stores/{vector_store_id}/search", response_model=ResultsPage)
 async def search_vector_store(
-    vector_store_id: VectorStoreId, body: VectorStoreSearch, house: Parts, owner: Owner
+    vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, house: Parts, owner: Owner
 ) -> Response:
-    """Find the passages that fit best, of several queries the best of all."""
+    """Find the passages that fit best, of several queries the best of all. If the client disconnects, it stops."""
+    found = await unless_left(request.receive, _search(house, owner, vector_store_id, body))
+    if found is None:
+        return Response(status_code=499)  # nobody reads it
+    return answer(found)
+
+
+async def _search(house: House, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, Any]:
     store = await must_get(house, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     if touched := touch(store, now=int(time.time())):
         await house.store.commit(touched, durable=False)
     embedder = house.embedder
+    chars = sum(map(len, body.queries))
     vectors: list[Any] = [None] * len(body.queries)
     if embedder is not None:
         try:
-            vectors = await embedder.embed(body.queries)
+            vectors = await embedder.embed(body.queries, owner=owner, urgent=chars <= _SHORT_CHARS)
         except EmbeddingFailed as error:
             logger.warning("a search goes by words only: %s", error.message)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
@@ -117,7 +129,7 @@ async def search_vector_store(
         for hit in hits
         if hit.file_id in names
     ]
-    return answer(results_page(body.queries, results))
+    return results_page(body.queries, results)
 
 
 async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]:
@@ -126,5 +138,6 @@ async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]
 
 
 async def _shown(house: House, rows: list[Row]) -> list[dict[str, Any]]:
-    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows])
+    owner = rows[0].owner if rows else ""
+    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows], owner=owner)
     return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

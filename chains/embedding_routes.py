@@ -5,7 +5,6 @@ EMBEDDINGS_MODEL for any other name; without that setting, the built-in model. W
 listed its models, no other model answers for a name that it may have, as a program would mix the vectors of two models.
 """
 
-import asyncio
 from array import array
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from chains.minilm import MiniLm
 from chains.passage import Passage
 from chains.refusals import read_refusal
 from chains.routes import Route, Routes, Source
+from watch.shares import REQUESTS, Shares
 from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
 
@@ -30,7 +30,7 @@ _MAX_REQUEST_TOKENS: Final = 300_000
 """Of all texts of a request on the built-in model, as at OpenAI: about 40 s of one core."""
 
 _PARALLEL: Final = 4
-"""Requests that the built-in model works on; they take turns, and searches take turns with them."""
+"""Requests that the built-in model works on, beside one of each owner; they take turns, and searches go first."""
 
 _SMALL_BYTES: Final = 256 * 1024
 """Answers up to this size are read on the event loop; larger ones in a thread."""
@@ -44,7 +44,7 @@ class EmbeddingRoutes:
         self._routes = routes
         self._embedder = embedder
         self._names = {setting, embedder.name}
-        self._free = asyncio.Semaphore(_PARALLEL)
+        self._requests = Shares(_PARALLEL, least=1, portion=1)
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the `/models` entry of the built-in model, none where EMBEDDINGS_MODEL replaces it."""
@@ -54,7 +54,7 @@ class EmbeddingRoutes:
         entry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
         return [{**entry, "threadhold": told}]
 
-    async def answer(self, asked: EmbeddingCreate) -> Passage:
+    async def answer(self, asked: EmbeddingCreate, owner: str = "") -> Passage:
         """Return vectors, or the upstream's error. Cancelling stops the work.
 
         Raises InvalidRequest, NotFound, UpstreamProblem, Unavailable.
@@ -67,14 +67,14 @@ class EmbeddingRoutes:
                     param="model",
                     code="invalid_value",
                 )
-            return await _ask(route.member.source, route.model, asked)
+            return await _ask(route.member.source, route.model, asked, owner)
         if isinstance(self._embedder, UpstreamEmbedder):
-            return await _ask(self._embedder.upstream, self._embedder.name, asked)
+            return await _ask(self._embedder.upstream, self._embedder.name, asked, owner)
         assert isinstance(self._embedder, MiniLm), "there are two"
         if self._routes.alias(asked.model) != self._embedder.name:
             await self._check_listings(asked.model)
-        async with self._free:
-            return await self._embed(self._embedder, asked)
+        async with self._requests.share(owner):
+            return await self._embed(self._embedder, asked, owner)
 
     async def _route(self, model: str) -> Route | None:
         """Return the upstream that has the model, None where it is the embedder's. Raises InvalidRequest."""
@@ -101,7 +101,7 @@ class EmbeddingRoutes:
     def _advice(self) -> str:
         return f"Ask for `{self._embedder.name}`, or for a model of an upstream that has `/embeddings`."
 
-    async def _embed(self, model: MiniLm, asked: EmbeddingCreate) -> Passage:
+    async def _embed(self, model: MiniLm, asked: EmbeddingCreate, owner: str) -> Passage:
         texts = asked.texts
         if asked.dimensions not in (None, model.dimensions):
             # Its vectors were not trained to be cut: what is left of one finds noticeably less.
@@ -112,36 +112,37 @@ class EmbeddingRoutes:
                 code="invalid_value",
             )
         try:
-            counts = await model.count_tokens(texts)
+            counts = await model.count_tokens(texts, owner=owner, most=_MAX_REQUEST_TOKENS)
             _check_lengths(counts, model.name)
-            vectors = await model.embed(texts)
+            vectors = await model.embed(texts, owner=owner)
         except EmbeddingFailed as error:
             raise Unavailable(error.message) from error
         used = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
-        body = await asyncio.to_thread(_encoded, vectors, asked, model.name, used)
+        body = await REQUESTS.run(owner, _encoded, vectors, asked, model.name, used)
         return Passage(200, "application/json", body=body)
 
 
 def _check_lengths(counts: list[int], model: str) -> None:
-    """Raise InvalidRequest for texts that OpenAI would refuse, too."""
+    """Raise InvalidRequest for texts that OpenAI would refuse, too. What is beyond the limit was not counted."""
     longest = max(counts)
+    least = "at least " if sum(counts) > _MAX_REQUEST_TOKENS else ""
     if longest > _MAX_TOKENS:
         raise InvalidRequest(
             f"This model's maximum context length is {_MAX_TOKENS} tokens. However, element {counts.index(longest)} of "
-            f"your input has {longest} tokens. Please reduce the length of the input.",
+            f"your input has {least}{longest} tokens. Please reduce the length of the input.",
             param="input",
             code="context_length_exceeded",
         )
     if sum(counts) > _MAX_REQUEST_TOKENS:
         raise InvalidRequest(
-            f"The input has {sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per request. "
-            "Split it into several requests.",
+            f"The input has {least}{sum(counts)} tokens, but `{model}` accepts at most {_MAX_REQUEST_TOKENS} per "
+            "request. Split it into several requests.",
             param="input",
             code="max_tokens_per_request",
         )
 
 
-async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
+async def _ask(source: Source, model: str, asked: EmbeddingCreate, owner: str) -> Passage:
     """Ask an upstream; its vectors come in the requested form, even if the upstream does not know that form."""
     body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
     passage = await source.pass_through(body, EMBEDDINGS)
@@ -155,7 +156,7 @@ async def _ask(source: Source, model: str, asked: EmbeddingCreate) -> Passage:
     again = (
         _reshaped(passage.body, asked, model)
         if small
-        else await asyncio.to_thread(_reshaped, passage.body, asked, model)
+        else await REQUESTS.run(owner, _reshaped, passage.body, asked, model)
     )
     return Passage(200, "application/json", passage.headers, again)
 

@@ -3,12 +3,12 @@
 Law: vectors of one name are of one length and comparable by their cosine; nothing is computed or waited for on import.
 """
 
-import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from chains.upstream import Upstream
+from watch.shares import Shares
 from wire.errors import EmbeddingFailed, RunError
 
 __all__ = ["Embedder", "UpstreamEmbedder"]
@@ -19,7 +19,9 @@ _BATCH: Final = 64
 _BATCH_CHARS: Final = 200_000
 """Characters a request, about 50,000 tokens; OpenAI takes 300,000."""
 
-_PARALLEL: Final = 4
+_PARALLEL: Final = 8
+"""Requests at the upstream of all owners, beside one that each owner can always have; a lone owner gets four."""
+
 _SHORTEST: Final = 200
 """Characters of a text that is not halved any more when the upstream says that it is too long."""
 
@@ -39,8 +41,10 @@ class Embedder(Protocol):
         """Length of a vector; None until the first one was made."""
         ...
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """Return one vector a text, in order, each of length 1. Cancelling stops the work.
+
+        Owners take turns. `urgent` is for a question that somebody waits for: it goes before files.
 
         Raises:
             EmbeddingFailed: the model did not give vectors, also after the retries.
@@ -66,13 +70,13 @@ class UpstreamEmbedder:
         self.name = model
         self.dimensions: int | None = None
         self.upstream = upstream
-        self._free = asyncio.Semaphore(_PARALLEL)
+        self._requests = Shares(_PARALLEL, least=1, portion=0.6)
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """See `Embedder.embed`."""
         vectors: list[list[float]] = []
         for batch in _batches(texts):
-            vectors += await self._embed(batch)
+            vectors += await self._embed(batch, owner, urgent)
         return vectors
 
     def weight(self, _query: str, /) -> float | None:
@@ -82,15 +86,15 @@ class UpstreamEmbedder:
     async def close(self) -> None:
         """Nothing: the upstream is somebody else's."""
 
-    async def _embed(self, batch: Sequence[str]) -> list[list[float]]:
+    async def _embed(self, batch: Sequence[str], owner: str, urgent: bool) -> list[list[float]]:
         try:
-            async with self._free:
+            async with self._requests.share(owner, urgent=urgent):
                 # OpenAI refuses an empty text.
                 answer = await self.upstream.embed(self.name, [text if text.strip() else "." for text in batch])
         except RunError as error:
             if not any(mark in error.message for mark in _TOO_LONG):
                 raise EmbeddingFailed(error.message) from error
-            return await self._embed_shorter(batch, error)
+            return await self._embed_shorter(batch, owner, urgent, error)
         vectors = [_unit(vector) for vector in _vectors(answer, len(batch))]
         for vector in vectors:
             if self.dimensions is None:
@@ -101,14 +105,16 @@ class UpstreamEmbedder:
                 )
         return vectors
 
-    async def _embed_shorter(self, batch: Sequence[str], error: RunError) -> list[list[float]]:
+    async def _embed_shorter(
+        self, batch: Sequence[str], owner: str, urgent: bool, error: RunError
+    ) -> list[list[float]]:
         if len(batch) > 1:
-            return [vector for text in batch for vector in await self._embed([text])]
+            return [vector for text in batch for vector in await self._embed([text], owner, urgent)]
         (text,) = batch
         if len(text) <= _SHORTEST:
             raise EmbeddingFailed(error.message) from error
         middle = len(text) // 2
-        left, right = [(await self._embed([half]))[0] for half in (text[:middle], text[middle:])]
+        left, right = [(await self._embed([half], owner, urgent))[0] for half in (text[:middle], text[middle:])]
         return [_unit([one + other for one, other in zip(left, right, strict=True)])]
 
 

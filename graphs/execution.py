@@ -22,7 +22,6 @@ from store.ports import Store
 from watch.context import act_for, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
-from workers import on_behalf_of
 
 __all__ = ["Execution"]
 
@@ -103,7 +102,7 @@ class Execution:
             self.turns.begin(live.owner)
         self._lives[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
-        with bind(run_id=live.run_id), on_behalf_of(live.owner):
+        with bind(run_id=live.run_id):
             self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
     def call(self) -> None:

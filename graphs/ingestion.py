@@ -1,5 +1,6 @@
-"""Files become searchable: every place of a file in a vector store is read, cut, embedded and indexed.
+"""Schedules the indexing of files: each place of a file in a vector store is indexed once.
 
+An owner has `_PARALLEL` files under way, whatever other owners have; `graphs.indexing` lets them take turns.
 The laws: a place that is `in_progress` in the store is work to do, whoever left it so: a crash loses nothing but time.
 Its status moves once, by compare-and-set, to `completed` or `failed`, and a file fails alone, saying why. What is
 deleted or cancelled meanwhile stays so, and leaves nothing in the index.
@@ -8,7 +9,6 @@ deleted or cancelled meanwhile stays so, and leaves nothing in the index.
 import asyncio
 import logging
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,12 +17,14 @@ from typing import Any, Final, Self
 
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
-from documents.pieces import Piece, cut
+from graphs.indexing import Indexer, Limits
 from store.blobs import Blobs
 from store.library import Library, place_id
-from store.ports import Change, Chunk, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
+from store.ports import Change, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
 from store.room import Room
+from watch.context import act_for
 from watch.figures import Counts, Histogram
+from watch.shares import Shares
 from wire.errors import Missing, StatusConflict, StoreError, StoreFailed, ThreadholdError, Unreadable
 
 __all__ = ["Ingestion"]
@@ -30,10 +32,10 @@ __all__ = ["Ingestion"]
 logger = logging.getLogger("threadhold.ingestion")
 
 _PARALLEL: Final = 2
-_EMBED: Final = 64
-"""Pieces embedded at a time, so that others come between."""
+"""Files of one owner that are under way."""
+_WAITING: Final = 16
+"""Places that are looked up at a time."""
 _PAGE: Final = 500
-_MAX_TEXT_BYTES: Final = 128 * 1024 * 1024
 _AGAIN_S: Final = 5.0
 """How long the store is left alone when it fails."""
 _SWEEP_S: Final = 20.0
@@ -57,6 +59,7 @@ class Ingestion:
         *,
         room: Room | None = None,
         parallel: int = _PARALLEL,
+        limits: Limits | None = None,
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -65,10 +68,9 @@ class Ingestion:
         self._library = library
         self._blobs = blobs
         self._vectors = vectors
-        self._embedder = embedder
-        self._extractor = extractor
         self._room = room
-        self._parallel = parallel
+        self._indexer = Indexer(store, blobs, vectors, embedder, extractor, limits)
+        self._places = Shares(0, least=parallel)
         self._sweep_s = sweep_s
         self._clock = clock
         self._busy: dict[str, tuple[Row, asyncio.Task[None]]] = {}
@@ -109,13 +111,13 @@ class Ingestion:
         """Look for work at once: places were committed."""
         self._wake.set()
 
-    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
+    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0, owner: str = "") -> bool:
         """Wait until no file of these stores is in progress, `limit_s` at the most; tell whether none is."""
         now = asyncio.get_running_loop().time  # not the clock, which somebody may set
         end = now() + limit_s
         while True:
             moved = self._moved
-            tallies = await self._library.tallies("vector_store_id", vector_store_ids)
+            tallies = await self._library.tallies("vector_store_id", vector_store_ids, owner=owner)
             if not any(tally.by_status.get("in_progress") for tally in tallies.values()):
                 return True
             left = end - now()
@@ -214,27 +216,34 @@ class Ingestion:
     # --- the work -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Forever: take the oldest places that are in progress, as many as may be under way; owners take turns."""
+        """Forever: take each owner's oldest places that are in progress, as many as an owner can have under way."""
         while True:
             self._wake.clear()
             try:
-                free = self._parallel - len(self._busy)
-                busy = [place for place, _ in self._busy.values()]
-                waiting = await self._library.waiting(free, besides=busy) if free > 0 else []
+                while waiting := await self._waiting():
+                    for place in waiting:
+                        if self._places.free(place.owner):
+                            self._begin(place)
             except StoreError as error:
                 logger.error("the files to index could not be read, next try in %g s: %s", _AGAIN_S, error)
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            for place in waiting:
-                self._begin(place)
             await self._wake.wait()
+
+    async def _waiting(self) -> list[Row]:
+        """Return places in progress that are not under way, of owners who can have more under way."""
+        busy = [place for place, _ in self._busy.values()]
+        full = {place.owner for place in busy if not self._places.free(place.owner)}
+        return await self._library.waiting(_WAITING, besides=busy, full=full)
 
     def _begin(self, place: Row) -> None:
         task = self._tasks.create_task(self._index(place))
         self._busy[place.id] = (place, task)
+        self._places.take(place.owner)
 
         def done(_: asyncio.Task[None]) -> None:
             del self._busy[place.id]
+            self._places.release(place.owner)
             self._wake.set()
 
         task.add_done_callback(done)
@@ -242,8 +251,9 @@ class Ingestion:
     async def _index(self, place: Row) -> None:
         """Index one place, and store how that ended. The outermost frame around a file: it breaks alone."""
         begun_at = time.monotonic()
+        act_for(place.owner)
         try:
-            moved = await self._indexed(place)
+            moved = await self._indexer.index(place)
         except (Missing, StatusConflict):
             moved = None
         except Unreadable as error:
@@ -276,61 +286,6 @@ class Ingestion:
         # Deleted or cancelled while it was indexed: whoever did so may have removed it before the last of it came.
         await self._vectors.remove(place.owner, str(place.vector_store_id), place.file_id)
         self._untidy.set()
-
-    async def _indexed(self, place: Row) -> dict[str, Any]:
-        """Read, cut, embed, index; returns what the place's body becomes."""
-        file_id, store_id = str(place.file_id), str(place.vector_store_id)
-        file = await self._store.get("file", file_id, place.owner)
-        if file is None:
-            raise Missing("file", file_id)
-        text = await self._text(file)
-        sizes = place.body["chunking_strategy"]["static"]
-        pieces = await asyncio.to_thread(_cut, text, sizes)
-        if not pieces:
-            raise Unreadable("The file has no text; pictures of text are not read.", code="invalid_file")
-        chunks = await self._chunks(pieces)
-        model = None if self._embedder is None else self._embedder.name
-        fresh = await self._store.get("vector_store_file", place.id, place.owner) or place
-        attributes = fresh.body["attributes"]
-        await self._vectors.add(place.owner, store_id, file_id, chunks, model=model, attributes=attributes)
-        size = sum(len(chunk.text.encode()) + 4 * len(chunk.vector or ()) for chunk in chunks)
-        return {"status": "completed", "usage_bytes": size, "last_error": None}
-
-    async def _text(self, file: Row) -> str:
-        """Return the text of a file; extracted once, however many stores it is in.
-
-        What was guessed or replaced on the way, such as the encoding, becomes the file's `status_details`: its status
-        in a vector store has no field for it, as `last_error` is null where a file is completed.
-        """
-        name = f"{file.id}.text"
-        if await self._blobs.path(name) is not None:
-            return b"".join([block async for block in self._blobs.read(name)]).decode()
-        path = await self._blobs.path(file.id)
-        if path is None:
-            raise Unreadable("The file's bytes are not in this server's folder any more.", code="server_error")
-        extracted = await self._extractor.read(path, file.body["filename"])
-        if extracted.note is not None:
-            logger.info("file %s: %s", file.id, extracted.note)
-            change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_there=True)
-            await self._store.commit([change], durable=False)
-        async with self._blobs.writing(_MAX_TEXT_BYTES, "The file's text is too long.") as writing:
-            await writing.write(extracted.text.encode("utf-8", "replace"))
-            await writing.keep(name)
-        return extracted.text
-
-    async def _chunks(self, pieces: Sequence[Piece]) -> list[Chunk]:
-        chunks: list[Chunk] = []
-        for start in range(0, len(pieces), _EMBED):
-            some = pieces[start : start + _EMBED]
-            vectors: Sequence[Sequence[float] | None] = [None] * len(some)
-            if self._embedder is not None:
-                embedded = await self._embedder.embed([piece.text for piece in some])
-                vectors = [array("f", vector) for vector in embedded]  # a tenth of what a list of floats takes
-            chunks += [
-                Chunk(start + place, piece.text, piece.start, piece.end, vector)
-                for place, (piece, vector) in enumerate(zip(some, vectors, strict=True))
-            ]
-        return chunks
 
     # --- expiry -------------------------------------------------------------------------------------------------------
 
@@ -389,10 +344,6 @@ class Ingestion:
                 logger.info("rewriting the word index in the background, files left: %d; searches continue", total)
         if total:
             logger.info("rewrote the word index, files: %d, seconds: %.1f", total, time.monotonic() - since)
-
-
-def _cut(text: str, sizes: dict[str, int]) -> list[Piece]:
-    return list(cut(text, max_tokens=sizes["max_chunk_size_tokens"], overlap_tokens=sizes["chunk_overlap_tokens"]))
 
 
 def _failed(code: str, message: str) -> dict[str, Any]:

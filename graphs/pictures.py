@@ -4,13 +4,13 @@ Law: newest first, and no more than a request can carry; a picture that is not s
 prompt refuses in the newest user message and mentions in an older one. Nothing of it is stored.
 """
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from typing import Any, Final
 
 from store.blobs import Blobs
 from store.ports import Store
+from watch.shares import REQUESTS
 from wire.errors import StoreError
 
 __all__ = ["MAX_BYTES", "Pictures"]
@@ -64,5 +64,5 @@ class Pictures:
         kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
         if kind is None or (kind == "image/webp" and data[8:12] != b"WEBP"):
             return None
-        encoded = await asyncio.to_thread(base64.b64encode, data)
+        encoded = await REQUESTS.run(owner, base64.b64encode, data)
         return f"data:{kind};base64,{encoded.decode()}"

@@ -90,7 +90,8 @@ class Surroundings:
         """Make a run's context; `private` is its row's."""
 
         async def act(call: Call) -> str:
-            return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
+            operation = toolset.operations[call["name"]]
+            return await self._caller.call(operation, call["arguments"], call_id=call["id"], owner=live.owner)
 
         async def search(call: Call, number: int) -> Findings:
             assert self._searcher is not None, "no search is offered without a searcher"

@@ -17,6 +17,8 @@ from weakref import WeakValueDictionary
 from store.blobs import Blobs, BlobSize, Writing
 from store.library import Library
 from store.ports import Insert, Patch, Row, Store
+from watch.context import acting_owner
+from watch.shares import DISK
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
 from wire.files import FileCreate, FileExpiry, new_file
 from wire.ids import new_id
@@ -202,7 +204,7 @@ class Uploads:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:
-                        await asyncio.to_thread(md5.update, block)
+                        await DISK.run(acting_owner(), md5.update, block)
                     await writing.write(block)
             if asked.md5 is not None and asked.md5.strip().lower() != md5.hexdigest():
                 raise InvalidRequest(

@@ -17,6 +17,8 @@ from typing import IO, Final, ParamSpec, Protocol, TypeVar
 
 from store.failures import failed
 from store.room import Claim, Room
+from watch.context import acting_owner
+from watch.shares import DISK
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -266,6 +268,6 @@ async def _open(path: Path, mode: str) -> IO[bytes]:
 async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Do it in a thread. Raises StoreFailed where the disk refuses."""
     try:
-        return await asyncio.to_thread(work, *args, **kwargs)
+        return await DISK.run(acting_owner(), work, *args, **kwargs)
     except OSError as error:
         raise failed("The disk refused", error) from error

@@ -33,7 +33,7 @@ from wire.errors import StoreError, StoreFailed
 
 __all__ = ["Engine", "Lengthy", "Trace"]
 
-_READERS: Final = 3
+_READERS: Final = 5
 _CLOSE_S: Final = 30.0
 _SOON_S: Final = 0.001
 """How long a commit that nobody waits for stays back, unless one comes that is waited for: it would take the
@@ -176,6 +176,12 @@ class Engine:
     async def read(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""
         return await self._readers.run(read, *args, **kwargs)
+
+    async def read_long(
+        self, owner: str, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Return `read(connection, …)` as `read` does, but owners take turns; see `store.readers.Readers.run_long`."""
+        return await self._readers.run_long(owner, read, *args, **kwargs)
 
     async def glance(self, read: Callable[..., R], *args: Any) -> R:
         """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does.

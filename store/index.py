@@ -7,7 +7,7 @@ state of the file (a read transaction). Every statement compares the owner, or a
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -23,13 +23,18 @@ from store.matrices import STORED
 from store.ports import Chunk, Found, Query
 from store.reindexing import reindex, stored_words
 from store.room import Room
+from watch.shares import INDEXING
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
 
 __all__ = ["SqliteVectors"]
 
 _SLICE: Final = 16
-"""Chunks a commit: about 20 ms of the writer thread, most of it the full-text index's."""
+_SLICE_CHARS: Final = 64 * 1024
+"""Chunks a commit, and their characters: about 20 ms of the writer thread, most of it the full-text index's."""
+
+_PACKED: Final = 1024
+"""Vectors that are packed between two moments at which other threads can run."""
 
 _GROWTH: Final = 2
 """Bytes of the index for a byte of text or vectors, about and at most."""
@@ -66,7 +71,7 @@ class SqliteVectors:
         model: str | None,
         attributes: Attributes | None = None,
     ) -> None:
-        matrix, dimensions = await asyncio.to_thread(_pack, chunks, model)
+        matrix, dimensions = await INDEXING.run(owner, _pack, chunks, model)
         made_by = None if matrix is None else model
         values = (file_id, owner, made_by, dimensions, len(chunks), orjson.dumps(attributes or {}).decode())
         place = _Place()
@@ -75,8 +80,8 @@ class SqliteVectors:
         try:
             async with nullcontext() if self._room is None else self._room.claimed(size):
                 await self._commit(_begin(place, vector_store_id, values))
-                for start in range(0, len(chunks), _SLICE):
-                    await self._commit(_write(owner, place, file_id, chunks[start : start + _SLICE]))
+                for some in _slices(chunks):
+                    await self._commit(await INDEXING.run(owner, _write, owner, place, file_id, some))
                 await self._commit(_finish(place, file_id, owner, matrix), durable=True)
         finally:
             self._adding.discard(place)
@@ -108,13 +113,13 @@ class SqliteVectors:
             yield left
 
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
-        return await self._engine.read(self._lookup.search, owner, tuple(vector_store_ids), query)
+        return await self._engine.read_long(owner, self._lookup.search, owner, tuple(vector_store_ids), query)
 
     async def chunks(self, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
-        return await self._engine.read(self._lookup.chunks, owner, vector_store_id, file_id)
+        return await self._engine.read_long(owner, self._lookup.chunks, owner, vector_store_id, file_id)
 
     async def models(self, owner: str, vector_store_id: str) -> frozenset[str | None]:
-        return await self._engine.read(self._lookup.models, owner, vector_store_id)
+        return await self._engine.read_long(owner, self._lookup.models, owner, vector_store_id)
 
     def close(self) -> None:
         """Let go of what is held beside the engine; call it when the engine is closed."""
@@ -143,9 +148,23 @@ def _pack(chunks: Sequence[Chunk], model: str | None) -> tuple[bytes | None, int
         raise StoreError(
             f"{len(vectors)} of {len(chunks)} chunks have vectors, of the lengths {lengths}; all need one."
         )
-    matrix = np.asarray(vectors, dtype=np.float32)
-    matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-    return matrix.astype(STORED).tobytes(), lengths[0]
+    packed = []
+    for start in range(0, len(vectors), _PACKED):
+        block = np.asarray(vectors[start : start + _PACKED], dtype=np.float32)
+        block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+        packed.append(block.astype(STORED).tobytes())
+    return b"".join(packed), lengths[0]
+
+
+def _slices(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
+    start = chars = 0
+    for at, chunk in enumerate(chunks):
+        if at > start and (at - start == _SLICE or chars + len(chunk.text) > _SLICE_CHARS):
+            yield chunks[start:at]
+            start, chars = at, 0
+        chars += len(chunk.text)
+    if chunks:
+        yield chunks[start:]
 
 
 # --- operations on the writer's thread ----------------------------------------------------------------------------

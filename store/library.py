@@ -4,7 +4,7 @@ Law: counts are counted, never kept, so that they cannot differ from the rows. W
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -72,13 +72,13 @@ class Library(Protocol):
         """Return a page of a vector store's (and batch's) files; cursors are `place_id`s."""
         ...
 
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+    async def tallies(self, whole: Whole, ids: Sequence[str], *, owner: str = "") -> dict[str, Tally]:
         """Count the files of vector stores or of batches; every id is in the answer."""
         ...
 
-    async def waiting(self, limit: int, *, besides: Sequence[Row] = ()) -> list[Row]:
-        """Return places that are `in_progress`, without those given, oldest first; but an owner who has one among
-        those given comes after all who have none."""
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+        """Return places that are `in_progress`, without those given and those of the owners in `full`, oldest first;
+        but an owner who has one among those given comes after all who have none."""
         ...
 
     async def places_of(self, file_id: str) -> list[Row]:
@@ -102,7 +102,7 @@ class SqliteLibrary:
         self._engine = engine
 
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
-        return await self._engine.read(read_page, "file", owner, query, {"purpose": purpose})
+        return await self._engine.read_long(owner, read_page, "file", owner, query, {"purpose": purpose})
 
     async def places(
         self,
@@ -114,13 +114,14 @@ class SqliteLibrary:
         status: str | None = None,
     ) -> Page:
         pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
-        return await self._engine.read(read_page, "vector_store_file", owner, query, pins)
+        return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
-        return await self._engine.read(_tallies, whole, ids)
+    async def tallies(self, whole: Whole, ids: Sequence[str], *, owner: str = "") -> dict[str, Tally]:
+        return await self._engine.read_long(owner, _tallies, whole, ids)
 
-    async def waiting(self, limit: int, *, besides: Sequence[Row] = ()) -> list[Row]:
-        return await self._engine.read(_waiting, limit, {row.id for row in besides}, {row.owner for row in besides})
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+        served = {row.owner for row in besides}
+        return await self._engine.read(_waiting, limit, {row.id for row in besides}, served, sorted(full))
 
     async def places_of(self, file_id: str) -> list[Row]:
         return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
@@ -138,12 +139,15 @@ def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) ->
     return [decode(kind, row) for row in found]
 
 
-def _waiting(conn: sqlite3.Connection, limit: int, besides: set[str], served: set[str]) -> list[Row]:
+def _waiting(
+    conn: sqlite3.Connection, limit: int, besides: set[str], served: set[str], full: Sequence[str]
+) -> list[Row]:
     table = TABLES["vector_store_file"]
     found: dict[str, Row] = {}
     # Two statements, each in the order of the index, in place of one that sorts all that waits.
-    for where, owners in ((f" AND owner NOT IN ({', '.join('?' * len(served))})", sorted(served)), ("", [])):
-        sql = f"SELECT {table.row} FROM {table.name} WHERE status = 'in_progress'{where} ORDER BY seq LIMIT ?"
+    for owners in (sorted(served.union(full)), full):
+        where = f"status = 'in_progress' AND owner NOT IN ({', '.join('?' * len(owners))})"
+        sql = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY seq LIMIT ?"
         for row in conn.execute(sql, (*owners, limit + len(besides))):
             found.setdefault(row[0], decode("vector_store_file", row))
     return [row for id, row in found.items() if id not in besides][:limit]

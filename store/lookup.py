@@ -15,9 +15,10 @@ import orjson
 from store.matrices import File, Matrices, Shelf, nearest
 from store.ports import Chunk, Found, Hit, Query
 from store.ranking import fuse
+from store.readers import check_time
 from store.reindexing import is_outdated
 from store.words import Words
-from wire.filters import matches
+from wire.filters import Filter, matches
 
 __all__ = ["Lookup"]
 
@@ -64,7 +65,7 @@ class Lookup:
             allowed = None
             if query.filters is not None:
                 wanted = query.filters
-                allowed = frozenset(seq for seq, (_, file) in files.items() if matches(wanted, file.attributes))
+                allowed = frozenset(seq for seq, (_, file) in files.items() if _is_allowed(wanted, file))
             weight = _WEIGHT if query.weight is None else query.weight
             depth = max(_DEPTH, 2 * query.limit)
             meaning = self._by_meaning(conn, stores, query, depth, allowed) if weight else []
@@ -138,6 +139,11 @@ class Lookup:
         # The index keeps no text, so words are deleted by folding the passage again. A Python with a newer Unicode
         # version folds newly assigned characters differently, and can leave words without a passage.
         return [(seq >> 20, seq & 0xFFFFF) for (seq,) in found if seq >> 20 in whole]
+
+
+def _is_allowed(wanted: Filter, file: File) -> bool:
+    check_time()
+    return matches(wanted, file.attributes)
 
 
 @contextmanager

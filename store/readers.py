@@ -1,7 +1,8 @@
 """Reading beside the writer: a few threads, each with a read-only connection of its own.
 
 Laws: no reader ever writes, not even a checkpoint of the WAL; reads that are asked for in one turn of the event loop
-share one hop to a thread, which costs several times what a point read does.
+share one hop to a thread, which costs several times what a point read does. Reads that can be long go alone, owners
+take turns with them, and they leave threads free for all other reads.
 """
 
 import asyncio
@@ -15,15 +16,23 @@ from queue import SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from store.failures import failed
-from wire.errors import StoreFailed, ThreadholdError
+from watch.shares import Shares
+from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
 
-__all__ = ["Readers"]
+__all__ = ["Readers", "check_time"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _MOST: Final = 8
 """Reads of one hop; more go to the other threads."""
+
+_KEPT_FREE: Final = 2
+"""Threads that long reads leave to others."""
+
+_LONG_S: Final = 10.0
+_STEPS: Final = 10_000
+"""Instructions of SQLite's between two looks at the time: about a millisecond."""
 
 
 class Readers:
@@ -37,6 +46,7 @@ class Readers:
         self._asked: list[_Read] = []
         self._closed = False
         self._closing = threading.Lock()
+        self._long = Shares(max(1, len(connections) - _KEPT_FREE), portion=1)
         self._threads = [
             (threading.Thread(target=self._work, args=(one,), name=f"threadhold-reader-{number}", daemon=True), one)
             for number, one in enumerate(connections)
@@ -53,10 +63,26 @@ class Readers:
         if not self._asked:
             loop.call_soon(self._submit, loop)
         self._asked.append(_Read(lambda connection: read(connection, *args, **kwargs), future))
-        try:
-            return await future
-        except sqlite3.Error as error:
-            raise failed("The store could not read", error) from error
+        return await _result(future)
+
+    async def run_long(
+        self,
+        owner: str,
+        read: Callable[Concatenate[sqlite3.Connection, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Return `read(connection, …)` as `run` does, when it is the owner's turn. For reads whose work the owner
+        decides. A read can call `check_time`; SQLite's own work is ended when the time is over.
+
+        Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed when the database fails.
+        """
+        await self._long.acquire(owner)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        work = _within_time(lambda connection: read(connection, *args, **kwargs))
+        # The slot is free when the thread is, also where nobody waits for the result any more.
+        self._send(future.get_loop(), (_Read(work, future, lambda: self._long.release(owner)),))
+        return await _result(future)
 
     def close(self, end: float) -> None:
         """Finish the reads under way until `end` (`time.monotonic`), then close the connections; one whose read takes
@@ -110,14 +136,57 @@ class Readers:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What was asked for, and who waits for it."""
+    """What was asked for, who waits for it, and what happens in the event loop when its thread is free."""
 
     call: Callable[[sqlite3.Connection], Any]
     future: "asyncio.Future[Any]"
+    done: Callable[[], None] | None = None
 
 
 Outcomes = list[tuple[Any, BaseException | None]]
 _Hop = tuple[asyncio.AbstractEventLoop, Sequence[_Read]]
+
+
+_ENDS: Final = threading.local()
+
+
+def check_time() -> None:
+    """Raise InvalidRequest where a long read on this thread has taken too long. Costs well below a microsecond."""
+    end: float | None = getattr(_ENDS, "at", None)
+    if end is not None and time.monotonic() > end:
+        raise _too_long()
+
+
+def _within_time(call: Callable[[sqlite3.Connection], R]) -> Callable[[sqlite3.Connection], R]:
+    def work(connection: sqlite3.Connection) -> R:
+        end = _ENDS.at = time.monotonic() + _LONG_S
+        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            return call(connection)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+                raise _too_long() from error
+            raise
+        finally:
+            connection.set_progress_handler(None, 0)
+            _ENDS.at = None
+
+    return work
+
+
+def _too_long() -> InvalidRequest:
+    return InvalidRequest(
+        f"The request needs more than the {_LONG_S:g} seconds of reading that are allowed. Search fewer or smaller "
+        "vector stores, use shorter filters, or ask for fewer objects at a time.",
+        code="request_too_slow",
+    )
+
+
+async def _result(future: "asyncio.Future[R]") -> R:
+    try:
+        return await future
+    except sqlite3.Error as error:
+        raise failed("The store could not read", error) from error
 
 
 def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Connection) -> tuple[Any, Exception | None]:
@@ -129,6 +198,8 @@ def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Conn
 
 def _settle(reads: Sequence[_Read], outcomes: Outcomes) -> None:
     for read, (value, error) in zip(reads, outcomes, strict=True):
+        if read.done is not None:
+            read.done()
         if read.future.done():
             continue
         if error is None:

@@ -114,7 +114,8 @@ class SqliteStore:
     ) -> Page:
         if thread_id is not None:
             await self.engine.pending.wait_for(thread_id, ANYTHING)
-        page = await self.engine.read(read_page, kind, owner, query, {"thread_id": thread_id, "run_id": run_id})
+        pins = {"thread_id": thread_id, "run_id": run_id}
+        page = await self.engine.read_long(owner, read_page, kind, owner, query, pins)
         for row in page.rows:
             self.engine.pending.learn(row)
         return page

@@ -1,6 +1,6 @@
 """Where does work run that a stranger can make expensive? In child processes with a budget; see `pool`."""
 
 from workers.budgets import CHECK, DOCUMENT, MEMORY_BYTES, Budget
-from workers.pool import Pool, on_behalf_of, open_workers, workers
+from workers.pool import Pool, open_workers, workers
 
-__all__ = ["CHECK", "DOCUMENT", "MEMORY_BYTES", "Budget", "Pool", "on_behalf_of", "open_workers", "workers"]
+__all__ = ["CHECK", "DOCUMENT", "MEMORY_BYTES", "Budget", "Pool", "open_workers", "workers"]

@@ -13,32 +13,15 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from watch.context import acting_owner
 from wire.errors import TooCostly
 from workers.budgets import CHECK, MEMORY_BYTES, Budget
 from workers.process import ChildProcess
 
-__all__ = ["Pool", "on_behalf_of", "open_workers", "workers"]
-
-_OWNER: ContextVar[str] = ContextVar("threadhold_work_owner", default="")
-
-
-class on_behalf_of:  # noqa: N801  (used as a function is; a generator would cost four times as much)
-    """Let work that is asked for within, and in tasks that start within, take this owner's turns."""
-
-    __slots__ = ("_owner", "_token")
-
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
-
-    def __enter__(self) -> None:
-        self._token = _OWNER.set(self._owner)
-
-    def __exit__(self, *_: object) -> None:
-        _OWNER.reset(self._token)
+__all__ = ["Pool", "open_workers", "workers"]
 
 
 @dataclass(eq=False, slots=True)
@@ -96,7 +79,7 @@ class Pool:
             TooCostly: the task spent its budget or crashed its child, or too many wait.
             RuntimeError: the function itself failed.
         """
-        task = _Task(_OWNER.get(), function, arguments, options, budget)
+        task = _Task(acting_owner(), function, arguments, options, budget)
         self._put(task)
         try:
             async with asyncio.timeout(self._patience_s + budget.wall_s):
@@ -108,7 +91,7 @@ class Pool:
 
     def call(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
         """Do what `run` does, for threads: it blocks."""
-        task = _Task(_OWNER.get(), function, arguments, options, budget)
+        task = _Task(acting_owner(), function, arguments, options, budget)
         self._put(task)
         return task.done.result()
 

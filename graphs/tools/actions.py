@@ -2,12 +2,16 @@
 
 Law: whatever goes wrong is text; only cancellation is raised, and it closes the connection. Credentials go to the
 document's own origin only, and no secret of theirs is in the text. Redirects are followed here, by hand, each checked.
+Owners share the connections, and an owner's hosts share the owner's: an API that does not answer holds up no other.
 """
 
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urljoin
 
 import httpcore2
@@ -19,11 +23,25 @@ from graphs.tools.calls import Call, Pairs, build_call
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
 from graphs.tools.servers import check_url
+from watch.context import act_for
+from watch.shares import Shares
 from wire.errors import ThreadholdError
 
 __all__ = ["ActionCaller"]
 
 MAX_REDIRECTS = 5
+
+_CONNECTIONS: Final = 120
+"""Requests under way of all owners, beside `_LEAST` that each owner can always have."""
+
+_LEAST: Final = 4
+
+_PORTION: Final = 4
+"""A lone owner can use four fifths of `_CONNECTIONS`: four times as many as are left for others."""
+
+_PER_HOST: Final = 48
+"""An owner's requests under way to one host and port: about half of what the owner can have at most."""
+
 _USER_AGENT = "threadhold"
 _log = logging.getLogger("threadhold.actions")
 
@@ -32,11 +50,19 @@ class _Refused(ThreadholdError):
     """The call is not made, or not made any further; the message is for the model."""
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a call has come: whether it waits for a connection."""
+
+    waits: bool = False
+
+
 class ActionCaller:
     """Calls APIs for runs; one for the whole server. Close it when the server stops.
 
-    `allow_hosts` are the entries of `ACTIONS_ALLOW_HOSTS`; `timeout_s` bounds a whole call, redirects included;
-    `max_bytes` of an answer are read. `resolve` and `tls` stand in for the system's resolver and trust store.
+    `allow_hosts` are the entries of `ACTIONS_ALLOW_HOSTS`; `timeout_s` bounds a whole call, with its wait for a
+    connection and its redirects, however slowly the answer arrives; `max_bytes` of an answer are read. `resolve` and
+    `tls` stand in for the system's resolver and trust store.
     """
 
     def __init__(
@@ -53,22 +79,26 @@ class ActionCaller:
         self._pool = httpcore2.AsyncConnectionPool(
             # trust_env off: SSL_CERT_FILE and the like are the environment, which only server.py reads.
             ssl_context=tls or httpx2.create_ssl_context(trust_env=False),
-            max_connections=100,
+            max_connections=None,  # the shares bound them, and let no owner take all
             max_keepalive_connections=20,
             keepalive_expiry=15.0,
             network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
         )
+        self._connections = Shares(_CONNECTIONS, least=_LEAST, portion=_PORTION)
+        self._hosts = Shares(0, least=_PER_HOST)
 
-    async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
+    async def call(self, operation: Operation, arguments: str, *, call_id: str, owner: str = "") -> str:
         """Return what the model is told: the body of a 2xx answer, else status and body, or what went wrong.
 
         `arguments` is the model's JSON text; `call_id` becomes the `Idempotency-Key`.
         """
+        progress = _Progress()
+        act_for(owner)  # for the look-up of names, to which the HTTP library passes no owner
         try:
             values, unknown = await read_arguments(operation, arguments)
             call = build_call(operation, values)
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._follow(operation, call, call_id)
+                answer = await self._follow(operation, call, call_id, owner, progress)
             text = answer.text
         except BadArguments as error:
             return f"The arguments of `{operation.name}` cannot be used: {error}."
@@ -77,7 +107,7 @@ class ActionCaller:
         except AddressRefused:
             text = f"`{operation.name}` was not carried out: its host is not one that this server may call."
         except TimeoutError:
-            text = f"`{operation.name}` was stopped: no complete answer within {self._timeout_s:g} seconds."
+            text = _late(operation.name, self._timeout_s, progress)
         except _FAILURES as error:
             _log.info("action %s failed: %s", operation.name, type(error).__name__)
             text = f"`{operation.name}` failed: {_reason(error)}."
@@ -92,20 +122,29 @@ class ActionCaller:
         """Close every connection; calls that are still waiting fail."""
         await self._pool.aclose()
 
-    async def _follow(self, operation: Operation, call: Call, call_id: str) -> Answer:
+    async def _follow(self, operation: Operation, call: Call, call_id: str, owner: str, progress: _Progress) -> Answer:
         credentials = operation.credentials
         request = _first_request(operation, call, call_id)
         home = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send(request)
-            try:
-                location = next((value for name, value in response.headers if name.lower() == b"location"), None)
-                if location is None or response.status not in (301, 302, 303, 307, 308):
-                    return await read_answer(response, max_bytes=self._max_bytes, credentials=credentials)
-            finally:
-                await response.aclose()
+            async with self._connection(owner, request.url.netloc.decode("ascii"), progress):
+                response = await self._send(request)
+                try:
+                    location = next((value for name, value in response.headers if name.lower() == b"location"), None)
+                    if location is None or response.status not in (301, 302, 303, 307, 308):
+                        return await read_answer(response, max_bytes=self._max_bytes, credentials=credentials)
+                finally:
+                    await response.aclose()
             request = _next_request(request, response.status, location, home)
         raise _Refused(f"it was redirected more than {MAX_REDIRECTS} times")
+
+    @asynccontextmanager
+    async def _connection(self, owner: str, host: str, progress: _Progress) -> AsyncIterator[None]:
+        """Hold one of the owner's connections, the host's share first: a wait for a host holds up no other."""
+        progress.waits = True
+        async with self._hosts.share(f"{owner} {host}"), self._connections.share(owner):
+            progress.waits = False
+            yield
 
     async def _send(self, request: httpx2.Request) -> httpcore2.Response:
         url = httpcore2.URL(
@@ -193,6 +232,15 @@ def _next_request(
         and (_origin(url) == home or name.lower().decode("ascii") in _STAYS_ABROAD)
     ]
     return _request(method, target, headers, content=content)
+
+
+def _late(name: str, timeout_s: float, progress: _Progress) -> str:
+    if progress.waits:
+        return (
+            f"`{name}` was not carried out: {timeout_s:g} seconds passed before it could be sent, as too many other "
+            "calls wait for their answers."
+        )
+    return f"`{name}` was stopped: no complete answer within {timeout_s:g} seconds."
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ from graphs.citations import marker
 from graphs.places import touch
 from graphs.support import Source
 from store.ports import Hit, Query, Row, Store, Vectors
-from wire.errors import EmbeddingFailed, StoreError
+from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 
 __all__ = ["FileSearch", "Findings", "Ready", "SearchTool", "query_of"]
 
@@ -33,8 +33,8 @@ _READY_S: Final = 60.0
 _MAX_QUERY_CHARS: Final = 4000
 _RANKER: Final = "default_2024_08_21"
 
-Ready = Callable[[Sequence[str], float], Awaitable[bool]]
-"""Waits until no file of these stores is being indexed, so many seconds at the most; tells whether none is."""
+Ready = Callable[[Sequence[str], float, str], Awaitable[bool]]
+"""Waits until no file of the stores of an owner is being indexed, at most so many seconds; returns whether none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class FileSearch:
                 return Findings(note)
             hits = await self._hits(owner, stores, query, tool)
             names = await self._names(owner, hits)
-        except StoreError as error:
+        except (StoreError, InvalidRequest) as error:
             logger.warning("a file search failed: %s", error.message)
             return Findings("The files cannot be searched right now.")
         return self._findings(_within(hits, names, chars), names, number, query, note)
@@ -130,14 +130,14 @@ class FileSearch:
         if used := [change for row in there for change in touch(row, now=now)]:
             await self._store.commit(used, durable=False)
         searched = [row.id for row in there]
-        whole = self._ready is None or await self._ready(searched, _READY_S)
+        whole = self._ready is None or await self._ready(searched, _READY_S, owner)
         return searched, "" if whole else "Some files are still being read; these passages are of the others."
 
     async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:
         vector, model, weight = None, None, None
         if self._embedder is not None:
             try:
-                (vector,) = await self._embedder.embed([text])
+                (vector,) = await self._embedder.embed([text], owner=owner, urgent=True)
                 model, weight = self._embedder.name, self._embedder.weight(text)
             except EmbeddingFailed as error:
                 logger.warning("a file search goes by words only: %s", error.message)

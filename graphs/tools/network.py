@@ -11,10 +11,12 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import httpcore2
 
+from watch.context import acting_owner
+from watch.shares import SharedThreads
 from wire.errors import ThreadholdError
 
 __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
@@ -22,6 +24,10 @@ __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve"
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Name (or literal) and port to textual addresses; raises OSError when there are none."""
+
+_RESOLVING: Final = SharedThreads(16, "resolver", portion=1)
+"""The system's resolver cannot be interrupted: a name server that does not answer keeps a thread for some seconds. An
+owner gets half of the threads that are free, and nothing else waits for these threads."""
 
 _log = logging.getLogger("threadhold.actions")
 
@@ -89,8 +95,8 @@ def _fold(name: str) -> str:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """Ask the system's resolver, in the loop's own threads; it also reads `2130706433`, `0x7f.1` and the like."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Ask the system's resolver, in a thread; it also reads `2130706433`, `0x7f.1` and the like."""
+    found = await _RESOLVING.run(acting_owner(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 

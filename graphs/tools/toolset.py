@@ -4,7 +4,6 @@ OpenAPI documents are read in a child process (`workers`), and remembered by con
 assistant costs microseconds.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -22,6 +21,8 @@ from graphs.tools.file_search import SearchTool
 from graphs.tools.operations import Operation
 from graphs.tools.reading import refused, unpack
 from graphs.tools.servers import check_url
+from watch.context import acting_owner
+from watch.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.validation import shown
 from workers import DOCUMENT, workers
@@ -79,7 +80,7 @@ async def make_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = No
     if not any(tool["type"] == "action" for tool in tools):
         return build_toolset(tools, prompts)
     await read_ahead(tools)
-    return await asyncio.to_thread(build_toolset, tools, prompts)
+    return await REQUESTS.run(acting_owner(), build_toolset, tools, prompts)
 
 
 async def read_ahead(tools: list[dict[str, Any]]) -> None:
@@ -194,7 +195,7 @@ class _Documents:
         """Read an action's document, so that `operations` knows it. Raises InvalidRequest."""
         source, base_url = data.get("openapi_spec"), data.get("base_url")
         refuse = partial(_refusal, param)
-        key = await asyncio.to_thread(_key, source, base_url, refuse)
+        key = await REQUESTS.run(acting_owner(), _key, source, base_url, refuse)
         if self._known(key) is not None:
             return
         if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
@@ -203,7 +204,7 @@ class _Documents:
             packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
         except TooCostly as error:
             raise _told(error, refuse) from None
-        await asyncio.to_thread(self._keep, key, packed, refuse)
+        await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
 
     def _known(self, key: bytes) -> tuple[Operation, ...] | None:
         with self._lock:

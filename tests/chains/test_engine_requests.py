@@ -114,7 +114,8 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None
 @pytest.mark.parametrize(
     "messages",
     [
-        [], {}, "hi", ASK * 5_001, [None], ["hi"], [{}], [{"role": "evil", "content": "x"}], [{"role": ["user"], "content": "x"}],
+        [], {}, "hi", ASK * 5_001, [None], ["hi"], [{}], [{"role": "evil", "content": "x"}],
+        [{"role": ["user"], "content": "x"}],
         [{"role": "user"}], [{"role": "user", "content": None}], [{"role": "user", "content": 5}],
         [{"role": "user", "content": {"a": 1}}], [{"role": "user", "content": [5]}],
         [{"role": "user", "content": [{"type": "evil"}]}], [{"role": "user", "content": [{"type": "text"}]}],

@@ -38,7 +38,7 @@ class Scripted:
     name: str = "scripted"
     dimensions: int | None = 2
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], **_: object) -> list[list[float]]:
         self.asked += texts
         if self.step is not None:
             await self.step(texts)

@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
+import threading
 from typing import NoReturn
 
 import pytest
 
 from store import open_store
+from store.ports import PageQuery
 from tests.store.rows import put, thread
 from wire.errors import StoreFailed
 
@@ -52,3 +54,22 @@ async def test_reads_at_the_moment_of_closing_end_one_way_or_the_other() -> None
     await store.close()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         assert result == row or isinstance(result, StoreFailed)
+
+
+@pytest.mark.timeout(20)
+async def test_long_reads_of_one_owner_hold_up_no_other_read() -> None:
+    store, go = await open_store(), threading.Event()
+    row = thread()
+    await put(store, row)
+
+    def wait(_: sqlite3.Connection) -> bool:
+        return go.wait(10)
+
+    long = [asyncio.ensure_future(store.engine.read_long("ann", wait)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        assert (await store.page("thread", "bob", PageQuery())).rows == []
+        assert await store.engine.read(lambda conn: conn.execute("SELECT 1").fetchone()) == (1,)
+    go.set()
+    assert all(await asyncio.gather(*long))
+    await store.close()

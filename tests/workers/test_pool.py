@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from watch.context import act_for
 from wire.errors import TooCostly
-from workers import CHECK, Budget, Pool, on_behalf_of
+from workers import CHECK, Budget, Pool
 
 FIND = "chains.calls.arguments:find_problems"
 PLACE: dict[str, Any] = {"type": "object", "required": ["place"]}
@@ -119,11 +120,11 @@ async def test_a_task_that_is_cancelled_in_the_queue_is_forgotten(pool: Pool) ->
 
 
 async def test_one_owners_slow_tasks_do_not_hold_up_anothers(pool: Pool) -> None:
-    with on_behalf_of("ann"):
-        slow_ones = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(1, 30))) for _ in range(6)]
+    act_for("ann")
+    slow_ones = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(1, 30))) for _ in range(6)]
     await asyncio.sleep(0.2)
-    with on_behalf_of("bob"):
-        assert await pool.run(FIND, PLACE, {}) == WRONG
+    act_for("bob")
+    assert await pool.run(FIND, PLACE, {}) == WRONG
     assert sum(task.done() for task in slow_ones) <= 2
     for task in slow_ones:
         task.cancel()
@@ -132,14 +133,14 @@ async def test_one_owners_slow_tasks_do_not_hold_up_anothers(pool: Pool) -> None
 
 async def test_an_owner_has_a_bound_in_the_queue_and_others_have_their_own() -> None:
     pool = Pool(size=1, share=1, most_waiting=2)
-    with on_behalf_of("ann"):
-        tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
+    act_for("ann")
+    tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
     await asyncio.sleep(0.1)
     refused = [task.exception() for task in tasks if task.done()]
     assert 6 <= len(refused) <= 7
     assert {getattr(error, "why", None) for error in refused} == {"late"}
-    with on_behalf_of("bob"):
-        assert await pool.run(FIND, PLACE, {}) == WRONG
+    act_for("bob")
+    assert await pool.run(FIND, PLACE, {}) == WRONG
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -25,7 +25,7 @@ class Embedder:
     fails: bool = False
     share: float | None = None
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], **_: object) -> list[list[float]]:
         if self.fails:
             raise EmbeddingFailed("no model")
         return [[1.0, 0.0] for _ in texts]
@@ -61,7 +61,7 @@ class World:
         arguments = json.dumps({"query": query})
         return await searcher.search(OWNER, stores, arguments, TOOL, number=3, chars=chars)
 
-    async def ready(self, ids: Sequence[str], limit_s: float) -> bool:
+    async def ready(self, ids: Sequence[str], limit_s: float, _owner: str) -> bool:
         assert ids
         self.waited.append(limit_s)
         return self.whole

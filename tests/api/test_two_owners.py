@@ -1,0 +1,177 @@
+"""Two owners on one server: whatever the first one fills, the second one is answered soon.
+
+The limits of time leave room for a busy machine: where owners do not take turns, each of these takes ten times longer.
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import World
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+
+SOON_S = 5.0
+SENTENCE = "The quick brown fox jumps over the lazy dog while seven wizards quietly mix a strange potion. "
+
+
+@pytest.fixture(scope="module")
+def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings = {"API_KEYS": "ann=key-ann,bob=key-bob", "ACTIONS_ALLOW_HOSTS": "127.0.0.1", "ACTION_TIMEOUT_S": "8"}
+    with ServerProcess(tmp_path_factory.mktemp("two"), MODEL_URL=upstream.url, **settings) as process:
+        yield process
+
+
+@contextmanager
+def client(server: ServerProcess, key: str) -> Iterator[httpx2.Client]:
+    limits = httpx2.Limits(max_connections=200)
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=60, limits=limits) as made:
+        yield made
+
+
+@pytest.fixture
+def ann(server: ServerProcess) -> Iterator[World]:
+    with client(server, "key-ann") as made:
+        yield World(made)
+
+
+@pytest.fixture
+def bob(server: ServerProcess) -> Iterator[World]:
+    with client(server, "key-bob") as made:
+        yield World(made)
+
+
+@contextmanager
+def flood(what: Callable[[], Any], times: int) -> Iterator[None]:
+    """Do something in so many threads, again and again until the block ends."""
+    over = threading.Event()
+
+    def again() -> None:
+        while not over.is_set():
+            with suppress(httpx2.HTTPError):
+                what()
+
+    with ThreadPoolExecutor(times) as threads:
+        for _ in range(times):
+            threads.submit(again)
+        try:
+            time.sleep(1)
+            yield
+        finally:
+            over.set()
+
+
+@contextmanager
+def host(answer: bytes) -> Iterator[str]:
+    """Serve an API that answers each request with these bytes, or never if there are none."""
+    with socket.create_server(("127.0.0.1", 0), backlog=500) as listening:
+        kept: list[socket.socket] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    kept.append(listening.accept()[0])
+                    if answer:
+                        kept[-1].recv(65_536)
+                        kept[-1].sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        for each in kept:
+            each.close()
+
+
+def store(world: World, said: str, **fields: Any) -> str:
+    made: str = world.post("/vector_stores", {"file_ids": [world.file(said)], **fields})["id"]
+    return made
+
+
+def action(world: World, url: str) -> str:
+    paths = {"/go": {"get": {"operationId": "go", "responses": {"200": {"description": "Done"}}}}}
+    spec = {"openapi": "3.0.3", "info": {"title": "x", "version": "1"}, "servers": [{"url": url}], "paths": paths}
+    return world.assistant(tools=[{"type": "action", "data": {"openapi_spec": spec}}])
+
+
+def took(work: Callable[[], Any]) -> float:
+    since = time.monotonic()
+    work()
+    return time.monotonic() - since
+
+
+def test_a_silent_api_holds_up_no_other_owner(ann: World, bob: World, upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda body: (
+        Reply("Done") if body["messages"][-1]["role"] == "tool" else Reply(tool_calls=[("go", {})] * 8)
+    )
+    ok = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+    with host(b"") as silent, host(ok) as quick:
+        anns, bobs = action(ann, silent), action(bob, quick)
+
+        def run(world: World, assistant: str) -> dict[str, Any]:
+            thread = {"messages": [{"role": "user", "content": "Go"}]}
+            made: dict[str, Any] = world.post("/threads/runs", {"assistant_id": assistant, "thread": thread})
+            return made
+
+        runs = [run(ann, anns) for _ in range(26)]
+        time.sleep(1)
+        assert took(lambda: bob.ended(run(bob, bobs))) < SOON_S
+        own = action(ann, quick)
+        assert took(lambda: ann.ended(run(ann, own))) < SOON_S, "another host of the same owner"
+        ended = ann.ended(runs[-1])
+        assert ended["status"] == "completed"
+        steps = ann.get(f"/threads/{ended['thread_id']}/runs/{ended['id']}/steps")["data"]
+        assert json.dumps(steps).count("8 seconds") == 8, "a wait counts as well"
+
+
+def test_a_small_file_is_indexed_while_large_ones_are(ann: World, bob: World) -> None:
+    smallest = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50}}
+    large = store(ann, SENTENCE * 20_000, chunking_strategy=smallest)
+    store(ann, SENTENCE * 20_001, chunking_strategy=smallest)
+    time.sleep(2)
+    since = time.monotonic()
+    small = store(bob, "Cats purr when they are glad, and sleep long hours.")
+    assert bob.settled(f"/vector_stores/{small}")["file_counts"]["completed"] == 1
+    assert time.monotonic() - since < 2 * SOON_S
+    found = bob.post(f"/vector_stores/{small}/search", {"query": "glad cats"})
+    assert found["data"]
+    assert ann.get(f"/vector_stores/{large}")["file_counts"]["in_progress"] == 1
+    for each in ann.get("/vector_stores")["data"]:
+        ann.delete(f"/vector_stores/{each['id']}")
+
+
+FLOODS: dict[str, tuple[str, Any, int]] = {
+    "embeddings": ("/embeddings", {"model": "all-MiniLM-L6-v2-int8", "input": [SENTENCE * 20] * 200}, 8),
+    "long texts": ("/embeddings", {"model": "all-MiniLM-L6-v2-int8", "input": SENTENCE * 20_000}, 8),
+    "searches": ("/vector_stores/{store}/search", {"query": ["purring " * 500] * 8, "max_num_results": 50}, 24),
+    "bodies": ("/threads", {"messages": [{"role": "user", "content": "x" * 250_000}] * 16}, 16),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_of_one_owner_does_not_stop_another(name: str, ann: World, bob: World) -> None:
+    path, body, times = FLOODS[name]
+    stores = {}
+    for world in (ann, bob):
+        stores[world] = store(world, SENTENCE * 100)
+        assert world.settled(f"/vector_stores/{stores[world]}")["status"] == "completed"
+    data = json.dumps(body)
+    path = path.replace("{store}", stores[ann])
+    with flood(
+        lambda: ann.client.post(path, content=data, headers={"Content-Type": "application/json"}, timeout=4), times
+    ):
+        search = f"/vector_stores/{stores[bob]}/search"
+        waits = sorted(took(lambda: bob.post(search, {"query": "a lazy fox"})) for _ in range(5))
+        large = sorted(took(lambda: bob.thread("y" * 20_000)) for _ in range(5))
+    assert waits[2] < SOON_S
+    assert large[2] < SOON_S

@@ -1,0 +1,183 @@
+"""Fair shares of what all owners use: slots that are held for a while, and threads for work that blocks.
+
+Invariants: a free slot goes to the waiting owner who holds the fewest, and among equals to the one served longest ago.
+Urgent work goes first, but never `_URGENT_STREAK` times in a row past other work. Cancelling a wait gives it up; a
+thread's slot is free only when the thread is, even if nobody waits for its result any more.
+"""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from typing import Final, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+__all__ = ["DISK", "INDEXING", "REQUESTS", "SharedThreads", "Shares"]
+
+_URGENT_STREAK: Final = 4
+"""Urgent grants in a row while other work waits; the next slot goes to that work."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_Line = dict[str, dict["asyncio.Future[None]", None]]
+"""Waiting futures by owner, oldest first; the owner served longest ago comes first."""
+
+
+class Shares:
+    """Slots that owners share. It belongs to one event loop.
+
+    An owner can always hold `least` slots, whatever others do. Beyond these, all owners share `size` slots, of which an
+    owner can hold `portion` times as many as are free: with 1 a lone owner gets half and leaves the rest for others.
+    """
+
+    def __init__(self, size: int, *, least: int = 0, portion: float = math.inf) -> None:
+        self._size = size
+        self._least = least
+        self._portion = portion
+        self._shared = 0
+        self._held: Counter[str] = Counter()
+        self._urgent: _Line = {}
+        self._other: _Line = {}
+        self._streak = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return sum(map(len, (*self._urgent.values(), *self._other.values())))
+
+    def free(self, owner: str) -> bool:
+        """Return whether the owner would get a slot at once."""
+        beyond = self._held[owner] - self._least
+        if beyond < 0:
+            return True
+        left = self._size - self._shared
+        return left > 0 and (self._portion == math.inf or beyond < self._portion * left)
+
+    def take(self, owner: str) -> None:
+        """Take a slot that is free."""
+        if self._held[owner] >= self._least:
+            self._shared += 1
+        self._held[owner] += 1
+
+    def release(self, owner: str) -> None:
+        """Give a slot back, and hand out what is free now."""
+        if self._held[owner] > self._least:
+            self._shared -= 1
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        while (line := self._next_line()) is not None:
+            self._grant(*line)
+
+    async def acquire(self, owner: str, *, urgent: bool = False) -> None:
+        """Wait for a slot and take it. Cancelling leaves none taken."""
+        if self.free(owner):  # whoever waits could not take this slot
+            self.take(owner)
+            return
+        line = self._urgent if urgent else self._other
+        granted = asyncio.get_running_loop().create_future()
+        line.setdefault(owner, {})[granted] = None
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self.release(owner)
+            else:
+                _remove(line, owner, granted)
+            raise
+
+    @asynccontextmanager
+    async def share(self, owner: str, *, urgent: bool = False) -> AsyncIterator[None]:
+        """Hold a slot for the length of the block."""
+        await self.acquire(owner, urgent=urgent)
+        try:
+            yield
+        finally:
+            self.release(owner)
+
+    def _next_line(self) -> tuple[_Line, str] | None:
+        lines = (self._other, self._urgent) if self._streak >= _URGENT_STREAK else (self._urgent, self._other)
+        for line in lines:
+            able = [owner for owner in line if self.free(owner)]
+            if able:
+                return line, min(able, key=self._held.__getitem__)
+        return None
+
+    def _grant(self, line: _Line, owner: str) -> None:
+        granted = next(iter(line[owner]))
+        _remove(line, owner, granted)
+        if owner in line:
+            line[owner] = line.pop(owner)  # to the end: others come before the next one of this owner
+        self._streak = self._streak + 1 if line is self._urgent and self._other else 0
+        if not granted.done():
+            self.take(owner)
+            granted.set_result(None)
+
+
+def _remove(line: _Line, owner: str, granted: "asyncio.Future[None]") -> None:
+    waiting = line.get(owner, {})
+    waiting.pop(granted, None)
+    if not waiting:
+        line.pop(owner, None)
+
+
+class SharedThreads:
+    """Threads that owners share; each call holds one slot of `Shares` until its thread is done.
+
+    The threads start with the first call. Each event loop has slots of its own, as `Shares` belongs to one.
+    """
+
+    def __init__(self, threads: int, name: str, *, portion: float = math.inf) -> None:
+        self._threads = threads
+        self._portion = portion
+        self._executor = ThreadPoolExecutor(threads, f"threadhold-{name}")
+        self._shares: WeakKeyDictionary[asyncio.AbstractEventLoop, Shares] = WeakKeyDictionary()
+
+    async def run(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return `work(…)`, called in a thread when it is the owner's turn. A cancelled call may still run."""
+        return await self._run(owner, False, lambda: work(*args, **kwargs))
+
+    async def run_urgently(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return `work(…)` as `run` does, before work that is not urgent."""
+        return await self._run(owner, True, lambda: work(*args, **kwargs))
+
+    async def close(self) -> None:
+        """End the threads, after the calls under way. Later calls raise RuntimeError."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+
+    async def _run(self, owner: str, urgent: bool, work: Callable[[], R]) -> R:
+        loop = asyncio.get_running_loop()
+        shares = self._shares.get(loop)
+        if shares is None:
+            shares = self._shares[loop] = Shares(self._threads, portion=self._portion)
+        await shares.acquire(owner, urgent=urgent)
+        try:
+            future = self._executor.submit(copy_context().run, work)
+        except BaseException:
+            shares.release(owner)
+            raise
+
+        def done(_: "ThreadFuture[R]") -> None:
+            with suppress(RuntimeError):  # the loop is closed, and its slots with it
+                loop.call_soon_threadsafe(shares.release, owner)
+
+        future.add_done_callback(done)
+        return await asyncio.wrap_future(future)
+
+
+# asyncio's default threads serve all kinds of work in one queue, so that one owner's large bodies would hold up
+# another's file. These keep the kinds apart, once for the process as asyncio's own.
+
+REQUESTS: Final = SharedThreads(4, "requests", portion=1)
+"""Decodes and checks what clients sent, and encodes large answers: processor time."""
+
+DISK: Final = SharedThreads(8, "disk", portion=2)
+"""Reads and writes files."""
+
+INDEXING: Final = SharedThreads(1, "indexing")
+"""Prepares files for the index, in blocks of some ten milliseconds."""
