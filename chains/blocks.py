@@ -143,6 +143,7 @@ async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]
             async with asyncio.timeout(idle_s + _LATE_S):
                 said = await anext(stream)
             yield said
+            await asyncio.sleep(0)  # a library that has read ahead waits for nothing, and nobody else would have a turn
 
 
 async def whole(

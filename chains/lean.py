@@ -30,6 +30,7 @@ EXCHANGE: Final = "threadhold_exchange"
 _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 1.5  # for usage and [DONE] after the finish reason
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
+_CHUNKS: Final = 50  # that are passed on before other tasks have a turn: one read can bring thousands
 _NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
@@ -185,8 +186,10 @@ class ChunkStream:
                 raise too_long(self._endpoint.host, MAX_ANSWER_BYTES)
             payloads = self._decoder.feed(block)
             done = _DONE in payloads
-            for chunk in self._read(payloads[: payloads.index(_DONE)] if done else payloads):
+            for number, chunk in enumerate(self._read(payloads[: payloads.index(_DONE)] if done else payloads), 1):
                 yield chunk
+                if number % _CHUNKS == 0:
+                    await asyncio.sleep(0)
             if done:
                 await self._drain()
                 if self._said and not self._reader.finished:  # an end mark of its own

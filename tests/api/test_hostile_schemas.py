@@ -29,16 +29,16 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 ONES = {"l": [1] * 500}
-OBJECTS: dict[str, Any] = {"l": [{}] * 1_000}
+OBJECTS: dict[str, Any] = {"l": [{}] * 2_000}
 HOSTILE: dict[str, tuple[dict[str, Any], Any]] = {
     "$anchor": (items({"$ref": "#here"}, **{"$defs": named(9_000, **{"$anchor": "here"})}), ONES),
     "$dynamicRef": (items({"$dynamicRef": "#here"}, **{"$defs": named(9_000, **{"$dynamicAnchor": "here"})}), ONES),
     "$id": (items({"$ref": "b"}, **{"$id": "http://x.example/a", "$defs": named(9_000, **{"$id": "b"})}), ONES),
     "$recursiveRef": (items({"$recursiveRef": "#"}, **{"$defs": named(9_000)}), {"l": [{"l": [1] * 20}] * 20}),
-    "properties": (items({"properties": {f"p{i}": {} for i in range(15_000)}}), OBJECTS),
-    "dependentRequired": (items({"dependentRequired": {f"p{i}": [] for i in range(15_000)}}), OBJECTS),
-    "dependentSchemas": (items({"dependentSchemas": {f"p{i}": {} for i in range(15_000)}}), OBJECTS),
-    "uniqueItems": (items({}, properties={"l": {"uniqueItems": True}}), {"l": [{"x": i} for i in range(700)]}),
+    "properties": (items({"properties": {f"p{i}": {} for i in range(25_000)}}), OBJECTS),
+    "dependentRequired": (items({"dependentRequired": {f"p{i}": [] for i in range(25_000)}}), OBJECTS),
+    "dependentSchemas": (items({"dependentSchemas": {f"p{i}": {} for i in range(25_000)}}), OBJECTS),
+    "uniqueItems": (items({}, properties={"l": {"uniqueItems": True}}), {"l": [{"x": i} for i in range(3_000)]}),
     "nested anyOf": (items(nested(7)), ONES),
     "patternProperties": (
         items({"patternProperties": {f"(a+)+{i}$": {} for i in range(500)}}),
@@ -48,7 +48,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], Any]] = {
         items({"propertyNames": {"$ref": "#here"}}, **{"$defs": named(9_000, **{"$anchor": "here"})}),
         {"l": [{f"n{i}": 1 for i in range(400)}]},
     ),
-    "const": (items({"const": [[0] * 500] * 60}), {"l": [[[0] * 500] * 2] * 3}),
+    "const": (items({"const": [[0] * 500] * 60}), {"l": [[[0] * 500] * 20] * 3}),
     "enum": (items({"enum": [[i] * 3 for i in range(9_000)]}), {"l": [[0, 0]] * 900}),
     "contains and minContains": (
         items({}, properties={"l": {"contains": nested(6), "minContains": 2}}),
@@ -57,7 +57,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], Any]] = {
     "unevaluatedProperties": (items({"unevaluatedProperties": False, "allOf": [nested(6)]}), {"l": [{"a": 1}] * 300}),
     "errors that repeat the arguments": (
         {"type": "object", "allOf": [{"type": "string"}] * 9_000},
-        {"a": "x" * 3_000},
+        {"a": "x" * 60_000},
     ),
     "not of not": (items(json.loads('{"not":' * 85 + "{}" + "}" * 85)), ONES),
     "a chain of references": (
@@ -206,3 +206,19 @@ def test_a_schema_that_cannot_be_checked_is_refused(server: ServerProcess, way: 
     assert (status, error["param"], error["type"]) == (400, param, "invalid_request_error")
     assert "go round in a circle" in error["message"]
     assert json.loads(call(server.port, "GET", f"/v1/threads/{thread}/runs")[1])["data"] == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(tool_calls=[("f", {"a": "x" * 100_000})]), Reply(chunks=["word "] * 12_000)],
+    ids=["arguments", "text"],
+)
+def test_an_answer_that_comes_at_once_in_thousands_of_chunks_holds_up_nobody(
+    server: ServerProcess, up: ScriptedUpstream, reply: Reply
+) -> None:
+    made = assistant(server.port, {"type": "object"})[1]
+    up.default = lambda _: reply
+    with Watch(server) as watch:
+        told = run(server.port, json.loads(made)["id"])[1]
+    assert "event: done" in told
+    assert max(watch.waits) < MOST_S
