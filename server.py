@@ -210,6 +210,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
             max_reply_tokens=settings.max_reply_tokens,
         ),
         timeout_s=settings.upstream_timeout_s,
+        is_shared=len(set(settings.api_keys.values())) > 1,
     )
 
 

@@ -21,17 +21,18 @@ from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_text
-from chains.engine_requests import fit_request, fit_tools, slots_of
+from chains.engine_requests import fit_request, fit_tools, single_requests
 from chains.engines import MAX_LOADED, Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import DEMO_NOTE, Gguf
 from chains.installed_models import installed_models
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
+from chains.relay import relay
 from chains.slots import Slot, Slots
 from chains.transport import Patience
 from chains.upstream import Upstream
-from chains.whole_answers import answer_whole
+from chains.whole_answers import answer_whole, merge_answers
 from watch.context import acting_owner
 from watch.figures import Counts
 from wire.errors import InvalidRequest, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
@@ -61,10 +62,12 @@ class Builtin(Upstream):
         aliases: Mapping[str, str] | None = None,
         default_model: str = "",
         patience: Patience | None = None,
+        is_shared: bool = False,
     ) -> None:
         """Loads nothing. `path` is a GGUF file or a folder of them; without it the demo model is taken.
 
-        `timeout_s` limits the wait for a model, and its silence.
+        `timeout_s` limits the wait for a model, and its silence. With `is_shared` there are several owners, none of
+        whom gets all slots.
         """
         super().__init__(None, timeout_s=timeout_s, aliases=aliases, default_model=default_model, patience=patience)
         self.endpoint = _NOWHERE
@@ -74,6 +77,7 @@ class Builtin(Upstream):
         self._engines = Engines(
             self._shape, self.patience, find=self._find, outcomes=self.outcomes, learn_limit=self.learn_limit
         )
+        self._per_owner = max(1, self._shape.parallel - is_shared)
         self._slots: dict[str, Slots] = {}
         self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, bool]] = WeakKeyDictionary()
         """Which engine has begun to answer a run's request, and whether it did nothing else."""
@@ -173,7 +177,7 @@ class Builtin(Upstream):
             fitted = fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
         except InvalidRequest as error:
             raise PromptRefused(error.message) from error
-        slot = await self._take_slots(name, slots_of(fitted), alone=alone)
+        slot = await self._take_slots(name, alone=alone)
         try:
             async with self._engines.asking(name) as engine:
                 formed = _FORMED if fitted.get("response_format") else {}
@@ -198,19 +202,34 @@ class Builtin(Upstream):
         require_prompt(body, path)
         fitted = fit_request(body, path, context=self._shape.context_size)
         require_text(fitted)
+        singles = single_requests(fitted)
+        if len(singles) > self._per_owner and fitted.get("stream"):
+            raise InvalidRequest(
+                f"Streams of the built-in engine have at most {self._per_owner} answers at once, and the request asks "
+                f"for {len(singles)} (`n` times its prompts). Leave out `stream`, or send several requests.",
+                param="n" if fitted.get("n", 1) > 1 else "prompt",
+            )
         try:
             name = await self.resolve(model)
-            try:
-                return await self._pass_through(name, fitted, path)
-            except EngineEnded:  # nothing of the answer has been shown
-                return await self._pass_through(name, fitted, path, alone=True)
+            if len(singles) == 1 or fitted.get("stream"):
+                return await self._pass_through(name, fitted, path, count=len(singles))
+            # One after the other, each in its turn: together they would keep others waiting for all of them.
+            return merge_answers([await self._pass_through(name, single, path) for single in singles])
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=503) from error
 
-    async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, alone: bool = False) -> Passage:
-        slot = await self._take_slots(name, slots_of(fitted), alone=alone)
+    async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, count: int = 1) -> Passage:
+        try:
+            return await self._pass_once(name, fitted, path, count)
+        except EngineEnded:  # nothing of the answer has been shown
+            return await self._pass_once(name, fitted, path, alone=True)
+
+    async def _pass_once(
+        self, name: str, fitted: dict[str, Any], path: str, count: int = 1, *, alone: bool = False
+    ) -> Passage:
+        slot = await self._take_slots(name, count, alone=alone)
         try:
             async with self._engines.asking(name) as engine:
                 asked = {**_completed(engine, fitted), "model": engine.model.name}
@@ -223,15 +242,16 @@ class Builtin(Upstream):
             slot.release()
             raise
         passage.when_closed(slot.release)
-        return with_openai_error(passage)
+        slots = self._slots[name]
+        return relay(with_openai_error(passage), lambda: len(slots) > 0)
 
-    async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
+    async def _take_slots(self, name: str, count: int = 1, *, alone: bool) -> Slot:
         """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
-        slots = self._slots.setdefault(name, Slots(self._shape.parallel))
+        slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
         limit_s = self.patience.idle_s
         try:
             async with asyncio.timeout(limit_s):
-                return await slots.take(acting_owner(), self._shape.parallel if alone else count)
+                return await slots.take(acting_owner(), count, alone=alone)
         except TimeoutError:
             raise UpstreamFailed(
                 f"The built-in engine answered others for {limit_s:g} s. Try again later.", kind="silent"

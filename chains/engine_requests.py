@@ -14,7 +14,7 @@ from chains.forwarding import CHAT
 from chains.schema_weight import SchemaRefused, Totals, check_schema, without_long_limits
 from wire.errors import InvalidRequest
 
-__all__ = ["MAX_STOPS", "fit_request", "fit_tools", "slots_of"]
+__all__ = ["MAX_STOPS", "fit_request", "fit_tools", "single_requests"]
 
 MAX_TOOLS: Final = 128
 MAX_STOPS: Final = 16
@@ -79,12 +79,19 @@ def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bo
     return fitted
 
 
-def slots_of(body: Mapping[str, Any]) -> int:
-    """Return how many answers a fitted request makes at once."""
-    prompt = body.get("prompt")
-    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
-    count: int = body.get("n", 1)
-    return prompts * count
+def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a fitted request as one for each of its answers (`n` for each prompt), in the order of their indexes."""
+    prompt, count = fitted.get("prompt"), fitted.get("n", 1)
+    several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+    singles = [{**fitted, "prompt": one} for one in prompt] if several and isinstance(prompt, list) else [fitted]
+    if count == 1:
+        return singles
+    bare = [{name: value for name, value in single.items() if name != "n"} for single in singles]
+    return [
+        {**single, "seed": fitted["seed"] + number} if "seed" in fitted else single
+        for single in bare
+        for number in range(count)
+    ]
 
 
 def fit_tools(tools: Any, totals: Totals | None = None, *, lenient: bool) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Whose request the built-in engine answers next: one request for each slot, and owners take turns for them.
 
 Invariants: llama.cpp never has more requests than slots, so nobody waits in its own queue, which knows no owners, and
-who waits here is not lost when an engine ends; of one owner the oldest request goes first.
+who waits here is not lost when an engine ends; of one owner the oldest request goes first. Where there are several
+owners, none of them holds the last slot while it has others: an answer can take minutes, and cannot be interrupted.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 __all__ = ["Slot", "Slots"]
@@ -14,30 +15,34 @@ __all__ = ["Slot", "Slots"]
 @dataclass(slots=True)
 class _Waiting:
     count: int
+    is_alone: bool
     granted: "asyncio.Future[Slot]"
 
 
 class Slot:
     """What a request holds while the engine works on it: one slot, or several at once."""
 
-    __slots__ = ("_count", "_slots")
+    __slots__ = ("_count", "_owner", "_slots")
 
-    def __init__(self, slots: "Slots", count: int) -> None:
+    def __init__(self, slots: "Slots", owner: str, count: int) -> None:
         self._slots = slots
+        self._owner = owner
         self._count = count
 
     def release(self) -> None:
         """Give it to the next in line. Further calls change nothing."""
         count, self._count = self._count, 0
         if count:
-            self._slots.give_back(count)
+            self._slots.give_back(self._owner, count)
 
 
 class Slots:
-    """The slots of one model, over all of its engines."""
+    """The slots of one model, over all of its engines. `per_owner` are those that one owner can hold."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, per_owner: int | None = None) -> None:
         self._total = self._free = count
+        self.per_owner = count if per_owner is None else per_owner
+        self._held: Counter[str] = Counter()
         self._lines: dict[str, deque[_Waiting]] = {}
         self._order: deque[str] = deque()
         """Owners who wait, the next one first."""
@@ -46,17 +51,17 @@ class Slots:
         """How many requests wait."""
         return sum(map(len, self._lines.values()))
 
-    async def take(self, owner: str, count: int = 1) -> Slot:
-        """Return slots for a request once it is its turn; `count` is limited to all that there are."""
-        count = min(count, self._total)
-        if not self._lines and self._free >= count:
-            self._free -= count
-            return Slot(self, count)
-        waiting = _Waiting(count, asyncio.get_running_loop().create_future())
+    async def take(self, owner: str, count: int = 1, *, alone: bool = False) -> Slot:
+        """Return slots for a request once it is its turn: `count`, as far as an owner can hold so many, or all that
+        there are with `alone`."""
+        waiting = _Waiting(
+            self._total if alone else min(count, self.per_owner), alone, asyncio.get_running_loop().create_future()
+        )
         if owner not in self._lines:
             self._lines[owner] = deque()
             self._order.append(owner)
         self._lines[owner].append(waiting)
+        self._grant()
         try:
             return await waiting.granted
         except asyncio.CancelledError:
@@ -67,22 +72,34 @@ class Slots:
                 self._grant()  # it may have been the one that all others waited behind
             raise
 
-    def give_back(self, count: int) -> None:
-        """Take slots back and grant them to who is next."""
+    def give_back(self, owner: str, count: int) -> None:
+        """Take an owner's slots back and grant them to who is next."""
         self._free += count
+        self._held[owner] -= count
+        if not self._held[owner]:
+            del self._held[owner]
         self._grant()
 
     def _grant(self) -> None:
-        while self._order:
-            owner = self._order[0]
+        while (owner := self._next()) is not None:
             waiting = self._lines[owner][0]
             if waiting.count > self._free:
                 return  # it is its turn: others do not overtake it, or it would never get several at once
             self._free -= waiting.count
+            self._held[owner] += waiting.count
             self._remove(owner, waiting)
             if owner in self._lines:
-                self._order.rotate(-1)
-            waiting.granted.set_result(Slot(self, waiting.count))
+                self._order.remove(owner)
+                self._order.append(owner)
+            waiting.granted.set_result(Slot(self, owner, waiting.count))
+
+    def _next(self) -> str | None:
+        """Return whose turn it is: the first who does not hold all that one can."""
+        for owner in self._order:
+            waiting = self._lines[owner][0]
+            if waiting.is_alone or self._held[owner] + waiting.count <= self.per_owner:
+                return owner
+        return None
 
     def _remove(self, owner: str, waiting: _Waiting) -> None:
         self._lines[owner].remove(waiting)

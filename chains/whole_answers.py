@@ -1,6 +1,7 @@
 """A client's answer in one piece, made of a stream: llama.cpp stops only streams when their reader leaves."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from chains.sse import SseDecoder
 from chains.upstream import Upstream
 from wire.errors import UpstreamProblem
 
-__all__ = ["answer_whole"]
+__all__ = ["answer_whole", "merge_answers"]
 
 
 async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:
@@ -36,3 +37,22 @@ async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str) -> P
         raise UpstreamProblem("the built-in engine ended its answer early", http_status=502)
     refused = Passage(status, "application/json", passage.headers, orjson.dumps(assembly.error))
     return upstream.normalize_error(refused, path)
+
+
+def merge_answers(passages: Sequence[Passage]) -> Passage:
+    """Return whole answers as one, with their choices in order and their tokens added; the first refusal instead."""
+    for passage in passages:
+        if passage.status != 200 or passage.body is None:
+            return passage
+    answers = [orjson.loads(passage.body or b"") for passage in passages]
+    choices = [choice for answer in answers for choice in answer["choices"]]
+    usages = [answer.get("usage") or {} for answer in answers]
+    merged = {
+        **answers[0],
+        "choices": [{**choice, "index": index} for index, choice in enumerate(choices)],
+        "usage": {
+            name: sum(usage.get(name) or 0 for usage in usages)
+            for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+        },
+    }
+    return Passage(200, "application/json", passages[0].headers, orjson.dumps(merged))

@@ -419,7 +419,7 @@ async def test_a_request_without_its_prompt_is_refused_as_openai_does(engine: Op
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_of_the_engine_has_openai_s_fields(engine: Open, stream: bool) -> None:
     builtin = await engine()
-    passage = await builtin.pass_through({"model": "any", "messages": ASK, "n": 8, "stream": stream})
+    passage = await builtin.pass_through({"model": "any", "messages": ASK, "repeat_last_n": -1, "stream": stream})
     error = json.loads(passage.body or b"")["error"]
     assert passage.status == 400
     assert sorted(error) == ["code", "message", "param", "type"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chains.engine_prompts import require_text
-from chains.engine_requests import fit_request, slots_of
+from chains.engine_requests import fit_request, single_requests
 from chains.forwarding import CHAT, COMPLETIONS
 from wire.errors import InvalidRequest
 
@@ -188,12 +188,20 @@ def test_a_costly_response_format_is_refused(kind: str, of: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "slots"), [("x", 1), (["x"], 1), (["x", "y", "z"], 3), ([1, 2, 3], 1), ([[1, 2], [3]], 2)], ids=repr
+    ("prompt", "singles"),
+    [("x", ["x"]), (["x"], ["x"]), (["x", "y"], ["x", "y"]), ([1, 2], [[1, 2]]), ([[1, 2], [3]], [[1, 2], [3]])],
+    ids=repr,
 )
-def test_prompts_of_completions_are_counted(prompt: Any, slots: int) -> None:
-    fitted = fit_request({"prompt": prompt, "n": 2}, COMPLETIONS, context=1_024)
+def test_a_request_for_several_answers_is_one_for_each(prompt: Any, singles: list[Any]) -> None:
+    fitted = fit_request({"prompt": prompt, "n": 2, "seed": 7, "top_k": 5}, COMPLETIONS, context=1_024)
     assert fitted["prompt"] == prompt
-    assert slots_of(fitted) == 2 * slots
+    wanted = [{"prompt": one, "seed": seed, "top_k": 5} for one in singles for seed in (7, 8)]
+    assert single_requests(fitted) == wanted
+
+
+def test_a_request_for_one_answer_stays_as_it_is() -> None:
+    fitted = fit_request({"messages": [{"role": "user", "content": "x"}], "n": 1}, CHAT, context=1_024)
+    assert single_requests(fitted) == [fitted]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ async def test_owners_take_turns_however_many_one_sends() -> None:
 async def test_nobody_overtakes_who_needs_all_slots() -> None:
     slots, held = Slots(2), list[Slot]()
     one, two = await slots.take("a"), await slots.take("a")
-    all_of_them = asyncio.create_task(slots.take("a", 9))
+    all_of_them = asyncio.create_task(slots.take("a", 9, alone=True))
     await settled()
     later = asyncio.create_task(slots.take("b"))
     one.release()
@@ -74,3 +74,40 @@ async def test_who_needs_all_and_leaves_lets_others_on() -> None:
     wide.cancel()
     (await asyncio.wait_for(narrow, 1)).release()
     first.release()
+
+
+async def test_no_owner_holds_the_last_slot_of_several_owners() -> None:
+    slots = Slots(3, per_owner=2)
+    one, two = await slots.take("a"), await slots.take("a")
+    third = asyncio.create_task(slots.take("a"))
+    await settled()
+    assert not third.done()
+    other = await asyncio.wait_for(slots.take("b"), 1)
+    other.release()
+    await settled()
+    assert not third.done()
+    one.release()
+    (await asyncio.wait_for(third, 1)).release()
+    two.release()
+
+
+async def test_an_owner_who_holds_their_share_does_not_hold_up_the_line() -> None:
+    slots = Slots(2, per_owner=1)
+    first = await slots.take("a")
+    waiting = [asyncio.create_task(slots.take("a")) for _ in range(3)]
+    await settled()
+    for _ in range(3):
+        (await asyncio.wait_for(slots.take("b"), 1)).release()
+    first.release()
+    for task in waiting:
+        (await asyncio.wait_for(task, 1)).release()
+
+
+async def test_a_request_that_must_be_alone_gets_every_slot() -> None:
+    slots = Slots(2, per_owner=1)
+    alone = await slots.take("a", alone=True)
+    other = asyncio.create_task(slots.take("b"))
+    await settled()
+    assert not other.done()
+    alone.release()
+    (await asyncio.wait_for(other, 1)).release()

@@ -1,0 +1,144 @@
+"""A stream of the built-in engine for a reader who may be slow: read as it comes, and kept until the reader takes it.
+
+Invariant: how long the engine's slot is held depends on the engine. A reader who is so far behind that the buffer is
+full keeps the slot only while nobody else waits for one; then the stream ends with an error frame.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from chains.passage import Passage
+from wire.errors import UpstreamFailed
+
+__all__ = ["RelayedPassage", "relay"]
+
+_MOST_BYTES: Final = 4 * 1024 * 1024
+"""Of one stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
+
+_PATIENCE_S: Final = 10.0
+"""For how long a full buffer is waited for where others wait for the slot."""
+
+_ERROR: Final = {
+    "message": f"The answer was read so slowly that {_MOST_BYTES >> 20} MB of it waited, and others waited for the "
+    "engine. Read it faster, or ask for less.",
+    "type": "upstream_error",
+    "param": None,
+    "code": "reader_too_slow",
+}
+
+
+class _Buffer:
+    """What was read of a stream and not taken yet."""
+
+    def __init__(self, source: Passage, is_waited_for: Callable[[], bool]) -> None:
+        self._source = source
+        self._is_waited_for = is_waited_for
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+        self._grown = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._ended = False
+        self._error: UpstreamFailed | None = None
+
+    async def read(self) -> AsyncGenerator[bytes]:
+        """Yield what there is, at once, until the stream has ended. Raises UpstreamFailed as the stream does."""
+        filling = asyncio.create_task(self._fill())
+        try:
+            while True:
+                self._grown.clear()
+                if self._blocks:
+                    block = b"".join(self._blocks)
+                    self._blocks.clear()
+                    self._size = 0
+                    self._taken.set()
+                    yield block
+                elif not self._ended:
+                    await self._grown.wait()
+                elif self._error is not None:
+                    raise self._error
+                else:
+                    return
+        finally:
+            filling.cancel()
+            await asyncio.wait((filling,))
+            self._source.close()
+
+    async def _fill(self) -> None:
+        try:
+            async with aclosing(self._source.blocks()) as blocks:  # type: ignore[type-var]
+                async for block in blocks:
+                    self._add(block)
+                    if self._size > _MOST_BYTES and not await self._has_space():
+                        self._add(b"\n\ndata: " + orjson.dumps({"error": _ERROR}) + b"\n\n")
+                        return
+        except UpstreamFailed as error:
+            self._error = error
+        finally:
+            self._source.close()
+            self._ended = True
+            self._grown.set()
+
+    def _add(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._size += len(block)
+        self._grown.set()
+
+    async def _has_space(self) -> bool:
+        """Wait until the reader has taken what there is; False where others cannot wait for that."""
+        while self._size > _MOST_BYTES:
+            self._taken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._taken.wait()
+                    return True
+            if self._is_waited_for():
+                return False
+        return True
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class RelayedPassage(Passage):
+    """A stream that is read ahead of its reader."""
+
+    source: Passage | None = None
+    buffer: _Buffer | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine has no more to do for it."""
+        return self.source is None or self.source.closed
+
+    def when_closed(self, act: Callable[[], None]) -> None:
+        """Call `act` once the engine has no more to do for it."""
+        if self.source is not None:
+            self.source.when_closed(act)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Yield the bytes as the reader takes them."""
+        assert self.buffer is not None, "made by `relay`"
+        async with aclosing(self.buffer.read()) as blocks:
+            async for block in blocks:
+                yield block
+
+    def close(self) -> None:
+        """Stop the engine."""
+        if self.source is not None:
+            self.source.close()
+
+
+def relay(source: Passage, is_waited_for: Callable[[], bool]) -> Passage:
+    """Return a stream that is read as it comes; any other passage as it is.
+
+    `is_waited_for` tells whether others wait for what the stream holds.
+    """
+    if source.body is not None:
+        return source
+    return RelayedPassage(
+        source.status, source.content_type, source.headers, source=source, buffer=_Buffer(source, is_waited_for)
+    )

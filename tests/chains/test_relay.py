@@ -1,0 +1,88 @@
+"""A stream of the built-in engine ends when the engine has ended, however slowly it is read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from chains import relay as relaying
+from chains.passage import Passage
+from chains.relay import relay
+from wire.errors import UpstreamFailed
+
+BLOCK = b"data: {}\n\n" * 1_000
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Source(Passage):
+    """A stream of so many blocks, which can break at its end."""
+
+    count: int = 0
+    breaks: bool = False
+    events: list[str] = field(default_factory=list)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        for _ in range(self.count):
+            await asyncio.sleep(0)
+            yield BLOCK
+        if self.breaks:
+            raise UpstreamFailed("it broke off")
+        self.events.append("ended")
+
+    def close(self) -> None:
+        self.events.append("closed")
+
+
+def source(count: int, *, breaks: bool = False) -> Source:
+    return Source(200, "text/event-stream", count=count, breaks=breaks)
+
+
+async def until(source: Source, event: str) -> None:
+    async with asyncio.timeout(5):
+        while event not in source.events:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_stream_ends_before_its_slow_reader_has_read_it() -> None:
+    stream = source(100)
+    blocks = aiter(relay(stream, lambda: True).blocks())
+    said = await anext(blocks)
+    await until(stream, "closed")
+    said += b"".join([block async for block in blocks])
+    assert said == BLOCK * 100
+
+
+async def test_a_break_is_raised_after_all_that_came() -> None:
+    said = b""
+    with pytest.raises(UpstreamFailed, match="it broke off"):
+        async for block in relay(source(3, breaks=True), lambda: False).blocks():
+            said += block
+    assert said == BLOCK * 3
+
+
+async def test_a_reader_who_leaves_closes_the_stream() -> None:
+    stream = source(1_000_000)
+    blocks = relay(stream, lambda: False).blocks()
+    await anext(aiter(blocks))
+    await blocks.aclose()  # type: ignore[attr-defined]
+    assert stream.events == ["closed", "closed"]
+
+
+@pytest.mark.parametrize("others_wait", [True, False], ids=["others wait", "nobody waits"])
+async def test_a_full_buffer_ends_the_stream_only_where_others_wait(
+    others_wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "_PATIENCE_S", 0.05)
+    stream = source(1_000)
+    blocks = aiter(relay(stream, lambda: others_wait).blocks())
+    said = await anext(blocks)
+    await asyncio.sleep(0.5)
+    said += b"".join([block async for block in blocks])
+    assert (b"reader_too_slow" in said) == others_wait
+    assert (said == BLOCK * 1_000) != others_wait
+
+
+async def test_what_came_whole_is_not_relayed() -> None:
+    passage = Passage(400, "application/json", body=b"{}")
+    assert relay(passage, lambda: True) is passage
