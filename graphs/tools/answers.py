@@ -3,6 +3,7 @@
 Law: never more than the limit in memory, however the body is sent or packed; no secret of the action in the text.
 """
 
+import codecs
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -20,6 +21,12 @@ MAX_ERROR_CHARACTERS = 4_000
 _TEXTUAL = re.compile(
     r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|graphql|sql|toml|x-yaml|x-ndjson|ndjson|jsonl|x-www-form-urlencoded|"
     r"problem\+json|xhtml\+xml)|image/svg\+xml"
+)
+
+
+_CHARSETS = re.compile(
+    r"ascii|utf-(8|16|32)(-sig|-le|-be)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-\w+|mac-\w+|gb\w+|hz|big5\w*|euc_\w+|"
+    r"shift_ji\w+|johab|tis-620|ptcp154|kz1048|hp-roman8"
 )
 
 
@@ -82,15 +89,27 @@ async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tu
 def _decode(body: bytes, headers: dict[str, str], *, whole: bool, credentials: Credentials) -> str | None:
     kind, _, parameters = headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
-    charset = re.search(r"charset=\"?([\w.:-]+)", parameters)
+    charset = _charset(parameters)
     if kind and not _TEXTUAL.fullmatch(kind):
         return None if body else ""
-    if b"\0" in body[:1024] and not charset:
+    if b"\0" in body[:1024] and charset is None:
         return None
-    try:
-        text = body.decode(charset[1] if charset else "utf-8", errors="replace")
-    except LookupError:
-        text = body.decode(errors="replace")
-    if not kind and not charset and "\ufffd" in (text if whole else text[:-4]):
+    text = body.decode(charset or "utf-8", errors="replace")
+    if not kind and charset is None and "\ufffd" in (text if whole else text[:-4]):
         return None
     return credentials.hide(text)
+
+
+def _charset(parameters: str) -> str | None:
+    """Return the charset that a content type names, if it is one of texts, as a name of Python's; None without any.
+
+    Python has other codecs under such names, of which some take quadratic time (`punycode`) or are no charsets.
+    """
+    named = re.search(r"charset=\"?([\w.:-]{1,40})", parameters)
+    if named is None:
+        return None
+    try:
+        codec = codecs.lookup(named[1]).name
+    except LookupError:
+        return "utf-8"
+    return codec if _CHARSETS.fullmatch(codec) else "utf-8"

@@ -6,7 +6,7 @@
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
@@ -23,6 +23,8 @@ _OPEN_HEADERS = frozenset(
     {"accept", "accept-language", "content-type", "user-agent", "cache-control", "prefer", "origin"}
 )
 _SHORTEST_SECRET = 4  # characters; replacing shorter ones would shred the text
+_MAX_HEADERS = 32
+_MAX_HEADER_CHARS = 32_768  # of all names and values together
 _FIELDS = {
     "bearer": ("token",),
     "basic": ("username", "password"),
@@ -38,6 +40,11 @@ class Credentials:
     query: tuple[tuple[str, str], ...] = ()
     cookies: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    _spellings: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+    """The secrets as URLs, JSON and Basic authorization spell them, longest first."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_spellings", _spell(self.secrets))
 
     def provide(self, place: str, name: str) -> bool:
         """Say whether the parameter `name` in `place` is set here already."""
@@ -47,20 +54,21 @@ class Credentials:
 
     def longest(self) -> int:
         """Return the length of the longest secret, in bytes as spelt in a URL."""
-        return max((len(each.encode()) for each in self._spellings()), default=0)
+        return max((len(each.encode()) for each in self._spellings), default=0)
 
     def hide(self, text: str) -> str:
         """Return `text` with each secret, also as a URL or JSON spells it, replaced by `[hidden]`."""
-        for spelling in self._spellings():
+        for spelling in self._spellings:
             text = text.replace(spelling, "[hidden]")
         return text
 
-    def _spellings(self) -> list[str]:
-        found: set[str] = set()
-        for secret in self.secrets:
-            found |= {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-            found |= {base64.b64encode(secret.encode()).decode()}
-        return sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+def _spell(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for secret in secrets:
+        found |= {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+        found |= {base64.b64encode(secret.encode()).decode()}
+    return tuple(sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
 
 
 def read_credentials(data: dict[str, Any], *, param: str) -> Credentials:
@@ -102,10 +110,22 @@ def _read_headers(headers: Any, param: str) -> list[tuple[str, str]]:
         return []
     if not isinstance(headers, dict):
         raise InvalidRequest(f"Invalid type for '{param}': expected an object.", param=param, code="invalid_type")
+    if len(headers) > _MAX_HEADERS:
+        raise InvalidRequest(
+            f"'{param}' has {len(headers)} headers; at most {_MAX_HEADERS} are allowed.",
+            param=param,
+            code="object_above_max_properties",
+        )
     found: list[tuple[str, str]] = []
     for name, value in headers.items():
         _check_header(name, value, f"{param}.{str(name)[:64]}")
         found.append((name, value.strip()))
+    if (size := sum(len(name) + len(value) for name, value in found)) > _MAX_HEADER_CHARS:
+        raise InvalidRequest(
+            f"'{param}' has {size} characters; at most {_MAX_HEADER_CHARS} are allowed.",
+            param=param,
+            code="string_above_max_length",
+        )
     return found
 
 

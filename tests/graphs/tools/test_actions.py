@@ -448,11 +448,26 @@ async def test_cancelling_raises_and_closes_the_connection() -> None:
         (Answer(body=b"\xff\xfe\0", headers={}), "(The answer is unknown type, 3 bytes; "),
         (Answer(body="é".encode("latin-1"), headers={"Content-Type": "text/plain; charset=latin-1"}), "é"),
         (Answer(body=b"\xe9", headers={"Content-Type": "text/plain; charset=nonsense"}), "\ufffd"),
+        (Answer(body=b"9" * 30, headers={"Content-Type": "text/plain; charset=punycode"}), "9" * 30),
+        (Answer(body=b"\\u0041", headers={"Content-Type": "text/plain; charset=unicode_escape"}), "\\u0041"),
         (Answer(status=302, body=b"moved", headers={"Content-Type": "text/plain"}), "HTTP 302 Found\nmoved"),
         (Answer(status=799, body=b"odd", headers={"Content-Type": "text/plain"}), "HTTP 799\nodd"),
         (Answer(body=b"not gzip", headers={"Content-Encoding": "gzip"}), "\n\n(The answer was cut here"),
     ],
-    ids=["none", "404", "500", "image", "bytes", "latin-1", "charset", "302", "799", "false gzip"],
+    ids=[
+        "none",
+        "404",
+        "500",
+        "image",
+        "bytes",
+        "latin-1",
+        "charset",
+        "punycode",
+        "escape",
+        "302",
+        "799",
+        "false gzip",
+    ],
 )
 async def test_each_answer_becomes_words(answer: Answer, expected: str) -> None:
     with Api(lambda _: answer) as api:

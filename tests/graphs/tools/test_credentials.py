@@ -1,0 +1,38 @@
+"""What an action sends beside its arguments is bounded, and its secrets are kept from the model in bounded time."""
+
+from typing import Any
+
+import pytest
+
+from graphs.tools.credentials import read_credentials
+from tests.effort import within
+from wire.errors import InvalidRequest
+
+
+def test_secrets_are_hidden_as_every_place_spells_them() -> None:
+    credentials = read_credentials(
+        {"headers": {"X-Key": 'se"cr/et'}, "auth": {"type": "bearer", "token": "t0ken value"}}, param="data"
+    )
+    told = credentials.hide('se"cr/et se%22cr%2Fet se\\"cr/et t0ken%20value t0ken+value dDBrZW4gdmFsdWU= plain')
+    assert told == "[hidden] [hidden] [hidden] [hidden] [hidden] [hidden] plain"
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ({f"X-{number}": "secret" for number in range(33)}, "33 headers; at most 32"),
+        ({f"X-{number}": "s" * 8_000 for number in range(5)}, "characters; at most 32768"),
+        ({"X-Key": "s" * 8_193}, "more than 8192 characters"),
+    ],
+    ids=["many", "much", "long"],
+)
+def test_headers_without_end_are_refused(headers: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        read_credentials({"headers": headers}, param="tools[0].data")
+
+
+@pytest.mark.parametrize("text", ["a" * 65_536, "ab" * 32_768, "%61" * 20_000], ids=["one", "two", "escaped"])
+def test_the_most_headers_are_hidden_in_little_time(text: str) -> None:
+    data: dict[str, Any] = {"headers": {f"X-{number}": "a" * (900 + number) for number in range(32)}}
+    credentials = read_credentials(data, param="data")
+    within(0.1, lambda: credentials.hide(text))
