@@ -20,7 +20,7 @@ from api.bodies import receive_block
 from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
 from store.failures import failed
-from store.room import Room
+from store.room import Claim, Room
 from watch.context import acting_owner
 from watch.shares import DISK
 from wire.errors import InvalidRequest, TooLarge
@@ -153,15 +153,13 @@ async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes:
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise InvalidRequest("The content type of your request names no `boundary`.")
-    async with room.claimed(announced_bytes(request, max_bytes)) as claim:
+    async with room.claimed(announced=announced_bytes(request, max_bytes)) as claim:
         file = await _at_disk(_open_nameless, folder)
         try:
             copy, size = _Copy(boundary), 0
             async for block in _received(request, copy, max_bytes + SLACK, too_large):
                 size += len(block)
-                await asyncio.to_thread(claim.extend, len(block))
-                await _at_disk(file.write, block)
-                claim.wrote(len(block))
+                await _at_disk(_write, file, claim, block)
             await _at_disk(file.flush)
             claim.release()
             model = (copy.model or b"").decode("utf-8", "replace")
@@ -172,6 +170,12 @@ async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes:
 
 def _open_nameless(folder: Path) -> IO[bytes]:
     return TemporaryFile(dir=folder)
+
+
+def _write(file: IO[bytes], claim: Claim, block: bytes) -> None:
+    claim.extend(len(block))
+    file.write(block)
+    claim.wrote(len(block))
 
 
 async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: TooLarge) -> AsyncIterator[bytes]:

@@ -102,7 +102,7 @@ class FolderBlobs:
         await _at_disk(make)
 
     def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
-        claimed = nullcontext() if self._room is None else self._room.claimed(announced)
+        claimed = nullcontext() if self._room is None else self._room.claimed(announced=announced)
         return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told, claimed)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:

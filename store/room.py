@@ -1,7 +1,8 @@
 """Space on a disk that what only grows leaves: uploads, extracted text and the index of files.
 
-Invariant: nothing is written through a claim that would leave less than the reserve, however many write at once: what
-others have claimed and not written yet counts as taken.
+Invariants: nothing is written through a claim that would leave less than the reserve, however many write at once: what
+others have claimed and not written yet counts as taken. What a client only announces is never claimed: it may send it
+slowly or not at all, and would keep everybody else from writing.
 """
 
 import asyncio
@@ -34,11 +35,14 @@ class Room:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def claimed(self, size: int = 0) -> AsyncIterator["Claim"]:
-        """Claim `size` bytes for what is written within. Raises ReserveReached, StoreFailed."""
+    async def claimed(self, size: int = 0, *, announced: int = 0) -> AsyncIterator["Claim"]:
+        """Claim `size` bytes for what is written within, where there is space for the `announced` bytes, too.
+
+        Raises ReserveReached, StoreFailed.
+        """
         claim = Claim(self)
         try:
-            await asyncio.to_thread(claim.extend, size)
+            await asyncio.to_thread(claim.extend, size, announced)
             yield claim
         finally:
             claim.release()
@@ -48,16 +52,17 @@ class Room:
         async with self.claimed():
             pass
 
-    def take(self, size: int) -> None:
-        """Add to what is claimed; blocks. Raises ReserveReached, StoreFailed."""
+    def take(self, size: int, announced: int = 0) -> None:
+        """Add to what is claimed; blocks. Raises ReserveReached, also where it would leave no space for `announced`
+        bytes, StoreFailed."""
         with self._lock:
             try:
                 free = free_bytes(self._folder)
             except OSError as error:
                 raise failed(f"`{self._folder}` cannot be looked at", error) from error
-            if free - self._claimed - size < self._reserve_bytes:
+            if free - self._claimed - size - announced < self._reserve_bytes:
                 raise ReserveReached(
-                    f"The server's disk is nearly full: {_mb(size)} more would leave less than the "
+                    f"The server's disk is nearly full: {_mb(size + announced)} more would leave less than the "
                     f"{_mb(self._reserve_bytes)} that are kept free for deletions and conversations. Nothing was "
                     "changed. Delete files, or free some room on that disk, then try again."
                 )
@@ -79,12 +84,12 @@ class Claim:
         self._released = False
         self._lock = threading.Lock()
 
-    def extend(self, size: int) -> None:
-        """Make sure that `size` bytes can be written; blocks. Raises ReserveReached, StoreFailed."""
+    def extend(self, size: int, announced: int = 0) -> None:
+        """Make sure that `size` bytes can be written; see `Room.take`."""
         with self._lock:
             if not self._released and (size > self._left or not self._left):
                 more = max(0, size - self._left)
-                self._room.take(more)
+                self._room.take(more, announced)
                 self._left += more
 
     def wrote(self, size: int) -> None:

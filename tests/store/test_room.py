@@ -27,6 +27,18 @@ async def test_claims_count_before_a_byte_is_written(tmp_path: Path) -> None:
         pass
 
 
+async def test_what_is_announced_must_fit_and_is_not_claimed(tmp_path: Path) -> None:
+    room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
+    with pytest.raises(ReserveReached, match="120 MB more"):
+        async with room.claimed(announced=120 * MB):
+            pass
+    async with room.claimed(announced=90 * MB), room.claimed(announced=90 * MB) as claim:
+        await asyncio.to_thread(claim.extend, 60 * MB)
+        with pytest.raises(ReserveReached):
+            async with room.claimed(announced=60 * MB):
+                pass
+
+
 async def test_a_claim_whose_waiter_is_cancelled_is_given_back(tmp_path: Path) -> None:
     room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
 
