@@ -23,6 +23,7 @@ from graphs.tools.calls import Call, Pairs, build_call
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
 from graphs.tools.servers import check_url
+from graphs.tools.streams import read_at_most
 from watch.context import act_for
 from watch.shares import Shares
 from wire.errors import ThreadholdError
@@ -41,6 +42,12 @@ _PORTION: Final = 4
 
 _PER_HOST: Final = 48
 """An owner's requests under way to one host and port: about half of what the owner can have at most."""
+
+_HEAD_BYTES: Final = 32 * 1024
+"""Bytes of an answer's head, and of the interim answers before it."""
+
+_FRAMING: Final = 8
+"""Bytes on the wire for a byte of content: one that is sent in a chunk of its own takes six."""
 
 _USER_AGENT = "threadhold"
 _log = logging.getLogger("threadhold.actions")
@@ -128,7 +135,9 @@ class ActionCaller:
         home = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             async with self._connection(owner, request.url.netloc.decode("ascii"), progress):
+                allowance = read_at_most(_HEAD_BYTES)
                 response = await self._send(request)
+                allowance.left = _FRAMING * (self._max_bytes + credentials.longest()) + _HEAD_BYTES
                 try:
                     location = next((value for name, value in response.headers if name.lower() == b"location"), None)
                     if location is None or response.status not in (301, 302, 303, 307, 308):

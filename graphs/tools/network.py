@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import httpcore2
 
+from graphs.tools.streams import PacedStream
 from watch.context import acting_owner
-from watch.shares import SharedThreads
+from watch.shares import SharedThreads, Shares
 from wire.errors import ThreadholdError
 
 __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]
@@ -107,6 +108,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         self._allowed = allowed
         self._resolve = resolve
         self._network = httpcore2.AnyIOBackend()
+        self._blocks = Shares(1)
 
     async def connect_tcp(
         self,
@@ -132,7 +134,8 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
             found = ", ".join(map(str, addresses)) or "no address"
             _log.warning("action refused: %r is %s, which is not public; ACTIONS_ALLOW_HOSTS may name it", host, found)
             raise AddressRefused(f"`{host}` is {found}")
-        return await self._connect(permitted, port, timeout, local_address, socket_options)
+        stream = await self._connect(permitted, port, timeout, local_address, socket_options)
+        return PacedStream(stream, self._blocks)
 
     async def _connect(
         self,

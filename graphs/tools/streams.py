@@ -1,0 +1,79 @@
+"""Streams of actions' connections, read in small blocks that take turns, and no further than an answer can be worth.
+
+The HTTP library parses on the event loop, and its work goes by the lines of a head and the chunks of a body, not by
+bytes: 64 KB of empty chunks or early hints take it half a second. Invariant: between two turns of the event loop it
+gets one block, whatever the number of calls, and owners take turns with their blocks.
+"""
+
+import asyncio
+import ssl
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpcore2
+
+from watch.context import acting_owner
+from watch.shares import Shares
+
+__all__ = ["Allowance", "PacedStream", "read_at_most"]
+
+_BLOCK: Final = 4 * 1024
+"""Bytes; at worst ten milliseconds of parsing."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What the task's call may still read: heads, content, and what frames it, in bytes."""
+
+    left: int
+
+
+_ALLOWANCE: Final[ContextVar[Allowance | None]] = ContextVar("allowance", default=None)
+
+
+def read_at_most(count: int) -> Allowance:
+    """Limit what the current task reads from now on; returns the limit, which can be changed."""
+    allowance = Allowance(count)
+    _ALLOWANCE.set(allowance)
+    return allowance
+
+
+class PacedStream(httpcore2.AsyncNetworkStream):
+    """A stream whose blocks take turns with those of all other streams of `turns`, a share of one."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, turns: Shares) -> None:
+        self._stream = stream
+        self._turns = turns
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - the library's
+        """Return the next block. Raises RemoteProtocolError where more comes than `read_at_most` allows."""
+        block = await self._stream.read(min(max_bytes, _BLOCK), timeout)
+        if (allowance := _ALLOWANCE.get()) is not None:
+            allowance.left -= len(block)
+            if allowance.left < 0:
+                raise httpcore2.RemoteProtocolError("the answer has too much around its content")
+        async with self._turns.share(acting_owner()):
+            await asyncio.sleep(0)
+        return block
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Write all of it."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        """Return the encrypted stream, which is read in the same way."""
+        return PacedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._turns)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what is known of the connection."""
+        return self._stream.get_extra_info(info)
