@@ -1,13 +1,14 @@
-"""A limit for the request bodies that are in memory at the same time.
+"""A limit for the bodies of requests and answers that are in memory at the same time.
 
-Each body has a limit of its own, but as many can come as there are connections. Invariant: the bodies of all requests
-have at most `MAX_BYTES` together, or eight times the limit of one where that is more, and those of one owner half of
-it where there are several owners; a request beyond is refused with 503 and `Retry-After`.
+Each body has a limit of its own, but as many can come as there are connections. Invariant: all bodies have at most
+`MAX_BYTES` together, or eight times the limit of one where that is more, beside one body of each owner. Where there are
+several owners, one can have as much as is left for the others. What is beyond is refused with 503 and `Retry-After`.
 """
 
-from collections import Counter
+import math
 from typing import Final
 
+from watch.shares import Shares
 from wire.errors import Unavailable
 
 __all__ = ["BodyMemory", "Share"]
@@ -20,25 +21,19 @@ class BodyMemory:
     """Counts bytes by owner. `max_body_bytes` is the limit of one body; `is_shared` where there are several owners."""
 
     def __init__(self, max_body_bytes: int, *, is_shared: bool) -> None:
-        self._most = max(MAX_BYTES, 8 * max_body_bytes)
-        self._per_owner = self._most // 2 if is_shared else self._most
-        self._total = 0
-        self._owners: Counter[str] = Counter()
+        most = max(MAX_BYTES, 8 * max_body_bytes)
+        self._bytes = Shares(most, least=max_body_bytes, portion=1 if is_shared else math.inf)
 
     def take(self, owner: str, count: int) -> None:
-        """Count bytes that have arrived. Raises Unavailable, and counts nothing then."""
-        if self._total + count > self._most or self._owners[owner] + count > self._per_owner:
-            message = f"The server has too many large requests in memory. Try again in {_RETRY_S} s."
+        """Count bytes. Raises Unavailable, and counts nothing then."""
+        if not self._bytes.free(owner, count):
+            message = f"The server has too many large requests and answers in memory. Try again in {_RETRY_S} s."
             raise Unavailable(message, headers={"Retry-After": str(_RETRY_S)})
-        self._total += count
-        self._owners[owner] += count
+        self._bytes.take(owner, count)
 
     def release(self, owner: str, count: int) -> None:
         """Count bytes no longer."""
-        self._total -= count
-        self._owners[owner] -= count
-        if not self._owners[owner]:
-            del self._owners[owner]
+        self._bytes.release(owner, count)
 
 
 class Share:

@@ -23,6 +23,7 @@ from api.body_memory import BodyMemory, Share
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
+from api.large_answers import Answer, BrokenOff
 from api.problems import problem_answer
 from api.uploads import is_form
 from watch.context import act_for
@@ -72,34 +73,39 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            if not started:
-                started = True
-                _forbid_frames(message)
-            await send(message)
-
+        outgoing = Answer(scope, send, self._bodies)
         share: Share | None = None
         try:
             if (owner := self._admit(scope)) is not None:
                 share = Share(self._bodies, owner)
                 receive = await read_body(scope, receive, self._max_body_bytes, share)
-            await self._app(scope, receive, noted)
+            await self._answer(scope, receive, outgoing)
+            if outgoing.refusal is not None:
+                raise outgoing.refusal
         except Problem as problem:
-            await problem_answer(problem)(scope, receive, noted)
+            await problem_answer(problem)(scope, receive, send)
         except Exception:
             request_id = scope["state"]["request_id"]
             logger.exception("request %s (%s %s) broke", request_id, scope["method"], scope["path"])
-            if started:
+            if outgoing.started:
                 raise
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
             error = {"message": message, "type": "server_error", "param": None, "code": None}
-            await answer({"error": error}, status=500)(scope, receive, noted)
+            await answer({"error": error}, status=500)(scope, receive, send)
         finally:
             if share is not None:
                 share.release()
+
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _forbid_frames(message)
+            await outgoing.send(message)
+
+        try:
+            await self._app(scope, receive, send)
+        except BrokenOff as error:  # the connection is closed, as the answer has no end
+            logger.warning("an answer was broken off: %s", error)
 
     def _admit(self, scope: Scope) -> str | None:
         """Check everything that needs no route; return whose body is to be read now, or None. Raises Problem."""

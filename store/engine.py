@@ -12,6 +12,7 @@ import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -29,7 +30,8 @@ from store.quickness import Quickness
 from store.readers import Readers
 from store.transactions import Commit, Outcomes, never
 from store.writer import Writer
-from wire.errors import StoreError, StoreFailed
+from watch.shares import Shares
+from wire.errors import StoreError, StoreFailed, ThreadholdError
 
 __all__ = ["Engine", "Lengthy", "Trace"]
 
@@ -41,6 +43,9 @@ interpreter just when what the commit is about is being sent. Measured: first to
 
 _GLANCE_BYTES: Final = 256 * 1024
 
+_LENGTHY: Final = 2
+"""Reads of an owner beyond `_GLANCE_BYTES` at the same time."""
+
 Trace = Callable[[str], None]
 """Called with every SQL statement, values filled in, on the thread that runs it."""
 
@@ -48,8 +53,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Lengthy(Exception):
+class Lengthy(ThreadholdError):
     """There is more to read than the event loop has time for."""
+
+    def __init__(self) -> None:
+        super().__init__("There is too much to read at once.")
 
 
 class Engine:
@@ -84,6 +92,7 @@ class Engine:
             )
             undo.pop_all()
         self._readers = Readers(reading)
+        self._lengthy = Shares(0, least=_LENGTHY)
         self._connection = writing
         self._quickness = Quickness(loop)
         self._writer = Writer(
@@ -183,20 +192,28 @@ class Engine:
         """Return `read(connection, …)` as `read` does, but owners take turns; see `store.readers.Readers.run_long`."""
         return await self._readers.run_long(owner, read, *args, **kwargs)
 
-    async def glance(self, read: Callable[..., R], *args: Any) -> R:
+    async def glance(self, owner: str, read: Callable[..., R], *args: Any) -> R:
         """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does.
 
-        `read` is told at how many bytes (`most`) to give up and raise `Lengthy`; in a thread there is no limit.
+        `read` is told at how many bytes (`most`) to give up and raise `Lengthy`. What is longer is read in a thread,
+        a few for an owner at a time: a crowd of such reads would fill the memory before the first of them is used.
         """
+        lengthy = False
         if not self._closed and self._quickness.allows():
             since = time.perf_counter()
             try:
                 return read(self._writer.resting or self._glancing, *args, most=_GLANCE_BYTES)
-            except (sqlite3.Error, Lengthy):
-                pass  # locked, broken or large: a reader's thread waits for it, tells it, takes its time
+            except sqlite3.Error:
+                pass  # locked or broken: a reader's thread waits for it, or tells it
+            except Lengthy:
+                lengthy = True
             finally:
                 self._quickness.took(since)
-        return await self.read(read, *args)
+        if not lengthy:
+            with suppress(Lengthy):
+                return await self.read(partial(read, most=_GLANCE_BYTES), *args)
+        async with self._lengthy.share(owner):  # with no exception at hand: its frames hold what was read
+            return await self.read(read, *args)
 
     async def close(self) -> None:
         """Commit what is queued, end the threads, close the file; within half a minute, also when cancelled."""

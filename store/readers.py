@@ -193,7 +193,7 @@ def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Conn
     try:
         return call(connection), None
     except (sqlite3.Error, ThreadholdError) as error:
-        return None, error
+        return None, error.with_traceback(None)  # whose frames hold what was read
 
 
 def _settle(reads: Sequence[_Read], outcomes: Outcomes) -> None:

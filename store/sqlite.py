@@ -106,7 +106,7 @@ class SqliteStore:
     ) -> Row | None:
         pending = self.engine.pending
         await pending.wait_for(id, thread_id or pending.thread_of(id))
-        row = await self.engine.glance(_read_row, kind, id, owner, thread_id, run_id)
+        row = await self.engine.glance(owner, _read_row, kind, id, owner, thread_id, run_id)
         return self._learned(row)
 
     async def page(
@@ -122,11 +122,11 @@ class SqliteStore:
 
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
         await self.engine.pending.wait_for(thread_id, ANYTHING)
-        return self._learned(await self.engine.glance(_read_active, thread_id, owner))
+        return self._learned(await self.engine.glance(owner, _read_active, thread_id, owner))
 
     async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
         await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
-        found = await self.engine.glance(_read_beginning, owner, thread_id, assistant_id, messages)
+        found = await self.engine.glance(owner, _read_beginning, owner, thread_id, assistant_id, messages)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
         return found

@@ -29,7 +29,7 @@ _Line = dict[str, dict["asyncio.Future[None]", None]]
 
 
 class Shares:
-    """Slots that owners share. It belongs to one event loop.
+    """Slots that owners share, or whatever else is counted, such as bytes. It belongs to one event loop.
 
     An owner can always hold `least` slots, whatever others do. Beyond these, all owners share `size` slots, of which an
     owner can hold `portion` times as many as are free: with 1 a lone owner gets half and leaves the rest for others.
@@ -50,29 +50,30 @@ class Shares:
         """How many wait for a slot."""
         return sum(map(len, (*self._urgent.values(), *self._other.values())))
 
-    def free(self, owner: str) -> bool:
-        """Return whether the owner would get a slot at once."""
-        beyond = self._held[owner] - self._least
+    def free(self, owner: str, count: int = 1) -> bool:
+        """Return whether the owner would get so many slots, one after the other."""
+        beyond = self._held[owner] + count - self._least - 1
         if beyond < 0:
             return True
-        left = self._size - self._shared
-        return left > 0 and (self._portion == math.inf or beyond < self._portion * left)
+        left = self._size - self._shared - min(count - 1, beyond)  # before the last of them
+        return left > 0 and beyond < self._portion * left
 
-    def take(self, owner: str) -> None:
-        """Take a slot that is free."""
-        if self._held[owner] >= self._least:
-            self._shared += 1
-        self._held[owner] += 1
+    def take(self, owner: str, count: int = 1) -> None:
+        """Take slots that are free."""
+        self._change(owner, count)
 
-    def release(self, owner: str) -> None:
-        """Give a slot back, and hand out what is free now."""
-        if self._held[owner] > self._least:
-            self._shared -= 1
-        self._held[owner] -= 1
-        if not self._held[owner]:
-            del self._held[owner]
+    def release(self, owner: str, count: int = 1) -> None:
+        """Give slots back, and hand out what is free now."""
+        self._change(owner, -count)
         while (line := self._next_line()) is not None:
             self._grant(*line)
+
+    def _change(self, owner: str, count: int) -> None:
+        before = self._held[owner]
+        self._held[owner] += count
+        self._shared += max(0, before + count - self._least) - max(0, before - self._least)
+        if not self._held[owner]:
+            del self._held[owner]
 
     async def acquire(self, owner: str, *, urgent: bool = False) -> None:
         """Wait for a slot and take it. Cancelling leaves none taken."""

@@ -55,3 +55,48 @@ def test_bodies_under_way_are_limited_together(path: str, shared: ServerProcess)
         for _ in range(40):  # what was counted is counted no longer
             whole = {"metadata": {"a": "x" * (SIZE - 100)}}
             assert client.post("/v1/threads", json=whole, headers=keys["ann"]).status_code == 400
+
+
+@pytest.fixture(scope="module")
+def large(shared: ServerProcess) -> str:
+    """The path of an assistant of 9 MB, which is ann's."""
+    function = {"name": "f", "description": "x" * 9_000_000}
+    body = {"model": "m", "tools": [{"type": "function", "function": function}]}
+    with httpx2.Client(base_url=shared.url, timeout=20, headers={"authorization": "Bearer key-ann"}) as client:
+        return f"/v1/assistants/{client.post('/v1/assistants', json=body).json()['id']}"
+
+
+def ask(server: ServerProcess, stack: ExitStack, request: str, body: bytes = b"") -> socket.socket:
+    """Send a request, and read nothing."""
+    connection = stack.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", server.port))
+    head = (
+        f"{request} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-ann\r\nContent-Type: application/json\r\n"
+    )
+    connection.sendall(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b'{"name":"a"}'), ("LIST", b"")])
+def test_answers_that_nobody_reads_are_limited_together(
+    method: str, body: bytes, large: str, shared: ServerProcess
+) -> None:
+    before = resident_mb(shared.pid)
+    request = "GET /v1/assistants?limit=100" if method == "LIST" else f"{method} {large}"
+    keys = {"authorization": "Bearer key-ann"}
+    with ExitStack() as stack, httpx2.Client(base_url=shared.url, timeout=20) as client:
+        connections = [ask(shared, stack, request, body) for _ in range(60)]
+        first = [connection.recv(2000).partition(b"\r\n")[2].lower() for connection in connections]
+        begun = [b"retry-after" not in each for each in first]
+        if method != "POST":  # which also has commits that wait for the disk
+            assert resident_mb(shared.pid) < before + 350
+        assert 5 < sum(begun) < 40
+        assert all((b"x-should-retry: false" in each) is (method == "POST") for each in first if b"retry-after" in each)
+        assert client.post("/v1/threads", json={}, headers={"authorization": "Bearer key-bob"}).status_code == 200
+        whole = sum(len(block) for block in iter(lambda: connections[begun.index(True)].recv(65_536), b""))
+        assert whole > 9_000_000 - 2000
+    with httpx2.Client(base_url=shared.url, timeout=20) as client:
+        for _ in range(30):  # what was counted is counted no longer
+            assert len(client.get(large, headers=keys).content) > 9_000_000

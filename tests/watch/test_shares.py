@@ -96,3 +96,21 @@ async def test_what_a_thread_raises_reaches_the_caller() -> None:
         await workers.run("ann", int, "no")
     assert await workers.run("ann", int, "7") == 7
     await workers.close()
+
+
+def test_what_is_counted_in_bytes_is_shared_as_slots_are() -> None:
+    shares = Shares(100, least=10, portion=1)
+    assert shares.free("ann", 60)
+    assert not shares.free("ann", 61)
+    shares.take("ann", 60)
+    assert [count for count in (30, 35, 36) if shares.free("bob", count)] == [30, 35]
+    shares.take("bob", 35)
+    assert [shares.free(owner, count) for owner, count in (("ann", 1), ("cid", 10), ("cid", 23), ("cid", 24))] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    shares.release("ann", 60)
+    shares.release("bob", 35)
+    assert shares.free("cid", 60)

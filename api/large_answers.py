@@ -1,0 +1,86 @@
+"""Sends large answers block by block, and limits how much of them is in memory.
+
+A client that reads slowly, or not at all, keeps an answer in memory for as long as it has no end. Invariants: answers
+that are being sent are counted by owner, together with the bodies of requests; one beyond the limit is replaced by a
+503, or broken off where it has begun. What is written waits until the client has taken what was written before.
+"""
+
+from typing import Final
+
+from starlette.types import Message, Scope, Send
+
+from api.body_memory import BodyMemory
+from wire.errors import Unavailable
+
+__all__ = ["Answer", "BrokenOff"]
+
+_BLOCK: Final = 256 * 1024
+"""Bytes that are written at a time; bodies up to this size are not counted."""
+
+
+class BrokenOff(OSError):
+    """An answer that has begun does not go on. An OSError, as where the client left: the app handles both alike."""
+
+
+class Answer:
+    """One answer on its way. `started` tells whether its head was sent; `refusal` is to be sent instead of it."""
+
+    def __init__(self, scope: Scope, send: Send, memory: BodyMemory) -> None:
+        self._scope = scope
+        self._send = send
+        self._memory = memory
+        self._head: Message | None = None
+        """A head that is sent with the body behind it, as that may be refused."""
+        self.started = False
+        self.refusal: Unavailable | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send a head or a block; nothing more where there is a refusal. Raises BrokenOff."""
+        if self.refusal is not None:
+            return
+        if message["type"] == "http.response.start":
+            self._head = message
+            if _length(message) <= _BLOCK:
+                await self._send_head()
+            return
+        body: bytes = message.get("body", b"")
+        if len(body) <= _BLOCK:
+            await self._send_head()
+            await self._send(message)
+            return
+        owner = self._scope["state"].get("owner", "")
+        if not self._take(owner, len(body)):
+            return
+        try:
+            await self._send_head()
+            last = (len(body) - 1) // _BLOCK * _BLOCK
+            for start in range(0, last, _BLOCK):
+                await self._send({**message, "body": body[start : start + _BLOCK], "more_body": True})
+            await self._send({**message, "body": body[last:]})
+        finally:
+            self._memory.release(owner, len(body))
+
+    async def _send_head(self) -> None:
+        if self._head is not None:
+            head, self._head = self._head, None
+            self.started = True
+            await self._send(head)
+
+    def _take(self, owner: str, count: int) -> bool:
+        try:
+            self._memory.take(owner, count)
+        except Unavailable as error:
+            if self.started:
+                raise BrokenOff(error.message) from None
+            message, headers = error.message, error.headers
+            if self._scope["method"] != "GET":  # the official SDKs would repeat what was carried out
+                message = f"The request was carried out, but its answer of {count} bytes is not sent. {message}"
+                headers = {**headers, "x-should-retry": "false"}
+            self._head, self.refusal = None, Unavailable(message, headers=headers)
+            return False
+        return True
+
+
+def _length(head: Message) -> int:
+    length = next((value for name, value in head.get("headers", ()) if name == b"content-length"), b"0")
+    return int(length)
