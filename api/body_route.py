@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from api.bodies import EMPTY_ARRAY, replayed
-from api.body_threads import LARGE, work_on_body
+from api.body_threads import is_large, work_on_body
 from api.depends import is_v1
 from api.problems import own_answer
 from wire.errors import ThreadholdError
@@ -49,7 +49,7 @@ class BodyRoute(APIRoute):
 
         async def handle_leniently(request: Request) -> Response:
             body = await request.body()
-            if len(body) > LARGE:
+            if is_large(body):
                 async with request.app.state.large_bodies.share(request.state.owner):
                     mended = await work_on_body(len(body), _check, body_model, body, _leniency(request))
                     return await _answer(handle, mended, _Checked(request, mended.data))

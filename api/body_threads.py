@@ -10,11 +10,14 @@ from typing import Final, ParamSpec, TypeVar
 from watch.context import acting_owner
 from watch.shares import REQUESTS, SharedThreads
 
-__all__ = ["LARGE", "work_on_body"]
+__all__ = ["LARGE", "is_large", "work_on_body"]
 
 LARGE: Final = 16 * 1024
 """Bytes. Longer bodies are decoded and checked in a thread; for shorter ones the change of threads would take longer
 than the work."""
+
+_MOST_OBJECTS: Final = 16
+"""Objects in a body of fewer bytes. Each is work for validation and the store, however short it is."""
 
 _ALONE: Final = 128 * 1024
 """Bytes. Longer bodies are worked on one after the other."""
@@ -23,6 +26,11 @@ _ONE: Final = SharedThreads(1, "bodies")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def is_large(body: bytes) -> bool:
+    """Return whether a body, encoded anew, is checked in a thread, and with few others of its owner at once."""
+    return len(body) > LARGE or body.count(b"{") > _MOST_OBJECTS
 
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import messages, runs, threads
-from api.body_threads import LARGE
+from api.body_threads import is_large
 from api.depends import EXTENSIONS_HEADER, House, is_v1
 from api.head import head_of
 from api.problems import own_answer
@@ -116,7 +116,7 @@ def _taken_apart(path: str) -> tuple[str, str]:
 
 def _parsed(way: _Way, message: Message, thread_id: str) -> Any:
     """Return the body as its model, None where anything is wrong, or where checking it here would take long."""
-    if message["type"] != "http.request" or message.get("more_body", False) or len(message["body"]) > LARGE:
+    if message["type"] != "http.request" or message.get("more_body", False) or is_large(message["body"]):
         return None
     try:
         if "{" in way.route.path:

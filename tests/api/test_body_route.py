@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.app import _ROUTERS
 from api.body_route import IGNORED, BodyRoute
+from api.body_threads import is_large
 from tests.api.conftest import World, awake
 from tests.process import ServerProcess
 from tests.upstream import Raw, ScriptedUpstream
@@ -285,3 +287,16 @@ def test_what_is_wrong_is_refused_where_unknown_fields_are_ignored(lenient: Worl
 def test_a_setting_that_is_none_of_both_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"(?i)unknown_fields"):
         ServerProcess(tmp_path, UNKNOWN_FIELDS="maybe", MODEL_URL="http://127.0.0.1:9").start()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param({"messages": [{"role": "user", "content": "x" * 10_000}]}, False, id="one long message"),
+        pytest.param({"messages": [{"role": "user", "content": "x"}] * 70}, True, id="many short messages"),
+        pytest.param({"tool_outputs": [{"tool_call_id": "a", "output": "x"}] * 16}, True, id="many outputs"),
+        pytest.param({"content": "x" * 17_000}, True, id="a long text"),
+    ],
+)
+def test_a_body_is_large_in_bytes_or_in_objects(body: dict[str, Any], expected: bool) -> None:
+    assert is_large(orjson.dumps(body)) is expected
