@@ -15,6 +15,8 @@ _CLOSE: Final = re.compile(r"</think(?:ing)?>|\[/THINK\]")
 _TAGS: Final = ("<think>", "<thinking>", "</think>", "</thinking>", "[THINK]", "[/THINK]")
 _QUOTES: Final = ("`", "'", '"')
 _LONGEST: Final = max(map(len, _TAGS)) - 1
+_BLOCK: Final = 4_096
+"""Characters that are read at a time: what is left is copied at each tag."""
 
 
 class Heard(NamedTuple):
@@ -35,6 +37,7 @@ class Thoughts:
         self._was_open = begins
         self._line = ""  # what was said last, enough of it to tell whether a line begins
         self._held = ""
+        self._blank: list[str] = []  # blank space before anything else
         self._all: list[str] = []  # thoughts that are only assumed to be some
 
     @property
@@ -51,29 +54,31 @@ class Thoughts:
         """Whether a piece is text and nothing else, as nearly every token is; then it is taken in already."""
         if self._thinking or self._fresh or self._held or "<" in piece or "[" in piece:
             return False
-        self._line = self._line + piece if not piece or piece.isspace() else piece
+        self._line = _line(self._line, piece)
         return True
 
     def feed(self, piece: str) -> Heard:
         """Take in a piece of the stream; what may be the beginning of a tag is held back for the next one."""
         if self.is_plain(piece):
             return Heard(piece)
-        data, self._held = self._held + piece, ""
         texts: list[str] = []
         thoughts: list[str] = []
         taken = False
-        while data:
-            if self._thinking:
-                data = self._think(data, thoughts)
-            else:
-                data, takes = self._speak(data, texts)
-                if takes:
-                    taken, thoughts, texts = True, [*thoughts, *texts], []
+        for start in range(0, len(piece), _BLOCK):
+            data, self._held = self._held + piece[start : start + _BLOCK], ""
+            while data:
+                if self._thinking:
+                    data = self._think(data, thoughts)
+                else:
+                    data, takes = self._speak(data, texts)
+                    if takes:
+                        taken, thoughts, texts = True, [*thoughts, *texts], []
         return Heard("".join(texts), "".join(thoughts), taken)
 
     def end(self) -> Heard:
         """Return what was held back. Thoughts that were only assumed turn out to be the answer."""
-        held, self._held = self._held, ""
+        held, self._held = "".join(self._blank) + self._held, ""
+        self._blank.clear()
         if self.assumed_wrongly:
             return Heard("".join(self._all) + held)
         return Heard("", held) if self._thinking else Heard(held)
@@ -100,15 +105,17 @@ class Thoughts:
         if self._fresh:
             stripped = data.lstrip()
             if not stripped:
-                self._held = data
+                self._blank.append(data)
                 return "", False
-            if self._was_open:
-                data = stripped  # blank space between the thoughts and the answer is neither's
+            # Blank space between the thoughts and the answer is neither's.
+            data = stripped if self._was_open else "".join(self._blank) + data
+            self._blank.clear()
         mark = self._mark(data)
         if mark is None:
             said, self._held = _split(data)
             if self._fresh and not said.strip():
-                said, self._held = "", data
+                self._blank.append(said)
+                said = ""
             self._say(said, texts)
             return "", False
         if mark.re is _CLOSE:
@@ -125,7 +132,7 @@ class Thoughts:
         if said:
             texts.append(said)
             self._fresh = self._fresh and not said.strip()
-            self._line = self._line + said if said.isspace() else said
+            self._line = _line(self._line, said)
 
     def _mark(self, data: str) -> "re.Match[str] | None":
         """The first tag that counts: one that opens at a line's start, or a close without an open that is no quote."""
@@ -137,6 +144,14 @@ class Thoughts:
                 if not (self._line + data[: found.start()]).endswith(_QUOTES):
                     return found
         return None
+
+
+def _line(line: str, said: str) -> str:
+    """Return the end of what was said, enough to tell whether a line begins; blank space is not piled up."""
+    if said and not said.isspace():
+        return said
+    last = (line + said).rpartition("\n")[2]
+    return last.strip()[-1:] + last[-1:]
 
 
 def _split(data: str) -> tuple[str, str]:

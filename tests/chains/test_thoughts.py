@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.thoughts import Thoughts
+from tests.effort import within
 
 CASES = [
     ("<think>hm</think>42", "42", "hm"),
@@ -77,3 +78,18 @@ def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
     thoughts.feed("answer <")
     assert thoughts.end().text == "plain answer <"
     assert thoughts.assumed_wrongly
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[" " * 16] * 60_000, ["said", *["\n" * 16] * 60_000], ["<think></think>" * 40_000], ["x" + "<think>" * 80_000]],
+    ids=["blank beginning", "blank lines", "many blocks", "tags within a line"],
+)
+def test_hostile_answers_are_read_in_linear_time(pieces: list[str]) -> None:
+    text, _ = within(1.0, lambda: heard(pieces))
+    assert text == "".join(pieces).replace("<think></think>", "")
+
+
+def test_a_quoted_tag_is_no_tag_behind_blank_space_either() -> None:
+    assert heard(["said '", " ", "", "</think>", "done"]) == heard(["said ' </think>done"])
+    assert heard(["said '", "", "</think>", "done"]) == ("said '</think>done", "")
