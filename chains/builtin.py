@@ -21,7 +21,7 @@ from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_text
-from chains.engine_requests import fit_request, fit_tools, single_requests
+from chains.engine_requests import fit_request, single_requests
 from chains.engines import MAX_LOADED, Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import DEMO_NOTE, Gguf
@@ -35,7 +35,7 @@ from chains.upstream import Upstream
 from chains.whole_answers import answer_whole, merge_answers
 from watch.context import acting_owner
 from watch.figures import Counts
-from wire.errors import InvalidRequest, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
+from wire.errors import InvalidRequest, PromptRefused, RunError, Unavailable, UpstreamFailed, UpstreamProblem
 
 __all__ = ["MAX_LOADED", "Builtin"]
 
@@ -141,7 +141,7 @@ class Builtin(Upstream):
         """Return how many tokens a prompt is. Raises RunError where the model cannot be loaded."""
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
-        return await upstream.count_tokens(name, messages, _fitted_tools(tools))
+        return await upstream.count_tokens(name, messages, await self._fitted_tools(tools))
 
     async def check(self) -> str | None:
         """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""
@@ -174,9 +174,11 @@ class Builtin(Upstream):
         self, name: str, payload: dict[str, Any], negotiation: Negotiation, *, alone: bool = False
     ) -> aiohttp.ClientResponse:
         try:
-            fitted = fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
+            fitted = await fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
         except InvalidRequest as error:
             raise PromptRefused(error.message) from error
+        except Unavailable as error:
+            raise UpstreamFailed(error.message) from error
         slot = await self._take_slots(name, alone=alone)
         try:
             async with self._engines.asking(name) as engine:
@@ -200,7 +202,7 @@ class Builtin(Upstream):
             raise not_served(path, "The built-in engine")
         model = model_of(body)
         require_prompt(body, path)
-        fitted = fit_request(body, path, context=self._shape.context_size)
+        fitted = await fit_request(body, path, context=self._shape.context_size)
         require_text(fitted)
         singles = single_requests(fitted)
         if len(singles) > self._per_owner and fitted.get("stream"):
@@ -273,6 +275,16 @@ class Builtin(Upstream):
         except RunError:
             return None
 
+    async def _fitted_tools(self, tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Tools for a template, none where they are out of bounds: they only count less then."""
+        try:
+            asked = {"tools": list(tools)}
+            fitted = await fit_request(asked, CHAT, context=self._shape.context_size, lenient=True)
+        except (InvalidRequest, Unavailable):
+            return ()
+        found: list[dict[str, Any]] = fitted["tools"]
+        return found
+
     async def _fetch_models(self) -> list[dict[str, Any]]:
         return [self._entry(model) for model in (await self._look()).values()]
 
@@ -314,14 +326,6 @@ class Builtin(Upstream):
 def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
     """A request with what its model needs."""
     return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED}
-
-
-def _fitted_tools(tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """Tools for a template, none where they are out of bounds: they only count less then."""
-    try:
-        return fit_tools(list(tools), lenient=True) if tools else tools
-    except InvalidRequest:
-        return ()
 
 
 def _spelled(names: list[str]) -> str:

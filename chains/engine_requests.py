@@ -1,4 +1,4 @@
-"""What the built-in engine is sent of a client's request: known parameters, in type and range. Pure.
+"""What the built-in engine is sent of a client's request: known parameters, in type and range.
 
 llama.cpp is native code in one process for all owners, and it takes many parameters on trust. Invariant: it gets only
 what is listed here, with a value within its bounds. OpenAI's parameters that mean nothing to it are accepted and left
@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from chains.calls.checks import bounded_schemas
 from chains.engine_prompts import fit_messages, fit_prompt_text
 from chains.forwarding import CHAT
-from chains.schema_weight import SchemaRefused, Totals, check_schema, without_long_limits
-from wire.errors import InvalidRequest
+from wire.errors import InvalidRequest, TooCostly, Unavailable
 
-__all__ = ["MAX_STOPS", "fit_request", "fit_tools", "single_requests"]
+__all__ = ["MAX_STOPS", "fit_request", "single_requests"]
 
 MAX_TOOLS: Final = 128
 MAX_STOPS: Final = 16
@@ -49,11 +49,13 @@ Check = Callable[[str, Any], Any]
 """Takes a parameter's name and value, returns the value to send. Raises InvalidRequest."""
 
 
-def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bool = False) -> dict[str, Any]:
+async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bool = False) -> dict[str, Any]:
     """Return a `/chat/completions` or `/completions` body that is safe to send. `context` is in tokens.
 
     With `lenient`, a function whose schema is too costly gets any object as its arguments; who asks checks them.
-    Raises InvalidRequest with the parameter, its value and the limit.
+    Raises:
+        InvalidRequest: with the parameter, its value and the limit.
+        Unavailable: its schemas could not be weighed now.
     """
     fitted: dict[str, Any] = {}
     checks = _CHECKS if path == CHAT else _OF_COMPLETIONS
@@ -71,11 +73,11 @@ def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bo
         fitted[name] = check(name, value)
         if check is _tokens:
             fitted[name] = min(fitted[name], context)
-    totals = Totals()
     if "tools" in fitted:
-        fitted["tools"] = fit_tools(fitted["tools"], totals, lenient=lenient)
+        fitted["tools"] = _fit_tools(fitted["tools"])
     if "response_format" in fitted:
-        fitted["response_format"] = _fit_format(fitted["response_format"], totals)
+        fitted["response_format"] = _fit_format(fitted["response_format"])
+    await _bound_schemas(fitted, lenient=lenient)
     return fitted
 
 
@@ -94,16 +96,13 @@ def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def fit_tools(tools: Any, totals: Totals | None = None, *, lenient: bool) -> list[dict[str, Any]]:
-    """Return function tools whose schemas are in bounds. Raises InvalidRequest."""
-    totals = totals or Totals()
-    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
-        found = f"an array of {len(tools)}" if isinstance(tools, list) else "no array"
-        raise _wrong("tools", found, f"an array of at most {MAX_TOOLS} functions")
-    return [_fit_tool(tool, f"tools[{place}]", totals, lenient=lenient) for place, tool in enumerate(tools)]
+def _fit_tools(tools: list[Any]) -> list[dict[str, Any]]:
+    if len(tools) > MAX_TOOLS:
+        raise _wrong("tools", f"an array of {len(tools)}", f"an array of at most {MAX_TOOLS} functions")
+    return [_fit_tool(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
 
 
-def _fit_tool(tool: Any, param: str, totals: Totals, *, lenient: bool) -> dict[str, Any]:
+def _fit_tool(tool: Any, param: str) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type") != "function":
         raise _wrong(param, "something else", "`{'type': 'function', 'function': {…}}`")
@@ -112,44 +111,51 @@ def _fit_tool(tool: Any, param: str, totals: Totals, *, lenient: bool) -> dict[s
         raise _wrong(f"{param}.function.name", _shown(name), f"a string of 1 to {_MAX_TEXT} characters")
     if not isinstance(described, str):
         raise _wrong(f"{param}.function.description", _shown(described), "a string")
-    parameters = function.get("parameters") or {}
-    fitted = {"name": name, "description": described, "parameters": parameters}
-    try:
-        if not isinstance(parameters, dict):
-            raise SchemaRefused("It must be an object.")
-        check_schema(parameters, totals)
-    except SchemaRefused as error:
-        if not lenient:
-            raise InvalidRequest(
-                f"Invalid schema for function '{name}': {error} The built-in engine has these limits.",
-                param=f"{param}.function.parameters",
-                code="invalid_function_parameters",
-            ) from error
-        return {"type": "function", "function": {**fitted, "parameters": {"type": "object"}}}
-    return {"type": "function", "function": {**fitted, "parameters": without_long_limits(parameters)}}
+    fitted = {"name": name, "description": described, "parameters": function.get("parameters") or {}}
+    return {"type": "function", "function": fitted}
 
 
-def _fit_format(wanted: dict[str, Any], totals: Totals) -> dict[str, Any]:
+def _fit_format(wanted: dict[str, Any]) -> dict[str, Any]:
     kind = wanted.get("type")
     if kind in ("text", "json_object") and "schema" not in wanted:
         return {"type": kind}
     described = wanted.get("json_schema") if kind == "json_schema" else {"schema": wanted.get("schema")}
     if kind not in ("json_schema", "json_object") or not isinstance(described, dict):
         raise _wrong("response_format", _shown(wanted), "of type `text`, `json_object` or `json_schema`")
-    schema = described.get("schema", {})
-    try:
-        if not isinstance(schema, dict):
-            raise SchemaRefused("It must be an object.")
-        check_schema(schema, totals)
-    except SchemaRefused as error:
-        raise InvalidRequest(
-            f"Invalid schema for response_format: {error} The built-in engine has these limits.",
-            param="response_format",
-            code="invalid_json_schema",
-        ) from error
     name = described.get("name")
     named = {"name": name} if isinstance(name, str) else {}
-    return {"type": "json_schema", "json_schema": {**named, "strict": True, "schema": without_long_limits(schema)}}
+    return {"type": "json_schema", "json_schema": {**named, "strict": True, "schema": described.get("schema", {})}}
+
+
+async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
+    """Put schemas that llama.cpp can take in the place of those of the request."""
+    functions = [tool["function"] for tool in fitted.get("tools", ())]
+    described = fitted.get("response_format", {}).get("json_schema")
+    schemas = [function["parameters"] for function in functions]
+    if described is not None:
+        schemas.append(described["schema"])
+    try:
+        bounded = await bounded_schemas(schemas)
+    except TooCostly as error:
+        message = f"The schemas could not be weighed now: {error.message} Try again in a moment."
+        raise Unavailable(message, headers={"Retry-After": "5"}) from error
+    for place, (function, found) in enumerate(zip(functions, bounded, strict=False)):
+        if "refused" in found and not lenient:
+            raise InvalidRequest(
+                f"Invalid schema for function '{function['name']}': {found['refused']} The built-in engine has these "
+                "limits.",
+                param=f"tools[{place}].function.parameters",
+                code="invalid_function_parameters",
+            )
+        function["parameters"] = found.get("schema", {"type": "object"})
+    if described is not None:
+        if "refused" in bounded[-1]:
+            raise InvalidRequest(
+                f"Invalid schema for response_format: {bounded[-1]['refused']} The built-in engine has these limits.",
+                param="response_format",
+                code="invalid_json_schema",
+            )
+        described["schema"] = bounded[-1]["schema"]
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

@@ -9,16 +9,25 @@ Measured with xllamacpp 2026.10 on one shared core: an enum of 500 values takes 
 characters 0.9 s and 260 MB. Alternatives that stay open, such as 50 strings, cost 0.1 s for every token.
 """
 
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from chains.pattern_weight import PatternRefused, pattern_weight
+from chains.schema_limits import (
+    DATA,
+    KINDS,
+    MAPS,
+    SchemaRefused,
+    count_repetitions,
+    kinds_of,
+    limit,
+    without_long_limits,
+)
 
-__all__ = ["MAX_WEIGHT", "SchemaRefused", "Totals", "check_schema", "without_long_limits"]
+__all__ = ["MAX_WEIGHT", "SchemaRefused", "bound_schemas", "check_schema"]
 
 MAX_WEIGHT: Final = 1_000
 """Of what is open at once: an enum value weighs 1, an optional property 2, a text or a pattern's position 10."""
@@ -32,17 +41,15 @@ _MAX_TEXT: Final = 60_000
 _MANY: Final = 250
 _MAX_TEXT_OF_MANY: Final = 15_000
 """OpenAI's limit for enums of over 250 values: the longer they begin alike, the more tokens pay for all of them."""
-_MAX_REPEATS: Final = 1_999
-"""llama.cpp refuses a grammar that repeats more often."""
 _MAX_REPEATS_TOTAL: Final = 400_000
 """Of all limits of strings and lists: each repetition is an element of the grammar in memory."""
-_MAX_NUMBER: Final = 2**53
+_MAX_REFERENCE: Final = 1_000
+"""Characters of a `$ref`, which is read anew at each use."""
 
 _OPTIONAL: Final = 2
 _TEXT: Final = 10
 _NUMBER: Final = 4
-_KINDS: Final = ("string", "number", "integer", "object", "array", "boolean", "null")
-_ANY: Final = frozenset((kind,) for kind in _KINDS)
+_ANY: Final = frozenset((kind,) for kind in KINDS)
 _TYPES: Final = {
     str: "string",
     int: "number",
@@ -53,30 +60,7 @@ _TYPES: Final = {
     type(None): "null",
 }
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
-_COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems")
-_LIMITS: Final = ("maxLength", "maxItems")
-_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
-
-
-_PAIRS: Final = (
-    ("minLength", "maxLength"),
-    ("minItems", "maxItems"),
-    *((low, high) for low in ("minimum", "exclusiveMinimum") for high in ("maximum", "exclusiveMaximum")),
-)
-_ROUNDED: Final[dict[str, Callable[[float], int]]] = {
-    **dict.fromkeys(_COUNTS, int),
-    "minimum": math.ceil,
-    "maximum": math.floor,
-    "exclusiveMinimum": math.floor,
-    "exclusiveMaximum": math.ceil,
-}
-"""The whole number that a limit means for an integer."""
-_STEPS: Final = {"exclusiveMinimum": 1, "exclusiveMaximum": -1}
-
-
-class SchemaRefused(ValueError):
-    """A schema is out of bounds; the message is a sentence with the thing, its value and the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +72,7 @@ class _Open:
 
 
 @dataclass(slots=True)
-class Totals:
+class _Totals:
     """What all schemas of one request add up to: subschemas, enum values, characters, repetitions."""
 
     nodes: int = 0
@@ -97,12 +81,28 @@ class Totals:
     repeats: int = 0
 
 
-def check_schema(schema: Any, totals: Totals | None = None) -> None:
+def bound_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
+    """Return `{"schema": …}` as llama.cpp can take it, or `{"refused": sentence}`, for each schema of one request."""
+    totals = _Totals()
+    return [_bound(schema, totals) for schema in schemas]
+
+
+def _bound(schema: Any, totals: _Totals) -> dict[str, Any]:
+    try:
+        if not isinstance(schema, dict):
+            raise SchemaRefused("It must be an object.")
+        check_schema(schema, totals)
+    except SchemaRefused as error:
+        return {"refused": str(error)}
+    return {"schema": without_long_limits(schema)}
+
+
+def check_schema(schema: Any, totals: _Totals | None = None) -> None:
     """Raise SchemaRefused for a schema whose grammar would take seconds, much memory, or has no end.
 
     `totals` carries what the request's other schemas have used up.
     """
-    weight = _Weight(schema, totals or Totals()).of(schema, 0).most
+    weight = _Weight(schema, totals or _Totals()).of(schema, 0).most
     if weight > MAX_WEIGHT:
         raise SchemaRefused(
             f"It leaves too much open at once: a weight of {weight}, at most {MAX_WEIGHT} is allowed (an enum value "
@@ -111,30 +111,10 @@ def check_schema(schema: Any, totals: Totals | None = None) -> None:
         )
 
 
-def without_long_limits(schema: Any) -> Any:
-    """Return a checked schema without upper limits that no grammar can have (the context ends such a value earlier),
-    and with whole numbers as the limits of integers."""
-    if isinstance(schema, list):
-        return [without_long_limits(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        name: _whole_limit(name, value) if name not in ("enum", "const") else value
-        for name, value in schema.items()
-        if not (name in _LIMITS and type(value) in (int, float) and value > _MAX_REPEATS)
-    }
-
-
-def _whole_limit(name: str, value: Any) -> Any:
-    if name in _BOUNDS and type(value) is float:
-        return _ROUNDED[name](value)  # of numbers that are no integers, llama.cpp reads no limits
-    return without_long_limits(value)
-
-
 class _Weight:
     """One schema's weighing. `root` is what its references lead into."""
 
-    def __init__(self, root: Any, totals: Totals) -> None:
+    def __init__(self, root: Any, totals: _Totals) -> None:
         self._root = root
         self._totals = totals
         self._path: list[str] = []
@@ -147,8 +127,8 @@ class _Weight:
     def of(self, schema: Any, depth: int) -> _Open:
         """Weigh a subschema."""
         self._totals.nodes += 1
-        _limit("subschemas", self._totals.nodes, _MAX_NODES)
-        _limit("levels", depth, _MAX_DEPTH)
+        limit("subschemas", self._totals.nodes, _MAX_NODES)
+        limit("levels", depth, _MAX_DEPTH)
         if schema is True or schema == {}:
             return _Open(_TEXT, _TEXT)
         if not isinstance(schema, dict):
@@ -158,7 +138,8 @@ class _Weight:
         return self._direct(schema, depth)
 
     def _direct(self, schema: dict[str, Any], depth: int) -> _Open:
-        self._count(schema)
+        self._totals.repeats += count_repetitions(schema)
+        limit("repetitions of all strings and lists", self._totals.repeats, _MAX_REPEATS_TOTAL)
         if "enum" in schema:
             return self._literals(_list(schema["enum"], "enum"))
         if "const" in schema:
@@ -167,7 +148,7 @@ class _Weight:
         if "allOf" in schema:  # merged into one
             parts = [self.of(each, depth + 1) for each in _list(schema["allOf"], "allOf")]
             found.append(_Open(sum(part.first for part in parts), sum(part.most for part in parts)))
-        kinds = _kinds(schema)
+        kinds = kinds_of(schema)
         if "string" in kinds:
             found.append(_string(schema))
         if "number" in kinds or "integer" in kinds:
@@ -182,19 +163,19 @@ class _Weight:
 
     def _literals(self, values: list[Any]) -> _Open:
         self._totals.values += len(values)
-        _limit("enum values", self._totals.values, _MAX_VALUES)
+        limit("enum values", self._totals.values, _MAX_VALUES)
         self._add_text([_length(value) for value in values], "enum values")
         return _Open(len(values), len(values))
 
     def _add_text(self, lengths: list[int], what: str) -> None:
         self._totals.text += sum(lengths)
-        _limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
+        limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
         if len(lengths) > _MANY and what != "required properties":
-            _limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY)
+            limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY)
 
     def _alternatives(self, given: Any, key: str, depth: int) -> _Open:
         branches = _list(given, key)
-        _limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT)
+        limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT)
         heads = [self._heads(branch) for branch in branches]
         exact = {head for each in heads for head in each}
         prefixes = Counter(head[:end] for each in heads for head in each for end in range(1, len(head) + 1))
@@ -225,7 +206,7 @@ class _Weight:
             return frozenset((_TYPES[type(value)],) for value in _list(values, "enum"))
         if any(key in schema for key in (*_ALTERNATIVES, "allOf")):
             return _ANY
-        kinds = _kinds(schema) or _KINDS
+        kinds = kinds_of(schema) or KINDS
         if tuple(kinds) == ("object",):
             return frozenset({_object_head(schema)})
         return frozenset(("number" if kind == "integer" else kind,) for kind in kinds)
@@ -234,7 +215,7 @@ class _Weight:
         properties = schema.get("properties", {})
         if not isinstance(properties, dict):
             raise SchemaRefused(f"`properties` is {_kind(properties)}; it must be an object.")
-        required = {name for name in _list(schema.get("required") or [], "required") if isinstance(name, str)}
+        required = _required(schema)
         optional = [name for name in properties if name not in required]
         self._add_text([len(name) for name in properties if name in required], "required properties")
         self._add_text([len(name) for name in optional], "optional properties")
@@ -275,42 +256,19 @@ class _Weight:
         return _Open(_TEXT, _TEXT)
 
     def _target(self, reference: Any) -> Any:
+        limit("characters in a `$ref`", len(reference) if isinstance(reference, str) else 0, _MAX_REFERENCE)
         if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
             raise SchemaRefused(f"`$ref` {str(reference)[:80]!r} leads out of the schema; only `#/…` is allowed.")
-        node = self._root
+        node, is_map = self._root, False
         for part in reference.split("/")[1:]:
             if not isinstance(node, dict) or part not in node:
                 raise SchemaRefused(f"`$ref` `{reference[:80]}` leads nowhere.")
-            node = node[part]
+            if not is_map and part in DATA:
+                raise SchemaRefused(f"`$ref` `{reference[:80]}` leads into `{part}`, which holds no schemas.")
+            node, is_map = node[part], not is_map and part in MAPS
+        if is_map:
+            raise SchemaRefused(f"`$ref` `{reference[:80]}` leads to a map of schemas, not to a schema.")
         return node
-
-    def _count(self, schema: dict[str, Any]) -> None:
-        for name in (name for name in _COUNTS if schema.get(name) is not None):
-            value = schema[name]
-            if type(value) not in (int, float) or value < 0 or value != value:
-                raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number of at least 0.")
-            if name in _LIMITS and value > _MAX_REPEATS:
-                continue  # left out, see `without_long_limits`
-            if value > _MAX_REPEATS:
-                raise SchemaRefused(f"`{name}` is {value:g}; at most {_MAX_REPEATS} is allowed.")
-            self._totals.repeats += int(value)
-            _limit("repetitions of all strings and lists", self._totals.repeats, _MAX_REPEATS_TOTAL)
-        for name in (name for name in _BOUNDS if schema.get(name) is not None):
-            value = schema[name]
-            if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
-                raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
-        _check_ranges(schema)
-
-
-def _check_ranges(schema: Mapping[str, Any]) -> None:
-    """Raise SchemaRefused for limits that leave nothing: llama.cpp counts from the lower limit up to the upper one, and
-    never ends where that is lower. It takes whole numbers only."""
-    names = (*_COUNTS, *(_BOUNDS if "integer" in _kinds(schema) else ()))
-    given = {name: _ROUNDED[name](schema[name]) for name in names if schema.get(name) is not None}
-    given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
-    for low, high in _PAIRS:
-        if low in given and high in given and given[low] > given[high]:
-            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} leave no value between them.")
 
 
 def _string(schema: Mapping[str, Any]) -> _Open:
@@ -329,8 +287,8 @@ def _string(schema: Mapping[str, Any]) -> _Open:
 def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
     """An object's first required property and, where it is fixed, its value: llama.cpp writes required properties
     first, in the order of `properties`."""
-    properties, required = schema.get("properties"), schema.get("required")
-    if not isinstance(properties, dict) or not isinstance(required, list):
+    properties, required = schema.get("properties"), _required(schema)
+    if not isinstance(properties, dict):
         return ("object",)
     name = next((name for name in properties if name in required), None)
     if name is None:
@@ -342,13 +300,8 @@ def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
     return ("object", name, fixed) if isinstance(fixed, str) else ("object", name)
 
 
-def _kinds(schema: Mapping[str, Any]) -> list[str]:
-    told = schema.get("type")
-    kinds = told if isinstance(told, list) else [] if told is None else [told]
-    for kind in kinds:
-        if kind not in _KINDS:
-            raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be one of JSON Schema's.")
-    return kinds
+def _required(schema: Mapping[str, Any]) -> set[str]:
+    return {name for name in _list(schema.get("required") or [], "required") if isinstance(name, str)}
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -359,11 +312,6 @@ def _list(value: Any, name: str) -> list[Any]:
 
 def _length(value: Any) -> int:
     return len(value) if isinstance(value, str) else len(repr(value))
-
-
-def _limit(what: str, value: int, limit: int) -> None:
-    if value > limit:
-        raise SchemaRefused(f"It has too many {what}: {value}, at most {limit} are allowed.")
 
 
 def _kind(value: Any) -> str:

@@ -1,16 +1,18 @@
-"""Checks of a model's calls off the event loop: what is not certain to take moments is done by a child process."""
+"""Work on schemas and a model's calls off the event loop: what is not certain to take moments, a child process does."""
 
 import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from chains.calls.arguments import find_problems, nests
-from chains.calls.extent import excess, is_plain, is_small
+from chains.calls.extent import excess, is_brief, is_plain, is_small
 from chains.calls.parser import Written, find_calls, is_quick, read_object
+from chains.calls.shapes import call_shape, parameters_of
+from chains.schema_weight import bound_schemas
 from wire.errors import TooCostly
 from workers import workers
 
-__all__ = ["calls_in", "check_arguments", "object_in", "why_unchecked"]
+__all__ = ["bounded_schemas", "calls_in", "check_arguments", "object_in", "shape_call", "why_unchecked"]
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -47,9 +49,39 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
     except TooCostly as error:
         if error.why == "late":
             raise
-        why = f"cannot be tried: {error.message[:1].lower()}{error.message[1:].rstrip('.')}"
+        why = f"cannot be tried: {_clause(error)}"
         return (tried[0] if len(tried) == 1 else None), why
     return None if told is None else (tried[told[0]], told[1])
+
+
+async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
+    """Return what `bound_schemas` does. Raises TooCostly, `late` only."""
+    if is_brief(schemas):
+        return bound_schemas(schemas)
+    refused = [f"It {found}." if (found := excess(schema)) else "" for schema in schemas]
+    left = [schema for schema, why in zip(schemas, refused, strict=True) if not why]
+    try:
+        bounded = iter(await workers().run("chains.schema_weight:bound_schemas", left))
+    except TooCostly as error:
+        if error.why == "late":
+            raise
+        bounded = iter([{"refused": f"It cannot be weighed: {_clause(error)}."}] * len(left))
+    return [{"refused": why} if why else next(bounded) for why in refused]
+
+
+async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
+    """Return what `call_shape` does; with any object as the arguments where that is too much work."""
+    name, parameters = tool["function"]["name"], parameters_of(tool)
+    if is_brief(parameters):
+        return call_shape(tool, tight=tight)
+    if not excess(parameters):
+        asked = {"function": {"name": name, "parameters": parameters}}
+        try:
+            shape: dict[str, Any] = await workers().run("chains.calls.shapes:call_shape", asked, tight=tight)
+            return shape
+        except TooCostly as error:
+            _log.warning("the schema of `%s` was not made a form for its calls: %s", name, error)
+    return call_shape({"function": {"name": name, "parameters": {"type": "object", "additionalProperties": True}}})
 
 
 async def calls_in(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
@@ -74,3 +106,7 @@ async def object_in(text: str) -> dict[str, Any] | None:
         _log.warning("a text of %d characters was not read as an object: %s", len(text), error)
         return None
     return found
+
+
+def _clause(error: TooCostly) -> str:
+    return error.message[:1].lower() + error.message[1:].rstrip(".")

@@ -25,12 +25,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from chains.asked import Ask, ReplyCall
 from chains.calls.abilities import Form
-from chains.calls.checks import calls_in, object_in
+from chains.calls.checks import calls_in, object_in, shape_call
 from chains.calls.holder import Holder
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.parser import Written
 from chains.calls.plain import answered_calls, canonical, plain_messages, transcript
-from chains.calls.shapes import MAX_CALLS, NONE, call_shape, calls_shape, choice_shape
+from chains.calls.shapes import MAX_CALLS, NONE, calls_shape, choice_shape
 from chains.calls.tally import Tally, texts_of
 from chains.prompts import Prompts, fill
 
@@ -151,7 +151,8 @@ class Constrained:
     async def _call(self, name: str, count: int) -> list[Checked]:
         """Return calls of one function; none when a limit cut them off."""
         tool = self.offer.tools[name]
-        schema = call_shape(tool) if count == 1 else calls_shape(tool, count)
+        shape = await shape_call(tool)
+        schema = shape if count == 1 else calls_shape(shape, count)
         one = '{"name": ' + json.dumps(name) + ', "arguments": {…}}'
         example = one if count == 1 else '{"calls": [' + ", ".join([one] * count) + "]}"
         system = fill(self.prompts.call, functions=_spell([tool]), example=example)
@@ -161,7 +162,7 @@ class Constrained:
         )
         text, calls = await self._calls(asked, only=name)
         if not calls and self.tally.finish == "length" and self.tally.left != 0:  # it rambles, in a string mostly
-            tight = self._format("call", call_shape(tool, tight=True))
+            tight = self._format("call", await shape_call(tool, tight=True))
             text, calls = await self._calls(replace(asked, response_format=tight, temperature=0.0), only=name)
         if not calls and self.tally.finish != "length":
             raise Unkept

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
-__all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "excess", "is_plain", "is_small"]
+__all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "excess", "is_brief", "is_plain", "is_small"]
 
 MAX_VALUES: Final = 40_000
 """Values of one schema, names not counted. OpenAI allows 5,000 properties, which are some 20,000 values."""
@@ -25,6 +25,11 @@ _MOST_PLAIN: Final = 4_000
 """Values of a schema that is known to be a finite tree without being tried."""
 _MOST_FOLLOWED: Final = 50
 """References that are followed one after the other."""
+_MAX_REFERENCE: Final = 500
+"""Characters of a reference, which is read anew at each use."""
+_MOST_BRIEF: Final = 1_000
+"""Values of schemas that repeat nothing, so that reading them in any way takes moments."""
+_MOST_BRIEF_CHARS: Final = 10_000
 _CHARS: Final = 512
 """Characters that cost what a value costs: errors repeat what they are about."""
 
@@ -48,6 +53,8 @@ class _UnknownError(Exception):
 
 def is_small(schema: dict[str, Any], value: Any) -> bool:
     """Return whether a check of the value by the schema takes moments, whatever both say."""
+    if _extent(schema, _MOST_WORK) > _MOST_WORK:
+        return False  # all of it is copied, also what is not read
     try:
         size = _written_out(schema, _MOST_WORK)
     except _UnknownError:
@@ -61,6 +68,27 @@ def is_plain(schema: dict[str, Any]) -> bool:
         return _written_out(schema, _MOST_PLAIN) <= _MOST_PLAIN
     except _UnknownError:
         return False
+
+
+def is_brief(schemas: Any) -> bool:
+    """Return whether every walk over these schemas takes moments: they are short, and refer to nothing."""
+    count, chars = 0, 0
+    waiting = [schemas]
+    while waiting:
+        each = waiting.pop()
+        count += 1
+        if isinstance(each, str):
+            chars += len(each)
+        elif isinstance(each, list):
+            waiting += each[:_MOST_BRIEF]
+        elif isinstance(each, dict):
+            if "$ref" in each or len(each) > _MOST_BRIEF:
+                return False
+            waiting += each.values()
+            chars += sum(map(len, each))
+        if count + len(waiting) > _MOST_BRIEF or chars > _MOST_BRIEF_CHARS:
+            return False
+    return True
 
 
 def excess(schema: Any) -> str:
@@ -154,7 +182,7 @@ def _schemas(name: str, held: Any) -> Iterator[Any]:
 
 def _target(schema: Any, reference: str) -> Any:
     """Return what a reference into the schema points at. Raises _UnknownError for all others, and far ones."""
-    if reference != "#" and not reference.startswith("#/"):
+    if len(reference) > _MAX_REFERENCE or (reference != "#" and not reference.startswith("#/")):
         raise _UnknownError
     parts = unquote(reference[1:]).split("/")[1:]
     if len(parts) > MAX_DEPTH:

@@ -52,9 +52,9 @@ def call_shape(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
     return _object({"name": {"const": tool["function"]["name"]}, "arguments": arguments})
 
 
-def calls_shape(tool: dict[str, Any], count: int) -> dict[str, Any]:
-    """Return the schema of `{"calls": […]}` with so many calls of one function."""
-    return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call_shape(tool)}})
+def calls_shape(call: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return the schema of `{"calls": […]}` with so many calls of one shape."""
+    return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call}})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the built-in engine is sent: what SDKs send passes, what could end or fill it is refused by name."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,11 @@ ASK = [{"role": "user", "content": "Say hello."}]
 
 
 def fit(**fields: Any) -> dict[str, Any]:
-    return fit_request({"model": "m", "messages": ASK, **fields}, CHAT, context=1_024)
+    return fitted({"model": "m", "messages": ASK, **fields}, CHAT)
+
+
+def fitted(body: dict[str, Any], path: str, **options: Any) -> dict[str, Any]:
+    return asyncio.run(fit_request(body, path, context=1_024, **options))
 
 
 def schema(of: Any) -> dict[str, Any]:
@@ -174,8 +179,8 @@ def test_costly_tools_are_refused_for_clients_and_simplified_for_runs(tools: Any
         fit(tools=tools)
     assert caught.value.param == param
     if param.endswith("parameters"):
-        fitted = fit_request({"messages": ASK, "tools": tools}, CHAT, context=1_024, lenient=True)["tools"]
-        assert {"type": "object"} in [tool["function"]["parameters"] for tool in fitted]
+        found = fitted({"messages": ASK, "tools": tools}, CHAT, lenient=True)["tools"]
+        assert {"type": "object"} in [tool["function"]["parameters"] for tool in found]
 
 
 @pytest.mark.parametrize("kind", ["json_schema", "json_object"])
@@ -193,15 +198,15 @@ def test_a_costly_response_format_is_refused(kind: str, of: Any) -> None:
     ids=repr,
 )
 def test_a_request_for_several_answers_is_one_for_each(prompt: Any, singles: list[Any]) -> None:
-    fitted = fit_request({"prompt": prompt, "n": 2, "seed": 7, "top_k": 5}, COMPLETIONS, context=1_024)
-    assert fitted["prompt"] == prompt
+    found = fitted({"prompt": prompt, "n": 2, "seed": 7, "top_k": 5}, COMPLETIONS)
+    assert found["prompt"] == prompt
     wanted = [{"prompt": one, "seed": seed, "top_k": 5} for one in singles for seed in (7, 8)]
-    assert single_requests(fitted) == wanted
+    assert single_requests(found) == wanted
 
 
 def test_a_request_for_one_answer_stays_as_it_is() -> None:
-    fitted = fit_request({"messages": [{"role": "user", "content": "x"}], "n": 1}, CHAT, context=1_024)
-    assert single_requests(fitted) == [fitted]
+    found = fitted({"messages": [{"role": "user", "content": "x"}], "n": 1}, CHAT)
+    assert single_requests(found) == [found]
 
 
 @pytest.mark.parametrize(
@@ -209,9 +214,9 @@ def test_a_request_for_one_answer_stays_as_it_is() -> None:
 )
 def test_odd_prompts_are_refused(prompt: Any) -> None:
     with pytest.raises(InvalidRequest, match="Invalid 'prompt'"):
-        fit_request({"prompt": prompt}, COMPLETIONS, context=1_024)
+        fitted({"prompt": prompt}, COMPLETIONS)
 
 
 def test_a_completion_takes_no_chat_parameters() -> None:
     with pytest.raises(InvalidRequest, match="Unknown parameter: 'response_format'"):
-        fit_request({"prompt": "x", "response_format": {"type": "text"}}, COMPLETIONS, context=1_024)
+        fitted({"prompt": "x", "response_format": {"type": "text"}}, COMPLETIONS)

@@ -1,12 +1,16 @@
 """Schemas for grammars: lawful ones pass, costly ones are refused with the thing, its value and the limit."""
 
+import asyncio
 import json
 import time
 from typing import Any
 
 import pytest
 
-from chains.schema_weight import SchemaRefused, check_schema, without_long_limits
+from chains.calls.checks import bounded_schemas, shape_call
+from chains.schema_limits import SchemaRefused, without_long_limits
+from chains.schema_weight import check_schema
+from tests.effort import within
 
 TEXT = {"type": "string"}
 
@@ -79,6 +83,10 @@ DOUBLING = {
         pytest.param(alike(40, **TEXT), id="40 alternatives alike"),
         pytest.param({"type": "number", "minimum": 1.2, "maximum": 1.8}, id="range without integers"),
         pytest.param({"type": "integer", "exclusiveMinimum": 4, "exclusiveMaximum": 6}, id="range of one"),
+        pytest.param({"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}, id="zod's integer"),
+        pytest.param({"type": "integer", "minimum": 10**15 - 1}, id="15 digits"),
+        pytest.param({"type": "integer", "maximum": 2**53}, id="an upper limit"),
+        pytest.param({"properties": {"enum": TEXT}, "$ref": "#/properties/enum"}, id="a property called enum"),
         pytest.param({}, id="anything"),
     ],
 )
@@ -101,6 +109,9 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"type": "string", "maxLength": "9"}, r"`maxLength` is 9; it must be a number", id="a text"),
         pytest.param({"type": "integer", "minimum": 1e300}, r"`minimum` is 1e\+300", id="minimum"),
         pytest.param({"type": "integer", "maximum": float("nan")}, r"`maximum` is nan", id="no number"),
+        pytest.param({"type": "integer", "minimum": 2 * 10**15}, r"needs a `maximum`", id="16 digits, no maximum"),
+        pytest.param({"type": "integer", "exclusiveMinimum": 1.9e15}, r"needs a `maximum`", id="16 digits, float"),
+        pytest.param({"type": ["null", "integer"], "maximum": -(2**53)}, r"needs a `minimum`", id="negative"),
         pytest.param({"enum": [f"{n:060}" for n in range(300)]}, r"300 enum values: 18000", id="many long values"),
         pytest.param({"properties": {f"{n:060}": TEXT for n in range(300)}}, r"300 optional", id="many long names"),
         pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` 9 and `maxLength` 2 leave no", id="empty lengths"),
@@ -148,6 +159,15 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"$ref": "http://127.0.0.1:9/x"}, r"leads out of the schema", id="address"),
         pytest.param({"$ref": "file:///etc/passwd"}, r"leads out of the schema", id="file"),
         pytest.param({"$ref": "#/$defs/none"}, r"leads nowhere", id="nowhere"),
+        pytest.param({"$ref": "#/const", "const": {}}, r"leads into `const`", id="into a constant"),
+        pytest.param(
+            {"properties": {"properties": {"enum": {}}}, "$ref": "#/properties/properties/enum"},
+            r"leads into `enum`",
+            id="into an enum's values",
+        ),
+        pytest.param({"$defs": TEXT, "$ref": "#/$defs"}, r"leads to a map", id="to a map"),
+        pytest.param({"$ref": "#/" + "a" * 2_000}, r"characters in a `\$ref`: 2002", id="long reference"),
+        pytest.param({"type": ["string"] * 50_000}, r"types of one value: 50000", id="many types"),
         pytest.param({"$ref": 5}, r"leads out", id="number as reference"),
         pytest.param({"type": "evil"}, r"`type` is 'evil'", id="type"),
         pytest.param({"type": ["string", {}]}, r"`type` is", id="odd type"),
@@ -188,3 +208,26 @@ def test_upper_limits_beyond_a_grammar_are_left_out() -> None:
 def test_limits_of_integers_become_whole_numbers() -> None:
     schema = {"type": "integer", "minimum": -1.5, "exclusiveMaximum": 2.5}
     assert without_long_limits(schema) == {"type": "integer", "minimum": -1, "exclusiveMaximum": 3}
+
+
+def test_properties_named_like_keywords_hold_schemas() -> None:
+    limited = {"type": "string", "maxLength": 10**6}
+    schema = {"properties": dict.fromkeys(("enum", "const", "maxLength", "properties"), limited)}
+    assert without_long_limits(schema) == {"properties": {name: {"type": "string"} for name in schema["properties"]}}
+
+
+REPEATED: dict[str, dict[str, Any]] = {
+    "a long pattern": {"type": "string", "pattern": "^" + "a?" * 20 + "b" * 900 + "$"},
+    "a long `required`": {"type": "object", "required": ["x"] * 30_000},
+    "a long enum": {"enum": ["a"] * 30_000},
+    "many keywords": {"type": "string", **{f"x-{place}": place for place in range(30_000)}},
+}
+
+
+@pytest.mark.parametrize("repeated", REPEATED.values(), ids=REPEATED)
+def test_what_references_repeat_is_weighed_in_a_child_process(repeated: dict[str, Any]) -> None:
+    uses = {f"p{place}": {"$ref": "#/$defs/s"} for place in range(1_400)}
+    schema = {"$defs": {"s": repeated}, "properties": uses, "required": list(uses), "anyOf": [*uses.values()][:900]}
+    assert within(0.1, lambda: asyncio.run(bounded_schemas([schema])))
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert within(0.1, lambda: asyncio.run(shape_call(tool)))

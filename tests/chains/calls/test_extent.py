@@ -8,7 +8,7 @@ import pytest
 
 from chains.calls.arguments import find_problems
 from chains.calls.checks import check_arguments, why_unchecked
-from chains.calls.extent import excess, is_plain, is_small
+from chains.calls.extent import excess, is_brief, is_plain, is_small
 from chains.calls.schemas import find_errors
 from tests.effort import within
 
@@ -197,3 +197,37 @@ def test_the_size_of_a_schema_is_found_in_time_that_its_limits_bound() -> None:
 async def test_a_value_that_is_too_deep_is_told_whatever_the_schema() -> None:
     value = wrapped(300, {}, "value")
     assert await check_arguments({"uniqueItems": True}, value) == ["they nest too deeply"]
+
+
+def used(reference: str, target: str, uses: int = 900) -> dict[str, Any]:
+    """Return a schema that leads to `target` by way of one more reference, which each property uses."""
+    properties = {f"p{place}": {"$ref": "#/$defs/s"} for place in range(uses)}
+    return {"$defs": {target: {"type": "string"}, "s": {"$ref": reference}}, "properties": properties}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        used("#/$defs/" + "x" * 500_000, "x" * 500_000),
+        used("#/$defs/" + "%41" * 100_000, "A" * 100_000),
+        used("#/$defs/" + "~1" * 100_000, "/" * 100_000),
+    ],
+    ids=["long", "escaped by percents", "escaped by tildes"],
+)
+def test_a_long_reference_is_not_followed_on_the_event_loop(schema: dict[str, Any]) -> None:
+    assert within(0.05, lambda: (is_plain(schema), is_small(schema, {}), is_brief(schema))) == (False, False, False)
+
+
+@pytest.mark.parametrize("keyword", ["$defs", "default", "description", "enum"])
+def test_a_schema_that_is_large_in_any_part_is_not_small(keyword: str) -> None:
+    large: Any = "x" * 10**7 if keyword == "description" else {str(place): {} for place in range(30_000)}
+    schema = {"type": "object", keyword: [large] if keyword == "enum" else large}
+    assert not within(0.05, lambda: is_small(schema, {}))
+    assert not within(0.05, lambda: is_brief(schema))
+
+
+def test_schemas_that_repeat_nothing_and_are_short_are_brief() -> None:
+    assert is_brief([ZOD, node(enum=["a", "b"])])
+    assert not is_brief([PYDANTIC])
+    assert not is_brief([node(enum=list(range(1_000)))])
+    assert not is_brief([node(pattern="a" * 10_001)])

@@ -117,6 +117,6 @@ def test_alternatives_are_kept() -> None:
 def test_the_choice_and_several_calls_have_their_form() -> None:
     assert choice_shape(["none", "f"], counted=False)["properties"] == {"function": {"enum": ["none", "f"]}}
     assert choice_shape(["none", "f"], counted=True)["required"] == ["function", "calls"]
-    calls = calls_shape({"type": "function", "function": {"name": "f"}}, 3)["properties"]["calls"]
+    calls = calls_shape(call_shape({"type": "function", "function": {"name": "f"}}), 3)["properties"]["calls"]
     assert (calls["minItems"], calls["maxItems"]) == (3, 3)
     assert calls["items"]["properties"]["name"] == {"const": "f"}

@@ -1,0 +1,121 @@
+"""Limits in JSON Schemas (`minimum`, `maxLength` …) as the grammars of the built-in engine can have them. Pure."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["DATA", "KINDS", "MAPS", "SchemaRefused", "count_repetitions", "kinds_of", "limit", "without_long_limits"]
+
+KINDS: Final = ("string", "number", "integer", "object", "array", "boolean", "null")
+MAPS: Final = ("properties", "$defs", "definitions")
+"""Keywords that hold schemas by name."""
+DATA: Final = ("enum", "const")
+"""Keywords that hold values, not schemas."""
+_MAX_REPEATS: Final = 1_999
+"""llama.cpp refuses a grammar that repeats more often."""
+_MAX_NUMBER: Final = 2**53
+_MAX_ONE_SIDED: Final = 10**15
+"""llama.cpp 2026.10 never ends on a limit of 16 digits, such as 2e15, without one on the other side."""
+_COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems")
+_LIMITS: Final = ("maxLength", "maxItems")
+_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+_PAIRS: Final = (
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    *((low, high) for low in ("minimum", "exclusiveMinimum") for high in ("maximum", "exclusiveMaximum")),
+)
+_ROUNDED: Final[dict[str, Callable[[float], int]]] = {
+    **dict.fromkeys(_COUNTS, int),
+    "minimum": math.ceil,
+    "maximum": math.floor,
+    "exclusiveMinimum": math.floor,
+    "exclusiveMaximum": math.ceil,
+}
+"""The whole number that a limit means for an integer."""
+_STEPS: Final = {"exclusiveMinimum": 1, "exclusiveMaximum": -1}
+
+
+class SchemaRefused(ValueError):
+    """A schema is out of bounds; the message is a sentence with the thing, its value and the limit."""
+
+
+def count_repetitions(schema: Mapping[str, Any]) -> int:
+    """Return how many elements a grammar has for the counts of one node.
+
+    Raises SchemaRefused for limits that no grammar can have.
+    """
+    repetitions = 0
+    for name in (name for name in _COUNTS if schema.get(name) is not None):
+        value = schema[name]
+        if type(value) not in (int, float) or value < 0 or value != value:
+            raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number of at least 0.")
+        if name in _LIMITS and value > _MAX_REPEATS:
+            continue  # left out, see `without_long_limits`
+        if value > _MAX_REPEATS:
+            raise SchemaRefused(f"`{name}` is {value:g}; at most {_MAX_REPEATS} is allowed.")
+        repetitions += int(value)
+    for name in (name for name in _BOUNDS if schema.get(name) is not None):
+        value = schema[name]
+        if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
+            raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
+    _check_ranges(schema)
+    return repetitions
+
+
+def _check_ranges(schema: Mapping[str, Any]) -> None:
+    """Raise SchemaRefused for limits that leave nothing: llama.cpp counts from the lower limit up to the upper one, and
+    never ends where that is lower. It takes whole numbers only."""
+    names = (*_COUNTS, *(_BOUNDS if "integer" in kinds_of(schema) else ()))
+    given = {name: _ROUNDED[name](schema[name]) for name in names if schema.get(name) is not None}
+    given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
+    for low, high in _PAIRS:
+        if low in given and high in given and given[low] > given[high]:
+            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} leave no value between them.")
+    lows = [name for name in ("minimum", "exclusiveMinimum") if name in given]
+    highs = [name for name in ("maximum", "exclusiveMaximum") if name in given]
+    for name in (lows or highs) if not (lows and highs) else ():
+        if (given[name] if lows else -given[name]) >= _MAX_ONE_SIDED:
+            beside = "maximum" if lows else "minimum"
+            raise SchemaRefused(f"`{name}` {schema[name]} has 16 digits or more; it needs a `{beside}` beside it.")
+
+
+def without_long_limits(schema: Any) -> Any:
+    """Return a checked schema without upper limits that no grammar can have (the context ends such a value earlier),
+    and with whole numbers as the limits of integers."""
+    if isinstance(schema, list):
+        return [without_long_limits(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _fitted_keyword(name, value)
+        for name, value in schema.items()
+        if not (name in _LIMITS and type(value) in (int, float) and value > _MAX_REPEATS)
+    }
+
+
+def _fitted_keyword(name: str, value: Any) -> Any:
+    if name in DATA:
+        return value
+    if name in MAPS and isinstance(value, dict):
+        return {each: without_long_limits(schema) for each, schema in value.items()}
+    if name in _BOUNDS and type(value) is float:
+        return _ROUNDED[name](value)  # of numbers that are no integers, llama.cpp reads no limits
+    return without_long_limits(value)
+
+
+def kinds_of(schema: Mapping[str, Any]) -> list[str]:
+    """Return the types that a node names. Raises SchemaRefused for unknown ones."""
+    told = schema.get("type")
+    kinds = told if isinstance(told, list) else [] if told is None else [told]
+    limit("types of one value", len(kinds), len(KINDS))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be one of JSON Schema's.")
+    return kinds
+
+
+def limit(what: str, value: int, most: int) -> None:
+    """Raise SchemaRefused where there are more than so many of a thing."""
+    if value > most:
+        raise SchemaRefused(f"It has too many {what}: {value}, at most {most} are allowed.")
