@@ -99,8 +99,8 @@ def _fitted_keyword(name: str, value: Any) -> Any:
         return value
     if name in MAPS and isinstance(value, dict):
         return {each: without_long_limits(schema) for each, schema in value.items()}
-    if name in _BOUNDS and type(value) is float:
-        return _ROUNDED[name](value)  # of numbers that are no integers, llama.cpp reads no limits
+    if name in _ROUNDED and type(value) is float:
+        return _ROUNDED[name](value)  # llama.cpp refuses counts that are no integers, and passes over bounds
     return without_long_limits(value)
 
 

@@ -30,6 +30,9 @@ from workers import DOCUMENT, workers
 __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset", "make_toolset", "read_ahead"]
 
 MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
+_MAX_WRITTEN = 2 * 1_048_576
+"""Characters of all operations' parameters, as JSON with references written out. Each reply of a model sends them, and
+no model has a context for more; a short document can write out to megabytes."""
 _SEARCH = "file_search"
 _READ = "graphs.tools.reading:read_packed"
 _UNBUILT = (_SEARCH, "code_interpreter")
@@ -104,11 +107,20 @@ def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -
     taken = {function["name"] for function in functions}
     operations: dict[str, Operation] = {}
     specs: list[dict[str, Any]] = []
+    written = 0
     for index, tool in enumerate(tools):
         if tool["type"] == "function":
             specs.append({"type": "function", "function": _with_parameters(tool["function"])})
         elif tool["type"] == "action":
             for operation in _read_action(tool["data"], f"tools[{index}].data"):
+                written += len(json.dumps(operation.parameters))
+                if written > _MAX_WRITTEN:
+                    raise InvalidRequest(
+                        f"The parameters of the operations that `tools` offers have more than {_MAX_WRITTEN} "
+                        "characters, with `$ref`s written out. Give fewer operations, or schemas that repeat less.",
+                        param="tools",
+                        code="string_above_max_length",
+                    )
                 named = replace(operation, name=_free(operation.name, taken))
                 taken.add(named.name)
                 operations[named.name] = named

@@ -206,8 +206,8 @@ def test_upper_limits_beyond_a_grammar_are_left_out() -> None:
 
 
 def test_limits_of_integers_become_whole_numbers() -> None:
-    schema = {"type": "integer", "minimum": -1.5, "exclusiveMaximum": 2.5}
-    assert without_long_limits(schema) == {"type": "integer", "minimum": -1, "exclusiveMaximum": 3}
+    schema = {"type": "integer", "minimum": -1.5, "exclusiveMaximum": 2.5, "maxItems": 2.0}
+    assert without_long_limits(schema) == {"type": "integer", "minimum": -1, "exclusiveMaximum": 3, "maxItems": 2}
 
 
 def test_properties_named_like_keywords_hold_schemas() -> None:

@@ -266,6 +266,22 @@ def test_too_many_operations_are_refused() -> None:
         build_toolset(half)
 
 
+def doubling(number: int, levels: int = 13) -> dict[str, Any]:
+    """Return a document whose schema of so many levels doubles at each."""
+    schemas: dict[str, Any] = {
+        f"s{level}": {"type": "object", "properties": {name: ref(f"s{level + 1}") for name in "ab"}}
+        for level in range(levels)
+    }
+    return {**schema_document({**schemas, f"s{levels}": {"enum": [number]}}), "openapi": "3.1.0"}
+
+
+def test_documents_that_write_out_to_megabytes_together_are_refused() -> None:
+    assert build_toolset([action(doubling(0))]).operations
+    with pytest.raises(InvalidRequest, match="offers have more than 2097152 characters") as caught:
+        build_toolset([action(doubling(number)) for number in range(9)])
+    assert caught.value.param == "tools"
+
+
 def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> None:
     spec = document(SERVER, {f"/{i}": {"get": {}} for i in range(100)}, tags=[{"name": "unique to this test"}])
     started = time.monotonic()
