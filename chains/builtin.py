@@ -20,7 +20,7 @@ from chains.blocks import when_closed
 from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
-from chains.engine_prompts import require_text
+from chains.engine_prompts import require_fitting, require_text
 from chains.engine_requests import fit_request, single_requests
 from chains.engines import MAX_LOADED, Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
@@ -204,6 +204,7 @@ class Builtin(Upstream):
         require_prompt(body, path)
         fitted = await fit_request(body, path, context=self._shape.context_size)
         require_text(fitted)
+        require_fitting(fitted, self._shape.context_size)
         singles = single_requests(fitted)
         if len(singles) > self._per_owner and fitted.get("stream"):
             raise InvalidRequest(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chains.engine_prompts import require_text
+from chains.engine_prompts import require_fitting, require_text
 from chains.engine_requests import fit_request, single_requests
 from chains.forwarding import CHAT, COMPLETIONS
 from wire.errors import InvalidRequest
@@ -145,6 +145,31 @@ def test_parts_that_are_no_text_are_refused(kind: str) -> None:
     part = {"type": kind, kind: {"url": "file:///etc/passwd"}}
     with pytest.raises(InvalidRequest, match=f"does not support `{kind}`"):
         require_text(fit(messages=[{"role": "user", "content": [part]}]))
+
+
+LONG = "x" * 33_000
+PARTS = [{"type": "text", "text": LONG[:11_000]}] * 3
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": LONG}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": LONG}]},
+        {"messages": [{"role": "user", "content": LONG[:600]}] * 60},
+        {"messages": [{"role": "user", "content": PARTS}]},
+        {"messages": [{"role": "assistant", "tool_calls": [CALL]}]},
+        {"prompt": LONG},
+        {"prompt": [LONG[:17_000]] * 2},
+    ],
+    ids=["text", "many", "parts", "arguments", "prompt", "prompts"],
+)
+def test_a_prompt_that_no_context_can_hold_is_refused_before_it_is_read(body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=r"context length is 1024 tokens\. .* at most 32768") as caught:
+        require_fitting(body, 1_024)
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == next(iter(body))
+    require_fitting(body, 2_048)
 
 
 def test_messages_keep_what_templates_know() -> None:
