@@ -54,7 +54,7 @@ class Thoughts:
         """Whether a piece is text and nothing else, as nearly every token is; then it is taken in already."""
         if self._thinking or self._fresh or self._held or "<" in piece or "[" in piece:
             return False
-        self._line = _line(self._line, piece)
+        self._line = _line(self._line, piece) if not piece or piece.isspace() else piece
         return True
 
     def feed(self, piece: str) -> Heard:
@@ -132,7 +132,7 @@ class Thoughts:
         if said:
             texts.append(said)
             self._fresh = self._fresh and not said.strip()
-            self._line = _line(self._line, said)
+            self._line = _line(self._line, said) if said.isspace() else said
 
     def _mark(self, data: str) -> "re.Match[str] | None":
         """The first tag that counts: one that opens at a line's start, or a close without an open that is no quote."""
@@ -146,11 +146,9 @@ class Thoughts:
         return None
 
 
-def _line(line: str, said: str) -> str:
+def _line(line: str, blank: str) -> str:
     """Return the end of what was said, enough to tell whether a line begins; blank space is not piled up."""
-    if said and not said.isspace():
-        return said
-    last = (line + said).rpartition("\n")[2]
+    last = (line + blank).rpartition("\n")[2]
     return last.strip()[-1:] + last[-1:]
 
 
