@@ -99,7 +99,7 @@ class Execution:
     def begin(self, live: Live, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
         """Execute a run: `work` drives it. One that was called from the line has been counted."""
         if not called:
-            self.turns.begin(live.owner)
+            self.turns.begin(live.owner, live.weight)
         self._lives[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
@@ -120,12 +120,12 @@ class Execution:
         except StoreError as error:
             logger.error("run %s could not be taken up and stands in line again: %s", run.run_id, error)
             self.turns.stand_again(run)
-            self.turns.end(run.owner)
+            self.turns.end(run.owner, run.weight)
             return  # whoever sweeps calls again
-        self._ended(run.owner)
+        self._ended(run.owner, run.weight)
 
-    def _ended(self, owner: str) -> None:
-        self.turns.end(owner)
+    def _ended(self, owner: str, weight: int) -> None:
+        self.turns.end(owner, weight)
         self.call()
 
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
@@ -181,7 +181,7 @@ class Execution:
             if live.log.error is None:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
-            self._ended(live.owner)
+            self._ended(live.owner, live.weight)
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.

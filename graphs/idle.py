@@ -61,6 +61,7 @@ class IdleRuns:
             if row is None or row.body["status"] not in ("queued", "in_progress"):
                 return False
             live = make_live(self._store, row, self._clock, self._surroundings.figures)
+            live.weight = run.weight
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 

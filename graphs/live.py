@@ -54,6 +54,8 @@ class Live:
     checkpointed: bool = False
     """Whether checkpoints may exist, to be dropped at the end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    weight: int = 1
+    """For how many runs it counts at work (see `graphs.turns.weigh`)."""
     begun_at: float = 0.0
     """When it was taken up here, on the event loop's clock, which nobody can set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None

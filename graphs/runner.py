@@ -7,8 +7,8 @@ answer means committed and synced, while the model call has long begun; whoever 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,12 +27,14 @@ from graphs.outputs import check_outputs
 from graphs.pictures import Pictures
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
+from graphs.start_errors import HeavyStart, busy, no_assistant, refused, require_turn
 from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch
-from graphs.turns import InLine, Limits
+from graphs.turns import InLine, Limits, weigh
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
+from watch.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
 from wire.runs import RunCreate, ThreadRunCreate
@@ -85,6 +87,7 @@ class Runner:
         self._expiry_s = expiry_s
         self._clock = clock
         self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
+        self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits)
         self._idle = IdleRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
@@ -135,21 +138,28 @@ class Runner:
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
-                return await self._try_to_start(owner, thread_id, request, contents, replaces)
+                try:
+                    return await self._try_to_start(owner, thread_id, request, contents, replaces)
+                except HeavyStart:
+                    async with self._heavy.share(owner):
+                        return await self._try_to_start(owner, thread_id, request, contents, replaces, its_turn=True)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
 
-    async def _try_to_start(self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str) -> Started:
+    async def _try_to_start(
+        self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str, *, its_turn: bool = False
+    ) -> Started:
         """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved when a message came or
-        went meanwhile: the model would not be shown what the thread says."""
+        went meanwhile: the model would not be shown what the thread says; HeavyStart where it is not `its_turn`."""
         self._accepting(owner)
         found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
         if thread is None:
             raise NotFound(f"No thread found with id '{thread_id}'.")
         if assistant is None:
-            raise _no_assistant(request.assistant_id)
+            raise no_assistant(request.assistant_id)
+        require_turn(assistant.body, its_turn=its_turn)
         if active is not None:
-            raise _busy(ThreadBusy(thread_id, active.id))
+            raise busy(ThreadBusy(thread_id, active.id))
         guards: list[Change] = [Newest(thread_id, owner, first.rows[0].id if first.rows else None)]
         if cut:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
@@ -165,10 +175,18 @@ class Runner:
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
+        try:
+            return await self._create_and_start(owner, request)
+        except HeavyStart:
+            async with self._heavy.share(owner):
+                return await self._create_and_start(owner, request, its_turn=True)
+
+    async def _create_and_start(self, owner: str, request: ThreadRunCreate, *, its_turn: bool = False) -> Started:
         self._accepting(owner)
         assistant = await self._store.get("assistant", request.assistant_id, owner)
         if assistant is None:
-            raise _no_assistant(request.assistant_id)
+            raise no_assistant(request.assistant_id)
+        require_turn(assistant.body, its_turn=its_turn)
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
         await self._surroundings.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"
@@ -194,7 +212,8 @@ class Runner:
             if not any(call["function"]["name"] in context.tools.operations for call in calls):
                 live.recorder.answer_all(given, recorded)
             recorded.extend(live.recorder.move("queued"))
-            in_line = not self._execution.turns.free(owner)
+            live.weight = weigh(row.body)
+            in_line = not self._execution.turns.free(owner, live.weight)
             next_event = live.log.next + len(recorded.events) if in_line else live.log.ceiling
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The move comes first: where somebody was quicker, its compare-and-set refuses the whole commit.
@@ -282,9 +301,10 @@ class Runner:
         live = Live(draft.row.owner, recorder, RunLog(0), self._store, self.figures)
         events = draft.events()
         queued = draft.run
-        if not self._execution.turns.free(draft.row.owner):
+        live.weight = weigh(draft.run)
+        if not self._execution.turns.free(draft.row.owner, live.weight):
             draft.row.private["next_event"] = len(events)
-            with _refused(), self._execution.turns.entering(draft.row.owner):
+            with refused(), self._execution.turns.entering(draft.row.owner):
                 return await self._line_up(live, [*guards, *draft.changes()], events)
         draft.row.private["next_event"] = live.log.ceiling
         # Nobody can see the row while it is only queued, so it is stored as it is a moment later.
@@ -293,7 +313,7 @@ class Runner:
         if toolset.unbuilt:
             logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
         context = self._surroundings.context(live, draft.row.private, toolset, history)
-        with _refused():
+        with refused():
             changes = [*guards, *replace(draft, row=row).changes()]
             started = await self._launch(live, changes, events, ({}, False), context)
             return replace(started, run=queued)
@@ -345,7 +365,7 @@ class Runner:
         """Commit a queued run, synced, and let it stand in line; what it needs is read when its turn has come."""
         after = live.log.next - 1
         run = dict(live.run)
-        place = InLine(live.run_id, live.owner, run["thread_id"], run["created_at"])
+        place = InLine(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight)
 
         def stand(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:
@@ -376,22 +396,3 @@ class Runner:
                 raise NotFound(f"No thread found with id '{thread_id}'.")
             raise NotFound(f"No run found with id '{run_id}'.")
         return row
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """Say in the API's words why the store refused a new run."""
-    try:
-        yield
-    except ThreadBusy as busy:
-        raise _busy(busy) from busy
-    except Missing as missing:
-        raise NotFound(missing.message) from missing
-
-
-def _busy(busy: ThreadBusy) -> InvalidRequest:
-    return InvalidRequest(f"Thread {busy.thread_id} already has an active run {busy.run_id}.")
-
-
-def _no_assistant(assistant_id: str) -> NotFound:
-    return NotFound(f"No assistant found with id '{assistant_id}'.")

@@ -10,21 +10,25 @@ import itertools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from wire.errors import TooManyRequests
 
-__all__ = ["InLine", "Limits", "Turns"]
+__all__ = ["InLine", "Limits", "Turns", "weigh"]
 
 _ENDS: Final = 32
 """Ends of runs that the estimate of the next one is made from."""
 
 _LONGEST_S: Final = 60
 """Longest `Retry-After`: official clients wait no longer, and try at once instead."""
+
+_HEAVY_BYTES: Final = 16 * 1024
 
 _SLACK: Final = 64
 """Places of runs that are gone which a line may keep for a while."""
@@ -42,15 +46,23 @@ class Limits:
 
 @dataclass(slots=True)
 class InLine:
-    """A run that waits for its turn. `left` is set when it stands in line no longer, whatever the reason."""
+    """A run that waits for its turn. `left` is set when it stands in line no longer, whatever the reason; `weight` says
+    for how many runs it counts at work (see `weigh`)."""
 
     run_id: str
     owner: str
     thread_id: str
     created_at: int
+    weight: int = 1
     left: asyncio.Event = field(default_factory=asyncio.Event)
     context: Context = field(default_factory=copy_context)
     """Of the request that it came with: whoever calls it out of the line is somebody else."""
+
+
+def weigh(run: Mapping[str, Any]) -> int:
+    """Return for how many runs a run counts at work: one, and one more for each 16 KB of its object, which is in the
+    memory of its events several times."""
+    return 1 + len(orjson.dumps(run)) // _HEAVY_BYTES
 
 
 class Turns:
@@ -77,19 +89,20 @@ class Turns:
 
     # --- at work --------------------------------------------------------------------------------------------------
 
-    def free(self, owner: str) -> bool:
+    def free(self, owner: str, weight: int = 1) -> bool:
         """Whether a run of this owner may begin at once. Those in line are called as soon as there is room."""
         most = self._limits.at_work_per_owner
-        return self._total < self._limits.at_work and (most is None or self._working[owner] < most)
+        fits = self._total + weight <= self._limits.at_work or not self._total
+        return fits and (most is None or self._working[owner] < most)
 
-    def begin(self, owner: str) -> None:
+    def begin(self, owner: str, weight: int = 1) -> None:
         """Count a run that begins."""
-        self._total += 1
+        self._total += weight
         self._working[owner] += 1
 
-    def end(self, owner: str) -> None:
+    def end(self, owner: str, weight: int = 1) -> None:
         """Count a run that has ended, or waits for the client; then it is somebody's turn."""
-        self._total -= 1
+        self._total -= weight
         _take_one(self._working, owner)
         self._ends.append(self._clock())
 
@@ -169,10 +182,10 @@ class Turns:
             line = self._lines[owner]
             while line and line[0][2].left.is_set():
                 heapq.heappop(line)
-            if line and self.free(owner):
+            if line and self.free(owner, line[0][2].weight):
                 _, _, run = heapq.heappop(line)
                 self._order.append(owner)
-                self.begin(owner)
+                self.begin(owner, run.weight)
                 return run
             if line:
                 self._order.append(owner)

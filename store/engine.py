@@ -30,6 +30,7 @@ from store.quickness import Quickness
 from store.readers import Readers
 from store.transactions import Commit, Outcomes, never
 from store.writer import Writer
+from watch.context import acting_owner
 from watch.shares import Shares
 from wire.errors import StoreError, StoreFailed, ThreadholdError
 
@@ -151,7 +152,20 @@ class Engine:
     ) -> "Future[list[Row]]":
         """Queue one commit (parts: see `store.transactions.Commit`); cancelling the future does not withdraw it."""
         future: Future[list[Row]] = self._loop.create_future()
-        commit = Commit(operations, durable, touches, future, size, moves, ends, saves, renews, failed, relieves)
+        commit = Commit(
+            operations,
+            durable,
+            touches,
+            future,
+            size,
+            moves,
+            ends,
+            saves,
+            renews,
+            failed,
+            owner=acting_owner(),
+            relieves=relieves,
+        )
         if self._closed or not self._writer.alive:
             _fail(commit, StoreFailed("The store is closed."))
             return future

@@ -61,6 +61,8 @@ class Commit:
     renews: bool = False
     failed: Callable[[], None] | None = None
     """Called on the loop when it was not kept."""
+    owner: str = ""
+    """For whom it is made; owners take turns."""
     relieves: Callable[[], bool] = never
     """Whether it frees space or ends something; asked only when the disk is full."""
     settled: "Future[None] | None" = field(default=None)

@@ -1,15 +1,16 @@
 """Who writes, and where: quick statements on the event loop, and everything that waits in one thread.
 
-Law: one connection writes, ever, and one batch at a time. Whatever waits is committed together, in the order in which
-it was asked for. Few and small changes run on the loop, as a thread gives up the interpreter at every statement and has
-to wait for it again; their commit, which waits for the disk, and all else is the thread's. A batch that fails leaves
-the thread alive. The event loop is woken once for a batch.
+Law: one connection writes, ever, and one batch at a time. What waits is committed together, up to a limit: owners take
+turns, and what one owner asked for keeps its order. Few and small changes run on the loop, as a thread gives up the
+interpreter at every statement and has to wait for it again; their commit, which waits for the disk, and all else is the
+thread's. A batch that fails leaves the thread alive. The event loop is woken once for a batch.
 """
 
 import sqlite3
 import threading
 import time
 from asyncio import AbstractEventLoop
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -25,6 +26,12 @@ __all__ = ["Writer"]
 
 _MAX_BATCH: Final = 256
 """Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
+
+_MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+"""About, for the same reason: some 50 ms of work."""
+
+_LONG_BYTES: Final = 64 * 1024
+"""What a commit counts that may touch any number of rows."""
 
 _QUICK: Final = 32
 _QUICK_BYTES: Final = 128 * 1024
@@ -52,7 +59,8 @@ class Writer:
         self._loop = loop
         self._deliver = deliver
         self._quickness = quickness
-        self._waiting: list[Commit] = []
+        self._lines: OrderedDict[str, deque[Commit]] = OrderedDict()
+        """What waits, by owner; the next owner first."""
         self._under_way = False
         self._called = False
         self._ended = False
@@ -66,14 +74,14 @@ class Writer:
 
     def put(self, commit: Commit) -> None:
         """Queue a commit; never waits. Called on the loop, as is `drain`."""
-        self._waiting.append(commit)
+        self._lines.setdefault(commit.owner, deque()).append(commit)
         if not self._under_way and not self._called:
             self._called = True
             self._loop.call_soon(self._next)
 
     def drain(self) -> None:
         """Hand all that waits to the thread: the loop may not come to it any more."""
-        while self._waiting:
+        while self._lines:
             self._send(self._taken())
 
     @property
@@ -84,7 +92,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """How many commits are queued."""
-        return len(self._waiting)
+        return sum(map(len, self._lines.values()))
 
     @property
     def alive(self) -> bool:
@@ -108,14 +116,21 @@ class Writer:
     def _next(self) -> None:
         """Begin the next batch, where there is one and none is under way."""
         self._called = False
-        if not self._under_way and self._waiting:
+        if not self._under_way and self._lines:
             self._under_way = True
             batch = self._taken()
             self._send(self._begun(batch) or batch)
 
     def _taken(self) -> list[Commit]:
-        batch = self._waiting[:_MAX_BATCH]
-        del self._waiting[:_MAX_BATCH]
+        batch: list[Commit] = []
+        size = 0
+        while self._lines and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
+            owner, line = self._lines.popitem(last=False)
+            commit = line.popleft()
+            if line:
+                self._lines[owner] = line  # behind all others
+            batch.append(commit)
+            size += _LONG_BYTES if commit.size is None else commit.size
         return batch
 
     def _begun(self, batch: list[Commit]) -> Begun | None:

@@ -35,6 +35,11 @@ class _Task:
     child: ChildProcess | None = None
     """The child that works on it."""
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it may take longer than a check."""
+        return self.budget.cpu_s > CHECK.cpu_s
+
 
 class Pool:
     """Children and the tasks that wait for them. Everything is thread-safe.
@@ -64,6 +69,8 @@ class Pool:
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, deque[_Task]] = OrderedDict()
         self._working: Counter[str] = Counter()
+        self._long = 0
+        """Tasks at work that have a larger budget than a check."""
         self._threads: set[threading.Thread] = set()
         self._children: set[ChildProcess] = set()
         self._free = 0
@@ -147,10 +154,17 @@ class Pool:
                 task.child.kill()
 
     def _take(self, child: ChildProcess) -> _Task | None:
-        """Return the next task: owners take turns, and one with its share at work is passed over."""
+        """Return the next task: owners take turns, and one with its share at work is passed over.
+
+        The last child is left to checks: documents of other owners could hold all of them for many seconds.
+        """
         for owner, queue in self._waiting.items():
-            if self._working[owner] < self._share:
-                task = queue.popleft()
+            if self._working[owner] >= self._share:
+                continue
+            task = next((task for task in queue if not task.is_long or self._long < max(1, self._size - 1)), None)
+            if task is not None:
+                queue.remove(task)
+                self._long += task.is_long
                 del self._waiting[owner]
                 if queue:
                     self._waiting[owner] = queue  # behind all others
@@ -200,6 +214,7 @@ class Pool:
             error = raised
         with self._changed:
             task.child = None
+            self._long -= task.is_long
             self._working[task.owner] -= 1
             if not self._working[task.owner]:
                 del self._working[task.owner]

@@ -1,9 +1,10 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from graphs.turns import InLine, Limits, Turns
+from graphs.turns import InLine, Limits, Turns, weigh
 from store.ports import PageQuery
 from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
 from tests.upstream import Hang, Reply, ScriptedUpstream
@@ -34,6 +35,28 @@ def test_owners_take_turns_and_the_oldest_run_of_each_goes_first() -> None:
     turns.stand(in_line("bob", 0, created_at=99))
     turns.stand(in_line("bob", 1, created_at=99))
     assert called(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
+
+
+def test_a_run_with_a_large_object_counts_as_many_runs() -> None:
+    heavy = weigh({"tools": "x" * 3 * 16 * 1024})
+    assert (weigh({"tools": []}), heavy) == (1, 4)
+    turns = Turns(Limits(at_work=8))
+    for number in range(4):
+        turns.stand(replace(in_line("ann", number), weight=heavy))
+    began = [turns.call() for _ in range(4)]
+    assert [run is not None for run in began] == [True, True, False, False]
+    assert not turns.free("bob")
+    turns.end("ann", heavy)
+    assert turns.call() is not None
+
+
+def test_a_run_that_is_heavier_than_all_there_may_be_has_its_turn_alone() -> None:
+    turns = Turns(Limits(at_work=2))
+    assert turns.free("ann", 9)
+    turns.begin("ann", 9)
+    assert not turns.free("bob")
+    turns.end("ann", 9)
+    assert turns.free("bob")
 
 
 def test_no_more_are_called_than_may_be_at_work() -> None:

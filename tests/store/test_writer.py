@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from store import open_store
-from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch
+from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
 from tests.store.rows import event, message, put, put_run, thread
+from watch.context import act_for
 from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
 
 
@@ -50,6 +51,40 @@ async def test_commits_that_wait_together_are_one_transaction(tmp_path: Path) ->
     asked = [store.commit([Insert(thread())], durable=True) for _ in range(100)]
     await asyncio.gather(slow, *asked)
     assert transactions(seen) == ["COMMIT FULL"] * 2
+    await store.close()
+
+
+async def test_one_owners_many_changes_do_not_hold_up_anothers(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    ended: list[str] = []
+
+    def ask(owner: str, count: int) -> "list[asyncio.Future[list[Row]]]":
+        act_for(owner)
+        asked = [store.commit([Insert(thread(owner, text="x" * 500_000))], durable=True) for _ in range(count)]
+        for one in asked:
+            one.add_done_callback(lambda _: ended.append(owner))
+        return asked
+
+    asked = [*ask("ann", 60), *ask("bob", 1), *ask("ann", 60)]
+    await asyncio.gather(*asked)
+    assert ended.index("bob") < 20
+    await store.close()
+
+
+async def test_changes_of_an_owner_keep_their_order_beside_others(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    rows = {owner: thread(owner) for owner in ("ann", "bob")}
+    asked = []
+    for number in range(400):
+        for owner, row in rows.items():
+            act_for(owner)
+            change = Patch("thread", row.id, owner, {"metadata": {"n": str(number)}}) if number else Insert(row)
+            asked.append(store.commit([change], durable=False))
+    await asyncio.gather(*asked)
+    for owner, row in rows.items():
+        found = await store.get("thread", row.id, owner)
+        assert found is not None
+        assert found.body["metadata"] == {"n": "399"}
     await store.close()
 
 
