@@ -164,9 +164,10 @@ class Builtin(Upstream):
         if before is None or not await before.has_ended():
             try:
                 return await self._answer(name, payload, negotiation)
-            except EngineEnded:
-                pass
-        elif was_alone:
+            except EngineEnded as ended:
+                if ended.is_hang and _has_grammar(payload):
+                    raise
+        elif was_alone or (before.epitaph().is_hang and _has_grammar(payload)):
             raise before.epitaph()
         return await self._answer(name, payload, negotiation, alone=True)
 
@@ -185,6 +186,7 @@ class Builtin(Upstream):
                 formed = _FORMED if fitted.get("response_format") else {}
                 asked = {**_completed(engine, fitted), "model": engine.model.name, **formed}
                 response = await engine.upstream.answer(asked, negotiation)
+                slot.keep(1)  # its first token has come: nothing of what ends an engine is to be expected any more
                 engine.use(response)
         except BaseException:
             slot.release()
@@ -226,7 +228,9 @@ class Builtin(Upstream):
     async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, count: int = 1) -> Passage:
         try:
             return await self._pass_once(name, fitted, path, count)
-        except EngineEnded:  # nothing of the answer has been shown
+        except EngineEnded as ended:  # nothing of the answer has been shown
+            if ended.is_hang and _has_grammar(fitted):
+                raise  # it may hang again, and others would wait for that
             return await self._pass_once(name, fitted, path, alone=True)
 
     async def _pass_once(
@@ -237,9 +241,10 @@ class Builtin(Upstream):
             async with self._engines.asking(name) as engine:
                 asked = {**_completed(engine, fitted), "model": engine.model.name}
                 if not fitted.get("stream"):
-                    passage = await answer_whole(engine.upstream, asked, path)
+                    passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
                 else:
                     passage = await engine.upstream.pass_through(asked, path)
+                    slot.keep(count)
                     engine.use(passage)
         except BaseException:
             slot.release()
@@ -322,6 +327,11 @@ class Builtin(Upstream):
         entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": told}
         limit = self.context_limit(model.name)
         return {**entry, "context_length": limit} if limit else entry
+
+
+def _has_grammar(payload: Mapping[str, Any]) -> bool:
+    """Whether a request may make an engine hang: what it is asked again for would hang it again, and keep others."""
+    return payload.get("response_format") is not None or payload.get("tools") is not None
 
 
 def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,9 @@ class Shape:
 
 
 class EngineEnded(UpstreamFailed):
-    """The engine's process ended, or was ended, while it worked on a request."""
+    """The engine's process ended, or was ended for hanging (`is_hang`), while it worked on a request."""
+
+    is_hang = False
 
 
 class Use(Protocol):
@@ -176,10 +178,12 @@ class Engine:
     def epitaph(self) -> EngineEnded:
         """Why it is not there any more."""
         if self._stuck:
-            return EngineEnded(
+            ended = EngineEnded(
                 f"The built-in engine {self._stuck} while it ran `{self.model.name}` and was ended. The next request "
                 "starts it again. Ask for less: a shorter prompt, or a simpler schema."
             )
+            ended.is_hang = True
+            return ended
         code = self._process.returncode if self._process is not None else None
         return EngineEnded(
             f"The built-in engine ended while it ran `{self.model.name}` (exit code {code}{self._reason()}). "

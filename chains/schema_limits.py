@@ -4,7 +4,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["DATA", "KINDS", "MAPS", "SchemaRefused", "count_repetitions", "kinds_of", "limit", "without_long_limits"]
+__all__ = [
+    "DATA",
+    "KINDS",
+    "MAPS",
+    "SchemaRefused",
+    "count_digits",
+    "count_repetitions",
+    "kinds_of",
+    "limit",
+    "without_long_limits",
+]
 
 KINDS: Final = ("string", "number", "integer", "object", "array", "boolean", "null")
 MAPS: Final = ("properties", "$defs", "definitions")
@@ -61,6 +71,13 @@ def count_repetitions(schema: Mapping[str, Any]) -> int:
             raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
     _check_ranges(schema)
     return repetitions
+
+
+def count_digits(schema: Mapping[str, Any]) -> int:
+    """Return how many digits the limits of an integer have; none where the node is no integer."""
+    if "integer" not in kinds_of(schema):
+        return 0
+    return sum(len(str(abs(int(schema[name])))) for name in _BOUNDS if schema.get(name) is not None)
 
 
 def _check_ranges(schema: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from chains.schema_limits import (
     KINDS,
     MAPS,
     SchemaRefused,
+    count_digits,
     count_repetitions,
     kinds_of,
     limit,
@@ -49,6 +50,10 @@ _MAX_REFERENCE: Final = 1_000
 _OPTIONAL: Final = 2
 _TEXT: Final = 10
 _NUMBER: Final = 4
+_DIGIT: Final = 10
+"""A digit of an integer's limits: llama.cpp writes the numbers between two limits as alternatives, digit by digit."""
+_MAX_DIGITS: Final = 4_000
+"""Of the limits of all integers: 120 of them from 1 to 2^53, or 1,000 from 0 to 100."""
 _ANY: Final = frozenset((kind,) for kind in KINDS)
 _TYPES: Final = {
     str: "string",
@@ -76,6 +81,7 @@ class _Totals:
     """What all schemas of one request add up to: subschemas, enum values, characters, repetitions."""
 
     nodes: int = 0
+    digits: int = 0
     values: int = 0
     text: int = 0
     repeats: int = 0
@@ -152,7 +158,10 @@ class _Weight:
         if "string" in kinds:
             found.append(_string(schema))
         if "number" in kinds or "integer" in kinds:
-            found.append(_Open(_NUMBER, _NUMBER))
+            digits = count_digits(schema)
+            self._totals.digits += digits
+            limit("digits of the limits of all integers", self._totals.digits, _MAX_DIGITS)
+            found.append(_Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits))
         if "object" in kinds or "properties" in schema:
             found.append(self._object(schema, depth))
         if "array" in kinds or "items" in schema or "prefixItems" in schema:

@@ -29,11 +29,16 @@ class Slot:
         self._owner = owner
         self._count = count
 
+    def keep(self, count: int) -> None:
+        """Give back all but `count` slots."""
+        rest = self._count - count
+        if rest > 0:
+            self._count = count
+            self._slots.give_back(self._owner, rest)
+
     def release(self) -> None:
         """Give it to the next in line. Further calls change nothing."""
-        count, self._count = self._count, 0
-        if count:
-            self._slots.give_back(self._owner, count)
+        self.keep(0)
 
 
 class Slots:

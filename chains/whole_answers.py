@@ -1,7 +1,7 @@
 """A client's answer in one piece, made of a stream: llama.cpp stops only streams when their reader leaves."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -15,10 +15,14 @@ from wire.errors import UpstreamProblem
 __all__ = ["answer_whole", "merge_answers"]
 
 
-async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str) -> Passage:
-    """Stream an answer and put it together: see `chains/assembly.py`. Raises UpstreamProblem."""
+async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begun: Callable[[], None]) -> Passage:
+    """Stream an answer and put it together: see `chains/assembly.py`. `begun` is called when it has its first token.
+
+    Raises UpstreamProblem.
+    """
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     passage = await upstream.pass_through(asked, path)
+    begun()
     if passage.body is not None:  # refused
         return passage
     assembly, decoder = Assembly(), SseDecoder()

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from chains.calls.arguments import find_problems, nests
-from chains.calls.extent import excess, is_brief, is_plain, is_small
+from chains.calls.extent import MOST_PLAIN, excess, is_brief, is_small, plain_size
 from chains.calls.parser import Written, find_calls, is_quick, read_object
 from chains.calls.shapes import call_shape, parameters_of
 from chains.schema_weight import bound_schemas
@@ -35,13 +35,17 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
     Raises TooCostly, `late` only: nothing could be found out now.
     """
     tried: list[int] = []
+    left = MOST_PLAIN
     for place, schema in enumerate(schemas):
         if not isinstance(schema, dict):
             continue
         if found := excess(schema):
             return place, found
-        if not is_plain(schema):
+        size = plain_size(schema, left)
+        if size is None:
             tried.append(place)
+        else:
+            left -= size
     if not tried:
         return None
     try:

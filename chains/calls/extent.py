@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
-__all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "excess", "is_brief", "is_plain", "is_small"]
+__all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "MOST_PLAIN", "excess", "is_brief", "is_small", "plain_size"]
 
 MAX_VALUES: Final = 40_000
 """Values of one schema, names not counted. OpenAI allows 5,000 properties, which are some 20,000 values."""
@@ -21,12 +21,14 @@ MAX_DEPTH: Final = 100
 
 _MOST_WORK: Final = 2_000
 """Values of the schema times values of the arguments: 1 ms as a rule, 40 ms in the worst case."""
-_MOST_PLAIN: Final = 4_000
-"""Values of a schema that is known to be a finite tree without being tried."""
+MOST_PLAIN: Final = 4_000
+"""Values of a request's schemas that are known to be finite trees without being tried: 20 ms in the worst case."""
 _MOST_FOLLOWED: Final = 50
 """References that are followed one after the other."""
 _MAX_REFERENCE: Final = 500
 """Characters of a reference, which is read anew at each use."""
+_REFERENCE_CHARS: Final = 16
+"""Characters of a reference that cost what a value costs."""
 _MOST_BRIEF: Final = 1_000
 """Values of schemas that repeat nothing, so that reading them in any way takes moments."""
 _MOST_BRIEF_CHARS: Final = 10_000
@@ -62,12 +64,14 @@ def is_small(schema: dict[str, Any], value: Any) -> bool:
     return size + _extent(value, _MOST_WORK // max(size, 1)) * size <= _MOST_WORK
 
 
-def is_plain(schema: dict[str, Any]) -> bool:
-    """Return whether a schema is a finite tree of linear keywords, of a size that nobody has to try."""
+def plain_size(schema: dict[str, Any], most: int = MOST_PLAIN) -> int | None:
+    """Return the size of a schema that is a finite tree of linear keywords, so that nobody has to try it; None for
+    any other, and for one of more than `most` values."""
     try:
-        return _written_out(schema, _MOST_PLAIN) <= _MOST_PLAIN
+        size = _written_out(schema, most)
     except _UnknownError:
-        return False
+        return None
+    return size if size <= most else None
 
 
 def is_brief(schemas: Any) -> bool:
@@ -160,6 +164,7 @@ def _written_out(schema: Any, most: int) -> int:
             elif name == "$ref":
                 if not isinstance(held, str) or held in above or len(above) >= _MOST_FOLLOWED:
                     raise _UnknownError
+                size += len(held) // _REFERENCE_CHARS
                 waiting.append((_target(schema, held), (*above, held)))
             elif name in _UNREAD or name.startswith("x-"):
                 size += 1

@@ -72,8 +72,10 @@ def states(entries: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def children() -> list[int]:
+    """The engines' processes, the newest last; those that check schemas are children, too."""
     tasks = Path("/proc/self/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    found = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    return sorted(int(pid) for pid in found if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 async def test_nothing_is_loaded_before_it_is_asked_for_and_the_demo_says_what_it_is(engine: Open) -> None:

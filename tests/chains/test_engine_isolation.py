@@ -92,6 +92,18 @@ async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
         assert builtin.engine_ends == {("stuck",): 1}
 
 
+async def test_what_may_have_made_the_engine_hang_is_not_asked_again() -> None:
+    async with opened(idle_s=16) as builtin:
+        await builtin.at("")
+        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+        asked = asyncio.create_task(finished(builtin, LONG, response_format=wanted))
+        await busy(builtin, 1)
+        os.kill(children()[-1], signal.SIGSTOP)
+        with pytest.raises(UpstreamFailed, match="and was ended"):
+            await asked
+        assert builtin.engine_ends == {("stuck",): 1}
+
+
 async def test_one_owner_s_requests_do_not_hold_up_another_s() -> None:
     async with opened(parallel=1) as builtin:
         await builtin.at("")

@@ -85,6 +85,13 @@ DOUBLING = {
         pytest.param({"type": "integer", "exclusiveMinimum": 4, "exclusiveMaximum": 6}, id="range of one"),
         pytest.param({"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}, id="zod's integer"),
         pytest.param({"type": "integer", "minimum": 10**15 - 1}, id="15 digits"),
+        pytest.param(
+            {
+                "type": "object",
+                "properties": {f"p{n}": {"type": "integer", "minimum": 0, "maximum": 100} for n in range(400)},
+            },
+            id="400 percentages",
+        ),
         pytest.param({"type": "integer", "maximum": 2**53}, id="an upper limit"),
         pytest.param({"properties": {"enum": TEXT}, "$ref": "#/properties/enum"}, id="a property called enum"),
         pytest.param({}, id="anything"),
@@ -177,6 +184,16 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"anyOf": {"a": 1}}, r"`anyOf` is an object", id="anyOf is no list"),
         pytest.param({"type": "string", "pattern": 5}, r"`pattern` is a number", id="pattern"),
         pytest.param({"type": "string", "pattern": "^((a*)*)*$"}, r"repeats what can be empty", id="star of star"),
+        pytest.param(
+            {"anyOf": [{"type": "integer", "minimum": n, "maximum": 2**53} for n in range(1, 100)]},
+            r"a weight of",
+            id="alternatives of ranges",
+        ),
+        pytest.param(
+            {"items": [{"type": "integer", "minimum": -(2**53), "maximum": 2**53} for _ in range(200)]},
+            r"digits of the limits",
+            id="many ranges",
+        ),
         pytest.param({"type": "string", "pattern": "(a?){50}"}, r"repeats what can be empty", id="many optionals"),
         pytest.param({"type": "string", "pattern": "a?" * 200}, r"at most 1000", id="optionals in a row"),
         pytest.param({"type": "string", "pattern": "(a|aa){1,200}"}, r"at most 1000", id="lengths that vary"),

@@ -111,3 +111,17 @@ async def test_a_request_that_must_be_alone_gets_every_slot() -> None:
     assert not other.done()
     alone.release()
     (await asyncio.wait_for(other, 1)).release()
+
+
+async def test_a_request_that_was_alone_gives_back_the_slots_it_needs_no_more() -> None:
+    slots = Slots(3)
+    alone = await slots.take("a", alone=True)
+    others = [asyncio.create_task(slots.take("b")) for _ in range(2)]
+    await settled()
+    assert not any(other.done() for other in others)
+    alone.keep(1)
+    for other in await asyncio.gather(*others):
+        other.release()
+    alone.keep(1)
+    alone.release()
+    (await asyncio.wait_for(slots.take("c", 3), 1)).release()
