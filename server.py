@@ -98,6 +98,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             in_line=settings.max_queued_runs,
             at_work_per_owner=settings.max_runs_per_owner,
             in_line_per_owner=settings.max_queued_runs_per_owner,
+            share=0.75 if len(set(settings.api_keys.values())) > 1 else 1.0,
         )
         runner = Runner(
             store,

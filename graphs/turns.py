@@ -42,6 +42,8 @@ class Limits:
     in_line: int = 10_000
     at_work_per_owner: int | None = None
     in_line_per_owner: int | None = None
+    share: float = 1.0
+    """What part of `at_work` one owner can have, large runs counted as many."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Turns:
         self._clock = clock
         self._total = 0
         self._working: Counter[str] = Counter()
+        self._weights: Counter[str] = Counter()
         self._entering: Counter[str] = Counter()
         self._standing: Counter[str] = Counter()
         self._known: dict[str, InLine] = {}
@@ -93,17 +96,20 @@ class Turns:
         """Whether a run of this owner may begin at once. Those in line are called as soon as there is room."""
         most = self._limits.at_work_per_owner
         fits = self._total + weight <= self._limits.at_work or not self._total
-        return fits and (most is None or self._working[owner] < most)
+        shares = self._weights[owner] + weight <= self._limits.share * self._limits.at_work or not self._weights[owner]
+        return fits and shares and (most is None or self._working[owner] < most)
 
     def begin(self, owner: str, weight: int = 1) -> None:
         """Count a run that begins."""
         self._total += weight
+        self._weights[owner] += weight
         self._working[owner] += 1
 
     def end(self, owner: str, weight: int = 1) -> None:
         """Count a run that has ended, or waits for the client; then it is somebody's turn."""
         self._total -= weight
-        _take_one(self._working, owner)
+        _take(self._weights, owner, weight)
+        _take(self._working, owner)
         self._ends.append(self._clock())
 
     # --- in line --------------------------------------------------------------------------------------------------
@@ -133,7 +139,7 @@ class Turns:
         try:
             yield
         finally:
-            _take_one(self._entering, owner)
+            _take(self._entering, owner)
 
     def stand(self, run: InLine) -> None:
         """Let a run stand in line, limits or not: it is committed."""
@@ -168,7 +174,7 @@ class Turns:
         """Let a run go that has begun, ended or is gone; nothing happens where it does not stand in line."""
         run = self._known.pop(run_id, None)
         if run is not None:
-            _take_one(self._standing, run.owner)
+            _take(self._standing, run.owner)
             run.left.set()
             line = self._lines.get(run.owner, [])
             if len(line) > 2 * self._standing[run.owner] + _SLACK:
@@ -201,8 +207,8 @@ class Turns:
         return min(_LONGEST_S, max(1, math.ceil(each_s)))
 
 
-def _take_one(counts: Counter[str], owner: str) -> None:
-    counts[owner] -= 1
+def _take(counts: Counter[str], owner: str, count: int = 1) -> None:
+    counts[owner] -= count
     if not counts[owner]:
         del counts[owner]  # owners come and go
 

@@ -50,6 +50,17 @@ def test_a_run_with_a_large_object_counts_as_many_runs() -> None:
     assert turns.call() is not None
 
 
+def test_an_owner_leaves_a_part_to_others() -> None:
+    turns = Turns(Limits(at_work=8, share=0.75))
+    turns.begin("ann", 4)
+    assert not turns.free("ann", 3)
+    assert turns.free("ann", 2)
+    turns.begin("ann", 2)
+    assert (turns.free("ann"), turns.free("bob", 2), turns.free("bob", 3)) == (False, True, False)
+    turns.end("ann", 4)
+    assert turns.free("ann", 4)
+
+
 def test_a_run_that_is_heavier_than_all_there_may_be_has_its_turn_alone() -> None:
     turns = Turns(Limits(at_work=2))
     assert turns.free("ann", 9)
