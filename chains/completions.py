@@ -10,6 +10,7 @@ from uuid import uuid4
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
 
+from chains.call_chunks import Whole
 from chains.passage import Passage
 from chains.refusals import Refusal, overflow_body
 from chains.reply import ReplyCall
@@ -38,12 +39,12 @@ async def open_completion(
             usage = bool((body.get("stream_options") or {}).get("include_usage"))
             return _Streamed(200, _SSE, _frames=_frames(first, chunks, shape, usage=usage))
         async with aclosing(chunks):
-            whole = AIMessageChunk(content="")
+            whole = Whole()
             async for chunk in chunks:
-                whole += chunk
+                whole.add(chunk)
     except RunError as error:
         raise _problem(error) from error
-    return Passage(200, _JSON, body=orjson.dumps(shape.whole(whole)))
+    return Passage(200, _JSON, body=orjson.dumps(shape.whole(whole.chunk())))
 
 
 @dataclass(frozen=True, slots=True)

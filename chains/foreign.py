@@ -21,6 +21,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, too_long
+from chains.call_chunks import chunk_of_calls
 from chains.fragments import CallFragments, number_calls
 from chains.passback import EXTRA_FIELDS
 from chains.refusals import Refusal, explain, read_refusal
@@ -104,7 +105,7 @@ class ChunkPlainer:
         if not (text or thoughts or calls):
             return None
         beside = {"reasoning_content": thoughts} if thoughts else {}
-        return AIMessageChunk(content=text, additional_kwargs=beside, tool_call_chunks=calls)
+        return chunk_of_calls(calls, content=text, additional_kwargs=beside)
 
     def end(self) -> AIMessageChunk:
         """Return the last chunk: the finish reason, the whole usage, and what goes back with the calls."""

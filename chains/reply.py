@@ -11,6 +11,7 @@ from typing import Any
 
 from langchain_core.globals import get_debug, get_verbose
 from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
@@ -19,6 +20,7 @@ from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
 from chains.asked import ReplyCall
+from chains.call_chunks import with_calls
 from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
 from chains.chunks import TextChunk
 from chains.context import Prompt
@@ -138,14 +140,24 @@ def _said(content: str | list[str]) -> ChatGenerationChunk:
     return _SAID.model_copy(update={"message": _SAID.message.model_copy(update=fresh), "text": text})
 
 
+def _fragment(call: dict[str, Any]) -> ToolCallChunk:
+    function = call.get("function") or {}
+    return tool_call_chunk(
+        name=function.get("name"), args=function.get("arguments"), id=call.get("id"), index=call["index"]
+    )
+
+
 class ThinkingChatOpenAI(ChatOpenAI):
     """ChatOpenAI, which drops `reasoning_content` and unknown fields: here they stay, beside the text."""
 
     def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *args: Any) -> ChatGenerationChunk | None:
         if type(chunk) is TextChunk:
             return _said(chunk["choices"][0]["delta"]["content"])
-        generated = super()._convert_chunk_to_generation_chunk(chunk, *args)
         choices = chunk["choices"]
+        calls = choices[0]["delta"].pop("tool_calls", None) if choices else None
+        generated = super()._convert_chunk_to_generation_chunk(chunk, *args)
+        if calls and generated is not None and isinstance(generated.message, AIMessageChunk):
+            generated.message = with_calls(generated.message, [_fragment(call) for call in calls])
         if choices and generated is not None:
             delta, beside = choices[0]["delta"], generated.message.additional_kwargs
             if "reasoning_content" in delta:

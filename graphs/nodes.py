@@ -13,6 +13,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
+from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
 from chains.context import Prompt, build_prompt
 from chains.passback import EXTRA_FIELDS
@@ -210,7 +211,7 @@ async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessa
         return tools.without_search(), None
     arguments = json.dumps({"query": asked}, ensure_ascii=False)
     call = tool_call_chunk(name=tools.search.name, args=arguments, id=None, index=0)
-    return tools, AIMessageChunk(content="", tool_call_chunks=[call])
+    return tools, chunk_of_calls([call])
 
 
 def _newest_question(history: list[dict[str, Any]]) -> str:

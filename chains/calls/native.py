@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.messages.tool import tool_call
 
 from chains.asked import Ask, ReplyCall
+from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.tally import Tally
@@ -78,7 +79,7 @@ class _Gate:
                 self.calls.append(held)
                 self._places[fragment.get("index", -1) or 0] = held
             if not held.gone:
-                held.add(chunk if alone else AIMessageChunk(content="", tool_call_chunks=[fragment]))
+                held.add(chunk if alone else chunk_of_calls([fragment]))
 
     async def end(self, *, cut_off: bool) -> AsyncGenerator[AIMessageChunk]:
         """Yield what is left; afterwards `wrong` has what could not go. Everything goes when a limit has cut it."""

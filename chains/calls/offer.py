@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 
+from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import MAX_ARGUMENTS, parse_arguments, portable
 from chains.calls.checks import check_arguments, object_in
 from chains.calls.shapes import parameters_of
@@ -107,4 +108,4 @@ def spell_arguments(value: dict[str, Any]) -> str:
 
 def call_chunk(index: int, name: str, arguments: str, id: str | None = None) -> AIMessageChunk:
     """Return a whole call as one chunk."""
-    return AIMessageChunk(content="", tool_call_chunks=[tool_call_chunk(name=name, args=arguments, id=id, index=index)])
+    return chunk_of_calls([tool_call_chunk(name=name, args=arguments, id=id, index=index)])

@@ -1,0 +1,59 @@
+"""What a model spells as a call's arguments is not read before it is checked in bounded time."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
+
+from chains import Upstream
+from chains.call_chunks import Whole, chunk_of_calls
+from chains.reply import chat_model
+from tests.effort import within
+
+HOSTILE = {
+    "single quotes": '{"a":[' + "'b'," * 45_000,
+    "brackets": "{[" * 20_000,
+    "quotes": '{"a":"' + '"' * 40_000,
+    "cut off": '{"a":"' + "x" * 190_000,
+}
+hostile = pytest.mark.parametrize("arguments", HOSTILE.values(), ids=HOSTILE)
+
+
+@hostile
+async def test_a_call_in_one_piece_is_converted_in_moments(arguments: str) -> None:
+    chat: Any = chat_model(Upstream("http://127.0.0.1:9/v1"))
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    frame = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+    found = within(0.1, lambda: chat._convert_chunk_to_generation_chunk(frame, AIMessageChunk, None))
+    assert found.message.tool_call_chunks == [tool_call_chunk(name="f", args=arguments, id="c", index=0)]
+
+
+@hostile
+def test_fragments_are_put_together_in_linear_time(arguments: str) -> None:
+    fragments = [arguments[start : start + 50] for start in range(0, len(arguments), 50)]
+
+    def put_together() -> AIMessageChunk:
+        whole = Whole()
+        whole.add(AIMessageChunk(content="I call."))
+        for number, part in enumerate(fragments):
+            first = {"name": "f", "id": "c"} if not number else {"name": None, "id": None}
+            whole.add(chunk_of_calls([tool_call_chunk(args=part, index=0, **first)]))
+        return whole.chunk()
+
+    found = within(3, put_together)
+    assert found.content == "I call."
+    assert found.tool_call_chunks == [tool_call_chunk(name="f", args=arguments, id="c", index=0)]
+
+
+def test_no_module_has_langchain_read_arguments() -> None:
+    root = Path(__file__).parents[2]
+    found = [
+        path.name
+        for folder in ("chains", "graphs", "api")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"AIMessageChunk\([^()]*tool_call_chunks=", path.read_text())
+    ]
+    assert found == []
