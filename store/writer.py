@@ -30,7 +30,7 @@ _MAX_BATCH: Final = 256
 _MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """About, for the same reason: some 50 ms of work."""
 
-_LONG_BYTES: Final = 64 * 1024
+_LONG_BYTES: Final = 8 * 1024
 """What a commit counts that may touch any number of rows."""
 
 _QUICK: Final = 32
