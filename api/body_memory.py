@@ -1,8 +1,8 @@
-"""A limit for the bodies of requests and answers that are in memory at the same time.
+"""Limits the total memory of request bodies and answers.
 
-Each body has a limit of its own, but as many can come as there are connections. Invariant: all bodies have at most
-`MAX_BYTES` together, or eight times the limit of one where that is more, beside one body of each owner. Where there are
-several owners, one can have as much as is left for the others. What is beyond is refused with 503 and `Retry-After`.
+Each body has its own limit, but as many can arrive as there are connections. Invariant: all bodies together have at
+most `MAX_BYTES`, or eight times the limit of one body if that is more, plus one body of each owner. Where there are
+several owners, one can use as much as is left free for the others. Excess requests get 503 with `Retry-After`.
 """
 
 import math
@@ -18,7 +18,7 @@ _RETRY_S: Final = 5
 
 
 class BodyMemory:
-    """Counts bytes by owner. `max_body_bytes` is the limit of one body; `is_shared` where there are several owners."""
+    """Counts bytes by owner. `max_body_bytes` is the limit of one body. `is_shared`: several owners."""
 
     def __init__(self, max_body_bytes: int, *, is_shared: bool) -> None:
         most = max(MAX_BYTES, 8 * max_body_bytes)
@@ -37,7 +37,7 @@ class BodyMemory:
 
 
 class Share:
-    """What one request has taken of a BodyMemory."""
+    """The part of a BodyMemory that one request uses."""
 
     def __init__(self, memory: BodyMemory, owner: str) -> None:
         self._memory = memory

@@ -1,7 +1,7 @@
-"""Threads for the work on large bodies, so that other requests are answered meanwhile.
+"""Threads that process large bodies, so that the event loop can answer other requests.
 
-Decoding and validating are single calls into C that keep the interpreter for milliseconds each. Several of them beside
-each other would add up for everybody else, so the largest bodies are worked on one after the other.
+Decoding and validation are single calls into C that hold the interpreter for milliseconds each. Running several in
+parallel would delay every other request, so the largest bodies are processed one after the other.
 """
 
 from collections.abc import Callable

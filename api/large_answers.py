@@ -1,8 +1,8 @@
-"""Sends large answers block by block, and limits how much of them is in memory.
+"""Sends large answers block by block, and limits their total memory.
 
-A client that reads slowly, or not at all, keeps an answer in memory for as long as it has no end. Invariants: answers
-that are being sent are counted by owner, together with the bodies of requests; one beyond the limit is replaced by a
-503, or broken off where it has begun. What is written waits until the client has taken what was written before.
+A client that reads slowly, or not at all, can keep an answer in memory without end. Invariants: answers in transit are
+counted by owner, together with request bodies. An answer that exceeds the limit is replaced by a 503, or aborted if it
+has started. Each write waits until the client has read the previous one.
 """
 
 from typing import Final
@@ -19,11 +19,11 @@ _BLOCK: Final = 256 * 1024
 
 
 class BrokenOff(OSError):
-    """An answer that has begun does not go on. An OSError, as where the client left: the app handles both alike."""
+    """A started answer was aborted. It is an OSError, as when the client leaves: the app handles both alike."""
 
 
 class Answer:
-    """One answer on its way. `started` tells whether its head was sent; `refusal` is to be sent instead of it."""
+    """One answer in transit. `started` is set once its head is sent; `refusal` is the answer to send instead."""
 
     def __init__(self, scope: Scope, send: Send, memory: BodyMemory) -> None:
         self._scope = scope
@@ -74,7 +74,7 @@ class Answer:
                 raise BrokenOff(error.message) from None
             message, headers = error.message, error.headers
             if self._scope["method"] != "GET":  # the official SDKs would repeat what was carried out
-                message = f"The request was carried out, but its answer of {count} bytes is not sent. {message}"
+                message = f"The request was carried out, but its answer of {count} bytes was not sent. {message}"
                 headers = {**headers, "x-should-retry": "false"}
             self._head, self.refusal = None, Unavailable(message, headers=headers)
             return False

@@ -1,11 +1,11 @@
-"""Turns for model calls that are not runs: LangServe's chats and what is passed through to an upstream.
+"""Queues model calls that are not runs: LangServe's chats and requests passed through to an upstream.
 
 Invariants:
 
-- As many of these calls are at the models as there may be runs at work (MAX_RUNS, MAX_RUNS_PER_OWNER); the others wait.
+- At most as many of these calls run as there can be active runs (MAX_RUNS, MAX_RUNS_PER_OWNER); the others wait.
 - Owners take turns. The calls of one owner keep their order.
-- A call that finds the line full is refused with 429 and `Retry-After` before anything is done for it.
-- A batch works on some of its inputs at a time, so that one request does not do the work of thousands at once.
+- If the queue is full, a call is refused with 429 and `Retry-After` before any work is done for it.
+- A batch processes only some of its inputs at a time, so that one request cannot do the work of thousands at once.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 32
 
 
 class ModelCalls:
-    """Counts calls at work, and keeps those that wait."""
+    """Counts running calls and queues the others."""
 
     def __init__(self, limits: Limits) -> None:
         self._turns = Turns(limits, counted="requests")

@@ -1,7 +1,7 @@
-"""Messages and prompts as the built-in engine takes them: known roles, parts and types. Pure.
+"""Validates messages and prompts for the built-in engine: known roles, parts and types. Pure.
 
-A model's template reads messages without checks; what it does not expect makes llama.cpp answer with an error of its
-own, or worse. Invariant: the engine gets only fields that templates know, each of its type.
+A model's template reads messages without checks. Unexpected content makes llama.cpp fail with an error of its own, or
+worse. Invariant: the engine receives only fields that templates know, each of the right type.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def fit_prompt_text(name: str, value: Any) -> Any:
     if type(value[0]) is int:
         return _fit_tokens(name, value)
     if len(value) > _MAX_PROMPTS:
-        raise _wrong(name, f"of at most {_MAX_PROMPTS} prompts; it has {len(value)}")
+        raise _wrong(name, f"an array of at most {_MAX_PROMPTS} prompts; it has {len(value)}")
     return [each if isinstance(each, str) else _fit_tokens(name, each) for each in value]
 
 
@@ -77,7 +77,7 @@ def require_text(body: Mapping[str, Any]) -> None:
                 param = f"messages[{place}].content[{number}]"
                 raise InvalidRequest(
                     f"Invalid '{param}': the built-in engine does not support `{part['type']}`. Send text parts only, "
-                    "or use an engine that takes other parts.",
+                    "or use an engine that supports other parts.",
                     param=param,
                     code="invalid_value",
                 )
@@ -87,7 +87,7 @@ def _fit_tokens(name: str, value: Any) -> list[int]:
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_TOKENS:
         raise _wrong(name, "a string, or an array of strings or tokens")
     if not all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value):
-        raise _wrong(name, f"of tokens, integers from 0 to {_MAX_TOKEN}")
+        raise _wrong(name, f"an array of tokens, which are integers from 0 to {_MAX_TOKEN}")
     return value
 
 

@@ -1,8 +1,8 @@
-"""What the built-in engine is sent of a client's request: known parameters, in type and range.
+"""Limits what the built-in engine receives of a client's request: known parameters, checked for type and range.
 
-llama.cpp is native code in one process for all owners, and it takes many parameters on trust. Invariant: it gets only
-what is listed here, with a value within its bounds. OpenAI's parameters that mean nothing to it are accepted and left
-out, so that unmodified SDKs work; every other parameter is refused.
+llama.cpp is native code in one process for all owners, and it does not validate many parameters. Invariant: it
+receives only the parameters listed here, with values within their bounds. OpenAI's parameters without effect on it are
+accepted and dropped, so that unmodified SDKs work. All other parameters are refused.
 """
 
 import math
@@ -105,7 +105,7 @@ def _fit_tools(tools: list[Any]) -> list[dict[str, Any]]:
 def _fit_tool(tool: Any, param: str) -> dict[str, Any]:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type") != "function":
-        raise _wrong(param, "something else", "`{'type': 'function', 'function': {…}}`")
+        raise _wrong(param, _shown(tool), "`{'type': 'function', 'function': {…}}`")
     name, described = function.get("name"), function.get("description") or ""
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_TEXT:
         raise _wrong(f"{param}.function.name", _shown(name), f"a string of 1 to {_MAX_TEXT} characters")
@@ -121,7 +121,7 @@ def _fit_format(wanted: dict[str, Any]) -> dict[str, Any]:
         return {"type": kind}
     described = wanted.get("json_schema") if kind == "json_schema" else {"schema": wanted.get("schema")}
     if kind not in ("json_schema", "json_object") or not isinstance(described, dict):
-        raise _wrong("response_format", _shown(wanted), "of type `text`, `json_object` or `json_schema`")
+        raise _wrong("response_format", _shown(wanted), "an object of type `text`, `json_object` or `json_schema`")
     name = described.get("name")
     named = {"name": name} if isinstance(name, str) else {}
     return {"type": "json_schema", "json_schema": {**named, "strict": True, "schema": described.get("schema", {})}}
@@ -137,13 +137,13 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
     try:
         bounded = await bounded_schemas(schemas)
     except TooCostly as error:
-        message = f"The schemas could not be weighed now: {error.message} Try again in a moment."
+        message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from error
     for place, (function, found) in enumerate(zip(functions, bounded, strict=False)):
         if "refused" in found and not lenient:
             raise InvalidRequest(
-                f"Invalid schema for function '{function['name']}': {found['refused']} The built-in engine has these "
-                "limits.",
+                f"Invalid schema for function '{function['name']}': {found['refused']} This restriction applies to the "
+                "built-in engine only.",
                 param=f"tools[{place}].function.parameters",
                 code="invalid_function_parameters",
             )
@@ -151,7 +151,8 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
     if described is not None:
         if "refused" in bounded[-1]:
             raise InvalidRequest(
-                f"Invalid schema for response_format: {bounded[-1]['refused']} The built-in engine has these limits.",
+                f"Invalid schema for response_format: {bounded[-1]['refused']} This restriction applies to the "
+                "built-in engine only.",
                 param="response_format",
                 code="invalid_json_schema",
             )
@@ -232,7 +233,7 @@ def _stop(name: str, value: Any) -> Any:
         raise _wrong(name, found, f"a string or an array of at most {MAX_STOPS} strings")
     for stop in stops:
         if not isinstance(stop, str) or len(stop) > _MAX_STOP_CHARS:
-            raise _wrong(name, _shown(stop), f"of strings of at most {_MAX_STOP_CHARS} characters")
+            raise _wrong(name, _shown(stop), f"a string of at most {_MAX_STOP_CHARS} characters")
     return [stop for stop in stops if stop]
 
 
@@ -240,13 +241,12 @@ def _logit_bias(name: str, value: Any) -> Any:
     """OpenAI's object of tokens and numbers, or llama.cpp's list of pairs."""
     pairs = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(pairs, list) or len(pairs) > _MAX_BIASES:
-        found = f"of {len(pairs)} entries" if isinstance(pairs, list) else _shown(value)
-        raise _wrong(name, found, f"an object of at most {_MAX_BIASES} tokens")
+        raise _wrong(name, _shown(value), f"an object of at most {_MAX_BIASES} tokens")
     for pair in pairs:
         token, bias = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, None)
         is_token = (isinstance(token, str) and len(token) <= 64) or (type(token) is int and 0 <= token < 2**31)
         if not is_token or not (bias is False or _is_within(bias, 100)):
-            raise _wrong(name, _shown(pair), "of tokens and numbers from -100 to 100")
+            raise _wrong(name, _shown(pair), "a token with a number from -100 to 100")
     return value
 
 
@@ -278,7 +278,7 @@ def _logprobs(name: str, value: Any) -> Any:
 
 def _modalities(name: str, value: Any) -> Any:
     if value != ["text"]:
-        raise _wrong(name, _shown(value), '["text"], the only kind that it makes')
+        raise _wrong(name, _shown(value), '["text"], the only output that the engine produces')
     return value
 
 
@@ -286,12 +286,16 @@ def _template_values(name: str, value: Any) -> Any:
     """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, as it loops over what it gets."""
     switches = _object(name, value)
     if len(switches) > _MAX_KWARGS:
-        raise _wrong(name, f"of {len(switches)} values", f"of at most {_MAX_KWARGS} values")
+        raise _wrong(name, f"an object of {len(switches)} values", f"an object of at most {_MAX_KWARGS} values")
     for key, each in switches.items():
         is_text = isinstance(each, str) and len(each) <= _MAX_TEXT
         is_number = type(each) is int and abs(each) <= 10**6
         if len(key) > _MAX_TEXT or not (is_text or is_number or isinstance(each, bool)):
-            raise _wrong(f"{name}.{key[:40]}", _shown(each), "a boolean, an integer or a short string")
+            raise _wrong(
+                f"{name}.{key[:40]}",
+                _shown(each),
+                f"a boolean, an integer up to ±10^6 or a string of at most {_MAX_TEXT} characters",
+            )
     return switches
 
 

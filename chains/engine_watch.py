@@ -1,8 +1,8 @@
-"""The watchdog of an engine: finds out that llama.cpp hangs, so that it can be ended and started again.
+"""The watchdog of an engine: detects that llama.cpp hangs, so that the engine can be ended and restarted.
 
-llama.cpp answers `/slots` from a thread of its own, with how far each slot is. Invariant: an engine that is asked for
-something either answers `/slots` and gets on with a slot, or is given up within a limit. A batch of the prompt, or a
-token, is progress; a limit for the first one counts from the request. Nothing is asked while nobody uses the engine.
+llama.cpp reports the progress of each slot at `/slots`, from a separate thread. Invariant: an engine that is working on
+a request either answers `/slots` and makes progress on a slot, or is given up within a limit. A batch of the prompt or
+a token is progress; the limit for the first one counts from the request. An idle engine is not polled.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _BYTES_PER_S: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What to watch: `slots_url` of llama.cpp, and how large the model is (bytes)."""
+    """The engine to watch: the `slots_url` of llama.cpp, and the size of the model in bytes."""
 
     slots_url: str
     headers: dict[str, str]

@@ -1,10 +1,10 @@
-"""The engines of the models in use: loaded on demand, at most two, and started again where one has ended.
+"""The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
-Laws: a model in use is never unloaded; who waits for room gets it next, however busy the others are; an engine that
-ends again and again is started later and later.
+Invariants: a model in use is never unloaded. The model that waits to be loaded is served next, however busy the
+others are. An engine that ends repeatedly is restarted with a growing delay.
 
-At most two models stay loaded: two assistants on two models can take turns without loading them and reading their
-threads anew each time, and a folder of large files does not fill the memory one by one.
+At most two models stay loaded: two assistants with different models can alternate without reloading them and
+reprocessing their threads, and a folder of large files cannot fill the memory.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _log = logging.getLogger("threadhold.engine")
 
 @dataclass(slots=True)
 class _Load:
-    """A load that goes on: its task, who waits for the engine, and since when (monotonic seconds)."""
+    """A load in progress: its task, the waiters for the engine, and its start (monotonic seconds)."""
 
     task: "asyncio.Task[None]"
     grants: list["asyncio.Future[Engine]"] = field(default_factory=list)
@@ -39,7 +39,7 @@ class _Load:
 
 
 class Engines:
-    """All engines. `asking` loads one where need be; `close` ends them."""
+    """All engines. `asking` loads one if necessary; `close` ends them."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Engines:
                 raise
         held = [engine.model.name for engine in self._engines.values() if engine.busy]
         names = ", ".join(f"`{each}`" for each in held)
-        told = f"; {names} had not ended their answers" if held else ""
+        told = f"; {names} had not finished answering" if held else ""
         raise UpstreamFailed(f"`{name}` was not loaded within {limit_s:g} s{told}. Try again later.")
 
     def _begin(self, model: Gguf) -> "_Load":
@@ -138,7 +138,7 @@ class Engines:
             self.failed[name] = error.message
         for grant in load.grants:
             if not grant.done():
-                grant.set_exception(error or UpstreamFailed("The built-in engine is being closed."))
+                grant.set_exception(error or UpstreamFailed("The built-in engine is shutting down."))
 
     async def _load(self, model: Gguf) -> None:
         before = self._engines.get(model.name)

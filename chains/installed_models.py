@@ -1,4 +1,4 @@
-"""The models that the built-in engine can run on this machine."""
+"""Finds the models that the built-in engine can run on this machine."""
 
 import importlib.util
 from pathlib import Path

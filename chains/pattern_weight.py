@@ -1,8 +1,8 @@
-"""How much work a regular expression makes for a grammar: how many positions of it can be open at once. Pure.
+"""Estimates the work of a regular expression in a grammar: how many of its positions can be open at once. Pure.
 
-llama.cpp expands every repetition and follows all positions that the text so far allows, for every candidate token.
-The text decides which position is open until the first part of variable length ends; from there on, each position of
-the rest can be open beside the others. Measured with 50 open positions: 0.1 s a token. With 500: over a second.
+llama.cpp expands every repetition and, for every candidate token, follows all positions that the text so far allows.
+Until the first part of variable length ends, the text determines which position is open. After it, any later position
+can be open at the same time. Measured with 50 open positions: 0.1 s a token. With 500: over a second.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _MAX_EXPANDED: Final = 20_000
 
 
 class PatternRefused(ValueError):
-    """The pattern has no bounded grammar; the message says why, as the end of a sentence."""
+    """The pattern has no bounded grammar. The message gives the reason, as the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A piece of a pattern. `size` is its expanded positions, `open` how many of them can be open at once;
-    `length` is how many characters it always matches, None where that varies."""
+    """A part of a pattern. `size` counts its expanded positions, `open` those that can be open at once.
+    `length` is the number of characters that it always matches, None if that varies."""
 
     size: int = 0
     open: int = 1
@@ -39,12 +39,12 @@ def pattern_weight(pattern: str) -> int:
     reader = _Reader(pattern)
     part = reader.alternatives(0)
     if reader.at < len(pattern):
-        raise PatternRefused("has a `)` without its `(`")
+        raise PatternRefused("has a `)` without a `(`")
     return part.open
 
 
 class _Reader:
-    """Reads one pattern from left to right."""
+    """Parses one pattern from left to right."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -89,27 +89,27 @@ class _Reader:
         if char == "(":
             if self._pattern.startswith("?", self.at):
                 if not self._pattern.startswith("?:", self.at):
-                    raise PatternRefused("uses `(?…`, which grammars do not have; only `(?:` is allowed")
+                    raise PatternRefused("uses `(?…`, which grammars do not support; only `(?:` is allowed")
                 self.at += 2
             part = self.alternatives(depth + 1)
             if self._peek() != ")":
-                raise PatternRefused("has a `(` without its `)`")
+                raise PatternRefused("has a `(` without a `)`")
             self.at += 1
             return part
         if char == "[":
             self._skip_class()
         elif char == "\\":
             if not self._peek():
-                raise PatternRefused("ends in a `\\`")
+                raise PatternRefused("ends with a `\\`")
             self.at += 1
         elif char in "*+?{":
-            raise PatternRefused(f"has a `{char}` that repeats nothing")
+            raise PatternRefused(f"has a `{char}` with nothing to repeat")
         return _Part(1, 1, 1, empty=False)
 
     def _skip_class(self) -> None:
         while (char := self._peek()) != "]":
             if not char:
-                raise PatternRefused("has a `[` without its `]`")
+                raise PatternRefused("has a `[` without a `]`")
             self.at += 2 if char == "\\" else 1
         self.at += 1
 
@@ -117,7 +117,7 @@ class _Reader:
         while (bounds := self._bounds()) is not None:
             least, most = bounds
             if part.empty and (most is None or most > 1):
-                raise PatternRefused("repeats what can be empty")
+                raise PatternRefused("repeats an expression that can be empty")
             times = max(least, 1) if most is None else most
             varies = part.length is None
             size = part.size * max(times, 1) + (part.size if most is None and least > 1 else 0)
@@ -144,9 +144,9 @@ class _Reader:
         inner = self._pattern[self.at : end] if end >= 0 else ""
         low, comma, high = inner.partition(",")
         if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in (low or "0", high or "0") if part):
-            raise PatternRefused("has a `{` that is no repetition")
+            raise PatternRefused("has a `{` that is not a quantifier")
         if not inner or inner == ",":
-            raise PatternRefused("has a `{` that is no repetition")
+            raise PatternRefused("has a `{` that is not a quantifier")
         self.at = end + 1
         least = int(low or 0)
         most = (int(high) if high else None) if comma else least

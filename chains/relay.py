@@ -1,7 +1,7 @@
-"""A stream of the built-in engine for a reader who may be slow: read as it comes, and kept until the reader takes it.
+"""Relays a stream of the built-in engine: buffers it, so that a slow client does not hold the engine.
 
-Invariant: how long the engine's slot is held depends on the engine. A reader who is so far behind that the buffer is
-full keeps the slot only while nobody else waits for one; then the stream ends with an error frame.
+Invariant: how long the engine's slot is held depends on the engine. If the buffer is full, the client holds the slot
+only while nobody else waits for one; otherwise the stream ends with an error frame.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ _PATIENCE_S: Final = 10.0
 """For how long a full buffer is waited for where others wait for the slot."""
 
 _ERROR: Final = {
-    "message": f"The answer was read so slowly that {_MOST_BYTES >> 20} MB of it waited, and others waited for the "
-    "engine. Read it faster, or ask for less.",
+    "message": f"The client read the answer so slowly that {_MOST_BYTES >> 20} MB were buffered while other requests "
+    "waited for the engine. Read the answer faster, or request a shorter one.",
     "type": "upstream_error",
     "param": None,
     "code": "reader_too_slow",
@@ -34,7 +34,7 @@ _ERROR: Final = {
 
 
 class _Buffer:
-    """What was read of a stream and not taken yet."""
+    """The part of a stream that the client has not read yet."""
 
     def __init__(self, source: Passage, is_waited_for: Callable[[], bool]) -> None:
         self._source = source
@@ -104,7 +104,7 @@ class _Buffer:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class RelayedPassage(Passage):
-    """A stream that is read ahead of its reader."""
+    """A stream that is buffered ahead of its client."""
 
     source: Passage | None = None
     buffer: _Buffer | None = None

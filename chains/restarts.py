@@ -1,4 +1,4 @@
-"""When an engine that ended is started again: at once the first time, then later and later."""
+"""Schedules restarts of an engine that ended: immediate the first time, then with a growing delay."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _log = logging.getLogger("threadhold.engine")
 
 
 class Restarts:
-    """Series of ends, by model. `clock` gives monotonic seconds."""
+    """Counts successive ends, by model. `clock` returns monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Limits in JSON Schemas (`minimum`, `maxLength` …) as the grammars of the built-in engine can have them. Pure."""
+"""Limits in JSON Schemas (`minimum`, `maxLength` …) that the grammars of the built-in engine support. Pure."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ _STEPS: Final = {"exclusiveMinimum": 1, "exclusiveMaximum": -1}
 
 
 class SchemaRefused(ValueError):
-    """A schema is out of bounds; the message is a sentence with the thing, its value and the limit."""
+    """A schema exceeds a limit. The message is a sentence that names the item, its value and the limit."""
 
 
 def count_repetitions(schema: Mapping[str, Any]) -> int:
@@ -88,13 +88,13 @@ def _check_ranges(schema: Mapping[str, Any]) -> None:
     given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
     for low, high in _PAIRS:
         if low in given and high in given and given[low] > given[high]:
-            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} leave no value between them.")
+            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} allow no value.")
     lows = [name for name in ("minimum", "exclusiveMinimum") if name in given]
     highs = [name for name in ("maximum", "exclusiveMaximum") if name in given]
     for name in (lows or highs) if not (lows and highs) else ():
         if (given[name] if lows else -given[name]) >= _MAX_ONE_SIDED:
             beside = "maximum" if lows else "minimum"
-            raise SchemaRefused(f"`{name}` {schema[name]} has 16 digits or more; it needs a `{beside}` beside it.")
+            raise SchemaRefused(f"`{name}` {schema[name]} has 16 digits or more; it also needs a `{beside}`.")
 
 
 def without_long_limits(schema: Any) -> Any:
@@ -128,11 +128,11 @@ def kinds_of(schema: Mapping[str, Any]) -> list[str]:
     limit("types of one value", len(kinds), len(KINDS))
     for kind in kinds:
         if kind not in KINDS:
-            raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be one of JSON Schema's.")
+            raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be a JSON Schema type.")
     return kinds
 
 
 def limit(what: str, value: int, most: int) -> None:
     """Raise SchemaRefused where there are more than so many of a thing."""
     if value > most:
-        raise SchemaRefused(f"It has too many {what}: {value}, at most {most} are allowed.")
+        raise SchemaRefused(f"It has too many {what}: {value}; at most {most} are allowed.")

@@ -1,12 +1,12 @@
-"""Limits for the JSON Schemas that the built-in engine makes grammars of. Pure, in time linear in what is expanded.
+"""Limits the JSON Schemas that the built-in engine converts to grammars. Pure; linear in the size of the expansion.
 
-llama.cpp makes a grammar of a schema and follows every way in which the text so far can go on, for each token. That
-work blocks its only loop, so one costly schema would stop everybody's answers. Invariant: the ways that a schema in
-bounds leaves open at once never exceed `MAX_WEIGHT`, at any depth of a recursive schema too.
+llama.cpp converts a schema to a grammar and, for each token, follows every possible continuation of the text so far.
+This work blocks its only loop, so one costly schema would stop all other answers. Invariant: the continuations of an
+accepted schema never exceed `MAX_WEIGHT` at any point, at any depth of a recursive schema.
 
 Measured with xllamacpp 2026.10 on one shared core: an enum of 500 values takes 0.4 s before its first token, of 1,000
-1.2 s, of 3,000 8 s (it grows with the square); 500 optional properties 0.6 s, 1,000 2.9 s; 500 strings of at most 1,900
-characters 0.9 s and 260 MB. Alternatives that stay open, such as 50 strings, cost 0.1 s for every token.
+1.2 s, of 3,000 8 s (the growth is quadratic); 500 optional properties take 0.6 s, 1,000 2.9 s; 500 strings of at most
+1,900 characters 0.9 s and 260 MB. Alternatives that stay open, such as 50 strings, cost 0.1 s for every token.
 """
 
 import re
@@ -70,7 +70,7 @@ _REFERENCE: Final = re.compile(r"#(?:/[^/]+)*")
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """Ways that are open: `first` before the first character of a value, `most` at the worst moment within it."""
+    """Open continuations: `first` before the first character of a value, `most` at its worst point."""
 
     first: int = 1
     most: int = 1
@@ -78,7 +78,7 @@ class _Open:
 
 @dataclass(slots=True)
 class _Totals:
-    """What all schemas of one request add up to: subschemas, enum values, characters, repetitions."""
+    """Totals over all schemas of one request: subschemas, enum values, characters, repetitions."""
 
     nodes: int = 0
     digits: int = 0
@@ -111,14 +111,14 @@ def check_schema(schema: Any, totals: _Totals | None = None) -> None:
     weight = _Weight(schema, totals or _Totals()).of(schema, 0).most
     if weight > MAX_WEIGHT:
         raise SchemaRefused(
-            f"It leaves too much open at once: a weight of {weight}, at most {MAX_WEIGHT} is allowed (an enum value "
-            f"weighs 1, an optional property {_OPTIONAL}, a free text {_TEXT}). Use fewer enum values, optional "
-            "properties, or alternatives that begin alike."
+            f"It has too many possible continuations at one point: a weight of {weight}; at most {MAX_WEIGHT} is "
+            f"allowed (an enum value weighs 1, an optional property {_OPTIONAL}, a free string {_TEXT}). Use fewer "
+            "enum values, optional properties, or alternatives that begin alike."
         )
 
 
 class _Weight:
-    """One schema's weighing. `root` is what its references lead into."""
+    """Weighs one schema. `root` is the schema that its references point into."""
 
     def __init__(self, root: Any, totals: _Totals) -> None:
         self._root = root
@@ -145,7 +145,7 @@ class _Weight:
 
     def _direct(self, schema: dict[str, Any], depth: int) -> _Open:
         self._totals.repeats += count_repetitions(schema)
-        limit("repetitions of all strings and lists", self._totals.repeats, _MAX_REPEATS_TOTAL)
+        limit("repetitions in its strings and arrays", self._totals.repeats, _MAX_REPEATS_TOTAL)
         if "enum" in schema:
             return self._literals(_list(schema["enum"], "enum"))
         if "const" in schema:
@@ -160,7 +160,7 @@ class _Weight:
         if "number" in kinds or "integer" in kinds:
             digits = count_digits(schema)
             self._totals.digits += digits
-            limit("digits of the limits of all integers", self._totals.digits, _MAX_DIGITS)
+            limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS)
             found.append(_Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits))
         if "object" in kinds or "properties" in schema:
             found.append(self._object(schema, depth))
@@ -256,27 +256,27 @@ class _Weight:
             self._path.pop()
             return weight
         if not any(mark >= since for mark in self._consumed):
-            raise SchemaRefused(f"`$ref` `{name[:80]}` leads back to itself without a property or list between.")
+            raise SchemaRefused(f"`$ref` `{name[:80]}` refers to itself without a property or array in between.")
         if any(mark >= since for mark in self._alike):
             raise SchemaRefused(
                 f"`$ref` `{name[:80]}` is recursive within alternatives that begin alike, whose number would double at "
-                "each level. Put a required property with a different `const` first in each of them."
+                "each level. Start each of them with a required property that has a different `const`."
             )
         return _Open(_TEXT, _TEXT)
 
     def _target(self, reference: Any) -> Any:
         limit("characters in a `$ref`", len(reference) if isinstance(reference, str) else 0, _MAX_REFERENCE)
         if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
-            raise SchemaRefused(f"`$ref` {str(reference)[:80]!r} leads out of the schema; only `#/…` is allowed.")
+            raise SchemaRefused(f"`$ref` {str(reference)[:80]!r} points outside the schema; only `#/…` is allowed.")
         node, is_map = self._root, False
         for part in reference.split("/")[1:]:
             if not isinstance(node, dict) or part not in node:
-                raise SchemaRefused(f"`$ref` `{reference[:80]}` leads nowhere.")
+                raise SchemaRefused(f"`$ref` `{reference[:80]}` points to nothing.")
             if not is_map and part in DATA:
-                raise SchemaRefused(f"`$ref` `{reference[:80]}` leads into `{part}`, which holds no schemas.")
+                raise SchemaRefused(f"`$ref` `{reference[:80]}` points into `{part}`, which contains no schemas.")
             node, is_map = node[part], not is_map and part in MAPS
         if is_map:
-            raise SchemaRefused(f"`$ref` `{reference[:80]}` leads to a map of schemas, not to a schema.")
+            raise SchemaRefused(f"`$ref` `{reference[:80]}` points to a map of schemas, not to a schema.")
         return node
 
 

@@ -1,8 +1,8 @@
-"""Whose request the built-in engine answers next: one request for each slot, and owners take turns for them.
+"""Decides whose request the built-in engine processes next: one request per slot, with owners taking turns.
 
-Invariants: llama.cpp never has more requests than slots, so nobody waits in its own queue, which knows no owners, and
-who waits here is not lost when an engine ends; of one owner the oldest request goes first. Where there are several
-owners, none of them holds the last slot while it has others: an answer can take minutes, and cannot be interrupted.
+Invariants: llama.cpp never has more requests than slots, because its own queue knows no owners, and requests that wait
+here survive the end of an engine. The requests of one owner are processed oldest first. Where there are several
+owners, none of them takes the last free slot while it holds others: an answer can take minutes and is not interrupted.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class _Waiting:
 
 
 class Slot:
-    """What a request holds while the engine works on it: one slot, or several at once."""
+    """The slots that a request holds while the engine works on it: one or several."""
 
     __slots__ = ("_count", "_owner", "_slots")
 
@@ -42,7 +42,7 @@ class Slot:
 
 
 class Slots:
-    """The slots of one model, over all of its engines. `per_owner` are those that one owner can hold."""
+    """The slots of one model, across its successive engines. `per_owner` is the most that one owner can hold."""
 
     def __init__(self, count: int, *, per_owner: int | None = None) -> None:
         self._total = self._free = count

@@ -1,4 +1,4 @@
-"""A client's answer in one piece, made of a stream: llama.cpp stops only streams when their reader leaves."""
+"""Builds a client's complete answer from a stream, because llama.cpp stops only streams when their client leaves."""
 
 import contextlib
 from collections.abc import Callable, Sequence

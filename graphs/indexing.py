@@ -1,8 +1,8 @@
-"""Index one file of a vector store: read, cut, embed and store it, in stages that owners share.
+"""Indexes one file of a vector store: read, split, embed and store it, in stages that owners share.
 
-Invariants: a stage works in short blocks, and owners take turns between them, so that a small file of one owner never
-waits for another's large one. A file that makes no progress fails alone, and its error names the limit and what to do.
-At most `_LARGE_FILES` large texts are in memory.
+Invariants: each stage works in short blocks, and owners take turns between blocks, so that one owner's small file does
+not wait for another's large one. A file that makes no progress fails alone, and its error names the limit and the
+remedy. At most `_LARGE_FILES` large texts are in memory.
 """
 
 import asyncio
@@ -46,8 +46,8 @@ _MAX_TEXT_BYTES: Final = 128 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one file. A stage without progress for `stall_s` ends; the time for a whole file has no limit, because a
-    large one may wait for many turns. `write_s` is added per chunk, of which there are at most `chunks`."""
+    """Limits of one file. A stage without progress for `stall_s` ends. The time for a whole file has no limit, because
+    a large file can wait for many turns. `write_s` is added per chunk; a file has at most `chunks` of them."""
 
     stall_s: float = 900.0
     write_s: float = 0.1
@@ -55,7 +55,7 @@ class Limits:
 
 
 class Indexer:
-    """Indexes files; how many at once is the caller's to limit."""
+    """Indexes files. The caller limits how many at once."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Indexer:
         async with self._large.share(owner) if size > _LARGE_BYTES else nullcontext():
             pieces = await self._cut(owner, await self._text(owner, file_id), place.body["chunking_strategy"]["static"])
             if not pieces:
-                raise Unreadable("The file has no text; pictures of text are not read.", code="invalid_file")
+                raise Unreadable("The file has no text. Text in images is not read.", code="invalid_file")
             chunks, usage_bytes = await self._chunks(owner, pieces)
             del pieces
             model = None if self._embedder is None else self._embedder.name
@@ -111,7 +111,9 @@ class Indexer:
             return (await DISK.run(file.owner, done.stat)).st_size
         path = await self._blobs.path(file.id)
         if path is None:
-            raise Unreadable("The file's bytes are not in this server's folder any more.", code="server_error")
+            raise Unreadable(
+                "The contents of the file are no longer in this server's data folder.", code="server_error"
+            )
         async with self._readers.share(file.owner):
             extracted = await self._extractor.read(path, file.body["filename"])
             if extracted.note is not None:

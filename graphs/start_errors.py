@@ -1,4 +1,4 @@
-"""Why a run cannot start, in the API's words; or not before it is its turn."""
+"""The reasons why a run cannot start, or cannot start yet, as API errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _LIGHT: Final = 8
 
 
 class HeavyStart(Exception):
-    """The assistant is so large that an owner's runs with it start one after the other."""
+    """The assistant is so large that an owner's runs with it start one at a time."""
 
 
 def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:

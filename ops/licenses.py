@@ -1,4 +1,4 @@
-"""`threadhold licenses`: the packages that this server runs on, and under which license each one is."""
+"""`threadhold licenses`: the packages that this server runs on, and the license of each."""
 
 from importlib import metadata
 from typing import Final

@@ -1,7 +1,7 @@
-"""What commands say, a line each: results on standard output, all else on standard error.
+"""Writes the output of commands, line by line: results to standard output, everything else to standard error.
 
-Invariant: nothing else here writes to them but progress bars, whose words are ours, and `export`, whose JSON goes to a
-terminal in ASCII. Names, models and upstreams' errors are strangers' words; they pass through `plain`.
+Invariant: apart from progress bars, whose text is ours, and `export`, whose JSON goes to a terminal in ASCII, no other
+code here writes to them. Names, models and errors of upstreams are untrusted text and pass through `plain`.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Disk space that deletions use when the disk is full: a file beside the database that holds it until then.
+"""Reserves disk space for deletions on a full disk, as a file beside the database.
 
-Invariants: the file is at full size unless the disk has no space for it; it gives its space to one batch of changes
-that free space, and takes what is left back at once. SQLite needs space to delete: it writes changed pages to its log
-before the space of the old ones is free.
+Invariants: the file has its full size unless the disk has no space for it. It releases its space to one batch of
+changes that free space, and reclaims what is left immediately. SQLite needs space to delete: it writes changed pages to
+its log before the space of the old pages is free.
 """
 
 import logging
@@ -29,7 +29,7 @@ _BLOCK: Final = 64 * 1024
 
 
 class Ballast:
-    """The file. Every method blocks, and none raises where the disk refuses."""
+    """The reserve file. Every method blocks, and none raises if the disk refuses."""
 
     def __init__(self, path: Path, max_bytes: int = BALLAST_BYTES) -> None:
         """`max_bytes` 0 makes no file, and uses one that is there."""

@@ -1,8 +1,8 @@
-"""Space on a disk that what only grows leaves: uploads, extracted text and the index of files.
+"""Keeps disk space free by limiting data that only grows: uploads, extracted text and the file index.
 
-Invariants: nothing is written through a claim that would leave less than the reserve, however many write at once: what
-others have claimed and not written yet counts as taken. What a client only announces is never claimed: it may send it
-slowly or not at all, and would keep everybody else from writing.
+Invariants: no write through a claim leaves less than the reserve, however many write at once, because space that others
+have claimed but not yet written counts as used. Space that a client only announces is never claimed: the client could
+send slowly or not at all, and block all other writers.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ RESERVE_BYTES: Final = MIN_FREE_BYTES + 8 * 1024 * 1024
 
 
 class Room:
-    """The disk that has `folder`; one object for all that write there."""
+    """The disk that contains `folder`; all writers to it share one object."""
 
     def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
         self._folder = folder
@@ -59,12 +59,12 @@ class Room:
             try:
                 free = free_bytes(self._folder)
             except OSError as error:
-                raise failed(f"`{self._folder}` cannot be looked at", error) from error
+                raise failed(f"`{self._folder}` cannot be checked for free space", error) from error
             if free - self._claimed - size - announced < self._reserve_bytes:
                 raise ReserveReached(
                     f"The server's disk is nearly full: {_mb(size + announced)} more would leave less than the "
-                    f"{_mb(self._reserve_bytes)} that are kept free for deletions and conversations. Nothing was "
-                    "changed. Delete files, or free some room on that disk, then try again."
+                    f"{_mb(self._reserve_bytes)} that are reserved for deletions and conversations. Nothing was "
+                    "changed. Delete files, or free space on that disk, then try again."
                 )
             self._claimed += size
 
@@ -75,8 +75,8 @@ class Room:
 
 
 class Claim:
-    """What one writer may still write. A thread whose waiter was cancelled may use it after its release; what it
-    claims then is given back at once."""
+    """The space that one writer can still use. A thread whose waiter was cancelled can use it after its release; what
+    it claims then is released at once."""
 
     def __init__(self, room: Room) -> None:
         self._room = room

@@ -1,7 +1,7 @@
-"""Text of strangers made safe to show: on a terminal, and in a line of the log.
+"""Makes untrusted text safe to show on a terminal and in a log line.
 
-Invariant: what comes out has no character that moves the cursor, changes colours, ends a line or turns the direction
-of writing. It is readable: what is left out stands there as an escape.
+Invariant: the result contains no character that moves the cursor, changes colors, ends a line or changes the writing
+direction. It stays readable: each such character is replaced by an escape.
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
-"""Fair shares of what all owners use: slots that are held for a while, and threads for work that blocks.
+"""Fair shares of resources that all owners use: slots held for a while, and threads for blocking work.
 
-Invariants: a free slot goes to the waiting owner who holds the fewest, and among equals to the one served longest ago.
-Urgent work goes first, but never `_URGENT_STREAK` times in a row past other work. Cancelling a wait gives it up; a
-thread's slot is free only when the thread is, even if nobody waits for its result any more.
+Invariants: a free slot goes to the waiting owner who holds the fewest slots, and among equals to the one served longest
+ago. Urgent work goes first, but never `_URGENT_STREAK` times in a row before other work. Cancelling a wait withdraws
+it. A thread's slot is free only when the thread is, even if nobody waits for its result any more.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ _Line = dict[str, dict["asyncio.Future[None]", None]]
 
 
 class Shares:
-    """Slots that owners share, or whatever else is counted, such as bytes. It belongs to one event loop.
+    """Slots that owners share, or other counted units such as bytes. It belongs to one event loop.
 
     An owner can always hold `least` slots, whatever others do. Beyond these, all owners share `size` slots, of which an
-    owner can hold `portion` times as many as are free: with 1 a lone owner gets half and leaves the rest for others.
+    owner can hold `portion` times as many as are free: with 1, a lone owner gets half and leaves the rest for others.
     """
 
     def __init__(self, size: int, *, least: int = 0, portion: float = math.inf) -> None:
@@ -130,7 +130,7 @@ def _remove(line: _Line, owner: str, granted: "asyncio.Future[None]") -> None:
 class SharedThreads:
     """Threads that owners share; each call holds one slot of `Shares` until its thread is done.
 
-    The threads start with the first call. Each event loop has slots of its own, as `Shares` belongs to one.
+    The threads start with the first call. Each event loop has its own slots, as `Shares` belongs to one loop.
     """
 
     def __init__(self, threads: int, name: str, *, portion: float = math.inf) -> None:

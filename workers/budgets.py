@@ -1,4 +1,4 @@
-"""What a task may cost. The limits hold whatever the input says, as the kernel enforces them."""
+"""Limits on the cost of a task. The kernel enforces them, so they hold for any input."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,8 +10,8 @@ __all__ = ["CHECK", "DOCUMENT", "MAX_REPLY_BYTES", "MEMORY_BYTES", "Budget"]
 class Budget:
     """Seconds of processor time, after which the kernel ends the child, and seconds of wall time.
 
-    Processor time is the budget proper: a verdict does not depend on how busy the machine is. Wall time ends what
-    waits.
+    Processor time is the main limit, so that results do not depend on how busy the machine is. Wall time ends tasks
+    that wait.
     """
 
     cpu_s: float

@@ -1,8 +1,8 @@
-"""A child process: `python -m workers.child MEMORY_BYTES`, its requests and replies on standard input, a socket.
+"""A child process: `python -m workers.child MEMORY_BYTES`, with requests and replies on standard input, a socket.
 
 A request is `{"function": "module:name", "arguments": [...], "options": {...}, "cpu_s": seconds}`, its reply
-`{"value": ...}` or `{"failed": reason}`. Only functions of our own packages that their modules offer are called. The
-process ends with its input. A task that spends its processor time is ended by the kernel, and the process with it.
+`{"value": ...}` or `{"failed": reason}`. Only functions that our own modules export are called. The process ends with
+its input. If a task exceeds its processor time, the kernel ends the process.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Messages between the server and a child: four bytes of length, then JSON. Never pickle: a child may be taken over."""
+"""Messages between the server and a child: four bytes of length, then JSON. Never pickle: the child is not trusted."""
 
 import struct
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""A few long-lived child processes for work whose cost a stranger decides: owners take turns, every task has a budget.
+"""A few long-lived child processes for work whose cost untrusted input decides. Owners take turns; tasks have budgets.
 
-Laws: an event loop never waits for a task; a task that spends its budget is ended with its child and fails alone; no
-owner has all children. Each child belongs to one thread of its own, which starts it at its first task, ends it after
-idleness and collects it: so the pool works with any event loop, with several, and without one.
+Invariants: an event loop never blocks on a task. A task that exceeds its budget is ended with its child and fails
+alone. No owner has all children. Each child belongs to one thread, which starts it at its first task, ends it when it
+is idle, and collects it, so the pool works with any number of event loops, or none.
 """
 
 import asyncio
@@ -42,10 +42,11 @@ class _Task:
 
 
 class Pool:
-    """Children and the tasks that wait for them. Everything is thread-safe.
+    """Children and the tasks that wait for them. All methods are thread-safe.
 
-    At most `size` children; one owner has at most `share` of them, and at most `most_waiting` tasks in the queue, in
-    which a task waits `patience_s` at most. A child ends after `idle_s` without a task and after `most_tasks`.
+    There are at most `size` children. One owner has at most `share` of them, and at most `most_waiting` tasks in the
+    queue. A task waits in it for at most `patience_s`. A child ends after `idle_s` without a task, or after
+    `most_tasks`.
     """
 
     def __init__(
@@ -131,7 +132,9 @@ class Pool:
         with self._changed:
             queue = self._waiting.get(task.owner, ())
             if self._closing or len(queue) >= self._most_waiting:
-                message = f"{len(queue)} checks of yours wait already." if queue else "The server is shutting down."
+                message = (
+                    f"{len(queue)} of your checks are already waiting." if queue else "The server is shutting down."
+                )
                 raise TooCostly(message, why="late")
             self._waiting.setdefault(task.owner, deque()).append(task)
             if sum(map(len, self._waiting.values())) > self._free and len(self._threads) < self._size:

@@ -1,4 +1,4 @@
-"""One child process as the thread that owns it uses it: one request at a time, each within its budget."""
+"""One child process, as used by the thread that owns it: one request at a time, each within its budget."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _END_S: Final = 5.0
 
 
 class ChildProcess:
-    """A child; not started before its first request. `kill` alone can be called from other threads."""
+    """A child, started with its first request. Only `kill` can be called from other threads."""
 
     def __init__(self, memory_bytes: int) -> None:
         self.tasks = 0
@@ -65,7 +65,7 @@ class ChildProcess:
         if "failed" not in told:
             return told["value"]
         if told["failed"] == "size":
-            raise TooCostly(f"What comes of it has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
+            raise TooCostly(f"Its result has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
         if told["failed"] != "memory":
             raise RuntimeError(f"a check failed: {told['failed']}")
         self.end()  # what is left of it may be fragmented
@@ -134,7 +134,7 @@ class ChildProcess:
         self.end()
         if code is not None and code == -getattr(signal, "SIGPROF", 0):
             return TooCostly(f"It takes more than {budget.cpu_s:g} s of processor time.", why="time")
-        return TooCostly("It broke the process that works on it.", why="crash")
+        return TooCostly("It crashed the process that works on it.", why="crash")
 
 
 def _decode(reply: bytes) -> Any:

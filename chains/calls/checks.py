@@ -1,4 +1,4 @@
-"""Work on schemas and a model's calls off the event loop: what is not certain to take moments, a child process does."""
+"""Checks schemas and a model's calls off the event loop: a child process does whatever is not certain to be quick."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -53,7 +53,7 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
     except TooCostly as error:
         if error.why == "late":
             raise
-        why = f"cannot be tried: {_clause(error)}"
+        why = f"cannot be checked: {_clause(error)}"
         return (tried[0] if len(tried) == 1 else None), why
     return None if told is None else (tried[told[0]], told[1])
 
@@ -69,7 +69,7 @@ async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
     except TooCostly as error:
         if error.why == "late":
             raise
-        bounded = iter([{"refused": f"It cannot be weighed: {_clause(error)}."}] * len(left))
+        bounded = iter([{"refused": f"It cannot be checked: {_clause(error)}."}] * len(left))
     return [{"refused": why} if why else next(bounded) for why in refused]
 
 
@@ -84,7 +84,7 @@ async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, 
             shape: dict[str, Any] = await workers().run("chains.calls.shapes:call_shape", asked, tight=tight)
             return shape
         except TooCostly as error:
-            _log.warning("the schema of `%s` was not made a form for its calls: %s", name, error)
+            _log.warning("the schema of `%s` does not constrain its calls: %s", name, error)
     return call_shape({"function": {"name": name, "parameters": {"type": "object", "additionalProperties": True}}})
 
 

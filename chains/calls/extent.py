@@ -1,9 +1,9 @@
-"""How much work a schema can make, as far as that is certain before any is done: bounds of size, and the one rule that
-says which checks are small enough for the event loop. Pure.
+"""Bounds the work that a schema can cause, before any of it is done: size limits, and the rule that decides which
+checks are small enough for the event loop. Pure.
 
-The rule: the schema, its references written out, is a finite tree of keywords whose cost is linear in what they hold
-and in the value before them; then a node of it meets a value of the arguments at most once, so that the product of both
-sizes bounds the work. A keyword that is not listed here makes the check one for a child process.
+The rule: with its references expanded, the schema is a finite tree of keywords whose cost is linear in their contents
+and in the value. Each of its nodes then meets each value of the arguments at most once, so the product of both sizes
+bounds the work. A keyword that is not listed here sends the check to a child process.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ _UNREAD: Final = frozenset(
 
 
 class _UnknownError(Exception):
-    """The cost is not certain."""
+    """The cost of a schema is unknown."""
 
 
 def is_small(schema: dict[str, Any], value: Any) -> bool:
@@ -116,7 +116,7 @@ def excess(schema: Any) -> str:
             if count + len(below) > MAX_VALUES:
                 return f"has more than {MAX_VALUES} values"
             if chars > MAX_CHARS:
-                return f"has more than {MAX_CHARS} characters of names and texts"
+                return f"has more than {MAX_CHARS} characters of names and strings"
         level = below
     return ""
 

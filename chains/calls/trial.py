@@ -1,7 +1,7 @@
-"""Whether a schema can be checked at all: tried in a child process when an assistant or run is made. Pure.
+"""Decides whether a schema can be checked at all, in a child process, when an assistant or run is created. Pure.
 
-What grows without end, or beyond the steps of one check, is refused in words. What nobody understands, such as a
-reference that leads nowhere, costs nothing and passes, as it does in every check.
+A schema that expands without end, or takes more steps than one check allows, is refused with a reason. Keywords that
+cannot be resolved, such as a reference that points to nothing, cost nothing and pass, as they do in every check.
 """
 
 from collections.abc import Iterator
@@ -39,23 +39,20 @@ def judge_schema(schema: dict[str, Any]) -> str:
     for node in index.nodes:
         size = _size_at_one_place(node, index, sizes)
         if size == 0:
-            return "has references that go round in a circle without ever reaching a part of a value"
+            return "has circular references that never reach a property or an item of a value"
         if size > _MAX_AT_ONE_PLACE:
-            return (
-                f"applies more than {_MAX_AT_ONE_PLACE} schemas to one and the same value, with its references written "
-                "out"
-            )
+            return f"applies more than {_MAX_AT_ONE_PLACE} schemas to the same value when its references are expanded"
     try:
         samples: tuple[Any, ...] = ({}, _Samples(index).make(schema))
         for value in samples:
             try_errors(schema, value)
     except (GivenUp, RecursionError):
-        return f"takes more than {MAX_STEPS} steps for one small value"
+        return f"takes more than {MAX_STEPS} steps to check one small value"
     return ""
 
 
 class _Index:
-    """The nodes of a schema by identity, and what names can point at."""
+    """The nodes of a schema by identity, and the targets of its references."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.root = schema
@@ -140,7 +137,7 @@ def _size_at_one_place(node: dict[str, Any], index: _Index, sizes: dict[int, int
 
 
 class _Samples:
-    """Makes an example that reaches into a schema."""
+    """Makes an example value that exercises a schema."""
 
     def __init__(self, index: _Index) -> None:
         self._index = index

@@ -1,1 +1,1 @@
-"""The folder of the demo model's file. Threadhold finds the file by the distribution's metadata and imports nothing."""
+"""Contains the demo model's file. Threadhold finds it by the distribution's metadata and imports nothing."""

@@ -1,4 +1,4 @@
-"""Refuses schemas that no call or answer could be checked by, when an assistant or a run is made."""
+"""Refuses schemas too costly to check calls or answers against, when an assistant or run is created."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from wire.errors import InvalidRequest, TooCostly, Unavailable
 
 __all__ = ["check_schemas"]
 
-_HINT = "Make it smaller, or write out what its references repeat"
+_HINT = "Make it smaller, or inline its references"
 
 
 async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = None) -> None:

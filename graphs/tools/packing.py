@@ -1,7 +1,7 @@
-"""gzip and deflate, unpacked as they arrive, within bounds of output, input and members.
+"""Decompresses gzip and deflate as they arrive, within limits on output, input and members.
 
-Invariant: memory holds what was asked for and one block of input, whatever the stream says. What comes behind the end
-of the packed data is not read.
+Invariant: memory holds the requested output and one block of input, whatever the stream contains. Data after the end of
+the compressed data is ignored.
 """
 
 import zlib
@@ -20,7 +20,7 @@ _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 
 
 class Unpacker:
-    """Unpacks one body; `coding` is gzip, x-gzip or deflate."""
+    """Decompresses one body; `coding` is gzip, x-gzip or deflate."""
 
     def __init__(self, coding: str, max_bytes: int) -> None:
         self._is_gzip = coding.endswith("gzip")

@@ -1,4 +1,4 @@
-"""Reads OpenAPI documents in a child process, and carries what they offer across as JSON."""
+"""Parses OpenAPI documents in a child process, and transfers their operations as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -35,7 +35,7 @@ def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
 def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
     """Return why a document that did not fit its budget is refused."""
     told = error.message[:1].lower() + error.message[1:].rstrip(".")
-    return refuse(f"the document could not be read: {told}. Give it fewer operations, or schemas that repeat less")
+    return refuse(f"the document could not be read: {told}. Use fewer operations, or schemas with fewer repeated parts")
 
 
 def _pack(operation: Operation) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Streams of actions' connections, read in small blocks that take turns, and no further than an answer can be worth.
+"""Streams of actions' connections: read in small blocks that take turns, up to a limit for each answer.
 
-The HTTP library parses on the event loop, and its work goes by the lines of a head and the chunks of a body, not by
-bytes: 64 KB of empty chunks or early hints take it half a second. Invariant: between two turns of the event loop it
-gets one block, whatever the number of calls, and owners take turns with their blocks.
+The HTTP library parses on the event loop, and its cost depends on the header lines and body chunks, not on bytes:
+64 KB of empty chunks or early hints take half a second. Invariant: between two turns of the event loop, the library
+parses one block, whatever the number of calls. Owners take turns with their blocks.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _BLOCK: Final = 4 * 1024
 
 @dataclass(slots=True)
 class Allowance:
-    """What the task's call may still read: heads, content, and what frames it, in bytes."""
+    """The bytes that the task's call can still read: heads, content and framing."""
 
     left: int
 
@@ -40,7 +40,7 @@ def read_at_most(count: int) -> Allowance:
 
 
 class PacedStream(httpcore2.AsyncNetworkStream):
-    """A stream whose blocks take turns with those of all other streams of `turns`, a share of one."""
+    """A stream whose blocks take turns with those of all other streams that share `turns`, which has one slot."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, turns: Shares) -> None:
         self._stream = stream
@@ -52,7 +52,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         if (allowance := _ALLOWANCE.get()) is not None:
             allowance.left -= len(block)
             if allowance.left < 0:
-                raise httpcore2.RemoteProtocolError("the answer has too much around its content")
+                raise httpcore2.RemoteProtocolError("the answer has too many bytes besides its content")
         async with self._turns.share(acting_owner()):
             await asyncio.sleep(0)
         return block

@@ -260,7 +260,7 @@ async def test_closing_gives_up_a_load_at_once(engine: Open) -> None:
     await builtin.close()
     assert time.monotonic() - began < 1
     assert children() == before
-    with pytest.raises(UpstreamFailed, match="being closed"):
+    with pytest.raises(UpstreamFailed, match="shutting down"):
         await asked
 
 

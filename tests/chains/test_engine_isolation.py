@@ -131,9 +131,9 @@ COSTLY = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum":
 
 async def test_a_costly_schema_is_refused_in_runs_and_for_clients() -> None:
     async with opened() as builtin:
-        with pytest.raises(PromptRefused, match=r"enum values: 30000, at most 2000"):
+        with pytest.raises(PromptRefused, match=r"enum values: 30000; at most 2000"):
             await finished(builtin, "Say hello.", response_format=COSTLY)
-        with pytest.raises(InvalidRequest, match=r"enum values: 30000, at most 2000"):
+        with pytest.raises(InvalidRequest, match=r"enum values: 30000; at most 2000"):
             await builtin.pass_through({"messages": ASK, "response_format": COSTLY})
 
 

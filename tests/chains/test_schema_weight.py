@@ -104,10 +104,10 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        pytest.param({"enum": list(range(1_001))}, r"1001, at most 1000", id="enum"),
-        pytest.param({"anyOf": [{"enum": list(range(600))}] * 2}, r"1200, at most 1000", id="enums beside each other"),
-        pytest.param({"items": {"enum": list(range(50_000))}}, r"enum values: 50000, at most", id="enum in a list"),
-        pytest.param(record(600, required=False), r"1201, at most 1000", id="optional properties"),
+        pytest.param({"enum": list(range(1_001))}, r"1001; at most 1000", id="enum"),
+        pytest.param({"anyOf": [{"enum": list(range(600))}] * 2}, r"1200; at most 1000", id="enums beside each other"),
+        pytest.param({"items": {"enum": list(range(50_000))}}, r"enum values: 50000; at most", id="enum in a list"),
+        pytest.param(record(600, required=False), r"1201; at most 1000", id="optional properties"),
         pytest.param(record(4_000, required=True), r"subschemas: 3001", id="required properties"),
         pytest.param(nested(60), r"levels: 49", id="levels"),
         pytest.param({"type": "string", "minLength": 10**6}, r"`minLength` is 1e\+06; at most 1999", id="minLength"),
@@ -121,7 +121,7 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"type": ["null", "integer"], "maximum": -(2**53)}, r"needs a `minimum`", id="negative"),
         pytest.param({"enum": [f"{n:060}" for n in range(300)]}, r"300 enum values: 18000", id="many long values"),
         pytest.param({"properties": {f"{n:060}": TEXT for n in range(300)}}, r"300 optional", id="many long names"),
-        pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` 9 and `maxLength` 2 leave no", id="empty lengths"),
+        pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` 9 and `maxLength` 2 allow no", id="empty lengths"),
         pytest.param({"minItems": 9, "maxItems": 2}, r"`minItems` 9 and", id="empty counts"),
         pytest.param(
             {"type": "integer", "minimum": 9, "maximum": -9}, r"`minimum` 9 and `maximum` -9", id="empty range"
@@ -131,29 +131,31 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         ),
         pytest.param(
             {"type": ["integer", "null"], "exclusiveMinimum": 5, "exclusiveMaximum": 6},
-            r"leave no value",
+            r"allow no value",
             id="nothing between",
         ),
         pytest.param(
             {"type": "integer", "exclusiveMinimum": 1.5, "maximum": 1.9},
-            r"leave no value",
+            r"allow no value",
             id="nothing between fractions",
         ),
         pytest.param({"minimum": 9, "exclusiveMinimum": True}, r"`exclusiveMinimum` is True", id="boolean bound"),
         pytest.param({"enum": ["x" * 70_000]}, r"characters of names and enum values: 70000", id="long value"),
         pytest.param({"properties": {"x" * 70_000: TEXT}}, r"characters of names", id="long name"),
         pytest.param(
-            {"prefixItems": [{"type": "string", "maxLength": 1_999}] * 250}, r"repetitions of all", id="many long texts"
+            {"prefixItems": [{"type": "string", "maxLength": 1_999}] * 250},
+            r"repetitions in its strings",
+            id="many long texts",
         ),
-        pytest.param(alike(120, **TEXT), r"1200, at most 1000", id="alternatives alike"),
-        pytest.param(alike(40, enum=list(range(40))), r"1600, at most 1000", id="alternatives times values"),
-        pytest.param({"allOf": [{"anyOf": [TEXT] * 60}] * 2}, r"1200, at most", id="merged alternatives"),
-        pytest.param({"$ref": "#"}, r"leads back to itself", id="circle"),
-        pytest.param({"allOf": [{"$ref": "#"}]}, r"leads back to itself", id="circle of allOf"),
-        pytest.param({"anyOf": [{"$ref": "#"}, TEXT]}, r"leads back to itself", id="circle of anyOf"),
+        pytest.param(alike(120, **TEXT), r"1200; at most 1000", id="alternatives alike"),
+        pytest.param(alike(40, enum=list(range(40))), r"1600; at most 1000", id="alternatives times values"),
+        pytest.param({"allOf": [{"anyOf": [TEXT] * 60}] * 2}, r"1200; at most", id="merged alternatives"),
+        pytest.param({"$ref": "#"}, r"refers to itself", id="circle"),
+        pytest.param({"allOf": [{"$ref": "#"}]}, r"refers to itself", id="circle of allOf"),
+        pytest.param({"anyOf": [{"$ref": "#"}, TEXT]}, r"refers to itself", id="circle of anyOf"),
         pytest.param(
             {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
-            r"leads back to itself",
+            r"refers to itself",
             id="circle of two",
         ),
         pytest.param(DOUBLING, r"subschemas|levels", id="doubling references"),
@@ -163,19 +165,19 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param(
             {"anyOf": [{"type": "array", "items": {"$ref": "#"}}] * 2}, r"begin alike", id="lists of lists twice"
         ),
-        pytest.param({"$ref": "http://127.0.0.1:9/x"}, r"leads out of the schema", id="address"),
-        pytest.param({"$ref": "file:///etc/passwd"}, r"leads out of the schema", id="file"),
-        pytest.param({"$ref": "#/$defs/none"}, r"leads nowhere", id="nowhere"),
-        pytest.param({"$ref": "#/const", "const": {}}, r"leads into `const`", id="into a constant"),
+        pytest.param({"$ref": "http://127.0.0.1:9/x"}, r"points outside the schema", id="address"),
+        pytest.param({"$ref": "file:///etc/passwd"}, r"points outside the schema", id="file"),
+        pytest.param({"$ref": "#/$defs/none"}, r"points to nothing", id="nowhere"),
+        pytest.param({"$ref": "#/const", "const": {}}, r"points into `const`", id="into a constant"),
         pytest.param(
             {"properties": {"properties": {"enum": {}}}, "$ref": "#/properties/properties/enum"},
-            r"leads into `enum`",
+            r"points into `enum`",
             id="into an enum's values",
         ),
-        pytest.param({"$defs": TEXT, "$ref": "#/$defs"}, r"leads to a map", id="to a map"),
+        pytest.param({"$defs": TEXT, "$ref": "#/$defs"}, r"points to a map", id="to a map"),
         pytest.param({"$ref": "#/" + "a" * 2_000}, r"characters in a `\$ref`: 2002", id="long reference"),
         pytest.param({"type": ["string"] * 50_000}, r"types of one value: 50000", id="many types"),
-        pytest.param({"$ref": 5}, r"leads out", id="number as reference"),
+        pytest.param({"$ref": 5}, r"points outside", id="number as reference"),
         pytest.param({"type": "evil"}, r"`type` is 'evil'", id="type"),
         pytest.param({"type": ["string", {}]}, r"`type` is", id="odd type"),
         pytest.param({"properties": [1]}, r"`properties` is an array", id="properties"),
@@ -183,7 +185,9 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"enum": "abc"}, r"`enum` is a string", id="enum is no list"),
         pytest.param({"anyOf": {"a": 1}}, r"`anyOf` is an object", id="anyOf is no list"),
         pytest.param({"type": "string", "pattern": 5}, r"`pattern` is a number", id="pattern"),
-        pytest.param({"type": "string", "pattern": "^((a*)*)*$"}, r"repeats what can be empty", id="star of star"),
+        pytest.param(
+            {"type": "string", "pattern": "^((a*)*)*$"}, r"repeats an expression that can be empty", id="star of star"
+        ),
         pytest.param(
             {"anyOf": [{"type": "integer", "minimum": n, "maximum": 2**53} for n in range(1, 100)]},
             r"a weight of",
@@ -191,10 +195,12 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         ),
         pytest.param(
             {"items": [{"type": "integer", "minimum": -(2**53), "maximum": 2**53} for _ in range(200)]},
-            r"digits of the limits",
+            r"digits in its integer limits",
             id="many ranges",
         ),
-        pytest.param({"type": "string", "pattern": "(a?){50}"}, r"repeats what can be empty", id="many optionals"),
+        pytest.param(
+            {"type": "string", "pattern": "(a?){50}"}, r"repeats an expression that can be empty", id="many optionals"
+        ),
         pytest.param({"type": "string", "pattern": "a?" * 200}, r"at most 1000", id="optionals in a row"),
         pytest.param({"type": "string", "pattern": "(a|aa){1,200}"}, r"at most 1000", id="lengths that vary"),
         pytest.param({"type": "string", "pattern": "a{0,500}a{0,500}"}, r"at most 1000", id="counts in a row"),
@@ -204,8 +210,8 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"type": "string", "pattern": "a{5000}"}, r"repeats 5000 times", id="count"),
         pytest.param({"type": "string", "pattern": "(" * 900}, r"16 levels", id="deep groups"),
         pytest.param({"type": "string", "pattern": "(?=a)"}, r"only `\(\?:`", id="look-ahead"),
-        pytest.param({"type": "string", "pattern": "[a"}, r"without its `\]`", id="open class"),
-        pytest.param({"type": "string", "pattern": "a)"}, r"without its `\(`", id="closed group"),
+        pytest.param({"type": "string", "pattern": "[a"}, r"without a `\]`", id="open class"),
+        pytest.param({"type": "string", "pattern": "a)"}, r"without a `\(`", id="closed group"),
         pytest.param({"type": "string", "pattern": "x" * 1_001}, r"1001 characters", id="long pattern"),
     ],
 )
