@@ -44,6 +44,7 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
         size = plain_size(schema, left)
         if size is None:
             tried.append(place)
+            left = 0  # a child is needed at any rate, and what was walked has a cost, too
         else:
             left -= size
     if not tried:

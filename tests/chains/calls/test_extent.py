@@ -231,3 +231,15 @@ def test_schemas_that_repeat_nothing_and_are_short_are_brief() -> None:
     assert not is_brief([PYDANTIC])
     assert not is_brief([node(enum=list(range(1_000)))])
     assert not is_brief([node(pattern="a" * 10_001)])
+
+
+async def test_many_schemas_that_are_not_plain_cost_no_more_than_one_on_the_event_loop() -> None:
+    name = "A" * 150
+    parts = {f"p{place}": {"$ref": "#/$defs/" + "%41" * 150} for place in range(200)}
+    schemas = [
+        {"$defs": {name: {"type": "object", "properties": {"a": {"type": "string"}}}}, "properties": parts}
+        for _ in range(100)
+    ]
+    began = time.thread_time()
+    await why_unchecked(schemas)
+    assert time.thread_time() - began < 0.2
