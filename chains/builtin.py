@@ -7,6 +7,7 @@ beginning of its prompt on.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,10 @@ _FORMED: Final = {"repeat_penalty": 1.0}
 """For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
 
 _log = logging.getLogger("threadhold.engine")
+
+
+_ALONE_S: Final = 5.0
+"""How long a request that is made anew waits to have the engine to itself."""
 
 
 class Builtin(Upstream):
@@ -257,9 +262,14 @@ class Builtin(Upstream):
         """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
         slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
         limit_s = self.patience.idle_s
+        if alone:
+            # Only for moments: others wait behind it, and what it waits for can be a long answer.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ALONE_S):
+                    return await slots.take(acting_owner(), alone=True)
         try:
             async with asyncio.timeout(limit_s):
-                return await slots.take(acting_owner(), count, alone=alone)
+                return await slots.take(acting_owner(), count)
         except TimeoutError:
             raise UpstreamFailed(
                 f"The built-in engine answered others for {limit_s:g} s. Try again later.", kind="silent"
