@@ -79,7 +79,7 @@ def test_the_first_token_is_the_model_s_not_a_notice(
 ) -> None:
     says(reply)
     before = figures(server)
-    thread = world.thread(*(() if fits else ("word " * 300 for _ in range(5))), "short")
+    thread = world.thread(*(() if fits else ("word " * 1_000 for _ in range(5))), "short")
     body = {"assistant_id": world.assistant(tools=[TIME]), "max_prompt_tokens": 500}
     run = world.ended(world.post(f"/threads/{thread}/runs", body))
     shown = world.get(f"/threads/{thread}/runs/{run['id']}", params={"extensions": "true"})
