@@ -9,9 +9,10 @@ beginning of its prompt on.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -47,12 +48,12 @@ _NAMED: Final = 20
 _WATCHED: Final = {"return_progress": True}
 _FORMED: Final = {"repeat_penalty": 1.0}
 """For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
+_ALONE_S: Final = 5.0
+"""How long a request that is made anew waits to have the engine to itself."""
 
 _log = logging.getLogger("threadhold.engine")
 
-
-_ALONE_S: Final = 5.0
-"""How long a request that is made anew waits to have the engine to itself."""
+T = TypeVar("T")
 
 
 class Builtin(Upstream):
@@ -166,36 +167,27 @@ class Builtin(Upstream):
         name = await self.resolve(str(payload.get("model") or ""))
         negotiation = negotiation or self.negotiation(name)
         before, was_alone = self._answering.pop(negotiation, (None, False))
-        if before is None or not await before.has_ended():
-            try:
-                return await self._answer(name, payload, negotiation)
-            except EngineEnded as ended:
-                if ended.is_hang and _has_grammar(payload):
-                    raise
-        elif was_alone or (before.epitaph().is_hang and _has_grammar(payload)):
-            raise before.epitaph()
-        return await self._answer(name, payload, negotiation, alone=True)
-
-    async def _answer(
-        self, name: str, payload: dict[str, Any], negotiation: Negotiation, *, alone: bool = False
-    ) -> aiohttp.ClientResponse:
+        ended = before.epitaph() if before is not None and await before.has_ended() else None
+        if ended is not None and (was_alone or _hangs_again(ended, payload)):
+            raise ended
         try:
             fitted = await fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
         except InvalidRequest as error:
             raise PromptRefused(error.message) from error
         except Unavailable as error:
             raise UpstreamFailed(error.message) from error
-        slot = await self._take_slots(name, alone=alone)
-        try:
-            async with self._engines.asking(name) as engine:
-                formed = _FORMED if fitted.get("response_format") else {}
-                asked = {**_completed(engine, fitted), "model": engine.model.name, **formed}
-                response = await engine.upstream.answer(asked, negotiation)
-                slot.keep(1)  # its first token has come: nothing of what ends an engine is to be expected any more
-                engine.use(response)
-        except BaseException:
-            slot.release()
-            raise
+        if ended is not None:
+            return await self._answer(name, fitted, negotiation, alone=True)
+        return await _ask_twice(lambda alone: self._answer(name, fitted, negotiation, alone=alone), fitted)
+
+    async def _answer(
+        self, name: str, fitted: dict[str, Any], negotiation: Negotiation, *, alone: bool
+    ) -> aiohttp.ClientResponse:
+        async with self._turn(name, alone=alone) as (engine, slot):
+            formed = _FORMED if fitted.get("response_format") else {}
+            response = await engine.upstream.answer({**_completed(engine, fitted), **formed}, negotiation)
+            slot.keep(1)  # its first token has come: nothing of what ends an engine is to be expected any more
+            engine.use(response)
         self._answering[negotiation] = engine, alone
         when_closed(response, slot.release)
         return response
@@ -231,34 +223,33 @@ class Builtin(Upstream):
             raise UpstreamProblem(error.message, http_status=503) from error
 
     async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, count: int = 1) -> Passage:
-        try:
-            return await self._pass_once(name, fitted, path, count)
-        except EngineEnded as ended:  # nothing of the answer has been shown
-            if ended.is_hang and _has_grammar(fitted):
-                raise  # it may hang again, and others would wait for that
-            return await self._pass_once(name, fitted, path, alone=True)
+        return await _ask_twice(lambda alone: self._pass_once(name, fitted, path, count, alone=alone), fitted)
 
-    async def _pass_once(
-        self, name: str, fitted: dict[str, Any], path: str, count: int = 1, *, alone: bool = False
-    ) -> Passage:
-        slot = await self._take_slots(name, count, alone=alone)
-        try:
-            async with self._engines.asking(name) as engine:
-                asked = {**_completed(engine, fitted), "model": engine.model.name}
-                if not fitted.get("stream"):
-                    passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
-                else:
-                    passage = await engine.upstream.pass_through(asked, path)
-                    slot.keep(count)
-                    engine.use(passage)
-        except BaseException:
-            slot.release()
-            raise
+    async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
+        async with self._turn(name, count, alone=alone) as (engine, slot):
+            asked = _completed(engine, fitted)
+            if not fitted.get("stream"):
+                passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
+            else:
+                passage = await engine.upstream.pass_through(asked, path)
+                slot.keep(count)
+                engine.use(passage)
         passage.when_closed(slot.release)
         slots = self._slots[name]
         return relay(with_openai_error(passage), lambda: len(slots) > 0)
 
-    async def _take_slots(self, name: str, count: int = 1, *, alone: bool) -> Slot:
+    @asynccontextmanager
+    async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:
+        """Wait for a request's turn and its engine. If the block fails, its slots are given back. Raises RunError."""
+        slot = await self._take_slots(name, count, alone=alone)
+        try:
+            async with self._engines.asking(name) as engine:
+                yield engine, slot
+        except BaseException:
+            slot.release()
+            raise
+
+    async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
         """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
         slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
         limit_s = self.patience.idle_s
@@ -339,14 +330,24 @@ class Builtin(Upstream):
         return {**entry, "context_length": limit} if limit else entry
 
 
-def _has_grammar(payload: Mapping[str, Any]) -> bool:
-    """Whether a request may make an engine hang: what it is asked again for would hang it again, and keep others."""
-    return payload.get("response_format") is not None or payload.get("tools") is not None
+async def _ask_twice(ask: Callable[[bool], Awaitable[T]], body: Mapping[str, Any]) -> T:
+    """Return what `ask` does. If the engine ends before anything of the answer was shown, ask once more, alone."""
+    try:
+        return await ask(False)
+    except EngineEnded as ended:
+        if _hangs_again(ended, body):
+            raise
+    return await ask(True)
+
+
+def _hangs_again(ended: EngineEnded, body: Mapping[str, Any]) -> bool:
+    """Return whether the request has a grammar that can have made the engine hang: others would wait for a repeat."""
+    return ended.is_hang and (body.get("response_format") is not None or body.get("tools") is not None)
 
 
 def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
     """A request with what its model needs."""
-    return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED}
+    return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED, "model": engine.model.name}
 
 
 def _spelled(names: list[str]) -> str:

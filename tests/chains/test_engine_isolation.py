@@ -22,9 +22,9 @@ LONG = "word " * 600 + "Say hello."
 
 
 @contextlib.asynccontextmanager
-async def opened(*, parallel: int = 2, idle_s: float = 60.0) -> AsyncIterator[Builtin]:
+async def opened(*, parallel: int = 2, idle_s: float = 60.0, is_shared: bool = False) -> AsyncIterator[Builtin]:
     shape = Shape(context_size=1024, parallel=parallel, threads=1, max_reply_tokens=16)
-    builtin = Builtin(None, shape=shape, patience=Patience(idle_s=idle_s))
+    builtin = Builtin(None, shape=shape, patience=Patience(idle_s=idle_s), is_shared=is_shared)
     await builtin.open()
     try:
         yield builtin
@@ -41,10 +41,10 @@ async def busy(builtin: Builtin, count: int) -> None:
     await within(20, are_busy)
 
 
-async def crash(builtin: Builtin) -> None:
+async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
     """End the engine's process, and wait until that was noticed."""
     before = builtin.engine_ends.total()
-    os.kill(children()[-1], signal.SIGSEGV)
+    os.kill(children()[-1], by)
 
     async def is_noticed() -> bool:
         return builtin.engine_ends.total() > before
@@ -80,6 +80,22 @@ async def test_a_run_whose_engine_crashes_twice_fails_in_words() -> None:
             await run
         assert await finished(builtin, "Say hello.")
         assert builtin.engine_ends == {("crashed",): 2}
+
+
+async def test_answers_made_anew_together_keep_their_slots() -> None:
+    async with opened(parallel=3, is_shared=True) as builtin:
+        await builtin.at("")
+        os.kill(children()[-1], signal.SIGSTOP)  # so that nothing is shown before the crash
+        long = {"messages": ASK, "max_tokens": 900, "ignore_eos": True, "stream": True}
+        both = asyncio.create_task(builtin.pass_through({**long, "n": 2}))
+        await asyncio.sleep(0.3)
+        await crash(builtin, signal.SIGKILL)
+        passage = await both
+        third = asyncio.create_task(builtin.pass_through({"messages": ASK, "max_tokens": 1}))
+        await asyncio.sleep(1)
+        assert not third.done()
+        passage.close()
+        assert (await third).status == 200
 
 
 async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
