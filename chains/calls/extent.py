@@ -8,7 +8,8 @@ bounds the work. A keyword that is not listed here sends the check to a child pr
 
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import unquote
+
+from chains.calls.references import walk
 
 __all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "MOST_PLAIN", "excess", "is_brief", "is_small", "plain_size"]
 
@@ -187,18 +188,14 @@ def _schemas(name: str, held: Any) -> Iterator[Any]:
 
 def _target(schema: Any, reference: str) -> Any:
     """Return what a reference into the schema points at. Raises _UnknownError for all others, and far ones."""
-    if len(reference) > _MAX_REFERENCE or (reference != "#" and not reference.startswith("#/")):
+    if len(reference) > _MAX_REFERENCE:
         raise _UnknownError
-    parts = unquote(reference[1:]).split("/")[1:]
-    if len(parts) > MAX_DEPTH:
-        raise _UnknownError
-    for part in parts:
-        try:
-            schema = (
-                schema[int(part)] if isinstance(schema, list) else schema[part.replace("~1", "/").replace("~0", "~")]
-            )
-        except (LookupError, TypeError, ValueError):
-            raise _UnknownError from None
-        if isinstance(schema, dict) and ("$id" in schema or ("id" in schema and isinstance(schema["id"], str))):
-            raise _UnknownError  # references within it are relative to another base
-    return schema
+    try:
+        for depth, node in enumerate(walk(schema, reference)):
+            if depth > MAX_DEPTH:
+                raise _UnknownError
+            if isinstance(node, dict) and ("$id" in node or isinstance(node.get("id"), str)):
+                raise _UnknownError  # references within it are relative to another base
+    except LookupError:
+        raise _UnknownError from None
+    return node

@@ -24,17 +24,19 @@ from referencing.exceptions import Unresolvable
 
 from chains.calls.dialects import is_nullable, modernize, named_draft
 
-__all__ = ["MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
+__all__ = ["DATA", "MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
 
 MAX_STEPS: Final = 50_000
 """Keywords tried in one check. They count calls, not work, which `chains.calls.extent` and the budget of a child bound;
 this ends early what only grows."""
 
+DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
+"""Keywords that hold values, not schemas."""
+
 _UNTRIED: Final = ("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems", "format")
 _MALFORMED: Final = (UnknownType, Unresolvable, TypeError, AttributeError, KeyError, ValueError, ArithmeticError)
 _TURNING: Final = ("not", "oneOf", "if", "contains")
 """Keywords that fail where a schema within them holds: nothing can be said by one that was not understood."""
-_VALUES: Final = ("const", "enum", "default", "examples", "example")
 
 
 class GivenUp(Exception):
@@ -149,7 +151,7 @@ def _without_dialects(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        name: value if name in _VALUES else _without_dialects(value)
+        name: value if name in DATA else _without_dialects(value)
         for name, value in schema.items()
         if name != "$schema" or not isinstance(value, str)
     }

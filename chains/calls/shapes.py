@@ -8,9 +8,9 @@ becomes any object (what comes out is checked against the function's own schema 
 import json
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import unquote
 
 from chains.calls.dialects import has_known_types, modernize, write_nullable
+from chains.calls.references import follow
 from chains.schema_weight import check_schema
 
 __all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "parameters_of"]
@@ -143,24 +143,15 @@ class _Bounds:
         self, reference: str, schema: dict[str, Any], above: tuple[str, ...], depth: int
     ) -> dict[str, Any]:
         try:
-            target = self._follow(reference)
-        except (LookupError, ValueError):
+            target = follow(self._root, reference)
+        except LookupError:
+            return {}
+        if not isinstance(target, dict):
             return {}
         if reference in above:  # it comes round: cut here
             return self._cut(target)
         beside = {key: value for key, value in schema.items() if key != "$ref"}
         return self.write({**target, **beside}, (*above, reference), depth)
-
-    def _follow(self, reference: str) -> dict[str, Any]:
-        if reference != "#" and not reference.startswith("#/"):
-            raise LookupError(reference)
-        node: Any = self._root
-        for part in unquote(reference).split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            node = node[int(name)] if isinstance(node, list) else node[name]
-        if not isinstance(node, dict):
-            raise LookupError(reference)
-        return node
 
     @staticmethod
     def _cut(target: dict[str, Any]) -> dict[str, Any]:

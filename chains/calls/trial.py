@@ -6,9 +6,9 @@ cannot be resolved, such as a reference that points to nothing, cost nothing and
 
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import unquote
 
-from chains.calls.schemas import MAX_STEPS, GivenUp, try_errors
+from chains.calls.references import follow
+from chains.calls.schemas import DATA, MAX_STEPS, GivenUp, try_errors
 
 __all__ = ["judge_schema", "judge_schemas"]
 
@@ -22,7 +22,6 @@ _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SINGLES: Final = ("not", "if", "then", "else")
 _MAPS: Final = ("dependentSchemas", "dependencies")
 _MAPS_OF_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", *_MAPS})
-_DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -68,7 +67,7 @@ class _Index:
                 for keyword, held in each.items():
                     if keyword in _MAPS_OF_SCHEMAS and isinstance(held, dict):
                         waiting += held.values()
-                    elif keyword not in _DATA:
+                    elif keyword not in DATA:
                         waiting.append(held)
                 for name in ("$anchor", "$dynamicAnchor", "$id", "id"):
                     if isinstance(told := each.get(name), str):
@@ -84,13 +83,10 @@ class _Index:
             return node
         if not fragment.startswith("/"):
             return self._named.get(fragment)
-        for part in unquote(fragment).split("/")[1:]:
-            try:
-                name = part.replace("~1", "/").replace("~0", "~")
-                node = node[int(part)] if isinstance(node, list) else node[name]
-            except (LookupError, TypeError, ValueError):
-                return None
-        return node
+        try:
+            return follow(node, f"#{fragment}")
+        except LookupError:
+            return None
 
 
 def _at_one_place(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any]]:
