@@ -20,7 +20,7 @@ from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
 from wire.errors import NotFound, UpstreamFailed, UpstreamProblem
 
-__all__ = ["Passage", "normalize_error", "open_passage", "with_openai_error"]
+__all__ = ["Passage", "error_frame", "normalize_error", "open_passage", "with_openai_error"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
 """Not `x-request-id`: an answer has one, the id under which our log has the request."""
@@ -78,8 +78,7 @@ class Passage:
             self._transport.outcomes[(why.kind,)] += 1
             if "event-stream" not in self.content_type:
                 raise UpstreamFailed(f"the upstream broke off: {why.message}", kind=why.kind) from error
-            told = {"message": f"the upstream broke off: {why.message}", "type": "upstream_error"}
-            yield b"\n\ndata: " + orjson.dumps({"error": {**told, "param": None, "code": None}}) + b"\n\n"
+            yield error_frame(f"the upstream broke off: {why.message}")
         finally:
             self.close()
 
@@ -87,6 +86,12 @@ class Passage:
         """Close the upstream's connection, unless its answer has been read to the end."""
         if self._response is not None:
             self._response.close()
+
+
+def error_frame(message: str, code: str | None = None) -> bytes:
+    """Return the event that ends an event stream which cannot go on, wherever the stream was cut off."""
+    error = {"message": message, "type": "upstream_error", "param": None, "code": code}
+    return b"\n\ndata: " + orjson.dumps({"error": error}) + b"\n\n"
 
 
 async def open_passage(

@@ -11,9 +11,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
-from chains.passage import Passage
+from chains.passage import Passage, error_frame
 from wire.errors import UpstreamFailed
 
 __all__ = ["RelayedPassage", "relay"]
@@ -24,13 +22,10 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 _PATIENCE_S: Final = 10.0
 """For how long a full buffer is waited for where others wait for the slot."""
 
-_ERROR: Final = {
-    "message": f"The client read the answer so slowly that {_MOST_BYTES >> 20} MB were buffered while other requests "
-    "waited for the engine. Read the answer faster, or request a shorter one.",
-    "type": "upstream_error",
-    "param": None,
-    "code": "reader_too_slow",
-}
+_TOO_SLOW: Final = (
+    f"The client read the answer so slowly that {_MOST_BYTES >> 20} MB were buffered while other requests waited for "
+    "the engine. Read the answer faster, or request a shorter one."
+)
 
 
 class _Buffer:
@@ -75,7 +70,7 @@ class _Buffer:
                 async for block in blocks:
                     self._add(block)
                     if self._size > _MOST_BYTES and not await self._has_space():
-                        self._add(b"\n\ndata: " + orjson.dumps({"error": _ERROR}) + b"\n\n")
+                        self._add(error_frame(_TOO_SLOW, "reader_too_slow"))
                         return
         except UpstreamFailed as error:
             self._error = error
