@@ -14,10 +14,10 @@ from chains.engine_prompts import fit_messages, fit_prompt_text
 from chains.forwarding import CHAT
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 
-__all__ = ["MAX_STOPS", "fit_request", "single_requests"]
+__all__ = ["fit_request", "single_requests"]
 
-MAX_TOOLS: Final = 128
-MAX_STOPS: Final = 16
+_MAX_TOOLS: Final = 128
+_MAX_STOPS: Final = 16
 _MAX_STOP_CHARS: Final = 500
 _MAX_BIASES: Final = 300
 _MAX_PROBABILITIES: Final = 20
@@ -97,8 +97,8 @@ def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fit_tools(tools: list[Any]) -> list[dict[str, Any]]:
-    if len(tools) > MAX_TOOLS:
-        raise _wrong("tools", f"an array of {len(tools)}", f"an array of at most {MAX_TOOLS} functions")
+    if len(tools) > _MAX_TOOLS:
+        raise _wrong("tools", f"an array of {len(tools)}", f"an array of at most {_MAX_TOOLS} functions")
     return [_fit_tool(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
 
 
@@ -171,23 +171,18 @@ def _number(least: float, most: float) -> Check:
     return check
 
 
-def _integer(least: int, most: int) -> Check:
+def _integer(least: int, most: float, expected: str = "") -> Check:
     def check(name: str, value: Any) -> Any:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not least <= value <= most:
-            raise _wrong(name, _shown(value), f"an integer from {least} to {most}")
+            raise _wrong(name, _shown(value), expected or f"an integer from {least} to {most}")
         return value
 
     return check
 
 
-def _tokens(name: str, value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if type(value) is not int or value < -1:
-        raise _wrong(name, _shown(value), "an integer of at least 0, or -1 for no limit")
-    return value
+_tokens: Final = _integer(-1, math.inf, "an integer of at least 0, or -1 for no limit")
 
 
 def _seed(name: str, value: Any) -> Any:
@@ -228,9 +223,9 @@ def _model(name: str, value: Any) -> Any:
 
 def _stop(name: str, value: Any) -> Any:
     stops = [value] if isinstance(value, str) else value
-    if not isinstance(stops, list) or len(stops) > MAX_STOPS:
+    if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
         found = f"an array of {len(stops)}" if isinstance(stops, list) else _shown(value)
-        raise _wrong(name, found, f"a string or an array of at most {MAX_STOPS} strings")
+        raise _wrong(name, found, f"a string or an array of at most {_MAX_STOPS} strings")
     for stop in stops:
         if not isinstance(stop, str) or len(stop) > _MAX_STOP_CHARS:
             raise _wrong(name, _shown(stop), f"a string of at most {_MAX_STOP_CHARS} characters")
