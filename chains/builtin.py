@@ -24,7 +24,7 @@ from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
 from chains.engine_requests import fit_request, single_requests
-from chains.engines import MAX_LOADED, Engines
+from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import DEMO_NOTE, Gguf
 from chains.installed_models import installed_models
@@ -34,12 +34,12 @@ from chains.relay import relay
 from chains.slots import Slot, Slots
 from chains.transport import Patience
 from chains.upstream import Upstream
-from chains.whole_answers import answer_whole, merge_answers
+from chains.whole_answers import answer_each, answer_whole
 from watch.context import acting_owner
 from watch.figures import Counts
 from wire.errors import InvalidRequest, PromptRefused, RunError, Unavailable, UpstreamFailed, UpstreamProblem
 
-__all__ = ["MAX_LOADED", "Builtin"]
+__all__ = ["Builtin"]
 
 _NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
 _NAMED: Final = 20
@@ -215,8 +215,7 @@ class Builtin(Upstream):
             name = await self.resolve(model)
             if len(singles) == 1 or fitted.get("stream"):
                 return await self._pass_through(name, fitted, path, count=len(singles))
-            # One after the other, each in its turn: together they would keep others waiting for all of them.
-            return merge_answers([await self._pass_through(name, single, path) for single in singles])
+            return await answer_each(self._pass_through(name, single, path) for single in singles)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except RunError as error:

@@ -1,7 +1,7 @@
 """Builds a client's complete answer from a stream, because llama.cpp stops only streams when their client leaves."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from chains.sse import SseDecoder
 from chains.upstream import Upstream
 from wire.errors import UpstreamProblem
 
-__all__ = ["answer_whole", "merge_answers"]
+__all__ = ["answer_each", "answer_whole"]
 
 
 async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begun: Callable[[], None]) -> Passage:
@@ -43,12 +43,18 @@ async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begu
     return upstream.normalize_error(refused, path)
 
 
-def merge_answers(passages: Sequence[Passage]) -> Passage:
-    """Return whole answers as one, with their choices in order and their tokens added; the first refusal instead."""
-    for passage in passages:
+async def answer_each(requests: Iterable[Awaitable[Passage]]) -> Passage:
+    """Return the whole answers of requests as one, with their choices in order and their tokens added.
+
+    One follows the other: together they would keep others waiting for all of them. The first refusal ends it, and is
+    returned instead.
+    """
+    answers: list[dict[str, Any]] = []
+    for request in requests:
+        passage = await request
         if passage.status != 200 or passage.body is None:
             return passage
-    answers = [orjson.loads(passage.body or b"") for passage in passages]
+        answers.append(orjson.loads(passage.body))
     choices = [choice for answer in answers for choice in answer["choices"]]
     usages = [answer.get("usage") or {} for answer in answers]
     merged = {
@@ -59,4 +65,4 @@ def merge_answers(passages: Sequence[Passage]) -> Passage:
             for name in ("prompt_tokens", "completion_tokens", "total_tokens")
         },
     }
-    return Passage(200, "application/json", passages[0].headers, orjson.dumps(merged))
+    return Passage(200, "application/json", passage.headers, orjson.dumps(merged))

@@ -15,8 +15,8 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
-from chains.builtin import MAX_LOADED
 from chains.demo import DEMO_REPLY_TOKENS
+from chains.engines import MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
 from chains.gguf import find_models
 from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed, UpstreamProblem

@@ -1,0 +1,40 @@
+"""Several answers of one request: one after the other, and returned as one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from chains.passage import Passage
+from chains.whole_answers import answer_each
+
+
+async def _answer(content: dict[str, Any], status: int = 200) -> Passage:
+    return Passage(status, "application/json", body=orjson.dumps(content))
+
+
+def _completion(*texts: str) -> dict[str, Any]:
+    choices = [{"index": place, "text": text} for place, text in enumerate(texts)]
+    usage = {"prompt_tokens": 2, "completion_tokens": len(texts), "total_tokens": 2 + len(texts)}
+    return {"id": texts[0], "choices": choices, "usage": usage}
+
+
+async def test_choices_keep_their_order_and_tokens_are_added() -> None:
+    passage = await answer_each(map(_answer, [_completion("a", "b"), {**_completion("c"), "usage": None}]))
+    assert orjson.loads(passage.body or b"") == {
+        "id": "a",
+        "choices": [{"index": place, "text": text} for place, text in enumerate("abc")],
+        "usage": {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4},
+    }
+
+
+async def test_nothing_is_asked_after_a_refusal() -> None:
+    asked: list[int] = []
+
+    def requests() -> Iterator[Any]:
+        for number, status in enumerate([200, 400, 200]):
+            asked.append(number)
+            yield _answer(_completion("a") if status == 200 else {"error": {}}, status)
+
+    passage = await answer_each(requests())
+    assert (passage.status, passage.body, asked) == (400, b'{"error":{}}', [0, 1])
