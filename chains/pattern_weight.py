@@ -8,12 +8,12 @@ can be open at the same time. Measured with 50 open positions: 0.1 s a token. Wi
 from dataclasses import dataclass
 from typing import Final
 
+from chains.schema_limits import MAX_REPEATS
+
 __all__ = ["PatternRefused", "pattern_weight"]
 
 _MAX_CHARS: Final = 1_000
 _MAX_DEPTH: Final = 16
-_MAX_REPEATS: Final = 1_999
-"""llama.cpp refuses a grammar with longer repetitions."""
 _MAX_EXPANDED: Final = 20_000
 
 
@@ -150,8 +150,8 @@ class _Reader:
         self.at = end + 1
         least = int(low or 0)
         most = (int(high) if high else None) if comma else least
-        if max(least, most or 0) > _MAX_REPEATS:
-            raise PatternRefused(f"repeats {max(least, most or 0)} times; at most {_MAX_REPEATS} are allowed")
+        if max(least, most or 0) > MAX_REPEATS:
+            raise PatternRefused(f"repeats {max(least, most or 0)} times; at most {MAX_REPEATS} are allowed")
         if most is not None and most < least:
             raise PatternRefused("has a repetition whose maximum is below its minimum")
         return least, most

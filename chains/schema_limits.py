@@ -8,6 +8,7 @@ __all__ = [
     "DATA",
     "KINDS",
     "MAPS",
+    "MAX_REPEATS",
     "SchemaRefused",
     "count_digits",
     "count_repetitions",
@@ -21,7 +22,7 @@ MAPS: Final = ("properties", "$defs", "definitions")
 """Keywords that hold schemas by name."""
 DATA: Final = ("enum", "const")
 """Keywords that hold values, not schemas."""
-_MAX_REPEATS: Final = 1_999
+MAX_REPEATS: Final = 1_999
 """llama.cpp refuses a grammar that repeats more often."""
 _MAX_NUMBER: Final = 2**53
 _MAX_ONE_SIDED: Final = 10**15
@@ -60,10 +61,10 @@ def count_repetitions(schema: Mapping[str, Any]) -> int:
         value = schema[name]
         if type(value) not in (int, float) or value < 0 or value != value:
             raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number of at least 0.")
-        if name in _LIMITS and value > _MAX_REPEATS:
+        if name in _LIMITS and value > MAX_REPEATS:
             continue  # left out, see `without_long_limits`
-        if value > _MAX_REPEATS:
-            raise SchemaRefused(f"`{name}` is {value:g}; at most {_MAX_REPEATS} is allowed.")
+        if value > MAX_REPEATS:
+            raise SchemaRefused(f"`{name}` is {value:g}; at most {MAX_REPEATS} is allowed.")
         repetitions += int(value)
     for name in (name for name in _BOUNDS if schema.get(name) is not None):
         value = schema[name]
@@ -107,7 +108,7 @@ def without_long_limits(schema: Any) -> Any:
     return {
         name: _fitted_keyword(name, value)
         for name, value in schema.items()
-        if not (name in _LIMITS and type(value) in (int, float) and value > _MAX_REPEATS)
+        if not (name in _LIMITS and type(value) in (int, float) and value > MAX_REPEATS)
     }
 
 
