@@ -21,7 +21,7 @@ from workers.frames import frame, read_frame
 __all__ = ["main"]
 
 _ROOT: Final = Path(__file__).parents[1]
-_PACKAGES: Final = frozenset({"chains", "graphs", "wire", "workers"})
+_PACKAGES: Final = frozenset({"chains", "graphs"})
 _MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 
 
