@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from documents.child import REFUSED
 from wire.errors import Unreadable
+from workers import child_environment
 
 __all__ = ["Extracted", "Extractor", "Limits"]
 
@@ -58,7 +58,7 @@ class Extractor:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "documents.child", str(path), suffix, json.dumps(told)),
             cwd=_ROOT,
-            env={"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))},  # our modules, and no key of ours
+            env=child_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

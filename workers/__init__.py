@@ -2,5 +2,6 @@
 
 from workers.budgets import CHECK, DOCUMENT, Budget
 from workers.pool import Pool, open_workers, workers
+from workers.process import child_environment
 
-__all__ = ["CHECK", "DOCUMENT", "Budget", "Pool", "open_workers", "workers"]
+__all__ = ["CHECK", "DOCUMENT", "Budget", "Pool", "child_environment", "open_workers", "workers"]

@@ -16,12 +16,17 @@ from wire.errors import TooCostly
 from workers.budgets import MAX_REPLY_BYTES, Budget
 from workers.frames import frame, read_frame
 
-__all__ = ["ChildProcess"]
+__all__ = ["ChildProcess", "child_environment"]
 
 _ROOT: Final = str(Path(__file__).parents[1])
 _START_S: Final = 30.0
 """More wall time for the first task of a child, which starts an interpreter and imports libraries."""
 _END_S: Final = 5.0
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child that reads untrusted input: where the modules are, and no key of ours."""
+    return {"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))}
 
 
 class ChildProcess:
@@ -102,7 +107,7 @@ class ChildProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "workers.child", str(self._memory_bytes)],
                 cwd=_ROOT,
-                env={"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))},  # our modules, no key of ours
+                env=child_environment(),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
