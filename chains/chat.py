@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chains.asked import Ask, ReplyCall
 from chains.bridge import BridgedRunnable
+from chains.call_chunks import Whole
 from chains.calls.turns import Learnt, Turns
 from chains.lean import EXCHANGE, Exchange
 from chains.leaving import on_leaving
@@ -108,13 +109,13 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
     async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
         """Ask, and return the whole answer."""
-        whole: AIMessageChunk = AIMessageChunk(content="")
+        whole = Whole()
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
                 if chunk.additional_kwargs.get(TAKEN):
-                    whole = AIMessageChunk(content="")
-                whole += chunk
-        return whole
+                    whole = Whole()
+                whole.add(chunk)
+        return whole.chunk()
 
     async def astream(
         self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any

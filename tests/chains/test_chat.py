@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
+import orjson
 import pytest
 
 from chains import build_chat_chain
 from tests.chains.conftest import Connect
-from tests.upstream import Fail, Reply, ScriptedUpstream
+from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, RunError
 
 ASKED = {"system": "Be brief.", "human": "hello there"}
@@ -47,6 +49,21 @@ async def test_an_input_that_does_not_fit_is_refused_by_name(
     assert refused.value.param == param
     with pytest.raises(InvalidRequest):
         await chain.abatch([ASKED, given])
+
+
+async def test_calls_that_nobody_offered_are_put_together_in_linear_time(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
+    call = [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":['}}]
+    more = [{"index": 0, "function": {"arguments": "'b'," * 12}}]
+    deltas = [{"content": "Noon."}, {"tool_calls": call}, *[{"tool_calls": more}] * 150]
+    frames = [b"data: " + orjson.dumps({"choices": [{"index": 0, "delta": delta}]}) + b"\n\n" for delta in deltas]
+    chain = build_chat_chain(await connect(up.url))
+    await chain.ainvoke(ASKED)  # imports
+    up.script(Raw([*frames, b"data: [DONE]\n\n"]))
+    began = time.thread_time()
+    assert await chain.ainvoke(ASKED) == "Noon."
+    assert time.thread_time() - began < 1
 
 
 def test_the_chain_works_synchronously_from_an_address(up: ScriptedUpstream) -> None:
