@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -27,7 +28,7 @@ from graphs.outputs import check_outputs
 from graphs.pictures import Pictures
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
-from graphs.start_errors import HeavyStart, busy, no_assistant, refused, require_turn
+from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
 from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.caller import Caller
@@ -138,11 +139,8 @@ class Runner:
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
-                try:
-                    return await self._try_to_start(owner, thread_id, request, contents, replaces)
-                except HeavyStart:
-                    async with self._heavy.share(owner):
-                        return await self._try_to_start(owner, thread_id, request, contents, replaces, its_turn=True)
+                start = partial(self._try_to_start, owner, thread_id, request, contents, replaces)
+                return await start_in_turn(self._heavy, owner, start)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
 
     async def _try_to_start(
@@ -175,11 +173,7 @@ class Runner:
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
-        try:
-            return await self._create_and_start(owner, request)
-        except HeavyStart:
-            async with self._heavy.share(owner):
-                return await self._create_and_start(owner, request, its_turn=True)
+        return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request))
 
     async def _create_and_start(self, owner: str, request: ThreadRunCreate, *, its_turn: bool = False) -> Started:
         self._accepting(owner)

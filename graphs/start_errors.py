@@ -1,13 +1,16 @@
 """The reasons why a run cannot start, or cannot start yet, as API errors."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
 
 from graphs.turns import weigh
+from watch.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
 
-__all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn"]
+__all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "start_in_turn"]
+
+T = TypeVar("T")
 
 _LIGHT: Final = 8
 """Starts with heavier assistants (128 KB and more) take turns, so that those who wait hold no copy of them."""
@@ -21,6 +24,14 @@ def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:
     """Raise HeavyStart for a large assistant where it is not `its_turn`."""
     if not its_turn and weigh(assistant) > _LIGHT:
         raise HeavyStart
+
+
+async def start_in_turn(starts: Shares, owner: str, start: Callable[..., Awaitable[T]]) -> T:
+    """Return what `start` does; where it raises HeavyStart, it is repeated when it is the owner's turn in `starts`."""
+    with suppress(HeavyStart):
+        return await start()
+    async with starts.share(owner):  # outside of `except`: the exception's frames hold the assistant
+        return await start(its_turn=True)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 import asyncio
+import gc
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from graphs.turns import InLine, Limits, Turns, weigh
-from store.ports import PageQuery
+from store.ports import PageQuery, Row
 from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
 from tests.upstream import Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, TooManyRequests, Unavailable
@@ -152,6 +154,19 @@ async def test_a_run_over_the_limit_is_queued_until_its_turn_and_its_reader_sees
         assert names(events)[-1] == "run.completed"
         assert [event.number for event in events] == list(range(len(events)))
         assert w.runner.waiting == 0
+
+
+async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: ScriptedUpstream) -> None:
+    async with world(upstream) as w:
+        assistant = await w.assistant(instructions="x" * 200_000)
+        threads = [await w.thread("Hello") for _ in range(5)]
+        async with asyncio.TaskGroup() as starts:
+            starting = [starts.create_task(w.start(thread, assistant)) for thread in threads]
+            held = []
+            while not all(each.done() for each in starting):
+                await asyncio.sleep(0.01)
+                held.append(sum(isinstance(each, Row) and each.kind == "assistant" for each in gc.get_objects()))
+    assert statistics.median(held) == 1, held  # each start reads it, and lets go of it before it waits
 
 
 async def test_owners_share_the_model_evenly_whoever_came_first(upstream: ScriptedUpstream) -> None:
