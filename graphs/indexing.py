@@ -9,7 +9,7 @@ import asyncio
 import codecs
 import logging
 from array import array
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ from documents.extraction import Extractor
 from documents.pieces import Piece, cut
 from store.blobs import Blobs
 from store.ports import Chunk, Patch, Row, Store, Vectors
+from watch.blocks import cut_blocks
 from watch.shares import DISK, INDEXING, Shares
 from wire.errors import Missing, Unreadable
 
@@ -149,7 +150,7 @@ class Indexer:
         """Return the pieces as chunks with their vectors, and the bytes that they take."""
         chunks: list[Chunk] = []
         usage_bytes = 0
-        for some in _blocks(pieces):
+        for some in cut_blocks(pieces, lambda piece: len(piece.text), max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):
             vectors: Sequence[Sequence[float] | None] = [None] * len(some)
             if self._embedder is not None:
                 async with self._limited(f"Embedding, with {len(chunks)} of {len(pieces)} chunks done,"):
@@ -177,14 +178,3 @@ class Indexer:
                 "when the server is less busy.",
                 code="server_error",
             ) from None
-
-
-def _blocks(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
-    start = chars = 0
-    for at, piece in enumerate(pieces):
-        if at > start and (at - start == _EMBEDDED or chars + len(piece.text) > _EMBEDDED_CHARS):
-            yield pieces[start:at]
-            start, chars = at, 0
-        chars += len(piece.text)
-    if pieces:
-        yield pieces[start:]

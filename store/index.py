@@ -7,7 +7,7 @@ state of the file (a read transaction). Every statement compares the owner, or a
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +23,7 @@ from store.matrices import STORED
 from store.ports import Chunk, Found, Query
 from store.reindexing import reindex, stored_words
 from store.room import Room
+from watch.blocks import cut_blocks
 from watch.shares import INDEXING
 from wire.errors import Missing, StoreError
 from wire.filters import Attributes
@@ -80,7 +81,9 @@ class SqliteVectors:
         try:
             async with nullcontext() if self._room is None else self._room.claimed(size):
                 await self._commit(_begin(place, vector_store_id, values))
-                for some in _slices(chunks):
+                for some in cut_blocks(
+                    chunks, lambda chunk: len(chunk.text), max_items=_SLICE, max_length=_SLICE_CHARS
+                ):
                     await self._commit(await INDEXING.run(owner, _write, owner, place, file_id, some))
                 await self._commit(_finish(place, file_id, owner, matrix), durable=True)
         finally:
@@ -154,17 +157,6 @@ def _pack(chunks: Sequence[Chunk], model: str | None) -> tuple[bytes | None, int
         block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
         packed.append(block.astype(STORED).tobytes())
     return b"".join(packed), lengths[0]
-
-
-def _slices(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
-    start = chars = 0
-    for at, chunk in enumerate(chunks):
-        if at > start and (at - start == _SLICE or chars + len(chunk.text) > _SLICE_CHARS):
-            yield chunks[start:at]
-            start, chars = at, 0
-        chars += len(chunk.text)
-    if chunks:
-        yield chunks[start:]
 
 
 # --- operations on the writer's thread ----------------------------------------------------------------------------
