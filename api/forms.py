@@ -5,12 +5,12 @@ on with their own headers and bytes, in order, except `model`, which comes first
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Final, ParamSpec, TypeVar
+from typing import IO, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,10 +19,8 @@ from starlette.requests import Request
 from api.bodies import receive_block
 from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
-from store.failures import failed
-from store.room import Claim, Room
-from watch.context import acting_owner
-from watch.shares import DISK
+from store.disk import Disk
+from store.room import Room
 from wire.errors import InvalidRequest, TooLarge
 
 __all__ = ["DiskForm", "receive_form"]
@@ -31,8 +29,7 @@ _BLOCK: Final = 1024 * 1024  # bytes
 _MAX_PARTS: Final = 128
 _MAX_MODEL_BYTES: Final = 1024
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_DISK: Final = Disk("The form could not be written to disk or read from it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +53,8 @@ class DiskForm:
         async def blocks() -> AsyncIterator[bytes]:
             if head:
                 yield head
-            await _at_disk(self._file.seek, 0)
-            while block := await _at_disk(self._file.read, _BLOCK):
+            await _DISK.call(self._file.seek, 0)
+            while block := await _DISK.call(self._file.read, _BLOCK):
                 yield block
             yield tail
 
@@ -154,28 +151,22 @@ async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes:
     if not boundary:
         raise InvalidRequest("The content type of your request names no `boundary`.")
     async with room.claimed(announced=announced_bytes(request, max_bytes)) as claim:
-        file = await _at_disk(_open_nameless, folder)
+        file = await _DISK.open(_open_nameless, folder)
         try:
             copy, size = _Copy(boundary), 0
             async for block in _received(request, copy, max_bytes + SLACK, too_large):
                 size += len(block)
-                await _at_disk(_write, file, claim, block)
-            await _at_disk(file.flush)
+                await _DISK.call(claim.write, file, block)
+            await _DISK.call(file.flush)
             claim.release()
             model = (copy.model or b"").decode("utf-8", "replace")
             yield DiskForm(model, content_type, boundary, file, size)
         finally:
-            await asyncio.shield(_at_disk(file.close))
+            await asyncio.shield(_DISK.call(file.close))
 
 
 def _open_nameless(folder: Path) -> IO[bytes]:
     return TemporaryFile(dir=folder)
-
-
-def _write(file: IO[bytes], claim: Claim, block: bytes) -> None:
-    claim.extend(len(block))
-    file.write(block)
-    claim.wrote(len(block))
 
 
 async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: TooLarge) -> AsyncIterator[bytes]:
@@ -196,11 +187,3 @@ async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: To
     if not copy.ended:
         raise InvalidRequest("The multipart form of your request has no end.")
     yield bytes(waiting)
-
-
-async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call `work` in a thread. Raises StoreFailed if the disk fails."""
-    try:
-        return await DISK.run(acting_owner(), work, *args, **kwargs)
-    except OSError as error:
-        raise failed("The form could not be written to disk or read from it", error) from error

@@ -10,15 +10,13 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, ParamSpec, Protocol, TypeVar
+from typing import IO, Final, Protocol
 
-from store.failures import failed
+from store.disk import Disk
 from store.room import Claim, Room
-from watch.context import acting_owner
-from watch.shares import DISK
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -28,8 +26,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.text)?")
 _BLOCK: Final = 1024 * 1024  # bytes
 _SWEEP: Final = 500
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_DISK: Final = Disk("The disk refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +96,34 @@ class FolderBlobs:
             self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder.chmod(0o700)
 
-        await _at_disk(make)
+        await _DISK.call(make)
 
     def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
         claimed = nullcontext() if self._room is None else self._room.claimed(announced=announced)
         return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told, claimed)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
-        file = await _open(self._place(name), "rb")
+        file = await _DISK.open(self._place(name).open, "rb")
         try:
-            while block := await _at_disk(file.read, _BLOCK):
+            while block := await _DISK.call(file.read, _BLOCK):
                 yield block
         finally:
-            await asyncio.shield(_at_disk(file.close))
+            await asyncio.shield(_DISK.call(file.close))
 
     async def path(self, name: str) -> Path | None:
         place = self._place(name)
-        return place if await _at_disk(place.is_file) else None
+        return place if await _DISK.call(place.is_file) else None
 
     async def remove(self, name: str) -> None:
         def unlink() -> None:
             for each in (name, f"{name}.text"):
                 self._place(each).unlink(missing_ok=True)
 
-        await _at_disk(unlink)
+        await _DISK.call(unlink)
 
     async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
-        await _at_disk(self._empty_aside)
-        names = await _at_disk(blob_names, self._folder)
+        await _DISK.call(self._empty_aside)
+        names = await _DISK.call(blob_names, self._folder)
         ids = sorted({name.removesuffix(".text") for name in names})
         gone: list[str] = []
         for start in range(0, len(ids), _SWEEP):
@@ -169,7 +166,7 @@ class _FolderWriting:
     async def __aenter__(self) -> "_FolderWriting":
         async with AsyncExitStack() as stack:
             self._claim = await stack.enter_async_context(self._claimed)
-            self._file = await _open(self._aside, "xb")
+            self._file = await _DISK.open(self._aside.open, "xb")
             self._claims = stack.pop_all()
         return self
 
@@ -184,7 +181,7 @@ class _FolderWriting:
 
     async def keep(self, name: str) -> BlobSize:
         await self._flush()
-        await _at_disk(self._seal, self._place(name))
+        await _DISK.call(self._seal, self._place(name))
         return BlobSize(self._size, self._hash.hexdigest())
 
     async def __aexit__(self, *error: object) -> None:
@@ -199,23 +196,22 @@ class _FolderWriting:
                     self._aside.unlink(missing_ok=True)
 
             try:
-                await asyncio.shield(_at_disk(discard))
+                await asyncio.shield(_DISK.call(discard))
             finally:
                 await self._claims.aclose()
 
     async def _flush(self) -> None:
         blocks, self._blocks, self._waiting = self._blocks, [], 0
         if blocks:
-            await _at_disk(self._write, b"".join(blocks))
+            await _DISK.call(self._write, b"".join(blocks))
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None, "entered, and not left"
-        if self._claim is not None:
-            self._claim.extend(len(data))
         self._hash.update(data)
-        self._file.write(data)
-        if self._claim is not None:
-            self._claim.wrote(len(data))
+        if self._claim is None:
+            self._file.write(data)
+        else:
+            self._claim.write(self._file, data)
 
     def _seal(self, place: Path) -> None:
         assert self._file is not None, "entered, and not left"
@@ -251,23 +247,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
-
-
-async def _open(path: Path, mode: str) -> IO[bytes]:
-    """Open a file. A caller that is cancelled meanwhile leaves no open file behind. Raises StoreFailed."""
-    opening = asyncio.ensure_future(_at_disk(path.open, mode))
-    try:
-        file: IO[bytes] = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        with suppress(StoreFailed):
-            (await opening).close()
-        raise
-    return file
-
-
-async def _at_disk(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Do it in a thread. Raises StoreFailed where the disk refuses."""
-    try:
-        return await DISK.run(acting_owner(), work, *args, **kwargs)
-    except OSError as error:
-        raise failed("The disk refused", error) from error

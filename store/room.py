@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from store.failures import failed
 from wire.errors import ReserveReached
@@ -92,10 +92,12 @@ class Claim:
                 self._room.take(more, announced)
                 self._left += more
 
-    def wrote(self, size: int) -> None:
-        """Say that so much was written: the disk itself shows it as taken."""
-        with self._lock:
-            written = min(size, self._left)
+    def write(self, file: IO[bytes], data: bytes) -> None:
+        """Write all of it, where there is space. Raises ReserveReached, StoreFailed, OSError."""
+        self.extend(len(data))
+        file.write(data)
+        with self._lock:  # the disk itself shows it as taken
+            written = min(len(data), self._left)
             self._left -= written
         self._room.give_back(written)
 
