@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             in_line=settings.max_queued_runs,
             at_work_per_owner=settings.max_runs_per_owner,
             in_line_per_owner=settings.max_queued_runs_per_owner,
-            share=0.75 if len(set(settings.api_keys.values())) > 1 else 1.0,
+            share=0.75 if settings.is_shared else 1.0,
         )
         runner = Runner(
             store,
@@ -211,7 +211,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
             max_reply_tokens=settings.max_reply_tokens,
         ),
         timeout_s=settings.upstream_timeout_s,
-        is_shared=len(set(settings.api_keys.values())) > 1,
+        is_shared=settings.is_shared,
     )
 
 

@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         return path
 
     @property
+    def is_shared(self) -> bool:
+        """Whether there are keys of several owners, none of whom can use the whole server."""
+        return len(set(self.api_keys.values())) > 1
+
+    @property
     def unused(self) -> list[str]:
         """Those that are set and not built."""
         return [name for name in _NOT_BUILT if getattr(self, name.lower())]
