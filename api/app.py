@@ -34,8 +34,8 @@ from api import (
     vector_stores,
 )
 from api.azure import AzureAddresses
-from api.bodies import LARGE_AT_ONCE
 from api.body_paths import BodyPaths
+from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import House
 from api.express import Express

@@ -18,7 +18,7 @@ from api.head import head_of
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.paths import shown
 
-__all__ = ["EMPTY_ARRAY", "LARGE_AT_ONCE", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
+__all__ = ["EMPTY_ARRAY", "MAX_DEPTH", "MAX_VALUES", "read_body", "receive_block", "replayed"]
 
 EMPTY_ARRAY: Final = b"[]"
 """An empty array in a body after `read_body`, which normalizes spaces."""
@@ -29,10 +29,6 @@ MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 60_000
 """Elements of arrays and fields of objects in one body. Each is a Python object and microseconds of work, however few
 bytes it has."""
-
-LARGE_AT_ONCE: Final = 4
-"""Requests of one owner with larger bodies that are handled at once: the store writes in order, so that more would hold
-up what others write."""
 
 _BLOCK: Final = 64 * 1024
 """Bytes that are scanned at a time."""

@@ -1,4 +1,4 @@
-"""Threads that process large bodies, so that the event loop can answer other requests.
+"""Which bodies are large, and the threads that process them, so that the event loop can answer other requests.
 
 Decoding and validation are single calls into C that hold the interpreter for milliseconds each. Running several in
 parallel would delay every other request, so the largest bodies are processed one after the other.
@@ -10,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 from watch.context import acting_owner
 from watch.shares import REQUESTS, SharedThreads
 
-__all__ = ["LARGE", "is_large", "work_on_body"]
+__all__ = ["LARGE", "LARGE_AT_ONCE", "is_large", "work_on_body"]
 
 LARGE: Final = 16 * 1024
 """Bytes. Longer bodies are decoded and checked in a thread; for shorter ones the change of threads would take longer
@@ -18,6 +18,10 @@ than the work."""
 
 _MOST_OBJECTS: Final = 16
 """Objects in a body of fewer bytes. Each is work for validation and the store, however short it is."""
+
+LARGE_AT_ONCE: Final = 4
+"""Requests of one owner with large bodies that are handled at once: the store writes in order, so that more would hold
+up what others write."""
 
 _ALONE: Final = 128 * 1024
 """Bytes. Longer bodies are worked on one after the other."""

@@ -121,7 +121,7 @@ class Gate:
             return None  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
             return None  # read while it is written to disk, and limited by who reads it
-        return str(state["owner"])
+        return owner
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
