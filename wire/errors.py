@@ -273,6 +273,11 @@ class TooCostly(ThreadholdError):
         super().__init__(message)
         self.why = why
 
+    @property
+    def clause(self) -> str:
+        """The message as the end of another sentence."""
+        return self.message[:1].lower() + self.message[1:].rstrip(".")
+
 
 class RunError(ThreadholdError):
     """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt; `kind`

@@ -54,7 +54,7 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
     except TooCostly as error:
         if error.why == "late":
             raise
-        why = f"cannot be checked: {_clause(error)}"
+        why = f"cannot be checked: {error.clause}"
         return (tried[0] if len(tried) == 1 else None), why
     return None if told is None else (tried[told[0]], told[1])
 
@@ -70,7 +70,7 @@ async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
     except TooCostly as error:
         if error.why == "late":
             raise
-        bounded = iter([{"refused": f"It cannot be checked: {_clause(error)}."}] * len(left))
+        bounded = iter([{"refused": f"It cannot be checked: {error.clause}."}] * len(left))
     return [{"refused": why} if why else next(bounded) for why in refused]
 
 
@@ -111,7 +111,3 @@ async def object_in(text: str) -> dict[str, Any] | None:
         _log.warning("a text of %d characters was not read as an object: %s", len(text), error)
         return None
     return found
-
-
-def _clause(error: TooCostly) -> str:
-    return error.message[:1].lower() + error.message[1:].rstrip(".")

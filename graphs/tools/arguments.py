@@ -35,14 +35,10 @@ async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any
     try:
         problems = await check_arguments(operation.parameters, arguments)
     except TooCostly as error:
-        raise BadArguments(f"they could not be checked against its schema: {_lowered(error.message)}") from None
+        raise BadArguments(f"they could not be checked against its schema: {error.clause}") from None
     if problems:
         raise BadArguments("; ".join(problems))
     return arguments, unknown
-
-
-def _lowered(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
 
 
 def _fill(arguments: dict[str, Any], name: str, schema: dict[str, Any], *, needed: bool) -> None:

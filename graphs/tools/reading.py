@@ -34,8 +34,9 @@ def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
 
 def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
     """Return why a document that did not fit its budget is refused."""
-    told = error.message[:1].lower() + error.message[1:].rstrip(".")
-    return refuse(f"the document could not be read: {told}. Use fewer operations, or schemas with fewer repeated parts")
+    return refuse(
+        f"the document could not be read: {error.clause}. Use fewer operations, or schemas with fewer repeated parts"
+    )
 
 
 def _pack(operation: Operation) -> dict[str, Any]:
