@@ -44,7 +44,7 @@ async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, house: Pa
 async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, house: Parts, owner: Owner) -> Response:
     """Cancel what is not indexed yet."""
     batch = await _must_get_batch(house, vector_store_id, batch_id, owner)
-    tally = (await house.library.tallies("batch_id", [batch_id], owner=owner))[batch_id]
+    tally = (await house.library.tallies("batch_id", [batch_id]))[batch_id]
     status = show_batch(batch.body, tally.counts)["status"]
     if status != "in_progress":
         raise InvalidRequest(f"Cannot cancel file batch with status '{status}'.")
@@ -78,7 +78,7 @@ async def _must_get_batch(house: House, vector_store_id: str, batch_id: str, own
 
 
 async def _told(house: House, batch: Row) -> Response:
-    return _answer(batch, (await house.library.tallies("batch_id", [batch.id], owner=batch.owner))[batch.id])
+    return _answer(batch, (await house.library.tallies("batch_id", [batch.id]))[batch.id])
 
 
 def _answer(batch: Row, tally: Tally) -> Response:

@@ -138,6 +138,5 @@ async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]
 
 
 async def _shown(house: House, rows: list[Row]) -> list[dict[str, Any]]:
-    owner = rows[0].owner if rows else ""
-    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows], owner=owner)
+    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

@@ -111,13 +111,13 @@ class Ingestion:
         """Look for work at once: places were committed."""
         self._wake.set()
 
-    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0, owner: str = "") -> bool:
+    async def ready(self, vector_store_ids: Sequence[str], limit_s: float = 60.0) -> bool:
         """Wait until no file of these stores is in progress, `limit_s` at the most; tell whether none is."""
         now = asyncio.get_running_loop().time  # not the clock, which somebody may set
         end = now() + limit_s
         while True:
             moved = self._moved
-            tallies = await self._library.tallies("vector_store_id", vector_store_ids, owner=owner)
+            tallies = await self._library.tallies("vector_store_id", vector_store_ids)
             if not any(tally.by_status.get("in_progress") for tally in tallies.values()):
                 return True
             left = end - now()

@@ -14,6 +14,7 @@ from store.engine import Engine
 from store.pages import read_page
 from store.ports import Kind, Page, PageQuery, Row
 from store.tables import TABLES, decode
+from watch.context import acting_owner
 
 __all__ = ["Library", "SqliteLibrary", "Tally", "place_id"]
 
@@ -72,8 +73,8 @@ class Library(Protocol):
         """Return a page of a vector store's (and batch's) files; cursors are `place_id`s."""
         ...
 
-    async def tallies(self, whole: Whole, ids: Sequence[str], *, owner: str = "") -> dict[str, Tally]:
-        """Count the files of vector stores or of batches; every id is in the answer."""
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        """Count the files of vector stores or of batches of the acting owner; every id is in the answer."""
         ...
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
@@ -116,8 +117,8 @@ class SqliteLibrary:
         pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
         return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
 
-    async def tallies(self, whole: Whole, ids: Sequence[str], *, owner: str = "") -> dict[str, Tally]:
-        return await self._engine.read_long(owner, _tallies, whole, ids)
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        return await self._engine.read_long(acting_owner(), _tallies, whole, ids)
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
         served = {row.owner for row in besides}

@@ -33,8 +33,8 @@ _READY_S: Final = 60.0
 _MAX_QUERY_CHARS: Final = 4000
 _RANKER: Final = "default_2024_08_21"
 
-Ready = Callable[[Sequence[str], float, str], Awaitable[bool]]
-"""Waits until no file of the stores of an owner is being indexed, at most so many seconds; returns whether none is."""
+Ready = Callable[[Sequence[str], float], Awaitable[bool]]
+"""Waits until no file of these stores is being indexed, at most so many seconds; returns whether none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class FileSearch:
         if used := [change for row in there for change in touch(row, now=now)]:
             await self._store.commit(used, durable=False)
         searched = [row.id for row in there]
-        whole = self._ready is None or await self._ready(searched, _READY_S, owner)
+        whole = self._ready is None or await self._ready(searched, _READY_S)
         return searched, "" if whole else "Some files are still being read; these passages are of the others."
 
     async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:

@@ -61,7 +61,7 @@ class World:
         arguments = json.dumps({"query": query})
         return await searcher.search(OWNER, stores, arguments, TOOL, number=3, chars=chars)
 
-    async def ready(self, ids: Sequence[str], limit_s: float, _owner: str) -> bool:
+    async def ready(self, ids: Sequence[str], limit_s: float) -> bool:
         assert ids
         self.waited.append(limit_s)
         return self.whole
