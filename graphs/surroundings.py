@@ -90,8 +90,7 @@ class Surroundings:
         """Make a run's context; `private` is its row's."""
 
         async def act(call: Call) -> str:
-            operation = toolset.operations[call["name"]]
-            return await self._caller.call(operation, call["arguments"], call_id=call["id"], owner=live.owner)
+            return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
 
         async def search(call: Call, number: int) -> Findings:
             assert self._searcher is not None, "no search is offered without a searcher"

@@ -24,7 +24,7 @@ from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Reso
 from graphs.tools.operations import Operation
 from graphs.tools.servers import check_url
 from graphs.tools.streams import read_at_most
-from watch.context import act_for
+from watch.context import acting_owner
 from watch.shares import Shares
 from wire.errors import ThreadholdError
 
@@ -94,18 +94,17 @@ class ActionCaller:
         self._connections = Shares(_CONNECTIONS, least=_LEAST, portion=_PORTION)
         self._hosts = Shares(0, least=_PER_HOST)
 
-    async def call(self, operation: Operation, arguments: str, *, call_id: str, owner: str = "") -> str:
+    async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
         """Return what the model is told: the body of a 2xx answer, else status and body, or what went wrong.
 
         `arguments` is the model's JSON text; `call_id` becomes the `Idempotency-Key`.
         """
         progress = _Progress()
-        act_for(owner)  # for the look-up of names, to which the HTTP library passes no owner
         try:
             values, unknown = await read_arguments(operation, arguments)
             call = build_call(operation, values)
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._follow(operation, call, call_id, owner, progress)
+                answer = await self._follow(operation, call, call_id, progress)
             text = answer.text
         except BadArguments as error:
             return f"The arguments of `{operation.name}` cannot be used: {error}."
@@ -129,12 +128,12 @@ class ActionCaller:
         """Close every connection; calls that are still waiting fail."""
         await self._pool.aclose()
 
-    async def _follow(self, operation: Operation, call: Call, call_id: str, owner: str, progress: _Progress) -> Answer:
+    async def _follow(self, operation: Operation, call: Call, call_id: str, progress: _Progress) -> Answer:
         credentials = operation.credentials
         request = _first_request(operation, call, call_id)
         home = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._connection(owner, request.url.netloc.decode("ascii"), progress):
+            async with self._connection(request.url.netloc.decode("ascii"), progress):
                 allowance = read_at_most(_HEAD_BYTES)
                 response = await self._send(request)
                 allowance.left = _FRAMING * (self._max_bytes + credentials.longest()) + _HEAD_BYTES
@@ -148,8 +147,9 @@ class ActionCaller:
         raise _Refused(f"it was redirected more than {MAX_REDIRECTS} times")
 
     @asynccontextmanager
-    async def _connection(self, owner: str, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the owner's connections, the host's share first: a wait for a host holds up no other."""
+    async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
+        """Hold one of the acting owner's connections, the host's share first: a wait for a host holds up no other."""
+        owner = acting_owner()
         progress.waits = True
         async with self._hosts.share(f"{owner} {host}"), self._connections.share(owner):
             progress.waits = False

@@ -15,7 +15,7 @@ __all__ = ["Caller", "LateCaller"]
 class Caller(Protocol):
     """Whoever makes calls: `graphs.tools.actions.ActionCaller`, or one that is loaded later."""
 
-    async def call(self, operation: Operation, arguments: str, *, call_id: str, owner: str = "") -> str:
+    async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
         """Return what the model is told; see `ActionCaller.call`."""
         ...
 
@@ -34,12 +34,12 @@ class LateCaller:
         self._caller: Caller | None = None
         self._making = asyncio.Lock()
 
-    async def call(self, operation: Operation, arguments: str, *, call_id: str, owner: str = "") -> str:
+    async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
         """Return what the model is told."""
         async with self._making:
             if self._caller is None:
                 self._caller = await asyncio.to_thread(self._make)
-        return await self._caller.call(operation, arguments, call_id=call_id, owner=owner)
+        return await self._caller.call(operation, arguments, call_id=call_id)
 
     async def close(self) -> None:
         """Close every connection; calls that are still waiting fail."""
