@@ -62,6 +62,19 @@ def tight(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) 
         yield awake(process)
 
 
+@pytest.fixture(scope="module")
+def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the default limit of a body's bytes."""
+    with ServerProcess(tmp_path_factory.mktemp("roomy"), MODEL_URL=upstream.url) as process:
+        yield awake(process)
+
+
+def client_of(server: ServerProcess, key: str, *, timeout: float = 10, **options: Any) -> httpx2.Client:
+    """Return a client of a server with keys; close it."""
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=timeout, **options)
+
+
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=f"{server.url}/v1", timeout=10) as made:

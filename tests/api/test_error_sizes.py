@@ -8,20 +8,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World, awake
+from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
 LONG = "x" * 100_000
 MOST = 4096
 """Bytes of an answer."""
-
-
-@pytest.fixture(scope="module")
-def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the default limit of a body's bytes."""
-    with ServerProcess(tmp_path_factory.mktemp("roomy"), MODEL_URL=upstream.url) as process:
-        yield awake(process)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import World, client_of
 from tests.process import ServerProcess
 from wire.files import File
 from wire.uploads import Upload, UploadPart
@@ -164,10 +164,7 @@ def test_an_upload_that_is_wrong_is_refused_by_name(world: World, fields: dict[s
 
 
 def test_an_upload_of_another_owner_looks_unknown(keyed: ServerProcess) -> None:
-    def client(key: str) -> httpx2.Client:
-        return httpx2.Client(base_url=f"{keyed.url}/v1", headers={"authorization": f"Bearer {key}"}, timeout=10)
-
-    with client("key-ann") as ann, client("key-bob") as bob:
+    with client_of(keyed, "key-ann") as ann, client_of(keyed, "key-bob") as bob:
         upload = create(World(ann))["id"]
         told = [
             bob.post(f"/uploads/{upload}/parts", files={"data": TEXT}),

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import World, client_of
 from tests.process import ServerProcess
 from wire.files import File
 
@@ -189,11 +189,7 @@ def test_a_file_over_the_limit_is_refused_announced_or_not(tight: ServerProcess)
 
 
 def test_owners_do_not_see_each_other_s_files(keyed: ServerProcess) -> None:
-    ann, bob = (
-        httpx2.Client(base_url=f"{keyed.url}/v1", headers={"Authorization": f"Bearer key-{name}"}, timeout=10)
-        for name in ("ann", "bob")
-    )
-    with ann, bob:
+    with client_of(keyed, "key-ann") as ann, client_of(keyed, "key-bob") as bob:
         file, mine = upload(ann).json()["id"], upload(bob).json()["id"]
         listed = [one["id"] for one in bob.get("/files").json()["data"]]
         assert mine in listed

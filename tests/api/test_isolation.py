@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import World, client_of
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 from wire.ids import new_id
@@ -70,18 +69,14 @@ def document(keyed: ServerProcess) -> dict[str, Any]:
 
 @pytest.fixture
 def ann(keyed: ServerProcess) -> Iterator[World]:
-    with client(keyed, "key-ann") as made:
+    with client_of(keyed, "key-ann", timeout=15) as made:
         yield World(made)
 
 
 @pytest.fixture
 def bob(keyed: ServerProcess) -> Iterator[World]:
-    with client(keyed, "key-bob") as made:
+    with client_of(keyed, "key-bob", timeout=15) as made:
         yield World(made)
-
-
-def client(server: ServerProcess, key: str) -> httpx2.Client:
-    return httpx2.Client(base_url=f"{server.url}/v1", headers={"Authorization": f"Bearer {key}"}, timeout=15)
 
 
 def things(world: World, upstream: ScriptedUpstream) -> Ids:

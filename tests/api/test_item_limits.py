@@ -17,21 +17,13 @@ from api.bodies import MAX_VALUES
 from api.body_threads import LARGE
 from api.forwarding import FORWARDED
 from bench.load import resident_mb
-from tests.api.conftest import World, awake
+from tests.api.conftest import World
 from tests.process import ServerProcess
-from tests.upstream import ScriptedUpstream
 
 MESSAGE = {"role": "user", "content": "a"}
 TEXT = {"type": "text", "text": "a"}
 V1 = {"openai-beta": "assistants=v1"}
 NEARLY = MAX_VALUES * 9 // 10
-
-
-@pytest.fixture(scope="module")
-def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the default limit of a body's bytes."""
-    with ServerProcess(tmp_path_factory.mktemp("roomy"), MODEL_URL=upstream.url) as process:
-        yield awake(process)
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from langserve.lzstring import LZString
 
-from tests.api.conftest import awake
 from tests.process import ServerProcess
-from tests.upstream import ScriptedUpstream
 
 GOOD: dict[str, Any] = {"/chat": {"human": "a"}, "/assistant": {"content": "a"}}
 ENDINGS = ("invoke", "batch", "stream", "stream_log", "stream_events")
@@ -44,13 +42,6 @@ CONFIG_FIELDS = (
     *("__owner", "unknown", "store", "__pregel_runtime", "lc"),
 )
 CONFIGURABLE = ("model", "temperature", "max_tokens", "__owner", "__turns", "__call_turn", "__exchange", "unknown")
-
-
-@pytest.fixture(scope="module")
-def roomy(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the default limit of a body's bytes."""
-    with ServerProcess(tmp_path_factory.mktemp("roomy"), MODEL_URL=upstream.url) as process:
-        yield awake(process)
 
 
 @pytest.fixture(scope="module")

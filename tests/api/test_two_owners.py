@@ -15,11 +15,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import World, client_of
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
 SOON_S = 5.0
+LIMITS = httpx2.Limits(max_connections=200)
 SENTENCE = "The quick brown fox jumps over the lazy dog while seven wizards quietly mix a strange potion. "
 
 
@@ -30,23 +31,15 @@ def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
         yield process
 
 
-@contextmanager
-def client(server: ServerProcess, key: str) -> Iterator[httpx2.Client]:
-    limits = httpx2.Limits(max_connections=200)
-    headers = {"Authorization": f"Bearer {key}"}
-    with httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=60, limits=limits) as made:
-        yield made
-
-
 @pytest.fixture
 def ann(server: ServerProcess) -> Iterator[World]:
-    with client(server, "key-ann") as made:
+    with client_of(server, "key-ann", timeout=60, limits=LIMITS) as made:
         yield World(made)
 
 
 @pytest.fixture
 def bob(server: ServerProcess) -> Iterator[World]:
-    with client(server, "key-bob") as made:
+    with client_of(server, "key-bob", timeout=60, limits=LIMITS) as made:
         yield World(made)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.api.conftest import World
+from tests.api.conftest import World, client_of
 from tests.documents.files import pdf_file
 from tests.process import ServerProcess
 from wire.vector_stores import FileBatch, VectorStore, VectorStoreFile
@@ -259,12 +258,8 @@ def test_a_wrong_request_is_a_400_with_its_place(
 
 @pytest.fixture
 def ann_and_bob(keyed: ServerProcess) -> Iterator[tuple[World, World]]:
-    clients = [
-        httpx2.Client(base_url=f"{keyed.url}/v1", headers={"Authorization": f"Bearer key-{name}"}, timeout=10)
-        for name in ("ann", "bob")
-    ]
-    with clients[0], clients[1]:
-        yield World(clients[0]), World(clients[1])
+    with client_of(keyed, "key-ann") as ann, client_of(keyed, "key-bob") as bob:
+        yield World(ann), World(bob)
 
 
 def test_owners_do_not_see_each_other_s_stores(ann_and_bob: tuple[World, World]) -> None:

@@ -4,12 +4,16 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-__all__ = ["SmallDisk", "without_privileges"]
+from tests.process import ServerProcess
+from tests.upstream import ScriptedUpstream
+
+__all__ = ["Small", "SmallDisk", "without_privileges"]
 
 
 class SmallDisk:
@@ -52,6 +56,25 @@ class SmallDisk:
 
     def __exit__(self, *_: object) -> None:
         self._keeper.communicate(timeout=5)
+
+
+class Small:
+    """A server on a small disk of its own."""
+
+    def __init__(self, server: ServerProcess, disk: SmallDisk) -> None:
+        self.server = server
+        self.disk = disk
+
+    @classmethod
+    @contextlib.contextmanager
+    def on_disk(cls, folder: Path, upstream: ScriptedUpstream, max_bytes: int) -> Iterator[Self]:
+        """Start one, whose disk is mounted in `folder`."""
+        place = folder / "disk"
+        place.mkdir()
+        with SmallDisk(place, max_bytes) as disk:
+            settings = {"DATA_DIR": str(place), "MODEL_URL": upstream.url, "DRAIN_S": "0.5"}
+            with ServerProcess(folder, before=disk.before, **settings) as server:
+                yield cls(server, disk)
 
 
 def without_privileges() -> tuple[str, ...]:

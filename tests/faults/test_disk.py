@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.faults.disks import SmallDisk, without_privileges
+from tests.faults.disks import Small, without_privileges
 from tests.process import ROOT, ServerProcess
 from tests.test_crash import TIME, begin, end, messages, stream
 from tests.upstream import Reply, ScriptedUpstream
@@ -27,24 +27,10 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield scripted
 
 
-class Small:
-    """A server on a small disk."""
-
-    def __init__(self, folder: Path, upstream: ScriptedUpstream, disk: SmallDisk, place: Path) -> None:
-        self.disk = disk
-        self.server = ServerProcess(
-            folder, before=disk.before, DATA_DIR=str(place), MODEL_URL=upstream.url, DRAIN_S="0.5"
-        )
-
-
 @pytest.fixture
 def small(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Small]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    with SmallDisk(place, DISK_BYTES) as disk:
-        made = Small(tmp_path, upstream, disk, place)
-        with made.server:
-            yield made
+    with Small.on_disk(tmp_path, upstream, DISK_BYTES) as made:
+        yield made
 
 
 def use_up(server: ServerProcess) -> httpx2.Response:

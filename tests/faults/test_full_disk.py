@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from store.room import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
-from tests.faults.disks import SmallDisk
+from tests.faults import disks
 from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, use_up, waiting_run
 from tests.process import ROOT, ServerProcess
 from tests.upstream import ScriptedUpstream
@@ -24,14 +24,8 @@ from tests.upstream import ScriptedUpstream
 DISK_BYTES = 120_000_000
 
 
-class Small:
-    """A server on a small disk of its own."""
-
-    def __init__(self, folder: Path, upstream: ScriptedUpstream, disk: SmallDisk, place: Path) -> None:
-        self.disk = disk
-        self.server = ServerProcess(
-            folder, before=disk.before, DATA_DIR=str(place), MODEL_URL=upstream.url, DRAIN_S="0.5"
-        )
+class Small(disks.Small):
+    """One with the requests that fill and free its disk."""
 
     @property
     def reserve(self) -> Path:
@@ -64,12 +58,8 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def small(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Small]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    with SmallDisk(place, DISK_BYTES) as disk:
-        made = Small(tmp_path, upstream, disk, place)
-        with made.server:
-            yield made
+    with Small.on_disk(tmp_path, upstream, DISK_BYTES) as made:
+        yield made
 
 
 def ready(server: ServerProcess) -> int:
