@@ -5,6 +5,7 @@ header, cookie, body keeps it, the others are called after their place: `query_i
 A body that is no object with named properties is one argument, `body`.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,12 @@ class Operation:
     fields: tuple[Field, ...] = ()
     body: Body | None = None
     credentials: Credentials = field(default=Credentials(), repr=False)
+    written: int = field(default=0, compare=False)
+    """Characters of `parameters` as JSON, once `counted`."""
+
+    def counted(self) -> "Operation":
+        """Return this operation with the length of its parameters, which takes as long as to encode them."""
+        return replace(self, written=len(json.dumps(self.parameters)))
 
     def spec(self) -> dict[str, Any]:
         """Return the function tool that the model sees."""
@@ -72,7 +79,9 @@ class Operation:
     def bound(self, credentials: Credentials, *, is_consequential: bool | None) -> "Operation":
         """Return this operation with its secrets; parameters which they provide are no longer the model's."""
         left = tuple(each for each in self.fields if not credentials.provide(each.place, each.name))
-        changed = replace(self, fields=left, parameters=build_parameters(left, self.body), credentials=credentials)
+        changed = replace(self, credentials=credentials)
+        if len(left) < len(self.fields):
+            changed = replace(changed, fields=left, parameters=build_parameters(left, self.body)).counted()
         return changed if is_consequential is None else replace(changed, is_consequential=is_consequential)
 
 

@@ -51,7 +51,9 @@ def _pack(operation: Operation) -> dict[str, Any]:
 def _operation(packed: dict[str, Any]) -> Operation:
     fields = tuple(Field(**each) for each in packed["fields"])
     body = None if packed["body"] is None else _body(packed["body"])
-    return Operation(**{**packed, "fields": fields, "body": body, "parameters": build_parameters(fields, body)})
+    return Operation(
+        **{**packed, "fields": fields, "body": body, "parameters": build_parameters(fields, body)}
+    ).counted()
 
 
 def _body(packed: dict[str, Any]) -> Body:

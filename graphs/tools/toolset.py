@@ -113,7 +113,7 @@ def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -
             specs.append({"type": "function", "function": _with_parameters(tool["function"])})
         elif tool["type"] == "action":
             for operation in _read_action(tool["data"], f"tools[{index}].data"):
-                written += len(json.dumps(operation.parameters))
+                written += operation.written
                 if written > _MAX_WRITTEN:
                     raise InvalidRequest(
                         f"The parameters of the operations that `tools` offers have more than {_MAX_WRITTEN} "
@@ -227,7 +227,7 @@ class _Documents:
 
     def _keep(self, key: bytes, packed: dict[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
         read = unpack(packed, refuse)
-        size = sum(len(json.dumps(operation.parameters)) for operation in read)
+        size = sum(operation.written for operation in read)
         with self._lock:
             self._entries[key] = size, read
             while len(self._entries) > self._max_entries or self._size() > self._max_bytes:
