@@ -19,12 +19,12 @@ alone a run's `last_error`.
     │   ├── ThreadBusy              the thread has an active run
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
     │   ├── StatusConflict          the row's status is not one the change may start from
-    │   ├── ReserveReached          the room that the disk has left is kept for deletions and rows
+    │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
     │       ├── StoreFull           no room on the disk
     │       └── StoreLocked         another program holds a lock on the database
     ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
-    ├── TooCostly                   work of a child process that spent its budget, or could not be done there
+    ├── TooCostly                   work in a child process that exceeded its budget or could not be done
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`
         ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
@@ -114,7 +114,7 @@ class Problem(ThreadholdError):
     def body(self) -> dict[str, Any]:
         """The wire shape: `{"error": {message, type, param, code}}`, all four keys always.
 
-        Message and `param` can repeat what a client sent; of long ones only the beginning is told.
+        `message` and `param` can quote what a client sent; only the beginning of a long one is included.
         """
         message = self.message if len(self.message) <= _MAX_MESSAGE else f"{self.message[:_MAX_MESSAGE]}…"
         param = self.param
@@ -246,7 +246,7 @@ class StoreFull(StoreFailed):
 
 
 class ReserveReached(StoreError):
-    """What is left on the disk is kept for what is no upload; the message is for clients."""
+    """The remaining disk space is reserved for data other than uploads; the message is for clients."""
 
 
 class StoreLocked(StoreFailed):
@@ -266,8 +266,8 @@ class Unreadable(ThreadholdError):
 
 
 class TooCostly(ThreadholdError):
-    """Work that a stranger's input asks for does not fit its budget. `why`: it spent its time or memory, it is too
-    large to be tried, it crashed its process, or it found no process in time (`late`), which says nothing about it."""
+    """Work on untrusted input exceeds its budget. `why`: it used up its time or memory, it is too large to be tried, it
+    crashed its process, or it got no process in time (`late`), which says nothing about the input."""
 
     def __init__(self, message: str, *, why: Literal["time", "memory", "size", "crash", "late"]) -> None:
         super().__init__(message)

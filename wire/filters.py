@@ -53,7 +53,7 @@ Compound.model_rebuild()
 
 
 def count_values(wanted: Filter) -> int:
-    """Return how many values a file's attributes are compared with at most."""
+    """Return the maximum number of values that a file's attributes are compared with."""
     match wanted:
         case Compound(filters=filters):
             return sum(map(count_values, filters))

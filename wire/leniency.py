@@ -69,7 +69,7 @@ def mend(
     """Return the data as the model can read it, if leniency is enough for that; else as far as it goes.
 
     `mistakes` are pydantic's errors for this data, if they are known; the data begins at part `start` of their
-    locations. Data with more than `MAX_MISTAKES` errors is refused as it came. The data itself is not changed.
+    locations. Data with more than `MAX_MISTAKES` errors is refused unrepaired. The data itself is not changed.
     """
     mending, refused = _Mending(data, leniency), None
     left = find_mistakes(model, data) if mistakes is None else mistakes

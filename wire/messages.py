@@ -113,7 +113,7 @@ class MessageCreate(Request):
 
 
 NewMessages = Annotated[list[MessageCreate], Field(max_length=_MAX_NEW_MESSAGES)]
-"""Messages that come with a new thread or run."""
+"""Messages in a request for a new thread or run."""
 
 
 class MessageModify(Request):

@@ -15,10 +15,10 @@ from wire.paths import find_place
 __all__ = ["MAX_MISTAKES", "Mistakes", "find_mistakes", "first_mistake", "list_mistakes"]
 
 MAX_MISTAKES: Final = 10_000
-"""Errors that are listed at most: about 50 ms of work."""
+"""The maximum number of errors listed: about 50 ms of work."""
 
 _WIDTHS: Final = (8, 128)
-"""How many elements of each array and object are looked at for the first errors, in this order."""
+"""How many elements of each array and object are examined for the first errors, tried in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Mistakes:
 
 
 def find_mistakes(model: type[BaseModel], data: Any) -> Mistakes:
-    """Validate the data and return what is wrong in it."""
+    """Validate the data and return its errors."""
     try:
         model.model_validate(data)
     except ValidationError as error:
@@ -39,7 +39,7 @@ def find_mistakes(model: type[BaseModel], data: Any) -> Mistakes:
 
 
 def list_mistakes(model: type[BaseModel], data: Any, error: ValidationError, most: int = MAX_MISTAKES) -> Mistakes:
-    """Return the errors that validating the data raised, or only some of the first if there are more than `most`."""
+    """Return the errors of a validation, or only some of the first ones if there are more than `most`."""
     if error.error_count() <= most:
         return Mistakes(error.errors(include_url=False))
     for width in _WIDTHS:
@@ -67,6 +67,6 @@ def _narrowed(value: Any, width: int) -> Any:
 
 
 def _input(data: Any, error: Any) -> Any:
-    """Return what is wrong as it was sent, since messages can tell its length."""
+    """Return the invalid value as it was sent, because messages can state its length."""
     place = find_place([data], (0, *error["loc"]))
     return error["input"] if place is None or error["type"] != "too_long" else place[0][place[1]]

@@ -27,7 +27,7 @@ __all__ = [
 
 
 _MAX_TOOL_OUTPUTS: Final = 1_000
-"""Ours: OpenAI's models make at most 128 calls at once, and other models may make more."""
+"""Our limit: OpenAI's models make at most 128 calls at once, but other models can make more."""
 
 
 def _unlimited(value: Any) -> Any:

@@ -21,7 +21,7 @@ Queries = Annotated[
 
 
 _MAX_FILTER_VALUES: Final = 1_000
-"""Values that each file of a store is compared with."""
+"""The maximum number of values that each file of a store is compared with."""
 
 
 def _check_size(filters: Filter | None) -> Filter | None:

@@ -21,7 +21,7 @@ MAX_ID: Final = 64
 """Characters."""
 
 MAX_EXPLAINED: Final = 100
-"""Errors that are looked at for the one to report, unless leniency needs them all."""
+"""How many errors are examined to choose the one to report, unless leniency needs all of them."""
 
 _TYPES: Final = {
     "string_type": "a string",
