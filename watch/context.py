@@ -34,10 +34,10 @@ def bound() -> Mapping[str, str]:
 
 
 def act_for(owner: str) -> None:
-    """Let this task, and those that it starts, count as working for an owner."""
+    """Mark this task, and the tasks that it starts, as working for an owner."""
     _OWNER.set(owner)
 
 
 def acting_owner() -> str:
-    """Return whom this task works for; empty outside of requests and runs."""
+    """Return the owner that this task works for; empty outside of requests and runs."""
     return _OWNER.get("")

@@ -9,11 +9,11 @@ from typing import Final
 __all__ = ["plain"]
 
 _HARMLESS: Final = frozenset("\u00a0\u200c\u200d\u202f\u3000")
-"""Spaces and joiners that names are written with, and that Python does not count as printable."""
+"""Spaces and joiners that occur in names, and that Python does not count as printable."""
 
 
 def plain(text: str) -> str:
-    """Return the text with every control, format and unassigned character escaped, line ends among them."""
+    """Return the text with every control, format and unassigned character escaped, including line ends."""
     if text.isprintable():
         return text
     return "".join([each if each.isprintable() or each in _HARMLESS else _escape(each) for each in text])

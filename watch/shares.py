@@ -47,11 +47,11 @@ class Shares:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
+        """The number of waiters for a slot."""
         return sum(map(len, (*self._urgent.values(), *self._other.values())))
 
     def free(self, owner: str, count: int = 1) -> bool:
-        """Return whether the owner would get so many slots, one after the other."""
+        """Return whether the owner can get `count` slots, one after the other."""
         beyond = self._held[owner] + count - self._least - 1
         if beyond < 0:
             return True
@@ -63,7 +63,7 @@ class Shares:
         self._change(owner, count)
 
     def release(self, owner: str, count: int = 1) -> None:
-        """Give slots back, and hand out what is free now."""
+        """Release slots, and grant the free ones to waiters."""
         self._change(owner, -count)
         while (line := self._next_line()) is not None:
             self._grant(*line)
@@ -76,8 +76,8 @@ class Shares:
             del self._held[owner]
 
     async def acquire(self, owner: str, *, urgent: bool = False) -> None:
-        """Wait for a slot and take it. Cancelling leaves none taken."""
-        if self.free(owner):  # whoever waits could not take this slot
+        """Wait for a slot and take it. A cancelled wait takes none."""
+        if self.free(owner):  # no waiter can take this slot
             self.take(owner)
             return
         line = self._urgent if urgent else self._other
@@ -94,7 +94,7 @@ class Shares:
 
     @asynccontextmanager
     async def share(self, owner: str, *, urgent: bool = False) -> AsyncIterator[None]:
-        """Hold a slot for the length of the block."""
+        """Hold a slot for the duration of the block."""
         await self.acquire(owner, urgent=urgent)
         try:
             yield
@@ -113,7 +113,7 @@ class Shares:
         granted = next(iter(line[owner]))
         _remove(line, owner, granted)
         if owner in line:
-            line[owner] = line.pop(owner)  # to the end: others come before the next one of this owner
+            line[owner] = line.pop(owner)  # to the end: other owners come before this owner's next waiter
         self._streak = self._streak + 1 if line is self._urgent and self._other else 0
         if not granted.done():
             self.take(owner)
@@ -140,15 +140,15 @@ class SharedThreads:
         self._shares: WeakKeyDictionary[asyncio.AbstractEventLoop, Shares] = WeakKeyDictionary()
 
     async def run(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `work(…)`, called in a thread when it is the owner's turn. A cancelled call may still run."""
+        """Return `work(…)`, called in a thread when it is the owner's turn. A cancelled call can still run."""
         return await self._run(owner, False, lambda: work(*args, **kwargs))
 
     async def run_urgently(self, owner: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `work(…)` as `run` does, before work that is not urgent."""
+        """Return `work(…)` as `run` does, but before work that is not urgent."""
         return await self._run(owner, True, lambda: work(*args, **kwargs))
 
     async def close(self) -> None:
-        """End the threads, after the calls under way. Later calls raise RuntimeError."""
+        """End the threads after the calls in progress. Later calls raise RuntimeError."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
     async def _run(self, owner: str, urgent: bool, work: Callable[[], R]) -> R:
@@ -171,8 +171,8 @@ class SharedThreads:
         return await asyncio.wrap_future(future)
 
 
-# asyncio's default threads serve all kinds of work in one queue, so that one owner's large bodies would hold up
-# another's file. These keep the kinds apart, once for the process as asyncio's own.
+# asyncio's default threads serve all kinds of work in one queue: one owner's large bodies would delay another's file.
+# These pools separate the kinds. Like asyncio's own, they exist once per process.
 
 REQUESTS: Final = SharedThreads(4, "requests", portion=1)
 """Decodes and checks what clients sent, and encodes large answers: processor time."""
