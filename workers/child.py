@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Bound this process: address space, no file written, no core, low priority."""
+    """Limit this process: its address space, no file writes, no core dump, low priority."""
     if sys.platform == "win32":
         return
     import resource
@@ -56,7 +56,7 @@ def _limit(memory_bytes: int) -> None:
 def _reply(request: bytes) -> bytes:
     try:
         told = json.loads(request)
-        function = _function(told["function"])  # imports do not count as the task's
+        function = _function(told["function"])  # imports do not count as the task's time
         _spend(told["cpu_s"])
         try:
             value = function(*told["arguments"], **told["options"])
@@ -65,13 +65,13 @@ def _reply(request: bytes) -> bytes:
             _spend(0)
     except MemoryError:
         return b'{"failed": "memory"}'
-    except Exception as error:  # a function of ours has a defect, or meets what nobody foresaw
+    except Exception as error:  # one of our functions has a defect, or gets unforeseen input
         return json.dumps({"failed": f"{type(error).__name__} in {told['function']}"}).encode()
     return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "size"}'
 
 
 def _spend(cpu_s: float) -> None:
-    """Let the kernel end this process after so much processor time; 0 ends the limit."""
+    """Let the kernel end this process after this much processor time; 0 removes the limit."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
 
@@ -91,8 +91,8 @@ def _function(spelled: str) -> Callable[..., Any]:
 
 
 def _lighten(packages: list[str]) -> None:
-    """Stand in for a package without running its `__init__`: those of `chains` and `graphs` import LangChain, which
-    takes two seconds and 80 MB that no check needs."""
+    """Replace a package without running its `__init__`: those of `chains` and `graphs` import LangChain. That takes two
+    seconds and 80 MB, and no check needs it."""
     name = ".".join(packages)
     if name not in sys.modules:
         package = ModuleType(name)

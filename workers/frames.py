@@ -11,7 +11,7 @@ _BLOCK: Final = 256 * 1024
 
 
 def frame(body: bytes) -> bytes:
-    """Return a message with its length in front. Raises ValueError for 4 GB and more."""
+    """Return a message preceded by its length. Raises ValueError for 4 GB or more."""
     try:
         return _HEAD.pack(len(body)) + body
     except struct.error:
@@ -19,9 +19,9 @@ def frame(body: bytes) -> bytes:
 
 
 def read_frame(receive: Callable[[int], bytes], most: int) -> bytes | None:
-    """Return the next message, or None at the end of the stream. `receive` returns up to so many bytes.
+    """Return the next message, or None at the end of the stream. `receive(size)` returns up to `size` bytes.
 
-    Raises ValueError where a message announces more than `most` bytes.
+    Raises ValueError if a message announces more than `most` bytes.
     """
     head = _read(receive, _HEAD.size)
     if head is None:

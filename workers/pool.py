@@ -37,7 +37,7 @@ class _Task:
 
     @property
     def is_long(self) -> bool:
-        """Whether it may take longer than a check."""
+        """Whether it can take longer than a check."""
         return self.budget.cpu_s > CHECK.cpu_s
 
 
@@ -71,7 +71,7 @@ class Pool:
         self._waiting: OrderedDict[str, deque[_Task]] = OrderedDict()
         self._working: Counter[str] = Counter()
         self._long = 0
-        """Tasks at work that have a larger budget than a check."""
+        """Running tasks that have a larger budget than a check."""
         self._threads: set[threading.Thread] = set()
         self._children: set[ChildProcess] = set()
         self._free = 0
@@ -79,12 +79,12 @@ class Pool:
         self._closing = False
 
     async def run(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
-        """Call a function of ours (`module:name`) in a child; what goes in and comes out is JSON.
+        """Call one of our functions (`module:name`) in a child; arguments and results are JSON.
 
-        Cancelling it ends the child that works on it.
+        Cancelling the call ends its child.
 
         Raises:
-            TooCostly: the task spent its budget or crashed its child, or too many wait.
+            TooCostly: the task used up its budget or crashed its child, or too many tasks wait.
             RuntimeError: the function itself failed.
         """
         task = _Task(acting_owner(), function, arguments, options, budget)
@@ -110,7 +110,7 @@ class Pool:
             return [pid for child in self._children if (pid := child.pid) is not None]
 
     def close(self) -> None:
-        """End every child and thread; blocks for moments. What still works or waits fails. It can be used again."""
+        """End every child and thread; blocks briefly. Unfinished tasks fail. The pool can be used again."""
         with self._changed:
             self._closing = True
             for queue in self._waiting.values():
@@ -144,7 +144,7 @@ class Pool:
             self._changed.notify_all()
 
     def _abandon(self, task: _Task) -> None:
-        """Forget a task that nobody waits for any more; nothing happens where it is done."""
+        """Forget a task that nobody waits for any more; does nothing if it is done."""
         with self._changed:
             if task.done.done() and task.child is None:
                 return
@@ -157,9 +157,9 @@ class Pool:
                 task.child.kill()
 
     def _take(self, child: ChildProcess) -> _Task | None:
-        """Return the next task: owners take turns, and one with its share at work is passed over.
+        """Return the next task: owners take turns, and an owner whose share is in use is skipped.
 
-        The last child is left to checks: documents of other owners could hold all of them for many seconds.
+        The last child is reserved for checks: documents of other owners could occupy all children for many seconds.
         """
         for owner, queue in self._waiting.items():
             if self._working[owner] >= self._share:
@@ -213,7 +213,7 @@ class Pool:
         value, error = None, None
         try:
             value = child.ask(task.function, task.arguments, task.options, task.budget)
-        except Exception as raised:  # whoever asked is told; the thread goes on
+        except Exception as raised:  # reported to the caller; the thread continues
             error = raised
         with self._changed:
             task.child = None
@@ -243,13 +243,13 @@ atexit.register(_shared.close)
 
 
 def workers() -> Pool:
-    """Return the pool of this process: what it bounds is the machine's, however many servers live in one process."""
+    """Return the pool of this process: it limits the machine's load, however many servers run in one process."""
     return _shared
 
 
 @asynccontextmanager
 async def open_workers() -> AsyncIterator[Pool]:
-    """Use the pool; when its last user leaves, its children end."""
+    """Use the pool; its children end when the last user leaves."""
     global _users
     _users += 1
     try:

@@ -20,7 +20,7 @@ __all__ = ["ChildProcess", "child_environment"]
 
 _ROOT: Final = str(Path(__file__).parents[1])
 _START_S: Final = 30.0
-"""More wall time for the first task of a child, which starts an interpreter and imports libraries."""
+"""Extra wall time for the first task of a child, which starts an interpreter and imports libraries."""
 _END_S: Final = 5.0
 
 
@@ -45,8 +45,8 @@ class ChildProcess:
         """Return what the function returns, as JSON has it.
 
         Raises:
-            TooCostly: the task spent its time or memory, its result is too large, or the child crashed or could not
-                be started.
+            TooCostly: the task used up its time or memory, its result is too large, or the child crashed or could
+                not be started.
             RuntimeError: the function itself failed.
         """
         request = {"function": function, "arguments": arguments, "options": options, "cpu_s": budget.cpu_s}
@@ -73,7 +73,7 @@ class ChildProcess:
             raise TooCostly(f"Its result has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
         if told["failed"] != "memory":
             raise RuntimeError(f"a check failed: {told['failed']}")
-        self.end()  # what is left of it may be fragmented
+        self.end()  # its remaining memory can be fragmented
         raise TooCostly(f"It takes more than {self._memory_bytes >> 20} MB of memory.", why="memory")
 
     @property
@@ -83,7 +83,7 @@ class ChildProcess:
         return None if process is None else process.pid
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for its reply finds it gone."""
+        """End the process at once; a thread that waits for its reply finds that it has ended."""
         self.killed = True
         if (process := self._process) is not None:
             process.kill()
@@ -101,7 +101,7 @@ class ChildProcess:
         if self._process is not None:
             if self._process.poll() is None:
                 return
-            self.end()  # it died in its idle time
+            self.end()  # it died while idle
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -111,7 +111,7 @@ class ChildProcess:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C is the server's to handle
+                start_new_session=True,  # only the server handles Ctrl-C
             )
 
     def _exchange(self, framed: bytes, until: float) -> bytes | None:
@@ -129,7 +129,7 @@ class ChildProcess:
         return read_frame(receive, MAX_REPLY_BYTES + 1024)
 
     def _gone(self, budget: Budget) -> TooCostly:
-        """Collect a child that ended in the middle of a task, and say why it did."""
+        """Collect a child that ended during a task, and return the reason."""
         code = None
         if self._process is not None:
             try:
