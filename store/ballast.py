@@ -19,10 +19,10 @@ __all__ = ["BALLAST_BYTES", "Ballast", "ballast_place"]
 logger = logging.getLogger("threadhold.store")
 
 BALLAST_BYTES: Final = 16 * 1024 * 1024
-"""Four times the log that SQLite keeps as a rule: a large thread's deletion, and the log's way into the file."""
+"""Four times the usual size of SQLite's log: enough to delete a large thread and copy the log into the file."""
 
 _SHARE: Final = 8
-"""A small disk holds a smaller file: one in so many of its bytes."""
+"""The file takes at most one in so many of the disk's bytes, so it is smaller on a small disk."""
 
 _AGAIN_S: Final = 5.0
 _BLOCK: Final = 64 * 1024
@@ -32,7 +32,7 @@ class Ballast:
     """The reserve file. Every method blocks, and none raises if the disk refuses."""
 
     def __init__(self, path: Path, max_bytes: int = BALLAST_BYTES) -> None:
-        """`max_bytes` 0 makes no file, and uses one that is there."""
+        """With `max_bytes` 0, no file is made, but an existing one is used."""
         self._path = path
         self._max_bytes = max_bytes
         self._held = 0
@@ -41,19 +41,19 @@ class Ballast:
             self._held = path.stat().st_size
 
     def keep(self) -> None:
-        """Bring the file to its size where the disk has space. Looks once in a few seconds, and is cheap else."""
+        """Grow the file to its full size if the disk has space. Cheap: it checks at most once in a few seconds."""
         if self._held >= self._max_bytes or time.monotonic() - self._looked_at < _AGAIN_S:
             return
         self._looked_at = time.monotonic()
         with suppress(OSError):
             disk = shutil.disk_usage(self._path.parent)
-            # At most half of what is free: whoever writes at the moment needs space, too.
+            # At most half of the free space: current writers need space, too.
             self._grow(min(self._max_bytes, disk.total // _SHARE, self._held + disk.free // 2))
 
     def portions(self) -> Iterator[int]:
-        """Give up half of the file, then the rest; yield how many bytes were given up by then.
+        """Release half of the file, then the rest; yield how many bytes have been released so far.
 
-        Whoever iterates tries after each portion; when it leaves, the file takes back what it can get.
+        The caller retries after each portion. When the iteration ends, the file reclaims what space it can.
         """
         before = self._held
         try:
@@ -89,7 +89,7 @@ class Ballast:
 
 
 def ballast_place(database: Path) -> Path:
-    """Return where the file of a database is."""
+    """Return the path of a database's reserve file."""
     return database.with_name(f"{database.name}.reserve")
 
 

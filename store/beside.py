@@ -68,11 +68,11 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _connect(uri: str, path: Path) -> sqlite3.Connection:
-    """Open the file; on a full disk the `-shm` that a reader makes gets its space from the ballast."""
+    """Open the file; on a full disk the `-shm` that a reader creates gets its space from the ballast."""
     try:
         return _looked_into(uri)
     except sqlite3.OperationalError:
-        if not is_locked(path):  # a server has made one, and uses the ballast itself
+        if not is_locked(path):  # a running server has created one, and uses the ballast itself
             for _ in Ballast(ballast_place(path), 0).portions():
                 with suppress(sqlite3.OperationalError):
                     return _looked_into(uri)

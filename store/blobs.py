@@ -41,7 +41,7 @@ class Writing(Protocol):
     """A blob that is being written. An async context manager: left without `keep`, it is thrown away."""
 
     async def write(self, block: bytes) -> None:
-        """Add bytes. Raises TooLarge beyond the limit, StoreFull where the disk has no room for them, StoreFailed."""
+        """Add bytes. Raises TooLarge beyond the limit, StoreFull if the disk has no space for them, StoreFailed."""
         ...
 
     async def keep(self, name: str) -> BlobSize:
@@ -57,8 +57,8 @@ class Blobs(Protocol):
     """Five doors. Names are ids, or an id and `.text` for what a file says."""
 
     def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
-        """Begin a blob; `told` is the sentence for one of more than `max_bytes`. Entering it raises StoreFull where
-        the disk has no room for the `announced` bytes."""
+        """Start a blob; `told` is the error message if it exceeds `max_bytes`. Entering it raises StoreFull if the disk
+        has no space for the `announced` bytes."""
         ...
 
     def read(self, name: str) -> AsyncIterator[bytes]:
@@ -82,7 +82,7 @@ class FolderBlobs:
     """See `Blobs`: a folder with 256 folders in it, and one for what is being written."""
 
     def __init__(self, folder: Path, room: Room | None = None) -> None:
-        """`room` is that of the folder's disk; None: blobs are limited by the disk alone."""
+        """`room` limits blobs on the folder's disk; None: only the disk itself limits them."""
         self._folder = folder
         self._room = room
         self._aside = folder / "incoming"
@@ -136,7 +136,7 @@ class FolderBlobs:
         return blob_place(self._folder, name)
 
     def _empty_aside(self) -> None:
-        for left in self._aside.iterdir():  # the folder stays: a full disk may not have room for a new one
+        for left in self._aside.iterdir():  # the folder stays: a full disk can lack space for a new one
             left.unlink()
 
 

@@ -45,7 +45,7 @@ interpreter just when what the commit is about is being sent. Measured: first to
 _GLANCE_BYTES: Final = 256 * 1024
 
 _LENGTHY: Final = 2
-"""Reads of an owner beyond `_GLANCE_BYTES` at the same time."""
+"""Concurrent reads of more than `_GLANCE_BYTES` per owner."""
 
 Trace = Callable[[str], None]
 """Called with every SQL statement, values filled in, on the thread that runs it."""
@@ -111,9 +111,9 @@ class Engine:
     async def open(
         cls, path: Path | None, *, busy_timeout_s: float, trace: Trace | None, reserve_bytes: int = 0
     ) -> "Engine":
-        """Open a file, or with None one that is thrown away at the end. Raises StoreFailed.
+        """Open a file; None opens a temporary one. Raises StoreFailed.
 
-        `reserve_bytes` of the disk are held for changes that free space, see `store.ballast`.
+        `reserve_bytes` of the disk are reserved for changes that free space, see `store.ballast`.
         """
         loop = asyncio.get_running_loop()
 
@@ -178,7 +178,7 @@ class Engine:
         return future
 
     async def probe(self) -> None:
-        """Commit nothing, synced, as a change that grows: what a full disk refuses. Raises StoreError."""
+        """Commit nothing, synced, as a growing change, which a full disk refuses. Raises StoreError."""
         await self.queue([touch], touches=frozenset(), durable=True)
 
     def _put(self) -> None:
@@ -209,8 +209,8 @@ class Engine:
     async def glance(self, owner: str, read: Callable[..., R], *args: Any) -> R:
         """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does.
 
-        `read` is told at how many bytes (`most`) to give up and raise `Lengthy`. What is longer is read in a thread,
-        a few for an owner at a time: a crowd of such reads would fill the memory before the first of them is used.
+        `read` gets `most`, the number of bytes beyond which it raises `Lengthy`. Longer reads run in a thread, a few
+        per owner at a time: many of them would fill the memory before the first is used.
         """
         lengthy = False
         if not self._closed and self._quickness.allows():
@@ -218,7 +218,7 @@ class Engine:
             try:
                 return read(self._writer.resting or self._glancing, *args, most=_GLANCE_BYTES)
             except sqlite3.Error:
-                pass  # locked or broken: a reader's thread waits for it, or tells it
+                pass  # locked or broken: a reader's thread waits for it, or reports it
             except Lengthy:
                 lengthy = True
             finally:
@@ -226,7 +226,7 @@ class Engine:
         if not lengthy:
             with suppress(Lengthy):
                 return await self.read(partial(read, most=_GLANCE_BYTES), *args)
-        async with self._lengthy.share(owner):  # with no exception at hand: its frames hold what was read
+        async with self._lengthy.share(owner):  # outside `except`: the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:
@@ -277,7 +277,7 @@ class _Temporary(Engine):
 
 
 def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballast: Ballast) -> sqlite3.Connection:
-    """Open the one connection that writes, its file up to date; on a full disk with the ballast's space."""
+    """Open the only connection that writes and update its file; on a full disk, use the ballast's space."""
     try:
         connection = _prepared(path, busy_timeout_s, trace)
     except sqlite3.OperationalError:
@@ -292,7 +292,7 @@ def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballas
 def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3.Connection:
     connection = _connect(path, busy_timeout_s, trace)
     try:
-        # Journals of single statements: no second disk, and no space, has a say in a deletion.
+        # Journals of single statements stay in memory: a deletion depends on no other disk and no free space.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_mode = WAL")
         migrate(Database(connection), str(path))

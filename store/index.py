@@ -32,13 +32,13 @@ __all__ = ["SqliteVectors"]
 
 _SLICE: Final = 16
 _SLICE_CHARS: Final = 64 * 1024
-"""Chunks a commit, and their characters: about 20 ms of the writer thread, most of it the full-text index's."""
+"""Chunks per commit, and their characters: about 20 ms of the writer thread, mostly for the full-text index."""
 
 _PACKED: Final = 1024
-"""Vectors that are packed between two moments at which other threads can run."""
+"""Vectors that are packed before other threads can run again."""
 
 _GROWTH: Final = 2
-"""Bytes of the index for a byte of text or vectors, about and at most."""
+"""Bytes of the index per byte of text or vectors, a rough upper bound."""
 
 _MAX_CHUNKS: Final = 1 << 20
 """Chunks of a file; a chunk's number has room for no more."""

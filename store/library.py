@@ -78,8 +78,8 @@ class Library(Protocol):
         ...
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
-        """Return places that are `in_progress`, without those given and those of the owners in `full`, oldest first;
-        but an owner who has one among those given comes after all who have none."""
+        """Return places that are `in_progress`, oldest first, without those given and those of the owners in `full`.
+        An owner who has one among those given comes after all owners who have none."""
         ...
 
     async def places_of(self, file_id: str) -> list[Row]:

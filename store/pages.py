@@ -1,4 +1,4 @@
-"""One page of a list, read: limited in rows, and in bytes."""
+"""Reads one page of a list, limited in rows and in bytes."""
 
 import sqlite3
 from typing import Any, Final
@@ -11,7 +11,7 @@ __all__ = ["read_page"]
 
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
-"""Characters of rows in a page that has more than one. A hundred rows of 10 MB would stop others for seconds."""
+"""Maximum characters in a page of several rows. A hundred rows of 10 MB would block other requests for seconds."""
 
 
 def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, pins: Pins) -> Page:

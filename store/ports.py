@@ -107,7 +107,7 @@ class PageQuery:
 class Page:
     """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order.
 
-    Rows of several megabytes together are more than one page, whatever its limit; a page has at least one row.
+    Rows of several megabytes in total span several pages, whatever the limit; a page has at least one row.
     """
 
     rows: list[Row]

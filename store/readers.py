@@ -1,8 +1,8 @@
 """Reading beside the writer: a few threads, each with a read-only connection of its own.
 
 Laws: no reader ever writes, not even a checkpoint of the WAL; reads that are asked for in one turn of the event loop
-share one hop to a thread, which costs several times what a point read does. Reads that can be long go alone, owners
-take turns with them, and they leave threads free for all other reads.
+share one hop to a thread, which costs several times what a point read does. Reads that can be long run alone, owners
+take turns at them, and they leave threads free for all other reads.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _MOST: Final = 8
 """Reads of one hop; more go to the other threads."""
 
 _KEPT_FREE: Final = 2
-"""Threads that long reads leave to others."""
+"""Threads that long reads leave free for others."""
 
 _LONG_S: Final = 10.0
 _STEPS: Final = 10_000
-"""Instructions of SQLite's between two looks at the time: about a millisecond."""
+"""SQLite instructions between two checks of the time: about a millisecond."""
 
 
 class Readers:
@@ -72,15 +72,15 @@ class Readers:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Return `read(connection, …)` as `run` does, when it is the owner's turn. For reads whose work the owner
-        decides. A read can call `check_time`; SQLite's own work is ended when the time is over.
+        """Return `read(connection, …)` as `run` does, when it is the owner's turn. For reads whose cost the owner
+        controls. A read can call `check_time`; SQLite's own work is interrupted when the time is up.
 
         Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed when the database fails.
         """
         await self._long.acquire(owner)
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         work = _within_time(lambda connection: read(connection, *args, **kwargs))
-        # The slot is free when the thread is, also where nobody waits for the result any more.
+        # The slot is free only when the thread is, even if nobody waits for the result any more.
         self._send(future.get_loop(), (_Read(work, future, lambda: self._long.release(owner)),))
         return await _result(future)
 
@@ -136,7 +136,7 @@ class Readers:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What was asked for, who waits for it, and what happens in the event loop when its thread is free."""
+    """A read, the future of its waiter, and what the event loop calls when its thread is free."""
 
     call: Callable[[sqlite3.Connection], Any]
     future: "asyncio.Future[Any]"
@@ -151,7 +151,7 @@ _ENDS: Final = threading.local()
 
 
 def check_time() -> None:
-    """Raise InvalidRequest where a long read on this thread has taken too long. Costs well below a microsecond."""
+    """Raise InvalidRequest if a long read on this thread has taken too long. Costs well below a microsecond."""
     end: float | None = getattr(_ENDS, "at", None)
     if end is not None and time.monotonic() > end:
         raise _too_long()
@@ -193,7 +193,7 @@ def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Conn
     try:
         return call(connection), None
     except (sqlite3.Error, ThreadholdError) as error:
-        return None, error.with_traceback(None)  # whose frames hold what was read
+        return None, error.with_traceback(None)  # its frames hold what was read
 
 
 def _settle(reads: Sequence[_Read], outcomes: Outcomes) -> None:

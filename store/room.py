@@ -19,10 +19,10 @@ from wire.errors import ReserveReached
 __all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Room", "free_bytes", "rooms"]
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
-"""What a batch of the store and its log need in the worst case, with some room; less is what `/ready` reports."""
+"""What a batch of the store and its log need in the worst case, with a margin; `/ready` reports if less is free."""
 
 RESERVE_BYTES: Final = MIN_FREE_BYTES + 8 * 1024 * 1024
-"""What uploads and the index leave: what `/ready` asks for, and room for the rows that go on being written."""
+"""What uploads and the index leave free: what `/ready` requires, and space for rows that are still written."""
 
 
 class Room:
@@ -36,7 +36,7 @@ class Room:
 
     @asynccontextmanager
     async def claimed(self, size: int = 0, *, announced: int = 0) -> AsyncIterator["Claim"]:
-        """Claim `size` bytes for what is written within, where there is space for the `announced` bytes, too.
+        """Claim `size` bytes for writes in the block, if there is space for the `announced` bytes, too.
 
         Raises ReserveReached, StoreFailed.
         """
@@ -48,13 +48,13 @@ class Room:
             claim.release()
 
     async def check(self) -> None:
-        """Raise ReserveReached where nothing at all can be claimed, StoreFailed."""
+        """Raise ReserveReached if nothing at all can be claimed, StoreFailed."""
         async with self.claimed():
             pass
 
     def take(self, size: int, announced: int = 0) -> None:
-        """Add to what is claimed; blocks. Raises ReserveReached, also where it would leave no space for `announced`
-        bytes, StoreFailed."""
+        """Increase the claim; blocks. Raises ReserveReached, also if it would leave no space for `announced` bytes,
+        StoreFailed."""
         with self._lock:
             try:
                 free = free_bytes(self._folder)
@@ -69,7 +69,7 @@ class Room:
             self._claimed += size
 
     def give_back(self, size: int) -> None:
-        """Take from what is claimed: it was written, or it will not be."""
+        """Reduce the claim by bytes that were written, or that will not be."""
         with self._lock:
             self._claimed -= size
 
@@ -102,7 +102,7 @@ class Claim:
         self._room.give_back(written)
 
     def release(self) -> None:
-        """Give back what was not written; nothing is claimed any more."""
+        """Release what was not written; nothing stays claimed."""
         with self._lock:
             self._released = True
             left, self._left = self._left, 0
@@ -110,19 +110,19 @@ class Claim:
 
 
 def rooms(*folders: Path) -> list[Room]:
-    """Return the room of each folder, one and the same where they are on one disk; blocks. Raises OSError."""
+    """Return the `Room` of each folder, the same one for folders on one disk; blocks. Raises OSError."""
     found: dict[int, Room] = {}
     return [found.setdefault(_nearest(folder).stat().st_dev, Room(folder)) for folder in folders]
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how much the server may still write there; blocks. Raises OSError."""
+    """Return how many bytes the server can still write there; blocks. Raises OSError."""
     return shutil.disk_usage(_nearest(folder)).free
 
 
 def _nearest(folder: Path) -> Path:
     while not folder.exists() and folder != folder.parent:
-        folder = folder.parent  # made when something is written
+        folder = folder.parent  # created when something is written
     return folder
 
 

@@ -65,8 +65,8 @@ async def open_store(
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, values filled in.
         keeps: Which LangGraph checkpoints are worth writing.
-        reserve_bytes: How much of the disk is held for deletions, see `store.ballast`.
-        room: That of the file's disk, which the index of files leaves; None: the disk alone limits it.
+        reserve_bytes: How much of the disk is reserved for deletions, see `store.ballast`.
+        room: Limits the index of files on the file's disk; None: only the disk itself limits it.
 
     Raises:
         StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
@@ -182,7 +182,7 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
-    """Whether a commit frees space, ends a run or is a barrier: what has to be stored on a full disk, too."""
+    """Return whether a commit frees space, ends a run or is a barrier: a full disk must store these, too."""
     if ends or not changes:
         return True
     if any(isinstance(change, Insert) for change in changes):

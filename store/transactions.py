@@ -1,8 +1,8 @@
 """A batch of commits as one transaction on the writing connection.
 
 Law: a commit that is refused leaves nothing and harms no other. A batch that fails as a whole (disk full, file locked)
-keeps nothing and tells every commit in it. A batch is synced to disk when one of its commits is durable. On a full
-disk, commits that free space are tried again with the ballast's space, without the rest of their batch.
+keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is durable. On a full
+disk, commits that free space are retried with the ballast's space, without the rest of their batch.
 """
 
 import logging
@@ -34,11 +34,11 @@ _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Progr
 _WARN_S: Final = 60.0
 
 _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
-"""What SQLite reports where there is no space: a quota, and the growth of its shared memory, are I/O errors to it."""
+"""What SQLite reports if there is no space. It treats a quota, and growth of its shared memory, as I/O errors."""
 
 
 def never() -> bool:
-    """The usual answer of `Commit.relieves`."""
+    """The default of `Commit.relieves`."""
     return False
 
 
@@ -62,9 +62,9 @@ class Commit:
     failed: Callable[[], None] | None = None
     """Called on the loop when it was not kept."""
     owner: str = ""
-    """For whom it is made; owners take turns."""
+    """The owner for whom it is made; owners take turns."""
     relieves: Callable[[], bool] = never
-    """Whether it frees space or ends something; asked only when the disk is full."""
+    """Whether it frees space or ends something; called only when the disk is full."""
     settled: "Future[None] | None" = field(default=None)
     """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
 
@@ -174,12 +174,12 @@ class Transactions:
             return self._lost(batch, told)
         if time.monotonic() - self._warned_at > _WARN_S:
             self._warned_at = time.monotonic()
-            log.warning("the disk is full: changes that free space use the space that is kept for them")
+            log.warning("the disk is full: changes that free space use the space that is reserved for them")
         others = [commit for commit in batch if commit not in relieving]
         return [*outcomes, *(self._lost(others, told) if others else [])]
 
     def _relieve(self, batch: Sequence[Commit], ballast: Ballast) -> Outcomes | None:
-        """Run commits that free space, with the ballast's; None where that does not suffice."""
+        """Run commits that free space, using the ballast's space; None if that is not enough."""
         begun_at, unsaved = time.perf_counter(), set(self._unsaved)
         for _ in ballast.portions():
             try:
@@ -197,7 +197,7 @@ class Transactions:
         return self._kept(outcomes, begun_at)
 
     def _rewind_log(self) -> None:
-        """Let the log begin anew within the space that it has."""
+        """Restart the log within the space that it has."""
         with suppress(sqlite3.Error):
             self._conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 

@@ -1,7 +1,7 @@
 """Who writes, and where: quick statements on the event loop, and everything that waits in one thread.
 
-Law: one connection writes, ever, and one batch at a time. What waits is committed together, up to a limit: owners take
-turns, and what one owner asked for keeps its order. Few and small changes run on the loop, as a thread gives up the
+Law: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit: owners take
+turns, and one owner's changes keep their order. Few and small changes run on the loop, as a thread gives up the
 interpreter at every statement and has to wait for it again; their commit, which waits for the disk, and all else is the
 thread's. A batch that fails leaves the thread alive. The event loop is woken once for a batch.
 """
@@ -28,10 +28,10 @@ _MAX_BATCH: Final = 256
 """Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
 
 _MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
-"""About, for the same reason: some 50 ms of work."""
+"""Approximate bytes of a transaction, for the same reason: about 50 ms of work."""
 
 _LONG_BYTES: Final = 8 * 1024
-"""What a commit counts that may touch any number of rows."""
+"""The size assumed for a commit that can touch any number of rows."""
 
 _QUICK: Final = 32
 _QUICK_BYTES: Final = 128 * 1024
@@ -60,7 +60,7 @@ class Writer:
         self._deliver = deliver
         self._quickness = quickness
         self._lines: OrderedDict[str, deque[Commit]] = OrderedDict()
-        """What waits, by owner; the next owner first."""
+        """Waiting changes by owner, the next owner first."""
         self._under_way = False
         self._called = False
         self._ended = False
