@@ -30,7 +30,7 @@ _LOOK_S: Final = 2.0
 
 
 def when_closed(response: aiohttp.ClientResponse, act: Callable[[], None]) -> None:
-    """Call `act` once an answer was read to its end, closed or forgotten; at once where all of it has come."""
+    """Call `act` once an answer is read to its end, closed or discarded; at once if all of it has arrived."""
     connection = response.connection
     if connection is None:
         act()
@@ -143,7 +143,7 @@ async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]
             async with asyncio.timeout(idle_s + _LATE_S):
                 said = await anext(stream)
             yield said
-            await asyncio.sleep(0)  # a library that has read ahead waits for nothing, and nobody else would have a turn
+            await asyncio.sleep(0)  # a library that has read ahead never waits, and no other task would get a turn
 
 
 async def whole(

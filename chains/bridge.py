@@ -25,8 +25,8 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 TURNS: Final = "__turns"
-"""Key of `config["configurable"]` that has the `Turns` of a batch's inputs; only the server sets it. LangChain keeps
-names with these underscores out of what it shows."""
+"""Key of `config["configurable"]` that has the `Turns` of a batch's inputs; only the server sets it. LangChain does not
+show names with these underscores."""
 
 Turns = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a context manager that waits for a turn when it is entered, and ends the turn when it is left."""
@@ -168,7 +168,7 @@ class BridgedRunnable(Runnable[Given, Made]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Made]:
-        """Handle several inputs beside each other, as many at once as the configuration's `TURNS` allow."""
+        """Handle several inputs concurrently, as many at once as the configuration's `TURNS` allow."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         turns: Turns | None = configs[0].get("configurable", {}).get(TURNS) if configs else None
         if turns is None:
@@ -178,7 +178,7 @@ class BridgedRunnable(Runnable[Given, Made]):
             async with turns():
                 try:
                     return await self.ainvoke(input, config, **kwargs)
-                except Exception as error:  # of any Runnable; LangChain returns it in the place of the output
+                except Exception as error:  # of any Runnable; LangChain returns it in place of the output
                     if not return_exceptions:
                         raise
                     return cast(Made, error)
@@ -188,7 +188,7 @@ class BridgedRunnable(Runnable[Given, Made]):
                 work = []
                 for each in zip(inputs, configs, strict=True):
                     work.append(group.create_task(handle(*each)))
-                    await asyncio.sleep(0)  # others are served between the beginnings, each of which is a millisecond
+                    await asyncio.sleep(0)  # others are served between the starts, each of which takes a millisecond
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in work]

@@ -1,9 +1,9 @@
 """The built-in engine: an upstream that is made on demand, of the GGUF files that there are.
 
-Invariants: nothing is loaded before it is asked for; llama.cpp gets only requests within bounds (`engine_requests`),
-no more at once than it has slots, in turns by owner (`slots`); an answer of which nothing was shown is made anew once
-where its engine has ended. Every answer is streamed: only a stream stops llama.cpp when its reader leaves, from the
-beginning of its prompt on.
+Invariants: nothing is loaded before a request needs it. llama.cpp gets only requests within bounds (`engine_requests`),
+never more at once than it has slots; owners take turns (`slots`). If an engine ends, an answer of which nothing was
+shown is retried once. Every answer is streamed: llama.cpp stops only streams when their reader leaves, even while it
+still reads the prompt.
 """
 
 import asyncio
@@ -72,8 +72,8 @@ class Builtin(Upstream):
     ) -> None:
         """Loads nothing. `path` is a GGUF file or a folder of them; without it the demo model is taken.
 
-        `timeout_s` limits the wait for a model, and its silence. With `is_shared` there are several owners, none of
-        whom gets all slots.
+        `timeout_s` limits the wait for a model, and its time without output. With `is_shared` there are several owners,
+        none of whom gets all slots.
         """
         super().__init__(None, timeout_s=timeout_s, aliases=aliases, default_model=default_model, patience=patience)
         self.endpoint = _NOWHERE
@@ -86,7 +86,7 @@ class Builtin(Upstream):
         self._per_owner = max(1, self._shape.parallel - is_shared)
         self._slots: dict[str, Slots] = {}
         self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, bool]] = WeakKeyDictionary()
-        """Which engine has begun to answer a run's request, and whether it did nothing else."""
+        """Which engine has started to answer a run's request, and whether it did nothing else meanwhile."""
 
     # --- what an upstream does ------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Builtin(Upstream):
     async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
         """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError.
 
-        A request whose engine has ended is asked once more, alone: whatever ended it then ends nobody else's answer.
+        A request whose engine has ended is retried once, alone: if it ends the engine again, no other answer is lost.
         """
         name = await self.resolve(str(payload.get("model") or ""))
         negotiation = negotiation or self.negotiation(name)
@@ -253,7 +253,7 @@ class Builtin(Upstream):
         slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
         limit_s = self.patience.idle_s
         if alone:
-            # Only for moments: others wait behind it, and what it waits for can be a long answer.
+            # Only briefly: others wait behind it, and it can be waiting for a long answer.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ALONE_S):
                     return await slots.take(acting_owner(), alone=True)
@@ -262,7 +262,7 @@ class Builtin(Upstream):
                 return await slots.take(acting_owner(), count)
         except TimeoutError:
             raise UpstreamFailed(
-                f"The built-in engine answered others for {limit_s:g} s. Try again later.", kind="silent"
+                f"The built-in engine was busy with other requests for {limit_s:g} s. Try again later.", kind="silent"
             ) from None
 
     async def at(self, model: str) -> Upstream:
@@ -282,7 +282,7 @@ class Builtin(Upstream):
             return None
 
     async def _fitted_tools(self, tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Tools for a template, none where they are out of bounds: they only count less then."""
+        """Return tools for a template, or none if they exceed the limits: then the prompt only counts as shorter."""
         try:
             asked = {"tools": list(tools)}
             fitted = await fit_request(asked, CHAT, context=self._shape.context_size, lenient=True)

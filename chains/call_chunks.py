@@ -1,7 +1,7 @@
-"""Chunks with tool calls, made without LangChain's look at their arguments.
+"""Builds chunks with tool calls without LangChain's parsing of their arguments.
 
-The constructor of `AIMessageChunk` parses the arguments as JSON that may be incomplete, at each construction and each
-addition. For what is no JSON that takes quadratic time: 40 KB take 15 s.
+The constructor of `AIMessageChunk` parses the arguments as possibly incomplete JSON, at each construction and each
+addition. This takes quadratic time if they are not JSON: 40 KB take 15 s.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ _EMPTY: Final = AIMessageChunk(content="")
 def chunk_of_calls(
     calls: Sequence[ToolCallChunk], *, content: Any = "", additional_kwargs: dict[str, Any] | None = None
 ) -> AIMessageChunk:
-    """Return a chunk of fragments of calls, their arguments unread."""
+    """Return a chunk of fragments of calls, with their arguments unparsed."""
     fresh = {"content": content, "additional_kwargs": additional_kwargs or {}, "response_metadata": {}}
     return with_calls(_EMPTY.model_copy(update=fresh), calls)
 
 
 def with_calls(chunk: AIMessageChunk, calls: Sequence[ToolCallChunk]) -> AIMessageChunk:
-    """Return a copy of a chunk with these fragments of calls, their arguments unread."""
+    """Return a copy of a chunk with these fragments of calls, with their arguments unparsed."""
     return chunk.model_copy(update={"tool_calls": [], "invalid_tool_calls": [], "tool_call_chunks": list(calls)})
 
 
 class Whole:
-    """Chunks of one answer, put together into one."""
+    """Combines the chunks of one answer."""
 
     def __init__(self) -> None:
         self._beside = _EMPTY
@@ -37,7 +37,7 @@ class Whole:
         self._arguments: dict[Any, list[str]] = {}
 
     def add(self, chunk: AIMessageChunk) -> None:
-        """Take in the next chunk."""
+        """Add the next chunk."""
         for call in chunk.tool_call_chunks:
             index = call.get("index")
             known = self._calls.setdefault(index, tool_call_chunk(name=None, args=None, id=None, index=index))
@@ -47,7 +47,7 @@ class Whole:
         self._beside += with_calls(chunk, ())
 
     def chunk(self) -> AIMessageChunk:
-        """Return all of it as one chunk."""
+        """Return the combined chunk."""
         for index, call in self._calls.items():
             call["args"] = "".join(self._arguments[index])
         return with_calls(self._beside, list(self._calls.values()))

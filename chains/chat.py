@@ -35,8 +35,8 @@ from wire.validation import parse
 __all__ = ["CALL_TURN", "ChatInput", "build_chat_chain"]
 
 CALL_TURN: Final = "__call_turn"
-"""Key of `config["configurable"]` that has what makes a context manager for each model call, which waits for the call's
-turn; only the server sets it."""
+"""Key of `config["configurable"]` that has a factory of context managers: each model call waits in one for its turn.
+Only the server sets it."""
 
 _HELD: Final = "__exchange"  # LangChain keeps names with these underscores out of what it shows
 

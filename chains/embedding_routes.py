@@ -30,7 +30,7 @@ _MAX_REQUEST_TOKENS: Final = 300_000
 """Of all texts of a request on the built-in model, as at OpenAI: about 40 s of one core."""
 
 _PARALLEL: Final = 4
-"""Requests that the built-in model works on, beside one of each owner; they take turns, and searches go first."""
+"""Requests that the built-in model processes, in addition to one per owner; they take turns, and searches go first."""
 
 _SMALL_BYTES: Final = 256 * 1024
 """Answers up to this size are read on the event loop; larger ones in a thread."""
@@ -123,7 +123,7 @@ class EmbeddingRoutes:
 
 
 def _check_lengths(counts: list[int], model: str) -> None:
-    """Raise InvalidRequest for texts that OpenAI would refuse, too. What is beyond the limit was not counted."""
+    """Raise InvalidRequest for texts that OpenAI would refuse, too. Tokens beyond the limit were not counted."""
     longest = max(counts)
     least = "at least " if sum(counts) > _MAX_REQUEST_TOKENS else ""
     if longest > _MAX_TOKENS:

@@ -20,7 +20,7 @@ _BATCH_CHARS: Final = 200_000
 """Characters a request, about 50,000 tokens; OpenAI takes 300,000."""
 
 _PARALLEL: Final = 8
-"""Requests at the upstream of all owners, beside one that each owner can always have; a lone owner gets four."""
+"""Concurrent requests to the upstream, in addition to one that each owner can always have; a lone owner gets four."""
 
 _SHORTEST: Final = 200
 """Characters of a text that is not halved any more when the upstream says that it is too long."""
@@ -44,7 +44,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
         """Return one vector a text, in order, each of length 1. Cancelling stops the work.
 
-        Owners take turns. `urgent` is for a question that somebody waits for: it goes before files.
+        Owners take turns. `urgent` is for a query that a client waits for: it goes before files.
 
         Raises:
             EmbeddingFailed: the model did not give vectors, also after the retries.

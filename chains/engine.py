@@ -75,8 +75,8 @@ class Engine:
     """A loaded model. `start` before use, `close` after; `upstream` is the way to it."""
 
     def __init__(self, model: Gguf, shape: Shape, patience: Patience, outcomes: Counts, ends: Counts) -> None:
-        """Starts nothing. `outcomes` is where requests to it are counted, before it and after it; `ends` is where it is
-        counted that its process ended by itself ("crashed") or was ended for hanging ("stuck")."""
+        """Starts nothing. `outcomes` counts requests across successive engines; `ends` counts ends of their processes,
+        by themselves ("crashed") or for hanging ("stuck")."""
         self.model = model
         self.leaving = False  # it takes no more requests, and makes room when it has answered those it has
         self.asking = 0  # requests that have no answer yet
@@ -146,7 +146,7 @@ class Engine:
         if self._guard is not None:
             if self.alive:
                 self._guard.cancel()
-            await asyncio.wait([self._guard])  # where the process has ended, this counts and logs it
+            await asyncio.wait([self._guard])  # if the process has ended, this counts and logs it
         if self._upstream is not None:
             await self._upstream.close()
         if self._process is not None and self._process.returncode is None:
@@ -191,7 +191,7 @@ class Engine:
         )
 
     async def _watch(self, process: asyncio.subprocess.Process, watch: Watch) -> None:
-        """Notice that the process has ended, or hangs; then end it. Cancelled where it is closed on purpose."""
+        """Detect that the process has ended or hangs, then end it. Cancelled if the engine is closed on purpose."""
         ended = asyncio.create_task(process.wait())
         stuck = asyncio.create_task(watch.until_stuck(lambda: self.busy))
         try:

@@ -45,9 +45,9 @@ def fit_prompt_text(name: str, value: Any) -> Any:
 
 
 def require_fitting(body: Mapping[str, Any], context: int) -> None:
-    """Raise InvalidRequest where a prompt is longer than a context of so many tokens can hold.
+    """Raise InvalidRequest if a prompt is longer than a context of `context` tokens can hold.
 
-    llama.cpp would read all of it before it refuses it.
+    llama.cpp would read all of it before refusing it.
     """
     param = "prompt" if "prompt" in body else "messages"
     chars, most = _count_chars(body.get(param)), context * _MAX_CHARS_PER_TOKEN
@@ -69,7 +69,7 @@ def _count_chars(value: Any) -> int:
 
 
 def require_text(body: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest where a fitted message has a picture, a recording or a file: no model here takes them."""
+    """Raise InvalidRequest if a fitted message has a picture, a recording or a file: no model here takes them."""
     for place, message in enumerate(body.get("messages", ())):
         content = message.get("content")
         for number, part in enumerate(content if isinstance(content, list) else ()):

@@ -52,7 +52,7 @@ Check = Callable[[str, Any], Any]
 async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenient: bool = False) -> dict[str, Any]:
     """Return a `/chat/completions` or `/completions` body that is safe to send. `context` is in tokens.
 
-    With `lenient`, a function whose schema is too costly gets any object as its arguments; who asks checks them.
+    With `lenient`, a function whose schema is too costly gets any object as its arguments; the caller checks them.
     Raises:
         InvalidRequest: with the parameter, its value and the limit.
         Unavailable: its schemas could not be weighed now.
@@ -82,7 +82,7 @@ async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenie
 
 
 def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a fitted request as one for each of its answers (`n` for each prompt), in the order of their indexes."""
+    """Split a fitted request into one for each answer (`n` for each prompt), in the order of their indexes."""
     prompt, count = fitted.get("prompt"), fitted.get("n", 1)
     several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
     singles = [{**fitted, "prompt": one} for one in prompt] if several and isinstance(prompt, list) else [fitted]
@@ -128,7 +128,7 @@ def _fit_format(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
-    """Put schemas that llama.cpp can take in the place of those of the request."""
+    """Replace the schemas of the request with ones that llama.cpp can take."""
     functions = [tool["function"] for tool in fitted.get("tools", ())]
     described = fitted.get("response_format", {}).get("json_schema")
     schemas = [function["parameters"] for function in functions]
@@ -278,7 +278,7 @@ def _modalities(name: str, value: Any) -> Any:
 
 
 def _template_values(name: str, value: Any) -> Any:
-    """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, as it loops over what it gets."""
+    """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, as it can loop over its input."""
     switches = _object(name, value)
     if len(switches) > _MAX_KWARGS:
         raise _wrong(name, f"an object of {len(switches)} values", f"an object of at most {_MAX_KWARGS} values")

@@ -18,10 +18,10 @@ __all__ = ["Watch"]
 
 _LOOK_S: Final = 1.0
 _MISSED: Final = 2
-"""Looks in a row without an answer, each of half the limit: one alone can be this server's own delay."""
+"""Consecutive unanswered polls, each of half the limit: a single one can be this server's own delay."""
 _LEAST_S: Final = 20.0
 _BYTES_PER_S: Final = 10_000_000
-"""Progress a second, in bytes of the model: a batch of the demo model (98 MB) takes 0.5 s, under load 4 s."""
+"""Progress per second, in bytes of the model: a batch of the demo model (98 MB) takes 0.5 s, under load 4 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Watch:
     headers: dict[str, str]
     model_bytes: int
     longest_s: float
-    """The limit of silence of a request: the watchdog acts before it."""
+    """The limit of a request without output: the watchdog acts before it."""
 
     @property
     def limit_s(self) -> float:
@@ -40,7 +40,7 @@ class Watch:
         return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s / 2)
 
     async def until_stuck(self, is_used: Callable[[], bool]) -> str:
-        """Return why the engine is given up, as the end of a sentence. Ends only then, or when cancelled."""
+        """Return why the engine is given up, as the end of a sentence. Returns only then."""
         last: Any = None
         since = time.monotonic()
         missed = 0
@@ -60,7 +60,7 @@ class Watch:
                     return f"made no progress for {self.limit_s:.0f} s"
 
     async def _look(self, session: aiohttp.ClientSession) -> Any:
-        """Return how far each slot is, None where nothing came in time."""
+        """Return the progress of each slot, or None if no answer came in time."""
         try:
             async with asyncio.timeout(self.limit_s / _MISSED), session.get(self.slots_url) as response:
                 told = orjson.loads(await response.read())

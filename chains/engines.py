@@ -67,7 +67,7 @@ class Engines:
         self._room = asyncio.Lock()  # one load at a time: two would only slow each other down
 
     async def close(self) -> None:
-        """Give up what is being loaded, and end every engine."""
+        """Cancel loads in progress, and end every engine."""
         loads = [load.task for load in self._loads.values()]
         for load in loads:
             load.cancel()
@@ -81,12 +81,12 @@ class Engines:
         return "loaded" if name in self._engines else "loading" if name in self._loads else "on disk"
 
     def loading(self) -> dict[str, float]:
-        """Return for how many seconds each model that is being loaded has been so."""
+        """Return how many seconds each load in progress has taken so far."""
         return {name: time.monotonic() - load.begun for name, load in self._loads.items()}
 
     @asynccontextmanager
     async def asking(self, name: str) -> AsyncIterator[Engine]:
-        """An engine with that model, kept while the block asks it. Raises RunError."""
+        """Provide an engine with that model, which stays loaded during the block. Raises RunError."""
         engine = await self._granted(name)
         try:
             yield engine
@@ -98,7 +98,7 @@ class Engines:
             engine.asking -= 1
 
     async def _granted(self, name: str) -> Engine:
-        """Return the engine of a model, loaded first where it is not, and counted as being asked."""
+        """Return the engine of a model, loading it first if necessary, and count it as in use."""
         model = await self._find(name)
         engine = self._engines.get(name)
         if engine is not None and engine.alive and not engine.leaving:
@@ -110,12 +110,12 @@ class Engines:
         load.grants.append(grant)
         limit_s = self._patience.idle_s
         try:
-            # who asks may leave; the load goes on, as others may wait for it as well
+            # The caller can leave; the load continues, as others can wait for it as well.
             async with asyncio.timeout(limit_s):
                 return await grant
         except BaseException as error:
             if grant.done() and not grant.cancelled() and grant.exception() is None:
-                grant.result().asking -= 1  # granted, and given up in the same moment
+                grant.result().asking -= 1  # granted and cancelled at the same moment
             if not isinstance(error, TimeoutError):
                 raise
         held = [engine.model.name for engine in self._engines.values() if engine.busy]
@@ -130,7 +130,7 @@ class Engines:
         return load
 
     def _tell(self, name: str, load: "_Load", task: "asyncio.Task[None]") -> None:
-        """Tell those who wait that nothing comes; those who got an engine know it already."""
+        """Fail the remaining waiters; those that got an engine are done already."""
         if self._loads.get(name) is load:
             del self._loads[name]
         error = None if task.cancelled() else task.exception()
@@ -161,15 +161,15 @@ class Engines:
                 self._learn_limit(model.name, engine.context)
             took_s = time.monotonic() - begun
             _log.info("loaded %s in %.1f s: %s tokens of context", model.name, took_s, engine.context)
-            # Granted before anybody else can make room: else a busy model could take this one's place at once.
+            # Granted before any other load can start: otherwise a busy model could replace this one at once.
             for grant in self._loads.pop(model.name).grants:
                 if not grant.done():
                     engine.asking += 1
                     grant.set_result(engine)
 
     async def _make_room(self, name: str) -> None:
-        """End engines till there is room for one more: what ended by itself or is loaded under that name, then those
-        idle longest, then, when it has answered what it was asked, the one asked longest ago."""
+        """End engines until one more fits: those that ended by themselves or have that name, then those idle longest,
+        then, once it has answered its requests, the one used longest ago."""
         for known, engine in list(self._engines.items()):
             if known == name or not engine.alive:
                 await self._unload(engine)

@@ -1,7 +1,7 @@
-"""Which models there are for the built-in engine: GGUF files at MODEL_PATH, else the demo model's packages.
+"""Finds models for the built-in engine: GGUF files at MODEL_PATH, otherwise the demo model's packages.
 
 Laws: listing looks at names only, and loads nothing; the demo's packages are found by their metadata and never
-imported; its file is used only with the very content that it was chosen for.
+imported; its file is used only if its content is exactly the expected one.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
 
 @dataclass(frozen=True, slots=True)
 class Gguf:
-    """A model on disk. Only the demo has a `sha256`, its content's, and a `package`, the distribution with the file."""
+    """A model on disk. Only the demo has a `sha256` (of its content) and a `package` (the file's distribution)."""
 
     name: str
     path: Path

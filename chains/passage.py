@@ -56,7 +56,7 @@ class Passage:
         return self._response is None or self._response.closed
 
     def when_closed(self, act: Callable[[], None]) -> None:
-        """Call `act` once the upstream has no more to do for it; at once where that is so already."""
+        """Call `act` once the upstream has finished its work on it; at once if it already has."""
         if self._response is None:
             act()
         else:
@@ -139,7 +139,7 @@ def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_ad
 
 
 def with_openai_error(passage: Passage) -> Passage:
-    """Return llama.cpp's error with OpenAI's four fields, its `code` a text or null; any other passage as it is."""
+    """Return llama.cpp's error with OpenAI's four fields, its `code` a string or null; any other passage unchanged."""
     if passage.status < 400 or passage.body is None:
         return passage
     told = orjson.loads(passage.body).get("error")

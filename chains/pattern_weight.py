@@ -73,7 +73,7 @@ class _Reader:
         whole = _Part()
         while self._peek() not in ("", "|", ")"):
             part = self._repeated(self._atom(depth))
-            # Behind a part of variable length nothing tells any more which position the text has reached.
+            # After a part of variable length, the text no longer determines which position it has reached.
             more = part.open if whole.length is not None else whole.open + part.size
             length = None if whole.length is None or part.length is None else whole.length + part.length
             whole = _checked(
@@ -124,7 +124,7 @@ class _Reader:
             part = _checked(
                 _Part(
                     size=size,
-                    # Of a body whose length varies, each repetition can be the one that the text has reached.
+                    # If the length of the body varies, the text can have reached any of its repetitions.
                     open=(size if varies and times > 1 else part.open) + 1,
                     length=part.length * least if least == most and part.length is not None else None,
                     empty=part.empty or least == 0,
@@ -133,7 +133,7 @@ class _Reader:
         return part
 
     def _bounds(self) -> tuple[int, int | None] | None:
-        """Read a quantifier: least and most, None for no limit. None where there is no quantifier."""
+        """Read a quantifier: least and most, None for no limit. None if there is no quantifier."""
         char = self._peek()
         if char == "" or char not in "*+?{":
             return None

@@ -281,7 +281,7 @@ def _plain(text: str) -> str:
     if "<" not in text:
         return text
     bare: list[str] = []
-    hidden = ""  # the element whose content nobody reads
+    hidden = ""  # the element whose content is skipped
     first, *rest = text[:20_000].split("<")
     for part in rest:
         tag, closed, words = part.partition(">")

@@ -17,10 +17,10 @@ from wire.errors import UpstreamFailed
 __all__ = ["RelayedPassage", "relay"]
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
-"""Of one stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
+"""Per stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
 
 _PATIENCE_S: Final = 10.0
-"""For how long a full buffer is waited for where others wait for the slot."""
+"""How long the reader can keep the buffer full while others wait for the slot."""
 
 _TOO_SLOW: Final = (
     f"The client read the answer so slowly that {_MOST_BYTES >> 20} MB were buffered while other requests waited for "
@@ -42,7 +42,7 @@ class _Buffer:
         self._error: UpstreamFailed | None = None
 
     async def read(self) -> AsyncGenerator[bytes]:
-        """Yield what there is, at once, until the stream has ended. Raises UpstreamFailed as the stream does."""
+        """Yield buffered bytes as soon as there are any, until the stream ends. Raises UpstreamFailed as it does."""
         filling = asyncio.create_task(self._fill())
         try:
             while True:
@@ -85,7 +85,7 @@ class _Buffer:
         self._grown.set()
 
     async def _has_space(self) -> bool:
-        """Wait until the reader has taken what there is; False where others cannot wait for that."""
+        """Wait until the reader has emptied the buffer; return False if others cannot wait for that."""
         while self._size > _MOST_BYTES:
             self._taken.clear()
             with suppress(TimeoutError):
@@ -106,11 +106,11 @@ class RelayedPassage(Passage):
 
     @property
     def closed(self) -> bool:
-        """Whether the engine has no more to do for it."""
+        """Whether the engine has finished its work on it."""
         return self.source is None or self.source.closed
 
     def when_closed(self, act: Callable[[], None]) -> None:
-        """Call `act` once the engine has no more to do for it."""
+        """Call `act` once the engine has finished its work on it."""
         if self.source is not None:
             self.source.when_closed(act)
 
@@ -128,7 +128,7 @@ class RelayedPassage(Passage):
 
 
 def relay(source: Passage, is_waited_for: Callable[[], bool]) -> Passage:
-    """Return a stream that is read as it comes; any other passage as it is.
+    """Return a stream that is buffered as it arrives; any other passage unchanged.
 
     `is_waited_for` tells whether others wait for what the stream holds.
     """

@@ -11,7 +11,7 @@ __all__ = ["Restarts"]
 _FIRST_S: Final = 1.0
 _LONGEST_S: Final = 30.0
 _STABLE_S: Final = 60.0
-"""An engine that ran for so long does not continue a series of ends."""
+"""An engine that ran at least this long does not continue a series of ends."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -30,7 +30,7 @@ class Restarts:
         self._series[name] = (before + 1, now)
 
     def delay_s(self, name: str) -> float:
-        """Return how long its next start has still to wait."""
+        """Return how long its next start must still wait."""
         ends, at = self._series.get(name, (0, 0.0))
         if ends < 2:
             return 0.0

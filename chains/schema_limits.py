@@ -26,7 +26,7 @@ MAX_REPEATS: Final = 1_999
 """llama.cpp refuses a grammar that repeats more often."""
 _MAX_NUMBER: Final = 2**53
 _MAX_ONE_SIDED: Final = 10**15
-"""llama.cpp 2026.10 never ends on a limit of 16 digits, such as 2e15, without one on the other side."""
+"""llama.cpp 2026.10 hangs on a limit of 16 digits, such as 2e15, without a limit on the other side."""
 _COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems")
 _LIMITS: Final = ("maxLength", "maxItems")
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -75,15 +75,15 @@ def count_repetitions(schema: Mapping[str, Any]) -> int:
 
 
 def count_digits(schema: Mapping[str, Any]) -> int:
-    """Return how many digits the limits of an integer have; none where the node is no integer."""
+    """Return how many digits the limits of an integer have; 0 if the node is not an integer."""
     if "integer" not in kinds_of(schema):
         return 0
     return sum(len(str(abs(int(schema[name])))) for name in _BOUNDS if schema.get(name) is not None)
 
 
 def _check_ranges(schema: Mapping[str, Any]) -> None:
-    """Raise SchemaRefused for limits that leave nothing: llama.cpp counts from the lower limit up to the upper one, and
-    never ends where that is lower. It takes whole numbers only."""
+    """Raise SchemaRefused for limits that allow no value: llama.cpp counts from the lower limit up to the upper one,
+    and never ends if the upper one is lower. It takes whole numbers only."""
     names = (*_COUNTS, *(_BOUNDS if "integer" in kinds_of(schema) else ()))
     given = {name: _ROUNDED[name](schema[name]) for name in names if schema.get(name) is not None}
     given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
@@ -118,7 +118,7 @@ def _fitted_keyword(name: str, value: Any) -> Any:
     if name in MAPS and isinstance(value, dict):
         return {each: without_long_limits(schema) for each, schema in value.items()}
     if name in _ROUNDED and type(value) is float:
-        return _ROUNDED[name](value)  # llama.cpp refuses counts that are no integers, and passes over bounds
+        return _ROUNDED[name](value)  # llama.cpp refuses counts that are not integers, and ignores such bounds
     return without_long_limits(value)
 
 
@@ -134,6 +134,6 @@ def kinds_of(schema: Mapping[str, Any]) -> list[str]:
 
 
 def limit(what: str, value: int, most: int) -> None:
-    """Raise SchemaRefused where there are more than so many of a thing."""
+    """Raise SchemaRefused if the value exceeds the limit."""
     if value > most:
         raise SchemaRefused(f"It has too many {what}: {value}; at most {most} are allowed.")

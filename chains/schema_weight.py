@@ -31,9 +31,9 @@ from chains.schema_limits import (
 __all__ = ["MAX_WEIGHT", "SchemaRefused", "bound_schemas", "check_schema"]
 
 MAX_WEIGHT: Final = 1_000
-"""Of what is open at once: an enum value weighs 1, an optional property 2, a text or a pattern's position 10."""
+"""Weight open at once: an enum value weighs 1, an optional property 2, a string or a pattern's position 10."""
 _MAX_NODES: Final = 3_000
-"""Subschemas, those behind references counted at each use."""
+"""Subschemas; those behind references count at each use."""
 _MAX_DEPTH: Final = 48
 _MAX_VALUES: Final = 2_000
 """Enum values in all; how many can be open at once is limited by the weight."""
@@ -41,9 +41,9 @@ _MAX_TEXT: Final = 60_000
 """Characters of property names and enum values, in all."""
 _MANY: Final = 250
 _MAX_TEXT_OF_MANY: Final = 15_000
-"""OpenAI's limit for enums of over 250 values: the longer they begin alike, the more tokens pay for all of them."""
+"""OpenAI's limit for enums of over 250 values: a longer common beginning makes more tokens evaluate all values."""
 _MAX_REPEATS_TOTAL: Final = 400_000
-"""Of all limits of strings and lists: each repetition is an element of the grammar in memory."""
+"""Repetitions in all limits of strings and lists: each one is an element of the grammar in memory."""
 _MAX_REFERENCE: Final = 1_000
 """Characters of a `$ref`, which is read anew at each use."""
 
@@ -53,7 +53,7 @@ _NUMBER: Final = 4
 _DIGIT: Final = 10
 """A digit of an integer's limits: llama.cpp writes the numbers between two limits as alternatives, digit by digit."""
 _MAX_DIGITS: Final = 4_000
-"""Of the limits of all integers: 120 of them from 1 to 2^53, or 1,000 from 0 to 100."""
+"""Digits in the limits of all integers: 120 of them from 1 to 2^53, or 1,000 from 0 to 100."""
 _ANY: Final = frozenset((kind,) for kind in KINDS)
 _TYPES: Final = {
     str: "string",
@@ -126,9 +126,9 @@ class _Weight:
         self._path: list[str] = []
         """References that are being followed, outermost first; `""` stands for the root itself."""
         self._consumed: list[int] = []
-        """Lengths of `_path` where a property or list was entered since: only then does a circle get ahead."""
+        """Lengths of `_path` at which a property or list was entered: only then does a circle make progress."""
         self._alike: list[int] = []
-        """Lengths of `_path` where alternatives that begin alike were entered."""
+        """Lengths of `_path` at which alternatives that begin alike were entered."""
 
     def of(self, schema: Any, depth: int) -> _Open:
         """Weigh a subschema."""
@@ -202,8 +202,8 @@ class _Weight:
         return _Open(first, max(first, apart, together))
 
     def _heads(self, schema: Any) -> frozenset[tuple[str, ...]]:
-        """How values of an alternative can begin. Where one head is a prefix of another's, or the same, the text does
-        not tell at once which alternative it is."""
+        """How values of an alternative can begin. If two heads are equal, or one is a prefix of the other, the text
+        does not show at once which alternative it is."""
         for _ in range(_MAX_DEPTH):
             if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
                 break
@@ -294,7 +294,7 @@ def _string(schema: Mapping[str, Any]) -> _Open:
 
 
 def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """An object's first required property and, where it is fixed, its value: llama.cpp writes required properties
+    """An object's first required property and, if it is fixed, its value: llama.cpp writes required properties
     first, in the order of `properties`."""
     properties, required = schema.get("properties"), _required(schema)
     if not isinstance(properties, dict):

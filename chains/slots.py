@@ -30,14 +30,14 @@ class Slot:
         self._count = count
 
     def keep(self, count: int) -> None:
-        """Give back all but `count` slots."""
+        """Release all but `count` slots."""
         rest = self._count - count
         if rest > 0:
             self._count = count
             self._slots.give_back(self._owner, rest)
 
     def release(self) -> None:
-        """Give it to the next in line. Further calls change nothing."""
+        """Release the slots to the next in line. Further calls change nothing."""
         self.keep(0)
 
 
@@ -50,15 +50,15 @@ class Slots:
         self._held: Counter[str] = Counter()
         self._lines: dict[str, deque[_Waiting]] = {}
         self._order: deque[str] = deque()
-        """Owners who wait, the next one first."""
+        """Waiting owners, the next one first."""
 
     def __len__(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         return sum(map(len, self._lines.values()))
 
     async def take(self, owner: str, count: int = 1, *, alone: bool = False) -> Slot:
-        """Return slots for a request once it is its turn: `count`, as far as an owner can hold so many, or all that
-        there are with `alone`."""
+        """Return slots for a request once it is its turn: `count`, or as many as one owner can hold; with `alone`, all
+        of them."""
         waiting = _Waiting(
             self._total if alone else min(count, self.per_owner), alone, asyncio.get_running_loop().create_future()
         )
@@ -71,14 +71,14 @@ class Slots:
             return await waiting.granted
         except asyncio.CancelledError:
             if waiting.granted.done() and not waiting.granted.cancelled():
-                waiting.granted.result().release()  # granted and given up in the same moment
+                waiting.granted.result().release()  # granted and cancelled at the same moment
             else:
                 self._remove(owner, waiting)
                 self._grant()  # it may have been the one that all others waited behind
             raise
 
     def give_back(self, owner: str, count: int) -> None:
-        """Take an owner's slots back and grant them to who is next."""
+        """Take an owner's slots back and grant them to the next request."""
         self._free += count
         self._held[owner] -= count
         if not self._held[owner]:
@@ -99,7 +99,7 @@ class Slots:
             waiting.granted.set_result(Slot(self, owner, waiting.count))
 
     def _next(self) -> str | None:
-        """Return whose turn it is: the first who does not hold all that one can."""
+        """Return the owner whose turn it is: the first one that holds less than an owner can."""
         for owner in self._order:
             waiting = self._lines[owner][0]
             if waiting.is_alone or self._held[owner] + waiting.count <= self.per_owner:

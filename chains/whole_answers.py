@@ -16,7 +16,7 @@ __all__ = ["answer_each", "answer_whole"]
 
 
 async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begun: Callable[[], None]) -> Passage:
-    """Stream an answer and put it together: see `chains/assembly.py`. `begun` is called when it has its first token.
+    """Stream an answer and assemble it: see `chains/assembly.py`. `begun` is called when it has its first token.
 
     Raises UpstreamProblem.
     """

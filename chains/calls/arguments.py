@@ -108,7 +108,7 @@ def _without(value: Any, places: set[tuple[Any, ...]], place: tuple[Any, ...] = 
 
 
 def nests(value: Any) -> bool:
-    """Return whether a value is too deep to be checked."""
+    """Return whether a value is nested too deeply to be checked."""
     level, depth = [value], 0
     while level:
         depth += 1

@@ -18,10 +18,10 @@ _log = logging.getLogger("threadhold.chains")
 
 
 async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
-    """Return what `find_problems` does. Raises TooCostly where the check does not fit its budget."""
+    """Return what `find_problems` does. Raises TooCostly if the check exceeds its budget."""
     if not isinstance(schema, dict) or is_small(schema, value) or nests(value):
         return find_problems(schema, value, nulls_are_absent=nulls_are_absent)
-    if found := excess(schema):  # one that was stored before there was a limit
+    if found := excess(schema):  # stored before the limit existed
         raise TooCostly(f"The schema {found}.", why="size")
     function = "chains.calls.arguments:find_problems"
     problems: list[str] = await workers().run(function, schema, value, nulls_are_absent=nulls_are_absent)
@@ -29,10 +29,10 @@ async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = F
 
 
 async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None:
-    """Return the place of the first schema that no value could be checked by, and why, as words that follow its name;
-    None where all can be used. The place is None where several are too much work together.
+    """Return the place of the first schema that cannot be used for a check, and why, as words that follow its name.
+    Return None if all can be used. The place is None if several are too much work together.
 
-    Raises TooCostly, `late` only: nothing could be found out now.
+    Raises TooCostly, `late` only: the schemas could not be tried now.
     """
     tried: list[int] = []
     left = MOST_PLAIN
@@ -44,7 +44,7 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
         size = plain_size(schema, left)
         if size is None:
             tried.append(place)
-            left = 0  # a child is needed at any rate, and what was walked has a cost, too
+            left = 0  # a child is needed anyway, and walking has a cost, too
         else:
             left -= size
     if not tried:
@@ -75,7 +75,7 @@ async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
 
 
 async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
-    """Return what `call_shape` does; with any object as the arguments where that is too much work."""
+    """Return what `call_shape` does; with any object as the arguments if that is too much work."""
     name, parameters = tool["function"]["name"], parameters_of(tool)
     if is_brief(parameters):
         return call_shape(tool, tight=tight)
@@ -90,7 +90,7 @@ async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, 
 
 
 async def calls_in(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
-    """Return what `find_calls` does; nothing where the text would take too much work to mend."""
+    """Return what `find_calls` does; nothing if the text would take too much work to repair."""
     if is_quick(text):
         return find_calls(text, offered, only=only)
     try:
@@ -102,7 +102,7 @@ async def calls_in(text: str, offered: Collection[str], *, only: str | None = No
 
 
 async def object_in(text: str) -> dict[str, Any] | None:
-    """Return what `read_object` does; None where the text would take too much work to mend."""
+    """Return what `read_object` does; None if the text would take too much work to repair."""
     if is_quick(text):
         return read_object(text)
     try:

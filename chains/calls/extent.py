@@ -31,10 +31,10 @@ _MAX_REFERENCE: Final = 500
 _REFERENCE_CHARS: Final = 16
 """Characters of a reference that cost what a value costs."""
 _MOST_BRIEF: Final = 1_000
-"""Values of schemas that repeat nothing, so that reading them in any way takes moments."""
+"""Values of schemas that repeat nothing: any way of reading so few is quick."""
 _MOST_BRIEF_CHARS: Final = 10_000
 _CHARS: Final = 512
-"""Characters that cost what a value costs: errors repeat what they are about."""
+"""Characters that cost what a value costs: errors quote the values that they are about."""
 
 _SCHEMAS: Final = frozenset({"items", "additionalProperties", "not", "if", "then", "else"})
 _LISTS_OF_SCHEMAS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
@@ -55,9 +55,9 @@ class _UnknownError(Exception):
 
 
 def is_small(schema: dict[str, Any], value: Any) -> bool:
-    """Return whether a check of the value by the schema takes moments, whatever both say."""
+    """Return whether checking the value against the schema is certain to be quick."""
     if _extent(schema, _MOST_WORK) > _MOST_WORK:
-        return False  # all of it is copied, also what is not read
+        return False  # all of it is copied, even the parts that are not read
     try:
         size = _written_out(schema, _MOST_WORK)
     except _UnknownError:
@@ -66,8 +66,8 @@ def is_small(schema: dict[str, Any], value: Any) -> bool:
 
 
 def plain_size(schema: dict[str, Any], most: int = MOST_PLAIN) -> int | None:
-    """Return the size of a schema that is a finite tree of linear keywords, so that nobody has to try it; None for
-    any other, and for one of more than `most` values."""
+    """Return the size of a schema that is a finite tree of linear keywords and so needs no trial; None for any other,
+    and for one of more than `most` values."""
     try:
         size = _written_out(schema, most)
     except _UnknownError:
@@ -76,7 +76,7 @@ def plain_size(schema: dict[str, Any], most: int = MOST_PLAIN) -> int | None:
 
 
 def is_brief(schemas: Any) -> bool:
-    """Return whether every walk over these schemas takes moments: they are short, and refer to nothing."""
+    """Return whether every walk over these schemas is quick: they are short and have no references."""
     count, chars = 0, 0
     waiting = [schemas]
     while waiting:
@@ -97,7 +97,7 @@ def is_brief(schemas: Any) -> bool:
 
 
 def excess(schema: Any) -> str:
-    """Return in what a schema is larger than a check can be: `has more than 40000 values`; empty where it is not."""
+    """Return which limit a schema exceeds, such as `has more than 40000 values`; empty if none."""
     count, chars, depth = 0, 0, 0
     level = [schema]
     while level:
@@ -146,7 +146,7 @@ def _extent(value: Any, most: int) -> int:
 
 
 def _written_out(schema: Any, most: int) -> int:
-    """Return the size of a schema with its references written out. Raises _UnknownError, also beyond `most`."""
+    """Return the size of a schema with its references expanded. Raises _UnknownError, also beyond `most`."""
     size = 0
     waiting: list[tuple[Any, tuple[str, ...]]] = [(schema, ())]
     while waiting:
@@ -156,7 +156,7 @@ def _written_out(schema: Any, most: int) -> int:
             raise _UnknownError
         if isinstance(node, bool):
             continue
-        if not isinstance(node, dict):  # what makes no sense is passed over
+        if not isinstance(node, dict):  # invalid schemas are ignored
             size += _extent(node, most)
             continue
         for name, held in node.items():

@@ -10,11 +10,11 @@ __all__ = ["Holder"]
 
 _WORD_END: Final = re.compile(r"[^\w.-]")
 _MAX_NAME: Final = 300
-"""Characters that a function's name and the blanks behind it can have; what is longer is no beginning of a call."""
+"""Characters that a function's name and the blanks after it can have; longer text does not start a call."""
 
 
 _MAX_SIGN: Final = 1_000
-"""Characters by which it must be clear whether a call begins; what is still open after them is text."""
+"""Characters within which it must be clear whether a call begins; anything still undecided after them is text."""
 
 
 class Holder:
@@ -32,7 +32,7 @@ class Holder:
 
     @property
     def held(self) -> str:
-        """What was not let go."""
+        """Text that is still held."""
         if self._more:
             self._held += "".join(self._more)
             self._more.clear()
@@ -45,7 +45,7 @@ class Holder:
 
     def feed(self, text: str) -> str:
         """Take a piece in; return what can be let go."""
-        if self._sure:  # all that comes: joined once, as adding to a long text takes time each time
+        if self._sure:  # everything from here on: joined once, as each addition would copy the text
             self._more.append(text)
             return ""
         self._held += text
@@ -74,7 +74,7 @@ class Holder:
 
 
 def _last_word(text: str, free: int) -> int:
-    """Return where the last word begins, looked for from the end: a search from the start takes quadratic time."""
+    """Return where the last word begins. Searches from the end: a search from the start takes quadratic time."""
     tail = text[max(free, len(text) - _MAX_NAME) :]
     word = tail.rstrip(" \t")
     end = _WORD_END.search(word[::-1])

@@ -43,7 +43,7 @@ class _Held:
     chunks: list[AIMessageChunk] = field(default_factory=list)
     gone: bool = False
     checked: tuple[int, Checked] | None = None
-    """What was found out, and of how many fragments."""
+    """The result of the last check, and how many fragments it covers."""
 
     def add(self, chunk: AIMessageChunk) -> None:
         fragment = chunk.tool_call_chunks[0]
@@ -112,7 +112,7 @@ class _Gate:
             if held.gone:
                 continue
             text = "".join(held.arguments)
-            if held.checked is None or held.checked[0] != len(held.arguments):  # it is asked for at each call behind it
+            if held.checked is None or held.checked[0] != len(held.arguments):  # asked for again at each later call
                 held.checked = len(held.arguments), await self.offer.check(held.name, text)
             checked = held.checked[1]
             as_it_came = checked.arguments == text

@@ -1,4 +1,4 @@
-"""The functions that a call offers, and whether what the model made of them can be let go."""
+"""The functions that a request offers, and whether the model's calls of them can be released."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ class Offer:
         self.tools = {str(tool["function"]["name"]): tool for tool in tools}
         self._prompts = prompts
         self._unchecked: set[str] = set()
-        """Functions whose schema was too much work once: it is not tried again in this reply."""
+        """Functions whose schema was too costly once: it is not tried again in this reply."""
 
     @property
     def names(self) -> list[str]:
@@ -52,7 +52,7 @@ class Offer:
         return list(self.tools)
 
     async def check(self, name: str, arguments: str) -> Checked:
-        """Check a call. What is not JSON is repaired where it can be; a schema that is too much work says nothing."""
+        """Check a call. Invalid JSON is repaired if possible; a schema that is too costly is not applied."""
         tool = self.tools.get(name)
         if tool is None:
             return Checked(name, arguments, None, f"there is no function `{name[:80]}`", known=False)
@@ -72,7 +72,7 @@ class Offer:
     async def _problems(self, name: str, schema: dict[str, Any], value: dict[str, Any]) -> list[str]:
         try:
             return await check_arguments(schema, value, nulls_are_absent=name in self._lenient)
-        except TooCostly as error:  # whoever carries the call out has the last word
+        except TooCostly as error:  # the executor of the call decides
             _log.warning("arguments of `%s` were not checked against its schema: %s", name, error)
             self._unchecked.add(name)
             return []

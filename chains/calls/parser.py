@@ -16,7 +16,7 @@ _MAX_MENDED: Final = 20_000
 _MAX_TRIES: Final = 5  # at mending
 _MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repair can take the product, 0.1 s of this
 _MAX_CALLS: Final = 128
-_QUICK_COST: Final = 100_000  # of the same, for a text that is mended on the event loop: some 3 ms
+_QUICK_COST: Final = 100_000  # of the same, for a text that is repaired on the event loop: about 3 ms
 _QUICK_CHARS: Final = 20_000
 
 _NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")
@@ -63,13 +63,13 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
 
 
 def tell_calls(text: str, offered: list[str], only: str | None) -> list[tuple[str, str]]:
-    """Return name and arguments of what `find_calls` finds: what a child process can send."""
+    """Return name and arguments of the calls that `find_calls` finds, in a form that a child process can send."""
     return [(call.name, call.arguments) for call in find_calls(text, offered, only=only)]
 
 
 def is_quick(text: str) -> bool:
-    """Return whether calls or an object are found in a text in moments: it is short, without much to mend, or too long
-    to be looked at."""
+    """Return whether searching a text for calls or an object is quick: it is short with little to repair, or too long
+    to be searched."""
     if len(text) > _MAX_CHARS:
         return True
     marks = sum(map(text.count, "\"'{["))
@@ -77,7 +77,7 @@ def is_quick(text: str) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    """Return whether a text is one JSON value, which nothing has to mend."""
+    """Return whether a text is one JSON value that needs no repair."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -28,7 +28,7 @@ __all__ = ["DATA", "MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
 
 MAX_STEPS: Final = 50_000
 """Keywords tried in one check. They count calls, not work, which `chains.calls.extent` and the budget of a child bound;
-this ends early what only grows."""
+this limit ends endless expansion early."""
 
 DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords that hold values, not schemas."""
@@ -131,7 +131,7 @@ def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
 
 
 def try_errors(schema: dict[str, Any], value: Any) -> list[Any]:
-    """Do what `find_errors` does. Raises GivenUp or RecursionError where the check was given up."""
+    """Do what `find_errors` does. Raises GivenUp or RecursionError if the check was given up."""
     _check.left, _check.malformed = MAX_STEPS, False
     validator = _DRAFTS.get(named_draft(schema), _DRAFTS["2020-12"])
     try:

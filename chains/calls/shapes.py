@@ -1,8 +1,8 @@
 """The JSON Schemas that constrained decoding gets: the choice, and the call with its arguments. Pure.
 
 Laws: a finite tree in draft 2020-12, without `$ref`, of keywords that the engines' grammars know; every string, list
-and free object is bounded, so that a weak model ends; a schema too large, too strange, or too costly as a grammar
-becomes any object (what comes out is checked against the function's own schema in any case).
+and free object is bounded, so a weak model stops; a schema too large, too unusual, or too costly as a grammar
+becomes any object (the output is always checked against the function's own schema).
 """
 
 import json
@@ -53,7 +53,7 @@ def call_shape(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
 
 
 def calls_shape(call: dict[str, Any], count: int) -> dict[str, Any]:
-    """Return the schema of `{"calls": […]}` with so many calls of one shape."""
+    """Return the schema of `{"calls": […]}` with `count` calls of one shape."""
     return _object({"calls": {"type": "array", "minItems": count, "maxItems": count, "items": call}})
 
 

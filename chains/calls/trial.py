@@ -15,7 +15,7 @@ __all__ = ["judge_schema", "judge_schemas"]
 _MAX_AT_ONE_PLACE: Final = 10_000
 """Schemas that apply to one and the same value."""
 _MAX_SAMPLE: Final = 300
-"""Values of an example that is made for a trial."""
+"""Values of the example that a trial generates."""
 _MAX_SAMPLE_DEPTH: Final = 8
 
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
@@ -26,13 +26,13 @@ _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 def judge_schemas(schemas: list[dict[str, Any]]) -> tuple[int, str] | None:
-    """Return the place of the first schema that cannot be checked, and why; None where all can be."""
+    """Return the place of the first schema that cannot be checked, and why; None if all can be."""
     found = ((place, judge_schema(schema)) for place, schema in enumerate(schemas))
     return next(((place, why) for place, why in found if why), None)
 
 
 def judge_schema(schema: dict[str, Any]) -> str:
-    """Return why a schema cannot be checked, as words that follow its name; empty where it can be."""
+    """Return why a schema cannot be checked, as words that follow its name; empty if it can be."""
     index = _Index(schema)
     sizes: dict[int, int] = {}
     for node in index.nodes:
@@ -74,7 +74,7 @@ class _Index:
                         self._named.setdefault(told.rpartition("/")[2].lstrip("#"), each)
 
     def follow(self, reference: Any) -> Any:
-        """Return what a reference points at, as far as that can be told; None where it leads nowhere known."""
+        """Return the target of a reference; None if it cannot be resolved."""
         if not isinstance(reference, str):
             return None
         base, _, fragment = reference.partition("#")
@@ -90,7 +90,7 @@ class _Index:
 
 
 def _at_one_place(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any]]:
-    """Yield the schemas that apply to the very value that a node applies to."""
+    """Yield the schemas that apply to the same value as a node."""
     for name in _LISTS:
         if isinstance(held := node.get(name), list):
             yield from (each for each in held if isinstance(each, dict))
@@ -104,7 +104,7 @@ def _at_one_place(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any
 
 
 def _size_at_one_place(node: dict[str, Any], index: _Index, sizes: dict[int, int]) -> int:
-    """Return how many schemas apply to one value by this node, its references followed; 0 where that never ends."""
+    """Return how many schemas this node applies to one value, following references; 0 if that never ends."""
     path: list[tuple[dict[str, Any], Iterator[dict[str, Any]]]] = []
     open_: set[int] = set()
 
