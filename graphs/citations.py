@@ -49,7 +49,7 @@ class Citations:
     def feed(self, text: str) -> Iterator[str | Cited]:
         """Yield what is certain by now."""
         text, self._held = self._held + text, ""
-        said, place = 0, 0  # what was yielded, and where the search goes on
+        said, place = 0, 0  # what was yielded, and where the search continues
         while opening := _OPENING.search(text, place):
             place = opening.start()
             if whole := _WHOLE.match(text, place):

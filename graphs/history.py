@@ -50,7 +50,7 @@ async def load_history(
     """Return the thread's messages without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
-    messages are there, 2,000 at the most. `first` is the FIRST_PAGE where the caller has it already.
+    messages are read, at most 2,000. `first` is the FIRST_PAGE if the caller has it already.
     """
     newest_first: list[dict[str, Any]] = []
     chars = 0

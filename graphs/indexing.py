@@ -36,11 +36,11 @@ _LARGE_FILES: Final = 4
 """Texts of more than `_LARGE_BYTES` that are in memory; one owner gets two of them. Smaller ones do not wait."""
 
 _CUT: Final = 256
-"""Pieces that are cut in one block, some milliseconds of work."""
+"""Pieces that are cut in one block, a few milliseconds of work."""
 
 _EMBEDDED: Final = 64
 _EMBEDDED_CHARS: Final = 64 * 1024
-"""Pieces that are embedded in one block, and their characters: at most some seconds of one core."""
+"""Pieces that are embedded in one block, and their characters: at most a few seconds of one core."""
 
 _MAX_TEXT_BYTES: Final = 128 * 1024 * 1024
 
@@ -67,7 +67,7 @@ class Indexer:
         extractor: Extractor,
         limits: Limits | None = None,
     ) -> None:
-        """Without an embedder files are found by their words only."""
+        """Without an embedder, files are found by their words only."""
         self._store = store
         self._blobs = blobs
         self._vectors = vectors
@@ -101,10 +101,10 @@ class Indexer:
         return {"status": "completed", "usage_bytes": usage_bytes, "last_error": None}
 
     async def _extract(self, file: Row) -> int:
-        """Write the text of a file to a blob, once however many stores it is in. Return the text's size in bytes.
+        """Write the text of a file to a blob, once for all stores that it is in. Return the text's size in bytes.
 
-        What was guessed or replaced on the way, such as the encoding, becomes the file's `status_details`: its status
-        in a vector store has no field for it, as `last_error` is null where a file is completed.
+        Guesses and replacements, such as the encoding, become the file's `status_details`: its status in a vector
+        store has no field for them, as `last_error` is null for a completed file.
         """
         name = f"{file.id}.text"
         done = await self._blobs.path(name)
@@ -129,7 +129,7 @@ class Indexer:
 
     async def _text(self, owner: str, file_id: str) -> str:
         blocks = [block async for block in self._blobs.read(f"{file_id}.text")]
-        # By blocks, because other threads stand still while one is decoded.
+        # In blocks, because no other thread runs while one is decoded.
         return await INDEXING.run(owner, lambda: "".join(codecs.iterdecode(blocks, "utf-8")))
 
     async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> list[Piece]:
@@ -147,7 +147,7 @@ class Indexer:
         return pieces
 
     async def _chunks(self, owner: str, pieces: Sequence[Piece]) -> tuple[list[Chunk], int]:
-        """Return the pieces as chunks with their vectors, and the bytes that they take."""
+        """Return the pieces as chunks with their vectors, and their size in bytes."""
         chunks: list[Chunk] = []
         usage_bytes = 0
         for some in cut_blocks(pieces, lambda piece: len(piece.text), max_items=_EMBEDDED, max_length=_EMBEDDED_CHARS):

@@ -1,6 +1,6 @@
 """Schedules the indexing of files: each place of a file in a vector store is indexed once.
 
-An owner has `_PARALLEL` files under way, whatever other owners have; `graphs.indexing` lets them take turns.
+Each owner has up to `_PARALLEL` files in work, independent of other owners; `graphs.indexing` lets owners take turns.
 The laws: a place that is `in_progress` in the store is work to do, whoever left it so: a crash loses nothing but time.
 Its status moves once, by compare-and-set, to `completed` or `failed`, and a file fails alone, saying why. What is
 deleted or cancelled meanwhile stays so, and leaves nothing in the index.
@@ -32,7 +32,7 @@ __all__ = ["Ingestion"]
 logger = logging.getLogger("threadhold.ingestion")
 
 _PARALLEL: Final = 2
-"""Files of one owner that are under way."""
+"""Files of one owner that are in work at the same time."""
 _WAITING: Final = 16
 """Places that are looked up at a time."""
 _PAGE: Final = 500
@@ -63,7 +63,7 @@ class Ingestion:
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without an embedder files are found by their words only. `room` is that of the index's disk."""
+        """Without an embedder, files are found by their words only. `room` limits the index's disk."""
         self._store = store
         self._library = library
         self._blobs = blobs
@@ -130,7 +130,8 @@ class Ingestion:
     async def put(self, owner: str, places: Sequence[Row], *before: Change) -> None:
         """Commit `before`, then these places anew, each instead of one that is there; and index them.
 
-        Raises Missing for a store or file that is not there, ReserveReached without room; nothing is kept then.
+        Raises Missing for a store or file that does not exist, ReserveReached if the disk lacks space; nothing is
+        kept then.
         """
         if places and self._room is not None:
             await self._room.check()
@@ -216,7 +217,7 @@ class Ingestion:
     # --- the work -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Forever: take each owner's oldest places that are in progress, as many as an owner can have under way."""
+        """Forever: take each owner's oldest places that are in progress, as many as an owner can have in work."""
         while True:
             self._wake.clear()
             try:
@@ -231,7 +232,7 @@ class Ingestion:
             await self._wake.wait()
 
     async def _waiting(self) -> list[Row]:
-        """Return places in progress that are not under way, of owners who can have more under way."""
+        """Return places in progress that are not in work yet, of owners who can have more in work."""
         busy = [place for place, _ in self._busy.values()]
         full = {place.owner for place in busy if not self._places.free(place.owner)}
         return await self._library.waiting(_WAITING, besides=busy, full=full)

@@ -55,7 +55,7 @@ class Live:
     """Whether checkpoints may exist, to be dropped at the end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
-    """For how many runs it counts at work (see `graphs.turns.weigh`)."""
+    """How many runs it counts as (see `graphs.turns.weigh`)."""
     begun_at: float = 0.0
     """When it was taken up here, on the event loop's clock, which nobody can set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None

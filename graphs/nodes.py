@@ -350,9 +350,9 @@ def _nothing(state: RunState) -> Reply:
 
 
 def _said(text: str, calls: list[Call], extra: str) -> AIMessage:
-    """The reply as the model will see it again, with the fields that its engine requires back. Arguments that are no
-    JSON object go back as an empty one: strict servers refuse a history with broken arguments, and the call's output
-    tells the model what was wrong."""
+    """The reply as the model will see it again, with the fields that its engine requires back. Arguments that are not
+    a JSON object are sent as an empty one: strict servers refuse a history with broken arguments, and the call's
+    output tells the model what was wrong."""
     return AIMessage(
         content=text,
         additional_kwargs={EXTRA_FIELDS: extra} if extra else {},

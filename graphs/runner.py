@@ -147,7 +147,7 @@ class Runner:
         self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str, *, its_turn: bool = False
     ) -> Started:
         """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved when a message came or
-        went meanwhile: the model would not be shown what the thread says; HeavyStart where it is not `its_turn`."""
+        went meanwhile: the model would not be shown what the thread says; HeavyStart if it is not `its_turn`."""
         self._accepting(owner)
         found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest

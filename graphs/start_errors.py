@@ -13,7 +13,7 @@ __all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "sta
 T = TypeVar("T")
 
 _LIGHT: Final = 8
-"""Starts with heavier assistants (128 KB and more) take turns, so that those who wait hold no copy of them."""
+"""Starts with larger assistants (128 KB and more) take turns, so waiting starts hold no copies of them."""
 
 
 class HeavyStart(Exception):
@@ -21,7 +21,7 @@ class HeavyStart(Exception):
 
 
 def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:
-    """Raise HeavyStart for a large assistant where it is not `its_turn`."""
+    """Raise HeavyStart for a large assistant if it is not `its_turn`."""
     if not its_turn and weigh(assistant) > _LIGHT:
         raise HeavyStart
 
@@ -36,7 +36,7 @@ async def start_in_turn(starts: Shares, owner: str, start: Callable[..., Awaitab
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Translate what the store refuses a new run with. Raises InvalidRequest, NotFound."""
+    """Translate the store's refusal of a new run. Raises InvalidRequest, NotFound."""
     try:
         yield
     except ThreadBusy as error:
@@ -51,5 +51,5 @@ def busy(error: ThreadBusy) -> InvalidRequest:
 
 
 def no_assistant(assistant_id: str) -> NotFound:
-    """Return the error for an assistant that is not there."""
+    """Return the error for an assistant that does not exist."""
     return NotFound(f"No assistant found with id '{assistant_id}'.")

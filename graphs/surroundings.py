@@ -59,7 +59,7 @@ class Surroundings:
         return toolset if private.get("vector_store_ids") else toolset.without_search()
 
     async def check(self, request: RunCreate | ThreadRunCreate, run: dict[str, Any]) -> None:
-        """Refuse schemas of the request itself that cannot be checked; the assistant's have been. Raises Problem."""
+        """Refuse uncheckable schemas of the request itself; the assistant's were tried before. Raises Problem."""
         await check_schemas(
             () if request.tools is None else run["tools"],
             None if request.response_format is None else run["response_format"],

@@ -43,13 +43,13 @@ class Limits:
     at_work_per_owner: int | None = None
     in_line_per_owner: int | None = None
     share: float = 1.0
-    """What part of `at_work` one owner can have, large runs counted as many."""
+    """The part of `at_work` that one owner can have; a large run counts as several."""
 
 
 @dataclass(slots=True)
 class InLine:
-    """A run that waits for its turn. `left` is set when it stands in line no longer, whatever the reason; `weight` says
-    for how many runs it counts at work (see `weigh`)."""
+    """A run that waits for its turn. `left` is set when it leaves the queue for any reason; `weight` is the number of
+    runs that it counts as (see `weigh`)."""
 
     run_id: str
     owner: str
@@ -62,8 +62,8 @@ class InLine:
 
 
 def weigh(run: Mapping[str, Any]) -> int:
-    """Return for how many runs a run counts at work: one, and one more for each 16 KB of its object, which is in the
-    memory of its events several times."""
+    """Return how many runs a run counts as: one, and one more for each 16 KB of its object, of which its events hold
+    several copies in memory."""
     return 1 + len(orjson.dumps(run)) // _HEAVY_BYTES
 
 
@@ -71,7 +71,7 @@ class Turns:
     """Counts runs at work and keeps the line. `clock` gives monotonic seconds."""
 
     def __init__(self, limits: Limits, *, counted: str = "runs", clock: Callable[[], float] = time.monotonic) -> None:
-        """`counted` is what refusals call the things that wait."""
+        """`counted` is the word for waiting items in refusals."""
         self._limits = limits
         self._counted = counted
         self._clock = clock

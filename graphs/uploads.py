@@ -89,7 +89,8 @@ class Uploads:
     async def add_part(
         self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
     ) -> dict[str, Any]:
-        """Return a new part, whose bytes `receive` writes, `announced` of them. It is on disk when this returns.
+        """Return a new part, whose bytes `receive` writes. `announced` is their number, 0 if unknown. The part is on
+        disk when this returns.
 
         Raises NotFound, InvalidRequest where the upload takes no part, TooLarge, StoreError.
         """

@@ -2,7 +2,7 @@
 
 Law: whatever goes wrong is text; only cancellation is raised, and it closes the connection. Credentials go to the
 document's own origin only, and no secret of theirs is in the text. Redirects are followed here, by hand, each checked.
-Owners share the connections, and an owner's hosts share the owner's: an API that does not answer holds up no other.
+Owners share the connections, and an owner's hosts share the owner's: an API that does not answer delays no other.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ __all__ = ["ActionCaller"]
 MAX_REDIRECTS = 5
 
 _CONNECTIONS: Final = 120
-"""Requests under way of all owners, beside `_LEAST` that each owner can always have."""
+"""Concurrent requests of all owners, in addition to `_LEAST` that each owner can always have."""
 
 _LEAST: Final = 4
 
@@ -41,13 +41,13 @@ _PORTION: Final = 4
 """A lone owner can use four fifths of `_CONNECTIONS`: four times as many as are left for others."""
 
 _PER_HOST: Final = 48
-"""An owner's requests under way to one host and port: about half of what the owner can have at most."""
+"""An owner's concurrent requests to one host and port: about half of what the owner can have at most."""
 
 _HEAD_BYTES: Final = 32 * 1024
 """Bytes of an answer's head, and of the interim answers before it."""
 
 _FRAMING: Final = 8
-"""Bytes on the wire for a byte of content: one that is sent in a chunk of its own takes six."""
+"""Bytes on the wire per byte of content: a byte in a chunk of its own takes six."""
 
 _USER_AGENT = "threadhold"
 _log = logging.getLogger("threadhold.actions")

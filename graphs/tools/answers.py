@@ -101,9 +101,9 @@ def _decode(body: bytes, headers: dict[str, str], *, whole: bool, credentials: C
 
 
 def _charset(parameters: str) -> str | None:
-    """Return the charset that a content type names, if it is one of texts, as a name of Python's; None without any.
+    """Return Python's name of the text charset that a content type names; None if it names none.
 
-    Python has other codecs under such names, of which some take quadratic time (`punycode`) or are no charsets.
+    Python has other codecs, some of which take quadratic time (`punycode`) or are not charsets.
     """
     named = re.search(r"charset=\"?([\w.:-]{1,40})", parameters)
     if named is None:

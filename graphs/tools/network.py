@@ -27,7 +27,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Name (or literal) and port to textual addresses; raises OSError when there are none."""
 
 _RESOLVING: Final = SharedThreads(16, "resolver", portion=1)
-"""The system's resolver cannot be interrupted: a name server that does not answer keeps a thread for some seconds. An
+"""The system's resolver cannot be interrupted: a name server that does not answer keeps a thread for seconds. An
 owner gets half of the threads that are free, and nothing else waits for these threads."""
 
 _log = logging.getLogger("threadhold.actions")

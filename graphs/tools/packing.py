@@ -10,10 +10,10 @@ from typing import Final
 __all__ = ["Unpacker"]
 
 _SLACK_BYTES: Final = 64 * 1024
-"""Input beyond the limit of the output: a stream that needs more packs nothing."""
+"""Input beyond the limit of the output: a stream that needs more contains next to no data."""
 
 _MAX_MEMBERS: Final = 1000
-"""gzip streams in a row, as log files have them."""
+"""gzip streams in a row, which log files can have."""
 
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
@@ -31,7 +31,7 @@ class Unpacker:
         self.ended = False
         """Whether the packed data is complete."""
         self.spent = False
-        """Whether more was sent than can be worth reading."""
+        """Whether more input was sent than is worth reading."""
 
     def unpack(self, block: bytes, max_bytes: int) -> bytes:
         """Return at most `max_bytes` of what the block adds. Raises zlib.error."""
@@ -51,7 +51,7 @@ class Unpacker:
             found += self._stream.decompress(data, max_bytes - len(found))
             if not self._stream.eof:
                 break
-            # Read once: each look at it copies it.
+            # Read once: each access copies it.
             data, self._stream = self._stream.unused_data, None
             self.ended = not self._is_gzip
         return bytes(found)
@@ -62,7 +62,7 @@ class Unpacker:
         return self.ended or (self._stream is None and self._members > 0)
 
     def _begin(self, data: bytes) -> bool:
-        """Start a stream; False where no further one follows."""
+        """Start a stream; False if no further one follows."""
         if self._is_gzip and self._members and not data.startswith(_GZIP):
             self.ended = True  # padding, or something else
             return False

@@ -13,7 +13,7 @@ __all__ = ["read_packed", "refused", "unpack"]
 
 
 def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str, Any]:
-    """Return `{"operations": [...]}`, or `{"refused": message}` where the document is refused. In a child."""
+    """Return `{"operations": [...]}`, or `{"refused": message}` if the document is refused. In a child."""
 
     def refuse(message: str) -> InvalidRequest:
         return InvalidRequest(message)
@@ -26,7 +26,7 @@ def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str,
 
 
 def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
-    """Return the operations that `read_packed` has packed. Raises what `refuse` makes where it has refused."""
+    """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes of a refusal."""
     if "refused" in packed:
         raise refuse(packed["refused"])
     return tuple(_operation(each) for each in packed["operations"])

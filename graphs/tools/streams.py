@@ -47,7 +47,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         self._turns = turns
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - the library's
-        """Return the next block. Raises RemoteProtocolError where more comes than `read_at_most` allows."""
+        """Return the next block. Raises RemoteProtocolError if more arrives than `read_at_most` allows."""
         block = await self._stream.read(min(max_bytes, _BLOCK), timeout)
         if (allowance := _ALLOWANCE.get()) is not None:
             allowance.left -= len(block)
@@ -58,7 +58,7 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         return block
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Write all of it."""
+        """Write the whole buffer."""
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -75,5 +75,5 @@ class PacedStream(httpcore2.AsyncNetworkStream):
         return PacedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._turns)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what is known of the connection."""
+        """Return information about the connection."""
         return self._stream.get_extra_info(info)

@@ -1,7 +1,7 @@
 """The tools of an assistant or run as the model is offered them: functions, and one function an action operation.
 
-OpenAPI documents are read in a child process (`workers`), and remembered by content, so that a run with a known
-assistant costs microseconds.
+OpenAPI documents are read in a child process (`workers`) and cached by content: the tools of a known assistant cost
+microseconds.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset"
 
 MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
 _MAX_WRITTEN = 2 * 1_048_576
-"""Characters of all operations' parameters, as JSON with references written out. Each reply of a model sends them, and
-no model has a context for more; a short document can write out to megabytes."""
+"""Characters of all operations' parameters, as JSON with references expanded. Each call of a model sends them, and no
+model has a context for more; a short document can expand to megabytes."""
 _SEARCH = "file_search"
 _READ = "graphs.tools.reading:read_packed"
 _UNBUILT = (_SEARCH, "code_interpreter")
@@ -79,7 +79,7 @@ NO_TOOLS: Final = ToolSet((), {}, frozenset(), ())
 
 
 async def make_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -> ToolSet:
-    """Do what `build_toolset` does without stopping the event loop."""
+    """Do what `build_toolset` does without blocking the event loop."""
     if not any(tool["type"] == "action" for tool in tools):
         return build_toolset(tools, prompts)
     await read_ahead(tools)
@@ -96,9 +96,9 @@ async def read_ahead(tools: list[dict[str, Any]]) -> None:
 def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -> ToolSet:
     """Return what `tools` (as stored with their secrets) offer to a model.
 
-    Functions keep their names; an operation whose name is taken gets `_2`, `_3` … in the order of the tools. Where
-    there are actions it blocks: for seconds, while a child reads a large document that is new to this process.
-    `prompts` where files can be searched.
+    Functions keep their names; an operation whose name is taken gets `_2`, `_3` … in the order of the tools. With
+    actions it blocks: for seconds, while a child reads a large document that is new to this process. `prompts` is
+    given if files can be searched.
 
     Raises:
         InvalidRequest: a document is refused (`tools[0].data.openapi_spec`), or other parts of an action's `data` are.
@@ -117,7 +117,7 @@ def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -
                 if written > _MAX_WRITTEN:
                     raise InvalidRequest(
                         f"The parameters of the operations that `tools` offers have more than {_MAX_WRITTEN} "
-                        "characters, with `$ref`s written out. Give fewer operations, or schemas that repeat less.",
+                        "characters, with `$ref`s expanded. Use fewer operations, or schemas that repeat less.",
                         param="tools",
                         code="string_above_max_length",
                     )
@@ -211,7 +211,7 @@ class _Documents:
         if self._known(key) is not None:
             return
         if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
-            return  # which is told in its place
+            return  # `build_toolset` reports it
         try:
             packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
         except TooCostly as error:
