@@ -96,7 +96,7 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
     furniture: list[Change] = []
     if "tools" in changed:
         stored = row.private["tools"]
-        with suppress(Problem):  # a document that is refused is told in its place; a stored one may have gone bad
+        with suppress(Problem):  # `check_tools` reports a refused document; a stored one can have become invalid
             await read_ahead([*stored, *changed["tools"]])
         tools = await REQUESTS.run(row.owner, restore_secrets, changed["tools"], stored, origins=action_origins)
         await check_tools(tools)

@@ -76,7 +76,7 @@ async def _read(receive: Receive, max_bytes: int, share: Share) -> bytes:
 
 async def receive_block(receive: Receive) -> tuple[bytes, bool]:
     """Return the next block of a body, and whether more is to come. Raises InvalidRequest when it breaks off."""
-    message = await receive()  # not for ever: see `api.connection`
+    message = await receive()  # limited in time: see `api.connection`
     if message["type"] == "http.disconnect":
         # Nobody reads the answer; what matters is that half a body is not taken for an empty one.
         raise InvalidRequest("The connection was closed before the request body had ended.")
@@ -115,9 +115,9 @@ def _normal(body: bytes, *, model: str | None) -> bytes:
 
 
 def _count_values(body: bytes) -> int:
-    """Return how many values JSON has, at most some too many, without making them; stops soon after `MAX_VALUES`.
+    """Return how many values JSON has, possibly a few too many, without decoding it; stops soon after `MAX_VALUES`.
 
-    Commas and brackets are counted, but not those in strings.
+    It counts commas and brackets outside strings.
     """
     if (roughly := _count_marks(body)) <= MAX_VALUES:
         return roughly

@@ -32,7 +32,7 @@ class BodyMemory:
         self._bytes.take(owner, count)
 
     def release(self, owner: str, count: int) -> None:
-        """Count bytes no longer."""
+        """Stop counting bytes."""
         self._bytes.release(owner, count)
 
 
@@ -50,7 +50,7 @@ class Share:
         self._taken += count
 
     def release(self) -> None:
-        """Give all of it back."""
+        """Release all of it."""
         if self._taken:
             self._memory.release(self._owner, self._taken)
             self._taken = 0

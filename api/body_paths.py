@@ -1,4 +1,4 @@
-"""Which requests have a route that reads a body. The gate asks this before it reads one."""
+"""Finds out whether a request's route reads a body, before the server reads it."""
 
 import re
 from collections import defaultdict
@@ -15,18 +15,18 @@ _NAME: Final = re.compile(r"\?P<\w+>")
 
 
 class BodyPaths:
-    """Paths by method, as one expression each: to ask costs less than a microsecond, to ask Starlette's routes 100."""
+    """Paths by method, as one expression each: a match takes less than a microsecond, Starlette's routes take 100."""
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         paths: dict[str, list[str]] = defaultdict(list)
         for route in iter_route_contexts(list(routes)):
             for method in (route.methods or set()) - _SAFE:
                 if route.path is not None:
-                    # Two routes may use the same name for a parameter, one expression may not.
+                    # Two routes can use the same name for a parameter, one expression cannot.
                     paths[method].append(_NAME.sub("?:", compile_path(route.path)[0].pattern))
         self._patterns = {method: re.compile("|".join(patterns)) for method, patterns in paths.items()}
 
     def have(self, method: str, path: str) -> bool:
-        """Tell whether a route for this method and path exists and may read a body."""
+        """Return whether a route for this method and path exists and can read a body."""
         pattern = self._patterns.get(method)
         return pattern is not None and pattern.match(path) is not None

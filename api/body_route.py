@@ -1,7 +1,7 @@
 """Routes whose body is a wire model: a body that FastAPI refuses is mended as far as leniency allows.
 
 Valid requests are parsed once, unchanged. Ignored fields are listed in a header of the answer. Large
-bodies are decoded, mended and validated in a thread, and FastAPI receives the result.
+bodies are decoded, repaired and validated in a thread, and FastAPI receives the result.
 """
 
 from collections.abc import Callable, Coroutine
@@ -70,7 +70,7 @@ class BodyRoute(APIRoute):
 
 
 class _Checked(Request):
-    """A request whose body was validated: FastAPI's own validation takes what is a model already as it is."""
+    """A request whose body was validated: FastAPI's own validation accepts an existing model unchanged."""
 
     def __init__(self, request: Request, body: Any) -> None:
         super().__init__(request.scope, replayed(b"{}", request.receive))
@@ -82,19 +82,19 @@ class _Checked(Request):
 
 
 async def _answer(handle: _Handler, mended: Mended, request: Request) -> Response:
-    """Handle a request that was mended, or refuse it."""
+    """Handle a repaired request, or refuse it."""
     try:
         if mended.refused is not None:
             raise explain([{**mended.refused, "loc": (_BODY, *mended.refused["loc"])}])
         response = await handle(request)
-    except ThreadholdError as refusal:  # answered here, so that the header says what was ignored
+    except ThreadholdError as refusal:  # answered here to send the header with the ignored fields
         response = own_answer(refusal)
     response.headers.update(_headers(mended))
     return response
 
 
 def _check(model: type[BaseModel], body: bytes, leniency: Leniency) -> Mended:
-    """Return a body as its model, mended as far as leniency goes. CPU work: call it in a thread."""
+    """Return a body as its model, repaired as far as leniency allows. CPU work: call it in a thread."""
     data = orjson.loads(body)
     try:
         return Mended(model.model_validate(data))

@@ -13,8 +13,8 @@ from watch.shares import REQUESTS, SharedThreads
 __all__ = ["LARGE", "LARGE_AT_ONCE", "is_large", "work_on_body"]
 
 LARGE: Final = 16 * 1024
-"""Bytes. Longer bodies are decoded and checked in a thread; for shorter ones the change of threads would take longer
-than the work."""
+"""Bytes. Longer bodies are decoded and checked in a thread; for shorter ones, switching threads takes longer than
+the work."""
 
 _MOST_OBJECTS: Final = 16
 """Objects in a body of fewer bytes. Each is work for validation and the store, however short it is."""
@@ -24,7 +24,7 @@ LARGE_AT_ONCE: Final = 4
 up what others write."""
 
 _ALONE: Final = 128 * 1024
-"""Bytes. Longer bodies are worked on one after the other."""
+"""Bytes. Longer bodies are processed one after the other."""
 
 _ONE: Final = SharedThreads(1, "bodies")
 
@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 
 def is_large(body: bytes) -> bool:
-    """Return whether a body, encoded anew, is checked in a thread, and with few others of its owner at once."""
+    """Return whether an encoded body is checked in a thread, with few others of its owner at once."""
     return len(body) > LARGE or body.count(b"{") > _MOST_OBJECTS
 
 
 async def work_on_body(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Return what `work` does in a thread, for a body of that many bytes, when it is the owner's turn."""
+    """Return the result of `work`, called in a thread for a body of `size` bytes when it is the owner's turn."""
     threads = REQUESTS if size <= _ALONE else _ONE
     return await threads.run(acting_owner(), work, *args, **named)

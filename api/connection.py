@@ -5,14 +5,14 @@ Invariants:
 - A connection closes after a limited time unless it makes progress. Progress is a complete head, a block of a body, the
   end of a request, or bytes of an answer that the client takes. Other bytes (empty lines, chunk extensions, trailers,
   the rest of a refused body) extend no limit, and their number is limited, too.
-- Progress has a minimum rate, on average: for a body that the server waits for, and for an answer that the client is
-  behind with. So the time that a body or an answer can take grows with its length only.
+- Progress has a minimum average rate: for a body that the server waits for, and for an answer that the client reads
+  late. The time that a body or an answer can take therefore depends on its length only.
 - Answers are sent in the order of their requests. Broken HTTP is answered in OpenAI's shape after the requests before
-  it, and nothing behind it is read.
+  it, and nothing after it is read.
 - A client that leaves is noticed while it has requests waiting: their bytes are kept unparsed, up to a limit.
 - A connection that closes before it has read a whole body lets the client read the answer first.
 
-No request waits for any of this. A request costs a few assignments, and a timer looks every 30 s.
+No request waits for any of this. A request costs a few assignments, and a timer checks every 30 s.
 """
 
 import asyncio
@@ -32,25 +32,25 @@ __all__ = ["Connection"]
 
 
 _PARSED_AT_ONCE: Final = 8 * 1024
-"""Bytes that are parsed before the next look whether requests wait: one read of 256 KB can hold 14,000 of them."""
+"""Bytes that are parsed before the next check for waiting requests: one read of 256 KB can contain 14,000."""
 
 
 class Connection(HttpToolsProtocol):
     """HTTP/1.1 by httptools, with limits."""
 
     LOOK_S: ClassVar[float] = 30.0
-    """How often it is looked at. What makes no progress from one look to the next ends: after 30 to 60 s, then."""
+    """Time between two checks. A connection without progress between them is closed, which is after 30 to 60 s."""
 
     MAX_HEAD_BYTES: ClassVar[int] = 64 * 1024
-    """Most bytes without progress, such as those of a head, and most bytes that wait for earlier answers; give or take
-    what is read at once."""
+    """Maximum bytes without progress, such as those of a head, and maximum bytes that wait for earlier answers; one
+    read can exceed it."""
 
     MIN_BODY_BYTES: ClassVar[int] = 1024
-    """Bytes of a body that are progress, from one look to the next."""
+    """Bytes of a body that count as progress between two checks."""
 
     MIN_RATE: ClassVar[int] = 2048
-    """Bytes per second that a client sends or takes at least, on average over the looks at which it is waited for,
-    the first one or two excepted."""
+    """Minimum bytes per second that a client sends or reads, on average over the checks at which the server waits for
+    it, except the first one or two."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,20 +64,20 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._seen_body_bytes: int | None = None
         self._body_start = 0
-        """What `_body_bytes` was before the latest body."""
+        """The value of `_body_bytes` before the latest body."""
         self._body_looks = 0
-        """Looks at which the server waited for more of the latest body."""
+        """Checks at which the server waited for more of the latest body."""
         self._pauses = 0
         self._last_seen: tuple[int, int] | None = None
         self._behind: tuple[int, int] = (0, 0)
-        """Looks in a row at which the client was behind, and the bytes that it had taken at the first of them."""
+        """Consecutive checks at which the client was behind, and the bytes that it had read at the first of them."""
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
-        """What came behind requests that wait, not parsed yet."""
+        """Unparsed bytes after requests that wait."""
         self._refusal: bytes | None = None
-        """The last answer, to what could not be read; may be empty. It is sent after those that are due, and nothing
+        """The last answer, to an unreadable request; can be empty. It is sent after those that are due, and nothing
         more is read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -117,7 +117,7 @@ class Connection(HttpToolsProtocol):
             self.start_request()
 
     def on_body(self, body: bytes) -> None:
-        """Take a block of the body."""
+        """Receive a block of the body."""
         self._idle_bytes = 0
         self._body_bytes += len(body)
         super().on_body(body)
@@ -150,7 +150,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """Go on with what waits: the next request, unparsed bytes, or the last answer."""
+        """Continue with what waits: the next request, unparsed bytes, or the last answer."""
         super().on_response_complete()
         if self.pipeline or self.transport.is_closing():
             return
@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
             self.data_received(held)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, as far as no requests wait; limit what brings no request further."""
+        """Parse received bytes until requests wait; limit bytes that advance no request."""
         if self._refusal is not None or self.transport.is_closing():
             return
         view = memoryview(data)
@@ -204,7 +204,7 @@ class Connection(HttpToolsProtocol):
             told = f"The request's line and headers have more than {self.MAX_HEAD_BYTES} bytes."
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
         else:
-            told = f"More than {self.MAX_HEAD_BYTES} bytes came that belong to no head and no body."
+            told = f"More than {self.MAX_HEAD_BYTES} bytes arrived that belong to no head and no body."
             self._refuse(HTTPStatus.BAD_REQUEST, told)
 
     def pause_writing(self) -> None:
@@ -213,7 +213,7 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that had its last answer long ago; a head that has begun has a limit of its own."""
+        """Close a connection whose last answer was long ago; a head that has begun has a limit of its own."""
         if not self._in_head:
             super().timeout_keep_alive_handler()
 
@@ -235,8 +235,8 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
 
     def _takes_too_little(self) -> bool:
-        """Whether nothing of what waits to be sent has gone since the last look, while nothing was added; or too little
-        since the client was behind at every look."""
+        """Whether the client read nothing since the last check, while nothing was added; or too little since it fell
+        behind."""
         waiting = self.transport.get_write_buffer_size()
         still = waiting > 0 and (self.flow.write_paused or self.transport.is_closing())
         seen, self._last_seen = self._last_seen, (self._pauses, waiting) if still else None
@@ -248,8 +248,8 @@ class Connection(HttpToolsProtocol):
         return (seen[0] == self._pauses and waiting >= seen[1]) or taken - since < (looks - 1) * self._min_bytes
 
     def _holds_too_long(self) -> bool:
-        """Whether as much is held as may be, and no answer has ended since the last look. The socket is not read then,
-        so that a client that left would not be noticed."""
+        """Whether the held bytes reach the limit, and no answer has ended since the last check. The socket is then not
+        read, and a client that left would not be noticed."""
         seen, self._seen_answering = self._seen_answering, self._answering if self._is_full() else None
         return self._is_full() and seen is self._answering
 
@@ -258,8 +258,8 @@ class Connection(HttpToolsProtocol):
         return self.LOOK_S * self.MIN_RATE
 
     def _find_slow_body(self) -> str:
-        """Return what is wrong where the server waits for the body of the request that is being answered, and the body
-        has stopped or is too slow; else an empty string."""
+        """Return the error if the server waits for the body of the request that is being answered, and the body has
+        stopped or is too slow; otherwise an empty string."""
         waited_for = self._in_body and not (self._is_idle() or self.pipeline or self.flow.read_paused)
         waited_for = waited_for and not self.cycle.waiting_for_100_continue  # then the client waits for the server
         seen, self._seen_body_bytes = self._seen_body_bytes, self._body_bytes if waited_for else None
@@ -267,7 +267,7 @@ class Connection(HttpToolsProtocol):
             return ""
         self._body_looks += 1
         if self._body_bytes - seen < self.MIN_BODY_BYTES:
-            return f"The request body brought fewer than {self.MIN_BODY_BYTES} bytes in {self.LOOK_S:g} s."
+            return f"Fewer than {self.MIN_BODY_BYTES} bytes of the request body arrived in {self.LOOK_S:g} s."
         if self._body_bytes - self._body_start < (self._body_looks - 1) * self._min_bytes:
             return f"The request body arrives at fewer than {self.MIN_RATE} bytes per second on average."
         return ""
@@ -277,7 +277,7 @@ class Connection(HttpToolsProtocol):
         return self._answering is None or self._answering.response_complete
 
     def _lingers(self) -> bool:
-        """Whether the client may still be sending what nobody needs. It is discarded while the connection closes."""
+        """Whether the client can still be sending unneeded data. It is discarded while the connection closes."""
         unread = self._in_body or self._refusal is not None or bool(self.pipeline or self._held)
         if unread:
             self._held = b""
@@ -285,16 +285,16 @@ class Connection(HttpToolsProtocol):
         return unread
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer and hang up, after the answers to the requests before. A request that has had its answer, or a part
-        of it, gets no other."""
+        """Answer and close the connection, after the answers to earlier requests. A request that has received its
+        answer, or a part of it, gets no other."""
         is_answered = self._in_body and self.cycle.response_started
         self._end_reading(b"" if is_answered else _refusal(status, message))
 
     def _end_reading(self, last: bytes) -> None:
-        """Discard whatever comes, and hang up after the answers that are due and this one."""
+        """Discard further input, and close the connection after the answers that are due and this one."""
         self._refusal = last
         self._held = b""
-        self.flow.resume_reading()  # whatever still comes is discarded
+        self.flow.resume_reading()  # further input is discarded
         if self._in_body and self.pipeline:
             self.pipeline.popleft()  # the latest request, whose body will never be complete
         elif self._in_body or self._is_idle():
@@ -307,7 +307,7 @@ class Connection(HttpToolsProtocol):
         self._disconnect()
 
     def _disconnect(self) -> None:
-        """Tell the request that is being answered that nobody reads its answer."""
+        """Notify the request that is being answered that its client has left."""
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -325,8 +325,8 @@ def _refusal(status: HTTPStatus, message: str) -> bytes:
 
 
 def _end_if_refused(cycle: RequestResponseCycle) -> None:
-    """Close the connection behind an answer that comes instead of status 100: whether the client will send the body
-    all the same is unknown, and so is where its next request would start (RFC 9110, section 10.1.1)."""
+    """Close the connection after an answer that is sent instead of status 100: it is unknown whether the client still
+    sends the body, and where its next request would start (RFC 9110, section 10.1.1)."""
     send = cycle.send
 
     async def send_last(message: Any) -> None:

@@ -92,9 +92,9 @@ class House:
     folders: tuple[Path, ...]
     """Where the database and files are."""
     room: Room
-    """What uploads leave of the disk of the files."""
+    """Limits uploads on the disk of the files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
-    """Model calls that are not runs."""
+    """The queue of model calls that are not runs."""
 
 
 async def _house(request: Request) -> House:

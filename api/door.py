@@ -67,7 +67,7 @@ class Door:
             self._told_at, self._untold = now, 0
 
     async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request for which there is no room; an ASGI app. The connection discards the request's body."""
+        """Answer a request on a connection beyond the limit; an ASGI app. The connection discards the body."""
         del scope, receive
         self.refuse(asyncio.get_running_loop().time())
         message = (

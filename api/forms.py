@@ -138,9 +138,9 @@ class _Copy:
 
 @asynccontextmanager
 async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes: int) -> AsyncIterator[DiskForm]:
-    """Receive a whole form into a nameless file in `folder`, whose disk has `room`; it is removed at the end.
+    """Receive a whole form into an unnamed file in `folder`, whose disk `room` limits; it is removed at the end.
 
-    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFull without room, StoreFailed.
+    Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFull if space is short, StoreFailed.
     """
     too_large = TooLarge(f"The form is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
     length = request.headers.get("content-length", "")

@@ -105,7 +105,7 @@ class Gate:
         try:
             await self._app(scope, receive, send)
         except BrokenOff as error:  # the connection is closed, as the answer has no end
-            logger.warning("an answer was broken off: %s", error)
+            logger.warning("an answer was aborted: %s", error)
 
     def _admit(self, scope: Scope) -> str | None:
         """Check everything that needs no route; return whose body is to be read now, or None. Raises Problem."""
@@ -181,8 +181,8 @@ class Gate:
 
 
 def _forbid_frames(start: Message) -> None:
-    """Keep a web page out of frames: a page around it could have its user click what they do not see. A page with a
-    policy of its own, which is the one at `/`, says so in it."""
+    """Keep a web page out of frames: a framing page could make users click what they do not see. The page at `/` has
+    a policy of its own, which includes this."""
     headers = start.get("headers", ())
     kind = next((value for name, value in headers if name == b"content-type"), b"")
     if kind.startswith(b"text/html"):

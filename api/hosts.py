@@ -23,9 +23,9 @@ def is_loopback(host: str) -> bool:
 
 
 def host_name(host: str) -> str | None:
-    """Return the name in a `Host` header, without its port; addresses of IPv6 keep their brackets.
+    """Return the name in a `Host` header, without its port; IPv6 addresses keep their brackets.
 
-    None: It is something else, such as a name with a user's name in front.
+    None: it is something else, such as a name after a user name.
     """
     found = _HOST.fullmatch(host)
     return found[1].lower() if found else None

@@ -49,13 +49,13 @@ def build_router(house: House) -> APIRouter:
     calls = house.calls
 
     def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:
-        """Say whose request it is; whatever the client said about that is overwritten."""
+        """Set the owner of the request; a value from the client is overwritten."""
         owner = request.state.owner
         own = {OWNER: owner, TURNS: calls.of_batch(owner), CALL_TURN: partial(calls.turn, owner)}
         return {**config, "configurable": {**config.get("configurable", {}), **own}}
 
     async def check_line(request: Request) -> None:
-        """Refuse a call that could neither begin nor wait; runs have a line of their own."""
+        """Refuse a call that can neither start nor wait; runs have a queue of their own."""
         if request.method == "POST" and request.url.path.rpartition("/")[2] in _CALLS:
             calls.check(request.state.owner)
 
@@ -86,7 +86,7 @@ def build_router(house: House) -> APIRouter:
 
 
 _LEFT: Final = ("/batch", "/chat/invoke", "/chat/c/{config_hash}/invoke")
-"""Ends of the paths whose answers come whole: LangServe itself does not notice there that its client leaves."""
+"""Ends of the paths whose answers are not streamed: LangServe itself does not notice there that its client leaves."""
 
 
 _MAX_FILE: Final = 255
@@ -124,7 +124,7 @@ class _Route(APIRoute):
             if not self.path.endswith(_LEFT):
                 response = await handle(filled)
                 if response.status_code == HTTPStatus.NOT_FOUND:
-                    raise HTTPException(HTTPStatus.NOT_FOUND)  # of a playground's files, which LangServe tells as text
+                    raise HTTPException(HTTPStatus.NOT_FOUND)  # of a playground's files: LangServe answers with text
                 return response
             await filled.body()
             answer = await unless_left(request.receive, handle(filled))

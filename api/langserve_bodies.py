@@ -18,11 +18,11 @@ from wire.validation import MAX_EXPLAINED, explain
 __all__ = ["body_check", "check_config_hash"]
 
 _MAX_INPUTS: Final = 200
-"""Inputs of one batch. LangServe prepares all of them on the event loop before the first one is worked on."""
+"""Inputs of one batch. LangServe prepares all of them on the event loop before it processes the first one."""
 
 _MAX_HASH: Final = 2_048
-"""Characters of a configuration in an address. The playgrounds' own have at most some hundreds. What is packed can be
-unpacked to about the square of its length, here less than 2 MB."""
+"""Characters of a configuration in an address. The playgrounds' own have at most a few hundred. Packed data can unpack
+to about the square of its length, here less than 2 MB."""
 
 Input = TypeVar("Input", bound=BaseModel)
 

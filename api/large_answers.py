@@ -30,12 +30,12 @@ class Answer:
         self._send = send
         self._memory = memory
         self._head: Message | None = None
-        """A head that is sent with the body behind it, as that may be refused."""
+        """A head that is sent only with its body, as the body can be refused."""
         self.started = False
         self.refusal: Unavailable | None = None
 
     async def send(self, message: Message) -> None:
-        """Send a head or a block; nothing more where there is a refusal. Raises BrokenOff."""
+        """Send a head or a block; nothing more after a refusal. Raises BrokenOff."""
         if self.refusal is not None:
             return
         if message["type"] == "http.response.start":

@@ -21,7 +21,7 @@ from graphs.turns import InLine, Limits, Turns
 __all__ = ["ModelCalls"]
 
 _AT_ONCE: Final = 32
-"""Inputs of one owner's batches that are worked on at the same time."""
+"""Inputs of one owner's batches that are processed at the same time."""
 
 
 class ModelCalls:
@@ -34,7 +34,7 @@ class ModelCalls:
         self._batches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def check(self, owner: str) -> None:
-        """Raise TooManyRequests where a call of this owner could neither begin nor wait."""
+        """Raise TooManyRequests if a call of this owner can neither start nor wait."""
         self._turns.check(owner)
 
     @asynccontextmanager
@@ -47,7 +47,7 @@ class ModelCalls:
             self._end(owner)
 
     def of_batch(self, owner: str) -> BatchTurns:
-        """Return what limits the inputs of the owner's batches that are worked on; enter it for each input."""
+        """Return the limiter of the owner's batches; each input enters it while it is processed."""
         own = self._batches.get(owner)
         if own is None:
             own = self._batches[owner] = asyncio.Semaphore(self._of_batches)
@@ -63,7 +63,7 @@ class ModelCalls:
         try:
             await place.left.wait()
         except asyncio.CancelledError:
-            if self._turns.get(place.run_id) is None:  # its turn has come meanwhile, and is somebody else's now
+            if self._turns.get(place.run_id) is None:  # its turn has come meanwhile, and passes to another call
                 self._end(owner)
             else:
                 self._turns.leave(place.run_id)

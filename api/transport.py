@@ -1,4 +1,4 @@
-"""What is between a connection and its socket: fewer writes, an end that loses no answer, and limits for reading."""
+"""Transports between a connection and its socket: fewer writes, an end that loses no answer, and limits for reading."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,9 +15,9 @@ connection, and the client loses the answer."""
 
 class JoiningTransport:
     """A transport that writes an answer's head together with what follows it in the same turn of the loop: each write
-    costs both sides a system call and a wake-up, 50 µs. The rest is the transport's own.
+    costs both sides a system call and a wake-up, 50 µs. Everything else is delegated to the transport.
 
-    `close` ends what is sent. Where `lingers()` is true, it leaves the connection open to read for up to 5 s.
+    `close` ends sending. If `lingers()` is true, it leaves the connection open for reading for up to 5 s.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write, or wait a moment for what comes."""
+        """Write, or wait briefly for what follows."""
         if self._lingering is not None:
             return
         if self._head:
@@ -48,7 +48,7 @@ class JoiningTransport:
         self._transport.write(data)
 
     def close(self) -> None:
-        """Write what waits, and close."""
+        """Write the waiting bytes, and close."""
         if self._lingering is not None:
             return
         self._flush()
@@ -82,6 +82,6 @@ class Flow(FlowControl):
         self._is_full = is_full
 
     def resume_reading(self) -> None:
-        """Read on, where there is space."""
+        """Continue reading if there is space."""
         if not self._is_full():
             super().resume_reading()

@@ -132,7 +132,7 @@ class _Form:
 
 
 def announced_bytes(request: Request, max_bytes: int) -> int:
-    """Return how much a request says its body has, 0 where it says nothing or more than is allowed."""
+    """Return the body size that a request announces; 0 if it announces none, or more than is allowed."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdigit() and int(length) <= max_bytes + SLACK else 0
 

@@ -30,7 +30,7 @@ __all__ = ["router"]
 logger = logging.getLogger("threadhold.api")
 
 _SHORT_CHARS = 4096
-"""Characters of the queries of a search that is embedded before files are."""
+"""Maximum characters of a search's queries to be embedded before files."""
 
 router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
@@ -79,7 +79,7 @@ async def delete_vector_store(vector_store_id: VectorStoreId, house: Parts, owne
 async def search_vector_store(
     vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, house: Parts, owner: Owner
 ) -> Response:
-    """Find the passages that fit best, of several queries the best of all. If the client disconnects, it stops."""
+    """Find the passages that match best, across all queries. Stops if the client disconnects."""
     found = await unless_left(request.receive, _search(house, owner, vector_store_id, body))
     if found is None:
         return Response(status_code=499)  # nobody reads it
