@@ -54,7 +54,7 @@ def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) ->
         say(f"{finding.state:<8}{finding.about:<10}{finding.told}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    say(f"{wrong} of {len(findings)} would not do" if wrong else "all would do")
+    say(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
     return 1 if wrong else 0
 
 

@@ -26,7 +26,7 @@ _BOM: Final = codecs.BOM_UTF8
 
 
 _LEVELS_ADDED: Final = 8
-"""Levels that a row may have around what an entry says."""
+"""Levels that a row can add around the content of an entry."""
 _TOO_DEEP: Final = "This is nested more than 240 levels deep."
 
 
@@ -75,7 +75,7 @@ def decode(line: bytes) -> Any:
 
 
 def _is_too_deep(found: Any) -> bool:
-    """Whether the store could not write what was read: JSON is read four times as deep as it is written."""
+    """Return whether the store could not write the data: JSON is read four times as deep as it is written."""
     for _ in range(_LEVELS_ADDED):
         found = [found]
     try:

@@ -57,7 +57,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
 
 
 class _Shown(BytesIO):
-    """JSON on its way to a terminal: in ASCII, so that nothing in it is an order to the terminal."""
+    """JSON for a terminal: in ASCII, so nothing in it can control the terminal."""
 
     def write(self, line: Any) -> int:
         """Print a line of JSON."""

@@ -58,7 +58,7 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
         _tell_pages(found, dump.unit)
         lacking = f"; {len(found.pages)} listings lack what came after their page" if found.pages else ""
         if found.refusals and not skip_refused:
-            complain("nothing was imported; mend these, or leave them out with --skip-refused")
+            complain("nothing was imported; correct these, or leave them out with --skip-refused")
             return 1
         if not found.conversations and not found.assistants:
             why = "all of it was refused" if found.refusals else "no thread, message, run, step or assistant is in it"

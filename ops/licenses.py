@@ -15,7 +15,7 @@ _MAX_SHOWN: Final = 60  # characters: some packages have the whole text in the f
 
 
 def run_licenses() -> int:
-    """Print a line a package: its name, version and license."""
+    """Print one line per package: its name, version and license."""
     found = sorted(packages())
     width = max(map(len, found)) + 2
     for name in found:
@@ -36,7 +36,7 @@ def packages(root: str = _ROOT) -> set[str]:
             continue
         try:
             needed = [Requirement(text) for text in metadata.requires(name) or []]
-        except metadata.PackageNotFoundError:  # of another platform, or an extra that nobody asked for
+        except metadata.PackageNotFoundError:  # of another platform, or of an extra that is not installed
             continue
         found.add(name)
         waiting += [(canonicalize_name(one.name), False) for one in needed if _is_wanted(one, with_extras=with_extras)]
@@ -48,7 +48,7 @@ def _is_wanted(one: Requirement, *, with_extras: bool) -> bool:
 
 
 def license_of(name: str) -> str:
-    """Return what a package says of its license: an SPDX expression, or its classifiers, or its own words."""
+    """Return what a package states about its license: an SPDX expression, its classifiers, or its own words."""
     about = metadata.metadata(name)
     if "License-Expression" in about:
         return about["License-Expression"]
