@@ -30,8 +30,8 @@ NODE := tests/sdk/node/node_modules/.installed
 
 # $(call venv,DIR): a fresh environment there, pip in it: the README's commands for further packages are pip's.
 #   $(call add,DIR,OPTIONS): install into it, compiled.
-#   $(call renew,DIR): what an interpreter brings along is as old as it is, with the holes that were found since: pip becomes the pinned one,
-# setuptools, which nothing here needs, goes.
+#   $(call renew,DIR): the pip and setuptools of an interpreter are as old as it is and can have known vulnerabilities. This installs the pinned
+# pip and removes setuptools, which nothing here needs.
 renew = $(1)/bin/python -m pip install -qq --disable-pip-version-check "$$(grep '^pip==' requirements-build.txt)" && \
 	$(1)/bin/python -m pip uninstall -qq --disable-pip-version-check -y setuptools wheel
 ifneq ($(UV),)

@@ -20,7 +20,7 @@ PART_BYTES = 1 << 20
 
 
 class DemoModelHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds the model and its licence to wheels, editable ones included."""
+    """Adds the model and its license to wheels, including editable ones."""
 
     _folder: "TemporaryDirectory[str]"
 
