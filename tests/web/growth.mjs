@@ -1,12 +1,12 @@
-// Takes out of the page (argument) what reads strangers' texts, and feeds it hostile ones. The law: four times the text
-// takes about four times the work, drawn as a whole or piece by piece while it arrives.
+// Extracts the code that reads untrusted text from the page (argument), and feeds it hostile text. The law: four times
+// the text takes about four times the work, drawn as a whole or piece by piece while it arrives.
 import { readFileSync } from 'node:fs';
 import { deepStrictEqual, ok } from 'node:assert';
 
 const SIZE = 50_000; // characters, and four times as many
-const MOST_GROWTH = 9; // four times the text; what is quadratic takes sixteen times as long
+const MOST_GROWTH = 9; // for four times the text; quadratic code takes sixteen times as long
 const NOTHING_MS = 4; // less than this says nothing about growth
-const TRIES = 4; // on a machine that has other work
+const TRIES = 4; // on a machine with other load
 
 const html = readFileSync(process.argv[2], 'utf8');
 const part = name => new RegExp(`/\\* ${name}:begin \\*/([\\s\\S]*?)/\\* ${name}:end \\*/`).exec(html)[1];
