@@ -1,4 +1,4 @@
-"""Bodies that are on their way are limited together, whatever their number; other requests are served meanwhile."""
+"""Bodies in transit are limited together, whatever their number; other requests are served meanwhile."""
 
 import contextlib
 import socket
@@ -24,7 +24,7 @@ def shared(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory)
 
 
 def begin(server: ServerProcess, stack: ExitStack, path: str) -> socket.socket:
-    """Send a body of 10 MB but for its last byte."""
+    """Send a body of 10 MB except its last byte."""
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key-ann\r\n"
     with contextlib.suppress(ConnectionError):  # of a body that is refused
@@ -52,14 +52,14 @@ def test_bodies_under_way_are_limited_together(path: str, shared: ServerProcess)
         assert client.post("/v1/threads", json=thread, headers=keys["bob"]).status_code == 200
         assert client.post("/v1/threads", json={}, headers=keys["ann"]).status_code == 200
     with httpx2.Client(base_url=shared.url, timeout=20) as client:
-        for _ in range(40):  # what was counted is counted no longer
+        for _ in range(40):  # the counted bytes are released
             whole = {"metadata": {"a": "x" * (SIZE - 100)}}
             assert client.post("/v1/threads", json=whole, headers=keys["ann"]).status_code == 400
 
 
 @pytest.fixture(scope="module")
 def large(shared: ServerProcess) -> str:
-    """The path of an assistant of 9 MB, which is ann's."""
+    """The path of an assistant of 9 MB that belongs to ann."""
     function = {"name": "f", "description": "x" * 9_000_000}
     body = {"model": "m", "tools": [{"type": "function", "function": function}]}
     with httpx2.Client(base_url=shared.url, timeout=20, headers={"authorization": "Bearer key-ann"}) as client:
@@ -98,5 +98,5 @@ def test_answers_that_nobody_reads_are_limited_together(
         whole = sum(len(block) for block in iter(lambda: connections[begun.index(True)].recv(65_536), b""))
         assert whole > 9_000_000 - 2000
     with httpx2.Client(base_url=shared.url, timeout=20) as client:
-        for _ in range(30):  # what was counted is counted no longer
+        for _ in range(30):  # the counted bytes are released
             assert len(client.get(large, headers=keys).content) > 9_000_000

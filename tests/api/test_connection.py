@@ -205,7 +205,7 @@ async def test_no_connection_outlives_its_limit_without_progress(drip: str) -> N
         writer.close()
 
 
-async def test_half_a_request_is_told_what_is_missing() -> None:
+async def test_half_a_request_is_answered_with_what_is_missing() -> None:
     for app, begun, status in ((empty, HEAD, b"408"), (patient, LENGTH + b"{", b"408"), (patient, LENGTH, b"408")):
         async with serving(app) as port, asyncio.timeout(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -216,7 +216,7 @@ async def test_half_a_request_is_told_what_is_missing() -> None:
 
 @pytest.mark.parametrize("frame", [b"content-length: 9000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n"])
 async def test_a_body_has_a_minimum_rate(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look finds progress, but all of them together too little."""
+    """Each check finds progress, but all of them together find too little."""
     monkeypatch.setattr(Hasty, "MIN_RATE", 200_000)
     block = b"x" * 1100 if b"length" in frame else b"44c\r\n" + b"x" * 1100 + b"\r\n"
     async with serving(patient) as port, asyncio.timeout(8):
@@ -233,7 +233,7 @@ async def test_a_body_has_a_minimum_rate(frame: bytes, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", ["whole", "stream", "last"])
 async def test_an_answer_has_a_minimum_rate(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client takes something between any two looks, but all in all too little."""
+    """The client reads something between any two checks, but too little in all."""
     monkeypatch.setattr(Hasty, "MIN_RATE", 400_000)
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -405,7 +405,7 @@ async def test_requests_that_wait_are_not_all_parsed_at_once() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 20_000])
-async def test_a_client_that_reads_none_of_its_answers_is_let_go(count: int) -> None:
+async def test_a_client_that_reads_none_of_its_answers_is_disconnected(count: int) -> None:
     async with serving(empty) as port, asyncio.timeout(8):
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.transport.pause_reading()  # type: ignore[attr-defined]

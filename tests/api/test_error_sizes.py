@@ -1,4 +1,4 @@
-"""What a client sends is repeated to it in errors, but only its beginning: no answer grows with what is wrong in it."""
+"""Errors quote what a client sent, but only the beginning of it: no answer grows with an invalid value."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Sampler:
         self._schemas = document["components"]["schemas"]
 
     def whole(self, schema: dict[str, Any], depth: int = 0) -> Any:
-        """Return a value with every field that the schema has, as far as it is told."""
+        """Return a value with every field that the schema describes."""
         if "$ref" in schema:
             return self.whole(self._schemas[schema["$ref"].rpartition("/")[2]], depth)
         for union in ("anyOf", "oneOf", "allOf"):
@@ -85,13 +85,13 @@ def variants(body: Any) -> Iterator[Any]:
 
 
 def check(answer: httpx2.Response, what: object) -> None:
-    """Fail for an error that is not one of ours, or too long. What is accepted is not looked at."""
+    """Fail for an error that is not one of ours, or too long. Successful answers are not checked."""
     if answer.status_code >= 400:
         assert answer.status_code < 500 or answer.status_code == 502, (what, answer.text[:500])
         assert len(answer.content) < MOST, (what, len(answer.content), answer.text[:300])
 
 
-def test_no_error_grows_with_what_a_body_has(world: World, roomy: ServerProcess) -> None:
+def test_no_error_grows_with_its_body(world: World, roomy: ServerProcess) -> None:
     """Every text of every route's body, one after the other; a route that is added later is included."""
     document = httpx2.get(f"{roomy.url}/openapi.json", timeout=30).json()
     sampler, tried = Sampler(document), 0
@@ -118,7 +118,7 @@ def at(path: str, ids: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("ending", ["invoke", "batch", "stream", "stream_log", "stream_events"])
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
-def test_no_error_of_langserve_grows_with_what_a_body_has(path: str, ending: str, roomy: ServerProcess) -> None:
+def test_no_error_of_langserve_grows_with_its_body(path: str, ending: str, roomy: ServerProcess) -> None:
     turn = {
         "thread_id": "a",
         "assistant_id": "a",

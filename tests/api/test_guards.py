@@ -149,7 +149,7 @@ def test_no_page_can_be_framed(server: ServerProcess, path: str) -> None:
     for method in ("GET", "HEAD"):
         answer = httpx2.request(method, f"{server.url}{path}")
         if method == "HEAD" and answer.status_code == 405:
-            continue  # that answer is no page
+            continue  # that answer is not a page
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/html")
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
@@ -160,7 +160,7 @@ def test_no_page_can_be_framed(server: ServerProcess, path: str) -> None:
     "path",
     ["/redoc", "/docs/none", "/chat/playground/none", "/assistant/playground/../none", "/none.html", "/v1", "/v1/none"],
 )
-def test_what_is_no_page_is_no_html_or_cannot_be_framed(server: ServerProcess, path: str) -> None:
+def test_other_answers_are_not_html_or_cannot_be_framed(server: ServerProcess, path: str) -> None:
     answer = httpx2.get(f"{server.url}{path}", headers={"accept": "text/html"})
     if answer.headers.get("content-type", "").startswith("text/html"):
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
@@ -210,7 +210,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("refused", REFUSED)
-def test_what_its_head_refuses_is_answered_before_its_body(keyed: ServerProcess, refused: str, frame: str) -> None:
+def test_a_head_that_is_refused_is_answered_before_its_body(keyed: ServerProcess, refused: str, frame: str) -> None:
     asked, key, status = REFUSED[refused]
     head = f"{asked} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n".encode()
     with socket.create_connection(("127.0.0.1", keyed.port), timeout=5) as connection:

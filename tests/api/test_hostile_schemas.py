@@ -1,4 +1,4 @@
-"""No schema, whatever its keywords, holds up another request: hostile ones are checked while `/health` is asked."""
+"""No schema, whatever its keywords, delays another request: hostile ones are checked while `/health` is requested."""
 
 import http.client
 import json
@@ -68,10 +68,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], Any]] = {
 
 
 class Watch:
-    """Asks for `/health` again and again on connections of its own; how long the server let it wait each time.
+    """Requests `/health` repeatedly on connections of its own, and measures how long the server lets it wait each time.
 
-    That is the processor time that its event loop used meanwhile: what is our own is in it, and what a busy machine
-    adds is not.
+    That is the processor time that its event loop used meanwhile: it includes our own work, but no delays of a busy
+    machine.
     """
 
     def __init__(self, server: ServerProcess) -> None:
@@ -103,8 +103,8 @@ class Watch:
 
 
 def longest_wait(server: ServerProcess, ask: Callable[[], None]) -> float:
-    """Return how long `/health` waits while `ask` is done: the least of three times, as a pause of the machine or of
-    the collector is none of the request's, and what a request costs comes back each time."""
+    """Return how long `/health` waits while `ask` runs: the least of three times. A pause of the machine or of the
+    garbage collector is not due to the request, but the cost of the request recurs each time."""
     longest = []
     for _ in range(3):
         with Watch(server) as watch:
@@ -152,7 +152,7 @@ def run(port: int, assistant_id: str, key: str = "k1") -> tuple[int, str]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("schema", "arguments"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_schema_holds_up_nobody(
+def test_a_hostile_schema_delays_no_other_request(
     server: ServerProcess, up: ScriptedUpstream, schema: dict[str, Any], arguments: Any
 ) -> None:
     up.default = lambda _: Reply(tool_calls=[("f", arguments)])
@@ -228,7 +228,7 @@ def test_a_schema_that_cannot_be_checked_is_refused(server: ServerProcess, way: 
     [Reply(tool_calls=[("f", {"a": "x" * 100_000})]), Reply(chunks=["word "] * 12_000)],
     ids=["arguments", "text"],
 )
-def test_an_answer_that_comes_at_once_in_thousands_of_chunks_holds_up_nobody(
+def test_an_answer_of_thousands_of_chunks_delays_no_other_request(
     server: ServerProcess, up: ScriptedUpstream, reply: Reply
 ) -> None:
     made = assistant(server.port, {"type": "object"})[1]

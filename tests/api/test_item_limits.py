@@ -1,4 +1,4 @@
-"""Lists in requests are limited, and no body, right or wrong, keeps the server from answering others."""
+"""Lists in requests are limited, and no body, valid or invalid, keeps the server from answering other requests."""
 
 import re
 import socket
@@ -84,7 +84,7 @@ def test_a_list_beyond_its_limit_is_refused(
 
 
 def test_every_list_of_a_request_has_a_limit(world: World) -> None:
-    """Of what the API's own document shows; a list that is added later needs one, too."""
+    """Every list in the API's own document; a list that is added later needs one, too."""
     document = httpx2.get(f"{str(world.client.base_url).removesuffix('/v1/')}/openapi.json", timeout=30).json()
     schemas = document["components"]["schemas"]
     sent = {
@@ -138,7 +138,7 @@ def test_more_values_than_the_limit_are_refused(world: World, path: str, body: b
     ["a," * 100_000, ',"' * 100_000, "[{\\" * 60_000, '\\",' * 60_000, "\\" * 131_071 + ",", "é,[" * 80_000],
     ids=["commas", "quotes", "backslashes", "escaped quotes", "backslashes over a block", "letters"],
 )
-def test_what_is_in_texts_does_not_count_as_values(world: World, text: str) -> None:
+def test_characters_in_texts_do_not_count_as_values(world: World, text: str) -> None:
     thread = world.post("/threads", {"messages": [{**MESSAGE, "content": text}]})["id"]
     found = world.get(f"/threads/{thread}/messages")["data"][0]
     assert found["content"][0]["text"]["value"] == text
@@ -155,7 +155,7 @@ def test_the_texts_of_a_message_are_limited_together(world: World) -> None:
         assert status == 200 or (answer["error"]["param"], "1024000" in answer["error"]["message"]) == ("content", True)
 
 
-def test_large_bodies_are_mended_as_small_ones_are(world: World) -> None:
+def test_large_bodies_are_repaired_as_small_ones_are(world: World) -> None:
     long = "x" * LARGE
     made = world.post("/threads", {"messages": [{**MESSAGE, "content": long, "metadata": []}], "metadata": []})
     assert made["metadata"] == {}
@@ -174,7 +174,7 @@ def test_large_bodies_are_mended_as_small_ones_are(world: World) -> None:
 
 
 def lawful(path: str) -> list[Any]:
-    """Large bodies that fit their models, or where there is no model, the limits."""
+    """Large bodies that fit their models or, without a model, the limits."""
     parts = [{**MESSAGE, "content": [TEXT] * 200}] * 65  # 52,000 values
     whole = [{**MESSAGE, "content": "x" * 19_000}] * 500  # 9.5 MB
     places = [{"file_id": f"file-{n}", "attributes": {f"k{k}": k for k in range(16)}} for n in range(2000)]
@@ -197,7 +197,7 @@ def lawful(path: str) -> list[Any]:
 
 
 def unlawful() -> list[bytes]:
-    """Wrong in as many places as a body has, within the limits and beyond."""
+    """Bodies that are wrong in as many places as possible, within the limits and beyond."""
     bad = {"role": "user", "content": [0] * 490}
     values: list[Any] = [
         {"messages": [bad] * 100, "additional_messages": [bad], "thread": {"messages": [bad] * 3}},
@@ -221,14 +221,14 @@ LANGSERVE = tuple(
     for ending in ("invoke", "batch", "stream", "stream_log", "stream_events")
     if (runnable, ending) != ("assistant", "stream_events")
 )
-"""`test_langserve_wrong_inputs` fails when LangServe has others."""
+"""`test_langserve_wrong_inputs` fails if LangServe has others."""
 QUICK = ("/chat/batch", "/chat/invoke", "/assistant/batch", "/assistant/invoke")
 PASSED_ON = ("/chat/completions", *(each.path for each in FORWARDED))
-"""What the upstream judges, not this server."""
+"""Bodies that the upstream validates, not this server."""
 
 
 class Watcher:
-    """Asks for `/health` on a connection of its own; `worst_s` is the longest wait."""
+    """Requests `/health` on a connection of its own; `worst_s` is the longest wait."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
@@ -314,7 +314,7 @@ def test_no_body_on_any_route_makes_others_wait(
 def test_no_body_on_any_address_makes_others_wait_50_ms(
     roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
 ) -> None:
-    """Under every name of every route, for v1 clients, too. The best of three tries counts: the machine has others."""
+    """Under every name of every route, for v1 clients, too. The best of three tries counts: the machine is shared."""
     azure = ["/openai/deployments/m/chat/completions", "/openai/deployments/m/embeddings", "/openai/threads"]
     bodies = [
         *bodies_of(world, [*(f"/v1{path}" for path in ROUTES), *LANGSERVE, *azure]),
@@ -337,7 +337,7 @@ def test_no_body_on_any_address_makes_others_wait_50_ms(
 
 
 def test_a_refused_body_s_memory_is_freed(roomy: ServerProcess, world: World) -> None:
-    """What stays does not grow with the number of refusals."""
+    """Remaining memory does not grow with the number of refusals."""
 
     def refuse(count: int) -> float:
         for body in unlawful() * count:

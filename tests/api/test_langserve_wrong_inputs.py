@@ -1,4 +1,4 @@
-"""Whatever a client sends to LangServe's routes: an answer, or a 4xx in OpenAI's shape; never a 5xx, never a hang."""
+"""Any input to LangServe's routes gets an answer, or a 4xx in OpenAI's shape; never a 5xx, never a hang."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def langserve(roomy: ServerProcess) -> Iterator[httpx2.Client]:
 
 
 def body_of(path: str, given: Any = None, config: Any = None, **more: Any) -> dict[str, Any]:
-    """Return a good body of a route, with what else it is to have."""
+    """Return a valid body of a route, with additional fields."""
     owner = "/chat" if path.startswith("/chat") else "/assistant"
     given = GOOD[owner] if given is None else given
     body = {"inputs": [given]} if path.endswith("/batch") else {"input": given}
@@ -154,7 +154,7 @@ def test_an_address_with_any_configuration_is_answered(path: str, langserve: htt
 
 @pytest.mark.parametrize("path", GOOD)
 def test_every_other_address_of_langserve_is_answered(path: str, langserve: httpx2.Client) -> None:
-    """Its optional routes, and those of files, by every method."""
+    """Its optional routes and file routes, with every method."""
     gone = ("feedback", "token_feedback", "public_trace_link", "public_trace_link/x", "config_hashes", "invoke/x")
     files = ("playground/../x", "playground/%2e%2e/%2e%2e/server.py", "playground/%00", "playground/a%00b")
     files = (*files, f"playground/{LONG[:300]}", f"playground/{LONG[:50_000]}", "playground/" + "a/" * 3000)
@@ -170,7 +170,7 @@ def test_every_other_address_of_langserve_is_answered(path: str, langserve: http
 
 
 def test_all_routes_of_langserve_are_tried() -> None:
-    """A route that another version of LangServe adds is to be added here."""
+    """If another version of LangServe adds a route, add it here."""
     from fastapi import FastAPI
     from langchain_core.runnables import RunnableLambda
     from langserve import add_routes

@@ -1,4 +1,4 @@
-"""Model calls that are not runs take turns, and packed addresses are bounded: one owner has one share."""
+"""Model calls that are not runs take turns, and packed addresses are limited: one owner has one share."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from tests.upstream import Fail, Reply, ScriptedUpstream
 
 @pytest.fixture
 def hanging() -> Iterator[ScriptedUpstream]:
-    """One of its own: here it is left hanging."""
+    """A separate upstream, because these tests leave its requests hanging."""
     with ScriptedUpstream() as scripted:
         yield scripted
 
@@ -74,7 +74,7 @@ def test_a_batch_takes_no_more_turns_than_runs_are_allowed(
         assert len(hanging.requests) == 20
 
 
-def test_a_batch_that_is_left_asks_for_nothing_more(hanging: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_batch_without_its_client_makes_no_more_calls(hanging: ScriptedUpstream, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="2") as server:
         hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
         with pytest.raises(httpx2.TimeoutException):
@@ -129,7 +129,7 @@ CALLS = {
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, ScriptedUpstream]]:
-    """A server with two turns and four places in line."""
+    """A server with two turns and four places in the queue."""
     with ScriptedUpstream() as scripted:
         settings = {"MODEL_URL": scripted.url, "MAX_RUNS": "2", "MAX_QUEUED_RUNS": "4"}
         with ServerProcess(tmp_path_factory.mktemp("busy"), **settings) as server:
@@ -168,8 +168,8 @@ class Crowd:
 
 
 @pytest.mark.parametrize("path", CALLS)
-def test_a_crowd_of_calls_takes_turns(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
-    """No more are at the model than there may be runs; those beyond the line get 429, and all others an answer."""
+def test_many_calls_take_turns(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
+    """At most MAX_RUNS calls are at the model; calls beyond the queue get 429, and all others an answer."""
     crowd = Crowd(busy, path, 6)
     assert crowd.at_model == 2
     beyond = post(busy[0], path, CALLS[path])
@@ -181,8 +181,8 @@ def test_a_crowd_of_calls_takes_turns(path: str, busy: tuple[ServerProcess, Scri
 
 
 @pytest.mark.parametrize("path", CALLS)
-def test_a_client_that_leaves_gives_up_its_place(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
-    """In the line: the model is not asked. At the model: the turn is free again."""
+def test_a_client_that_leaves_frees_its_place(path: str, busy: tuple[ServerProcess, ScriptedUpstream]) -> None:
+    """In the queue: the model is not called. At the model: the turn is free again."""
     server, upstream = busy
     crowd = Crowd(busy, path, 2)
     for _ in range(6):  # more than there are places
@@ -209,7 +209,7 @@ def leave(server: ServerProcess, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/chat/invoke", "/v1/chat/completions"])
 def test_owners_take_turns_at_calls(path: str, hanging: ScriptedUpstream, tmp_path: Path) -> None:
-    """Bob's one call is next, however many of Ann's came before."""
+    """Bob's only call is next, however many of Ann's came before it."""
     with ServerProcess(tmp_path, MODEL_URL=hanging.url, MAX_RUNS="1", API_KEYS="ann=key-ann,bob=key-bob") as server:
         hanging.default = lambda body: Reply(chunks=["a", "b"], pause_after=1)
         answered: list[str] = []
@@ -258,7 +258,7 @@ SHOWN = ("input_schema", "output_schema", "config_schema", "playground/index.htm
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 @pytest.mark.parametrize("end", [*SHOWN, "invoke", "batch", "stream", "stream_log"])
-def test_what_is_packed_in_an_address_is_bounded(path: str, end: str, server: ServerProcess) -> None:
+def test_a_packed_configuration_in_an_address_is_limited(path: str, end: str, server: ServerProcess) -> None:
     assert len(BOMB) > 2_048
     with httpx2.Client(base_url=server.url, timeout=20) as client:
         method = "GET" if end in SHOWN else "POST"

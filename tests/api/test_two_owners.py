@@ -1,6 +1,6 @@
-"""Two owners on one server: whatever the first one fills, the second one is answered soon.
+"""Two owners on one server: whatever load the first one causes, the second one is answered soon.
 
-The limits of time leave room for a busy machine: where owners do not take turns, each of these takes ten times longer.
+The time limits allow for a busy machine: if owners do not take turns, each of these takes ten times longer.
 """
 
 import json
@@ -45,7 +45,7 @@ def bob(server: ServerProcess) -> Iterator[World]:
 
 @contextmanager
 def flood(what: Callable[[], Any], times: int) -> Iterator[None]:
-    """Do something in so many threads, again and again until the block ends."""
+    """Call `what` in `times` threads, repeatedly until the block ends."""
     over = threading.Event()
 
     def again() -> None:
@@ -103,7 +103,7 @@ def took(work: Callable[[], Any]) -> float:
     return time.monotonic() - since
 
 
-def test_a_silent_api_holds_up_no_other_owner(ann: World, bob: World, upstream: ScriptedUpstream) -> None:
+def test_a_silent_api_delays_no_other_owner(ann: World, bob: World, upstream: ScriptedUpstream) -> None:
     upstream.default = lambda body: (
         Reply("Done") if body["messages"][-1]["role"] == "tool" else Reply(tool_calls=[("go", {})] * 8)
     )
