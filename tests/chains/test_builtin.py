@@ -72,7 +72,7 @@ def states(entries: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def children() -> list[int]:
-    """The engines' processes, the newest last; those that check schemas are children, too."""
+    """The engines' processes, the newest last; processes that check schemas are children, too."""
     tasks = Path("/proc/self/task")
     found = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
     return sorted(int(pid) for pid in found if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -1,4 +1,4 @@
-"""What a model spells as a call's arguments is not read before it is checked in bounded time."""
+"""The arguments of a model's call are not parsed before they are checked in bounded time."""
 
 import re
 from pathlib import Path

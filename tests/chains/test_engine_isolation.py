@@ -1,4 +1,4 @@
-"""The real engine when it crashes, hangs, or many ask: only what it was doing fails, and owners take turns."""
+"""The real engine under crashes, hangs and load: only its current requests fail, and owners take turns."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
 
 
 async def finished(builtin: Builtin, text: str, **fields: Any) -> bool:
-    """Ask as a run does, and return whether the answer has its end."""
+    """Send a request as a run does, and return whether the answer is complete."""
     call = ReplyCall(model="", messages=[HumanMessage(text)], max_tokens=8, **fields)
     chunks = [chunk async for chunk in Replies(builtin).stream(call)]
     return any(chunk.response_metadata.get("finish_reason") for chunk in chunks)
@@ -69,7 +69,7 @@ async def test_a_crash_costs_no_run_that_has_shown_nothing() -> None:
         assert builtin.engine_ends == {("crashed",): 1}
 
 
-async def test_a_run_whose_engine_crashes_twice_fails_in_words() -> None:
+async def test_a_run_whose_engine_crashes_twice_fails_with_a_message() -> None:
     async with opened() as builtin:
         await builtin.at("")
         run = asyncio.create_task(finished(builtin, LONG))
@@ -108,7 +108,7 @@ async def test_an_engine_that_hangs_is_ended_and_its_work_repeated() -> None:
         assert builtin.engine_ends == {("stuck",): 1}
 
 
-async def test_what_may_have_made_the_engine_hang_is_not_asked_again() -> None:
+async def test_requests_that_can_hang_the_engine_are_not_retried() -> None:
     async with opened(idle_s=16) as builtin:
         await builtin.at("")
         wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}

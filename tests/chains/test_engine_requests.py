@@ -1,4 +1,4 @@
-"""What the built-in engine is sent: what SDKs send passes, what could end or fill it is refused by name."""
+"""Requests to the built-in engine: SDKs' requests pass, and harmful parameters are refused by name."""
 
 import asyncio
 from typing import Any
@@ -141,7 +141,7 @@ def test_odd_messages_are_refused_at_their_place(messages: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
-def test_parts_that_are_no_text_are_refused(kind: str) -> None:
+def test_parts_other_than_text_are_refused(kind: str) -> None:
     part = {"type": kind, kind: {"url": "file:///etc/passwd"}}
     with pytest.raises(InvalidRequest, match=f"does not support `{kind}`"):
         require_text(fit(messages=[{"role": "user", "content": [part]}]))
@@ -164,7 +164,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": LO
     ],
     ids=["text", "many", "parts", "arguments", "prompt", "prompts"],
 )
-def test_a_prompt_that_no_context_can_hold_is_refused_before_it_is_read(body: dict[str, Any]) -> None:
+def test_a_prompt_too_long_for_any_context_is_refused_unread(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"context length is 1024 tokens\. .* at most 32768") as caught:
         require_fitting(body, 1_024)
     assert caught.value.code == "context_length_exceeded"
@@ -172,7 +172,7 @@ def test_a_prompt_that_no_context_can_hold_is_refused_before_it_is_read(body: di
     require_fitting(body, 2_048)
 
 
-def test_messages_keep_what_templates_know() -> None:
+def test_messages_keep_the_fields_that_templates_know() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     kept = [
         {"role": "developer", "content": [{"type": "text", "text": "x"}]},

@@ -74,7 +74,7 @@ def test_a_wheel_beside_the_demo_model_s_is_installed_with_the_extra(tmp_path: P
     ],
     ids=["index", "folder gone", "wheel gone", "git", "no address", "a list", "a string"],
 )
-def test_where_the_package_cannot_be_found_its_source_is_installed(tmp_path: Path, direct_url: object) -> None:
+def test_if_the_package_cannot_be_found_its_source_is_installed(tmp_path: Path, direct_url: object) -> None:
     assert requirements(install(tmp_path, direct_url)) == ["--no-deps", "xllamacpp", SOURCE]
 
 

@@ -16,7 +16,7 @@ BLOCK = b"data: {}\n\n" * 1_000
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Source(Passage):
-    """A stream of so many blocks, which can break at its end."""
+    """A stream of `count` blocks, which can break at its end."""
 
     count: int = 0
     breaks: bool = False
@@ -53,7 +53,7 @@ async def test_the_stream_ends_before_its_slow_reader_has_read_it() -> None:
     assert said == BLOCK * 100
 
 
-async def test_a_break_is_raised_after_all_that_came() -> None:
+async def test_a_broken_stream_raises_after_its_last_bytes() -> None:
     said = b""
     with pytest.raises(UpstreamFailed, match="it broke off"):
         async for block in relay(source(3, breaks=True), lambda: False).blocks():
@@ -83,6 +83,6 @@ async def test_a_full_buffer_ends_the_stream_only_where_others_wait(
     assert (said == BLOCK * 1_000) != others_wait
 
 
-async def test_what_came_whole_is_not_relayed() -> None:
+async def test_a_whole_answer_is_not_relayed() -> None:
     passage = Passage(400, "application/json", body=b"{}")
     assert relay(passage, lambda: True) is passage

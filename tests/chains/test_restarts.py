@@ -1,4 +1,4 @@
-"""Restarts of an engine: at once the first time, then with growing delays that end."""
+"""Restarts of an engine: at once the first time, then with growing delays up to a limit."""
 
 from chains.restarts import Restarts
 

@@ -1,4 +1,4 @@
-"""Schemas for grammars: lawful ones pass, costly ones are refused with the thing, its value and the limit."""
+"""Schemas for grammars: valid ones pass, costly ones are refused with the item, its value and the limit."""
 
 import asyncio
 import json
@@ -97,7 +97,7 @@ DOUBLING = {
         pytest.param({}, id="anything"),
     ],
 )
-def test_a_lawful_schema_passes(schema: Any) -> None:
+def test_a_valid_schema_passes(schema: Any) -> None:
     check_schema(schema)
 
 
@@ -215,7 +215,7 @@ def test_a_lawful_schema_passes(schema: Any) -> None:
         pytest.param({"type": "string", "pattern": "x" * 1_001}, r"1001 characters", id="long pattern"),
     ],
 )
-def test_a_costly_schema_is_refused_in_words(schema: Any, said: str) -> None:
+def test_a_costly_schema_is_refused_with_the_reason(schema: Any, said: str) -> None:
     began = time.process_time()
     with pytest.raises(SchemaRefused, match=said):
         check_schema(schema)
@@ -248,7 +248,7 @@ REPEATED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("repeated", REPEATED.values(), ids=REPEATED)
-def test_what_references_repeat_is_weighed_in_a_child_process(repeated: dict[str, Any]) -> None:
+def test_schemas_with_repeated_references_are_weighed_in_a_child_process(repeated: dict[str, Any]) -> None:
     uses = {f"p{place}": {"$ref": "#/$defs/s"} for place in range(1_400)}
     schema = {"$defs": {"s": repeated}, "properties": uses, "required": list(uses), "anyOf": [*uses.values()][:900]}
     assert within(0.1, lambda: asyncio.run(bounded_schemas([schema])))

@@ -1,4 +1,4 @@
-"""Turns for slots: owners alternate, nothing is lost, nobody overtakes who needs several."""
+"""Turns for slots: owners alternate, no slot is lost, and nobody overtakes a request for several slots."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def test_owners_take_turns_however_many_one_sends() -> None:
     assert order == ["alice", "bob", "carol", "alice", "bob", "alice", "alice"]
 
 
-async def test_nobody_overtakes_who_needs_all_slots() -> None:
+async def test_nobody_overtakes_a_request_for_all_slots() -> None:
     slots, held = Slots(2), list[Slot]()
     one, two = await slots.take("a"), await slots.take("a")
     all_of_them = asyncio.create_task(slots.take("a", 9, alone=True))
@@ -48,7 +48,7 @@ async def test_nobody_overtakes_who_needs_all_slots() -> None:
 
 
 @pytest.mark.parametrize("when", ["waiting", "granted"])
-async def test_who_gives_up_leaves_no_slot_taken(when: str) -> None:
+async def test_a_cancelled_wait_leaves_no_slot_taken(when: str) -> None:
     slots = Slots(1)
     first = await slots.take("a")
     leaver = asyncio.create_task(slots.take("b"))
@@ -64,7 +64,7 @@ async def test_who_gives_up_leaves_no_slot_taken(when: str) -> None:
     assert len(slots) == 0
 
 
-async def test_who_needs_all_and_leaves_lets_others_on() -> None:
+async def test_a_cancelled_request_for_all_slots_unblocks_others() -> None:
     slots = Slots(2)
     first = await slots.take("a")
     wide = asyncio.create_task(slots.take("b", 2))

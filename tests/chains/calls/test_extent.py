@@ -1,4 +1,4 @@
-"""What is checked on the event loop is small whatever it says, and everything else goes to a child process."""
+"""Checks on the event loop are always small, and all others run in a child process."""
 
 import json
 import time
@@ -84,7 +84,7 @@ UNCERTAIN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("schema", UNCERTAIN.values(), ids=UNCERTAIN)
-def test_what_is_not_certain_is_not_checked_in_place(schema: dict[str, Any]) -> None:
+def test_a_schema_of_unknown_cost_is_not_checked_in_place(schema: dict[str, Any]) -> None:
     assert not is_small(schema, {})
     assert plain_size(schema) is None
 
@@ -158,7 +158,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("schema", "why"), REFUSED.values(), ids=REFUSED)
-async def test_a_schema_that_cannot_be_checked_is_found_out(schema: dict[str, Any], why: str) -> None:
+async def test_a_schema_that_cannot_be_checked_is_detected(schema: dict[str, Any], why: str) -> None:
     found = await why_unchecked([PYDANTIC, schema])
     assert found is not None
     assert found[0] == 1
@@ -184,23 +184,23 @@ LAWFUL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("schema", LAWFUL.values(), ids=LAWFUL)
-async def test_a_lawful_schema_is_taken(schema: dict[str, Any]) -> None:
+async def test_a_valid_schema_is_accepted(schema: dict[str, Any]) -> None:
     assert await why_unchecked([schema] * 2) is None
     assert await check_arguments(schema, {"a": 1}) == find_problems(schema, {"a": 1})
 
 
-def test_the_size_of_a_schema_is_found_in_time_that_its_limits_bound() -> None:
+def test_a_schema_s_size_is_found_in_bounded_time() -> None:
     schema = {"enum": [[0] * 1_000] * 100_000}
     assert "40000 values" in within(0.5, lambda: excess(schema))
 
 
-async def test_a_value_that_is_too_deep_is_told_whatever_the_schema() -> None:
+async def test_a_value_nested_too_deeply_is_reported_for_any_schema() -> None:
     value = wrapped(300, {}, "value")
     assert await check_arguments({"uniqueItems": True}, value) == ["they nest too deeply"]
 
 
 def used(reference: str, target: str, uses: int = 900) -> dict[str, Any]:
-    """Return a schema that leads to `target` by way of one more reference, which each property uses."""
+    """Return a schema that leads to `target` through one more reference, which each property uses."""
     properties = {f"p{place}": {"$ref": "#/$defs/s"} for place in range(uses)}
     return {"$defs": {target: {"type": "string"}, "s": {"$ref": reference}}, "properties": properties}
 
@@ -233,7 +233,7 @@ def test_schemas_that_repeat_nothing_and_are_short_are_brief() -> None:
     assert not is_brief([node(pattern="a" * 10_001)])
 
 
-async def test_many_schemas_that_are_not_plain_cost_no_more_than_one_on_the_event_loop() -> None:
+async def test_many_unusual_schemas_cost_no_more_than_one() -> None:
     name = "A" * 150
     parts = {f"p{place}": {"$ref": "#/$defs/" + "%41" * 150} for place in range(200)}
     schemas = [
