@@ -42,7 +42,7 @@ class SmallDisk:
         """The same folder as this process sees it."""
 
     def fill(self) -> Path:
-        """Write until there is no room for another byte, also behind what an earlier call wrote; returns the file."""
+        """Write until no byte is free, also after the data of an earlier call; returns the file."""
         ballast = self.seen / "ballast"
         with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             for size in (65_536, 512, 1):

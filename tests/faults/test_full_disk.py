@@ -1,4 +1,4 @@
-"""Space is kept: uploads leave it, deletions use it, and a disk that something else filled stops no deletion."""
+"""Reserved space: uploads leave it, deletions use it, and a disk that something else filled stops no deletion."""
 
 import json
 import socket
@@ -46,7 +46,7 @@ class Small(disks.Small):
         )
 
     def answer(self, method: str, path: str, body: Any = None) -> httpx2.Response:
-        """Ask, and take whatever status comes."""
+        """Send a request, and accept any status."""
         return httpx2.request(method, f"{self.server.url}/v1{path}", json=body, timeout=30)
 
 
@@ -79,7 +79,7 @@ def test_uploads_side_by_side_leave_the_reserve(small: Small, *, chunked: bool) 
     assert free_bytes(small.disk.seen) > MIN_FREE_BYTES
     assert ready(small.server) == 200
     assert list((small.disk.seen / "files" / "incoming").iterdir()) == []
-    # What was claimed is given back: as many more as there is room for.
+    # Claims are released: as many more uploads succeed as there is space for.
     room = free_bytes(small.disk.seen) - RESERVE_BYTES - 1_000_000
     assert room < 1_000_000 or small.upload(room // 2, chunked=chunked).status_code == 200
 
@@ -96,7 +96,7 @@ def test_an_announced_body_is_refused_before_it_is_sent(small: Small) -> None:
     assert small.upload(1000).status_code == 200
 
 
-def test_an_upload_and_an_index_without_room_are_refused_at_once(small: Small) -> None:
+def test_uploads_and_indexes_without_space_are_refused_at_once(small: Small) -> None:
     file = small.upload(1000).json()["id"]
     store = small.server.request("POST", "/v1/vector_stores", {})["id"]
     asked = {"filename": "a.bin", "purpose": "user_data", "bytes": 60_000_000, "mime_type": "text/plain"}
@@ -111,7 +111,7 @@ def test_an_upload_and_an_index_without_room_are_refused_at_once(small: Small) -
     assert small.answer("POST", f"/vector_stores/{store}/files", {"file_id": file}).status_code == 200
 
 
-def test_what_frees_space_works_on_a_disk_without_a_free_byte(small: Small, upstream: ScriptedUpstream) -> None:
+def test_requests_that_free_space_work_on_a_full_disk(small: Small, upstream: ScriptedUpstream) -> None:
     server = small.server
     thread, run, _ = waiting_run(server, upstream)
     cut_thread, cut_run = streaming_run(server, upstream)
@@ -168,7 +168,7 @@ def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> N
 
 
 def test_a_database_that_filled_the_disk_takes_rows_again_after_deletions(small: Small) -> None:
-    """No other file goes: the space is in the database's own file."""
+    """No other file is removed: the space is in the database's own file."""
     server = small.server
     made = []
     body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
@@ -183,7 +183,7 @@ def test_a_database_that_filled_the_disk_takes_rows_again_after_deletions(small:
         assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
 
 
-def test_a_server_starts_on_a_disk_without_a_free_byte_and_deletes(small: Small) -> None:
+def test_a_server_starts_on_a_full_disk_and_deletes(small: Small) -> None:
     server = small.server
     threads = [server.request("POST", "/v1/threads")["id"] for _ in range(3)]
     file = small.upload(1000).json()["id"]
@@ -206,7 +206,7 @@ def test_a_server_starts_on_a_disk_without_a_free_byte_and_deletes(small: Small)
         assert database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
 
 
-def test_commands_read_and_prune_on_a_disk_without_a_free_byte(small: Small, tmp_path: Path) -> None:
+def test_commands_read_and_prune_on_a_full_disk(small: Small, tmp_path: Path) -> None:
     server = small.server
     for _ in range(3):
         server.request("POST", "/v1/threads")
@@ -231,7 +231,7 @@ def test_commands_read_and_prune_on_a_disk_without_a_free_byte(small: Small, tmp
     server.start()
 
 
-def test_a_disk_that_fills_in_the_middle_of_a_run_ends_that_run_only(small: Small, upstream: ScriptedUpstream) -> None:
+def test_a_disk_that_fills_during_a_run_ends_only_it(small: Small, upstream: ScriptedUpstream) -> None:
     thread, run = streaming_run(small.server, upstream)
     small.disk.fill()
     use_up(small.server)
