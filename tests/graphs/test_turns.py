@@ -39,7 +39,7 @@ def test_owners_take_turns_and_the_oldest_run_of_each_goes_first() -> None:
     assert called(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
 
 
-def test_a_run_with_a_large_object_counts_as_many_runs() -> None:
+def test_a_run_with_a_large_object_counts_as_several() -> None:
     heavy = weigh({"tools": "x" * 3 * 16 * 1024})
     assert (weigh({"tools": []}), heavy) == (1, 4)
     turns = Turns(Limits(at_work=8))
@@ -63,7 +63,7 @@ def test_an_owner_leaves_a_part_to_others() -> None:
     assert turns.free("ann", 4)
 
 
-def test_a_run_that_is_heavier_than_all_there_may_be_has_its_turn_alone() -> None:
+def test_a_run_heavier_than_the_limit_runs_alone() -> None:
     turns = Turns(Limits(at_work=2))
     assert turns.free("ann", 9)
     turns.begin("ann", 9)

@@ -1,4 +1,4 @@
-"""What an action sends beside its arguments is bounded, and its secrets are kept from the model in bounded time."""
+"""An action's headers are limited, and its secrets are hidden from the model in bounded time."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def test_secrets_are_hidden_as_every_place_spells_them() -> None:
     ],
     ids=["many", "much", "long"],
 )
-def test_headers_without_end_are_refused(headers: dict[str, str], why: str) -> None:
+def test_too_many_or_too_long_headers_are_refused(headers: dict[str, str], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         read_credentials({"headers": headers}, param="tools[0].data")
 

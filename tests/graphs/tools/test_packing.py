@@ -1,4 +1,4 @@
-"""Packed answers are read whole where they are honest, and within bounds where they are not."""
+"""Valid packed answers are read whole, and hostile ones within limits."""
 
 import gzip
 import tracemalloc
@@ -46,7 +46,7 @@ def unpacked(unpacker: Unpacker, data: bytes, size: int) -> bytes:
     ],
     ids=["gzip", "two members", "empty members", "padding", "garbage", "zlib", "zlib and garbage", "bare deflate"],
 )
-def test_what_is_packed_is_read_whole_at_every_block_size(coding: str, sent: bytes, size: int) -> None:
+def test_packed_data_is_read_whole_at_every_block_size(coding: str, sent: bytes, size: int) -> None:
     unpacker = Unpacker(coding, LIMIT)
     assert unpacked(unpacker, sent, size) == TEXT
     assert unpacker.whole
@@ -54,7 +54,7 @@ def test_what_is_packed_is_read_whole_at_every_block_size(coding: str, sent: byt
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_what_is_cut_off_is_not_whole(coding: str) -> None:
+def test_truncated_data_is_not_whole(coding: str) -> None:
     sent = (gzip.compress(TEXT) if coding == "gzip" else zlib.compress(TEXT))[:-5]
     unpacker = Unpacker(coding, LIMIT)
     assert TEXT.startswith(unpacked(unpacker, sent, 100))
@@ -73,7 +73,7 @@ def test_what_is_cut_off_is_not_whole(coding: str) -> None:
     ],
     ids=["bytes behind the end", "empty members", "a bomb", "empty blocks", "bare empty blocks", "behind zlib's end"],
 )
-def test_what_packs_nothing_is_not_kept_nor_read_on(coding: str, sent: bytes) -> None:
+def test_data_that_unpacks_to_nothing_is_not_kept_or_read(coding: str, sent: bytes) -> None:
     tracemalloc.start()
     try:
         unpacker = Unpacker(coding, LIMIT)

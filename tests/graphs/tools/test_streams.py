@@ -1,4 +1,4 @@
-"""APIs that send much around little content: their calls end, and the event loop has time for others meanwhile."""
+"""APIs that send many bytes around little content: their calls end, and do not block the event loop meanwhile."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"
 
 @contextlib.contextmanager
 def endless(first: bytes, again: bytes) -> Iterator[str]:
-    """Serve an answer that begins with `first` and goes on with `again` for ever."""
+    """Serve an answer that begins with `first` and repeats `again` forever."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=200)
 
     def answer(connection: socket.socket) -> None:
@@ -54,7 +54,7 @@ def endless(first: bytes, again: bytes) -> Iterator[str]:
         pytest.param(CHUNKED + b"0\r\n", b"a: b\r\n" * 1000, id="trailers"),
     ],
 )
-async def test_what_frames_an_answer_is_limited(first: bytes, again: bytes) -> None:
+async def test_framing_bytes_of_an_answer_are_limited(first: bytes, again: bytes) -> None:
     actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=20, max_bytes=10_000)
     with endless(first, again) as url:
         text = await actions.call(simple(url), "{}", call_id="call_1")
@@ -69,8 +69,8 @@ async def test_content_in_chunks_of_a_byte_arrives() -> None:
     await actions.close()
 
 
-async def test_many_streams_of_small_chunks_leave_the_loop_time() -> None:
-    """24 of them kept it for 2.7 s, and more would for longer."""
+async def test_many_streams_of_small_chunks_do_not_block_the_loop() -> None:
+    """24 of them blocked it for 2.7 s, and more would block it for longer."""
     actions = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=20, max_bytes=20_000)
     worst, done = 0.0, asyncio.Event()
 

@@ -267,7 +267,7 @@ def test_too_many_operations_are_refused() -> None:
 
 
 def doubling(number: int, levels: int = 13) -> dict[str, Any]:
-    """Return a document whose schema of so many levels doubles at each."""
+    """Return a document whose schema doubles at each of `levels` levels."""
     schemas: dict[str, Any] = {
         f"s{level}": {"type": "object", "properties": {name: ref(f"s{level + 1}") for name in "ab"}}
         for level in range(levels)
@@ -275,7 +275,7 @@ def doubling(number: int, levels: int = 13) -> dict[str, Any]:
     return {**schema_document({**schemas, f"s{levels}": {"enum": [number]}}), "openapi": "3.1.0"}
 
 
-def test_documents_that_write_out_to_megabytes_together_are_refused() -> None:
+def test_documents_that_expand_to_megabytes_together_are_refused() -> None:
     assert build_toolset([action(doubling(0))]).operations
     with pytest.raises(InvalidRequest, match="offers have more than 2097152 characters") as caught:
         build_toolset([action(doubling(number)) for number in range(9)])
