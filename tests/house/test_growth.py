@@ -1,4 +1,4 @@
-"""What reads strangers' texts on the event loop takes time in proportion to them."""
+"""Code that reads untrusted text on the event loop takes time in proportion to its length."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the server runs on can be used as README says: no GPL, and no restriction that it does not name."""
+"""The server's packages can be used as README says: no GPL, and no restriction that README does not name."""
 
 import re
 import subprocess

