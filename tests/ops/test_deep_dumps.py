@@ -1,4 +1,4 @@
-"""A dump that is nested deeper than JSON can be written is refused by its line, and nothing of it is imported."""
+"""A dump nested deeper than JSON can be written is refused with the line, and nothing of it is imported."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_what_is_nested_too_deep_is_told_with_its_line_and_nothing_is_written(entry: str, tmp_path: Path) -> None:
+def test_an_entry_nested_too_deeply_is_named_by_its_line(entry: str, tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", given=OK + entry)
     assert done.returncode == 1
     assert done.stderr.startswith("threadhold: line 2: This is nested more than 240 levels deep.\n")
@@ -75,7 +75,7 @@ def test_what_is_nested_too_deep_is_told_with_its_line_and_nothing_is_written(en
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_a_document_that_is_nested_too_deep_is_told_with_its_entry(entry: str, tmp_path: Path) -> None:
+def test_a_document_nested_too_deeply_is_named_by_its_entry(entry: str, tmp_path: Path) -> None:
     document = "[\n" + OK.strip() + ",\n" + entry.strip() + "\n]"
     done = command(tmp_path, "import", "-", given=document)
     assert done.returncode == 1
@@ -83,13 +83,13 @@ def test_a_document_that_is_nested_too_deep_is_told_with_its_entry(entry: str, t
 
 
 @pytest.mark.parametrize("levels", [100, 220])
-def test_what_is_nested_less_comes_over(levels: int, tmp_path: Path) -> None:
+def test_entries_nested_less_deeply_are_imported(levels: int, tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", given=OK + annotated(levels))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["expires_at", "started_at", "cancelled_at", "failed_at", "completed_at"])
-def test_a_time_that_no_database_holds_is_told_with_its_line(name: str, tmp_path: Path) -> None:
+def test_a_time_out_of_range_is_named_by_its_line(name: str, tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", given=OK + run(f'"{name}":9223372036854775808'))
     assert done.returncode == 1
     assert f"threadhold: line 2: Invalid '{name}'" in done.stderr

@@ -1,4 +1,4 @@
-"""What commands print: strangers' words stay words, and never become orders to the terminal."""
+"""Output of commands: untrusted text stays text, and never controls the terminal."""
 
 import ast
 import io
@@ -31,11 +31,11 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=[f"U+{ord(order):04X}" for order in ORDERS])
-def test_an_order_to_a_terminal_is_shown_as_an_escape(order: str) -> None:
+def test_a_terminal_control_sequence_is_shown_as_an_escape(order: str) -> None:
     assert re.fullmatch(r"a\\[a-zA-Z0-9]+b", plain(f"a{order}b"))
 
 
-def test_what_people_write_stays_as_it_is() -> None:
+def test_ordinary_text_stays_unchanged() -> None:
     assert plain(SPOKEN) == SPOKEN
 
 
@@ -54,7 +54,7 @@ def test_a_line_stays_one_line_in_any_encoding(
 
 
 def test_commands_print_through_one_place() -> None:
-    """A `print` elsewhere would show what it is given."""
+    """A `print` elsewhere would show text without escapes."""
     found = [
         f"{path.name}:{node.lineno}"
         for path in sorted((TOP / "ops").glob("*.py"))
@@ -76,7 +76,7 @@ def test_commands_print_through_one_place() -> None:
     ],
     ids=["id", "object", "a tool's type", "a key", "role"],
 )
-def test_a_hostile_dump_gives_no_order_to_the_terminal(tmp_path: Path, entry: object) -> None:
+def test_a_hostile_dump_cannot_control_the_terminal(tmp_path: Path, entry: object) -> None:
     dump = tmp_path / f"dump{ATTACK.replace(chr(10), '')}.jsonl"
     dump.write_text(json.dumps(entry))
     for source in (dump, tmp_path / f"none{ATTACK}"):
