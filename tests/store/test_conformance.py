@@ -327,7 +327,7 @@ async def test_pages_after_each_other_are_the_list_and_has_more_ends_them(store:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_a_page_is_limited_in_bytes(store: Store, order: str) -> None:
-    """Each page has a row at least, and all pages together are the list, forwards and backwards."""
+    """Each page has at least one row, and all pages together are the list, forwards and backwards."""
     t = thread()
     sizes = [5_000_000, 10, 2_000_000, 1_900_000, 2_000_000, 2_000_000, 5_000_000, 10]
     rows = [message(t, text="x" * size) for size in sizes]

@@ -57,7 +57,7 @@ async def test_reads_at_the_moment_of_closing_end_one_way_or_the_other() -> None
 
 
 @pytest.mark.timeout(20)
-async def test_long_reads_of_one_owner_hold_up_no_other_read() -> None:
+async def test_long_reads_of_one_owner_delay_no_other_read() -> None:
     store, go = await open_store(), threading.Event()
     row = thread()
     await put(store, row)

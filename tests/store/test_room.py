@@ -1,4 +1,4 @@
-"""Claims on a disk: together they never take the reserve, and none outlives its writer."""
+"""Claims on a disk: together they never use the reserve, and none outlives its writer."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ MB = 1024 * 1024
 
 
 def roomy(folder: Path, size: int) -> Room:
-    """A room with about so many bytes in it, on whatever disk there is."""
+    """A `Room` with about `size` bytes free, on any disk."""
     return Room(folder, reserve_bytes=free_bytes(folder) - size)
 
 
@@ -27,7 +27,7 @@ async def test_claims_count_before_a_byte_is_written(tmp_path: Path) -> None:
         pass
 
 
-async def test_what_is_announced_must_fit_and_is_not_claimed(tmp_path: Path) -> None:
+async def test_announced_bytes_must_fit_but_are_not_claimed(tmp_path: Path) -> None:
     room = await asyncio.to_thread(roomy, tmp_path, 100 * MB)
     with pytest.raises(ReserveReached, match="120 MB more"):
         async with room.claimed(announced=120 * MB):
