@@ -98,7 +98,7 @@ async def test_what_a_thread_raises_reaches_the_caller() -> None:
     await workers.close()
 
 
-def test_what_is_counted_in_bytes_is_shared_as_slots_are() -> None:
+def test_bytes_are_shared_as_slots_are() -> None:
     shares = Shares(100, least=10, portion=1)
     assert shares.free("ann", 60)
     assert not shares.free("ann", 61)
