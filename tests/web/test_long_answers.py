@@ -1,4 +1,4 @@
-"""Long and hostile answers never freeze the page: what they cost grows as they do, and is spread over many frames."""
+"""Long and hostile answers never freeze the page: their cost grows linearly, and is spread over many frames."""
 
 import shutil
 import subprocess
@@ -38,14 +38,14 @@ def _answer(unit: str) -> str:
 
 @pytest.mark.timeout(150)
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_the_work_of_drawing_grows_as_the_text_does() -> None:
+def test_drawing_time_grows_linearly_with_the_text() -> None:
     command = ["node", str(_GROWTH), str(PAGE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", _ANSWERS)
-def test_no_answer_stops_the_page(page: Page, up: ScriptedUpstream, name: str) -> None:
+def test_no_answer_freezes_the_page(page: Page, up: ScriptedUpstream, name: str) -> None:
     up.script(Reply(chunks=[_answer(_ANSWERS[name])]))
     page.js(_LONGEST)
     page.send("Attack")
