@@ -326,7 +326,7 @@ def test_a_refused_request_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("leniency", [Leniency(), Leniency(v1=True), IGNORE], ids=["php", "v1", "ignoring"])
-def test_more_than_can_be_mended_is_refused_as_it_came(leniency: Leniency) -> None:
+def test_data_with_too_many_mistakes_is_refused_unrepaired(leniency: Leniency) -> None:
     fields = {f"k{number}": number for number in range(MAX_MISTAKES)}
     mended = mend(ThreadCreate, {**fields, "one more": 1}, leniency)
     assert (mended.changed, mended.refused["type"], mended.refused["loc"]) == (False, "extra_forbidden", ("k0",))

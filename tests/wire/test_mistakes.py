@@ -1,4 +1,4 @@
-"""What is wrong in a request: all of it where it is little, the first of it where it is a great deal."""
+"""The errors of a request: all of them if they are few, the first ones if they are many."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ BAD_PARTS = {"role": "user", "content": [0] * 500}
     ],
     ids=["parts", "metadata", "unknown", "metadata of a message", "additional messages", "files of a batch"],
 )  # fmt: skip
-def test_many_mistakes_are_represented_by_the_first(
+def test_many_mistakes_are_represented_by_the_first_ones(
     model: type[BaseModel], data: Any, kind: str | None, loc: tuple[Any, ...] | None
 ) -> None:
     with pytest.raises(ValidationError) as raised:
@@ -50,7 +50,7 @@ def test_few_mistakes_are_all_listed() -> None:
     assert (listed.complete, listed.errors) == (True, raised.value.errors(include_url=False))
 
 
-def test_an_array_s_own_length_is_told_though_its_end_is_cut_off() -> None:
+def test_the_real_length_of_a_shortened_array_is_reported() -> None:
     resources = {"file_search": {"vector_store_ids": ["vs_x"] * 300}}
     data = {"tool_resources": resources, "metadata": {f"k{n}": 0 for n in range(200)}}
     with pytest.raises(ValidationError) as raised:
