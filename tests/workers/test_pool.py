@@ -1,4 +1,4 @@
-"""The pool of child processes: budgets hold, one task's end is nobody else's, owners take turns, nothing stays."""
+"""The pool of child processes: budgets hold, tasks fail alone, owners take turns, and no process is left."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 
 async def is_gone(pid: int) -> bool:
-    """Whether a process has ended and was collected; a zombie is there still."""
+    """Whether a process has ended and was collected; a zombie still exists."""
     for _ in range(200):
         try:
             os.kill(pid, 0)
@@ -69,8 +69,8 @@ async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, An
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
 
-async def test_what_only_waits_is_ended_by_the_clock(pool: Pool) -> None:
-    await pool.run(FIND, PLACE, {})  # so that the start of a child does not count
+async def test_a_task_that_only_waits_is_ended_by_wall_time(pool: Pool) -> None:
+    await pool.run(FIND, PLACE, {})  # the start of a child then does not count
     with pytest.raises(TooCostly) as caught:
         await pool.run(FIND, *slow(), budget=Budget(cpu_s=60, wall_s=0.3))
     assert caught.value.why == "late"
@@ -131,7 +131,7 @@ async def test_one_owners_slow_tasks_do_not_hold_up_anothers(pool: Pool) -> None
     await asyncio.gather(*slow_ones, return_exceptions=True)
 
 
-async def test_an_owner_has_a_bound_in_the_queue_and_others_have_their_own() -> None:
+async def test_each_owner_has_a_queue_limit_of_their_own() -> None:
     pool = Pool(size=1, share=1, most_waiting=2)
     act_for("ann")
     tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=SHORT)) for _ in range(9)]
@@ -167,7 +167,7 @@ async def test_a_child_is_replaced_after_many_tasks() -> None:
     await asyncio.to_thread(pool.close)
 
 
-async def test_closing_ends_children_at_work_and_those_who_wait(pool: Pool) -> None:
+async def test_closing_ends_running_and_waiting_tasks(pool: Pool) -> None:
     tasks = [asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60))) for _ in range(3)]
     await asyncio.sleep(0.5)
     pids = pool.pids
@@ -201,7 +201,7 @@ async def test_it_works_on_uvloop() -> None:
 @pytest.mark.parametrize(
     "function", ["os:system", "subprocess:run", "chains.calls.arguments:_short", "chains.calls.arguments:json"]
 )
-async def test_only_what_our_own_modules_offer_is_called(pool: Pool, function: str) -> None:
+async def test_only_functions_exported_by_our_modules_are_called(pool: Pool, function: str) -> None:
     with pytest.raises(RuntimeError, match="LookupError"):
         await pool.run(function, "true")
 
