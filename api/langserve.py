@@ -124,7 +124,7 @@ class _Route(APIRoute):
             if not self.path.endswith(_LEFT):
                 response = await handle(filled)
                 if response.status_code == HTTPStatus.NOT_FOUND:
-                    raise HTTPException(HTTPStatus.NOT_FOUND)  # of a playground's files: LangServe answers with text
+                    raise HTTPException(HTTPStatus.NOT_FOUND)  # for a playground's files, LangServe answers with text
                 return response
             await filled.body()
             answer = await unless_left(request.receive, handle(filled))

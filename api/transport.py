@@ -75,7 +75,7 @@ class JoiningTransport:
 
 
 class Flow(FlowControl):
-    """Uvicorn's switches for reading and writing. Reading stays off while `is_full()`, whoever turns it on."""
+    """Uvicorn's switches for reading and writing. Reading stays off while `is_full()`, whatever turns it on."""
 
     def __init__(self, transport: asyncio.Transport, is_full: Callable[[], bool]) -> None:
         super().__init__(transport)
