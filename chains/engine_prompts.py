@@ -15,7 +15,7 @@ _MAX_MESSAGES: Final = 5_000  # a template of 15,000 takes 13 s; more do not fit
 _MAX_PARTS: Final = 1_000
 _MAX_CALLS: Final = 256
 _MAX_PROMPTS: Final = 8
-_MAX_TOKENS: Final = 1_000_000  # llama.cpp refuses what is longer than its context, with both counts
+_MAX_TOKENS: Final = 1_000_000  # llama.cpp itself refuses prompts longer than its context, naming both counts
 _MAX_CHARS_PER_TOKEN: Final = 32
 """On average; prose has 4. llama.cpp takes 7 s for the tokens of 400 KB of control tokens, and 22 s for a 9 MB word."""
 _MAX_TOKEN: Final = 2**31 - 1

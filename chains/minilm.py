@@ -212,7 +212,7 @@ def _segments(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Yield the text in segments that end at a space where there is one in their last half."""
+    """Yield the text in segments that end at a space if there is one in their last half."""
     start = 0
     while len(text) - start > _SEGMENT_CHARS:
         end = start + _SEGMENT_CHARS

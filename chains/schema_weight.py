@@ -240,7 +240,7 @@ class _Weight:
         return _Open(1, max([2, *(weight + 1 for weight in self._inside(inner, depth))]))
 
     def _inside(self, schemas: list[Any], depth: int) -> Iterator[int]:
-        """Weights within an object or a list, where a value begins whose text cannot be another's."""
+        """Weights within an object or a list, in which the text shows unambiguously where each value begins."""
         self._consumed.append(len(self._path))
         for schema in schemas:
             yield self.of(schema, depth + 1).most
