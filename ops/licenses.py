@@ -27,7 +27,7 @@ def run_licenses() -> int:
 
 
 def packages(root: str = _ROOT) -> set[str]:
-    """Return the installed packages that `root` needs, extras included where they are installed, and itself."""
+    """Return the installed packages that `root` needs, including those of installed extras, and itself."""
     found: set[str] = set()
     waiting = [(canonicalize_name(root), True)]
     while waiting:
