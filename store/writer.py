@@ -2,8 +2,8 @@
 
 Law: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit: owners take
 turns, and one owner's changes keep their order. Few and small changes run on the loop, as a thread gives up the
-interpreter at every statement and has to wait for it again; their commit, which waits for the disk, and all else is the
-thread's. A batch that fails leaves the thread alive. The event loop is woken once for a batch.
+interpreter at every statement and has to wait for it again. Their commit, which waits for the disk, and all other work
+run in the thread. A batch that fails leaves the thread alive. The event loop is woken once for a batch.
 """
 
 import sqlite3
