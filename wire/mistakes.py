@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in a request, as far as it is worth listing. Pure.
+"""Lists the errors that pydantic finds in a request, up to a limit. Pure.
 
 One error is enough for a refusal, but pydantic lists all of them, at several microseconds each, and no other thread of
 the server runs meanwhile. A request with more than `MAX_MISTAKES` is therefore represented by its first ones.
