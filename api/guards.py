@@ -120,7 +120,7 @@ class Gate:
         if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
             return None  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
-            return None  # read while it is written to disk, and limited by who reads it
+            return None  # read while it is written to disk, and limited there
         return owner
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:

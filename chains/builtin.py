@@ -186,7 +186,7 @@ class Builtin(Upstream):
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
             response = await engine.upstream.answer({**_completed(engine, fitted), **formed}, negotiation)
-            slot.keep(1)  # its first token has come: nothing of what ends an engine is to be expected any more
+            slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
         self._answering[negotiation] = engine, alone
         when_closed(response, slot.release)

@@ -17,7 +17,7 @@ MAX_CHARS: Final = 1_200_000
 """Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
 
 _MAX_MESSAGES: Final = 2_000
-"""However short they are: each takes some 20 us of the event loop in each reply."""
+"""This holds however short they are: each takes about 20 µs of the event loop in each reply."""
 
 FIRST_PAGE: Final = PageQuery(limit=40)
 """The page that most threads end in; a run's start asks for it beside its other reads."""

@@ -148,7 +148,7 @@ class ActionCaller:
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the acting owner's connections, the host's share first: a wait for a host holds up no other."""
+        """Hold one of the acting owner's connections, the host's share first: a wait for one host delays no other."""
         owner = acting_owner()
         progress.waits = True
         async with self._hosts.share(f"{owner} {host}"), self._connections.share(owner):

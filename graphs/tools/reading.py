@@ -33,7 +33,7 @@ def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
 
 
 def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
-    """Return why a document that did not fit its budget is refused."""
+    """Return why a document that exceeded its budget is refused."""
     return refuse(
         f"the document could not be read: {error.clause}. Use fewer operations, or schemas with fewer repeated parts"
     )

@@ -42,7 +42,7 @@ async def busy(builtin: Builtin, count: int) -> None:
 
 
 async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
-    """End the engine's process, and wait until that was noticed."""
+    """End the engine's process, and wait until that is noticed."""
     before = builtin.engine_ends.total()
     os.kill(children()[-1], by)
 
