@@ -215,7 +215,8 @@ class Builtin(Upstream):
             name = await self.resolve(model)
             if len(singles) == 1 or fitted.get("stream"):
                 return await self._pass_through(name, fitted, path, count=len(singles))
-            return await answer_each(self._pass_through(name, single, path) for single in singles)
+            requests = (self._pass_through(name, single, path) for single in singles)
+            return await answer_each(requests, per_prompt=fitted.get("n") or 1)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
         except RunError as error:

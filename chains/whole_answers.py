@@ -43,11 +43,11 @@ async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begu
     return upstream.normalize_error(refused, path)
 
 
-async def answer_each(requests: Iterable[Awaitable[Passage]]) -> Passage:
+async def answer_each(requests: Iterable[Awaitable[Passage]], per_prompt: int = 1) -> Passage:
     """Return the whole answers of requests as one, with their choices in order and their tokens added.
 
     One follows the other: together they would keep others waiting for all of them. The first refusal ends it, and is
-    returned instead.
+    returned instead. Of `per_prompt` requests in a row, which share a prompt, tokens are counted once, as OpenAI does.
     """
     answers: list[dict[str, Any]] = []
     for request in requests:
@@ -57,12 +57,15 @@ async def answer_each(requests: Iterable[Awaitable[Passage]]) -> Passage:
         answers.append(orjson.loads(passage.body))
     choices = [choice for answer in answers for choice in answer["choices"]]
     usages = [answer.get("usage") or {} for answer in answers]
+    prompted = sum(usage.get("prompt_tokens") or 0 for usage in usages[::per_prompt])
+    completed = sum(usage.get("completion_tokens") or 0 for usage in usages)
     merged = {
         **answers[0],
         "choices": [{**choice, "index": index} for index, choice in enumerate(choices)],
         "usage": {
-            name: sum(usage.get(name) or 0 for usage in usages)
-            for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+            "prompt_tokens": prompted,
+            "completion_tokens": completed,
+            "total_tokens": prompted + completed,
         },
     }
     return Passage(200, "application/json", passage.headers, orjson.dumps(merged))

@@ -28,6 +28,15 @@ async def test_choices_keep_their_order_and_tokens_are_added() -> None:
     }
 
 
+async def test_a_prompt_is_counted_once_for_its_answers() -> None:
+    answers = [_completion(text) for text in "abcdef"]
+    for answer, prompt_tokens in zip(answers, [5, 5, 5, 7, 7, 7], strict=True):
+        answer["usage"]["prompt_tokens"] = prompt_tokens
+    passage = await answer_each(map(_answer, answers), per_prompt=3)
+    usage = orjson.loads(passage.body or b"")["usage"]
+    assert usage == {"prompt_tokens": 12, "completion_tokens": 6, "total_tokens": 18}
+
+
 async def test_nothing_is_asked_after_a_refusal() -> None:
     asked: list[int] = []
 
