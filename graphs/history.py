@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from store.ports import Delete, Page, PageQuery, Store
-from wire.errors import NotFound
+from wire.errors import InvalidRequest, NotFound
 
 __all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "load_history"]
 
@@ -17,7 +17,8 @@ MAX_CHARS: Final = 1_200_000
 """Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
 
 _MAX_MESSAGES: Final = 2_000
-"""This holds however short they are: each takes about 20 µs of the event loop in each reply."""
+"""This holds however short they are: each takes about 20 µs of the event loop in each reply. Deleting one takes the
+store as long, so no more are deleted in one commit, either."""
 
 FIRST_PAGE: Final = PageQuery(limit=40)
 """The page that most threads end in; a run's start asks for it beside its other reads."""
@@ -74,7 +75,7 @@ async def load_history(
 async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) -> tuple[Page, list[Delete]]:
     """Return the FIRST_PAGE of what stands before that message, and the deletion of it and of all after it.
 
-    Raises NotFound.
+    Raises NotFound, InvalidRequest where that would be too many messages for one commit.
     """
     if await store.get("message", message_id, owner, thread_id=thread_id) is None:
         raise NotFound(f"No message found with id '{message_id}'.", param="replaces")
@@ -84,6 +85,12 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
         query = PageQuery(limit=_PAGE, order="asc", after=gone[-1])
         page = await store.page("message", owner, query, thread_id=thread_id)
         gone += [row.id for row in page.rows]
+        if len(gone) > _MAX_MESSAGES:
+            raise InvalidRequest(
+                f"`replaces` can replace at most {_MAX_MESSAGES} messages, and more follow '{message_id}'. Delete the "
+                "newest ones first.",
+                param="replaces",
+            )
         more = page.has_more
     before = await store.page("message", owner, replace(FIRST_PAGE, after=message_id), thread_id=thread_id)
     return before, [Delete("message", id, owner, if_there=True) for id in gone]

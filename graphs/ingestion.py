@@ -36,6 +36,8 @@ _PARALLEL: Final = 2
 _WAITING: Final = 16
 """Places that are looked up at a time."""
 _PAGE: Final = 500
+_PLACES: Final = 100
+"""Places removed in one commit."""
 _AGAIN_S: Final = 5.0
 """How long the store is left alone when it fails."""
 _SWEEP_S: Final = 20.0
@@ -158,6 +160,12 @@ class Ingestion:
 
     async def delete_file(self, owner: str, file_id: str) -> None:
         """Delete a file, its bytes and its places. Raises Missing."""
+        if await self._store.get("file", file_id, owner) is None:
+            raise Missing("file", file_id)
+        places = await self._library.places_of(file_id)
+        for start in range(0, len(places) - _PLACES, _PLACES):  # all in one commit would make others wait
+            gone = [Delete("vector_store_file", place.id, owner, if_there=True) for place in places[start:][:_PLACES]]
+            await self._store.commit(gone, durable=False)
         await self._store.commit([Delete("file", file_id, owner)], durable=True)
         await self._gone(lambda id: id.endswith(f"/{file_id}"))
         await self._blobs.remove(file_id)
@@ -320,6 +328,7 @@ class Ingestion:
             await self._untidy.wait()
             self._untidy.clear()
             try:
+                await self._store.tidy()  # files leave the index with their places
                 await self._vectors.tidy()
             except StoreError as error:
                 logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)

@@ -58,6 +58,7 @@ async def prune(
             done.kept += not gone
             if not number % _IN_A_ROW:
                 await asyncio.sleep(pause_s)
+        await store.tidy()
         looked += len(page)
         watch(looked)
         await asyncio.sleep(pause_s)

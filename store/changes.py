@@ -12,6 +12,7 @@ from typing import NamedTuple, assert_never
 import orjson
 
 from store.events import append, retract
+from store.parts import leave
 from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row, There
 from store.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
 from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
@@ -20,32 +21,6 @@ __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
-
-_BELOW_THREAD = (
-    *(
-        f"DELETE FROM {table} WHERE run_id IN (SELECT id FROM runs WHERE thread_id = ?)"
-        for table in ("events", "checkpoints", "checkpoint_writes")
-    ),
-    *(f"DELETE FROM {table} WHERE thread_id = ?" for table in ("steps", "messages", "runs", "tombstones")),
-)
-_BELOW_RUN = tuple(
-    f"DELETE FROM {table} WHERE run_id = ?" for table in ("events", "checkpoints", "checkpoint_writes", "steps")
-)
-_BELOW: dict[Kind, tuple[str, ...]] = {
-    "assistant": (),
-    "thread": _BELOW_THREAD,
-    "message": (),
-    "run": _BELOW_RUN,
-    "step": (),
-    "file": ("DELETE FROM vector_store_files WHERE file_id = ?",),
-    "vector_store": tuple(
-        f"DELETE FROM {table} WHERE vector_store_id = ?"
-        for table in ("vector_store_files", "file_batches", "tombstones")
-    ),
-    "vector_store_file": (),
-    "file_batch": (),
-    "upload": (),
-}
 
 
 class Prepared(NamedTuple):
@@ -123,7 +98,7 @@ def _gone_above(conn: sqlite3.Connection, row: Row) -> Missing:
 
 
 def _there_sql(kind: Kind) -> str:
-    return f"SELECT 1 FROM {TABLES[kind].name} WHERE id = ? AND owner = ?"
+    return f"SELECT 1 FROM {TABLES[kind].name} WHERE id = ? AND owner = ?{TABLES[kind].visible}"
 
 
 def _there(kind: Kind, id: str, owner: str) -> Operation:
@@ -182,7 +157,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
     places = "".join(f"{column}, " for column in table.places if column != "file_id")
     bury = (
         f"INSERT OR REPLACE INTO tombstones (id, kind, owner, {places}seq) "
-        f"SELECT id, ?, owner, {places}seq FROM {table.name} WHERE id = ? AND owner = ?"
+        f"SELECT id, ?, owner, {places}seq FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
     )
     remove = f"DELETE FROM {table.name} WHERE id = ? AND owner = ?"
 
@@ -191,8 +166,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
             if if_there:
                 return
             raise Missing(kind, id)
-        for sql in _BELOW[kind]:
-            conn.execute(sql, (id,))
+        leave(conn, kind, id, owner)
         conn.execute(remove, (id, owner))
 
     return operation

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from store.tables import TABLES
 from wire.errors import Missing, StoreError
 from wire.events import Event
 
@@ -17,13 +18,15 @@ __all__ = ["append", "read_events", "retract"]
 _MOST: Final = 256
 """Events of a block, and of what a reader asks for at a time."""
 
+_VISIBLE: Final = TABLES["run"].visible
 _INSERT: Final = (
     "INSERT INTO events (run_id, number, last, owner, name, json) "
-    "SELECT id, ?, ?, owner, ?, CAST(? AS TEXT) FROM runs WHERE id = ? AND coalesce("
+    f"SELECT id, ?, ?, owner, ?, CAST(? AS TEXT) FROM runs WHERE id = ?{_VISIBLE} AND coalesce("
     "(SELECT coalesce(last, number) FROM events WHERE run_id = ? AND number <= ? ORDER BY number DESC LIMIT 1), -1) < ?"
 )
 _SELECT: Final = "SELECT number, name, CAST(json AS BLOB) FROM events WHERE run_id = ? "
 _FROM: Final = (
+    f"AND EXISTS (SELECT 1 FROM runs WHERE id = ?{_VISIBLE}) "
     "AND number >= coalesce((SELECT max(number) FROM events WHERE run_id = ? AND number <= ?), 0) ORDER BY number"
 )
 
@@ -39,7 +42,7 @@ def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection
         for values in rows:
             if conn.execute(_INSERT, values).rowcount:
                 continue
-            if conn.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:
+            if conn.execute(f"SELECT 1 FROM runs WHERE id = ?{_VISIBLE}", (run_id,)).fetchone() is None:
                 raise Missing("run", run_id)
             raise StoreError(f"The log of the run '{run_id}' has an event with one of these numbers.")
 
@@ -64,7 +67,7 @@ def retract(run_id: str, object_ids: Sequence[str]) -> Callable[[sqlite3.Connect
 def read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:
     """Return up to `limit` events with numbers above `after`, in order."""
     found: list[Event] = []
-    for number, name, data in conn.execute(_SELECT + _FROM, (run_id, run_id, after + 1)):
+    for number, name, data in conn.execute(_SELECT + _FROM, (run_id, run_id, run_id, after + 1)):
         found += (event for event in _unpacked(number, name, data) if event.number > after)
         if len(found) >= limit:
             break

@@ -41,7 +41,7 @@ def count_left_out(connection: sqlite3.Connection, owner: str) -> tuple[int, int
 
 def count_under_way(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> int:
     """Return how many runs `exported` leaves out, as they have not ended."""
-    sql = f"SELECT COUNT(*) FROM runs WHERE owner = ? AND {ACTIVE_SQL}"
+    sql = f"SELECT COUNT(*) FROM runs WHERE owner = ? AND {ACTIVE_SQL}{TABLES['run'].visible}"
     if not thread_ids:
         count: int = connection.execute(sql, (owner,)).fetchone()[0]
         return count

@@ -163,7 +163,7 @@ def _pack(chunks: Sequence[Chunk], model: str | None) -> tuple[bytes | None, int
 
 
 def _store(conn: sqlite3.Connection, owner: str, vector_store_id: str) -> int | None:
-    sql = "SELECT seq FROM index_stores WHERE vector_store_id = ? AND owner = ?"
+    sql = "SELECT seq FROM index_stores WHERE vector_store_id = ? AND owner = ? AND hidden = 0"
     found = conn.execute(sql, (vector_store_id, owner)).fetchone()
     return None if found is None else found[0]
 
@@ -186,7 +186,10 @@ def _begin(place: _Place, vector_store_id: str, values: tuple[str, str, str | No
             )
         sql = "INSERT OR IGNORE INTO index_stores (vector_store_id, owner, revision) VALUES (?, ?, 0)"
         conn.execute(sql, (vector_store_id, owner))
-        place.store = _store(conn, owner, vector_store_id) or 0
+        store = _store(conn, owner, vector_store_id)
+        if store is None:  # deleted, and its files are still being removed
+            raise Missing("vector store", vector_store_id)
+        place.store = store
         sql = """INSERT INTO index_files (store, form, state, file_id, owner, model, dimensions, chunks, attributes)
                  VALUES (?, ?, 'adding', ?, ?, ?, ?, ?, ?)"""
         place.file = conn.execute(sql, (place.store, FORM, *values)).lastrowid

@@ -136,7 +136,7 @@ class SqliteLibrary:
 
 def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[Row]:
     table = TABLES[kind]
-    found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}", (value,))
+    found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}{table.visible}", (value,))
     return [decode(kind, row) for row in found]
 
 
@@ -147,7 +147,7 @@ def _waiting(
     found: dict[str, Row] = {}
     # Two statements, each in the order of the index, in place of one that sorts all that waits.
     for owners in (sorted(served.union(full)), full):
-        where = f"status = 'in_progress' AND owner NOT IN ({', '.join('?' * len(owners))})"
+        where = f"status = 'in_progress' AND owner NOT IN ({', '.join('?' * len(owners))}){table.visible}"
         sql = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY seq LIMIT ?"
         for row in conn.execute(sql, (*owners, limit + len(besides))):
             found.setdefault(row[0], decode("vector_store_file", row))

@@ -157,7 +157,7 @@ def _snapshot(conn: sqlite3.Connection) -> Iterator[None]:
 
 def _stores(conn: sqlite3.Connection, owner: str, ids: Sequence[str]) -> list[tuple[int, str, int]]:
     sql = """SELECT seq, vector_store_id, revision FROM index_stores
-             WHERE vector_store_id IN (SELECT value FROM json_each(?)) AND owner = ? ORDER BY seq"""
+             WHERE vector_store_id IN (SELECT value FROM json_each(?)) AND owner = ? AND hidden = 0 ORDER BY seq"""
     return conn.execute(sql, (orjson.dumps(list(ids)).decode(), owner)).fetchall()
 
 

@@ -240,6 +240,27 @@ def m008_forms(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m009_remains(db: Database) -> None:
+    """Deleted objects whose parts are still to be removed (see `store/remains.py`), and stores that no search sees."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE remains (
+            kind TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+        ALTER TABLE index_stores ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0
+        """,
+    )
+    # Its files leave the index one by one as their rows are removed, see `index_hide`.
+    db.conn.execute(
+        """
+        CREATE TRIGGER index_hide_store AFTER DELETE ON vector_stores BEGIN
+            UPDATE index_stores SET hidden = 1 WHERE vector_store_id = OLD.id AND owner = OLD.owner;
+        END
+        """
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -249,5 +270,6 @@ STEPS = (
     "m006_blocks",
     "m007_uploads",
     "m008_forms",
+    "m009_remains",
 )
 """Every step, oldest first."""

@@ -156,8 +156,11 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a row and all below it (a thread's messages, runs, steps, events, checkpoints; a vector store's files
-    and batches; a file's places in vector stores). Raises Missing."""
+    """Remove a row and all that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector store's
+    files and batches; a file's places in vector stores). Raises Missing.
+
+    The parts of threads and vector stores are hidden at once, and removed afterwards in short commits.
+    """
 
     kind: Kind
     id: str
@@ -219,7 +222,7 @@ Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | Dr
 
 
 class Store(Protocol):
-    """Eight doors. Reads see every commit that was asked for earlier and touches the same thread."""
+    """Nine methods. Reads see every commit that was asked for earlier and touches the same thread."""
 
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
@@ -270,6 +273,10 @@ class Store(Protocol):
         `configurable["fresh"]` true means: nothing is stored yet, do not look. A checkpoint whose `exchange`
         channel is empty or missing is not written (law 1: a run without tools writes none).
         """
+        ...
+
+    async def tidy(self) -> None:
+        """Remove what belonged to deleted threads and vector stores; also happens by itself. Raises StoreError."""
         ...
 
     async def close(self) -> None:

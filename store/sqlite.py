@@ -36,8 +36,9 @@ from store.ports import (
     Row,
     Unfinished,
 )
+from store.remains import Remains
 from store.room import Room
-from store.tables import ACTIVE_SQL, TABLES, decode
+from store.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
 from wire.events import Event
 
 __all__ = ["SqliteStore", "open_store"]
@@ -73,7 +74,9 @@ async def open_store(
     """
     place = None if path == ":memory:" else Path(path)
     engine = await Engine.open(place, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
-    return SqliteStore(engine, keeps=keeps, room=room)
+    store = SqliteStore(engine, keeps=keeps, room=room)
+    store.remains.wake()
+    return store
 
 
 class SqliteStore:
@@ -84,12 +87,15 @@ class SqliteStore:
         self.vectors = SqliteVectors(engine, room)
         self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
         self.library = SqliteLibrary(engine)
+        self.remains = Remains(engine)
 
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
         prepared = [prepare(change) for change in changes]
+        if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
+            self.remains.wake()
         return self.engine.queue(
             [one.run for one in prepared] or [touch],
             touches=self.engine.pending.touched_by(changes),
@@ -143,8 +149,13 @@ class SqliteStore:
     def checkpoints(self) -> SqliteCheckpoints:
         return self._checkpoints
 
+    async def tidy(self) -> None:
+        await self.remains.remove()
+
     async def close(self) -> None:
+        self.remains.stop()
         await self.engine.close()
+        await self.remains.stopped()
         await asyncio.to_thread(self.vectors.close)
 
     def _learned(self, row: Row | None) -> Row | None:
@@ -225,7 +236,8 @@ def _left(most: int | None, found: Any) -> int | None:
 
 
 def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> Row | None:
-    sql = f"SELECT {TABLES['run'].row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}"
+    table = TABLES["run"]
+    sql = f"SELECT {table.row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}{table.visible}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
     return _bearable("run", found, most)
 
@@ -260,6 +272,7 @@ def _read_beginning(
 
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:
     due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
+    visible = TABLES["run"].visible
     columns = "id, owner, thread_id, status, json_extract(body, '$.created_at')"
-    sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due} ORDER BY seq"
+    sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due}{visible} ORDER BY seq"
     return [Unfinished(*found) for found in conn.execute(sql, values)]

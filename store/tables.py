@@ -12,7 +12,7 @@ import orjson
 
 from store.ports import ACTIVE, Kind, PageQuery, Row
 
-__all__ = ["ACTIVE_SQL", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
+__all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
 
 Pins = Mapping[str, str | None]
 """Column → value that rows must have; None and columns that a kind has not are left out."""
@@ -51,6 +51,9 @@ _ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
 }
 """What has to be there, of the same owner, for a row to be added, and which column names it."""
 
+DEFERRED: Final[frozenset[Kind]] = frozenset({"thread", "vector_store"})
+"""Kinds whose parts are removed after the commit that deletes them, see `store.remains`."""
+
 _HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
 
 
@@ -68,6 +71,9 @@ class Table:
     indexed: tuple[str, ...]
     above: tuple[tuple[Kind, str], ...]
 
+    visible: str
+    """A condition, with AND before it: rows that a deleted object has left are not visible."""
+
     def where(self, pins: Pins, *, places_only: bool = False) -> tuple[str, list[str]]:
         """Return the conditions (after the owner's) that rows have to meet, and their values."""
         known = self.places if places_only else (*self.places, *self.indexed)
@@ -77,7 +83,7 @@ class Table:
     def select_one(self, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for one row by (id, owner, *pins), and the values of the pins."""
         where, values = self.where(pins)
-        return f"SELECT {self.row} FROM {self.name} WHERE id = ? AND owner = ?{where}", values
+        return f"SELECT {self.row} FROM {self.name} WHERE id = ? AND owner = ?{where}{self.visible}", values
 
     def select_cursor(self, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for the place (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
@@ -99,13 +105,14 @@ class Table:
         if query.after is None and query.before is not None:
             ascending = not ascending
         order = "ASC" if ascending else "DESC"
+        where = f"{where}{self.visible}"
         return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
 
     def select_any_beyond(self, order: str, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement that tells whether the list goes on beyond a place: (owner, *pins, seq)."""
         where, values = self.where(pins)
         beyond = "seq > ?" if order == "asc" else "seq < ?"
-        return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond} LIMIT 1", values
+        return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond}{self.visible} LIMIT 1", values
 
 
 def _table(kind: Kind) -> Table:
@@ -120,6 +127,11 @@ def _table(kind: Kind) -> Table:
     # A row is added only where what it belongs to is there, and this owner's: one statement, no race.
     above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
     condition = f" WHERE {' AND '.join(above)}" if above else ""
+    visible = [
+        f" AND EXISTS (SELECT 1 FROM {kind}s AS above WHERE above.id = {name}.{column} AND above.owner = {name}.owner)"
+        for kind, column in _ABOVE.get(kind, ())
+        if kind in DEFERRED
+    ]
     sets = ", ".join(f"{column} = ?" for column in ("body", "private", *indexed))
     return Table(
         kind=kind,
@@ -130,6 +142,7 @@ def _table(kind: Kind) -> Table:
         update=f"UPDATE {name} SET {sets} WHERE id = ? AND owner = ?",
         indexed=indexed,
         above=_ABOVE.get(kind, ()),
+        visible="".join(visible),
     )
 
 

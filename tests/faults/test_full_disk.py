@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from store.ballast import BALLAST_BYTES
 from store.room import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
 from tests.faults import disks
 from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, use_up, waiting_run
@@ -84,6 +85,15 @@ def fill_around_reserve(small: Small, least_bytes: int) -> int:
                 return held
         assert time.monotonic() < limit, f"{least_bytes - held} bytes of the reserve went to others"
         time.sleep(0.02)
+
+
+def store_when_possible(small: Small, body: dict[str, Any]) -> None:
+    """Create a thread in the space of deleted ones, whose messages are removed after the answer."""
+    limit = time.monotonic() + 20
+    while (answer := small.answer("POST", "/threads", body)).status_code != 200:
+        check_refusal(answer, 507, "insufficient_storage", "full")
+        assert time.monotonic() < limit
+        time.sleep(0.1)
 
 
 def ready(server: ServerProcess) -> int:
@@ -202,7 +212,7 @@ def test_a_database_that_filled_the_disk_takes_rows_again_after_deletions(small:
     check_refusal(answer, 507, "insufficient_storage", "full")
     for thread in made[: len(made) // 2]:
         assert small.answer("DELETE", f"/threads/{thread}").status_code == 200
-    assert small.answer("POST", "/threads", body).status_code == 200
+    store_when_possible(small, body)
     for thread in made[len(made) // 2 :]:
         assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
 
@@ -253,6 +263,19 @@ def test_commands_read_and_prune_on_a_full_disk(small: Small, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
         assert told in done.stdout
     server.start()
+
+
+def test_a_thread_larger_than_the_reserve_is_deleted_on_a_full_disk(small: Small) -> None:
+    server = small.server
+    body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
+    thread = server.request("POST", "/v1/threads", body)["id"]
+    for _ in range(150):
+        server.request("POST", f"/v1/threads/{thread}/messages", body["messages"][0])
+    assert (small.disk.seen / "threadhold.db").stat().st_size > 2 * BALLAST_BYTES
+    small.disk.fill()
+    check_refusal(use_up(server), 507, "insufficient_storage", "full")
+    assert small.answer("DELETE", f"/threads/{thread}").status_code == 200
+    store_when_possible(small, body)
 
 
 def test_a_disk_that_fills_during_a_run_ends_only_it(small: Small, upstream: ScriptedUpstream) -> None:

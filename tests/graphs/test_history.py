@@ -1,9 +1,12 @@
 """A thread's history is bounded in messages as well as in characters."""
 
-from graphs.history import load_history
+import pytest
+
+from graphs.history import cut_from, load_history
 from store import open_store
 from store.ports import Insert
 from tests.store.rows import message, thread
+from wire.errors import InvalidRequest
 
 
 async def test_the_newest_two_thousand_messages_are_read_however_short() -> None:
@@ -14,4 +17,8 @@ async def test_the_newest_two_thousand_messages_are_read_however_short() -> None
     found = await load_history(store, "ann", row.id, run_id=None)
     assert [body["id"] for body in found.messages] == [one.id for one in said[500:]]
     assert found.clipped
+    _, gone = await cut_from(store, "ann", row.id, said[500].id)
+    assert [change.id for change in gone] == [one.id for one in said[500:]]
+    with pytest.raises(InvalidRequest, match="at most 2000 messages"):
+        await cut_from(store, "ann", row.id, said[499].id)
     await store.close()

@@ -14,8 +14,9 @@ async def test_a_deleted_thread_leaves_nothing_but_its_own_tombstone() -> None:
     await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
     await store.commit([Append(run.id, [event(0)]), Delete("message", gone.id, "ann")], durable=False)
     await store.commit([Delete("thread", of.id, "ann")], durable=False)
+    await store.tidy()
     objects = ("assistants", "threads", "messages", "runs", "steps")
-    tables = (*objects, "events", "checkpoints", "checkpoint_writes", "tombstones")
+    tables = (*objects, "events", "checkpoints", "checkpoint_writes", "tombstones", "remains")
     counts = " + ".join(f"(SELECT count(*) FROM {name})" for name in tables)
     left = await store.engine.read(lambda connection: connection.execute(f"SELECT {counts}").fetchone()[0])
     assert left == 1
