@@ -14,7 +14,8 @@ from chains.alike import Alike
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.halves import Halves
 from chains.passback import EXTRA_FIELDS, ExtraFields
-from chains.refusals import MAX_SHOWN, explain, read_refusal
+from chains.quotes import Words
+from chains.refusals import MAX_SHOWN, explain, read_refusal, unquoted
 from chains.thoughts import Heard, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
@@ -53,8 +54,10 @@ class ChunkReader:
         begins_with_thoughts: bool = False,
         offered: Collection[str] = (),
         extra: ExtraFields | None = None,
+        sent: dict[str, Any] | None = None,
     ) -> None:
         """`learn_limit` is called with (model, tokens) when an overflow in the stream names the context's length;
+        `sent` is the request's body, which that error may quote;
         `offered` are the names of the functions that the request offers; `extra` keeps what goes back with calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
@@ -64,6 +67,7 @@ class ChunkReader:
         self._bare_text = _bare_text if extra is None else _lone_text
         self._alike = Alike(self._bare_text)
         self._learn_limit = learn_limit
+        self._sent = sent
         self.finished = False
         self._host = host
         self._model = model
@@ -121,6 +125,8 @@ class ChunkReader:
 
     def _refused(self, data: dict[str, Any]) -> RunError:
         refusal = read_refusal(data)
+        if refusal.limit_at is not None and self._sent is not None:
+            refusal = unquoted(refusal, Words(self._sent))
         if refusal.overflow and refusal.limit:
             self._learn_limit(self._model, refusal.limit)
         return explain(refusal, host=self._host, model=self._model)

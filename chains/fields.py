@@ -6,14 +6,17 @@ mean something else.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 
 from chains.changes import LIMITS, NAMED_CHILDREN, Change
+from chains.naming import Naming
+from chains.quotes import Words
 
-__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "is_wanted", "named_paths"]
+__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "may_be_quoted", "named_paths"]
 
 _KEPT: Final = frozenset({"model", "messages", "tools", "response_format", "tool_choice", *LIMITS})
 _OF_MESSAGES: Final = frozenset(
@@ -32,37 +35,15 @@ _SAYING: Final = ("message", "messages", "error", "errors", "detail", "details",
 """Lists under these names are messages; under others, they are messages about the field of that name."""
 
 _MOST_NODES: Final = 2_000
-_ECHO_CHARS: Final = 12
+_MOST_READ: Final = 20_000
+"""Fields of one request that are read, each as often as it is there."""
+_MOST_FIELDS: Final = 2_000
+"""Different fields of one request that are looked for in a refusal."""
+_MOST_NAMED: Final = 100
+"""Fields that a refusal names, at most; one that names more shows the whole request."""
 _MOST_CHARS: Final = 8_000
 
 _LOC: Final = re.compile(r"""['"]loc['"]\s*:\s*[\[(]([^\])]{1,200})[\])]""")
-_MARKS: Final = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"  # quotation marks of several languages
-_QUOTE: Final = rf"[{_MARKS}\[(]{{0,2}}"
-_NOT_LATIN: Final = r"[\u0370-\u1dff\u2e80-\ud7ff\uf900-\ufaff\uff66-\uffdc]"  # Greek, Cyrillic, Arabic, Han, Hangul …
-_NOUN: Final = (
-    r"(?:argument|parameter|param|field|property|key|name|option|attribute|input|setting|member|value)"
-    r"(?:s|ies|\(s\))?"
-)
-# Each is completed by the field's name. "Unrecognized request argument supplied: X", 'Unknown name "X"' …
-_BEFORE: Final = (
-    r"(?:unrecogni[sz]ed|unknown|unexpected|unsupported|invalid|extra|additional|extraneous|forbidden|illegal"
-    r"|not (?:supported|allowed|permitted))"
-    r"(?: (?:request|query|body|json|keyword|generation|sampling|top-level|inference))*"
-    rf"(?: {_NOUN})?(?: (?:supplied|provided|given|found|in (?:the )?(?:request|body)|named))*\s*[:=]?\s*"
-)
-# "does not support X", "remove the parameter X" …
-_ASKED: Final = (
-    r"(?:(?:not|n't|no longer|never) (?:currently |yet )?(?:support|accept|allow|recogni[sz]e|know|implement|permit"
-    r"|handle|understand|take|use|set|send|include|specify|contain)\w*|\bcannot (?:use|set|specify|combine|pass)"
-    r"|\b(?:remove|omit|unset|drop|without))"
-    rf"(?: (?:the|this|a|any|for|setting|use of|using|custom|request|{_NOUN}))*\s*:?\s*"
-)
-# "X is not supported", "X: Extra inputs are not permitted", "property 'X' is unsupported" …
-_AFTER: Final = (
-    r"[^.;\n]{0,60}?\b(?:not (?:\w+ )?(?:support|allow|permit|recogni|accept|available|implement|valid|known|expected"
-    r"|enabled|used|specified|compatible|defined|found)|cannot|can't|unsupported|unrecogni[sz]ed|unexpected|unknown"
-    r"|forbidden|disallowed|deprecated|invalid|only\b|must\b|should\b|no such|extra (?:inputs?|fields?)|n't support)"
-)
 _IS_VALUE: Final = re.compile(
     r"\b(?:less|greater|smaller|larger|higher|lower|more|fewer) than\b|\bat (?:most|least)\b|\bbetween\b|\brange\b"
     r"|\btoo (?:large|big|high|small|low|many)\b|\bexceed|[<≤≥]|(?<![-=])>|\bm(?:ax|in)imum\b|\bonly the default\b"
@@ -116,9 +97,10 @@ def named_paths(data: Any) -> tuple[str, ...]:
 
 
 def find_changes(
-    body: dict[str, Any], *, paths: Sequence[str], text: str, status: int | None, code: str = ""
+    body: dict[str, Any], words: Words, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
 ) -> list[Change]:
-    """Return changes for the fields that a refusal names, if the request can do without; `paths` are `named_paths`'.
+    """Return changes for the fields that a refusal names, if the request can do without; `paths` are `named_paths`',
+    `words` those of the body's author.
 
     Where it refuses a field without naming it, these are the engine's own fields that were sent back. `status` is None
     for an error inside of a stream. Empty where the refusal is about something else.
@@ -127,9 +109,10 @@ def find_changes(
     is_failure = status is not None and status >= 500 and status != 501
     if status in OTHER_STATUSES or (is_failure and not (_UNKNOWN.search(text) or _CONTENT.search(text))):
         return []
-    found = [change for path in paths for change in _at_path(body, path)]
+    candidates = _candidates(body)
+    found = [change for path in paths for change in _at_path(candidates, path)]
     if not found:
-        found = _are_named(_candidates(body), text, body)
+        found = _are_named(candidates, text, words)
     if (content := _content_change(body, paths, text)) is not None:
         found.append(content)
     if not found and _UNWANTED.search(text):
@@ -140,6 +123,31 @@ def find_changes(
     if _IS_VALUE.search(told):
         found = [_for_value(change, body) for change in found if change.place != "limit"]
     return list(dict.fromkeys(found))
+
+
+def may_be_quoted(change: Change, text: str, words: Words) -> bool:
+    """Return whether the author of a request may have made its server name a field, by writing its name.
+
+    The keys of schemas are no such words: a schema without a keyword is checked here all the same.
+    """
+    text = text[:_MOST_CHARS]
+    match change.place:
+        case "content":
+            return _is_quote(_CONTENT.search(text), words)
+        case "message" if (
+            Naming.find(change.name, text, Naming.fold(text)) is None
+        ):  # the engine's own field, which the text need not name
+            return _is_quote(_UNWANTED.search(text), words)
+        case "schema" | "function":
+            return words.have_name(change.name)
+        case "choice":
+            return words.contain("tool_choice")
+        case _:
+            return words.contain(change.name)
+
+
+def _is_quote(match: re.Match[str] | None, words: Words) -> bool:
+    return match is not None and words.quoted(match.string, *match.span())
 
 
 # --- what is named ----------------------------------------------------------------------------------------------------
@@ -157,10 +165,9 @@ def _path(told: str) -> str:
     return ".".join(parts)
 
 
-def _at_path(body: dict[str, Any], path: str) -> list[Change]:
+def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
     first, *below = path.split(".")
     named = [part for part in below if not part.isdigit()]
-    candidates = _candidates(body)
     match first:
         case "messages":
             return [change for change in candidates if change.place == "message" and change.name in named[-1:]]
@@ -181,96 +188,54 @@ def _at_path(body: dict[str, Any], path: str) -> list[Change]:
 
 
 def _candidates(body: dict[str, Any]) -> list[Change]:
-    """Everything in the request that can be given up."""
-    found: dict[Change, None] = {Change("request", name): None for name in body if name not in _KEPT}
-    found.update((Change("limit", name), None) for name in LIMITS if name in body)
+    """Everything in the request that can be given up, at most `_MOST_FIELDS`."""
+    return list(dict.fromkeys(islice(_given_up(body), _MOST_READ)))[:_MOST_FIELDS]
+
+
+def _given_up(body: dict[str, Any]) -> Iterator[Change]:
+    yield from (Change("request", name) for name in body if name not in _KEPT)
+    yield from (Change("limit", name) for name in LIMITS if name in body)
     if isinstance(choice := body.get("tool_choice"), str):
-        found[Change("choice", choice)] = None
+        yield Change("choice", choice)
     for message in _dicts(body.get("messages")):
-        found.update((Change("message", name), None) for name in message if name not in _OF_MESSAGES)
+        yield from (Change("message", name) for name in message if name not in _OF_MESSAGES)
         for inner in _inner(message):
-            found.update((Change("message", name), None) for name in inner if name not in {*_OF_MESSAGES, "name"})
+            yield from (Change("message", name) for name in inner if name not in {*_OF_MESSAGES, "name"})
     for function in _functions(body):
-        found.update((Change("function", name), None) for name in function if name == "strict")
+        yield from (Change("function", name) for name in function if name == "strict")
         for schema in _schemas(function.get("parameters"), []):
-            found.update((Change("schema", name), None) for name in schema if name not in _OF_SCHEMAS)
-    return list(found)
+            yield from (Change("schema", name) for name in schema if name not in _OF_SCHEMAS)
 
 
 def _sent_back(body: dict[str, Any], text: str) -> list[Change]:
     """The engine's own fields that go back to it (see `chains.passback`); none where the text says something of one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
     own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
-    return [] if any(re.search(rf"(?<!\w){re.escape(change.name)}(?!\w)", text) for change in own) else own
+    lowered = Naming.fold(text)
+    return [] if any(Naming.find(change.name, text, lowered) for change in own) else own
 
 
-def _are_named(candidates: Sequence[Change], text: str, body: dict[str, Any]) -> list[Change]:
+def _are_named(candidates: Sequence[Change], text: str, words: Words) -> list[Change]:
     """Those that the text says it refuses; where it says that of none in words we know, those that it names alone."""
-    for ways in (_known_ways, _bare_ways):
-        if found := [change for change in candidates if _is_named(change, ways, text, body)]:
-            return found
+    lowered = Naming.fold(text)
+    named: list[tuple[Change, Naming]] = []
+    for change in candidates:
+        name = "tool_choice" if change.place == "choice" else change.name
+        if (naming := Naming.find(name, text, lowered)) is not None:
+            named.append((change, naming))
+        if len(named) == _MOST_NAMED:
+            break
+    sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
+    for ways in (Naming.refused_at, Naming.alone_at):
+        if found := [change for change, naming in sure if _is_said(naming, ways(naming), text, words)]:
+            # A property that is called like a field stands in many refusals of its schema.
+            return [change for change in found if not words.have_name(change.name)] or found
     return []
 
 
-def _is_named(change: Change, ways: Callable[[str], list[str]], text: str, body: dict[str, Any]) -> bool:
-    name = "tool_choice" if change.place == "choice" else change.name
-    flags = re.IGNORECASE if name.islower() else 0
-    matches = (match for way in ways(name) for match in re.finditer(way, text, flags))
-    if _is_offered(name, text) or is_wanted(name, text):
-        return False
-    return any(not _is_echo(match, name, text, body) for match in matches)
-
-
-def _known_ways(name: str) -> list[str]:
-    spelled = _spelled(name)
-    others = rf"(?:{_QUOTE}[\w.$]+{_QUOTE}(?:,| and| or) ?){{0,8}}"
-    return [rf"\b{_BEFORE}{others}{spelled}", rf"{_ASKED}{others}{spelled}", rf"{spelled}{_AFTER}"]
-
-
-def _bare_ways(name: str) -> list[str]:
-    """In whatever language: `stream_options` is no word of any; `temperature` is one, unless it is quoted or in a
-    sentence of another script."""
-    if "_" in name or name.startswith("$"):
-        return [_spelled(name)]
-    alone = rf"(?<![A-Za-z0-9_.-]){re.escape(name)}(?![A-Za-z0-9_-])"
-    return [rf"[{_MARKS}]\s?{re.escape(name)}\s?[{_MARKS}]", rf"{_NOT_LATIN}\s?{alone}", rf"{alone}\s?{_NOT_LATIN}"]
-
-
-def _spelled(name: str) -> str:
-    """A name and its quotation marks, with text in scripts without spaces right beside it too."""
-    start = r"(?<![A-Za-z0-9_$.-])"
-    whole = r"(?:(?:request|body|json|params|parameters|\$)\.)?"
-    return rf"{start}{_QUOTE}{start}{whole}{re.escape(name)}(?![A-Za-z0-9_-])[{_MARKS}\])]{{0,2}}"
-
-
-def _is_offered(name: str, text: str) -> bool:
-    """Whether all that the text says of a field is to use it."""
-    offered = rf"\b(?:use|try|set|send|specify|provide)\b {_QUOTE}{re.escape(name)}\b[^.]{{0,20}}\binstead\b"
-    rest, count = re.subn(offered, "", text, flags=re.IGNORECASE)
-    return count > 0 and name not in rest
-
-
-def is_wanted(name: str, text: str) -> bool:
-    """Return whether the text asks for the field instead of refusing it."""
-    spelled = _spelled(name)
-    after = (
-        r"must (?:also )?be (?:passed|provided|present|included|sent|specified)|is (?:required|missing|mandatory)"
-        r"|field required"
-    )
-    before = rf"\b(?:missing|lacks?|requires?)(?: (?:a|the|an|required|{_NOUN}))*\s*:?\s*"
-    return re.search(rf"{spelled}[^.;]{{0,60}}?\b(?:{after})|{before}{spelled}", text, re.IGNORECASE) is not None
-
-
-def _is_echo(match: re.Match[str], name: str, text: str, body: dict[str, Any]) -> bool:
-    """Whether the server quotes the prompt here."""
-    start = text.find(name, match.start(), match.end())
-    if start < 0:
-        return False
-    end = start + len(name)
-    left, right = text[max(0, start - _ECHO_CHARS) : end], text[start : end + _ECHO_CHARS]
-    windows = [window for window in (left, right) if len(window) >= len(name) + _ECHO_CHARS // 2]
-    said = " ".join(_texts(body.get("messages")).split())
-    return any(window in said for window in windows)
+def _is_said(naming: Naming, starts: Sequence[int], text: str, words: Words) -> bool:
+    """Whether the server itself names the field at one of these places, and does not quote the request."""
+    return any(not words.quoted(text, start, start + len(naming.name)) for start in starts)
 
 
 def _content_change(body: dict[str, Any], paths: Sequence[str], text: str) -> Change | None:
@@ -317,12 +282,3 @@ def _schemas(schema: Any, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for key, value in node.items():
                 nodes += value.values() if key in NAMED_CHILDREN and isinstance(value, dict) else [value]
     return found
-
-
-def _texts(value: Any) -> str:
-    """All strings of a value, one after the other."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | dict):
-        return " ".join(map(_texts, value.values() if isinstance(value, dict) else value))
-    return ""

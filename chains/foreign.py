@@ -138,7 +138,9 @@ def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> Run
     refusal = _refusal(error)
     if isinstance(error, ContextOverflowError) or (refusal is not None and refusal.overflow):
         told = refusal or Refusal(_said(error))
-        return ContextOverflow(f"{host}: {told.message}", limit=told.room, used=told.used)
+        overflow = ContextOverflow(f"{host}: {told.message}", limit=told.room, used=told.used)
+        overflow.refusal = told
+        return overflow
     if refusal is not None:
         return explain(refusal, host=host, model=model, key=key)
     if isinstance(error, ModelTimeoutError | TimeoutError):

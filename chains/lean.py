@@ -119,6 +119,7 @@ class ChunkStream:
             host=endpoint.host,
             model=self._model,
             learn_limit=self._upstream.learn_limit,
+            sent=self._body,
             begins_with_thoughts=self._model in self._upstream.thinkers,
             offered=[tool["function"]["name"] for tool in tools or ()],
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
@@ -173,7 +174,7 @@ class ChunkStream:
                 attempt += 1
             except RunError as error:
                 refusal = refusal_of(error)
-                if self._said or refusal is None or not self._negotiation.drop_refused(refusal):
+                if self._said or refusal is None or not await self._negotiation.drop_refused(refusal):
                     raise
                 self.close()
             await self.open()

@@ -1,16 +1,19 @@
 """One request whose upstream may refuse some of its fields: the request is sent again without them.
 
 Laws: each field is dropped at most once; a dropped field is remembered for the model only after the server has accepted
-the request without it; the refusal that is reported was not caused by a change made here.
+the request without it, and never because of words that the request's author can have put into the refusal; the refusal
+that is reported was not caused by a change made here.
 """
 
+import asyncio
 import logging
 from typing import Any, Final, TypeAlias
 
 from chains.changes import LIMITS, Change, apply_changes
-from chains.fields import find_changes
+from chains.fields import find_changes, may_be_quoted
+from chains.quotes import Words
 from chains.recent import Recent
-from chains.refusals import Refusal
+from chains.refusals import Refusal, unquoted
 
 __all__ = ["Known", "Negotiation"]
 
@@ -30,31 +33,52 @@ class Negotiation:
         self._known = known
         self._model = model
         self._changes: list[Change] = []
+        self._unsure: set[Change] = set()
         self._sent: dict[str, Any] = {}
+        self._beside: Any = ()
         self._first: Refusal | None = None
         self._tries = 0
 
-    def applied(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the body to send, with the changes known for the model and those of this request."""
+    def applied(self, body: dict[str, Any], beside: Any = ()) -> dict[str, Any]:
+        """Return the body to send, with the changes known for the model and those of this request.
+
+        `beside` is what else is sent: texts, in lists and dicts.
+        """
+        self._beside = beside
         self._sent = apply_changes(body, (*self._known.get(self._model, ()), *self._changes))
         return self._sent
 
-    def drop_refused(self, refusal: Refusal) -> bool:
+    async def drop_refused(self, refusal: Refusal) -> bool:
         """Drop the fields that a refusal names. Returns False when there is nothing left to drop."""
         self._tries += 1
         if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
             return False
-        found = find_changes(
-            self._sent, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
-        )
+        found = await asyncio.to_thread(self._find, refusal)  # request and refusal can be megabytes
         fresh = [change for change in found if change not in self._changes and not self._swaps_back(change)]
         if self._first is None or fresh:
             self._first = refusal
         self._changes += fresh
         return bool(fresh)
 
-    def verdict(self, refusal: Refusal) -> Refusal:
+    def _find(self, refusal: Refusal) -> list[Change]:
+        words = Words(self._sent, self._beside)
+        found = find_changes(
+            self._sent, words, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
+        )
+        self._unsure.update(change for change in found if may_be_quoted(change, refusal.full, words))
+        return found
+
+    async def verdict(self, refusal: Refusal) -> Refusal:
         """Return the refusal to report after `drop_refused` returned False."""
+        return await self.trusted(self._blamed(refusal))
+
+    async def trusted(self, refusal: Refusal) -> Refusal:
+        """Return a refusal without a limit that it only quotes."""
+        if refusal.limit_at is None:
+            return refusal
+        return await asyncio.to_thread(lambda: unquoted(refusal, Words(self._sent, self._beside)))
+
+    def _blamed(self, refusal: Refusal) -> Refusal:
         named = {change.name for change in self._changes}
         swapped = named | {LIMITS[name] for name in named if name in LIMITS}
         blamed = any(name in refusal.full for name in swapped) and self._first is not None
@@ -62,12 +86,13 @@ class Negotiation:
 
     def settle(self) -> None:
         """Remember this request's changes for its model, and log them once."""
-        if not self._changes:
-            return
+        found = [change for change in self._changes if change not in self._unsure]
         known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
-        fresh = [change for change in self._changes if change not in known]
-        self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
         self._changes = []
+        if not found:
+            return
+        fresh = [change for change in found if change not in known]
+        self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
         _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)
 

@@ -34,7 +34,7 @@ from chains.tokens import Calibration
 from chains.transport import Patience
 from chains.turns import OwnTurn, restore_turns
 from watch.figures import Counts
-from wire.errors import PromptRefused, RunError, UpstreamFailed, UpstreamProblem
+from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Provider"]
 
@@ -201,7 +201,9 @@ class Provider:
                 return
             except RunError as error:
                 refusal = refusal_of(error)
-                if said or refusal is None or not negotiation.drop_refused(refusal):
+                if said or refusal is None or not await negotiation.drop_refused(refusal):
+                    if isinstance(error, ContextOverflow) and refusal is not None:
+                        error.limit = (await negotiation.trusted(refusal)).room
                     raise
 
     async def _follow(
@@ -252,7 +254,8 @@ class Provider:
             options["tool_choice"] = self._choice(call.tool_choice)
             if call.tool_choice != "none" and self._is_anthropic:
                 options["parallel_tool_calls"] = call.parallel_tool_calls
-        options = negotiation.applied({name: value for name, value in options.items() if value is not None})
+        written = [[message.content for message in call.messages], call.tools]
+        options = negotiation.applied({name: value for name, value in options.items() if value is not None}, written)
         if (limit := call.max_tokens or self._max_reply_tokens) is not None:
             options = {**options, "max_tokens": limit}
         return chat.bind_tools(call.tools, **options) if offers else chat.bind(**options)

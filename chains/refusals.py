@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from chains.fields import OTHER_STATUSES, UNREAD, named_paths
+from chains.quotes import Words
 from chains.wordings import (
     BLIND,
     FINAL,
@@ -28,7 +29,7 @@ from chains.wordings import (
 )
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
-__all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of"]
+__all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of", "unquoted"]
 
 MAX_SHOWN: Final = 500
 _LISTED_MODELS: Final = 20
@@ -58,6 +59,8 @@ class Refusal:
     status: int | None = None
     full: str = ""
     """The message, not shortened."""
+    limit_at: tuple[int, int] | None = None
+    """Where the message tells the limit; None where it is a member of its own."""
     paths: tuple[str, ...] = ()
     """Fields of the request that the body names in members of its own (`param`, `loc`), as `messages.2.content`."""
 
@@ -143,7 +146,15 @@ def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
     room = limit - (_count(told.get("answer")) or 0) if limit else None
     if room is not None and room <= 0:
         return Refusal(message, code=code, status=status)  # the answer alone is too long: no prompt would fit
-    return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status)
+    at = match.span("limit") if match and told.get("limit") and not error.get("n_ctx") else None
+    return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status, limit_at=at)
+
+
+def unquoted(refusal: Refusal, words: Words) -> Refusal:
+    """Return a refusal without a limit that the request's author wrote: a limit that is told counts for all owners."""
+    if refusal.limit_at is None or not words.quoted(refusal.message, *refusal.limit_at):
+        return refusal
+    return replace(refusal, limit=None, room=None, used=None)
 
 
 def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> dict[str, Any]:

@@ -203,8 +203,8 @@ class Upstream:
         negotiation = negotiation or self.negotiation(model)
         body = self._dialect(payload)
         while isinstance(answer := await self._set_transport().post(_encode(negotiation.applied(body))), Refusal):
-            if not negotiation.drop_refused(answer):
-                raise await self._explained(negotiation.verdict(answer), model)
+            if not await negotiation.drop_refused(answer):
+                raise await self._explained(await negotiation.verdict(answer), model)
         return answer
 
     async def embed(self, model: str, texts: Sequence[str]) -> Any:

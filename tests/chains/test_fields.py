@@ -7,6 +7,7 @@ import pytest
 
 from chains.changes import Change, apply_changes
 from chains.fields import find_changes
+from chains.quotes import Words
 from chains.refusals import read_refusal
 
 CALL: Final = {"id": "c", "type": "function", "function": {"name": "w", "arguments": "{}"}}
@@ -53,7 +54,9 @@ def of(name: str) -> dict[str, Any]:
 def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[Change]:
     answer = told if isinstance(told, dict) else {"error": {"message": told}}
     refusal = read_refusal(orjson.dumps(answer), status=status)
-    return find_changes(body, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code)
+    return find_changes(
+        body, Words(body), paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,137 @@
+"""How a server's text names a field that it refuses, whatever the field is called. Pure.
+
+A field's name stands as one mark in the text that is searched, so that no pattern is compiled for a name: names come
+from strangers, by the thousand.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Naming"]
+
+_MARK: Final = "\0"
+_MOST_PLACES: Final = 20
+"""Places of one name that are looked at."""
+
+_QUOTES: Final = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"  # quotation marks of several languages
+_QUOTE: Final = rf"[{_QUOTES}\[(]{{0,2}}"
+_NAME: Final = rf"{_QUOTE}{_MARK}[{_QUOTES}\])]{{0,2}}"
+_NOT_LATIN: Final = r"[\u0370-\u1dff\u2e80-\ud7ff\uf900-\ufaff\uff66-\uffdc]"  # Greek, Cyrillic, Arabic, Han, Hangul …
+_NOUN: Final = (
+    r"(?:argument|parameter|param|field|property|key|name|option|attribute|input|setting|member|value)"
+    r"(?:s|ies|\(s\))?"
+)
+# "Unrecognized request argument supplied: X", 'Unknown name "X"' …
+_BEFORE: Final = (
+    r"(?:unrecogni[sz]ed|unknown|unexpected|unsupported|invalid|extra|additional|extraneous|forbidden|illegal"
+    r"|not (?:supported|allowed|permitted))"
+    r"(?: (?:request|query|body|json|keyword|generation|sampling|top-level|inference))*"
+    rf"(?: {_NOUN})?(?: (?:supplied|provided|given|found|in (?:the )?(?:request|body)|named))*\s*[:=]?\s*"
+)
+# "does not support X", "remove the parameter X" …
+_ASKED: Final = (
+    r"(?:(?:not|n't|no longer|never) (?:currently |yet )?(?:support|accept|allow|recogni[sz]e|know|implement|permit"
+    r"|handle|understand|take|use|set|send|include|specify|contain)\w*|\bcannot (?:use|set|specify|combine|pass)"
+    r"|\b(?:remove|omit|unset|drop|without))"
+    rf"(?: (?:the|this|a|any|for|setting|use of|using|custom|request|{_NOUN}))*\s*:?\s*"
+)
+# "X is not supported", "X: Extra inputs are not permitted", "property 'X' is unsupported" …
+_AFTER: Final = (
+    r"[^.;\n]{0,60}?\b(?:not (?:\w+ )?(?:support|allow|permit|recogni|accept|available|implement|valid|known|expected"
+    r"|enabled|used|specified|compatible|defined|found)|cannot|can't|unsupported|unrecogni[sz]ed|unexpected|unknown"
+    r"|forbidden|disallowed|deprecated|invalid|only\b|must\b|should\b|no such|extra (?:inputs?|fields?)|n't support)"
+)
+_OTHERS: Final = rf"(?:{_QUOTE}[\w.$]+{_QUOTE}(?:,| and| or) ?){{0,8}}"
+_REFUSED: Final = tuple(
+    re.compile(way, re.IGNORECASE)
+    for way in (rf"\b{_BEFORE}{_OTHERS}{_NAME}", rf"{_ASKED}{_OTHERS}{_NAME}", rf"{_NAME}{_AFTER}")
+)
+_SPECIAL: Final = (re.compile(_NAME),)
+_BARE: Final = tuple(
+    re.compile(way)
+    for way in (rf"[{_QUOTES}]\s?{_MARK}\s?[{_QUOTES}]", rf"{_NOT_LATIN}\s?{_MARK}", rf"{_MARK}\s?{_NOT_LATIN}")
+)
+_OFFERED: Final = re.compile(
+    rf"\b(?:use|try|set|send|specify|provide)\b {_QUOTE}{_MARK}[^.]{{0,20}}\binstead\b", re.IGNORECASE
+)
+_WANTED: Final = re.compile(
+    rf"{_NAME}[^.;]{{0,60}}?\b(?:must (?:also )?be (?:passed|provided|present|included|sent|specified)"
+    r"|is (?:required|missing|mandatory)|field required)"
+    rf"|\b(?:missing|lacks?|requires?)(?: (?:a|the|an|required|{_NOUN}))*\s*:?\s*{_NAME}",
+    re.IGNORECASE,
+)
+_PREFIX: Final = re.compile(r"(?:request|body|json|params|parameters|\$)\.\Z", re.IGNORECASE)
+_WORD: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """A text with the places of one name: `masked` has a mark for each, `starts` tells where they are in the text."""
+
+    name: str
+    masked: str
+    starts: tuple[int, ...]
+
+    @classmethod
+    def find(cls, name: str, text: str, lowered: str) -> "Naming | None":
+        """Return the places of a name as a word of its own, None where there is none.
+
+        `lowered` is `text.translate` of `Naming.fold`; a name in small letters is found in any case.
+        """
+        searched = lowered if name.islower() else text
+        if not name or name not in searched:
+            return None
+        starts: list[int] = []
+        parts: list[str] = []
+        done = at = 0
+        while len(starts) < _MOST_PLACES and (at := searched.find(name, at)) >= 0:
+            end = at + len(name)
+            prefix = _PREFIX.search(text, max(0, at - 12), at)
+            start = prefix.start() if prefix else at
+            if not (_continues(text, start - 1, "$.") or _continues(text, end)):
+                parts += (text[done:start], _MARK)
+                starts.append(at)
+                done = end
+            at = end
+        if not starts:
+            return None
+        return cls(name, "".join([*parts, text[done:]]), tuple(starts))
+
+    @staticmethod
+    def fold(text: str) -> str:
+        """Return the text in small letters, each at its place."""
+        return text.translate(_LOWER)
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether all that the text says of the field is to use it."""
+        rest, count = _OFFERED.subn("", self.masked)
+        return count > 0 and _MARK not in rest
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the text asks for the field instead of refusing it."""
+        return _WANTED.search(self.masked) is not None
+
+    def refused_at(self) -> list[int]:
+        """Return where the text says in words we know that it refuses the field."""
+        return self._found(_REFUSED)
+
+    def alone_at(self) -> list[int]:
+        """Return where the text names the field in whatever language: `stream_options` is no word of any;
+        `temperature` is one, unless it is quoted or in a sentence of another script."""
+        return self._found(_SPECIAL if "_" in self.name or self.name.startswith("$") else _BARE)
+
+    def _found(self, ways: tuple[re.Pattern[str], ...]) -> list[int]:
+        found: list[int] = []
+        for way in ways:
+            for match in way.finditer(self.masked):
+                number = self.masked.count(_MARK, 0, match.start())
+                found.append(self.starts[number])
+        return found
+
+
+def _continues(text: str, at: int, more: str = "") -> bool:
+    return 0 <= at < len(text) and (text[at] in _WORD or text[at] in more)

@@ -1,0 +1,123 @@
+"""Servers quote requests in their errors: what an author writes changes no other request, and costs little."""
+
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chains import Replies, ReplyCall
+from chains.changes import Change
+from chains.fields import find_changes
+from chains.quotes import Words
+from tests.chains.conftest import Connect
+from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
+from wire.errors import ContextOverflow, PromptRefused
+
+
+def function(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, **more}
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+
+def asked(*texts: str, **fields: Any) -> ReplyCall:
+    messages = [HumanMessage(text) for text in texts or ("Hi",)]
+    options: dict[str, Any] = {"model": "test-model", "temperature": 0.5, "messages": messages}
+    return ReplyCall(**{**options, **fields})
+
+
+async def say(replies: Replies, call: ReplyCall) -> str:
+    return "".join([str(chunk.content) async for chunk in replies.stream(call)])
+
+
+def strict(body: dict[str, Any]) -> Step:
+    """A server that refuses `format`, and names the property in OpenAI's words."""
+    for tool in body.get("tools", ()):
+        for name, schema in tool["function"]["parameters"].get("properties", {}).items():
+            if "format" in schema:
+                message = f"In context=('properties', '{name}'), 'format' is not permitted."
+                return Fail(400, {"error": {"message": message, "param": "tools[0].function.parameters"}})
+    return Reply("Fine.")
+
+
+def repeating(body: dict[str, Any]) -> Step:
+    """A server that refuses messages in a row, and repeats their words without what is between them."""
+    said = "".join(message["content"] for message in body["messages"])
+    return (
+        Fail(400, {"error": {"message": f"Bad prompt: {said}"}}) if "Bad" in said and "temperature" in body else Reply()
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "call"),
+    [
+        (strict, asked(tools=[function({"temperature is not supported": {"type": "string", "format": "date"}})])),
+        (strict, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])),
+        (strict, asked(tools=[function({"Temperature  IS not supported": {"type": "string", "format": "date"}})])),
+        (repeating, asked("Bad: temperature is not supported")),
+        (repeating, asked("Bad: temper", "ature is not supported")),
+        (repeating, asked("Bad: unknown parameter: te", "mpera", "ture")),
+    ],
+    ids=["a property", "a property of that name", "other case and spaces", "a prompt", "pieces", "more pieces"],
+)
+async def test_no_author_makes_a_server_s_error_change_other_requests(
+    up: ScriptedUpstream, connect: Connect, server: Any, call: ReplyCall
+) -> None:
+    up.default = server
+    replies = Replies(await connect(up.url), tool_calls="native")
+    with suppress(PromptRefused):
+        await say(replies, call)
+    await say(replies, asked())
+    assert up.requests[-1].body["temperature"] == 0.5
+
+
+async def test_a_property_called_like_a_field_leaves_the_field(up: ScriptedUpstream, connect: Connect) -> None:
+    up.default = strict
+    replies = Replies(await connect(up.url), tool_calls="native")
+    assert await say(replies, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])) == "Fine."
+    assert up.requests[-1].body["temperature"] == 0.5
+
+
+@pytest.mark.parametrize("keyword", ["pattern", "format"])
+def test_a_property_called_like_a_keyword_is_not_learned(keyword: str) -> None:
+    body = {"tools": [function({keyword: {"type": "string", "pattern": "x", "format": "date"}})]}
+    text = f"In context=('properties', '{keyword}'), 'default' is not permitted."
+    words = Words(body)
+    for change in find_changes(body, words, paths=(), text=text, status=400):
+        assert words.have_name(change.name)
+
+
+@pytest.mark.parametrize("how", ["an answer", "in the stream"])
+@pytest.mark.parametrize("author", ["the server", "the prompt"])
+async def test_a_limit_that_an_author_wrote_is_not_learned(
+    up: ScriptedUpstream, connect: Connect, how: str, author: str
+) -> None:
+    told = {"error": {"message": "Bad prompt: request (9000 tokens) exceeds the available context size (4096 tokens)"}}
+    up.script(Fail(400, told) if how == "an answer" else Raw([b"data: " + json.dumps(told).encode() + b"\n\n"]))
+    upstream = await connect(up.url)
+    prompt = "request (9000 tokens) exceeds the available context  size (4096 tokens)"
+    with pytest.raises(ContextOverflow):
+        await say(Replies(upstream), asked(prompt if author == "the prompt" else "Hi"))
+    assert upstream.context_limit("test-model") == (None if author == "the prompt" else 4096)
+
+
+def test_thousands_of_names_are_looked_for_in_no_time() -> None:
+    """A name costs 10 ms where patterns are compiled for it."""
+    names = {f"x-{number}": True for number in range(20_000)}
+    body = {"temperature": 1, "tools": [function({}, **names)]}
+    since = time.process_time()
+    words = Words(body)
+    for text in ("Something is wrong.", " ".join(names)[:8000], "temperature is not supported"):
+        found = find_changes(body, words, paths=(), text=text, status=400)
+    assert found == [Change("request", "temperature")]
+    assert time.process_time() - since < 2
+
+
+def test_a_long_quote_is_compared_once_for_all_its_places() -> None:
+    prompt = "unknown parameter: stream unsupported parameter: stream_options, " * 60_000
+    body = {"messages": [{"role": "user", "content": prompt}], "stream": True, "stream_options": {}}
+    since = time.process_time()
+    assert find_changes(body, Words(body), paths=(), text=prompt[:7900], status=422) == []
+    assert time.process_time() - since < 2
