@@ -83,6 +83,7 @@ class Builtin(Upstream):
         self._engines = Engines(
             self._shape, self.patience, find=self._find, outcomes=self.outcomes, learn_limit=self.learn_limit
         )
+        self._is_shared = is_shared
         self._per_owner = max(1, self._shape.parallel - is_shared)
         self._slots: dict[str, Slots] = {}
         self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, bool]] = WeakKeyDictionary()
@@ -185,7 +186,9 @@ class Builtin(Upstream):
     ) -> aiohttp.ClientResponse:
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
-            response = await engine.upstream.answer({**_completed(engine, fitted), **formed}, negotiation)
+            asked = {**_completed(engine, fitted), **formed}
+            await self._read_ahead(engine, slot, asked, CHAT)
+            response = await engine.upstream.answer(asked, negotiation)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
         self._answering[negotiation] = engine, alone
@@ -228,6 +231,7 @@ class Builtin(Upstream):
     async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
             asked = _completed(engine, fitted)
+            await self._read_ahead(engine, slot, asked, path)
             if not fitted.get("stream"):
                 passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
             else:
@@ -237,6 +241,11 @@ class Builtin(Upstream):
         passage.when_closed(slot.release)
         slots = self._slots[name]
         return relay(with_openai_error(passage), lambda: len(slots) > 0)
+
+    async def _read_ahead(self, engine: Engine, slot: Slot, body: dict[str, Any], path: str) -> None:
+        """Read a long prompt without stopping the answers of other owners, where there are any."""
+        if self._is_shared:
+            await engine.read_ahead(body, path, slot.has_company)
 
     @asynccontextmanager
     async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:

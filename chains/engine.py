@@ -12,6 +12,7 @@ import sys
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -21,6 +22,7 @@ import orjson
 from chains.demo import DEMO_REPLY_TOKENS
 from chains.engine_watch import Watch
 from chains.gguf import Gguf, check_content
+from chains.read_ahead import read_ahead
 from chains.transport import Patience
 from chains.upstream import Upstream
 from watch.figures import Counts
@@ -120,6 +122,13 @@ class Engine:
     def busy(self) -> bool:
         """Whether somebody waits for an answer or reads one."""
         return self.asking > 0 or any(map(_is_open, self._uses))
+
+    async def read_ahead(self, body: Mapping[str, Any], path: str, has_company: Callable[[], bool]) -> None:
+        """Read a long prompt in slices before its request, see `chains.read_ahead`."""
+        if self.context is not None:
+            await read_ahead(
+                self.upstream.require_transport(), body, path, context=self.context, has_company=has_company
+            )
 
     def use(self, use: Use) -> None:
         """Count as busy until this is closed, or forgotten."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wire.errors import InvalidRequest
 
-__all__ = ["fit_messages", "fit_prompt_text", "require_fitting", "require_text"]
+__all__ = ["count_chars", "fit_messages", "fit_prompt_text", "require_fitting", "require_text"]
 
 _MAX_MESSAGES: Final = 5_000  # a template of 15,000 takes 13 s; more do not fit into a context anyway
 _MAX_PARTS: Final = 1_000
@@ -50,7 +50,7 @@ def require_fitting(body: Mapping[str, Any], context: int) -> None:
     llama.cpp would read all of it before refusing it.
     """
     param = "prompt" if "prompt" in body else "messages"
-    chars, most = _count_chars(body.get(param)), context * _MAX_CHARS_PER_TOKEN
+    chars, most = count_chars(body.get(param)), context * _MAX_CHARS_PER_TOKEN
     if chars > most:
         raise InvalidRequest(
             f"This model's maximum context length is {context} tokens. However, '{param}' has {chars} characters; at "
@@ -60,12 +60,13 @@ def require_fitting(body: Mapping[str, Any], context: int) -> None:
         )
 
 
-def _count_chars(value: Any) -> int:
+def count_chars(value: Any) -> int:
+    """Return how many characters all texts of a prompt have."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(map(_count_chars, value.values()))
-    return sum(map(_count_chars, value)) if isinstance(value, list) else 0
+        return sum(map(count_chars, value.values()))
+    return sum(map(count_chars, value)) if isinstance(value, list) else 0
 
 
 def require_text(body: Mapping[str, Any]) -> None:

@@ -29,6 +29,10 @@ class Slot:
         self._owner = owner
         self._count = count
 
+    def has_company(self) -> bool:
+        """Return whether another owner holds a slot."""
+        return self._slots.serves_others(self._owner)
+
     def keep(self, count: int) -> None:
         """Release all but `count` slots."""
         rest = self._count - count
@@ -55,6 +59,10 @@ class Slots:
     def __len__(self) -> int:
         """The number of waiting requests."""
         return sum(map(len, self._lines.values()))
+
+    def serves_others(self, owner: str) -> bool:
+        """Return whether anybody but this owner holds a slot."""
+        return len(self._held) > (owner in self._held)
 
     async def take(self, owner: str, count: int = 1, *, alone: bool = False) -> Slot:
         """Return slots for a request once it is its turn: `count`, or as many as one owner can hold; with `alone`, all

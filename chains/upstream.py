@@ -104,7 +104,7 @@ class Upstream:
 
     async def resolve(self, model: str) -> str:
         """Return the name that the upstream knows the model by. Raises UpstreamFailed when there is none."""
-        self._set_transport()
+        self.require_transport()
         return await self._models.resolve(model)
 
     async def models(self) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ class Upstream:
     async def check(self) -> str | None:
         """Return None when the upstream answers, else the reason in a sentence."""
         try:
-            self._set_transport()
+            self.require_transport()
             await self._models.listing(max_age_s=_CHECKED_S)
         except PromptRefused:
             return None  # it answers, but has no `/models`
@@ -202,14 +202,14 @@ class Upstream:
         model = str(payload.get("model", ""))
         negotiation = negotiation or self.negotiation(model)
         body = self._dialect(payload)
-        while isinstance(answer := await self._set_transport().post(_encode(negotiation.applied(body))), Refusal):
+        while isinstance(answer := await self.require_transport().post(_encode(negotiation.applied(body))), Refusal):
             if not await negotiation.drop_refused(answer):
                 raise await self._explained(await negotiation.verdict(answer), model)
         return answer
 
     async def embed(self, model: str, texts: Sequence[str]) -> Any:
         """Post to `/embeddings` with retries and return the answer's JSON. Raises RunError."""
-        transport = self._set_transport()
+        transport = self.require_transport()
         body = _encode({"model": model, "input": list(texts), "encoding_format": "float"})
         answer = await transport.post(body, transport.endpoint.embeddings)
         if isinstance(answer, Refusal):
@@ -268,10 +268,10 @@ class Upstream:
                 listed = [entry["id"] for entry in await self._models.listing()]
             except RunError:
                 listed = self._models.names()
-        return explain(refusal, **self._set_transport().endpoint.told, model=model, listed=listed)
+        return explain(refusal, **self.require_transport().endpoint.told, model=model, listed=listed)
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
-        transport = self._set_transport()
+        transport = self.require_transport()
         try:
             async with asyncio.timeout(_LISTING_S):
                 response = await transport.send("GET", transport.endpoint.models)
@@ -287,17 +287,18 @@ class Upstream:
         return _entries(body, transport.endpoint)
 
     async def _whole(self, response: aiohttp.ClientResponse, idle_s: float, max_bytes: int) -> bytes:
-        endpoint = self._set_transport().endpoint
+        endpoint = self.require_transport().endpoint
         idle_s = min(self.patience.idle_s, idle_s)
         return await whole(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
 
     def _late(self, what: str, limit_s: float) -> UpstreamFailed:
         """What did not come in time, before its head or behind it."""
         self.outcomes["silent",] += 1
-        host = self._set_transport().endpoint.host
+        host = self.require_transport().endpoint.host
         return UpstreamFailed(f"{host} did not {what} within {limit_s:g} s. See its log.", kind="silent")
 
-    def _set_transport(self) -> Transport:
+    def require_transport(self) -> Transport:
+        """Return the way to the upstream. Raises UpstreamFailed if none is set."""
         if self._transport is None:
             raise UpstreamFailed(UNSET)
         return self._transport

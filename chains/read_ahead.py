@@ -1,0 +1,73 @@
+"""Reads long prompts into the built-in engine in slices, so that the answers of other owners go on in between.
+
+llama.cpp fills each batch from its slots in order. A prompt of 7,000 tokens, read at once, would keep a short one
+waiting to its end, and give other answers one token for each batch. A slice stays in the slot's cache, where the
+request itself finds it. While another owner is served, every slice is followed by a rest of the same length.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from chains.engine_prompts import count_chars
+from chains.forwarding import CHAT
+from chains.transport import Transport
+
+__all__ = ["read_ahead"]
+
+_SLICE: Final = 256
+"""Tokens, as many as a batch has."""
+_FEW_CHARS: Final = 1_000
+"""Prompts that are read in about one batch anyway."""
+
+
+async def read_ahead(
+    transport: Transport, body: Mapping[str, Any], path: str, *, context: int, has_company: Callable[[], bool]
+) -> None:
+    """Read all of a prompt but its end, where it is long and fits into `context` (tokens). Returns early if the engine
+    does not take it: the request itself meets the reason."""
+    if count_chars(body.get("messages" if path == CHAT else "prompt")) < _FEW_CHARS:
+        return
+    try:
+        tokens = await _tokens(transport, body, path)
+        if len(tokens) >= context:
+            return
+        for end in range(_SLICE, len(tokens), _SLICE):
+            since = time.monotonic()
+            asked = {"prompt": tokens[:end], "n_predict": 0, "cache_prompt": True}
+            if await _post(transport, "/completion", asked) is None:
+                return
+            if has_company():
+                await asyncio.sleep(time.monotonic() - since)
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return
+
+
+async def _tokens(transport: Transport, body: Mapping[str, Any], path: str) -> list[Any]:
+    """Return the prompt as llama.cpp reads it; empty if it does not tell."""
+    prompt: Any = body.get("prompt")
+    if path == CHAT:
+        templated = await _post(transport, "/apply-template", {**body, "stream": False})
+        prompt = templated.get("prompt") if isinstance(templated, dict) else None
+    if isinstance(prompt, list) and all(type(token) is int for token in prompt):
+        return prompt
+    if not isinstance(prompt, str):
+        return []  # several prompts are several requests
+    told = await _post(transport, "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+    tokens = told.get("tokens") if isinstance(told, dict) else None
+    return tokens if isinstance(tokens, list) else []
+
+
+async def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Any:
+    """Return the answer's JSON; None if it is a refusal."""
+    url = f"{transport.endpoint.base.removesuffix('/v1')}{path}"
+    async with asyncio.timeout(transport.patience.idle_s):
+        response = await transport.send("POST", url, orjson.dumps(body), is_probe=True)
+        try:
+            return orjson.loads(await response.read()) if response.status == 200 else None
+        finally:
+            response.release() if response.content.at_eof() else response.close()

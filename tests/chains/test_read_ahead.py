@@ -1,0 +1,55 @@
+"""Long prompts of one owner and the answers of others, with the real engine."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from chains import Builtin, Shape
+from watch.context import act_for
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("engine")]
+
+LONG = " ".join(f"word{number % 97}" for number in range(500)) + " Say hello."
+
+
+async def answer(builtin: Builtin, owner: str, text: str, path: str = "/chat/completions") -> dict[str, Any]:
+    act_for(owner)
+    prompt = {"messages": [{"role": "user", "content": text}]} if path == "/chat/completions" else {"prompt": text}
+    passage = await builtin.pass_through({**prompt, "max_tokens": 4}, path)
+    assert passage.status == 200, passage.body
+    found: dict[str, Any] = orjson.loads(passage.body or b"")
+    return found
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions"])
+async def test_others_are_answered_while_a_long_prompt_is_read(path: str) -> None:
+    shape = Shape(context_size=2048, parallel=2, threads=1)
+    builtin = Builtin(None, shape=shape, is_shared=True)
+    await builtin.open()
+    try:
+        await asyncio.create_task(answer(builtin, "bob", "Hi"))
+        long = asyncio.create_task(answer(builtin, "ann", LONG, path))
+        answers = 0
+        while not long.done():
+            await asyncio.create_task(answer(builtin, "bob", f"Say {answers}."))
+            answers += 1
+        assert answers >= 4  # one or two, where all of the prompt is read at once
+        usage = (await long)["usage"]
+        assert usage["prompt_tokens"] > 1_200
+        assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] <= 256
+    finally:
+        await builtin.close()
+
+
+async def test_a_prompt_that_does_not_fit_is_refused_unread() -> None:
+    builtin = Builtin(None, shape=Shape(context_size=512, parallel=2, threads=1), is_shared=True)
+    await builtin.open()
+    try:
+        body = {"messages": [{"role": "user", "content": LONG}]}
+        passage = await builtin.pass_through(body)
+        assert passage.status == 400
+        assert orjson.loads(passage.body or b"")["error"]["code"] == "context_length_exceeded"
+    finally:
+        await builtin.close()
