@@ -21,7 +21,7 @@ from chains.foreign import Weight
 from chains.fragments import CallFragments, number_calls
 from chains.passback import EXTRA_FIELDS
 from chains.prompts import DEFAULT_PROMPTS
-from chains.recent import Recent
+from chains.recent import Learned
 from chains.tokens import Calibration
 from chains.turns import OwnTurn, restore_turns
 from wire.errors import PromptRefused, RunError, UpstreamFailed
@@ -35,7 +35,7 @@ class BorrowedReplies:
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
         self._calibration = Calibration()
-        self._limits: Recent[int] = Recent()
+        self._limits: Learned[int] = Learned()
         self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:

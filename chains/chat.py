@@ -25,7 +25,7 @@ from chains.lean import EXCHANGE, Exchange
 from chains.leaving import on_leaving
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
-from chains.recent import Recent
+from chains.recent import Learned
 from chains.reply import TAKEN, chat_model
 from chains.routes import Routes
 from chains.upstream import Upstream
@@ -100,7 +100,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     def __init__(self, upstream: Upstream | Routes | str, *, tells_failures: bool) -> None:
         self._upstream = upstream
         self._tells_failures = tells_failures
-        self._learnt: Recent[Learnt] = Recent()
+        self._learnt: Learned[Learnt] = Learned()
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:

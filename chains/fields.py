@@ -16,7 +16,7 @@ from chains.changes import LIMITS, NAMED_CHILDREN, Change
 from chains.naming import Naming
 from chains.quotes import Words
 
-__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "may_be_quoted", "named_paths"]
+__all__ = ["OTHER_STATUSES", "UNREAD", "find_changes", "named_paths"]
 
 _KEPT: Final = frozenset({"model", "messages", "tools", "response_format", "tool_choice", *LIMITS})
 _OF_MESSAGES: Final = frozenset(
@@ -123,31 +123,6 @@ def find_changes(
     if _IS_VALUE.search(told):
         found = [_for_value(change, body) for change in found if change.place != "limit"]
     return list(dict.fromkeys(found))
-
-
-def may_be_quoted(change: Change, text: str, words: Words) -> bool:
-    """Return whether the author of a request may have made its server name a field, by writing its name.
-
-    The keys of schemas are no such words: a schema without a keyword is checked here all the same.
-    """
-    text = text[:_MOST_CHARS]
-    match change.place:
-        case "content":
-            return _is_quote(_CONTENT.search(text), words)
-        case "message" if (
-            Naming.find(change.name, text, Naming.fold(text)) is None
-        ):  # the engine's own field, which the text need not name
-            return _is_quote(_UNWANTED.search(text), words)
-        case "schema" | "function":
-            return words.have_name(change.name)
-        case "choice":
-            return words.contain("tool_choice")
-        case _:
-            return words.contain(change.name)
-
-
-def _is_quote(match: re.Match[str] | None, words: Words) -> bool:
-    return match is not None and words.quoted(match.string, *match.span())
 
 
 # --- what is named ----------------------------------------------------------------------------------------------------

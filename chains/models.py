@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from chains.aliases import Aliases
-from chains.recent import Recent
+from chains.recent import Learned
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["Models", "listed_limit"]
@@ -48,7 +48,7 @@ class Models:
         self._fetched_at = float("-inf")
         self._failed_at = float("-inf")
         self._flight: asyncio.Task[list[dict[str, Any]]] | None = None
-        self._learned: Recent[int] = Recent()
+        self._learned: Learned[int] = Learned()
 
     async def listing(self, *, max_age_s: float = _FRESH_S) -> list[dict[str, Any]]:
         """Return the upstream's entries, not older than `max_age_s`. Raises RunError."""

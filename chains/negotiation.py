@@ -1,8 +1,7 @@
 """One request whose upstream may refuse some of its fields: the request is sent again without them.
 
 Laws: each field is dropped at most once; a dropped field is remembered for the model only after the server has accepted
-the request without it, and never because of words that the request's author can have put into the refusal; the refusal
-that is reported was not caused by a change made here.
+the request without it, and for one owner; the refusal that is reported was not caused by a change made here.
 """
 
 import asyncio
@@ -10,9 +9,9 @@ import logging
 from typing import Any, Final, TypeAlias
 
 from chains.changes import LIMITS, Change, apply_changes
-from chains.fields import find_changes, may_be_quoted
+from chains.fields import find_changes
 from chains.quotes import Words
-from chains.recent import Recent
+from chains.recent import Learned
 from chains.refusals import Refusal, unquoted
 
 __all__ = ["Known", "Negotiation"]
@@ -22,7 +21,7 @@ _MOST_TRIES: Final = 8
 
 _log = logging.getLogger("threadhold.chains")
 
-Known: TypeAlias = Recent[tuple[Change, ...]]
+Known: TypeAlias = Learned[tuple[Change, ...]]
 """The changes that an upstream's models need, by model."""
 
 
@@ -33,7 +32,6 @@ class Negotiation:
         self._known = known
         self._model = model
         self._changes: list[Change] = []
-        self._unsure: set[Change] = set()
         self._sent: dict[str, Any] = {}
         self._beside: Any = ()
         self._first: Refusal | None = None
@@ -62,11 +60,9 @@ class Negotiation:
 
     def _find(self, refusal: Refusal) -> list[Change]:
         words = Words(self._sent, self._beside)
-        found = find_changes(
+        return find_changes(
             self._sent, words, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
         )
-        self._unsure.update(change for change in found if may_be_quoted(change, refusal.full, words))
-        return found
 
     async def verdict(self, refusal: Refusal) -> Refusal:
         """Return the refusal to report after `drop_refused` returned False."""
@@ -86,13 +82,12 @@ class Negotiation:
 
     def settle(self) -> None:
         """Remember this request's changes for its model, and log them once."""
-        found = [change for change in self._changes if change not in self._unsure]
-        known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
-        self._changes = []
-        if not found:
+        if not self._changes:
             return
-        fresh = [change for change in found if change not in known]
+        known = [change for change in self._known.get(self._model, ()) if not self._swaps_back(change)]
+        fresh = [change for change in self._changes if change not in known]
         self._known[self._model] = tuple([*known, *fresh][-_MOST_KEPT:])
+        self._changes = []
         names = ", ".join(dict.fromkeys(change.label for change in fresh))
         _log.info("model `%s`: its server refuses %s; later requests omit or replace it", self._model, names)
 

@@ -28,7 +28,7 @@ from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
-from chains.recent import Recent
+from chains.recent import Learned
 from chains.refusals import refusal_of
 from chains.tokens import Calibration
 from chains.transport import Patience
@@ -78,7 +78,7 @@ class Provider:
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._client: Any = None
         self._lock = asyncio.Lock()
-        self._refused: Known = Recent()
+        self._refused: Known = Learned()
         self._modes = Modes(Abilities(None, "native"), prompts, self.follow)
 
     @property

@@ -1,8 +1,11 @@
 """What was learned of models, by their names. Clients choose names, and what they choose must not fill the memory."""
 
-from typing import Final, TypeVar
+from collections import OrderedDict
+from typing import Final, Generic, TypeVar, overload
 
-__all__ = ["MOST_MODELS", "Recent"]
+from watch.context import acting_owner
+
+__all__ = ["MOST_MODELS", "Learned", "Recent"]
 
 MOST_MODELS: Final = 1000
 _LONGEST_NAME: Final = 500
@@ -21,3 +24,50 @@ class Recent(dict[str, T]):
         super().__setitem__(name, value)
         if len(self) > MOST_MODELS:
             del self[next(iter(self))]
+
+
+class Learned(Generic[T]):
+    """What was learned of models from the answers to one owner, for this owner's requests.
+
+    Answers depend on what was asked, and errors quote it: what one owner writes must change nothing for another. Each
+    owner has at most `MOST_MODELS` names; the owners who learned something last are known, as many.
+    """
+
+    def __init__(self) -> None:
+        self._owners: OrderedDict[str, Recent[T]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """The number of the acting owner's names."""
+        return len(self._owners.get(acting_owner(), ()))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether something is known of this model."""
+        return name in self._owners.get(acting_owner(), ())
+
+    def __getitem__(self, name: str) -> T:
+        """Return what is known. Raises KeyError."""
+        return self._owners[acting_owner()][name]
+
+    def __setitem__(self, name: str, value: T) -> None:
+        """Learn for the acting owner."""
+        owner = acting_owner()
+        self._owners.setdefault(owner, Recent())[name] = value
+        self._owners.move_to_end(owner)
+        if len(self._owners) > MOST_MODELS:
+            self._owners.popitem(last=False)
+
+    @overload
+    def get(self, name: str) -> T | None: ...
+
+    @overload
+    def get(self, name: str, default: T) -> T: ...
+
+    def get(self, name: str, default: T | None = None) -> T | None:
+        """Return what is known, or the default."""
+        known = self._owners.get(acting_owner())
+        return default if known is None else known.get(name, default)
+
+    def forget(self, name: str) -> None:
+        """Forget what is known of a model."""
+        if (known := self._owners.get(acting_owner())) is not None:
+            known.pop(name, None)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chains.recent import Recent
+from chains.recent import Learned
 
 __all__ = ["DEFAULT_RATIO", "Calibration"]
 
@@ -19,7 +19,7 @@ class Calibration:
     """Tokens per character, by model."""
 
     def __init__(self) -> None:
-        self._ratios: Recent[float] = Recent()
+        self._ratios: Learned[float] = Learned()
 
     def ratio(self, model: str) -> float:
         """Return the tokens per character to expect."""

@@ -18,7 +18,7 @@ from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.pace import Pace
 from chains.passage import Passage, normalize_error, open_passage
-from chains.recent import Recent
+from chains.recent import Learned
 from chains.refusals import Refusal, explain
 from chains.tokens import Calibration
 from chains.transport import Patience, Transport, failure
@@ -78,9 +78,9 @@ class Upstream:
         self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
-        self.thinkers: Recent[bool] = Recent()
+        self.thinkers: Learned[bool] = Learned()
         """Models whose answers begin with thoughts that no tag opens."""
-        self._refused: Known = Recent()
+        self._refused: Known = Learned()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
         self._transport: Transport | None = None
@@ -188,7 +188,7 @@ class Upstream:
         if begins:
             self.thinkers[model] = True
         else:
-            self.thinkers.pop(model, None)
+            self.thinkers.forget(model)
 
     def negotiation(self, model: str) -> Negotiation:
         """Return what a request for this model begins with."""

@@ -16,7 +16,7 @@ from langchain_core.messages import HumanMessage
 from chains.asked import Ask, ReplyCall
 from chains.calls.tally import text_of
 from chains.endpoint import Endpoint
-from chains.recent import Recent
+from chains.recent import Learned
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["Abilities", "Form", "Mode", "ToolCalls"]
@@ -74,13 +74,13 @@ class Abilities:
         """Without an upstream there is nobody to ask, and `auto` is native."""
         self.setting = setting
         self._upstream = upstream
-        self._modes: Recent[Mode] = Recent()
-        self._forms: Recent[Form] = Recent()
-        self._undecided: Recent[float] = Recent()
-        self._locks: Recent[asyncio.Lock] = Recent()
-        self._unreadable: Recent[int] = Recent()
-        self._schema_until: Recent[float] = Recent()
-        self.unnamed: Recent[bool] = Recent()
+        self._modes: Learned[Mode] = Learned()
+        self._forms: Learned[Form] = Learned()
+        self._undecided: Learned[float] = Learned()
+        self._locks: Learned[asyncio.Lock] = Learned()
+        self._unreadable: Learned[int] = Learned()
+        self._schema_until: Learned[float] = Learned()
+        self.unnamed: Learned[bool] = Learned()
         """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
 
     async def mode(self, model: str, ask: Ask) -> Mode:
@@ -129,7 +129,7 @@ class Abilities:
         count = self._unreadable[model] = self._unreadable.get(model, 0) + 1
         if count >= _MOST_UNREADABLE:
             self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
-            self._unreadable.pop(model, None)
+            self._unreadable.forget(model)
             told = (
                 "model `%s`: its server could not parse its calls %d times in a row; mode schema is used for %d minutes"
             )
@@ -139,7 +139,7 @@ class Abilities:
 
     def forget_unreadable(self, model: str) -> None:
         """Remember that native mode works."""
-        self._unreadable.pop(model, None)
+        self._unreadable.forget(model)
 
     def _known(self, model: str) -> Mode | None:
         if self._schema_until.get(model, 0.0) > time.monotonic():

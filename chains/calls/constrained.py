@@ -84,6 +84,11 @@ class Constrained:
         """Whether one call is all that is wanted."""
         return self._named is not None or self.call.parallel_tool_calls is False
 
+    @property
+    def _is_cut_off(self) -> bool:
+        """Whether the run's own limit ended the last answer: it says nothing about the server."""
+        return self.tally.finish == "length" and self.tally.left == 0
+
     # --- words ------------------------------------------------------------------------------------------------------
 
     async def _answer(self) -> AsyncGenerator[AIMessageChunk]:
@@ -98,7 +103,7 @@ class Constrained:
 
     async def _chosen(self) -> AsyncGenerator[AIMessageChunk]:
         name, count = (self._named, 1) if self._named else await self._choose()
-        calls = [] if name == NONE and not self._binds else await self._call(name, count)
+        calls = [] if name == NONE and (self._is_cut_off or not self._binds) else await self._call(name, count)
         if calls and (self._binds or not self._had_all(calls)):
             for chunk in self._spoken(calls):
                 yield chunk
@@ -123,6 +128,8 @@ class Constrained:
         told = await object_in(await self.tally.text(self.ask(asked))) or {}
         name, count = told.get("function"), told.get("calls")
         if name not in names:
+            if self._is_cut_off:
+                return NONE, 0
             if self.form == "json_schema" or name is None:
                 raise Unkept
             return (names[0], 1) if self._binds else (NONE, 0)

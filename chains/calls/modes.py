@@ -24,6 +24,7 @@ from chains.calls.plain import canonical
 from chains.calls.tally import Tally
 from chains.calls.turns import Turns
 from chains.prompts import Prompts
+from chains.quotes import Words
 from chains.refusals import refusal_of
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -134,8 +135,8 @@ class Modes:
             elif not call.tools and (native.said or native.tries == _NATIVE_TRIES):
                 raise
         except PromptRefused as error:
-            is_refusal = self._abilities.setting == "auto" and _NO_TOOLS.search(error.message)
-            if native.said or native.called or not is_refusal:
+            refuses = self._abilities.setting == "auto" and _refuses_tools(error, call)
+            if native.said or native.called or not refuses:
                 raise
             native.refused = error
 
@@ -179,6 +180,15 @@ class Modes:
         self._abilities.settle(call.model, first)  # it was not the form that was refused
         assert refused is not None
         raise refused
+
+
+def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
+    """Whether the server itself says that it takes no tools, and does not quote the request."""
+    found = _NO_TOOLS.search(error.message)
+    if found is None:
+        return False
+    words = Words({"tools": call.tools}, [message.content for message in call.messages])
+    return not words.quoted(error.message, *found.span())
 
 
 def _is_about_form(error: RunError) -> bool:

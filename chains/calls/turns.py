@@ -18,7 +18,7 @@ from chains.asked import Ask, ReplyCall
 from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
 from chains.fields import OTHER_STATUSES
 from chains.prompts import Prompts
-from chains.recent import Recent
+from chains.recent import Learned
 from chains.refusals import Refusal, refusal_of
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
@@ -184,11 +184,11 @@ class _Attempts:
 class Turns:
     """Requests to one upstream, and what is known about its models."""
 
-    def __init__(self, ask: Ask, prompts: Prompts, learnt: Recent[Learnt] | None = None) -> None:
+    def __init__(self, ask: Ask, prompts: Prompts, learnt: Learned[Learnt] | None = None) -> None:
         """`learnt`, by model, can be shared with other objects."""
         self._ask = ask
         self._prompts = prompts
-        self._learnt: Recent[Learnt] = Recent() if learnt is None else learnt
+        self._learnt: Learned[Learnt] = Learned() if learnt is None else learnt
 
     async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
         """Make one request; reshape and repeat it when its server refuses the roles.

@@ -1,11 +1,21 @@
 """Clients name models; what is remembered by these names has a bound."""
 
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
 from chains.recent import MOST_MODELS, Recent
 from tests.chains.conftest import Connect
-from tests.upstream import Reply, ScriptedUpstream
+from tests.upstream import Fail, Reply, ScriptedUpstream, Step
+from watch.context import act_for
+from wire.errors import RunError
+
+T = TypeVar("T")
 
 
 def test_the_last_names_are_known_and_a_name_learned_anew_is_among_them() -> None:
@@ -33,3 +43,69 @@ async def test_names_that_clients_make_up_do_not_fill_the_memory(up: ScriptedUps
     assert len(upstream.thinkers) == len(upstream.calibration._ratios) == MOST_MODELS
     call = ReplyCall(model="made up 1049", messages=[HumanMessage("Well?")])
     assert [chunk async for chunk in Replies(upstream).stream(call)]
+
+
+async def acting(owner: str, work: Coroutine[Any, Any, T]) -> T:
+    """Do something for an owner, as a request's task does."""
+
+    async def do() -> T:
+        act_for(owner)
+        return await work
+
+    return await asyncio.create_task(do())
+
+
+def refusing(message: str, *fields: str) -> Callable[[dict[str, Any]], Step]:
+    """A server that refuses requests with one of these fields."""
+    return lambda body: Fail(400, {"error": {"message": message}}) if body.keys() & set(fields) else Reply("So.")
+
+
+OVERFLOW = refusing("request (9000 tokens) exceeds the available context size (4096 tokens)", "messages")
+NO_TOOLS = refusing("m does not support tools", "tools")
+WEATHER = {"type": "function", "function": {"name": "w", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("server", "learned"),
+    [
+        (refusing("Unrecognized request argument supplied: temperature", "temperature"), "field"),
+        (OVERFLOW, "context"),
+        (NO_TOOLS, "mode"),
+        (lambda _: Reply("Hm.</think>So."), "thoughts"),
+    ],
+    ids=["a field", "a context", "function calls", "thoughts"],
+)
+async def test_what_one_owner_s_answers_teach_counts_for_no_other(
+    up: ScriptedUpstream, connect: Connect, server: Any, learned: str
+) -> None:
+    upstream = await connect(up.url)
+    replies = Replies(upstream, tool_calls="auto")
+    up.default = server
+
+    async def hear(**fields: Any) -> None:
+        call = ReplyCall(**{"model": "m", "messages": [HumanMessage("Hi")], **fields})
+        with suppress(RunError):
+            [chunk async for chunk in replies.stream(call)]
+
+    async def believe(mode: Any) -> None:
+        replies._modes._abilities._modes["m"] = mode
+
+    async def know() -> bool:
+        match learned:
+            case "field":
+                asked = len(up.requests)
+                await hear(temperature=0.5)
+                return "temperature" not in up.requests[asked].body
+            case "context":
+                return upstream.context_limit("m") is not None
+            case "mode":
+                return replies._modes._abilities._known("m") == "schema"
+        return "m" in upstream.thinkers
+
+    if learned == "mode":
+        for owner in ("ann", "bob"):
+            await acting(owner, believe("native"))
+    offered = {"tools": [WEATHER]} if learned == "mode" else {}
+    await acting("ann", hear(temperature=0.5, **offered))
+    assert await acting("ann", know())
+    assert not await acting("bob", know())

@@ -344,6 +344,19 @@ async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstr
 # --- servers that know less -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_a_choice_that_the_run_s_limit_cuts_off_teaches_nothing(
+    up: ScriptedUpstream, connect: Connect, choice: str
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    up.default = lambda body: Reply('{"fu', finish="length", usage=usage)
+    replies = Replies(await connect(up.url), tool_calls="schema")
+    heard = await hear(replies, asked(max_tokens=1, tool_choice=choice, tools=[WEATHER, TIME]))
+    assert heard.last.response_metadata["finish_reason"] == "length"
+    assert len(up.requests) == 1
+    assert replies._modes._abilities.form("test-model") == "json_schema"
+
+
 async def test_a_server_that_knows_only_json_object_is_asked_for_that_and_it_is_remembered(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
@@ -520,7 +533,7 @@ async def test_a_probe_that_fails_for_the_network_decides_nothing(connect: Conne
     replies = Replies(upstream)
     with pytest.raises(UpstreamFailed):
         await hear(replies)
-    replies._modes._abilities._undecided.clear()  # a minute later
+    replies._modes._abilities._undecided.forget("test-model")  # a minute later
     with ScriptedUpstream(port=port) as again:
         again.tools = "ignored"
         again.script(CHOSEN, CALL)
