@@ -173,6 +173,7 @@ class Builtin(Upstream):
             raise ended
         try:
             fitted = await fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
+            require_fitting(fitted, self._shape.context_size)
         except InvalidRequest as error:
             raise PromptRefused(error.message) from error
         except Unavailable as error:

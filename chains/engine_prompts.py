@@ -49,23 +49,23 @@ def require_fitting(body: Mapping[str, Any], context: int) -> None:
 
     llama.cpp would read all of it before refusing it.
     """
-    param = "prompt" if "prompt" in body else "messages"
-    chars, most = count_chars(body.get(param)), context * _MAX_CHARS_PER_TOKEN
-    if chars > most:
-        raise InvalidRequest(
-            f"This model's maximum context length is {context} tokens. However, '{param}' has {chars} characters; at "
-            f"most {most} are allowed. Please reduce its length.",
-            param=param,
-            code="context_length_exceeded",
-        )
+    most = context * _MAX_CHARS_PER_TOKEN
+    for param in ("prompt", "messages", "tools"):
+        if (chars := count_chars(body.get(param))) > most:
+            raise InvalidRequest(
+                f"This model's maximum context length is {context} tokens. However, '{param}' has {chars} characters; "
+                f"at most {most} are allowed. Please reduce its length.",
+                param=param,
+                code="context_length_exceeded",
+            )
 
 
 def count_chars(value: Any) -> int:
-    """Return how many characters all texts of a prompt have."""
+    """Return how many characters all texts and names of a prompt have."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(map(count_chars, value.values()))
+        return sum(map(len, value)) + sum(map(count_chars, value.values()))
     return sum(map(count_chars, value)) if isinstance(value, list) else 0
 
 

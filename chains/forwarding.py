@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 CHAT: Final = "/chat/completions"
+_MAX_MODEL: Final = 256
 COMPLETIONS: Final = "/completions"
 EMBEDDINGS: Final = "/embeddings"
 
@@ -62,10 +63,13 @@ Body = dict[str, Any] | Form
 
 
 def model_of(body: Body) -> str:
-    """Return the model that a request names, empty without one. Raises InvalidRequest for what is not a string."""
+    """Return the model that a request names, empty without one. Raises InvalidRequest for what is no name."""
     model = body.get("model") or "" if isinstance(body, dict) else body.model
     if not isinstance(model, str):
         raise InvalidRequest("`model` must be a string.", param="model", code="invalid_type")
+    if len(model) > _MAX_MODEL:
+        message = f"`model` has {len(model)} characters; at most {_MAX_MODEL} are allowed."
+        raise InvalidRequest(message, param="model", code="string_above_max_length")
     return model
 
 

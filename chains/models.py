@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from chains.aliases import Aliases
 from chains.recent import Learned
-from wire.errors import RunError, UpstreamFailed
+from wire.errors import PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["Models", "listed_limit"]
 
 _FRESH_S: Final = 30.0
+_LONGEST_NAME: Final = 256
 _AGAIN_S: Final = 30.0  # after a failed fetch, before a run's name asks again
 _LIMIT_NAMES: Final = (
     "loaded_context_length",
@@ -59,11 +60,14 @@ class Models:
     async def resolve(self, name: str) -> str:
         """Return the name to send: alias, else without its organisation when only the bare name is listed.
 
-        Empty means the default, else the first listed. Raises UpstreamFailed when there is none.
+        Empty means the default, else the first listed. Raises UpstreamFailed when there is none, PromptRefused for
+        a name that is too long.
         """
         wanted = name.strip() or self._default
         if not wanted:
             return await self._first()
+        if len(wanted) > _LONGEST_NAME:  # it would stand in addresses
+            raise PromptRefused(f"The model's name has {len(wanted)} characters; at most {_LONGEST_NAME} are allowed.")
         if (target := self._aliases.target(wanted)) is not None:
             return target
         self._keep_fresh()

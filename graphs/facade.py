@@ -57,7 +57,7 @@ class Turn(BaseModel):
 
     content: str = Field("", description="Empty: the thread is run as it stands")
     instructions: str = ""
-    model: str = ""
+    model: str = Field("", max_length=256)
     thread_id: str = Field("", description="Empty: a new thread")
     assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
     run_id: str = ""

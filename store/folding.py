@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["FORM", "fold", "fold_passage", "fold_query", "fold_v1"]
+__all__ = ["FORM", "fold", "fold_passage", "fold_query", "fold_v1", "without_long_marks"]
 
 FORM: Final = 2
 """Number of the form that `fold_passage` writes. A file in the index records the form of its words; a change of the
@@ -64,6 +64,12 @@ _MAY_JOIN: Final = re.compile(
 
 _MINOR: Final = re.compile("[^\\w\\s\0-\x7f]")
 """Marks, format characters and signs: `\\w` matches no marks."""
+
+_MOST_MARKS: Final = 30
+_TO_MARKS: Final = "\u0f73\u0f75\u0f81\u309b\u309c\uff9e\uff9f"
+"""Characters that become marks when they are normalized."""
+_LONG_RUN: Final = re.compile(rf"(?:[^\w\s\0-\x7f]|[{_TO_MARKS}]){{{_MOST_MARKS + 1},}}")
+"""Where a character may have too many marks."""
 
 _OPTIONAL_MARKS: Final = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # Latin, Greek, Cyrillic
@@ -144,9 +150,28 @@ def fold_query(text: str) -> str:
     return _spell_runs(_normalize(text).replace("*", " "), end=False, alone="*")
 
 
+def without_long_marks(text: str) -> str:
+    """Return the text with at most 30 marks on a character, as Unicode's Stream-Safe Text Format has them.
+
+    Normalizing sorts marks by insertion: 90,000 on one character would hold the interpreter for a minute.
+    """
+    return text if text.isascii() else _LONG_RUN.sub(lambda found: _with_few_marks(found.group()), text)
+
+
+def _with_few_marks(run: str) -> str:
+    kept: list[str] = []
+    marks = 0
+    for char in run:
+        marks = marks + 1 if unicodedata.combining(char) or char in _TO_MARKS else 0
+        if marks <= _MOST_MARKS:
+            kept.append(char)
+    return "".join(kept)
+
+
 def _normalize(text: str) -> str:
     if text.isascii():
         return text.replace("\0", " ")  # SQLite would end the text there
+    text = without_long_marks(text)
     if not unicodedata.is_normalized("NFKC", text):
         if _MAY_JOIN.search(text):
             text = _JOINED_BY_NFKC.sub(lambda found: f" {found.group()} ", text)

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from typing import Final
 
+from store.folding import without_long_marks
+
 __all__ = ["without_phrasing"]
 
 _CHINESE: Final = (
@@ -35,5 +37,5 @@ def without_phrasing(query: str) -> str:
     """Return the query without question words and polite endings; the whole query if it has nothing else."""
     if query.isascii():
         return query
-    rest = _PHRASING.sub(" ", unicodedata.normalize("NFC", query))
+    rest = _PHRASING.sub(" ", unicodedata.normalize("NFC", without_long_marks(query)))
     return rest if _WORD.search(rest) else query

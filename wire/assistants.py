@@ -14,6 +14,7 @@ __all__ = ["Assistant", "AssistantCreate", "AssistantModify", "amend_assistant",
 
 Instructions = Annotated[str, StringConstraints(max_length=256_000)]
 FileIds = Annotated[list[Id], Field(max_length=20)]
+ModelName = Annotated[str, StringConstraints(max_length=256)]
 Name = Annotated[str, StringConstraints(max_length=256)]
 Description = Annotated[str, StringConstraints(max_length=512)]
 
@@ -41,14 +42,14 @@ class _AssistantFields(Request):
 class AssistantCreate(_AssistantFields):
     """POST /assistants."""
 
-    model: str
+    model: ModelName
     tool_resources: NewToolResources | None = None
 
 
 class AssistantModify(_AssistantFields):
     """POST /assistants/{assistant_id}: only the given fields change; metadata is replaced as a whole."""
 
-    model: str | None = None
+    model: ModelName | None = None
     tool_resources: ToolResources | None = None
 
 

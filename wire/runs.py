@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from wire import v1
-from wire.assistants import Instructions
+from wire.assistants import Instructions, ModelName
 from wire.messages import NewMessages, Reason
 from wire.metadata import Metadata
 from wire.resources import ToolResources
@@ -40,7 +40,7 @@ _Budget = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unlimit
 
 class _RunFields(Request):
     assistant_id: Id
-    model: str | None = None
+    model: ModelName | None = None
     instructions: Instructions | None = None
     tools: Annotated[list[Tool], Field(max_length=20)] | None = None
     metadata: Metadata | None = None

@@ -161,8 +161,10 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": LO
         {"messages": [{"role": "assistant", "tool_calls": [CALL]}]},
         {"prompt": LONG},
         {"prompt": [LONG[:17_000]] * 2},
+        {"tools": [{"type": "function", "function": {"name": "f", "description": LONG}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {LONG: {}}}}}]},
     ],
-    ids=["text", "many", "parts", "arguments", "prompt", "prompts"],
+    ids=["text", "many", "parts", "arguments", "prompt", "prompts", "a description", "a property's name"],
 )
 def test_a_prompt_too_long_for_any_context_is_refused_unread(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"context length is 1024 tokens\. .* at most 32768") as caught:

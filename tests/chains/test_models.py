@@ -9,7 +9,7 @@ import pytest
 from chains.models import listed_limit
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Hang, Raw, ScriptedUpstream
-from wire.errors import RunError, Unavailable, UpstreamProblem
+from wire.errors import PromptRefused, RunError, Unavailable, UpstreamProblem
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,13 @@ async def test_a_name_means_one_model(
     for _ in range(2):
         assert await upstream.resolve(asked) == sent
     assert await upstream.resolve(sent) == sent
+
+
+async def test_a_name_of_thousands_of_characters_is_refused(up: ScriptedUpstream, connect: Connect) -> None:
+    upstream = await connect(up.url, aliases={"gpt-4o": "qwen"})
+    assert await upstream.resolve("x" * 256) == "x" * 256
+    with pytest.raises(PromptRefused, match="at most 256"):
+        await upstream.resolve("x" * 257)
 
 
 async def test_an_empty_name_means_the_default_before_the_first_listed(up: ScriptedUpstream, connect: Connect) -> None:

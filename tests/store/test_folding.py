@@ -3,15 +3,19 @@
 
 import sqlite3
 import sys
+import time
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 
+from graphs.support import resting_places
 from store import SqliteStore, open_store
-from store.folding import fold, fold_passage, fold_v1
+from store.folding import fold, fold_passage, fold_v1, without_long_marks
 from store.ports import Chunk, Query
+from store.questions import without_phrasing
 from store.words import TOKENIZE
 
 
@@ -170,6 +174,30 @@ def test_no_mark_breaks_a_word() -> None:
     marks = [char for char in map(chr, range(0x300, 0xFFFF)) if unicodedata.category(char)[0] == "M"]
     split = tokens(*(fold(f"x{mark}x") for mark in marks))
     assert [ascii(mark) for mark, words in zip(marks, split, strict=True) if len(words) != 1] == []
+
+
+MARKS = {
+    "two in a row": "\u0315\u0300",
+    "with marks of kana": "\u0315" * 30 + "\uff9e",
+    "with spacing marks of kana": "\u0315" * 29 + "\u309b",
+    "Tibetan": "\u0315\u0f73\u0300",
+}
+
+
+@pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS)
+@pytest.mark.parametrize("fold_it", [fold, fold_passage, without_phrasing, lambda text: resting_places(text, {})])
+def test_marks_on_one_character_are_normalized_in_linear_time(fold_it: Callable[[str], Any], marks: str) -> None:
+    """Sorting 90,000 of them takes a minute."""
+    half = marks * (90_000 // len(marks))
+    since = time.process_time()
+    fold_it(f"a{half}{half[::-1]}")
+    assert time.process_time() - since < 2
+
+
+def test_a_few_marks_are_kept() -> None:
+    text = "a" + "\u0315\u0300" * 15
+    assert without_long_marks(text) == text
+    assert without_long_marks(text + "\u0300b") == text + "b"
 
 
 def tokens(*texts: str) -> list[list[str]]:

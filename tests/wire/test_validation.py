@@ -92,6 +92,7 @@ def test_the_words_are_openai_s(model: type[Request], data: Any, message: str, p
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
+        ({"model": "x" * 257}, "model", "string_above_max_length"),
         ({"name": "x" * 257}, "name", "string_above_max_length"),
         ({"description": "x" * 513}, "description", "string_above_max_length"),
         ({"instructions": "x" * 256_001}, "instructions", "string_above_max_length"),
