@@ -1,13 +1,14 @@
 """Who comes in: as many connections as there is room for, so that files and memory are left for those who are in.
 
-Laws: one beyond the limit is told so, and when to come again; whoever asks how the server fares is answered all the
-same, in a few places that are kept for it and given back soon; beyond these nobody is listened to. Nobody who is in is
-sent away for those who come.
+Laws: one beyond the limit takes the place of the connection that is idle longest; where none is, it is told so, and
+when to come again; whoever asks how the server fares is answered all the same, in a few places that are kept for it and
+given back soon; beyond these nobody is listened to. Nobody who waits for an answer is sent away for those who come.
 """
 
 import asyncio
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sized
 from typing import Any, ClassVar, Final
 
@@ -45,17 +46,39 @@ def open_door(most: int) -> "Door":
 class Door:
     """Counts connections. `connection` is what uvicorn takes for a class of them."""
 
+    IDLE_S: ClassVar[float] = 5.0
+    """How long a connection must have been idle to be closed for another: clients send a request now and then."""
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.refused = 0
         """Connections that were sent away."""
         self.inside: Sized = ()
+        self._idle: OrderedDict[Connection, float] = OrderedDict()
+        """Connections without a request, and since when (monotonic seconds), the longest first."""
         self._told_at = -math.inf
         self._untold = 0
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return a connection that goes through this door."""
         return _Counted(self, *args, **kwargs)
+
+    def rest(self, connection: Connection, now: float) -> None:
+        """Note that a connection has no request."""
+        self._idle[connection] = now
+
+    def wake(self, connection: Connection) -> None:
+        """Note that a connection has a request, or is closed."""
+        self._idle.pop(connection, None)
+
+    def make_room(self, now: float) -> bool:
+        """Close the connection that is idle longest; returns whether one was idle for `IDLE_S`."""
+        connection, since = next(iter(self._idle.items()), (None, now))
+        if connection is None or now - since < self.IDLE_S:
+            return False
+        self.wake(connection)
+        connection.transport.close()
+        return True
 
     def refuse(self, now: float) -> None:
         """Count one that was sent away; a flood of them is told once a minute (`now`: monotonic seconds)."""
@@ -105,19 +128,23 @@ class _Counted(Connection):
         """Let it in, or not."""
         super().connection_made(transport)
         beyond = len(self.connections) - self._door.limit
-        if beyond > self.SPARE:
+        if beyond <= 0 or self._door.make_room(self.loop.time()):
+            self._door.rest(self, self.loop.time())
+        elif beyond > self.SPARE:
             self._door.refuse(self.loop.time())
             transport.abort()
-        elif beyond > 0:
+        else:
             self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has left."""
         self._stop_waiting()
+        self._door.wake(self)
         super().connection_lost(exc)
 
     def start_request(self) -> None:
         """Refuse the request while the limit is still exceeded, unless it is a probe."""
+        self._door.wake(self)
         if self._waiting is None:
             super().start_request()
             return
@@ -129,6 +156,12 @@ class _Counted(Connection):
             self.app = self._door.send_away
         super().start_request()
         self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        """Be idle, unless another request has come."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
+            self._door.rest(self, self.loop.time())
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

@@ -41,18 +41,9 @@ __all__ = [
     "Vectors",
 ]
 
-Kind = Literal[
-    "assistant",
-    "thread",
-    "message",
-    "run",
-    "step",
-    "file",
-    "vector_store",
-    "vector_store_file",
-    "file_batch",
-    "upload",
-]
+_OfThreads = Literal["thread", "message", "run", "step"]
+_OfFiles = Literal["file", "vector_store", "vector_store_file", "file_batch", "upload"]
+Kind = Literal["assistant", _OfThreads, _OfFiles]
 
 ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
 """Run statuses that lock the thread."""
@@ -339,7 +330,7 @@ class Found:
 
 
 class Vectors(Protocol):
-    """Eight methods. Everything is within one owner's store; what another owner has looks as if it were not there.
+    """Everything is within one owner's store; what another owner has looks as if it were not there.
 
     A file is found when the whole of it has been added, and no longer once `remove` has returned.
     """

@@ -15,6 +15,7 @@ import uvicorn
 
 from api.door import Door
 from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
 
 NOWHERE = "http://127.0.0.1:9/v1"
 ASK = b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -68,6 +69,34 @@ def test_who_comes_when_all_places_are_taken_is_told_so_and_who_is_in_stays(tmp_
         time.sleep(0.2)  # until it has seen them leave
         assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 200
         assert server.log.read_text().count("as many as MAX_CONNECTIONS allows; refused") == 1
+
+
+def test_who_comes_takes_the_place_of_idle_connections_and_of_no_other(
+    tmp_path: Path,
+) -> None:
+    """Nobody's key holds a place: connections that ask for the health now and then keep nobody out."""
+    upstream = ScriptedUpstream()
+    upstream.default = lambda _: Reply("words " * 400, delay_s=0.02)
+    with (
+        upstream,
+        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="8") as server,
+        ExitStack() as held,
+        httpx2.Client(base_url=server.url, timeout=20) as reader,
+    ):
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+        answer = held.enter_context(reader.stream("POST", "/v1/chat/completions", json=body))
+        blocks = answer.iter_bytes()
+        next(blocks)
+        for _ in range(7):
+            client = held.enter_context(httpx2.Client(base_url=server.url, timeout=20))
+            assert client.get("/health").status_code == 200
+        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
+        time.sleep(Door.IDLE_S + 0.5)
+        others = [held.enter_context(httpx2.Client(base_url=server.url, timeout=20)) for _ in range(7)]
+        for client in others:
+            assert client.post("/v1/threads", json={}).status_code == 200
+        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
+        assert b"[DONE]" in b"".join(blocks)
 
 
 @asynccontextmanager
