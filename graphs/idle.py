@@ -13,7 +13,7 @@ from graphs.execution import Execution
 from graphs.live import Live, Stop
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
 from graphs.surroundings import Surroundings
-from graphs.turns import InLine
+from graphs.turns import InLine, weigh_bytes
 from store.ports import Append, Patch, Row, Store, Unfinished
 from wire.errors import StoreError
 
@@ -49,7 +49,8 @@ class IdleRuns:
         """Let every run that another process left stand in line. Those that wait for the client go on waiting."""
         for run in await self._store.unfinished():
             if run.status in ("queued", "in_progress"):
-                self._execution.turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at))
+                weight = weigh_bytes(run.size)
+                self._execution.turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at, weight))
             elif run.status == "cancelling" and (row := await self._row(run)) is not None:
                 await self.finish(row, "cancelled")
         self._execution.call()

@@ -20,7 +20,7 @@ import orjson
 
 from wire.errors import TooManyRequests
 
-__all__ = ["InLine", "Limits", "Turns", "weigh"]
+__all__ = ["InLine", "Limits", "Turns", "weigh", "weigh_bytes"]
 
 _ENDS: Final = 32
 """Ends of runs that the estimate of the next one is made from."""
@@ -43,7 +43,7 @@ class Limits:
     at_work_per_owner: int | None = None
     in_line_per_owner: int | None = None
     share: float = 1.0
-    """The part of `at_work` that one owner can have; a large run counts as several."""
+    """The part of `at_work`, where a large run counts as several, and of `in_line` that one owner can have."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,12 @@ class InLine:
 def weigh(run: Mapping[str, Any]) -> int:
     """Return how many runs a run counts as: one, and one more for each 16 KB of its object, of which its events hold
     several copies in memory."""
-    return 1 + len(orjson.dumps(run)) // _HEAVY_BYTES
+    return weigh_bytes(len(orjson.dumps(run)))
+
+
+def weigh_bytes(size: int) -> int:
+    """Return how many runs a run with an object of `size` bytes counts as."""
+    return 1 + size // _HEAVY_BYTES
 
 
 class Turns:
@@ -120,13 +125,21 @@ class Turns:
             return
         limits = self._limits
         wait_s = self._until_next_s()
+        own = self._standing[owner] + self._entering[owner]
         most = limits.in_line_per_owner
-        if most is not None and self._standing[owner] + self._entering[owner] >= most:
+        if most is not None and own >= most:
             raise _too_many(
                 f"{most} of your {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER",
                 wait_s,
             )
-        if len(self._known) + self._entering.total() >= limits.in_line:
+        has_others = limits.share < 1  # then whoever has none in line gets a place
+        if has_others and own >= max(1, int(limits.share * limits.in_line)):
+            raise _too_many(
+                f"{own} of your {self._counted} wait for their turn already, as many as one of several owners can have "
+                f"where MAX_QUEUED_RUNS is {limits.in_line}",
+                wait_s,
+            )
+        if (own or not has_others) and len(self._known) + self._entering.total() >= limits.in_line:
             raise _too_many(
                 f"{limits.in_line} {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s
             )

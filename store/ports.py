@@ -78,6 +78,8 @@ class Unfinished:
     thread_id: str
     status: str
     created_at: int
+    size: int
+    """Characters of its object's JSON."""
 
 
 @dataclass(frozen=True, slots=True)

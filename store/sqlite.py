@@ -273,6 +273,6 @@ def _read_beginning(
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:
     due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
     visible = TABLES["run"].visible
-    columns = "id, owner, thread_id, status, json_extract(body, '$.created_at')"
+    columns = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
     sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due}{visible} ORDER BY seq"
     return [Unfinished(*found) for found in conn.execute(sql, values)]

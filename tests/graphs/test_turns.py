@@ -125,6 +125,38 @@ def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
     assert refused.value.headers == {"Retry-After": "8"}
 
 
+def test_no_owner_keeps_the_others_out_of_the_line() -> None:
+    turns = Turns(Limits(at_work=1, in_line=8, share=0.75))
+    turns.begin("ann")
+    for number in range(6):
+        turns.stand(in_line("ann", number))
+    with pytest.raises(TooManyRequests, match=r"6 of your runs wait .* one of several owners"):
+        turns.check("ann")
+    for number in range(2):
+        turns.stand(in_line("bob", number))
+    with pytest.raises(TooManyRequests, match="8 runs wait"):
+        turns.check("bob")
+    turns.check("eve")  # who has none in line, however full it is
+    with turns.entering("eve"), pytest.raises(TooManyRequests):
+        turns.check("eve")
+
+
+async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Hang())
+    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+        await w.begin()
+        queued = await w.begin(instructions="x" * 5 * 16 * 1024)
+        weight = w.runner._execution.turns.get(queued.run_id).weight  # type: ignore[union-attr]
+        await w.runner.drain(0)
+    assert weight == 6
+    upstream.script(Hang())
+    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+        again = w.runner._execution.turns.get(queued.run_id)
+        assert again is not None
+        assert again.weight == weight
+        await w.runner.drain(0)
+
+
 async def begin(w: World, owner: str, count: int) -> list[str]:
     """Start runs of an owner, each on a thread of its own."""
     assistant = await w.assistant(owner=owner)
