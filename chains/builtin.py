@@ -80,8 +80,10 @@ class Builtin(Upstream):
         self._path = path
         self._shape = shape or Shape()
         self._files: dict[str, Gguf] = {}
+        self._contexts: dict[str, int] = {}
+        """Tokens of context of the models that were loaded."""
         self._engines = Engines(
-            self._shape, self.patience, find=self._find, outcomes=self.outcomes, learn_limit=self.learn_limit
+            self._shape, self.patience, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
         )
         self._is_shared = is_shared
         self._per_owner = max(1, self._shape.parallel - is_shared)
@@ -131,11 +133,10 @@ class Builtin(Upstream):
 
     def context_limit(self, model: str) -> int | None:
         """Return a model's context in tokens once it was loaded, by any name that means it."""
-        return super().context_limit(self._known(model))
+        return self._contexts.get(self._known(model))
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context limit in tokens that a refusal told."""
-        super().learn_limit(self._known(model), limit)
+        """Learn nothing: the engine itself has told its context."""
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loaded first where it is not. Raises RunError."""

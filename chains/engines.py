@@ -1,7 +1,8 @@
 """The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
 Invariants: a model in use is never unloaded. The model that waits to be loaded is served next, however busy the
-others are. An engine that ends repeatedly is restarted with a growing delay.
+others are, unless an answer lasts: then its engine takes requests again every other `LEAVE_S`. An engine that ends
+repeatedly is restarted with a growing delay.
 
 At most two models stay loaded: two assistants with different models can alternate without reloading them and
 reprocessing their threads, and a folder of large files cannot fill the memory.
@@ -22,9 +23,12 @@ from chains.transport import Patience
 from watch.figures import Counts
 from wire.errors import RunError, UpstreamFailed, UpstreamProblem
 
-__all__ = ["MAX_LOADED", "Engines"]
+__all__ = ["LEAVE_S", "MAX_LOADED", "Engines"]
 
 MAX_LOADED: Final = 2
+
+LEAVE_S: Final = 5.0
+"""How long requests for a model wait while it is about to be unloaded, and how long they are let in again."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -48,10 +52,10 @@ class Engines:
         *,
         find: Callable[[str], Awaitable[Gguf]],
         outcomes: Counts,
-        learn_limit: Callable[[str, int], None],
+        loaded: Callable[[str, int], None],
     ) -> None:
-        """Starts nothing. `find` returns the file of a name or raises RunError; `learn_limit` takes the context of a
-        model, in tokens, once it is loaded."""
+        """Starts nothing. `find` returns the file of a name or raises RunError; `loaded` is called with the name of a
+        loaded model and its context in tokens."""
         self.ends: Counts = Counts()
         """How often an engine crashed, or was ended because it was stuck."""
         self.failed: dict[str, str] = {}
@@ -60,7 +64,7 @@ class Engines:
         self._patience = patience
         self._find = find
         self._outcomes = outcomes
-        self._learn_limit = learn_limit
+        self._loaded = loaded
         self._engines: dict[str, Engine] = {}  # loaded, the one used last at the end
         self._loads: dict[str, _Load] = {}
         self._restarts = Restarts()
@@ -158,7 +162,7 @@ class Engines:
             self._engines[model.name] = engine
             self.failed.pop(model.name, None)
             if engine.context:
-                self._learn_limit(model.name, engine.context)
+                self._loaded(model.name, engine.context)
             took_s = time.monotonic() - begun
             _log.info("loaded %s in %.1f s: %s tokens of context", model.name, took_s, engine.context)
             # Granted before any other load can start: otherwise a busy model could replace this one at once.
@@ -173,20 +177,40 @@ class Engines:
         for known, engine in list(self._engines.items()):
             if known == name or not engine.alive:
                 await self._unload(engine)
+        end = time.monotonic() + self._patience.idle_s
         while len(self._engines) >= MAX_LOADED:
             engine = next((one for one in self._engines.values() if not one.busy), next(iter(self._engines.values())))
-            await self._unload(engine)
-
-    async def _unload(self, engine: Engine) -> None:
-        engine.leaving = True
-        try:
-            if not await engine.until_idle(self._patience.idle_s):
+            if await self._unload(engine):
+                continue
+            if time.monotonic() > end:
                 raise UpstreamFailed(
                     f"`{engine.model.name}` was busy for {self._patience.idle_s:g} s. Try again later."
                 )
-        except BaseException:
-            engine.leaving = False
-            raise
+            await asyncio.sleep(LEAVE_S)
+
+    async def _unload(self, engine: Engine) -> bool:
+        """End an engine once it is idle; False, and it takes requests again, where that lasts."""
+        engine.leaving = True
+        is_idle = False
+        try:
+            is_idle = await engine.until_idle(min(LEAVE_S, self._patience.idle_s))
+        finally:
+            if not is_idle and engine.alive:
+                self._let_in(engine)
+        if not is_idle and engine.alive:
+            return False
         del self._engines[engine.model.name]
         await engine.close()
         _log.info("unloaded %s", engine.model.name)
+        return True
+
+    def _let_in(self, engine: Engine) -> None:
+        """Give the engine to those who came while it was about to leave."""
+        engine.leaving = False
+        if (load := self._loads.pop(engine.model.name, None)) is None:
+            return
+        load.task.cancel()
+        for grant in load.grants:
+            if not grant.done():
+                engine.asking += 1
+                grant.set_result(engine)

@@ -132,7 +132,7 @@ class Turns:
                 f"{most} of your {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER",
                 wait_s,
             )
-        has_others = limits.share < 1  # then whoever has none in line gets a place
+        has_others = limits.share < 1 and limits.in_line > 0  # then whoever has none in line gets a place
         if has_others and own >= max(1, int(limits.share * limits.in_line)):
             raise _too_many(
                 f"{own} of your {self._counted} wait for their turn already, as many as one of several owners can have "

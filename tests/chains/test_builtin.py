@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
 from chains.demo import DEMO_REPLY_TOKENS
-from chains.engines import MAX_LOADED
+from chains.engines import LEAVE_S, MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
 from chains.gguf import find_models
 from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed, UpstreamProblem
@@ -226,6 +226,22 @@ async def test_who_waits_for_room_gets_it_however_busy_the_others_are(engine: Op
         await within(20, lambda: all_loaded(builtin, "one", "two"))
         await asyncio.wait_for(ask("three"), 20)
         over.set()
+
+
+async def test_a_long_answer_that_holds_up_a_load_keeps_nobody_from_its_model(engine: Open, folder: Path) -> None:
+    builtin = await engine(folder)
+    async with contextlib.AsyncExitStack() as readings:
+        for name in ("one", "two"):
+            reading = await builtin.pass_through({**ENDLESS, "model": name, "stream": True})
+            blocks = await readings.enter_async_context(contextlib.aclosing(reading.blocks()))  # type: ignore[type-var]
+            await anext(blocks)
+        waiting = asyncio.create_task(builtin.at("three"))
+        await asyncio.sleep(0.5)
+        asked = {"messages": ASK, "model": "one", "max_tokens": 1}
+        passage = await asyncio.wait_for(builtin.pass_through(asked), LEAVE_S + 5)
+        assert passage.status == 200
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 2 * LEAVE_S + 15)
 
 
 async def all_loaded(builtin: Builtin, *names: str) -> bool:

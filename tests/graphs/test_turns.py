@@ -139,6 +139,10 @@ def test_no_owner_keeps_the_others_out_of_the_line() -> None:
     turns.check("eve")  # who has none in line, however full it is
     with turns.entering("eve"), pytest.raises(TooManyRequests):
         turns.check("eve")
+    nobody = Turns(Limits(at_work=1, in_line=0, share=0.75))
+    nobody.begin("ann")
+    with pytest.raises(TooManyRequests):
+        nobody.check("bob")
 
 
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
