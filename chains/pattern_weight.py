@@ -6,11 +6,11 @@ can be open at the same time. Measured with 50 open positions: 0.1 s a token. Wi
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from chains.schema_limits import MAX_REPEATS
 
-__all__ = ["PatternRefused", "pattern_weight"]
+__all__ = ["PatternRefused", "PatternWeight", "pattern_weight"]
 
 _MAX_CHARS: Final = 1_000
 _MAX_DEPTH: Final = 16
@@ -19,6 +19,13 @@ _MAX_EXPANDED: Final = 20_000
 
 class PatternRefused(ValueError):
     """The pattern has no bounded grammar. The message gives the reason, as the end of a sentence."""
+
+
+class PatternWeight(NamedTuple):
+    """The work of a pattern: `open` positions at most at once, of `size` positions after its expansion."""
+
+    open: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +39,15 @@ class _Part:
     empty: bool = True
 
 
-def pattern_weight(pattern: str) -> int:
-    """Return how many positions can be open at once, in time linear in the pattern. Raises PatternRefused."""
+def pattern_weight(pattern: str) -> PatternWeight:
+    """Weigh a pattern, in time linear in its length. Raises PatternRefused."""
     if len(pattern) > _MAX_CHARS:
         raise PatternRefused(f"has {len(pattern)} characters; at most {_MAX_CHARS} are allowed")
     reader = _Reader(pattern)
     part = reader.alternatives(0)
     if reader.at < len(pattern):
         raise PatternRefused("has a `)` without a `(`")
-    return part.open
+    return PatternWeight(part.open, part.size)
 
 
 class _Reader:

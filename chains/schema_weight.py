@@ -12,7 +12,7 @@ Measured with xllamacpp 2026.10 on one shared core: an enum of 500 values takes 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chains.pattern_weight import PatternRefused, pattern_weight
@@ -27,6 +27,7 @@ from chains.schema_limits import (
     limit,
     without_long_limits,
 )
+from chains.schema_names import RuleNames
 
 __all__ = ["MAX_WEIGHT", "SchemaRefused", "bound_schemas", "check_schema"]
 
@@ -43,7 +44,8 @@ _MANY: Final = 250
 _MAX_TEXT_OF_MANY: Final = 15_000
 """OpenAI's limit for enums of over 250 values: a longer common beginning makes more tokens evaluate all values."""
 _MAX_REPEATS_TOTAL: Final = 400_000
-"""Repetitions in all limits of strings and lists: each one is an element of the grammar in memory."""
+"""Repetitions in all limits of strings and lists, and positions in patterns: each is an element of the grammar in
+memory. 1.9 million take 4 s and 800 MB."""
 _MAX_REFERENCE: Final = 1_000
 """Characters of a `$ref`, which is read anew at each use."""
 
@@ -85,6 +87,7 @@ class _Totals:
     values: int = 0
     text: int = 0
     repeats: int = 0
+    names: RuleNames = field(default_factory=RuleNames)
 
 
 def bound_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
@@ -125,6 +128,8 @@ class _Weight:
         self._totals = totals
         self._path: list[str] = []
         """References that are being followed, outermost first; `""` stands for the root itself."""
+        self._names = 0
+        """Characters of property names on the way to the current subschema."""
         self._consumed: list[int] = []
         """Lengths of `_path` at which a property or list was entered: only then does a circle make progress."""
         self._alike: list[int] = []
@@ -144,8 +149,7 @@ class _Weight:
         return self._direct(schema, depth)
 
     def _direct(self, schema: dict[str, Any], depth: int) -> _Open:
-        self._totals.repeats += count_repetitions(schema)
-        limit("repetitions in its strings and arrays", self._totals.repeats, _MAX_REPEATS_TOTAL)
+        self._add_repeats(count_repetitions(schema), depth)
         if "enum" in schema:
             return self._literals(_list(schema["enum"], "enum"))
         if "const" in schema:
@@ -156,19 +160,37 @@ class _Weight:
             found.append(_Open(sum(part.first for part in parts), sum(part.most for part in parts)))
         kinds = kinds_of(schema)
         if "string" in kinds:
-            found.append(_string(schema))
+            found.append(self._string(schema, depth))
         if "number" in kinds or "integer" in kinds:
             digits = count_digits(schema)
             self._totals.digits += digits
             limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS)
             found.append(_Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits))
-        if "object" in kinds or "properties" in schema:
+        if "object" in kinds or "properties" in schema or "additionalProperties" in schema:
             found.append(self._object(schema, depth))
         if "array" in kinds or "items" in schema or "prefixItems" in schema:
             found.append(self._array(schema, depth))
         if not found:
             return _Open(_TEXT, _TEXT)
         return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
+
+    def _add_repeats(self, count: int, depth: int) -> None:
+        self._totals.repeats += count
+        limit("repetitions in its strings and arrays", self._totals.repeats, _MAX_REPEATS_TOTAL)
+        self._totals.names.add(1 + count, self._names, depth)
+
+    def _string(self, schema: Mapping[str, Any], depth: int) -> _Open:
+        pattern = schema.get("pattern")
+        if pattern is None:
+            return _Open(1, _TEXT)
+        if not isinstance(pattern, str):
+            raise SchemaRefused(f"`pattern` is {_kind(pattern)}; it must be a string.")
+        try:
+            weight = pattern_weight(pattern)
+        except PatternRefused as error:
+            raise SchemaRefused(f"`pattern` `{pattern[:60]}` {error}.") from error
+        self._add_repeats(weight.size, depth)
+        return _Open(_TEXT * weight.open, _TEXT * weight.open)
 
     def _literals(self, values: list[Any]) -> _Open:
         self._totals.values += len(values)
@@ -226,24 +248,28 @@ class _Weight:
             raise SchemaRefused(f"`properties` is {_kind(properties)}; it must be an object.")
         required = _required(schema)
         optional = [name for name in properties if name not in required]
+        self._totals.names.add_object(schema, properties, self._names, depth)
         self._add_text([len(name) for name in properties if name in required], "required properties")
         self._add_text([len(name) for name in optional], "optional properties")
         most = 1 + _OPTIONAL * len(optional)
         more = schema.get("additionalProperties")
-        inner = [*properties.values(), *([more] if isinstance(more, dict) and more else [])]
+        inner = [*properties.items(), *([("", more)] if isinstance(more, dict) and more else [])]
         return _Open(1, max([most, *self._inside(inner, depth)]))
 
     def _array(self, schema: dict[str, Any], depth: int) -> _Open:
         items = [schema[name] for name in ("items", "prefixItems", "additionalItems") if name in schema]
         listed = [one for each in items for one in (each if isinstance(each, list) else [each])]
-        inner = [each for each in listed if not isinstance(each, bool)]
+        inner = [("", each) for each in listed if not isinstance(each, bool)]
         return _Open(1, max([2, *(weight + 1 for weight in self._inside(inner, depth))]))
 
-    def _inside(self, schemas: list[Any], depth: int) -> Iterator[int]:
-        """Weights within an object or a list, in which the text shows unambiguously where each value begins."""
+    def _inside(self, schemas: list[tuple[str, Any]], depth: int) -> Iterator[int]:
+        """Weights within an object or a list, in which the text shows unambiguously where each value begins. `schemas`
+        are those of its properties by name, or of its elements without one."""
         self._consumed.append(len(self._path))
-        for schema in schemas:
+        for name, schema in schemas:
+            self._names += len(name)
             yield self.of(schema, depth + 1).most
+            self._names -= len(name)
         self._consumed.pop()
 
     def _behind(self, reference: Any, depth: int) -> _Open:
@@ -252,7 +278,9 @@ class _Weight:
         since = self._path.index(name) + 1 if name in self._path else 0 if target is self._root else None
         if since is None:
             self._path.append(name)
+            self._names += len(name)
             weight = self.of(target, depth + 1)
+            self._names -= len(name)
             self._path.pop()
             return weight
         if not any(mark >= since for mark in self._consumed):
@@ -278,19 +306,6 @@ class _Weight:
         if is_map:
             raise SchemaRefused(f"`$ref` `{reference[:80]}` points to a map of schemas, not to a schema.")
         return node
-
-
-def _string(schema: Mapping[str, Any]) -> _Open:
-    pattern = schema.get("pattern")
-    if pattern is None:
-        return _Open(1, _TEXT)
-    if not isinstance(pattern, str):
-        raise SchemaRefused(f"`pattern` is {_kind(pattern)}; it must be a string.")
-    try:
-        weight = _TEXT * pattern_weight(pattern)
-    except PatternRefused as error:
-        raise SchemaRefused(f"`pattern` `{pattern[:60]}` {error}.") from error
-    return _Open(weight, weight)
 
 
 def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:

@@ -153,6 +153,41 @@ async def test_a_costly_schema_is_refused_in_runs_and_for_clients() -> None:
             await builtin.pass_through({"messages": ASK, "response_format": COSTLY})
 
 
+TEXT = {"type": "string"}
+CRASHING: dict[str, Any] = {
+    "open": {"properties": {"n" * 59_000: TEXT}, "additionalProperties": TEXT},
+    "open to all": {"properties": {"n" * 59_000: TEXT}, "additionalProperties": {}},
+    "closed, no letters": {"properties": {"_" * 59_000: TEXT}},
+    "required, no ASCII": {"properties": {"é" * 30_000: TEXT}, "required": ["é" * 30_000]},
+    "inside additionalProperties": {"additionalProperties": {"properties": {"_" * 59_000: TEXT}}},
+}
+
+
+async def test_names_that_crash_llama_cpp_are_refused() -> None:
+    async with opened() as builtin:
+        for schema in CRASHING.values():
+            wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", **schema}}}
+            with pytest.raises(InvalidRequest, match=r"characters; at most 256 are allowed"):
+                await builtin.pass_through({"messages": ASK, "response_format": wanted})
+            tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+            assert (await builtin.pass_through({"messages": ASK, "max_tokens": 1})).status == 200
+            with pytest.raises(InvalidRequest, match=r"function 'f': .*at most 256"):
+                await builtin.pass_through({"messages": ASK, "tools": [tool]})
+        assert not builtin.engine_ends
+
+
+async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
+    inner: dict[str, Any] = TEXT
+    for _ in range(8):
+        properties = {"_" * 256: inner, "a" * 256: TEXT, "b" * 256: TEXT}
+        inner = {"type": "object", "properties": properties, "additionalProperties": TEXT}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": inner}}
+    async with opened() as builtin:
+        passage = await builtin.pass_through({"messages": ASK, "max_tokens": 2, "response_format": wanted})
+        assert passage.status == 200
+        assert not builtin.engine_ends
+
+
 @pytest.mark.parametrize("fields", [{"prompt": ["One,", "Two,", "Three,"]}, {"prompt": "One,", "n": 2}], ids=["3", "n"])
 async def test_several_completions_at_once_give_their_slots_back(fields: dict[str, Any]) -> None:
     async with opened() as builtin:

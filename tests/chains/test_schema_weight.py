@@ -43,6 +43,22 @@ def alike(count: int, **first: Any) -> dict[str, Any]:
     }
 
 
+def open_object(*names: str, more: Any = True) -> dict[str, Any]:
+    return {"type": "object", "properties": dict.fromkeys(names, TEXT), "additionalProperties": more}
+
+
+def under(levels: int, name: str, inner: Any) -> dict[str, Any]:
+    for _ in range(levels):
+        inner = {"type": "object", "properties": {name: inner}}
+    return inner  # type: ignore[no-any-return]
+
+
+def texts(count: int, **limits: Any) -> dict[str, Any]:
+    """Required strings with these limits."""
+    names = [f"p{place}" for place in range(count)]
+    return {"type": "object", "properties": {name: {**TEXT, **limits} for name in names}, "required": names}
+
+
 JSON: dict[str, Any] = {
     "anyOf": [
         {"type": ["string", "number", "boolean", "null"]},
@@ -95,6 +111,12 @@ DOUBLING = {
         pytest.param({"type": "integer", "maximum": 2**53}, id="an upper limit"),
         pytest.param({"properties": {"enum": TEXT}, "$ref": "#/properties/enum"}, id="a property called enum"),
         pytest.param({}, id="anything"),
+        pytest.param(open_object("n" * 256), id="the longest name"),
+        pytest.param(open_object(*(f"{'n' * 200}{place:03}" for place in range(200))), id="names that begin alike"),
+        pytest.param({"items": [open_object(*(f"property_{n}" for n in range(20)))] * 40}, id="40 open objects"),
+        pytest.param({"properties": {"n" * 256: TEXT}, "additionalProperties": False}, id="a long name, closed"),
+        pytest.param(under(40, "n" * 20, TEXT), id="40 levels of names"),
+        pytest.param({"properties": {"body": texts(200, maxLength=1_900)}}, id="200 long texts"),
     ],
 )
 def test_a_valid_schema_passes(schema: Any) -> None:
@@ -141,7 +163,50 @@ def test_a_valid_schema_passes(schema: Any) -> None:
         ),
         pytest.param({"minimum": 9, "exclusiveMinimum": True}, r"`exclusiveMinimum` is True", id="boolean bound"),
         pytest.param({"enum": ["x" * 70_000]}, r"characters of names and enum values: 70000", id="long value"),
-        pytest.param({"properties": {"x" * 70_000: TEXT}}, r"characters of names", id="long name"),
+        pytest.param({"properties": {"x" * 70_000: TEXT}}, r"property name `x+…` has 70000", id="long name"),
+        *(
+            pytest.param(schema, r"has 257 characters; at most 256 are allowed", id=f"a name of 257, {where}")
+            for where, schema in {
+                "open": open_object("n" * 257),
+                "open to strings": open_object("n" * 257, more=TEXT),
+                "closed": {"properties": {"n" * 257: TEXT}},
+                "no letters": {"properties": {"é" * 257: TEXT}},
+                "required": {"properties": {"_" * 257: TEXT}, "required": ["_" * 257]},
+                "in a list": {"items": [{"properties": {"_" * 257: TEXT}}]},
+                "behind a reference": {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"_" * 257: TEXT}}}},
+                "in allOf": {"allOf": [{"properties": {"_" * 257: TEXT}}]},
+                "in additionalProperties": {"additionalProperties": {"properties": {"_" * 257: TEXT}}},
+            }.items()
+        ),
+        *(
+            pytest.param(schema, r"characters, shared beginnings counted once; at most 900", id=f"open object, {what}")
+            for what, schema in {
+                "long names": open_object(*(f"{place}{'n' * 200}" for place in range(5))),
+                "many names": open_object(*(f"{place:02}{'n' * 30}" for place in range(40)), more=TEXT),
+                "required names": {
+                    **open_object(*(f"{place}{'n' * 200}" for place in range(5))),
+                    "required": [f"{place}{'n' * 200}" for place in range(5)],
+                },
+                "inside another": open_object(
+                    "a", more=open_object(*(f"{place}{'n' * 200}" for place in range(5)), more={})
+                ),
+            }.items()
+        ),
+        *(
+            pytest.param(schema, r"over 40000000 characters of names", id=f"names of rules, {what}")
+            for what, schema in {
+                "repetitions": under(45, "n" * 256, texts(190, maxLength=1_990)),
+                "items": under(45, "n" * 256, {"items": [{"items": TEXT, "minItems": 1_999}] * 4}),
+                "patterns": under(45, "n" * 256, texts(190, pattern="^[a-z]{1,99}$")),
+                "open objects": under(45, "n" * 256, {"items": [open_object("a" * 256, "b" * 256)] * 60}),
+                "short names, deep": under(45, "n" * 20, texts(190, maxLength=1_990)),
+                "behind references": {
+                    **under(20, "n" * 256, {"$ref": "#/$defs/a"}),
+                    "$defs": {"a": texts(190, maxLength=1_990)},
+                },
+            }.items()
+        ),
+        pytest.param(texts(1_000, pattern="^[a-z]{1900}$"), r"repetitions in its strings", id="many long patterns"),
         pytest.param(
             {"prefixItems": [{"type": "string", "maxLength": 1_999}] * 250},
             r"repetitions in its strings",
@@ -182,6 +247,9 @@ def test_a_valid_schema_passes(schema: Any) -> None:
         pytest.param({"type": ["string", {}]}, r"`type` is", id="odd type"),
         pytest.param({"properties": [1]}, r"`properties` is an array", id="properties"),
         pytest.param({"properties": {"a": 5}}, r"subschema is a number", id="subschema"),
+        pytest.param(
+            {"additionalProperties": {"enum": list(range(1_001))}}, r"1001; at most 1000", id="without a type"
+        ),
         pytest.param({"enum": "abc"}, r"`enum` is a string", id="enum is no list"),
         pytest.param({"anyOf": {"a": 1}}, r"`anyOf` is an object", id="anyOf is no list"),
         pytest.param({"type": "string", "pattern": 5}, r"`pattern` is a number", id="pattern"),
