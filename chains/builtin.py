@@ -2,8 +2,8 @@
 
 Invariants: nothing is loaded before a request needs it. llama.cpp gets only requests within bounds (`engine_requests`),
 never more at once than it has slots; owners take turns (`slots`). If an engine ends, an answer of which nothing was
-shown is retried once. Every answer is streamed: llama.cpp stops only streams when their reader leaves, even while it
-still reads the prompt.
+shown is retried once; an owner whose request ends it again is suspended (`suspensions`). Every answer is streamed:
+llama.cpp stops only streams when their reader leaves, even while it still reads the prompt.
 """
 
 import asyncio
@@ -32,12 +32,21 @@ from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
 from chains.relay import relay
 from chains.slots import Slot, Slots
+from chains.suspensions import OwnerSuspended, Suspensions
 from chains.transport import Patience
 from chains.upstream import Upstream
 from chains.whole_answers import answer_each, answer_whole
 from watch.context import acting_owner
 from watch.figures import Counts
-from wire.errors import InvalidRequest, PromptRefused, RunError, Unavailable, UpstreamFailed, UpstreamProblem
+from wire.errors import (
+    InvalidRequest,
+    PromptRefused,
+    RunError,
+    TooManyRequests,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamProblem,
+)
 
 __all__ = ["Builtin"]
 
@@ -88,8 +97,10 @@ class Builtin(Upstream):
         self._is_shared = is_shared
         self._per_owner = max(1, self._shape.parallel - is_shared)
         self._slots: dict[str, Slots] = {}
-        self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, bool]] = WeakKeyDictionary()
-        """Which engine has started to answer a run's request, and whether it did nothing else meanwhile."""
+        self._ending: set[asyncio.Task[bool]] = set()
+        self._suspensions = Suspensions(is_shared=is_shared)
+        self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, Slot, bool]] = WeakKeyDictionary()
+        """Which engine has started to answer a run's request, in which slot, and whether this was a retry."""
 
     # --- what an upstream does ------------------------------------------------------------------------------------
 
@@ -105,6 +116,8 @@ class Builtin(Upstream):
 
     async def close(self) -> None:
         """Give up what is being loaded, and end every engine."""
+        for task in self._ending:
+            task.cancel()
         await self._engines.close()
         await super().close()
 
@@ -168,10 +181,13 @@ class Builtin(Upstream):
         """
         name = await self.resolve(str(payload.get("model") or ""))
         negotiation = negotiation or self.negotiation(name)
-        before, was_alone = self._answering.pop(negotiation, (None, False))
-        ended = before.epitaph() if before is not None and await before.has_ended() else None
-        if ended is not None and (was_alone or _hangs_again(ended, payload)):
-            raise ended
+        before = self._answering.pop(negotiation, None)
+        ended = None
+        if before is not None and await before[0].has_ended():
+            ended = before[0].epitaph()
+            ended.was_sole = before[1].is_sole
+            if self._gives_up(ended, payload, again=before[2]):
+                raise ended
         try:
             fitted = await fit_request(payload, CHAT, context=self._shape.context_size, lenient=True)
             require_fitting(fitted, self._shape.context_size)
@@ -181,7 +197,7 @@ class Builtin(Upstream):
             raise UpstreamFailed(error.message) from error
         if ended is not None:
             return await self._answer(name, fitted, negotiation, alone=True)
-        return await _ask_twice(lambda alone: self._answer(name, fitted, negotiation, alone=alone), fitted)
+        return await self._ask_twice(lambda alone: self._answer(name, fitted, negotiation, alone=alone), fitted)
 
     async def _answer(
         self, name: str, fitted: dict[str, Any], negotiation: Negotiation, *, alone: bool
@@ -193,8 +209,8 @@ class Builtin(Upstream):
             response = await engine.upstream.answer(asked, negotiation)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
-        self._answering[negotiation] = engine, alone
-        when_closed(response, slot.release)
+        self._answering[negotiation] = engine, slot, alone
+        when_closed(response, lambda: self._release(slot, engine, broke=response.content.exception() is not None))
         return response
 
     async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
@@ -224,11 +240,35 @@ class Builtin(Upstream):
             return await answer_each(requests, per_prompt=fitted.get("n") or 1)
         except PromptRefused as error:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
+        except OwnerSuspended as error:
+            raise TooManyRequests(error.message, headers={"Retry-After": str(error.seconds)}) from error
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=503) from error
 
+    async def _ask_twice(self, ask: Callable[[bool], Awaitable[T]], body: Mapping[str, Any]) -> T:
+        """Return what `ask` does. If the engine ends before anything of the answer was shown, ask once more, alone."""
+        try:
+            return await ask(False)
+        except EngineEnded as ended:
+            if self._gives_up(ended, body, again=False):
+                raise
+        try:
+            return await ask(True)
+        except EngineEnded as ended:
+            self._gives_up(ended, body, again=True)
+            raise
+
+    def _gives_up(self, ended: EngineEnded, body: Mapping[str, Any], *, again: bool) -> bool:
+        """Return whether a request that an engine ended under is not retried. Its owner is suspended if it is to blame:
+        the engine worked for nobody else, or the owner has done this before."""
+        owner, is_hang = acting_owner(), _hangs_again(ended, body)
+        has_record = self._suspensions.has_record(owner)
+        if has_record or (ended.was_sole and (again or is_hang)):
+            self._suspensions.count(owner)
+        return again or is_hang or has_record
+
     async def _pass_through(self, name: str, fitted: dict[str, Any], path: str, *, count: int = 1) -> Passage:
-        return await _ask_twice(lambda alone: self._pass_once(name, fitted, path, count, alone=alone), fitted)
+        return await self._ask_twice(lambda alone: self._pass_once(name, fitted, path, count, alone=alone), fitted)
 
     async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
@@ -240,7 +280,7 @@ class Builtin(Upstream):
                 passage = await engine.upstream.pass_through(asked, path)
                 slot.keep(count)
                 engine.use(passage)
-        passage.when_closed(slot.release)
+        passage.when_closed(lambda: self._release(slot, engine, broke=passage.broke))
         slots = self._slots[name]
         return relay(with_openai_error(passage), lambda: len(slots) > 0)
 
@@ -252,13 +292,28 @@ class Builtin(Upstream):
     @asynccontextmanager
     async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:
         """Wait for a request's turn and its engine. If the block fails, its slots are given back. Raises RunError."""
+        self._suspensions.check(acting_owner())
         slot = await self._take_slots(name, count, alone=alone)
         try:
             async with self._engines.asking(name) as engine:
+                self._suspensions.check(acting_owner())  # another request of the owner can have ended one meanwhile
                 yield engine, slot
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, EngineEnded):
+                error.was_sole = slot.is_sole
             slot.release()
             raise
+
+    def _release(self, slot: Slot, engine: Engine, *, broke: bool) -> None:
+        """Give back the slot of an answer that is closed. If it broke, only once its engine's end would be known: the
+        next request would be sent to a process that is about to exit, and seem to end it."""
+        if not broke:
+            slot.release()
+            return
+        task = asyncio.create_task(engine.has_ended(), name="last breath")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(lambda _: slot.release())
 
     async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
         """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
@@ -339,16 +394,6 @@ class Builtin(Upstream):
         entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": told}
         limit = self.context_limit(model.name)
         return {**entry, "context_length": limit} if limit else entry
-
-
-async def _ask_twice(ask: Callable[[bool], Awaitable[T]], body: Mapping[str, Any]) -> T:
-    """Return what `ask` does. If the engine ends before anything of the answer was shown, ask once more, alone."""
-    try:
-        return await ask(False)
-    except EngineEnded as ended:
-        if _hangs_again(ended, body):
-            raise
-    return await ask(True)
 
 
 def _hangs_again(ended: EngineEnded, body: Mapping[str, Any]) -> bool:

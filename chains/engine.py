@@ -37,7 +37,7 @@ _BATCH: Final = 256  # tokens of a prompt at a time; one that is given up goes o
 _CACHE_MIB: Final = 1_024  # of prompts that lost their place to others; llama.cpp's own 8 GiB are a server's
 _REPLY_TOKENS: Final = 1_024  # of a reply that nobody has limited: a small model may find no end
 _KILL_S: Final = 5.0
-_LAST_BREATH_S: Final = 0.5
+_LAST_BREATH_S: Final = 1.0  # a crash breaks connections up to half a second before the exit
 _IDLE_LOOK_S: Final = 0.05
 _KEPT_LINES: Final = 50
 _LINE_BYTES: Final = 4 * 1024 * 1024  # its template is in `props`
@@ -59,9 +59,11 @@ class Shape:
 
 
 class EngineEnded(UpstreamFailed):
-    """The engine's process ended, or was ended for hanging (`is_hang`), while it worked on a request."""
+    """The engine's process ended, or was ended for hanging (`is_hang`), while it worked on a request. `was_sole`: it
+    worked for no other owner meanwhile."""
 
     is_hang = False
+    was_sole = False
 
 
 class Use(Protocol):

@@ -55,6 +55,11 @@ class Passage:
         """Whether the upstream has no more to do for it."""
         return self._response is None or self._response.closed
 
+    @property
+    def broke(self) -> bool:
+        """Whether its connection broke before its end."""
+        return self._response is not None and self._response.content.exception() is not None
+
     def when_closed(self, act: Callable[[], None]) -> None:
         """Call `act` once the upstream has finished its work on it; at once if it already has."""
         if self._response is None:

@@ -22,21 +22,29 @@ class _Waiting:
 class Slot:
     """The slots that a request holds while the engine works on it: one or several."""
 
-    __slots__ = ("_count", "_owner", "_slots")
+    __slots__ = ("_count", "_is_sole", "_mixed", "_owner", "_slots")
 
     def __init__(self, slots: "Slots", owner: str, count: int) -> None:
         self._slots = slots
         self._owner = owner
         self._count = count
+        self._mixed = slots.mixed
+        self._is_sole = not slots.is_mixed
+
+    @property
+    def is_sole(self) -> bool:
+        """Whether no other owner held a slot at any time while this request held its own."""
+        return self._is_sole and (not self._count or self._mixed == self._slots.mixed)
 
     def has_company(self) -> bool:
         """Return whether another owner holds a slot."""
-        return self._slots.serves_others(self._owner)
+        return self._slots.is_mixed
 
     def keep(self, count: int) -> None:
         """Release all but `count` slots."""
         rest = self._count - count
         if rest > 0:
+            self._is_sole = self.is_sole
             self._count = count
             self._slots.give_back(self._owner, rest)
 
@@ -50,6 +58,8 @@ class Slots:
 
     def __init__(self, count: int, *, per_owner: int | None = None) -> None:
         self._total = self._free = count
+        self.mixed = 0
+        """How many slots were granted while several owners held some."""
         self.per_owner = count if per_owner is None else per_owner
         self._held: Counter[str] = Counter()
         self._lines: dict[str, deque[_Waiting]] = {}
@@ -60,9 +70,10 @@ class Slots:
         """The number of waiting requests."""
         return sum(map(len, self._lines.values()))
 
-    def serves_others(self, owner: str) -> bool:
-        """Return whether anybody but this owner holds a slot."""
-        return len(self._held) > (owner in self._held)
+    @property
+    def is_mixed(self) -> bool:
+        """Whether several owners hold slots."""
+        return len(self._held) > 1
 
     async def take(self, owner: str, count: int = 1, *, alone: bool = False) -> Slot:
         """Return slots for a request once it is its turn: `count`, or as many as one owner can hold; with `alone`, all
@@ -73,7 +84,10 @@ class Slots:
         if owner not in self._lines:
             self._lines[owner] = deque()
             self._order.append(owner)
-        self._lines[owner].append(waiting)
+        if alone:
+            self._lines[owner].appendleft(waiting)  # it is a retry, and so the oldest
+        else:
+            self._lines[owner].append(waiting)
         self._grant()
         try:
             return await waiting.granted
@@ -100,6 +114,7 @@ class Slots:
                 return  # it is its turn: others do not overtake it, or it would never get several at once
             self._free -= waiting.count
             self._held[owner] += waiting.count
+            self.mixed += self.is_mixed
             self._remove(owner, waiting)
             if owner in self._lines:
                 self._order.remove(owner)

@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from chains import Builtin, Patience, Replies, ReplyCall, Shape
 from tests.chains.test_builtin import busy_slots, children, within
 from watch.context import act_for
-from wire.errors import InvalidRequest, PromptRefused, UpstreamFailed
+from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]
 
@@ -80,6 +80,75 @@ async def test_a_run_whose_engine_crashes_twice_fails_with_a_message() -> None:
             await run
         assert await finished(builtin, "Say hello.")
         assert builtin.engine_ends == {("crashed",): 2}
+
+
+async def ask_as(owner: str, builtin: Builtin, way: str, text: str = "Say hello.") -> None:
+    act_for(owner)
+    if way == "run":
+        await finished(builtin, text)
+        return
+    body = {"messages": [{"role": "user", "content": text}], "max_tokens": 4, "stream": way == "stream"}
+    (await builtin.pass_through(body)).close()
+
+
+async def crash_under(builtin: Builtin, requests: int) -> None:
+    await busy(builtin, requests)
+    await crash(builtin)
+
+
+@pytest.mark.parametrize("way", ["run", "whole"])
+async def test_an_owner_whose_request_ends_the_engine_twice_is_suspended(way: str) -> None:
+    async with opened(is_shared=True) as builtin:
+        await builtin.at("")
+        asked = asyncio.create_task(ask_as("alice", builtin, way, LONG))
+        for _ in range(2):
+            await crash_under(builtin, 1)
+        with pytest.raises((UpstreamFailed, UpstreamProblem), match="engine ended"):
+            await asked
+        with pytest.raises(RateLimited, match=r"again in \d+ s"):
+            await asyncio.create_task(ask_as("alice", builtin, "run"))
+        with pytest.raises(TooManyRequests, match=r"again in \d+ s") as refused:
+            await asyncio.create_task(ask_as("alice", builtin, "whole"))
+        assert 0 < int(refused.value.headers["Retry-After"]) <= 60
+        for each in ("run", "whole", "stream"):
+            await asyncio.create_task(ask_as("bob", builtin, each))
+        assert builtin.engine_ends == {("crashed",): 2}
+
+
+async def test_waiting_requests_of_a_suspended_owner_do_not_reach_the_engine() -> None:
+    async with opened(parallel=1, is_shared=True) as builtin:
+        await builtin.at("")
+        asked = [asyncio.create_task(ask_as("alice", builtin, "run", f"{LONG}{n}")) for n in range(5)]
+        together = asyncio.gather(*asked, return_exceptions=True)
+        while not together.done():
+            attempt = asyncio.create_task(crash_under(builtin, 1))
+            await asyncio.wait([together, attempt], return_when=asyncio.FIRST_COMPLETED)
+            attempt.cancel()
+        await asyncio.create_task(ask_as("bob", builtin, "run"))
+        kinds = sorted(type(error).__name__ for error in together.result())
+        assert kinds == ["EngineEnded", *["OwnerSuspended"] * 4]
+        assert builtin.engine_ends.total() <= 3, "the first of them, perhaps the next one, and one of these again"
+
+
+async def test_an_end_under_two_owners_suspends_neither() -> None:
+    async with opened(parallel=3, is_shared=True) as builtin:
+        await builtin.at("")
+        asked = [asyncio.create_task(ask_as(owner, builtin, "run", LONG[-1500:])) for owner in ("alice", "bob")]
+        await crash_under(builtin, 2)
+        await asyncio.gather(*asked)
+        for owner in ("alice", "bob"):
+            await asyncio.create_task(ask_as(owner, builtin, "whole"))
+
+
+async def test_an_only_owner_is_not_suspended() -> None:
+    async with opened() as builtin:
+        await builtin.at("")
+        asked = asyncio.create_task(ask_as("alice", builtin, "whole", LONG))
+        for _ in range(2):
+            await crash_under(builtin, 1)
+        with pytest.raises(UpstreamProblem, match="engine ended"):
+            await asked
+        await asyncio.create_task(ask_as("alice", builtin, "whole"))
 
 
 async def test_answers_made_anew_together_keep_their_slots() -> None:

@@ -125,3 +125,22 @@ async def test_a_request_that_was_alone_gives_back_the_slots_it_needs_no_more() 
     alone.keep(1)
     alone.release()
     (await asyncio.wait_for(slots.take("c", 3), 1)).release()
+
+
+async def test_a_slot_knows_whether_other_owners_held_one_meanwhile() -> None:
+    slots = Slots(3)
+    one, two = await slots.take("a"), await slots.take("a")
+    assert one.is_sole
+    assert two.is_sole
+    one.release()
+    other = await slots.take("b")
+    assert not two.is_sole
+    assert not other.is_sole
+    assert one.is_sole, "released before"
+    other.release()
+    assert not two.is_sole, "shared for a time"
+    third = await slots.take("a")
+    assert third.is_sole
+    third.release()
+    await slots.take("b")
+    assert third.is_sole

@@ -1,0 +1,73 @@
+"""Suspends owners whose requests end the built-in engine, so that the engine stays available to the others.
+
+Invariants: an owner gets a first record only for an engine that worked for nobody else when it ended. A suspension is
+short at first, grows with each further end, and the record is forgotten after a time without one.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from wire.errors import RateLimited
+
+__all__ = ["OwnerSuspended", "Suspensions"]
+
+_FIRST_S: Final = 60.0
+_LONGEST_S: Final = 600.0
+_FORGOTTEN_S: Final = 1_800.0
+"""How long an owner's record lasts after its last engine end."""
+
+_log = logging.getLogger("threadhold.engine")
+
+
+class OwnerSuspended(RateLimited):
+    """The owner's requests are refused for another `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = max(1, math.ceil(seconds))
+        super().__init__(
+            f"A request of yours ended the built-in engine. So that others can use it, it accepts your requests again "
+            f"in {self.seconds} s. Do not repeat that request unchanged: shorten its prompt, or simplify its schema."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    ends: int
+    at: float
+
+
+class Suspensions:
+    """Counts engine ends by owner. `clock` returns monotonic seconds."""
+
+    def __init__(self, *, is_shared: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        """Without `is_shared` there is one owner only, who is never suspended."""
+        self._is_shared = is_shared
+        self._clock = clock
+        self._records: dict[str, _Record] = {}
+
+    def count(self, owner: str) -> None:
+        """Count an engine that this owner's request ended."""
+        if not self._is_shared:
+            return
+        ends = self._records[owner].ends + 1 if self.has_record(owner) else 1
+        self._records[owner] = _Record(ends, self._clock())
+        _log.warning("requests of owner `%s` to the built-in engine are refused for %.0f s", owner, _lasts_s(ends))
+
+    def has_record(self, owner: str) -> bool:
+        """Return whether this owner's request has ended an engine lately."""
+        record = self._records.get(owner)
+        return record is not None and self._clock() < record.at + _FORGOTTEN_S
+
+    def check(self, owner: str) -> None:
+        """Raise OwnerSuspended while the owner is suspended."""
+        record = self._records.get(owner)
+        if record is not None and (left_s := record.at + _lasts_s(record.ends) - self._clock()) > 0:
+            raise OwnerSuspended(left_s)
+
+
+def _lasts_s(ends: int) -> float:
+    return min(_LONGEST_S, _FIRST_S * 2.0 ** min(ends - 1, 10))
