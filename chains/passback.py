@@ -3,8 +3,8 @@
 Thinking engines refuse the outputs of calls whose turn lacks what they sent beside it: DeepSeek's `reasoning_content`,
 OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back, by whatever name,
 as it was sent. Invariants: it goes to the engine and model that sent it and to nobody else; it is neither logged nor
-shown to clients; a reply keeps at most `MAX_CHARS` characters of it. Some engines refuse fields of their own, such as
-Groq's `channel`: `Negotiation` leaves those out.
+shown to clients; a reply keeps at most `MAX_CHARS` characters of it, and `_MAX_ENTRIES` entries of a list; merging them
+takes linear time. Some engines refuse fields of their own, such as Groq's `channel`: `Negotiation` leaves those out.
 
 Between the rounds of a run the fields are JSON text in the `additional_kwargs` of the turn's AIMessage, under
 `EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can be checkpointed
@@ -13,6 +13,7 @@ whatever is in it. A turn of another LangChain model keeps `{"source", "content"
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -36,6 +37,13 @@ EXTRA_FIELDS: Final = "threadhold_extra_fields"
 
 MAX_CHARS: Final = 1_048_576
 
+_MAX_ENTRIES: Final = 10_000
+"""Entries of one list."""
+_MAX_ALIKE: Final = 4
+"""Entries of one list with one `index` that a new entry is compared with, the newest first."""
+_MAX_SPELLED: Final = 16
+"""How often the fields of one reply are spelled out: some servers send fields after the finish reason."""
+
 _MESSAGE: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
 """Fields of an assistant message that OpenAI defines: they are sent back in their own way, or are of no use."""
 _CALL: Final = frozenset({"index", "id", "type", "function"})
@@ -46,12 +54,46 @@ _LABELS: Final = frozenset({"type", "index", "id", "format", "name", "role", "ob
 _log = logging.getLogger("threadhold.chains")
 
 
+class _TooMuch(Exception):
+    """A reply has more extra fields than are kept."""
+
+
 class _Pieces(list[str]):
     """A string that comes in pieces."""
 
 
-class _TooMuch(Exception):
-    """A reply has more extra fields than are kept."""
+class _Entries(list[Any]):
+    """A list that comes in pieces, whose entries can be found by their `index`."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        super().__init__()
+        self._by_index: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.merge(entries, copied=True)
+
+    def merge(self, entries: list[Any], *, copied: bool = False) -> None:
+        """Add entries, or what they add to the entries that are there; all of them as new ones if they are `copied`."""
+        for entry in entries:
+            if not copied and (same := self._like(entry)) is not None:
+                _joined(same, entry, "")
+                continue
+            if len(self) == _MAX_ENTRIES:
+                raise _TooMuch
+            copy = _copy(entry)
+            self.append(copy)
+            if (index := _index_of(copy)) is not None:
+                self._by_index[index].append(copy)
+
+    def _like(self, told: Any) -> dict[str, Any] | None:
+        """Return the entry that an entry adds to: of the same index, and of the same type and id where both have
+        them."""
+        index = _index_of(told)
+        if index is None or index not in self._by_index:
+            return None
+        entry: dict[str, Any]
+        for entry in reversed(self._by_index[index][-_MAX_ALIKE:]):
+            if _agree(entry.get("type"), told.get("type")) and _agree(entry.get("id"), told.get("id")):
+                return entry
+        return None
 
 
 class ExtraFields:
@@ -65,6 +107,8 @@ class ExtraFields:
         self._calls: dict[int, dict[str, Any]] = {}
         self._chars = 0
         self._is_kept = True
+        self._has_more = False
+        self._spelled = 0
 
     def add(self, said: dict[str, Any], *, whole: bool = False) -> None:
         """Add a delta's fields; those of a `whole` message replace what was streamed of them."""
@@ -79,10 +123,15 @@ class ExtraFields:
             self._merge(kept.setdefault("function", {}), function, _FUNCTION, whole=whole)
 
     def spell(self, ids: Sequence[str]) -> str | None:
-        """Return the fields as JSON text, `ids` being those of the calls; None without calls or fields."""
+        """Return the fields as JSON text, `ids` being those of the calls; None without calls, or without fields that
+        came since the last time."""
+        if not self._has_more or self._spelled == _MAX_SPELLED:
+            return None
         calls = {id: told for number, id in enumerate(ids) if (told := self._calls.get(number))}
         if not self._is_kept or not ids or not (self._message or calls):
             return None
+        self._has_more = False
+        self._spelled += 1
         return keep({"source": self._source, "message": self._message, "calls": calls}, self._model)
 
     def _merge(self, kept: dict[str, Any], told: dict[str, Any], known: frozenset[str], *, whole: bool) -> None:
@@ -92,6 +141,7 @@ class ExtraFields:
             for name, value in told.items():
                 if name not in known and value is not None:
                     self._count(value)
+                    self._has_more = True
                     kept[name] = _copy(value) if whole or name not in kept else _joined(kept[name], value, name)
         except (_TooMuch, RecursionError, TypeError):
             self._is_kept = False
@@ -110,7 +160,7 @@ def _copy(value: Any) -> Any:
         return _Pieces([value])
     if isinstance(value, dict):
         return {name: _copy(each) for name, each in value.items()}
-    return [_copy(each) for each in value] if isinstance(value, list) else value
+    return _Entries(value) if isinstance(value, list) else value
 
 
 def _joined(old: Any, new: Any, name: str) -> Any:
@@ -123,12 +173,8 @@ def _joined(old: Any, new: Any, name: str) -> Any:
             if value is not None:
                 old[key] = _joined(old[key], value, key) if key in old else _copy(value)
         return old
-    if isinstance(old, list) and not isinstance(old, _Pieces) and isinstance(new, list):
-        for entry in new:
-            if (same := _entry_like(old, entry)) is not None:
-                _joined(same, entry, "")
-            else:
-                old.append(_copy(entry))
+    if isinstance(old, _Entries) and isinstance(new, list):
+        old.merge(new)
         return old
     return _copy(new)
 
@@ -137,19 +183,17 @@ def _is_label(name: str) -> bool:
     return name in _LABELS or name.endswith(("_id", "_type"))
 
 
-def _entry_like(entries: list[Any], told: Any) -> dict[str, Any] | None:
-    """Return the entry that an entry adds to: of the same index, and of the same type and id where both say them."""
-    if not isinstance(told, dict) or type(told.get("index")) is not int:
-        return None
-    for entry in reversed(entries):
-        if isinstance(entry, dict) and entry.get("index") == told["index"]:
-            pairs = ((entry.get(name), told.get(name)) for name in ("type", "id"))
-            if all(None in pair or _text(pair[0]) == _text(pair[1]) for pair in pairs):
-                return entry
-    return None
+def _index_of(entry: Any) -> int | None:
+    index: Any = entry.get("index") if isinstance(entry, dict) else None
+    return index if type(index) is int else None
 
 
-def _text(value: Any) -> Any:
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two labels are equal, or one is missing."""
+    return one is None or other is None or _text(one) == _text(other)
+
+
+def _text(value: Any) -> str:
     return "".join(value) if isinstance(value, _Pieces) else str(value)
 
 
@@ -157,6 +201,8 @@ def _spelled(value: Any) -> Any:
     """What orjson cannot write by itself: orjson writes subclasses of list through this where it is told to."""
     if isinstance(value, _Pieces):
         return "".join(value)
+    if isinstance(value, _Entries):
+        return list(value)
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
@@ -174,9 +220,11 @@ def keep(told: dict[str, Any], model: str) -> str | None:
 
 def _warn(model: str) -> None:
     _log.warning(
-        "model `%s`: the fields beside a reply with tool calls exceed %d characters and are not sent back",
+        "model `%s`: the fields beside a reply with tool calls exceed %d characters (or %d entries in a list) and are "
+        "not sent back",
         model,
         MAX_CHARS,
+        _MAX_ENTRIES,
     )
 
 

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from chains import Replies, ReplyCall
 from chains.passback import EXTRA_FIELDS, MAX_CHARS, ExtraFields
 from tests.chains.conftest import Connect
+from tests.effort import within
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream
 from wire.errors import PromptRefused
 
@@ -296,8 +297,9 @@ async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUp
     [
         [{"x": "a" * 1_000_000}, {"x": "b" * 1_000_000}],
         [{"x": [{"index": 0, "y": "a" * 600_000}]}, {"x": [{"index": 0, "y": "b" * 600_000}]}],
+        [{"x": [{"index": 0}]}, {"x": [{"index": place} for place in range(10_001)]}],
     ],
-    ids=["a string", "pieces"],
+    ids=["a string", "pieces", "entries"],
 )
 async def test_too_much_is_not_kept_and_the_run_goes_on(
     up: ScriptedUpstream, connect: Connect, deltas: Any, caplog: pytest.LogCaptureFixture
@@ -328,3 +330,53 @@ def test_many_small_pieces_cost_little() -> None:
     kept = extra.spell(["c1"])
     assert kept is not None
     assert len(orjson.loads(kept)["message"]["reasoning_content"]) == 500_000
+
+
+ENTRIES: dict[str, list[dict[str, Any]]] = {
+    "distinct indexes": [{"x": [{"index": 0}]}, {"x": [{"index": place} for place in range(1, 40_000)]}],
+    "one index": [{"x": [{"index": 0}]}, {"x": [{"index": 0}] * 40_000}],
+    "one index, distinct ids": [{"x": [{"index": 0, "id": f"{place}"} for place in range(n)]} for n in (1, 30_000)],
+    "one index, long ids": [{"x": [{"index": 0, "id": "a" * 9_000 + f"{place:04}"}]} for place in range(100)],
+    "one index, distinct types": [{"x": [{"index": 0, "type": f"{place}"}]} for place in range(4_000)],
+    "one delta each": [{"x": [{"index": place}]} for place in range(4_000)],
+    "nested lists": [{"x": [{"index": 0, "y": [{"index": place} for place in range(n)]}]} for n in (1, 40_000)],
+    "fields": [{f"f{place}": 1} for place in range(9_000)],
+    "keys": [{"x": {f"f{place}": 1 for place in range(n)}} for n in (1, 40_000)],
+    "numbers": [{"x": [0]}, {"x": [1] * 100_000}],
+}
+
+
+@pytest.mark.parametrize("deltas", ENTRIES.values(), ids=ENTRIES)
+def test_many_items_cost_little(deltas: list[dict[str, Any]]) -> None:
+    def merge() -> None:
+        extra = ExtraFields("http://h", "m")
+        for delta in deltas:
+            extra.add(delta)
+            extra.add_call(0, delta)
+        extra.spell(["c1"])
+
+    within(0.25, merge)
+
+
+def test_entries_are_merged_by_index_type_and_id() -> None:
+    extra = ExtraFields("http://h", "m")
+    extra.add({"x": [{"index": 0, "type": "a", "t": "1"}, {"index": 0, "type": "b", "t": "2"}, {"t": "no index"}]})
+    extra.add({"x": [{"index": 0, "type": "a", "t": "3"}, {"index": 1, "t": "4"}, {"index": 0, "t": "5"}]})
+    assert orjson.loads(extra.spell(["c1"]) or "")["message"]["x"] == [
+        {"index": 0, "type": "a", "t": "13"},
+        {"index": 0, "type": "b", "t": "25"},
+        {"t": "no index"},
+        {"index": 1, "t": "4"},
+    ]
+
+
+def test_deltas_after_the_end_do_not_spell_the_fields_again() -> None:
+    extra = ExtraFields("http://h", "m")
+    extra.add({"x": "a" * 1_000_000})
+    assert extra.spell(["c1"])
+    assert within(0.1, lambda: [extra.spell(["c1"]) for _ in range(1_000)]) == [None] * 1_000
+    spelled = 0
+    for _ in range(1_000):
+        extra.add({"x": "a"})
+        spelled += extra.spell(["c1"]) is not None
+    assert spelled < 20
