@@ -5,20 +5,28 @@ out, send one id for two calls, or repeat ids and names in each chunk. Invariant
 
 A fragment belongs to the call of its id, else to the call of its index, else to the call at its position, else to the
 newest call. It starts another call if it has a name and that call cannot continue, because the name is another
-function's or the call's arguments are complete.
+function's or the call's arguments are complete. A reply has at most `MAX_CALLS`; a hostile or looping model's has more.
 """
 
 import re
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final, NamedTuple, Self
 
 import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
-__all__ = ["CallFragments", "Fragment", "Piece", "number_calls"]
+from wire.errors import UpstreamFailed
+
+__all__ = ["MAX_CALLS", "CallFragments", "Fragment", "Piece", "number_calls"]
+
+MAX_CALLS: Final = 128
+"""Calls in one reply, as many as OpenAI has functions in one request."""
+_MAX_NAME: Final = 1_000
+"""Characters of a name that comes in pieces; what follows is dropped, and no function has such a name."""
 
 _MARK: Final = re.compile(r'[{}\[\]"\\]')
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -77,9 +85,22 @@ class _Call:
     _quoted: bool = False
     _escaped: bool = False
 
+    _digest: tuple[int, bytes | None] = (-1, None)
+    """Of the arguments' value, and of how many characters that is."""
+
     @property
     def text(self) -> str:
-        return "".join(self.arguments)
+        if len(self.arguments) > 1:
+            self.arguments[:] = ["".join(self.arguments)]
+        return self.arguments[0] if self.arguments else ""
+
+    @property
+    def digest(self) -> bytes | None:
+        """Equal for equal arguments; None if they are not JSON."""
+        text = self.text
+        if self._digest[0] != len(text):
+            self._digest = len(text), _digest(text)
+        return self._digest[1]
 
     def add(self, arguments: str) -> None:
         if arguments:
@@ -126,7 +147,10 @@ class CallFragments:
         return [call.known_as for call in self._calls]
 
     def feed(self, fragments: Sequence[Fragment]) -> tuple[list[Piece], list[int | None]]:
-        """Take the fragments of one delta; return what they add, and the number of each fragment's call."""
+        """Take the fragments of one delta; return what they add, and the number of each fragment's call.
+
+        Raises UpstreamFailed for more than `MAX_CALLS` calls.
+        """
         self._delta += 1
         pieces: list[Piece] = []
         owners: list[int | None] = []
@@ -229,6 +253,12 @@ class CallFragments:
     # --- what it adds -------------------------------------------------------------------------------------------------
 
     def _begin(self, told: Fragment) -> _Call:
+        if len(self._calls) == MAX_CALLS:
+            raise UpstreamFailed(
+                f"The model made more than {MAX_CALLS} function calls in one reply. Ask it for fewer at once, or set "
+                "`parallel_tool_calls` to false.",
+                kind="garbage",
+            )
         call = _Call(len(self._calls), told.number)
         self._calls.append(call)
         return call
@@ -237,6 +267,7 @@ class CallFragments:
         id, name = self._take_id(call, told.id), ""
         if told.name:
             name = (self._rest_of_name(call, told.name) or "") if call.name else told.name
+            name = name[: _MAX_NAME - len(call.name)]
             call.name += name
         repeats = bool(told.name) and bool(call.arguments) and call.is_whole()
         if told.name:
@@ -281,21 +312,23 @@ def _same(told: Fragment, calls: Iterable[_Call]) -> _Call | None:
     among = [call for call in calls if not call.name or told.name.startswith(call.name)]
     if told.id and (same := next((call for call in among if call.id == told.id), None)) is not None:
         return same
+    unidentified = [call for call in among if not (told.id and call.id)]
+    digest = _digest(told.arguments) if unidentified else None
     return next(
-        (call for call in among if not (told.id and call.id) and _says(call, told.arguments)),
+        (
+            call
+            for call in unidentified
+            if told.arguments.startswith(call.text) or (digest is not None and call.digest == digest)
+        ),
         None,
     )
 
 
-def _says(call: _Call, arguments: str) -> bool:
-    said = call.text
-    return arguments.startswith(said) or _value(arguments) == _value(said) is not None
-
-
-def _value(text: str) -> Any:
+def _digest(text: str) -> bytes | None:
+    """Return a hash of a JSON text's value; None for other text."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return sha256(orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)).digest()
+    except (orjson.JSONDecodeError, TypeError):
         return None
 
 

@@ -9,14 +9,16 @@ from typing import Any, Final
 
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import add_ai_message_chunks
 
+from chains.call_chunks import sum_chunks
 from chains.passback import engine_id, extra_fields, keep
 
 __all__ = ["OwnTurn", "restore_turns"]
 
 _CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
 _BESIDE: Final = ("tool_calls", "function_call", "refusal")
+_MAX_WORK: Final = 2_000_000
+"""Pieces of content times the blocks that they make: LangChain looks for the block of each piece among all."""
 
 
 class OwnTurn:
@@ -40,8 +42,10 @@ class OwnTurn:
         ]
         if not any(isinstance(piece.content, list) or piece.additional_kwargs for piece in pieces):
             return ""
+        if _work(pieces) > _MAX_WORK:
+            return ""
         try:
-            whole = add_ai_message_chunks(pieces[0], *pieces[1:])
+            whole = sum_chunks(pieces)
         except (TypeError, ValueError):  # a library's own chunks that LangChain cannot add
             return ""
         blocks = [block for block in whole.content if block] if isinstance(whole.content, list) else []
@@ -49,6 +53,13 @@ class OwnTurn:
         if not beside and all(isinstance(block, str) or block.get("type") in ("text", *_CALLS) for block in blocks):
             return ""
         return keep({"source": self._source, "content": blocks, "beside": beside}, self._model) or ""
+
+
+def _work(pieces: list[AIMessageChunk]) -> int:
+    """Estimate how many blocks of content LangChain compares when it adds these chunks."""
+    parts = [part for piece in pieces if isinstance(piece.content, list) for part in piece.content]
+    indexes = [part.get("index") if isinstance(part, dict) else None for part in parts]
+    return len(parts) * (indexes.count(None) + len({repr(index) for index in indexes}))
 
 
 def restore_turns(messages: Sequence[BaseMessage], source: str, model: str) -> list[BaseMessage]:

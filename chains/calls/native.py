@@ -42,8 +42,8 @@ class _Held:
     arguments: list[str] = field(default_factory=list)
     chunks: list[AIMessageChunk] = field(default_factory=list)
     gone: bool = False
-    checked: tuple[int, Checked] | None = None
-    """The result of the last check, and how many fragments it covers."""
+    checked: tuple[int, Checked, bool] | None = None
+    """How many fragments the last check covers, its result, and whether it left the arguments as they came."""
 
     def add(self, chunk: AIMessageChunk) -> None:
         fragment = chunk.tool_call_chunks[0]
@@ -111,11 +111,11 @@ class _Gate:
         for held in self.calls:
             if held.gone:
                 continue
-            text = "".join(held.arguments)
             if held.checked is None or held.checked[0] != len(held.arguments):  # asked for again at each later call
-                held.checked = len(held.arguments), await self.offer.check(held.name, text)
-            checked = held.checked[1]
-            as_it_came = checked.arguments == text
+                text = "".join(held.arguments)
+                found = await self.offer.check(held.name, text)
+                held.checked = len(held.arguments), found, found.arguments == text
+            _, checked, as_it_came = held.checked
             if only_good and (checked.problem or not as_it_came):
                 return
             held.gone = True

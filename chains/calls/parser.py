@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 
 __all__ = ["Written", "find_calls", "is_quick", "may_call", "read_object", "tell_calls"]
@@ -49,17 +50,17 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
     calls: list[Written] = []
     bare: dict[str, Any] | None = None
     for value, place, mended in _values(text):
-        found = list(_calls(value, offered))
+        found = list(islice(_calls(value, offered), _MAX_CALLS - len(calls)))
         if not found and isinstance(value, dict):
             if before := _name_before(text, place, offered):
                 found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
             bare = bare or value
         calls += found
-        if found and mended:
+        if (found and mended) or len(calls) == _MAX_CALLS:
             break  # mending has read all that follows
     if not calls and only is not None and bare is not None:
         calls = [Written(only, _spell(bare))]
-    return calls[:_MAX_CALLS]
+    return calls
 
 
 def tell_calls(text: str, offered: list[str], only: str | None) -> list[tuple[str, str]]:

@@ -150,3 +150,20 @@ async def test_the_library_s_own_fields_go_back_with_the_calls(beside: Any) -> N
         assert back.content == [{"type": "thinking", "thinking": "I think.", "index": 0}]
         assert back.additional_kwargs == beside
     assert back.tool_calls == made.tool_calls
+
+
+class Looping(FakeListChatModel):
+    """Calls a function again and again."""
+
+    def bind_tools(self, tools: Any, **_: Any) -> Any:  # noqa: ARG002
+        return self
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for place in range(20_000):
+            call: Any = {"name": "now", "args": "{}", "id": f"c{place}", "index": place, "type": "tool_call_chunk"}
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+
+
+async def test_too_many_calls_fail_the_run() -> None:
+    with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
+        await whole(Looping(responses=[]), call(tools=TOOLS))

@@ -57,3 +57,26 @@ def test_no_module_has_langchain_read_arguments() -> None:
         if re.search(r"AIMessageChunk\([^()]*tool_call_chunks=", path.read_text())
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 1_024, 1_100, 4_000])
+def test_chunks_are_added_in_their_order(count: int) -> None:
+    whole = Whole()
+    for place in range(count):
+        beside = {"reasoning_content": f"({place})"}
+        whole.add(AIMessageChunk(content=f"{place},", additional_kwargs=beside))
+    found = whole.chunk()
+    assert found.content == "".join(f"{place}," for place in range(count))
+    assert found.additional_kwargs.get("reasoning_content", "") == "".join(f"({place})" for place in range(count))
+
+
+def test_long_answers_are_put_together_in_linear_time() -> None:
+    piece = AIMessageChunk(content="x" * 2_000, additional_kwargs={"reasoning_content": "y" * 2_000})
+
+    def put_together() -> AIMessageChunk:
+        whole = Whole()
+        for _ in range(10_000):
+            whole.add(piece)
+        return whole.chunk()
+
+    assert len(within(2, put_together).content) == 20_000_000

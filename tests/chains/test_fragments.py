@@ -11,7 +11,9 @@ from chains import Replies, ReplyCall
 from chains.chunks import ChunkReader
 from chains.fragments import CallFragments, Fragment
 from tests.chains.conftest import Connect
+from tests.effort import within
 from tests.upstream import Raw, ScriptedUpstream
+from wire.errors import UpstreamFailed
 
 ROME = ("get_weather", {"place": "Rome"})
 PARIS = ("get_weather", {"place": "Paris"})
@@ -281,3 +283,97 @@ async def test_calls_of_both_kinds_of_answers_reach_the_client(up: ScriptedUpstr
             made += chunk
         assert [(call["name"], call["args"]) for call in made.tool_calls] == [ROME, ADD]
         assert len({call["id"] for call in made.tool_calls} - {None, ""}) == 2
+
+
+def many(count: int, **fields: Any) -> list[dict[str, Any]]:
+    """Calls of one function, each with its place in these fields."""
+    return [f("add", A, **{name: form(place) for name, form in fields.items()}) for place in range(count)]
+
+
+def each(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"delta": {"tool_calls": [call]}} for call in calls]
+
+
+def long(place: int, blank: str) -> str:
+    return '{"a":' + blank + '"' + "x" * 9_000 + f'{place}"}}'
+
+
+NUMBERED = {"index": int, "id": "c{}".format}
+TOO_MANY: dict[str, list[dict[str, Any]]] = {
+    "one delta": [{"delta": {"tool_calls": many(20_000, **NUMBERED)}}],
+    "one delta each": each(many(20_000, **NUMBERED)),
+    "a whole message": [{"message": {"tool_calls": many(20_000, **NUMBERED)}, "finish_reason": "tool_calls"}],
+    "without ids": [{"delta": {"tool_calls": many(20_000)}}],
+    "without ids, whole": [{"message": {"tool_calls": many(20_000)}, "finish_reason": "tool_calls"}],
+    "one id": each(many(20_000, index=int, id=lambda _: "c")),
+    "one index": each(many(20_000, index=lambda _: 0)),
+    "huge indexes": each(many(20_000, index=lambda place: 2**60 + place)),
+    "negative indexes": each(many(20_000, index=lambda place: -place)),
+    "sparse indexes": each(many(20_000, index=lambda place: 1_000_003 * place)),
+    "indexes beyond 64 bits": each(many(20_000, index=lambda place: float(2**70 + 2**30 * place))),
+    "whole messages again and again": [{"message": {"tool_calls": many(128 + place)}} for place in range(3)],
+    "names only": [{"delta": {"tool_calls": [f("add")] * 20_000}}],
+    "names that no function has": each([f(f"f{place}", "{}") for place in range(20_000)]),
+}
+
+
+@pytest.mark.parametrize("choices", TOO_MANY.values(), ids=TOO_MANY)
+def test_too_many_calls_end_the_reply_in_moments(choices: list[dict[str, Any]]) -> None:
+    def fail() -> None:
+        with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
+            read(*choices)
+
+    within(0.25, fail)
+
+
+HEAVY: dict[str, list[dict[str, Any]]] = {
+    "a name in pieces": each([f("x", index=0)] * 20_000),
+    "an id again and again": each([f("add", '{"a":', index=0, id="a"), *[f("add", "1", index=0, id="a")] * 20_000]),
+    "entries without anything": [{"delta": {"tool_calls": [{"index": place} for place in range(50_000)]}}],
+    "indexes that count chunks": each([f(arguments="1", index=place, id="a") for place in range(20_000)]),
+    "deltas after the end": [
+        {"delta": {"tool_calls": many(128, **NUMBERED)}, "finish_reason": "tool_calls"},
+        *[{"delta": {}, "finish_reason": "tool_calls"}] * 5_000,
+    ],
+    "long calls, and the whole message": [
+        {"delta": {"tool_calls": [f("add", long(place, " ")) for place in range(128)]}},
+        {"message": {"tool_calls": [f("add", long(place, "")) for place in reversed(range(128))]}},
+    ],
+    "choices": [{"delta": {"content": "x"}}] * 20_000,
+    "parts of content": [{"delta": {"content": [{"type": "text", "text": "x"}] * 100_000}}],
+    "parts of thoughts": [
+        {"delta": {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "x"}] * 100_000}]}}
+    ],
+    "annotations": [{"delta": {"content": "x", "annotations": [{"index": n} for n in range(50_000)]}}],
+    "keys": [{"delta": {"content": "x", **{f"k{n}": n for n in range(50_000)}}}],
+}
+
+
+@pytest.mark.parametrize("choices", HEAVY.values(), ids=HEAVY)
+def test_replies_of_many_items_are_read_in_linear_time(choices: list[dict[str, Any]]) -> None:
+    within(1, lambda: read(*choices))
+
+
+async def test_a_reply_with_as_many_calls_as_are_allowed_is_whole(up: ScriptedUpstream, connect: Connect) -> None:
+    delta = {"choices": [{"index": 0, "delta": {"tool_calls": many(128, **NUMBERED)}, "finish_reason": "tool_calls"}]}
+    up.script(Raw([b"data: " + orjson.dumps(delta) + b"\n\n", b"data: [DONE]\n\n"]))
+    replies = Replies(await connect(up.url), tool_calls="native")
+    ids = [
+        call["id"]
+        async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS))
+        for call in chunk.tool_call_chunks
+    ]
+    assert ids == [f"c{place}" for place in range(128)]
+
+
+@pytest.mark.parametrize("choices", [TOO_MANY["one delta"], TOO_MANY["one delta each"]], ids=["one", "each"])
+async def test_too_many_calls_fail_the_run_once(
+    up: ScriptedUpstream, connect: Connect, choices: list[dict[str, Any]]
+) -> None:
+    frames = [b"data: " + orjson.dumps({"choices": [{"index": 0, **choice}]}) + b"\n\n" for choice in choices]
+    up.script(Raw([b"".join(frames)]))
+    replies = Replies(await connect(up.url), tool_calls="native")
+    with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
+        async for _ in replies.stream(ReplyCall(model="m", messages=[HumanMessage("?")], tools=TOOLS)):
+            pass
+    assert len(up.requests) == 1
