@@ -20,6 +20,7 @@ from yarl import URL
 
 from chains.endpoint import Endpoint, proxy_for
 from chains.forwarding import Outgoing
+from chains.interim import FewInterimResponses
 from chains.refusals import Refusal, read_refusal
 from watch.figures import Counts
 from wire.errors import RunError, UpstreamFailed
@@ -106,6 +107,7 @@ class Transport:
             ),
             headers=self._headers,
             auto_decompress=True,
+            response_class=FewInterimResponses,
         )
 
     async def close(self) -> None:

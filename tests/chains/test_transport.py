@@ -467,3 +467,52 @@ async def proxy_to(target: int) -> AsyncIterator[tuple[int, list[str]]]:
 
     async with tcp_server(connected) as port:
         yield port, seen
+
+
+# --- informational responses ------------------------------------------------------------------------------------------
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + b"".join(
+    [
+        b'data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n',
+        b"data: [DONE]\n\n",
+    ]
+)
+
+
+@contextlib.asynccontextmanager
+async def preceded(interim: bytes, times: int) -> AsyncIterator[str]:
+    """A server that sends informational responses, as fast as they are read, before its answer."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+            await reader.readexactly(int(size.partition(b":")[2]))
+            for _ in range(times):
+                writer.write(interim)
+                await writer.drain()
+            writer.write(ANSWER)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
+
+
+@pytest.mark.parametrize("interim", [CONTINUE, HINTS], ids=["100", "103"])
+async def test_a_few_informational_responses_are_passed_over(connect: Connect, interim: bytes) -> None:
+    async with preceded(interim, 90) as url:
+        assert await text(await connect(url)) == "Hi"
+
+
+@pytest.mark.parametrize("interim", [CONTINUE * 500, HINTS * 500, CONTINUE], ids=["100", "103", "apart"])
+async def test_a_flood_of_informational_responses_ends_the_request(connect: Connect, interim: bytes) -> None:
+    async with preceded(interim, 100_000) as url:
+        upstream = await connect(url)
+        async with asyncio.timeout(5):
+            assert "gave no usable HTTP answer" in (await error_of(upstream)).message

@@ -1,0 +1,52 @@
+"""Limits the informational responses (1xx) that an upstream sends before its answer.
+
+aiohttp reads them without an end, and without giving other tasks a turn: a flood of them blocks the event loop.
+"""
+
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+__all__ = ["MAX_INTERIM", "FewInterimResponses"]
+
+MAX_INTERIM: Final = 100
+
+
+class FewInterimResponses(aiohttp.ClientResponse):
+    """A response with at most `MAX_INTERIM` informational responses before it; more are a ClientResponseError."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Read the head of the answer."""
+        try:
+            return await super().start(_Counted(connection))  # type: ignore[arg-type]
+        finally:
+            if self._connection is not None:  # else the whole answer has come, and it is back in the pool
+                self._connection = connection
+            self._protocol = connection.protocol
+
+
+class _Counted:
+    """A connection whose protocol counts the heads that are read."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.protocol = _CountedProtocol(connection.protocol)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class _CountedProtocol:
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._heads = 0
+
+    async def read(self) -> Any:
+        if self._heads > MAX_INTERIM:
+            raise HttpProcessingError(code=502, message=f"more than {MAX_INTERIM} informational responses")
+        self._heads += 1
+        return await self._protocol.read()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._protocol, name)
