@@ -18,6 +18,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import BaseModel, ConfigDict
 
 from chains.asked import Ask, ReplyCall
+from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import Whole
 from chains.calls.turns import Learnt, Turns
@@ -79,7 +80,11 @@ def _complete(given: dict[str, Any]) -> dict[str, Any]:
     return parse(ChatInput, given).model_dump()
 
 
-class _Chat(BridgedRunnable[dict[str, Any], str], RunnableBinding[dict[str, Any], str]):
+class _Chat(
+    BackpressureRunnable[dict[str, Any], str],
+    BridgedRunnable[dict[str, Any], str],
+    RunnableBinding[dict[str, Any], str],
+):
     """The chain, with a reader whose leaving is noticed."""
 
     async def astream(
@@ -89,8 +94,11 @@ class _Chat(BridgedRunnable[dict[str, Any], str], RunnableBinding[dict[str, Any]
         exchange = Exchange()
         held: Any = {**(config or {})}
         held["configurable"] = {**held.get("configurable", {}), _HELD: exchange}
+        texts = super().astream(input, held, **kwargs)
+        if (reader := find_reader(config)) is not None and reader.logs:
+            texts = grow_pieces(texts)
         with on_leaving(exchange.close):
-            async for text in super().astream(input, held, **kwargs):
+            async for text in texts:
                 yield text
 
 
@@ -125,6 +133,9 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         model = str(fields.get("model") or "")
         temperature, budget = fields.get("temperature"), fields.get("max_tokens")
         exchange: Exchange = fields.get(_HELD) or Exchange()
+        reader = find_reader(config)
+        if reader is not None:
+            reader.on_leave(exchange.close)
         exchange.fields = {
             "temperature": temperature if temperature is not None and temperature >= 0 else None,
             "max_tokens": budget if budget is not None and budget > 0 else None,
@@ -132,10 +143,14 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
         try:
             async with fields.get(CALL_TURN, nullcontext)(), _opened(self._upstream) as upstream:
                 try:
+                    if reader is not None:
+                        await reader.wait()
                     ask, call = await _target(upstream, model, _said(input), config, exchange)
                     async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
+                            if reader is not None:
+                                await reader.wait()
                 finally:
                     exchange.close()
         except RunError as error:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel, ConfigDict, Field
 
+from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
 from chains.bridge import BridgedRunnable
 from chains.leaving import on_leaving
 from graphs.runner import Runner, Started
@@ -94,9 +95,11 @@ class _Reading:
     starting: "asyncio.Future[Started] | None" = None
     settled: bool = False
     number: int = -1
+    logged: bool = False
+    """Whether a log or events are read. The run does not wait for their reader, and so does not report to it."""
 
 
-class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
+class RunFacade(BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]):
     """See the module. Synchronous calls need a runner that was opened on the bridge's loop, as `graphs.local` does."""
 
     name = "assistant"
@@ -139,10 +142,17 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
             yield _chunk(_told(error, -1))
             return
 
+        reader = find_reader(config)
+        reading.logged = reader is not None
+
         async def chunks(_: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+            if reader is not None:
+                await reader.wait()
             async for batch in self._batches(reading):
                 for event in batch:
                     yield _chunk(event)
+                    if reader is not None:
+                        await reader.wait()
 
         async def given() -> AsyncIterator[dict[str, Any]]:
             yield input
@@ -211,7 +221,8 @@ class RunFacade(BridgedRunnable[dict[str, Any], dict[str, Any]]):
         if turn.run_id and not turn.tool_outputs:
             return (await self._row(turn.run_id, reading.owner)).id
         taking = self._resume(reading) if turn.run_id else self._start(reading)
-        reading.starting = asyncio.ensure_future(taking)
+        context = context_without_reader() if reading.logged else None
+        reading.starting = asyncio.get_running_loop().create_task(taking, context=context)
         started = await asyncio.shield(reading.starting)
         reading.number = max(reading.number, started.after)
         return started.run_id

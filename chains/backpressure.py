@@ -1,0 +1,131 @@
+"""Backpressure for LangChain's logs and events of a stream (`astream_log`, `astream_events`).
+
+LangChain reads a stream in a task of its own. It queues what it reports of each chunk without a limit, however slowly
+the queue is read, and each entry of a log repeats the whole text so far. Invariants: the source of a
+`BackpressureRunnable` waits until all reports of its last chunk are read; it is cancelled when the reader leaves. The
+log of a text in pieces from `grow_pieces` is linear in the text's length.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from contextvars import Context, copy_context
+from typing import Any, Final, TypeVar
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+
+from chains.leaving import on_leaving
+
+__all__ = ["BackpressureRunnable", "Reader", "context_without_reader", "find_reader", "grow_pieces"]
+
+T = TypeVar("T")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+_READER: Final = "__reader"  # LangChain keeps names with these underscores out of what it shows
+
+_PARTS: Final = 32
+"""A piece has at least this fraction of the text before it, so that a log repeats each character about 32 times."""
+
+
+class BackpressureRunnable(Runnable[Given, Made]):
+    """A Runnable whose logs and events are bounded. Its source awaits the reader that `find_reader` returns, first and
+    after each chunk."""
+
+    async def astream_log(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """Yield the log of a stream as LangChain does."""
+        reader = Reader(logs=True)
+        log: AsyncIterator[Any] = super().astream_log(input, reader.added_to(config), **kwargs)
+        async for patch in reader.follow(log):
+            yield patch
+
+    def astream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return the events of a stream, or for version "v3" an awaitable, as LangChain does."""
+        reader = Reader()
+        events = super().astream_events(input, reader.added_to(config), **kwargs)
+        return reader.follow(events) if isinstance(events, AsyncIterator) else events
+
+
+def find_reader(config: RunnableConfig | None) -> "Reader | None":
+    """Return the reader of this stream's log or events; None if the stream itself is read."""
+    reader: Reader | None = (config or {}).get("configurable", {}).get(_READER)
+    return reader
+
+
+def context_without_reader() -> Context:
+    """Return a copy of this context, in which what runs reports to no log and no events.
+
+    LangChain passes their handlers on in the context. A job that does not wait for the reader must not report to it.
+    """
+    context = copy_context()
+    context.run(var_child_runnable_config.set, None)
+    return context
+
+
+async def grow_pieces(texts: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Join texts to pieces that grow with the length of what came before: a log of N characters repeats
+    O(_PARTS * N) of them. Text is held back for at most a thirty-second of the time since the start, if it comes
+    steadily."""
+    told, held, pieces = 0, 0, list[str]()
+    async for text in texts:
+        pieces.append(text)
+        held += len(text)
+        if held * _PARTS >= told:
+            yield "".join(pieces)
+            told, held, pieces = told + held, 0, []
+    if held:
+        yield "".join(pieces)
+
+
+class Reader:
+    """The reader of a log or of events, as their source knows it."""
+
+    def __init__(self, *, logs: bool = False) -> None:
+        """`logs` says that a log is read."""
+        self.logs = logs
+        self._waits = asyncio.Event()
+        """Set while the reader waits for more."""
+        self._source: asyncio.Task[Any] | None = None
+        self._left = False
+        self._acts: list[Callable[[], None]] = []
+
+    def added_to(self, config: RunnableConfig | None) -> RunnableConfig:
+        """Return the configuration with this reader, for `find_reader`."""
+        added: RunnableConfig = {**(config or {})}
+        added["configurable"] = {**added.get("configurable", {}), _READER: self}
+        return added
+
+    def on_leave(self, act: Callable[[], None]) -> None:
+        """Call `act` when the reader has left or has read everything."""
+        self._acts.append(act)
+
+    async def wait(self) -> None:
+        """Wait until the reader has read all that was queued. Raises CancelledError when it has left."""
+        self._source = asyncio.current_task()
+        # LangChain queues through the loop: one turn of it fills the queue, the next one wakes the reader.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        while not self._waits.is_set() and not self._left:
+            await self._waits.wait()
+        if self._left:
+            raise asyncio.CancelledError
+
+    async def follow(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Yield the items, and note when the reader waits for more."""
+        # The source ends first: LangChain, as it closes a log, waits for it.
+        async with aclosing(items) as open_items:  # type: ignore[type-var]
+            with on_leaving(self._leave):
+                self._waits.set()
+                async for item in open_items:
+                    self._waits.clear()
+                    yield item
+                    self._waits.set()
+
+    def _leave(self) -> None:
+        """End the source. LangChain itself does not where its reader is cancelled between two items."""
+        self._left = True
+        for act in self._acts:
+            act()
+        if self._source is not None:
+            self._source.cancel()

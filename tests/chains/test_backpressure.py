@@ -1,0 +1,112 @@
+"""Logs and events of a chat: their size, and how far the model is read ahead of their reader."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import reduce
+from operator import add
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.tracers import RunLogPatch
+
+from chains import build_chat_chain
+from chains.backpressure import grow_pieces
+from tests.chains.conftest import Connect
+from tests.upstream import Raw, Reply, ScriptedUpstream
+
+pytestmark = pytest.mark.filterwarnings("ignore:astream_log is deprecated")
+
+ASKED = {"human": "Tell me everything."}
+WAYS: dict[str, dict[str, Any]] = {
+    "log": {},
+    "log without tags": {"exclude_tags": ["seq:step:3"]},
+    "log of models": {"include_types": ["llm"]},
+    "events": {"version": "v2"},
+    "events of models": {"version": "v2", "include_types": ["chat_model"]},
+}
+
+
+def follow(chain: Any, way: str) -> AsyncIterator[Any]:
+    """Start the log or the events."""
+    call = chain.astream_log if way.startswith("log") else chain.astream_events
+    found: AsyncIterator[Any] = call(ASKED, **WAYS[way])
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 5, 400], ids=["characters", "tokens", "lines"])
+async def test_a_log_repeats_an_answer_a_bounded_number_of_times(
+    up: ScriptedUpstream, connect: Connect, size: int
+) -> None:
+    text = "".join(f"{n:x} " for n in range(2000 * size))[: 2000 * size]
+    up.script(Reply(chunks=[text[at : at + size] for at in range(0, len(text), size)]))
+    chain = build_chat_chain(await connect(up.url))
+    log = [patch async for patch in chain.astream_log(ASKED, include_types=["nothing"])]
+    ops = [op for patch in log for op in patch.ops]
+    told = [op["value"] for op in ops if op["path"] == "/final_output"]
+    assert sum(map(len, told)) < 40 * len(text)
+    assert len(told) > 100, "an answer comes in many pieces"
+    state = reduce(add, log).state  # type: ignore[attr-defined]
+    assert state["final_output"] == "".join(state["streamed_output"]) == text
+
+
+async def test_what_is_held_back_is_a_small_part_of_what_came() -> None:
+    async def letters() -> AsyncIterator[str]:
+        nonlocal given
+        for given in range(1, 1001):  # noqa: B007
+            yield "x"
+
+    given = told = 0
+    async for piece in grow_pieces(letters()):
+        assert given - told - len(piece) == 0
+        assert len(piece) <= 1 + told / 32
+        told += len(piece)
+    assert told == 1000
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_nothing_piles_up_for_a_reader_that_pauses(up: ScriptedUpstream, connect: Connect, way: str) -> None:
+    chain = build_chat_chain(await connect(up.url))
+    texts = [f"{n} " for n in range(1000)]
+    up.script(Reply(chunks=texts))
+    seen = ""
+    async with aclosing(follow(chain, way)) as items:  # type: ignore[type-var]
+        async for item in items:
+            seen += str(item)
+            if "'20 '" in seen:
+                break
+        await asyncio.sleep(0.3)
+        alive = [each for each in gc.get_objects() if type(each) in (AIMessageChunk, RunLogPatch)]
+        assert len(alive) < 50
+        del alive
+        async for item in items:
+            seen += str(item)
+    assert "'999 '" in seen
+    assert up.finished == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "closed"])
+async def test_leaving_between_two_items_closes_the_upstream(
+    up: ScriptedUpstream, connect: Connect, way: str, cancelled: bool
+) -> None:
+    up.script(Raw([b'data: {"choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % n for n in range(9)], then="hang"))
+    chain = build_chat_chain(await connect(up.url))
+    items = follow(chain, way)
+    paused = asyncio.Event()
+
+    async def read() -> None:
+        async for item in items:
+            if "'4'" in str(item):
+                paused.set()
+                await asyncio.sleep(60 if cancelled else 0)
+                break
+
+    reading = asyncio.create_task(read())
+    await paused.wait()
+    if cancelled:
+        reading.cancel()
+    await asyncio.wait([reading])
+    await up.eventually(lambda up: up.closed_early == 1)
