@@ -27,7 +27,7 @@ from chains.engine_requests import fit_request, single_requests
 from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import DEMO_NOTE, Gguf
-from chains.installed_models import installed_models
+from chains.installed_models import installed_models, spelled
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
 from chains.relay import relay
@@ -51,7 +51,6 @@ from wire.errors import (
 __all__ = ["Builtin"]
 
 _NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
-_NAMED: Final = 20
 # llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
 # looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
 _WATCHED: Final = {"return_progress": True}
@@ -112,7 +111,7 @@ class Builtin(Upstream):
             _log.warning("no model: %s", error.message)
             return
         if not any(model.is_demo for model in self._files.values()):
-            _log.info("models: %s (loaded when they are asked for)", _spelled(names))
+            _log.info("models: %s (loaded when they are asked for)", spelled(names))
 
     async def close(self) -> None:
         """Give up what is being loaded, and end every engine."""
@@ -261,7 +260,7 @@ class Builtin(Upstream):
     def _gives_up(self, ended: EngineEnded, body: Mapping[str, Any], *, again: bool) -> bool:
         """Return whether a request that an engine ended under is not retried. Its owner is suspended if it is to blame:
         the engine worked for nobody else, or the owner has done this before."""
-        owner, is_hang = acting_owner(), _hangs_again(ended, body)
+        owner, is_hang = acting_owner(), ended.may_recur(body)
         has_record = self._suspensions.has_record(owner)
         if has_record or (ended.was_sole and (again or is_hang)):
             self._suspensions.count(owner)
@@ -377,7 +376,7 @@ class Builtin(Upstream):
         if len(files) == 1:
             return next(iter(files.values()))
         raise PromptRefused(
-            f"There is no model `{name}` at MODEL_PATH. There are {_spelled(list(files))}: use one of these, or map "
+            f"There is no model `{name}` at MODEL_PATH. There are {spelled(list(files))}: use one of these, or map "
             "the name with MODEL_ALIASES."
         )
 
@@ -396,16 +395,6 @@ class Builtin(Upstream):
         return {**entry, "context_length": limit} if limit else entry
 
 
-def _hangs_again(ended: EngineEnded, body: Mapping[str, Any]) -> bool:
-    """Return whether the request has a grammar that can have made the engine hang: others would wait for a repeat."""
-    return ended.is_hang and (body.get("response_format") is not None or body.get("tools") is not None)
-
-
 def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
     """A request with what its model needs."""
     return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED, "model": engine.model.name}
-
-
-def _spelled(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(f"`{name}`" for name in names[:_NAMED]) + more

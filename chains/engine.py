@@ -63,6 +63,11 @@ class EngineEnded(UpstreamFailed):
     worked for no other owner meanwhile."""
 
     is_hang = False
+
+    def may_recur(self, body: Mapping[str, Any]) -> bool:
+        """Return whether the request has a grammar that can have made the engine hang: others would wait for it."""
+        return self.is_hang and (body.get("response_format") is not None or body.get("tools") is not None)
+
     was_sole = False
 
 

@@ -9,9 +9,10 @@ from chains.gguf import Gguf, find_models
 from chains.installation import install_command
 from wire.errors import UpstreamFailed
 
-__all__ = ["installed_models"]
+__all__ = ["installed_models", "spelled"]
 
 _LIBRARY: Final = "xllamacpp"
+_NAMED: Final = 20
 
 
 def installed_models(path: Path | None) -> dict[str, Gguf]:
@@ -26,3 +27,9 @@ def installed_models(path: Path | None) -> dict[str, Gguf]:
             f"(`{_LIBRARY}` has no wheels for some platforms.)"
         )
     return {model.name: model for model in find_models(path)}
+
+
+def spelled(names: list[str]) -> str:
+    """Return names of models for a sentence, the first few of many."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(f"`{name}`" for name in names[:_NAMED]) + more

@@ -14,12 +14,27 @@ __all__ = [
     "count_repetitions",
     "kinds_of",
     "limit",
+    "without_lone_merges",
     "without_long_limits",
 ]
 
 KINDS: Final = ("string", "number", "integer", "object", "array", "boolean", "null")
 MAPS: Final = ("properties", "$defs", "definitions")
 """Keywords that hold schemas by name."""
+_WORDS: Final = frozenset(
+    {
+        "allOf",
+        "title",
+        "description",
+        "default",
+        "example",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "nullable",
+    }
+)
 DATA: Final = ("enum", "const")
 """Keywords that hold values, not schemas."""
 MAX_REPEATS: Final = 1_999
@@ -109,6 +124,28 @@ def without_long_limits(schema: Any) -> Any:
         name: _fitted_keyword(name, value)
         for name, value in schema.items()
         if not (name in _LIMITS and type(value) in (int, float) and value > MAX_REPEATS)
+    }
+
+
+def without_lone_merges(schema: Any) -> Any:
+    """Return a schema in which `allOf` of one schema, with nothing beside it but words, is that schema.
+
+    Pydantic 1 writes every described field so. llama.cpp expands an `allOf` in place, and names no rule for it.
+    """
+    if isinstance(schema, list):
+        return [without_lone_merges(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    merged = schema.get("allOf")
+    if isinstance(merged, list) and len(merged) == 1 and isinstance(merged[0], dict) and schema.keys() <= _WORDS:
+        return without_lone_merges(merged[0])
+    return {
+        name: value
+        if name in DATA
+        else {each: without_lone_merges(one) for each, one in value.items()}
+        if name in MAPS and isinstance(value, dict)
+        else without_lone_merges(value)
+        for name, value in schema.items()
     }
 
 

@@ -25,6 +25,7 @@ from chains.schema_limits import (
     count_repetitions,
     kinds_of,
     limit,
+    without_lone_merges,
     without_long_limits,
 )
 from chains.schema_names import RuleNames
@@ -100,6 +101,7 @@ def _bound(schema: Any, totals: _Totals) -> dict[str, Any]:
     try:
         if not isinstance(schema, dict):
             raise SchemaRefused("It must be an object.")
+        schema = without_lone_merges(schema)
         check_schema(schema, totals)
     except SchemaRefused as error:
         return {"refused": str(error)}
@@ -156,7 +158,7 @@ class _Weight:
             return self._literals([schema["const"]])
         found = [self._alternatives(schema[key], key, depth) for key in _ALTERNATIVES if key in schema]
         if "allOf" in schema:  # merged into one
-            parts = [self.of(each, depth + 1) for each in _list(schema["allOf"], "allOf")]
+            parts = [self._merged(each, depth + 1) for each in _list(schema["allOf"], "allOf")]
             found.append(_Open(sum(part.first for part in parts), sum(part.most for part in parts)))
         kinds = kinds_of(schema)
         if "string" in kinds:
@@ -173,6 +175,18 @@ class _Weight:
         if not found:
             return _Open(_TEXT, _TEXT)
         return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
+
+    def _merged(self, schema: Any, depth: int) -> _Open:
+        """Weigh a part of an `allOf`, which llama.cpp expands in place: a circle of such parts would never end."""
+        parts = [schema, *(schema.get("anyOf") or ())] if isinstance(schema, dict) else []
+        for part in parts:
+            reference = part.get("$ref") if isinstance(part, dict) else None
+            if reference is not None and (reference in self._path or self._target(reference) is self._root):
+                raise SchemaRefused(
+                    f"`$ref` `{str(reference)[:80]}` refers to itself by way of an `allOf`, whose parts are merged "
+                    "in place. Use the `$ref` alone."
+                )
+        return self.of(schema, depth)
 
     def _add_repeats(self, count: int, depth: int) -> None:
         self._totals.repeats += count

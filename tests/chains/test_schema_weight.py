@@ -9,7 +9,7 @@ import pytest
 
 from chains.calls.checks import bounded_schemas, shape_call
 from chains.schema_limits import SchemaRefused, without_long_limits
-from chains.schema_weight import check_schema
+from chains.schema_weight import bound_schemas, check_schema
 from tests.effort import within
 
 TEXT = {"type": "string"}
@@ -288,6 +288,35 @@ def test_a_costly_schema_is_refused_with_the_reason(schema: Any, said: str) -> N
     with pytest.raises(SchemaRefused, match=said):
         check_schema(schema)
     assert time.process_time() - began < 0.25
+
+
+OPEN = {"$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        {"allOf": [OPEN, {"type": "object"}]},
+        {"allOf": [OPEN], "type": "object"},
+        {"type": "array", "items": {"allOf": [{"type": "object"}, OPEN]}},
+        {"allOf": [{"anyOf": [OPEN, {"type": "object"}]}, {"type": "object"}]},
+        {"allOf": [{"$ref": "#/$defs/b"}, {"type": "object"}]},
+        {"allOf": [{"$ref": "#"}, {"type": "object"}]},
+    ],
+    ids=["first", "beside a type", "last", "in anyOf", "by another", "the root"],
+)
+def test_a_circle_of_merged_schemas_is_refused(child: Any) -> None:
+    """llama.cpp expands them in place, and would end."""
+    inner = {"type": "object", "properties": {"c": {"allOf": [OPEN, {"type": "object"}]}}}
+    schema = {**OPEN, "$defs": {"a": {"type": "object", "properties": {"child": child}}, "b": inner}}
+    (found,) = bound_schemas([schema])
+    assert "refers to itself by way of an `allOf`" in found["refused"]
+
+
+def test_a_schema_merged_with_nothing_is_that_schema() -> None:
+    tree = {"type": "object", "properties": {"children": {"type": "array", "items": {"allOf": [OPEN], "title": "T"}}}}
+    (found,) = bound_schemas([{**OPEN, "$defs": {"a": tree}}])
+    assert found["schema"]["$defs"]["a"]["properties"]["children"]["items"] == OPEN
 
 
 def test_upper_limits_beyond_a_grammar_are_left_out() -> None:
