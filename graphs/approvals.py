@@ -3,7 +3,7 @@
 Law: a preview is built like the request itself and shows no secret: credentials are added only when it is sent.
 """
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from typing_extensions import TypedDict
 
@@ -12,8 +12,16 @@ from graphs.tools.calls import Call, build_call
 from graphs.tools.operations import Operation
 from graphs.tools.toolset import make_toolset
 from store.ports import Row
+from watch.context import acting_owner
+from watch.shares import REQUESTS
 
 __all__ = ["Approval", "pending_approvals"]
+
+_MAX_SHOWN: Final = 8_388_608
+"""Characters of URLs, headers and bodies in one answer; each request alone can have half as many."""
+
+_MAX_PATH: Final = 2_048
+"""Characters of the URL that is shown where no request can be made."""
 
 
 class Approval(TypedDict):
@@ -38,29 +46,50 @@ async def pending_approvals(row: Row) -> list[Approval]:
         return []
     toolset = await make_toolset(row.private["tools"])
     calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
-    return [
-        await _approval(call["id"], operation, call["function"]["arguments"])
-        for call in calls
-        if (operation := toolset.operations.get(call["function"]["name"])) is not None
-    ]
+    shown: list[Approval] = []
+    left = _MAX_SHOWN
+    for call in calls:
+        operation = toolset.operations.get(call["function"]["name"])
+        if operation is None:
+            continue
+        approval = await _approval(call["id"], operation, call["function"]["arguments"], left)
+        left -= _size(approval)
+        shown.append(approval)
+    return shown
 
 
-async def _approval(id: str, operation: Operation, arguments: str) -> Approval:
-    body, problem, url, headers = "", None, operation.server + operation.path, {}
+async def _approval(id: str, operation: Operation, arguments: str, most: int) -> Approval:
+    problem = None
     try:
         values, _ = await read_arguments(operation, arguments)
-        call = build_call(operation, values)
-        body, url, headers = _body(call), call.url, dict(call.headers)
+        approval = await REQUESTS.run(acting_owner(), _preview, id, operation, values)
+        if _size(approval) <= most:
+            return approval
+        problem = f"its request is too long to be shown: all requests have more than {_MAX_SHOWN} characters together"
     except BadArguments as error:
         problem = str(error)
+    unmade = Call(operation.method, (operation.server + operation.path)[:_MAX_PATH], [])
+    return _as_approval(id, operation, unmade, problem)
+
+
+def _preview(id: str, operation: Operation, values: dict[str, Any]) -> Approval:
+    return _as_approval(id, operation, build_call(operation, values), None)
+
+
+def _size(approval: Approval) -> int:
+    headers = approval["headers"]
+    return len(approval["url"]) + len(approval["body"]) + sum(map(len, headers)) + sum(map(len, headers.values()))
+
+
+def _as_approval(id: str, operation: Operation, call: Call, problem: str | None) -> Approval:
     return Approval(
         object="run.approval",
         tool_call_id=id,
         name=operation.name,
-        method=operation.method,
-        url=url,
-        headers=headers,
-        body=body,
+        method=call.method,
+        url=call.url,
+        headers=dict(call.headers),
+        body=_body(call),
         problem=problem,
     )
 

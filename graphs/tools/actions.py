@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urljoin
 
 import httpcore2
@@ -19,13 +19,13 @@ import httpx2
 
 from graphs.tools.answers import Answer, read_answer
 from graphs.tools.arguments import BadArguments, read_arguments
-from graphs.tools.calls import Call, Pairs, build_call
+from graphs.tools.calls import MAX_URL_BYTES, Pairs, build_call
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
 from graphs.tools.servers import check_url
 from graphs.tools.streams import read_at_most
 from watch.context import acting_owner
-from watch.shares import Shares
+from watch.shares import REQUESTS, Shares
 from wire.errors import ThreadholdError
 
 __all__ = ["ActionCaller"]
@@ -102,9 +102,10 @@ class ActionCaller:
         progress = _Progress()
         try:
             values, unknown = await read_arguments(operation, arguments)
-            call = build_call(operation, values)
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._follow(operation, call, call_id, progress)
+                # In a thread: a request of the limit's size takes some tenths of a second.
+                request = await REQUESTS.run(acting_owner(), _first_request, operation, values, call_id)
+                answer = await self._follow(operation, request, progress)
             text = answer.text
         except BadArguments as error:
             return f"The arguments of `{operation.name}` cannot be used: {error}."
@@ -128,9 +129,8 @@ class ActionCaller:
         """Close every connection; calls that are still waiting fail."""
         await self._pool.aclose()
 
-    async def _follow(self, operation: Operation, call: Call, call_id: str, progress: _Progress) -> Answer:
+    async def _follow(self, operation: Operation, request: httpx2.Request, progress: _Progress) -> Answer:
         credentials = operation.credentials
-        request = _first_request(operation, call, call_id)
         home = _origin(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             async with self._connection(request.url.netloc.decode("ascii"), progress):
@@ -168,7 +168,7 @@ class ActionCaller:
                 method=request.method,
                 url=url,
                 headers=request.headers.raw,
-                content=await request.aread() or None,
+                content=request.content or None,
                 extensions={"timeout": limits},
             )
         )
@@ -188,7 +188,9 @@ _FAILURES = (
 )
 
 
-def _first_request(operation: Operation, call: Call, call_id: str) -> httpx2.Request:
+def _first_request(operation: Operation, arguments: dict[str, Any], call_id: str) -> httpx2.Request:
+    """Return the request with its credentials. Raises BadArguments, _Refused."""
+    call = build_call(operation, arguments)
     credentials = operation.credentials
     own = {name.lower() for name, _ in credentials.headers}
     cookies = [value for name, value in call.headers if name == "Cookie"]
@@ -209,10 +211,14 @@ def _first_request(operation: Operation, call: Call, call_id: str) -> httpx2.Req
 
 
 def _request(method: str, url: str, headers: Pairs, *, content: bytes | None, files: object = None) -> httpx2.Request:
+    if len(url) > MAX_URL_BYTES:
+        raise _Refused(f"its URL has {len(url)} characters with its key, and at most {MAX_URL_BYTES} are allowed")
     if problem := check_url(url):
         raise _Refused(f"its URL {problem}")
     encoded = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]
-    return httpx2.Request(method, url, headers=encoded, content=content, files=files)  # type: ignore[arg-type]
+    request = httpx2.Request(method, url, headers=encoded, content=content, files=files)  # type: ignore[arg-type]
+    request.read()  # multipart fields are encoded here, and not one by one on the event loop
+    return request
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -1,17 +1,24 @@
 """A model's arguments for an operation: read, completed with defaults, checked. What is wrong becomes words for it."""
 
-from typing import Any
+from typing import Any, Final
 
 from chains.calls.arguments import parse_arguments
 from chains.calls.checks import check_arguments
 from graphs.tools.operations import Operation
+from watch.context import acting_owner
+from watch.shares import REQUESTS
 from wire.errors import ThreadholdError, TooCostly
 
 __all__ = ["BadArguments", "read_arguments"]
 
+_MAX_MESSAGE: Final = 4_000
+
 
 class BadArguments(ThreadholdError):
-    """The model's arguments cannot be used; the message is for the model."""
+    """The model's arguments cannot be used; the message is for the model, and at most 4,000 characters long."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…")
 
 
 async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
@@ -20,24 +27,28 @@ async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any
     Raises:
         BadArguments: not a JSON object, not what the operation's schema asks for, or too much work to check.
     """
-    parsed, problem = parse_arguments(text)
-    if parsed is None:
-        raise BadArguments(problem)
-    arguments = parsed
-    properties = operation.parameters["properties"]
-    extra = operation.body is not None and operation.body.extra
-    unknown = [] if extra else [name for name in arguments if name not in properties]
-    arguments = {name: value for name, value in arguments.items() if extra or name in properties}
-    for field in operation.fields:
-        _fill(arguments, field.argument, field.schema, needed=field.required)
-    if operation.body is not None:
-        _fill_body(operation, arguments)
+    arguments, unknown = await REQUESTS.run(acting_owner(), _read, operation, text)
     try:
         problems = await check_arguments(operation.parameters, arguments)
     except TooCostly as error:
         raise BadArguments(f"they could not be checked against its schema: {error.clause}") from None
     if problems:
         raise BadArguments("; ".join(problems))
+    return arguments, unknown
+
+
+def _read(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
+    parsed, problem = parse_arguments(text)
+    if parsed is None:
+        raise BadArguments(problem)
+    properties = operation.parameters["properties"]
+    extra = operation.body is not None and operation.body.extra
+    unknown = [] if extra else [name for name in parsed if name not in properties]
+    arguments = {name: value for name, value in parsed.items() if extra or name in properties}
+    for field in operation.fields:
+        _fill(arguments, field.argument, field.schema, needed=field.required)
+    if operation.body is not None:
+        _fill_body(operation, arguments)
     return arguments, unknown
 
 

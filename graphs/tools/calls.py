@@ -1,21 +1,33 @@
 """An operation and its arguments as one HTTP request: path, query, headers, cookies and body, spelt as OpenAPI says.
 
-Pure: nothing is sent from here. Law: no argument leaves its place: a path value stays within its segment, a header
-value within its line, a query value within its pair.
+Pure: nothing is sent from here. Laws: no argument leaves its place: a path value stays within its segment, a header
+value within its line, a query value within its pair. Each part is counted before it is written, since a request is a
+product: a name is written once for each of its values, and a path can have one parameter many times.
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 from graphs.tools.arguments import BadArguments
 from graphs.tools.bodies import Body, is_json
 from graphs.tools.operations import Field, Operation
 
-__all__ = ["Call", "Pairs", "build_call", "spell_field"]
+__all__ = ["MAX_BODY_BYTES", "MAX_HEADER_BYTES", "MAX_URL_BYTES", "Call", "Pairs", "build_call", "spell_field"]
+
+MAX_URL_BYTES: Final = 65_536
+"""The HTTP library's limit. Servers accept 8 to 64 KiB."""
+
+MAX_HEADER_BYTES: Final = 65_536
+"""Names and values of the headers that arguments make, cookies included."""
+
+MAX_BODY_BYTES: Final = 4_194_304
+
+_PART_BYTES: Final = 128
+"""What a multipart field has besides its name, content and media type: two boundaries' worth, rounded up."""
 
 Pairs = list[tuple[str, str]]
 _RESERVED = ":/?@!$'()*,;"  # what `allowReserved` leaves as it is; never `&`, `=`, `+`, `#`, `[`, `]`
@@ -24,6 +36,24 @@ _TRIPLE = re.compile("(%[0-9A-Fa-f]{2})")
 
 Encode = Callable[[str], str]
 """Percent-encodes one value, so that no part of it reads as a delimiter."""
+
+
+class _Count:
+    """Counts what is written of one part of a request, such as its URL, before it is written."""
+
+    def __init__(self, part: str, most: int) -> None:
+        self._part = part
+        self._most = most
+        self._left = most
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes. Raises BadArguments if the part becomes too long."""
+        self._left -= size
+        if self._left < 0:
+            raise BadArguments(
+                f"with them and the defaults the request's {self._part} has more than {self._most} bytes, which is the "
+                "limit; use fewer or shorter values"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +73,9 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
     Raises:
         BadArguments: a value cannot stand where it has to.
     """
-    path = operation.path
+    url = _Count("URL", MAX_URL_BYTES)
+    head = _Count("header", MAX_HEADER_BYTES)
+    in_path: dict[str, str] = {}
     query: list[str] = []
     headers: Pairs = []
     cookies: list[str] = []
@@ -53,21 +85,51 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
         value = arguments[field.argument]
         match field.place:
             case "path":
-                path = path.replace("{" + field.name + "}", spell_field(field, value)[0][1])
+                in_path[field.name] = _spell_path(field, value, url)
             case "query":
-                pairs = spell_field(field, value, _encode_reserved if field.reserved else _encode)
-                query += [f"{quote(name, safe='[]', errors='replace')}={text}" for name, text in pairs]
+                encode = _encode_reserved if field.reserved else _encode
+                query += _join_pairs(_spell(field, value, encode, url), _encode_name, url)
             case "header":
-                headers += [(field.name, _header_value(field, text)) for _, text in spell_field(field, value)]
+                for _, text in _spell(field, value, _as_it_is, head):
+                    head.add(len(field.name) + _bytes(text))
+                    headers.append((field.name, _header_value(field, text)))
             case _:
-                cookies += [f"{_encode(name)}={text}" for name, text in spell_field(field, value, _encode)]
+                cookies += _join_pairs(_spell(field, value, _encode, head), _encode, head)
+    path = _fill_path(operation.path, in_path, url)
     _check_path(path)
     if cookies:
         headers.append(("Cookie", "; ".join(cookies)))
     # A query within the path (`/query?function=QUOTE`) is against the specification, but common.
-    url = operation.server + path + (("&" if "?" in path else "?") + "&".join(query) if query else "")
+    target = operation.server + path + (("&" if "?" in path else "?") + "&".join(query) if query else "")
     content, files = _content(operation, arguments, headers)
-    return Call(operation.method, url, headers, content, files)
+    return Call(operation.method, target, headers, content, files)
+
+
+def _fill_path(path: str, values: dict[str, str], count: _Count) -> str:
+    """Put the values in their places, which are counted first: a path can name one of them many times."""
+    pieces = re.split(r"\{([^{}]+)\}", path)  # texts and names in turn
+    for place in range(1, len(pieces), 2):
+        pieces[place] = values.get(pieces[place], "{" + pieces[place] + "}")
+    count.add(sum(map(len, pieces)))
+    return "".join(pieces)
+
+
+def _join_pairs(pairs: Iterable[tuple[str, str]], encode_name: Encode, count: _Count) -> Iterator[str]:
+    """Yield `name=value` for each pair. A name that several pairs in a row have is encoded once."""
+    last, encoded = "", ""
+    for name, text in pairs:
+        if name != last:
+            last, encoded = name, encode_name(name)
+        count.add(len(encoded) + len(text) + 2)  # `=` and `&`
+        yield f"{encoded}={text}"
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _encode_name(text: str) -> str:
+    return quote(text, safe="[]", errors="replace")
 
 
 def _encode(text: str) -> str:
@@ -89,15 +151,25 @@ def spell_field(field: Field, value: Any, encode: Encode = _as_it_is) -> Pairs:
 
     The comma between values stays as it is (RFC 6570), so that a server can tell it from one inside a value. Spaces and
     pipes between values are encoded as well: neither may stand in a URL. Names are not encoded.
+
+    Raises BadArguments.
     """
-    if field.json:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        return [(field.name, _encode(text) if field.place == "path" else encode(text))]
+    return list(_spell(field, value, encode, _Count("URL", MAX_URL_BYTES)))
+
+
+def _spell(field: Field, value: Any, encode: Encode, count: _Count) -> Iterator[tuple[str, str]]:
     if field.place == "path":
-        return [(field.name, _spell_path(field, value))]
-    if field.place == "header":
-        return [(field.name, _join(value, explode=field.explode))]
-    return _spell_form(field.name, value, _Form(field.style, field.explode, encode))
+        yield field.name, _spell_path(field, value, count)
+    elif field.json:
+        yield field.name, encode(_json(value))
+    elif field.place == "header":
+        yield field.name, _join(value, explode=field.explode)
+    else:
+        yield from _spell_form(field.name, value, _Form(field.style, field.explode, encode, count))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _text(value: Any) -> str:
@@ -105,7 +177,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _json(value)
 
 
 def _join(value: Any, *, explode: bool) -> str:
@@ -123,42 +195,51 @@ class _Form:
     style: str
     explode: bool
     encode: Encode
+    count: _Count
 
     def join(self, parts: list[str]) -> str:
         delimiter = _DELIMITERS.get(self.style)
         return ("," if delimiter is None else self.encode(delimiter)).join(map(self.encode, parts))
 
 
-def _spell_form(name: str, value: Any, form: _Form) -> Pairs:
+def _spell_form(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]:
     encode = form.encode
     if form.style == "deepObject":
-        return _spell_deep(name, value, encode)
-    if isinstance(value, list):
+        yield from _spell_deep(name, value, form)
+    elif isinstance(value, list):
         if form.explode:
-            return [(name, encode(_text(each))) for each in value]
-        return [(name, form.join([_text(each) for each in value]))] if value else []
-    if not isinstance(value, dict):
-        return [(name, encode(_text(value)))]
-    if form.explode:
-        return [(key, encode(_text(each))) for key, each in value.items()]
-    parts = [part for key, each in value.items() for part in (key, _text(each))]
-    return [(name, form.join(parts))] if parts else []
+            yield from ((name, encode(_text(each))) for each in value)
+        elif value:
+            yield name, form.join([_text(each) for each in value])
+    elif not isinstance(value, dict):
+        yield name, encode(_text(value))
+    elif form.explode:
+        yield from ((key, encode(_text(each))) for key, each in value.items())
+    elif value:
+        yield name, form.join([part for key, each in value.items() for part in (key, _text(each))])
 
 
-def _spell_deep(name: str, value: Any, encode: Encode) -> Pairs:
+def _spell_deep(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]:
     # OpenAPI defines one level of an object. Deeper values and lists, which Stripe's documents have, are spelt as PHP,
     # Rails and Node's qs read them: a[b][c]=1, a[]=1&a[]=2, and with an index where lists or objects are in the list.
     if isinstance(value, dict):
-        inner = [(str(key), each) for key, each in value.items()]
+        inner: Iterable[tuple[str, Any]] = ((str(key), each) for key, each in value.items())
     elif isinstance(value, list):
         numbered = any(isinstance(each, dict | list) for each in value)
-        inner = [(str(index) if numbered else "", each) for index, each in enumerate(value)]
+        inner = ((str(index) if numbered else "", each) for index, each in enumerate(value))
     else:
-        return [(name, encode(_text(value)))]
-    return [pair for key, each in inner for pair in _spell_deep(f"{name}[{key}]", each, encode)]
+        yield name, form.encode(_text(value))
+        return
+    for key, each in inner:
+        if isinstance(each, dict | list):
+            form.count.add(len(name) + len(key))  # a name is made for an empty list, too, although nothing has it
+        yield from _spell_deep(f"{name}[{key}]", each, form)
 
 
-def _spell_path(field: Field, value: Any) -> str:
+def _spell_path(field: Field, value: Any, count: _Count) -> str:
+    if field.json:
+        return _encode(_json(value))
+
     def encode(each: Any) -> str:
         return _encode(_text(each))
 
@@ -171,7 +252,9 @@ def _spell_path(field: Field, value: Any) -> str:
         ]
         named = named and not field.explode
     elif isinstance(value, list):
-        parts = [f"{field.name}={encode(each)}" if named and field.explode else encode(each) for each in value]
+        repeated = f"{field.name}=" if named and field.explode else ""
+        count.add(len(repeated) * len(value))
+        parts = [repeated + encode(each) for each in value]
         named = named and not field.explode
     else:
         parts = [encode(value)]
@@ -201,16 +284,16 @@ def _content(
     value, given = _body_value(operation, body, arguments)
     if not given:
         return None, None
+    count = _Count("body", MAX_BODY_BYTES)
     bare = body.media_type.partition(";")[0].strip().lower()
     if bare == "multipart/form-data" and isinstance(value, dict):
-        return None, _multipart(body, value)
+        return None, _multipart(body, value, count)
     headers.append(("Content-Type", "application/json" if "*" in bare else body.media_type))
-    if is_json(bare):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"), None
     if bare == "application/x-www-form-urlencoded" and isinstance(value, dict):
-        pairs = _form(body, value)
-        return "&".join(f"{_encode_form(name)}={text}" for name, text in pairs).encode(), None
-    return _text(value).encode("utf-8", "replace"), None
+        return "&".join(_form(body, value, count)).encode(), None
+    content = (_json(value) if is_json(bare) else _text(value)).encode("utf-8", "replace")
+    count.add(len(content))
+    return content, None
 
 
 def _body_value(operation: Operation, body: Body, arguments: dict[str, Any]) -> tuple[Any, bool]:
@@ -228,26 +311,30 @@ def _encode_form(text: str) -> str:
     return quote_plus(text, errors="replace")
 
 
-def _form(body: Body, value: dict[str | None, Any]) -> Pairs:
-    """Return names and encoded values."""
-    pairs: Pairs = []
+def _form(body: Body, value: dict[str | None, Any], count: _Count) -> Iterator[str]:
+    """Yield `name=value`, encoded."""
     for key, each in value.items():
         name = str(key)
         encoding = body.encoding.get(name) or {}
         if isinstance(each, dict) and "style" not in encoding:
-            pairs.append((name, _encode_form(_text(each))))
+            pairs: Iterable[tuple[str, str]] = [(name, _encode_form(_text(each)))]
         else:
             style = encoding.get("style", "form")
-            pairs += _spell_form(name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form))
-    return pairs
+            pairs = _spell_form(name, each, _Form(style, encoding.get("explode", style == "form"), _encode_form, count))
+        yield from _join_pairs(pairs, _encode_form, count)
 
 
-def _multipart(body: Body, value: dict[str | None, Any]) -> list[tuple[str, tuple[None, bytes, str | None]]]:
+def _multipart(
+    body: Body, value: dict[str | None, Any], count: _Count
+) -> list[tuple[str, tuple[None, bytes, str | None]]]:
     parts: list[tuple[str, tuple[None, bytes, str | None]]] = []
     for key, each in value.items():
         name = str(key)
         told = (body.encoding.get(name) or {}).get("contentType")
+        beside = len(_encode_name(name)) + len(told or "application/json") + _PART_BYTES
         for item in each if isinstance(each, list) else [each]:
             kind = told or ("application/json" if isinstance(item, dict | list) else None)
-            parts.append((name, (None, _text(item).encode("utf-8", "replace"), kind)))
+            content = _text(item).encode("utf-8", "replace")
+            count.add(beside + len(content))
+            parts.append((name, (None, content, kind)))
     return parts

@@ -4,25 +4,31 @@ A relative server needs `data.base_url`, since a document that was posted has no
 """
 
 import re
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from graphs.tools.document import Refusal
 from graphs.tools.pointers import Pointer, spell
 
-__all__ = ["check_url", "server_url"]
+__all__ = ["MAX_SERVER_CHARS", "check_url", "server_url"]
+
+MAX_SERVER_CHARS: Final = 65_536
+"""Characters of a server's URL. A variable can stand in it many times, so that a short document means a long one."""
 
 
 def server_url(servers: list[dict[str, Any]], *, base_url: str | None, place: Pointer, refuse: Refusal) -> str:
     """Return an absolute http(s) URL without a trailing slash."""
-    urls = [_substitute(each) for each in servers] or ["/"]
-    if base_url is not None:
-        urls = [urljoin(base_url, url) for url in urls]
-    url = next((each for each in urls if urlsplit_scheme(each)), None)
-    if url is None:
-        raise refuse(
-            f"the server of `{spell(place)}` is `{urls[0][:200]}`: give an absolute URL, or set `data.base_url`"
-        )
+    first = ""
+    for server in servers or [{"url": "/"}]:
+        url = _substitute(server)
+        if url is None:
+            raise refuse(f"the server of `{spell(place)}` has more than {MAX_SERVER_CHARS} characters")
+        url = url if base_url is None else urljoin(base_url, url)
+        if urlsplit_scheme(url):
+            break
+        first = first or url
+    else:
+        raise refuse(f"the server of `{spell(place)}` is `{first[:200]}`: give an absolute URL, or set `data.base_url`")
     if "{" in url:
         raise refuse(f"the server of `{spell(place)}` is `{url[:200]}`, with a variable that is not defined")
     if problem := check_url(url):
@@ -56,8 +62,11 @@ def check_url(url: str) -> str | None:
     return None
 
 
-def _substitute(server: dict[str, Any]) -> str:
+def _substitute(server: dict[str, Any]) -> str | None:
+    """Return the URL with its variables at their defaults, None if it is too long."""
     variables = server.get("variables") or {}
-    return re.sub(
-        r"\{([^{}]+)\}", lambda found: str((variables.get(found[1]) or {}).get("default", found[0])), server["url"]
-    )
+    pieces = re.split(r"\{([^{}]+)\}", server["url"])  # texts and names in turn
+    for place in range(1, len(pieces), 2):
+        name = pieces[place]
+        pieces[place] = str((variables.get(name) or {}).get("default", "{" + name + "}"))
+    return "".join(pieces) if sum(map(len, pieces)) <= MAX_SERVER_CHARS else None

@@ -114,3 +114,13 @@ def test_another_thread_s_run_has_no_approvals(world: World, says: Callable[...,
     run = world.ended(world.run())
     other = world.thread("Hello")
     world.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
+
+
+def test_previews_have_a_limit_together(world: World, says: Callable[..., None]) -> None:
+    given = {"shop": "a", "item": "é" * 600_000}
+    says(Reply(tool_calls=[("order", given)] * 3))
+    run = world.ended(world.run(tools=[order_api("http://api.test", "application/x-www-form-urlencoded")]))
+    approvals = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/approvals")["data"]
+    assert [len(each["body"]) > 3_000_000 for each in approvals] == [True, True, False]
+    assert [each["problem"] is None for each in approvals] == [True, True, False]
+    assert "8388608 characters" in approvals[2]["problem"]
