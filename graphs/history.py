@@ -1,7 +1,7 @@
 """What a run reads of its thread: the newest messages before its own, oldest first, and no more than can be of use.
 
-Pages come newest first and stop at a bound of characters, so that a turn costs the same in a thread of ten messages
-and in one of ten thousand.
+Pages come newest first and stop at bounds: of characters that can be of use, of messages, and of what the store has to
+read, such as pictures within messages. So a turn costs the same in a thread of ten messages and in one of ten thousand.
 """
 
 from collections.abc import Iterable
@@ -19,6 +19,16 @@ MAX_CHARS: Final = 1_200_000
 _MAX_MESSAGES: Final = 2_000
 """This holds however short they are: each takes about 20 µs of the event loop in each reply. Deleting one takes the
 store as long, so no more are deleted in one commit, either."""
+
+_MAX_STORED: Final = 40 * 1024 * 1024
+"""Characters of the messages as the store has them, pictures in `data:` URLs included. Models take no more pictures in
+one request."""
+
+_PART_CHARS: Final = 32
+"""A message, a part and an annotation count for so many characters beside their text: each costs time and memory."""
+
+_IMAGE_CHARS: Final = 3_000
+"""An image counts for so many, as in the prompt."""
 
 FIRST_PAGE: Final = PageQuery(limit=40)
 """The page that most threads end in; a run's start asks for it beside its other reads."""
@@ -51,23 +61,27 @@ async def load_history(
     """Return the thread's messages without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
-    messages are read, at most 2,000. `first` is the FIRST_PAGE if the caller has it already.
+    messages are read, at most 2,000, and at most 40 MiB as the store has them (the page that crosses the bound is
+    included). `first` is the FIRST_PAGE if the caller has it already.
     """
     newest_first: list[dict[str, Any]] = []
-    chars = 0
+    chars = stored = 0
     page = first or await store.page("message", owner, FIRST_PAGE, thread_id=thread_id)
     while True:
         for row in page.rows:
             if run_id is not None and row.run_id == run_id:
                 continue
-            newest_first.append(row.body)
-            chars += sum(len(_text(part)) for part in row.body["content"])
+            newest_first.append(_lean(row.body))
+            chars += _PART_CHARS + sum(map(_weigh, row.body["content"]))
             if last is not None and len(newest_first) >= last:
                 return History(newest_first[::-1])
             if chars > max_chars or len(newest_first) == _MAX_MESSAGES:
                 return History(newest_first[::-1], clipped=page.has_more or row is not page.rows[-1])
         if not page.has_more or not page.rows:
             return History(newest_first[::-1])
+        stored += page.size
+        if stored > _MAX_STORED:
+            return History(newest_first[::-1], clipped=True)
         query = PageQuery(limit=_PAGE, after=page.rows[-1].id)
         page = await store.page("message", owner, query, thread_id=thread_id)
 
@@ -96,6 +110,16 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
     return before, [Delete("message", id, owner, if_there=True) for id in gone]
 
 
-def _text(part: dict[str, Any]) -> str:
-    value = part.get("text")
-    return value["value"] if isinstance(value, dict) else (value or "")
+def _lean(body: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the attachments: no prompt has them, and a message can have thousands of values in them."""
+    return {**body, "attachments": []} if body.get("attachments") else body
+
+
+def _weigh(part: dict[str, Any]) -> int:
+    """Return how many characters a part counts for."""
+    if part["type"] in ("image_url", "image_file"):
+        return _IMAGE_CHARS
+    text = part.get("text") or part.get("refusal") or ""
+    if isinstance(text, str):
+        return _PART_CHARS + len(text)
+    return _PART_CHARS * (1 + len(text.get("annotations") or ())) + len(text["value"])

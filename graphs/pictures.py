@@ -1,7 +1,8 @@
 """Pictures that messages name by file, made what models are shown: data in the message.
 
-Law: newest first, and no more than a request can carry; a picture that is not shown stays `image_file`, which the
-prompt refuses in the newest user message and mentions in an older one. Nothing of it is stored.
+Law: newest first, and no more than a request can carry, with those that are in messages already; a picture that is not
+shown stays `image_file`, which the prompt refuses in the newest user message and mentions in an older one. Nothing of
+it is stored.
 """
 
 import base64
@@ -19,6 +20,8 @@ MAX_BYTES: Final = 20 * 1024 * 1024
 """Longest picture that is shown, as OpenAI has it."""
 
 _MAX_TOTAL: Final = 40 * 1024 * 1024
+"""Characters of all pictures of a prompt, as URLs."""
+
 _KINDS: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -40,7 +43,10 @@ class Pictures:
         left = _MAX_TOTAL
         for place in reversed(range(len(shown))):
             content = shown[place].get("content")
-            if not isinstance(content, list) or not any(part["type"] == "image_file" for part in content):
+            if not isinstance(content, list):
+                continue
+            left -= sum(len(part["image_url"]["url"]) for part in content if part["type"] == "image_url")
+            if not any(part["type"] == "image_file" for part in content):
                 continue
             parts = []
             for part in content:
@@ -54,6 +60,8 @@ class Pictures:
         return shown
 
     async def _url(self, owner: str, image: dict[str, Any], most: int) -> str | None:
+        if most <= 0:
+            return None
         file = await self._store.get("file", image.get("file_id") or "", owner)
         if file is None or file.body["bytes"] > min(MAX_BYTES, most):
             return None

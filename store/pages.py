@@ -7,10 +7,10 @@ from store.ports import Kind, Page, PageQuery
 from store.tables import TABLES, Pins, decode
 from wire.errors import InvalidRequest
 
-__all__ = ["read_page"]
+__all__ = ["MAX_BYTES", "read_page"]
 
 
-_MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_BYTES: Final = 4 * 1024 * 1024
 """Maximum characters in a page of several rows. A hundred rows of 10 MB would block other requests for seconds."""
 
 
@@ -28,23 +28,24 @@ def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery
                 raise InvalidRequest(f"No {kind.replace('_', ' ')} found with id '{shown}'.", param=param)
             places.append(place[0])
     sql, values = table.select_page(query, pins)
-    rows, has_more = _first(conn.execute(sql, [owner, *values, *places, query.limit + 1]), query.limit)
+    rows, size, has_more = _first(conn.execute(sql, [owner, *values, *places, query.limit + 1]), query.limit)
     if query.before is not None and query.after is None:
         rows.reverse()
         beyond, values = table.select_any_beyond(query.order, pins)
         asked: list[Any] = [owner, *values]
         has_more = bool(rows) and conn.execute(beyond, (*asked, rows[-1][-1])).fetchone() is not None
-    return Page([decode(kind, row) for row in rows], has_more)
+    return Page([decode(kind, row) for row in rows], has_more, size)
 
 
-def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[Any], bool]:
-    """Return the first rows that fit into a page, and whether there are more."""
+def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[Any], int, bool]:
+    """Return the first rows that fit into a page, their characters, and whether there are more."""
     rows: list[Any] = []
     size = 0
     for row in found:
-        size += len(row[-3]) + len(row[-2])  # `body` and `private`; the last column is `seq`
-        if len(rows) == limit or (rows and size > _MAX_BYTES):
+        long = len(row[-3]) + len(row[-2])  # `body` and `private`; the last column is `seq`
+        if len(rows) == limit or (rows and size + long > MAX_BYTES):
             found.close()
-            return rows, True
+            return rows, size, True
         rows.append(row)
-    return rows, False
+        size += long
+    return rows, size, False

@@ -100,11 +100,13 @@ class PageQuery:
 class Page:
     """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order.
 
-    Rows of several megabytes in total span several pages, whatever the limit; a page has at least one row.
+    Rows of several megabytes in total span several pages, whatever the limit; a page has at least one row. `size` is
+    their characters as stored.
     """
 
     rows: list[Row]
     has_more: bool
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

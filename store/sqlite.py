@@ -18,7 +18,7 @@ from store.engine import Engine, Lengthy, Trace
 from store.events import read_events
 from store.index import SqliteVectors
 from store.library import SqliteLibrary
-from store.pages import read_page
+from store.pages import MAX_BYTES, read_page
 from store.pending import ANYTHING
 from store.ports import (
     ACTIVE,
@@ -261,13 +261,23 @@ def _read_beginning(
 ) -> Beginning:
     """One statement: one state of the file, and it is locked once, not four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
-    rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": [], "message": []}
+    rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
+    newest: list[Row] = []
+    size, has_more = 0, False
     for found in conn.execute(_BEGINNING, values):
         most = _left(most, found)
         kind = found[-1]
-        rows[kind].append(decode(kind, found))
+        if kind != "message":
+            rows[kind].append(decode(kind, found))
+            continue
+        long = len(found[7]) + len(found[8])
+        if len(newest) == messages or (newest and size + long > MAX_BYTES):
+            has_more = True
+            break
+        newest.append(decode(kind, found))
+        size += long
     assistant, thread, active = (next(iter(rows[kind]), None) for kind in ("assistant", "thread", "run"))
-    return Beginning(assistant, thread, active, Page(rows["message"][:messages], len(rows["message"]) > messages))
+    return Beginning(assistant, thread, active, Page(newest, has_more, size))
 
 
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:

@@ -27,6 +27,9 @@ _MAX_TEXT: Final = 1_024_000
 """Characters of all text parts of a message. A message is one row, which is read, encoded and sent in one piece."""
 
 Text = Annotated[str, StringConstraints(max_length=256_000)]
+ImageAddress = Annotated[str, StringConstraints(max_length=28_000_000)]
+"""An `https:` URL, or a `data:` URL of a picture of 20 MB, OpenAI's limit, where MAX_BODY_BYTES allows so much."""
+
 Detail = Literal["auto", "low", "high"]
 
 
@@ -40,7 +43,7 @@ class TextPart(Request):
 class ImageUrl(Request):
     """Where an image is."""
 
-    url: str
+    url: ImageAddress
     detail: Detail | None = None
 
 

@@ -1,11 +1,13 @@
-"""A thread's history is bounded in messages as well as in characters."""
+"""A thread's history has bounds: of messages, of characters, of parts, and of what the store reads for it."""
+
+from typing import Any
 
 import pytest
 
 from graphs.history import cut_from, load_history
 from store import open_store
-from store.ports import Insert
-from tests.store.rows import message, thread
+from store.ports import Insert, PageQuery
+from tests.store.rows import assistant, message, thread
 from wire.errors import InvalidRequest
 
 
@@ -21,4 +23,74 @@ async def test_the_newest_two_thousand_messages_are_read_however_short() -> None
     assert [change.id for change in gone] == [one.id for one in said[500:]]
     with pytest.raises(InvalidRequest, match="at most 2000 messages"):
         await cut_from(store, "ann", row.id, said[499].id)
+    await store.close()
+
+
+def _text(value: str, *annotations: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "text", "text": {"value": value, "annotations": list(annotations)}}
+
+
+LONG = "A" * 5_000_000
+PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{LONG}", "detail": "auto"}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "most"),
+    [
+        ([_text("a")] * 500, 80),
+        ([_text("a", *[{"type": "file_citation"}] * 500)], 80),
+        ([{"type": "image_url", "image_url": {"url": "https://x.test"}}], 401),
+        ([{"type": "image_file", "image_file": {"file_id": "file-a"}}] * 10, 41),
+        ([{"type": "refusal", "refusal": "n" * 10_000}], 121),
+    ],
+    ids=["parts", "annotations", "pictures by address", "pictures by file", "refusals"],
+)
+async def test_whatever_a_message_consists_of_counts(parts: list[dict[str, Any]], most: int) -> None:
+    store = await open_store()
+    row = thread()
+    said = [message(row, content=parts) for _ in range(500)]
+    await store.commit([Insert(row), *map(Insert, said)], durable=True)
+    found = await load_history(store, "ann", row.id, run_id=None)
+    assert most / 2 < len(found.messages) <= most
+    assert found.clipped
+    assert found.messages[-1]["id"] == said[-1].id
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("parts", "more", "begun"),
+    [
+        ([PICTURE], {}, False),
+        ([PICTURE], {}, True),
+        ([_text("a")], {"attachments": [{"file_id": LONG, "tools": [{"type": "file_search"}]}]}, False),
+        ([_text("a")], {"metadata": {"a": LONG}}, True),
+    ],
+    ids=["pictures", "pictures begun", "attachments", "metadata begun"],
+)
+async def test_what_the_store_reads_for_a_run_is_bounded(
+    parts: list[dict[str, Any]], more: dict[str, Any], begun: bool
+) -> None:
+    store = await open_store()
+    row, asked = thread(), assistant()
+    said = [message(row, content=parts, **more) for _ in range(11)]
+    await store.commit([Insert(row), Insert(asked), *map(Insert, said)], durable=True)
+    first = (await store.beginning("ann", row.id, asked.id, 40)).newest if begun else None
+    assert first is None or len(first.rows) == 1
+    found = await load_history(store, "ann", row.id, run_id=None, first=first)
+    assert [body["id"] for body in found.messages] == [one.id for one in said[-9:]]
+    assert found.clipped
+    assert not any(body.get("attachments") for body in found.messages)
+    await store.close()
+
+
+async def test_the_first_page_is_the_same_however_it_is_read() -> None:
+    store = await open_store()
+    row, asked = thread(), assistant()
+    said = [message(row, content=[_text("a" * 900_000)]) for _ in range(9)]
+    await store.commit([Insert(row), Insert(asked), *map(Insert, said)], durable=True)
+    for limit in (2, 40):
+        begun = (await store.beginning("ann", row.id, asked.id, limit)).newest
+        page = await store.page("message", "ann", PageQuery(limit=limit), thread_id=row.id)
+        assert (len(begun.rows), begun.has_more, begun.size) == (len(page.rows), page.has_more, page.size)
+        assert len(page.rows) == min(limit, 4)
     await store.close()
