@@ -1,8 +1,9 @@
 """Citations in a reply's text, found while it streams. Pure.
 
 Laws: only a marker of a passage that this run's model was shown becomes a citation; a marker of anything else is taken
-out of the text, so that none dangles; all other text comes through unchanged, and no piece of it is held back longer
-than it may still become a marker. An answer without any gets those of the passages that it rests on, at its end.
+out of the text, so that none dangles, and so are markers beyond MAX_CITATIONS; all other text comes through unchanged,
+and no piece of it is held back longer than it may still become a marker. An answer without any gets those of
+the passages that it rests on, at its end.
 
 A marker is `【4:0†source】`, as OpenAI prints it; what stands behind the dagger is the model's choice. Square brackets
 do too, but only with a dagger, for `[4:0]` is also what programs say.
@@ -15,7 +16,11 @@ from typing import Final
 
 from graphs.support import Source, resting_places
 
-__all__ = ["Citations", "Cited", "marker"]
+__all__ = ["MAX_CITATIONS", "Citations", "Cited", "marker"]
+
+MAX_CITATIONS: Final = 500
+"""Citations in one message; markers after them are taken out. A model that repeats itself makes tens of thousands, and
+each is an event and about 150 bytes of the message."""
 
 _WHOLE: Final = re.compile(
     r"【\s{0,2}(\d{1,4})\s{0,2}:\s{0,2}(\d{1,4})\s{0,2}(?:†[^】\n]{0,80})?】"
@@ -44,7 +49,7 @@ class Citations:
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
         self._held = ""
-        self._has_cited = False
+        self._cited = 0
 
     def feed(self, text: str) -> Iterator[str | Cited]:
         """Yield what is certain by now."""
@@ -55,8 +60,9 @@ class Citations:
             if whole := _WHOLE.match(text, place):
                 if place > said:
                     yield text[said:place]
-                if (source := self._sources.get(_place(whole))) is not None:
-                    self._has_cited = True
+                source = self._sources.get(_place(whole)) if self._cited < MAX_CITATIONS else None
+                if source is not None:
+                    self._cited += 1
                     yield Cited(whole.group(), source["file_id"])
                 said = place = whole.end()
             elif _BEGUN.fullmatch(text, place):
@@ -72,7 +78,7 @@ class Citations:
     def drop(self) -> None:
         """Forget what was read: it was no part of the answer."""
         self._held = ""
-        self._has_cited = False
+        self._cited = 0
 
     def close(self) -> Iterator[str]:
         """Yield what was held back: no marker came of it."""
@@ -82,7 +88,7 @@ class Citations:
 
     def rest(self, answer: str) -> Iterator[Cited]:
         """Yield what the whole answer rests on, where it has cited nothing."""
-        for place in () if self._has_cited else resting_places(answer, self._sources):
+        for place in () if self._cited else resting_places(answer, self._sources):
             search, passage = place.split(":")
             yield Cited(marker(int(search), int(passage)), self._sources[place]["file_id"])
 

@@ -67,6 +67,7 @@ class Recorder:
         self._clock = clock
         self._message: dict[str, Any] | None = None
         self._texts: list[str] = []
+        self._counted = self._length = 0  # texts whose characters are counted already, for citations
         self._annotations: list[dict[str, Any]] = []
         self._refusals: list[str] = []
         self._contents: dict[str, list[Any]] = {}  # of the open step's searches, by call id; private
@@ -99,8 +100,7 @@ class Recorder:
             if data["id"] != self._message["id"]:
                 continue
             if data.get("taken"):
-                self._texts.clear()
-                self._annotations.clear()
+                self._clear_texts()
             for part in data.get("delta", {}).get("content", ()):
                 if part["type"] == "refusal":
                     self._refusals.append(part["refusal"])
@@ -179,7 +179,8 @@ class Recorder:
     def _open_message(self, part: MessageOpened, done: Recorded) -> None:
         details = {"type": "message_creation", "message_creation": {"message_id": part.message_id}}
         self._open_step(part.step_id, "message_creation", details, done)
-        self._texts, self._annotations, self._refusals = [], [], []
+        self._clear_texts()
+        self._refusals = []
         self._open_prefix(part.message_id)
         self._message = open_message(
             id=part.message_id,
@@ -201,9 +202,14 @@ class Recorder:
         )
         self._prefix = head % message_id.encode()
 
+    def _clear_texts(self) -> None:
+        self._texts, self._annotations = [], []
+        self._counted = self._length = 0
+
     def _cite(self, part: Citation, done: Recorded) -> None:
-        at = len("".join(self._texts))
-        made = annotation(part.marker, part.file_id, at)
+        self._length += sum(map(len, self._texts[self._counted :]))
+        self._counted = len(self._texts)
+        made = annotation(part.marker, part.file_id, self._length)
         self._texts.append(part.marker)
         self._annotations.append(made)
         text = {"value": part.marker, "annotations": [{"index": len(self._annotations) - 1, **made}]}
@@ -226,8 +232,7 @@ class Recorder:
         name = "threadhold.reasoning.delta"
         fields: dict[str, Any] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.taken:
-            self._texts.clear()
-            self._annotations.clear()
+            self._clear_texts()
             fields["taken"] = True
         done.events.append((name, own_data(name, fields)))
 

@@ -1,5 +1,6 @@
 """Messages: create, modify, the object, and what the one makes of the other."""
 
+from operator import itemgetter
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
@@ -226,7 +227,13 @@ def annotation(marker: str, file_id: str, at: int) -> dict[str, Any]:
 def plain_text(text: dict[str, Any]) -> str:
     """Return the value of a text part without the markers of passages that were cited in it."""
     value: str = text["value"]
-    for cited in reversed(text.get("annotations") or ()):
-        if cited["type"] == "file_citation":
-            value = value[: cited["start_index"]] + value[cited["end_index"] :]
-    return value
+    cited = [each for each in text.get("annotations") or () if each["type"] == "file_citation"]
+    if not cited:
+        return value
+    pieces: list[str] = []
+    place = 0
+    for each in sorted(cited, key=itemgetter("start_index")):  # imported ones may overlap
+        pieces.append(value[place : each["start_index"]])
+        place = max(place, each["end_index"])
+    pieces.append(value[place:])
+    return "".join(pieces)

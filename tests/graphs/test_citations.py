@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphs.citations import Citations, Cited, marker
+from graphs.citations import MAX_CITATIONS, Citations, Cited, marker
 from graphs.support import Source
 
 TEXT = "Marmots whistle when eagles circle."
@@ -81,3 +81,18 @@ def test_a_marker_in_what_is_no_part_of_the_answer_does_not_count() -> None:
     list(citations.feed("Look at 【0:0†source】"))
     citations.drop()
     assert [found.file_id for found in citations.rest("Marmots whistle.")] == ["file-a"]
+
+
+@pytest.mark.parametrize("size", [1, 5, 10_000], ids=["by character", "in pieces", "in large pieces"])
+def test_markers_beyond_the_limit_are_taken_out(size: int) -> None:
+    text = "a【0:0†source】" * (MAX_CITATIONS + 100) + "b"
+    out = read(*(text[at : at + size] for at in range(0, len(text), size)))
+    assert [piece for piece in out if isinstance(piece, Cited)] == [Cited("【0:0†source】", "file-a")] * MAX_CITATIONS
+    assert out[-1] == "a" * 100 + "b"
+
+
+def test_an_answer_that_is_dropped_leaves_the_limit_to_the_next() -> None:
+    citations = Citations(SOURCES)
+    list(citations.feed("【0:0†source】" * MAX_CITATIONS))
+    citations.drop()
+    assert list(citations.feed("【0:0†source】")) == [Cited("【0:0†source】", "file-a")]

@@ -1,5 +1,6 @@
 """From parts to rows and events: each event comes with the change that makes it true."""
 
+import time
 from typing import Any
 
 import orjson
@@ -11,16 +12,19 @@ from graphs.parts import (
     CallsAnswered,
     CallsMade,
     CallsOpened,
+    Citation,
     MessageClosed,
     MessageOpened,
     Part,
     RefusalDelta,
     TextDeltas,
+    ThoughtDelta,
     Usage,
 )
 from graphs.record import Recorded, Recorder
 from store.ports import Insert, Patch, Row
 from wire.assistants import AssistantCreate, new_assistant
+from wire.messages import plain_text
 from wire.runs import RunCreate, new_run
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
@@ -184,3 +188,63 @@ def test_restored_books_go_on_where_the_rows_stand() -> None:
     assert data["usage"] == USAGE
     assert again.usage == USAGE
     assert data["step_details"]["tool_calls"][0]["function"]["output"] == "x"
+
+
+MARKER = "【0:0†source】"
+CITES = Citation("msg_1", MARKER, "file-a")
+
+
+def _content(done: Recorded) -> Any:
+    shelf = Shelf()
+    shelf.apply(done)
+    return shelf.bodies["msg_1"]["content"][0]["text"]
+
+
+def test_a_citation_stands_where_its_marker_stands() -> None:
+    books = recorder()
+    said = record(
+        books,
+        MessageOpened("step_1", "msg_1"),
+        TextDeltas("msg_1", ["gone", " soon"]),
+        CITES,
+        ThoughtDelta("msg_1", "gone soon", taken=True),
+        TextDeltas("msg_1", ["Hé", "llo"]),
+        CITES,
+        CITES,
+        TextDeltas("msg_1", ["."]),
+        CITES,
+        MessageClosed("step_1", "msg_1", USAGE),
+    )
+    text = _content(said)
+    assert text["value"] == f"Héllo{MARKER}{MARKER}.{MARKER}"
+    places = [(each["start_index"], each["end_index"]) for each in text["annotations"]]
+    assert places == [(5, 17), (17, 29), (30, 42)]
+    assert plain_text(text) == "Héllo."
+
+
+@pytest.mark.parametrize(
+    ("annotations", "plain"),
+    [
+        ([(0, 2), (4, 6)], "cdgh"),
+        ([(4, 6), (0, 2)], "cdgh"),
+        ([(0, 4), (2, 6)], "gh"),
+        ([(0, 8), (2, 3)], ""),
+        ([(6, 99)], "abcdef"),
+    ],
+    ids=["in order", "out of order", "overlapping", "within another", "beyond the end"],
+)
+def test_plain_text_has_no_cited_marker(annotations: list[tuple[int, int]], plain: str) -> None:
+    made = [{"type": "file_citation", "start_index": start, "end_index": end} for start, end in annotations]
+    made.append({"type": "file_path", "start_index": 2, "end_index": 4})
+    assert plain_text({"value": "abcdefgh", "annotations": made}) == plain
+
+
+def test_citations_take_time_in_proportion_to_their_number() -> None:
+    books, count = recorder(), 20_000
+    started = time.process_time()
+    record(books, MessageOpened("step_1", "msg_1"))
+    for _ in range(count):
+        record(books, TextDeltas("msg_1", ["some words of text "]), CITES)
+    text = _content(record(books, MessageClosed("step_1", "msg_1", USAGE)))
+    assert len(plain_text(text)) == count * 19
+    assert time.process_time() - started < 3, "60 s, were the text made anew for each"
