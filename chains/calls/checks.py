@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from chains.calls.arguments import find_problems, nests
-from chains.calls.extent import MOST_PLAIN, excess, is_brief, is_small, plain_size
+from chains.calls.extent import MAX_VALUES, MOST_PLAIN, excess, is_brief, is_long, is_small, plain_size
 from chains.calls.parser import Written, find_calls, is_quick, read_object
 from chains.calls.shapes import call_shape, parameters_of
 from chains.schema_weight import bound_schemas
@@ -19,6 +19,8 @@ _log = logging.getLogger("threadhold.chains")
 
 async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
     """Return what `find_problems` does. Raises TooCostly if the check exceeds its budget."""
+    if isinstance(schema, dict) and is_long(value):
+        raise TooCostly(f"They have more than {MAX_VALUES} values.", why="size")
     if not isinstance(schema, dict) or is_small(schema, value) or nests(value):
         return find_problems(schema, value, nulls_are_absent=nulls_are_absent)
     if found := excess(schema):  # stored before the limit existed

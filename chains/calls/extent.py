@@ -11,10 +11,21 @@ from typing import Any, Final
 
 from chains.calls.references import walk
 
-__all__ = ["MAX_CHARS", "MAX_DEPTH", "MAX_VALUES", "MOST_PLAIN", "excess", "is_brief", "is_small", "plain_size"]
+__all__ = [
+    "MAX_CHARS",
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "MOST_PLAIN",
+    "excess",
+    "is_brief",
+    "is_long",
+    "is_small",
+    "plain_size",
+]
 
 MAX_VALUES: Final = 40_000
-"""Values of one schema, names not counted. OpenAI allows 5,000 properties, which are some 20,000 values."""
+"""Values of one schema, or of the arguments that are checked against it, names not counted. OpenAI allows 5,000
+properties, which are some 20,000 values."""
 MAX_CHARS: Final = 1_048_576
 """Characters of one schema's names and texts."""
 MAX_DEPTH: Final = 100
@@ -63,6 +74,11 @@ def is_small(schema: dict[str, Any], value: Any) -> bool:
     except _UnknownError:
         return False
     return size + _extent(value, _MOST_WORK // max(size, 1)) * size <= _MOST_WORK
+
+
+def is_long(value: Any) -> bool:
+    """Return whether JSON data has more than `MAX_VALUES` values and pieces of text."""
+    return _extent(value, MAX_VALUES) > MAX_VALUES
 
 
 def plain_size(schema: dict[str, Any], most: int = MOST_PLAIN) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from graphs.tools.actions import ActionCaller
-from graphs.tools.arguments import BadArguments
+from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_URL_BYTES, build_call
 from graphs.tools.operations import Operation
 from graphs.tools.servers import MAX_SERVER_CHARS
@@ -104,6 +104,15 @@ async def test_a_refused_request_is_never_sent_and_names_its_limit() -> None:
         await caller.close()
         assert URL in told
         assert not api.seen
+
+
+async def test_arguments_of_too_many_values_are_refused_before_they_are_checked() -> None:
+    field = {"name": "q", "in": "query", "schema": {"type": "array", "items": {}}}
+    called = operation(document("https://api.test", {"/x": {"get": {"parameters": [field]}}}))
+    with pytest.raises(BadArguments, match="more than 40000 values"):
+        await read_arguments(called, json.dumps({"q": [1] * 40_000}))
+    values, _ = await read_arguments(called, json.dumps({"q": [1] * 39_000}))
+    assert len(values["q"]) == 39_000
 
 
 async def test_a_key_that_makes_the_url_too_long_is_refused() -> None:
