@@ -30,6 +30,7 @@ logger = logging.getLogger("threadhold")
 
 _HEALTH: Final = frozenset({"/health", "/v1/health"})
 _GRACE_S: Final = 5
+_RETRY_S: Final = 5
 _KEEP_ALIVE_S: Final = 75
 """Longer than any client or proxy keeps a connection (httpx 5 s, aiohttp 15, nginx 60): who closes last never has a
 request come in while it does."""
@@ -140,16 +141,26 @@ class _Porch:
                 return
             await self._opened.wait()
             if self._inner is None:
-                await _tell_no_start(send)
+                await _refuse(send, "The server could not start; its log says why.")
                 return
-        await self._inner(scope, receive, send)
+        try:
+            await self._inner(scope, receive, send)
+        except asyncio.CancelledError:  # the server stops, and the grace period has ended
+            try:
+                await _refuse(send, f"The server is stopping. Send the request again in {_RETRY_S} s.")
+            except RuntimeError:
+                pass  # an answer has begun
+            else:
+                return
+            raise
 
 
-async def _tell_no_start(send: Send) -> None:
+async def _refuse(send: Send, message: str) -> None:
     """Answer 503 as every other error is, whatever was sent."""
-    body = orjson.dumps(Unavailable("The server could not start; its log says why.").body())
+    body = orjson.dumps(Unavailable(message).body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 503, "headers": [*headers, (b"connection", b"close")]})
+    headers += [(b"retry-after", str(_RETRY_S).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -7,7 +7,7 @@ change or raises StoreError. Checks and writes share the transaction, so nothing
 
 import sqlite3
 from collections.abc import Callable
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 import orjson
 
@@ -21,6 +21,10 @@ __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
+
+
+_LARGE_ROW: Final = 1024 * 1024
+"""What a change of an assistant counts as: all of its row is written anew, functions of up to 10 MB with it."""
 
 
 class Prepared(NamedTuple):
@@ -134,7 +138,7 @@ def _patch(change: Patch) -> Prepared:
             raise _clash(conn, kind, id, row.thread_id) from error
         return row
 
-    return Prepared(run, len(body) + len(private))
+    return Prepared(run, _LARGE_ROW if kind == "assistant" else len(body) + len(private))
 
 
 def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:
