@@ -221,6 +221,9 @@ class _Weight:
     def _alternatives(self, given: Any, key: str, depth: int) -> _Open:
         branches = _list(given, key)
         limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT)
+        literals = [value for branch in branches for value in _literals(branch)]
+        if len(literals) > _MANY:  # one enum by another name
+            limit(f"characters of {len(literals)} enum values", sum(map(_length, literals)), _MAX_TEXT_OF_MANY)
         heads = [self._heads(branch) for branch in branches]
         exact = {head for each in heads for head in each}
         prefixes = Counter(head[:end] for each in heads for head in each for end in range(1, len(head) + 1))
@@ -336,6 +339,14 @@ def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(fixed, list):
         fixed = fixed[0] if len(fixed) == 1 else None
     return ("object", name, fixed) if isinstance(fixed, str) else ("object", name)
+
+
+def _literals(schema: Any) -> list[Any]:
+    """Values that an alternative allows, where it names them."""
+    if not isinstance(schema, dict):
+        return []
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    return values if isinstance(values, list) else []
 
 
 def _required(schema: Mapping[str, Any]) -> set[str]:

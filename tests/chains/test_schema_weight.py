@@ -142,6 +142,12 @@ def test_a_valid_schema_passes(schema: Any) -> None:
         pytest.param({"type": "integer", "exclusiveMinimum": 1.9e15}, r"needs a `maximum`", id="16 digits, float"),
         pytest.param({"type": ["null", "integer"], "maximum": -(2**53)}, r"needs a `minimum`", id="negative"),
         pytest.param({"enum": [f"{n:060}" for n in range(300)]}, r"300 enum values: 18000", id="many long values"),
+        pytest.param(
+            {"anyOf": [{"const": f"{n:060}"} for n in range(300)]}, r"300 enum values: 18000", id="many long constants"
+        ),
+        pytest.param(
+            {"oneOf": [{"enum": [f"{n:060}", f"{n:061}"]} for n in range(150)]}, r"300 enum values", id="many enums"
+        ),
         pytest.param({"properties": {f"{n:060}": TEXT for n in range(300)}}, r"300 optional", id="many long names"),
         pytest.param({"minLength": 9, "maxLength": 2}, r"`minLength` 9 and `maxLength` 2 allow no", id="empty lengths"),
         pytest.param({"minItems": 9, "maxItems": 2}, r"`minItems` 9 and", id="empty counts"),
