@@ -8,6 +8,7 @@ its log before the space of the old pages is free.
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +25,7 @@ BALLAST_BYTES: Final = 16 * 1024 * 1024
 _SHARE: Final = 8
 """The file takes at most one in so many of the disk's bytes, so it is smaller on a small disk."""
 
+_SUFFIX: Final = ".reserve"
 _AGAIN_S: Final = 5.0
 _BLOCK: Final = 64 * 1024
 
@@ -34,6 +36,8 @@ class Ballast:
     def __init__(self, path: Path, max_bytes: int = BALLAST_BYTES) -> None:
         """With `max_bytes` 0, no file is made, but an existing one is used."""
         self._path = path
+        self._database = path.with_name(path.name.removesuffix(_SUFFIX))
+        self._log = path.with_name(f"{self._database.name}-wal")
         self._max_bytes = max_bytes
         self._held = 0
         self._looked_at = float("-inf")
@@ -49,6 +53,29 @@ class Ballast:
             disk = shutil.disk_usage(self._path.parent)
             # At most half of the free space: current writers need space, too.
             self._grow(min(self._max_bytes, disk.total // _SHARE, self._held + disk.free // 2))
+
+    def has_room(self, connection: sqlite3.Connection, size: int) -> bool:
+        """Return whether the disk has space for `size` more bytes of rows and for the log's way into the file.
+
+        The log must never hold more than the disk can take: then nothing could be deleted any more. Rows that fit into
+        the free pages of the file, and into a log that can begin anew, need no space.
+        """
+        if not self._max_bytes:
+            return True
+        try:
+            if size + os.stat(self._log).st_size < self._max_bytes // 2:
+                return True  # the reserve itself is enough
+            page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+            unused = connection.execute("PRAGMA freelist_count").fetchone()[0] * page_bytes
+            growth = max(0, size - unused) + self.growth(connection)
+            return bool(growth == 0 or growth + size <= shutil.disk_usage(self._path.parent).free)
+        except OSError:
+            return True
+
+    def growth(self, connection: sqlite3.Connection) -> int:
+        """Return by how many bytes the file grows when the log is written into it."""
+        pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return max(0, int(pages * page_bytes) - os.stat(self._database).st_size)
 
     def portions(self) -> Iterator[int]:
         """Release half of the file, then the rest; yield how many bytes have been released so far.
@@ -90,7 +117,7 @@ class Ballast:
 
 def ballast_place(database: Path) -> Path:
     """Return the path of a database's reserve file."""
-    return database.with_name(f"{database.name}.reserve")
+    return database.with_name(f"{database.name}{_SUFFIX}")
 
 
 def _allocate(file: int, start: int, size: int) -> None:

@@ -295,6 +295,8 @@ def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3
         # Journals of single statements stay in memory: a deletion depends on no other disk and no free space.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_mode = WAL")
+        # Debian's SQLite overwrites what is deleted with zeros by way of the log: a deletion would need as much space.
+        connection.execute("PRAGMA secure_delete = FAST")
         migrate(Database(connection), str(path))
         # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
         connection.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")

@@ -37,6 +37,17 @@ _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlit
 """What SQLite reports if there is no space. It treats a quota, and growth of its shared memory, as I/O errors."""
 
 
+_UNKNOWN_BYTES: Final = 8 * 1024
+"""The size assumed for a commit that can touch any number of rows."""
+
+
+def _full() -> sqlite3.OperationalError:
+    """What SQLite raises on a full disk, before the disk is full."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
+
+
 def never() -> bool:
     """The default of `Commit.relieves`."""
     return False
@@ -105,7 +116,7 @@ class Transactions:
     def begin(self, batch: Sequence[Commit]) -> Begun | None:
         """Run the statements of a batch, and neither wait for a lock nor for a disk. None, and nothing kept, where
         anything is in the way: `run` meets it again, and tells it."""
-        if self._unsaved:
+        if self._unsaved or not self._has_room(batch):
             return None
         begun_at = time.perf_counter()
         try:
@@ -141,6 +152,8 @@ class Transactions:
         """Run and commit a batch; waits for locks and for the disk."""
         unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
+            if not self._has_room(batch):
+                raise _full()
             self._set(durable=any(commit.durable for commit in batch), wait_ms=self._waits_ms)
             outcomes = self._together(batch)
             if outcomes is None:
@@ -181,20 +194,28 @@ class Transactions:
     def _relieve(self, batch: Sequence[Commit], ballast: Ballast) -> Outcomes | None:
         """Run commits that free space, using the ballast's space; None if that is not enough."""
         begun_at, unsaved = time.perf_counter(), set(self._unsaved)
-        for _ in ballast.portions():
+        for space in ballast.portions():
             try:
                 self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
-                self._rewind_log()
+                if ballast.growth(self._conn) < space // 2:
+                    self._rewind_log()  # else it would take all of the space, and leave none for the batch
                 outcomes = self._apart(batch)
                 self._conn.execute("COMMIT")
-                self._rewind_log()  # the pages go into the file while the ballast's space is free for its growth
+                if ballast.growth(self._conn) < space // 2:
+                    self._rewind_log()  # the pages go into the file while the space is free for its growth
                 break
-            except sqlite3.Error:
+            except (sqlite3.Error, OSError):
                 self.give_up()
                 self._unsaved = set(unsaved)
         else:
             return None
         return self._kept(outcomes, begun_at)
+
+    def _has_room(self, batch: Sequence[Commit]) -> bool:
+        if self._ballast is None:
+            return True
+        size = sum([_UNKNOWN_BYTES if commit.size is None else commit.size for commit in batch])
+        return self._ballast.has_room(self._conn, size)
 
     def _rewind_log(self) -> None:
         """Restart the log within the space that it has."""

@@ -38,6 +38,7 @@ class SmallDisk:
             _, why = self._keeper.communicate(timeout=5)
             pytest.skip(f"no disk can be mounted here: {why.decode().strip()}")
         self.before = ("nsenter", f"--target={self._keeper.pid}", "--user", "--preserve-credentials", "--mount")
+        self.path = path
         self.seen = Path(f"/proc/{self._keeper.pid}/root{path}")
         """The same folder as this process sees it."""
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,43 @@ def test_commands_read_and_prune_on_a_full_disk(small: Small, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
         assert told in done.stdout
     server.start()
+
+
+READER = """
+import sqlite3, sys
+reader = sqlite3.connect(sys.argv[1], isolation_level=None)
+reader.execute("BEGIN")
+print(reader.execute("SELECT count(*) FROM threads").fetchone()[0], flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def reading(small: Small) -> Iterator[None]:
+    """Another program that reads the database, and is in the middle of it."""
+    command = [*small.disk.before, sys.executable, "-c", READER, str(small.disk.path / "threadhold.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert int(reader.stdout.readline()) > 0
+        yield
+        reader.communicate(timeout=10)
+
+
+def test_a_log_that_a_reader_keeps_leaves_space_for_its_way_into_the_file(small: Small) -> None:
+    """The log cannot be cut while somebody reads: it grows with each row, and the file will need as much."""
+    server = small.server
+    body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
+    made = [server.request("POST", "/v1/threads", body)["id"] for _ in range(3)]
+    with reading(small):
+        while (answer := small.answer("POST", "/threads", body)).status_code == 200:
+            made.append(answer.json()["id"])
+        check_refusal(answer, 507, "insufficient_storage", "full")
+        assert len(made) > 10
+        for thread in made[::2]:
+            assert small.answer("DELETE", f"/threads/{thread}").status_code == 200
+    store_when_possible(small, body)
+    for thread in made[1::2]:
+        assert len(server.request("GET", f"/v1/threads/{thread}/messages")["data"]) == 8
 
 
 def test_a_thread_larger_than_the_reserve_is_deleted_on_a_full_disk(small: Small) -> None:
