@@ -99,6 +99,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             at_work_per_owner=settings.max_runs_per_owner,
             in_line_per_owner=settings.max_queued_runs_per_owner,
             share=0.75 if settings.is_shared else 1.0,
+            memory_bytes=settings.max_run_memory_bytes,
         )
         runner = Runner(
             store,

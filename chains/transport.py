@@ -5,6 +5,7 @@ so that no key and no prompt reaches another host; closing an answer or cancelli
 """
 
 import asyncio
+import io
 import random
 import socket
 import ssl
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from yarl import URL
@@ -30,6 +31,7 @@ __all__ = ["Patience", "Transport", "failure", "may_retry", "retry_after_s"]
 MAX_ERROR_BYTES: Final = 256 * 1024
 _ERROR_BODY_S: Final = 5.0
 _KEEPALIVE_S: Final = 15.0
+_LARGE_BYTES: Final = 1024 * 1024
 _MOST_POOLED: Final = 1000
 """So many dead connections are passed over at one request."""
 
@@ -151,7 +153,7 @@ class Transport:
                 return await session.request(
                     method,
                     url,
-                    data=body.blocks() if isinstance(body, Outgoing) else body,
+                    data=_payload(body),
                     headers=headers,
                     allow_redirects=False,
                     proxy=self._proxy,
@@ -306,3 +308,10 @@ def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
 
 def _kind(error: Exception) -> str:
     return type(error).__name__
+
+
+def _payload(body: bytes | Outgoing | None) -> Any:
+    """Return a body as aiohttp sends it best: a large one in blocks, with turns of the event loop between them."""
+    if isinstance(body, Outgoing):
+        return body.blocks()
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessageChunk
 from chains.passback import extra_fields
 from chains.reply import TAKEN
 from graphs.citations import Citations, Cited
+from graphs.exchange import CALL_BYTES, check_calls, check_reply
 from graphs.parts import (
     Call,
     CallDelta,
@@ -84,12 +85,18 @@ class ReplyParts:
         *,
         search: str | None = None,
         sources: Mapping[str, Source] | None = None,
+        used: int = 0,
     ) -> None:
-        """`search` is the name of the function that searches files; markers of `sources` become citations."""
+        """`search` is the name of the function that searches files; markers of `sources` become citations.
+
+        `used` is what the run's exchange has already, in bytes.
+        """
         self._run_id = run_id
         self._reply = reply
         self._offered = offered
         self._search = search
+        self._used = used
+        self._calls_bytes = self._chars = 0
         self._citations = Citations(sources) if sources else None
         self.message_id, self.message_step, self.calls_step = reply_ids(run_id, reply)
         self._texts: list[str] = []
@@ -121,7 +128,7 @@ class ReplyParts:
         return "".join(self._texts)
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
-        """Yield the parts that one chunk brings."""
+        """Yield the parts that one chunk brings. Raises RunError where text or calls are too large."""
         texts = _texts(chunk.content)
         if chunk.additional_kwargs:
             self.extra_fields = extra_fields(chunk) or self.extra_fields
@@ -149,6 +156,8 @@ class ReplyParts:
             )
 
     def _feed_texts(self, texts: list[str]) -> Iterator[Part]:
+        self._chars += sum(map(len, texts))
+        check_reply(self._chars)
         self._texts.extend(texts)
         if self._message == "none" and not self._slots:
             self._message = "open"
@@ -185,6 +194,8 @@ class ReplyParts:
             yield ThoughtDelta(self.message_id, thoughts, taken)
 
     def _feed_refusal(self, refusal: str) -> Iterator[Part]:
+        self._chars += len(refusal)
+        check_reply(self._chars)
         if self._message == "none" and not self._slots:
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
@@ -205,6 +216,7 @@ class ReplyParts:
         if slot.shown is None:
             slot.name += fragment.get("name") or ""
         arguments = fragment.get("args") or ""
+        self._count(arguments, is_new=is_new)
         if not arguments:
             return
         slot.arguments.append(arguments)
@@ -216,7 +228,13 @@ class ReplyParts:
     def _feed_wrong(self, call: Any) -> Iterator[Part]:
         yield from self._show_last()
         arguments = [call.get("args") or ""]
+        self._count(arguments[0], is_new=True)
         self._slots.append(_Slot(call.get("id") or "", call.get("name") or "", arguments, -1, str(call["error"])))
+
+    def _count(self, arguments: str, *, is_new: bool) -> None:
+        """Count a call's fragment, so that calls without an end are not collected."""
+        self._calls_bytes += len(arguments) + (CALL_BYTES if is_new else 0)
+        check_calls(self._used, self._calls_bytes)
 
     def _show_last(self) -> Iterator[Part]:
         if self._slots and self._slots[-1].shown is None:

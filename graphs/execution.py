@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Any, Final
 
 from chains.reply import is_followed
@@ -99,7 +100,8 @@ class Execution:
     def begin(self, live: Live, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
         """Execute a run: `work` drives it. One that was called from the line has been counted."""
         if not called:
-            self.turns.begin(live.owner, live.weight)
+            self.turns.begin(live.owner, live.weight, live.memory)
+        live.resize = partial(self._resize, live)
         self._lives[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
@@ -120,13 +122,23 @@ class Execution:
         except StoreError as error:
             logger.error("run %s could not be taken up and stands in line again: %s", run.run_id, error)
             self.turns.stand_again(run)
-            self.turns.end(run.owner, run.weight)
+            self.turns.end(run.owner, run.weight, run.memory)
             return  # whoever sweeps calls again
-        self._ended(run.owner, run.weight)
+        self._ended(run.owner, run.weight, run.memory)
 
-    def _ended(self, owner: str, weight: int) -> None:
-        self.turns.end(owner, weight)
+    def _ended(self, owner: str, weight: int, memory: int) -> None:
+        self.turns.end(owner, weight, memory)
         self.call()
+
+    def _resize(self, live: Live, memory: int, only_if_free: bool) -> bool:
+        change = memory - live.memory
+        if only_if_free and not self.turns.has_memory(live.owner, memory, live.memory):
+            return False
+        live.memory = memory
+        self.turns.resize(live.owner, change)
+        if change < 0:
+            self.call()
+        return True
 
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
@@ -181,7 +193,8 @@ class Execution:
             if live.log.error is None:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
-            self._ended(live.owner, live.weight)
+            self._ended(live.owner, live.weight, live.memory)
+            live.resize = lambda _memory, _only_if_free: False  # whatever of it is left must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.

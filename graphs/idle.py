@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from graphs.execution import Execution
 from graphs.live import Live, Stop
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
+from graphs.run_memory import exchange_memory
 from graphs.surroundings import Surroundings
 from graphs.turns import InLine, weigh_bytes
 from store.ports import Append, Patch, Row, Store, Unfinished
@@ -49,8 +50,8 @@ class IdleRuns:
         """Let every run that another process left stand in line. Those that wait for the client go on waiting."""
         for run in await self._store.unfinished():
             if run.status in ("queued", "in_progress"):
-                weight = weigh_bytes(run.size)
-                self._execution.turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at, weight))
+                turns, weight = self._execution.turns, weigh_bytes(run.size)
+                turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
             elif run.status == "cancelling" and (row := await self._row(run)) is not None:
                 await self.finish(row, "cancelled")
         self._execution.call()
@@ -62,13 +63,15 @@ class IdleRuns:
             if row is None or row.body["status"] not in ("queued", "in_progress"):
                 return False
             live = make_live(self._store, row, self._clock, self._surroundings.figures)
-            live.weight = run.weight
+            live.weight, live.memory = run.weight, run.memory
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
     async def _resume(self, live: Live, row: Row) -> None:
         await load_rows(live, row)
-        context = await self._surroundings.again(live, row)
+        context = await self._surroundings.again(live, row, await self._surroundings.toolset(row.private))
+        used = exchange_memory(row.private.get("exchange_bytes", 0))
+        live.resize(live.history_memory + used, False)
         if row.body["started_at"] is None:
             plan = Plan(given={}, resumed=False)  # it has only stood in line: there is nothing to forget
         else:

@@ -15,6 +15,7 @@ from graphs.figures import RunFigures
 from graphs.log import BLOCK, RunLog
 from graphs.parts import MessageClosed, Part, RunEnded, TextDeltas
 from graphs.record import Recorded, Recorder
+from graphs.run_memory import exchange_memory
 from graphs.state import RunContext
 from graphs.status import Status
 from graphs.telling import tell_run
@@ -33,6 +34,8 @@ a later commit failed; the thread is gone."""
 _RESERVE_BEFORE = BLOCK // 2
 _READ_EVENTS = 1024
 """More than one read of an answer brings: numbers that are kept free."""
+_SMALL_BYTES = 16 * 1024
+"""An output up to this size is kept even where no memory is free: it is counted, and new runs wait for it."""
 _FLUSH_EVENTS = 256
 _FLUSH_S = 0.25
 
@@ -56,6 +59,12 @@ class Live:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
     """How many runs it counts as (see `graphs.turns.weigh`)."""
+    memory: int = 0
+    """Bytes that are counted for it in `graphs.turns`."""
+    history_memory: int = 0
+    """What of them its history takes."""
+    resize: Callable[[int, bool], bool] = lambda _memory, _only_if_free: True
+    """Counts it with other bytes while it is at work; where that is asked, only if they are free."""
     begun_at: float = 0.0
     """When it was taken up here, on the event loop's clock, which nobody can set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
@@ -66,6 +75,8 @@ class Live:
     steps: list[Row] = field(default_factory=list)
     """The run's steps and messages as the store had them when it was taken up."""
     messages: list[Row] = field(default_factory=list)
+    private: dict[str, Any] = field(default_factory=dict)
+    """What the run's row keeps for its next take-up, written with its pause."""
     _ended: RunEnded | None = None
     """The graph's last word."""
     _held: MessageClosed | None = None
@@ -144,7 +155,9 @@ class Live:
         if not isinstance(move, Patch):
             raise AssertionError("a conclusion ends with the run's move")
         # One patch a row and commit: the numbers go with the move.
-        move = replace(move, private={"next_event": self.log.next})
+        # The graph has taken in what was submitted: the row need not carry it any longer.
+        done = {"submitted": None} if self.checkpointed else {}
+        move = replace(move, private={"next_event": self.log.next, **done, **self.private})
         changes = [*before, move, *self._flushed(events), *more]
         await self.store.commit(changes, durable=True)  # which stands, also where the wait for it is cancelled
         self.log.publish(events)
@@ -211,7 +224,7 @@ class Live:
         try:
             async for update in updates:
                 if "__interrupt__" in update:
-                    await self._pause(update["__interrupt__"][0].value["calls"])
+                    await self._pause(**update["__interrupt__"][0].value)
                     return
         finally:
             await updates.aclose()
@@ -241,6 +254,11 @@ class Live:
             elif recorded.events:
                 self._say_deltas(recorded.events)
 
+    def reserve(self, exchange_bytes: int) -> bool:
+        """Count memory for an output; False where it is large, and no memory is free."""
+        memory = self.memory + exchange_memory(exchange_bytes)
+        return self.resize(memory, exchange_bytes > _SMALL_BYTES)
+
     def note_output(self) -> None:
         """Record the time of the model's first output. Parts cannot show it: some are the server's own notices."""
         if self._first_at is None:
@@ -256,7 +274,7 @@ class Live:
         if reserving.done():
             self._reserving = None
 
-    async def _pause(self, calls: Sequence[dict[str, Any]]) -> None:
+    async def _pause(self, calls: Sequence[dict[str, Any]], exchange_bytes: int = 0) -> None:
         wanted = [
             {
                 "id": call["id"],
@@ -265,6 +283,7 @@ class Live:
             }
             for call in calls
         ]
+        self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
         action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
         await self.conclude(self.recorder.move("requires_action", required_action=action))
 
@@ -276,6 +295,8 @@ class Live:
             case "expired":
                 await self.end("expired")
             case "parked":
+                if (rest := self.recorder.flush()).changes:
+                    self.say(rest)
                 self.log.close(parked(self.run_id, self.log.next - 1))
             case "unwritten":
                 # Rows and log lack what was said last: it is ended from what they have, once the store takes writes.

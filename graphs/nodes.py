@@ -19,13 +19,22 @@ from chains.context import Prompt, build_prompt
 from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
+from graphs.exchange import (
+    MAX_EXCHANGE_BYTES,
+    can_call,
+    count_calls,
+    fit_findings,
+    fit_output,
+    json_bytes,
+    passage_chars,
+    share_of_left,
+)
 from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, RunEnded, Usage
 from graphs.spans import reply_span, spend, tool_span
 from graphs.state import Act, Reply, RunContext, RunState
-from graphs.support import Source
 from graphs.telling import tell_answer, tell_prompt
 from graphs.tools.toolset import NO_TOOLS, ToolSet
-from wire.errors import ContextOverflow
+from wire.errors import ContextOverflow, RunError
 
 __all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
 
@@ -56,7 +65,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     budget = context.run["max_completion_tokens"]
     if prompt is None or (budget is not None and usage["completion_tokens"] >= budget):
         return {"ended": "max_prompt_tokens" if prompt is None else "max_completion_tokens", "reply": _nothing(state)}
-    number = state.get("replies", 0)
+    number, used = state.get("replies", 0), state.get("exchange_bytes", 0)
     tools, read_first = await _tools(state, context)
     parts = ReplyParts(
         context.run["id"],
@@ -64,6 +73,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         tools.names,
         search=None if tools.search is None else tools.search.name,
         sources=state.get("sources"),
+        used=used,
     )
     if read_first is not None:
         spent = NO_USAGE
@@ -77,11 +87,16 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
             context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
+    calls = parts.calls() if tools.specs else []
+    try:
+        added = count_calls(used, parts.text, calls, parts.extra_fields) if calls else 0
+    except RunError:
+        context.book(spent)
+        raise
     tell_answer(context.run["id"], parts.text, parts.calls())
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in parts.close(booked):
         tell(part)
-    calls = parts.calls() if tools.specs else []
     update: RunState = {
         "replies": number + 1,
         "usage": add_usage(usage, spent),
@@ -91,37 +106,41 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     }
     if calls:
         update["exchange"] = [*answered, _said(parts.text, calls, parts.extra_fields)]
-        update["outputs"] = parts.faults()
+        # Earlier outputs are in the exchange now: a checkpoint holds them once.
+        update["outputs"] = dict.fromkeys(state.get("outputs", ()), "") | parts.faults()
+        update["exchange_bytes"] = added + sum(map(json_bytes, parts.faults().values()))
     return update
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
     call, context = task["call"], runtime.context
+    max_bytes = task.get("max_bytes", MAX_EXCHANGE_BYTES)
     context.asking()
     if context.tools.search is not None and call["name"] == context.tools.search.name:
         with context.figures.tool("file_search"), tool_span(call, "file_search"):
-            found = await context.search(call, task["search"])
+            found = await context.search(call, task["search"], passage_chars(max_bytes))
         ranking = context.tools.search.ranking_options()
         question = _newest_question(await context.history())
-        sources: dict[str, Source] = {
-            place: {**source, "asked": f"{source['asked']}\n{question}"} for place, source in found.sources.items()
-        }
+        found, added = fit_findings(found, question, max_bytes, context.reserve)
         context.tell(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
-        return {"outputs": {call["id"]: found.output}, "sources": sources, "searches": 1}
+        outputs = {call["id"]: found.output}
+        return {"outputs": outputs, "sources": found.sources, "searches": 1, "exchange_bytes": added}
     with context.figures.tool("action"), tool_span(call, "action"):
-        output = await context.act(call)
+        output, added = fit_output(await context.act(call), max_bytes, context.reserve)
     context.tell(CallAnswered(task["step_id"], call["id"], output))
-    return {"outputs": {call["id"]: output}}
+    return {"outputs": {call["id"]: output}, "exchange_bytes": added}
 
 
 async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Wait for the client: outputs of functions, and `approved` or `denied` for consequential calls."""
-    given: dict[str, str] = interrupt({"calls": wanted(state, runtime.context)})
+    used = state.get("exchange_bytes", 0)
+    given: dict[str, str] = interrupt({"calls": wanted(state, runtime.context), "exchange_bytes": used})
     consequential = {call["id"] for call in state["reply"]["calls"] if _is_consequential(runtime.context, call)}
     approved = [id for id, output in given.items() if id in consequential and _approves(output)]
     outputs = {id: DENIED if id in consequential else output for id, output in given.items() if id not in approved}
-    return {"outputs": outputs, "approved": approved}
+    added = sum(map(json_bytes, outputs.values()))
+    return {"outputs": outputs, "approved": approved, "exchange_bytes": added}
 
 
 async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
@@ -170,9 +189,10 @@ def wanted(state: RunState, context: RunContext) -> list[Call]:
 def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
     step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
     search = state.get("searches", 0)
+    max_bytes = share_of_left(state.get("exchange_bytes", 0), len(calls))
     sends = []
     for call in calls:
-        sends.append(Send("act", Act(call=call, step_id=step_id, search=search)))
+        sends.append(Send("act", Act(call=call, step_id=step_id, search=search, max_bytes=max_bytes)))
         search += call.get("kind") == "file_search"
     return sends
 
@@ -202,7 +222,7 @@ async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessa
     """
     tools, number = context.tools, state.get("replies", 0)
     # The last round replies without tools, so that a model that calls forever comes to an end.
-    if not tools.specs or number >= context.max_tool_rounds:
+    if not tools.specs or number >= context.max_tool_rounds or not can_call(state.get("exchange_bytes", 0)):
         return NO_TOOLS, None
     if tools.search is None or await context.model.calls_natively(context.run["model"]):
         return tools, None

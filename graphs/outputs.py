@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from typing import Any
 
+from graphs.exchange import check_submitted
 from wire.errors import InvalidRequest
 from wire.validation import shown
 
 __all__ = ["check_outputs"]
 
 
-def check_outputs(required_action: dict[str, Any], outputs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Return output by call id.
+def check_outputs(
+    required_action: dict[str, Any], outputs: Sequence[dict[str, Any]], *, used: int = 0
+) -> dict[str, str]:
+    """Return output by call id; `used` is what the run's exchange has already, in bytes.
 
     Raises:
-        InvalidRequest: An output is missing, given twice, or answers no call that is waited for.
+        InvalidRequest: An output is missing, given twice, or answers no call that is waited for; or they are too large.
     """
     wanted = [call["id"] for call in required_action["submit_tool_outputs"]["tool_calls"]]
     given = [output.get("tool_call_id") or "" for output in outputs]
     if set(given) != set(wanted) or len(given) != len(set(given)):
         named = [shown(id) for id in given[: len(wanted) + 1]] + ["…"] * (len(given) > len(wanted) + 1)
         raise InvalidRequest(f"Expected tool outputs for call_ids {wanted}, got {named}", param="tool_outputs")
-    return {output["tool_call_id"]: output.get("output") or "" for output in outputs}
+    by_call = {output["tool_call_id"]: output.get("output") or "" for output in outputs}
+    check_submitted(by_call, used)
+    return by_call

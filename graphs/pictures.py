@@ -59,6 +59,24 @@ class Pictures:
             shown[place] = {**shown[place], "content": parts}
         return shown
 
+    async def measure(self, owner: str, messages: Sequence[dict[str, Any]]) -> int:
+        """Return how many characters of URLs `show` adds at most."""
+        sizes: dict[str, int] = {}
+        total = 0
+        for message in reversed(messages):
+            content = message["content"] if isinstance(message.get("content"), list) else ()
+            for part in content:
+                if part["type"] != "image_file":
+                    continue
+                file_id = part["image_file"].get("file_id") or ""
+                if file_id not in sizes:
+                    file = await self._store.get("file", file_id, owner)
+                    sizes[file_id] = 0 if file is None else _url_chars(file.body["bytes"])
+                total += sizes[file_id]
+                if total >= _MAX_TOTAL:
+                    return _MAX_TOTAL
+        return total
+
     async def _url(self, owner: str, image: dict[str, Any], most: int) -> str | None:
         if most <= 0:
             return None
@@ -74,3 +92,8 @@ class Pictures:
             return None
         encoded = await REQUESTS.run(owner, base64.b64encode, data)
         return f"data:{kind};base64,{encoded.decode()}"
+
+
+def _url_chars(size: int) -> int:
+    """Return the characters of a `data:` URL of a picture of so many bytes; 0 for one that is not shown."""
+    return 0 if size > MAX_BYTES else 32 + (size + 2) // 3 * 4

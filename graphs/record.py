@@ -11,6 +11,7 @@ from typing import Any, assert_never
 import orjson
 
 from graphs.deltas import NO_USAGE, add_usage
+from graphs.open_calls import OpenCalls
 from graphs.parts import (
     CallAnswered,
     CallDelta,
@@ -70,7 +71,7 @@ class Recorder:
         self._counted = self._length = 0  # texts whose characters are counted already, for citations
         self._annotations: list[dict[str, Any]] = []
         self._refusals: list[str] = []
-        self._contents: dict[str, list[Any]] = {}  # of the open step's searches, by call id; private
+        self._calls = OpenCalls()
         self._prefix = b""
         self._booked: Usage | None = None  # the open step's usage; on the wire it stays null until the step ends
 
@@ -83,7 +84,7 @@ class Recorder:
             self.usage = add_usage(self.usage, usage or NO_USAGE)
             if row.body["status"] == "in_progress":
                 self.step, self._booked = row.body, usage
-                self._contents = row.private.get("contents", {})
+                self._calls = OpenCalls(row.body["step_details"], row.private.get("contents"))
         self._message = next((row.body for row in messages if row.body["status"] == "in_progress"), None)
 
     @property
@@ -171,8 +172,10 @@ class Recorder:
                 self._calls_made(part, done)
             case CallAnswered():
                 if part.results is not None:
-                    self._found(part.call_id, part.results, part.ranking)
-                self._answer(done, {part.call_id: part.output})
+                    self._calls.show_results(part.call_id, part.results, part.ranking)
+                self._calls.answer({part.call_id: part.output})
+                if self._calls.is_far_behind:
+                    done.extend(self.flush())
             case CallsAnswered():
                 self.answer_all(part.outputs, done)
 
@@ -243,7 +246,7 @@ class Recorder:
         done.events.append(("thread.message.delta", encode(data)))
 
     def _open_step(self, step_id: str, kind: str, details: dict[str, Any], done: Recorded) -> None:
-        self._contents = {}
+        self._calls = OpenCalls()
         self.step = open_step(id=step_id, run=self.run, type=kind, step_details=details, now=self._clock())
         done.changes.append(
             Insert(Row("step", step_id, self._owner, dict(self.step), self.run["thread_id"], self.run["id"]))
@@ -272,6 +275,7 @@ class Recorder:
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
         step["step_details"] = {"type": "tool_calls", "tool_calls": [show_call(call) for call in part.calls]}
+        self._calls = OpenCalls(step["step_details"])
         if part.cut_off:
             error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
             self._close_step(done, "failed", usage=part.usage, error=error)
@@ -285,27 +289,18 @@ class Recorder:
         self._booked = usage
         self.usage = add_usage(self.usage, usage)
 
-    def _answer(self, done: Recorded, outputs: dict[str, str]) -> None:
-        if self.step is None:
-            return
-        for call in self.step["step_details"].get("tool_calls", ()):
-            if call["id"] in outputs and call["type"] == "function":
-                call["function"]["output"] = outputs[call["id"]]
-        done.changes.append(self._patch_step("step_details"))
-
-    def _found(self, call_id: str, results: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
-        """Show what a search found. The passages themselves are kept apart: they are shown on request only."""
-        calls = self.step["step_details"].get("tool_calls", ()) if self.step is not None else ()
-        for call in calls:
-            if call["id"] == call_id:
-                shown = [{key: value for key, value in each.items() if key != "content"} for each in results]
-                call["file_search"] = {"ranking_options": ranking, "results": shown}
-                self._contents = {**self._contents, call_id: [each["content"] for each in results]}
+    def flush(self) -> Recorded:
+        """Write the outputs that the open step's row lacks."""
+        done = Recorded()
+        if self.step is not None and self._calls.is_behind:
+            self._calls.note_written()
+            done.changes.append(self._patch_step("step_details"))
+        return done
 
     def answer_all(self, outputs: dict[str, str], done: Recorded) -> None:
         """Fill in the outputs and complete the step; nothing where it was completed before."""
         if self.step is not None:
-            self._answer(done, outputs)
+            self._calls.answer(outputs)
             self._close_step(done, "completed", usage=None)
 
     def _open(self, step_id: str) -> dict[str, Any]:
@@ -340,7 +335,7 @@ class Recorder:
         step = self.step
         if step is None:
             raise AssertionError("no step is open")
-        private = {"contents": self._contents} if self._contents else {}
+        private = {"contents": self._calls.contents} if self._calls.contents else {}
         return Patch("step", step["id"], self._owner, {key: step[key] for key in keys}, private)
 
     def _close_step(
@@ -353,7 +348,7 @@ class Recorder:
         step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
         self._booked = None
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))
-        shown = show_contents(step, self._contents) if self._shows_contents else step
+        shown = show_contents(step, self._calls.contents) if self._shows_contents else step
         done.events.append((f"thread.run.step.{status}", encode(shown)))
         self.step = None
 
@@ -370,7 +365,7 @@ class Recorder:
             case "queued" | "cancelling":
                 changed["required_action"] = None
             case "requires_action":
-                pass
+                done.extend(self.flush())
             case "completed" | "incomplete" | "failed" | "cancelled" | "expired":
                 self._close_open(status, done, changed.get("last_error"))
                 changed |= {"expires_at": None, "required_action": None, "usage": self.usage}

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -26,6 +26,7 @@ from graphs.live import Live
 from graphs.log import RunLog
 from graphs.outputs import check_outputs
 from graphs.pictures import Pictures
+from graphs.reading import count_reading, read_if_free
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
@@ -164,12 +165,13 @@ class Runner:
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         await self._surroundings.check(request, draft.run)
-        history = await self._surroundings.history(draft.run, owner, first=first)
-        whole = history.and_then(row.body for row in draft.messages)
         draft.row.private["contents"] = contents
-        async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
-            draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
-            return await self._launch_new(draft, whole, *guards, *attached)
+        with count_reading(self._execution.turns, owner, first, its_turn=its_turn) as read:
+            history = await self._surroundings.history(draft.run, owner, first=first)
+            whole = history.and_then(row.body for row in draft.messages)
+            async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
+                draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
+                return await self._launch_new(draft, whole, read, *guards, *attached)
 
     async def create_and_start(self, owner: str, request: ThreadRunCreate) -> Started:
         """Create a thread with its messages and start a run on it, in one commit."""
@@ -186,7 +188,7 @@ class Runner:
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
-            return await self._launch_new(draft, History([row.body for row in draft.messages]), *attached)
+            return await self._launch_new(draft, History([row.body for row in draft.messages]), ExitStack(), *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""
@@ -198,21 +200,21 @@ class Runner:
                 row = await self._run(owner, thread_id, run_id)
             if row.body["status"] != "requires_action":
                 raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
-            given = check_outputs(row.body["required_action"], outputs)
+            used = row.private.get("exchange_bytes", 0)
+            given = check_outputs(row.body["required_action"], outputs, used=used)
             live = await revive(self._store, row, self._now, self.figures)
-            context = await self._surroundings.again(live, row)
+            toolset, turns = await self._surroundings.toolset(row.private), self._execution.turns
+            context = await read_if_free(turns, self._surroundings, live, row, toolset, given)
             calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
-            if not any(call["function"]["name"] in context.tools.operations for call in calls):
+            if not any(call["function"]["name"] in toolset.operations for call in calls):
                 live.recorder.answer_all(given, recorded)
             recorded.extend(live.recorder.move("queued"))
-            live.weight = weigh(row.body)
-            in_line = not self._execution.turns.free(owner, live.weight)
-            next_event = live.log.next + len(recorded.events) if in_line else live.log.ceiling
+            next_event = live.log.next + len(recorded.events) if context is None else live.log.ceiling
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The move comes first: where somebody was quicker, its compare-and-set refuses the whole commit.
             changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
-            if in_line:  # of a run that was accepted long ago, whatever the limits
+            if context is None:  # of a run that was accepted long ago, whatever the limits
                 return await self._line_up(live, changes, recorded.events)
             return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
 
@@ -287,7 +289,8 @@ class Runner:
 
     # --- starting -------------------------------------------------------------------------------------------------
 
-    async def _launch_new(self, draft: Draft, history: History, *guards: Change) -> Started:
+    async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
+        """Start a drafted run, or let it stand in line; `read` counts the memory of its history until then."""
         toolset = await self._surroundings.toolset(draft.row.private)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
@@ -296,9 +299,12 @@ class Runner:
         events = draft.events()
         queued = draft.run
         live.weight = weigh(draft.run)
-        if not self._execution.turns.free(draft.row.owner, live.weight):
+        live.memory = live.history_memory = await self._surroundings.memory(draft.row.owner, history)
+        read.close()  # what was read is counted from now on as the run's own
+        needs = draft.row.owner, live.weight, live.memory
+        if not self._execution.turns.free(*needs):
             draft.row.private["next_event"] = len(events)
-            with refused(), self._execution.turns.entering(draft.row.owner):
+            with refused(), self._execution.turns.entering(*needs):
                 return await self._line_up(live, [*guards, *draft.changes()], events)
         draft.row.private["next_event"] = live.log.ceiling
         # Nobody can see the row while it is only queued, so it is stored as it is a moment later.
@@ -359,7 +365,7 @@ class Runner:
         """Commit a queued run, synced, and let it stand in line; what it needs is read when its turn has come."""
         after = live.log.next - 1
         run = dict(live.run)
-        place = InLine(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight)
+        place = InLine(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
 
         def stand(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:

@@ -7,7 +7,7 @@ with the thread. What cannot be checkpointed (connections, history, tools) is th
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NotRequired, Protocol
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from typing_extensions import TypedDict
@@ -49,6 +49,8 @@ class RunState(TypedDict, total=False):
     searches: Annotated[int, operator.add]
     """How many times the run has searched its files; the first number in a marker counts them, those that found
     nothing too, as the run's steps show them."""
+    exchange_bytes: Annotated[int, operator.add]
+    """What calls and outputs have together so far, as JSON (see `graphs.exchange`)."""
     approved: list[str]
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage
@@ -66,6 +68,8 @@ class Act(TypedDict):
     step_id: str
     search: int
     """How many searches of the files the run made before this one."""
+    max_bytes: NotRequired[int]
+    """What this call's output can add to the exchange; missing in checkpoints of earlier versions."""
 
 
 class Model(Protocol):
@@ -112,8 +116,8 @@ class RunContext:
     """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""
     act: Callable[[Call], Awaitable[str]]
     """Makes one server-side call; whatever goes wrong is text for the model."""
-    search: Callable[[Call, int], Awaitable[Findings]]
-    """Makes one search of the files; the number goes into the passages' markers."""
+    search: Callable[[Call, int, int], Awaitable[Findings]]
+    """Makes one search of the files: the call, the number in the passages' markers, and the passages' characters."""
     tell: Callable[[Part], None]
     """Says to the run what happened: rows and events come of it at once."""
     book: Callable[[Usage], None]
@@ -127,6 +131,8 @@ class RunContext:
     """Called whenever the graph is about to wait for somebody outside; see `Live.open`."""
     note_output: Callable[[], None] = lambda: None
     """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
+    reserve: Callable[[int], bool] = lambda _: True
+    """Counts memory for an output of so many bytes; False where there is none, and the output is left out."""
     begun: Awaitable[RunState] | None = None
     """The run's first reply, where it was begun before the graph."""
     clipped: bool = False

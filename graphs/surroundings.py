@@ -11,6 +11,7 @@ from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
 from graphs.parts import Call
 from graphs.pictures import Pictures
+from graphs.run_memory import history_memory, picture_memory
 from graphs.state import Model, RunContext
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
@@ -81,10 +82,16 @@ class Surroundings:
             first=first,
         )
 
-    async def again(self, live: Live, row: Row) -> RunContext:
-        """Make the context of a run that goes on."""
+    async def memory(self, owner: str, history: History) -> int:
+        """Return the bytes that a run with this history holds, with the pictures that it shows."""
+        pictures = 0 if self._pictures is None else await self._pictures.measure(owner, history.messages)
+        return history_memory(history.messages) + picture_memory(pictures)
+
+    async def again(self, live: Live, row: Row, toolset: ToolSet) -> RunContext:
+        """Read the history of a run that goes on and make its context; `live` gets to know its memory."""
         history = await self.history(row.body, row.owner, own=row.id)
-        return self.context(live, row.private, await self.toolset(row.private), history)
+        live.history_memory = await self.memory(row.owner, history)
+        return self.context(live, row.private, toolset, history)
 
     def context(self, live: Live, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
@@ -92,10 +99,10 @@ class Surroundings:
         async def act(call: Call) -> str:
             return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
 
-        async def search(call: Call, number: int) -> Findings:
+        async def search(call: Call, number: int, most: int) -> Findings:
             assert self._searcher is not None, "no search is offered without a searcher"
             assert toolset.search is not None, "a search was offered"
-            stores, chars = private["vector_store_ids"], self._room(live.run)
+            stores, chars = private["vector_store_ids"], min(most, self._room(live.run))
             arguments = call["arguments"]
             return await self._searcher.search(
                 live.owner, stores, arguments, toolset.search, number=number, chars=chars
@@ -131,6 +138,7 @@ class Surroundings:
             sampling=private["sampling"],
             asking=asking,
             note_output=live.note_output,
+            reserve=live.reserve,
             clipped=history.clipped,
             figures=self.figures,
         )

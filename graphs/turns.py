@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import orjson
 
+from graphs.run_memory import UNKNOWN_BYTES
 from wire.errors import TooManyRequests
 
 __all__ = ["InLine", "Limits", "Turns", "weigh", "weigh_bytes"]
@@ -29,6 +30,9 @@ _LONGEST_S: Final = 60
 """Longest `Retry-After`: official clients wait no longer, and try at once instead."""
 
 _HEAVY_BYTES: Final = 16 * 1024
+
+_LIGHT_BYTES: Final = 1024 * 1024
+"""A run that holds more does not overtake the owner's runs in line."""
 
 _SLACK: Final = 64
 """Places of runs that are gone which a line may keep for a while."""
@@ -43,7 +47,9 @@ class Limits:
     at_work_per_owner: int | None = None
     in_line_per_owner: int | None = None
     share: float = 1.0
-    """The part of `at_work`, where a large run counts as several, and of `in_line` that one owner can have."""
+    """The part of `at_work` (a large run counts as several), `memory_bytes` and `in_line` that an owner can have."""
+    memory_bytes: int = 512 * 1024 * 1024
+    """What runs at work can hold in memory; a run larger than its share runs alone."""
 
 
 @dataclass(slots=True)
@@ -56,6 +62,8 @@ class InLine:
     thread_id: str
     created_at: int
     weight: int = 1
+    memory: int = 0
+    """Bytes that it will hold in memory (see `graphs.run_memory`)."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     context: Context = field(default_factory=copy_context)
     """Of the request that it came with: whoever calls it out of the line is somebody else."""
@@ -83,6 +91,8 @@ class Turns:
         self._total = 0
         self._working: Counter[str] = Counter()
         self._weights: Counter[str] = Counter()
+        self._memory: Counter[str] = Counter()
+        self._held = 0
         self._entering: Counter[str] = Counter()
         self._standing: Counter[str] = Counter()
         self._known: dict[str, InLine] = {}
@@ -97,21 +107,56 @@ class Turns:
 
     # --- at work --------------------------------------------------------------------------------------------------
 
-    def free(self, owner: str, weight: int = 1) -> bool:
-        """Whether a run of this owner may begin at once. Those in line are called as soon as there is room."""
+    def free(self, owner: str, weight: int = 1, memory: int = 0) -> bool:
+        """Whether a run of this owner may begin at once. Those in line are called as soon as there is room.
+
+        One that needs much memory does not overtake the owner's runs in line, which may wait for just that.
+        """
+        overtakes = memory > _LIGHT_BYTES and self._standing[owner] > 0
+        return not overtakes and self._fits(owner, weight, memory)
+
+    def _fits(self, owner: str, weight: int, memory: int) -> bool:
         most = self._limits.at_work_per_owner
         fits = self._total + weight <= self._limits.at_work or not self._total
         shares = self._weights[owner] + weight <= self._limits.share * self._limits.at_work or not self._weights[owner]
-        return fits and shares and (most is None or self._working[owner] < most)
+        is_allowed = most is None or self._working[owner] < most
+        return fits and shares and is_allowed and (not memory or self.has_memory(owner, memory))
 
-    def begin(self, owner: str, weight: int = 1) -> None:
+    def has_memory(self, owner: str, memory: int, held: int = 0) -> bool:
+        """Whether a run of this owner, which has `held`, can hold so many bytes. One that is alone always can."""
+        most, own, total = self._limits.memory_bytes, self._memory[owner] - held, self._held - held
+        fits = total + memory <= most or not total
+        return fits and (own + memory <= self._limits.share * most or not own)
+
+    @property
+    def unread(self) -> int:
+        """Bytes counted for a run whose history has not been read: where the limit is low, one at a time is read."""
+        return min(UNKNOWN_BYTES, int(self._limits.share * self._limits.memory_bytes) // 2 + 1)
+
+    def resize(self, owner: str, change: int) -> None:
+        """Count more or fewer bytes of a run at work. Afterwards it may be somebody's turn."""
+        self._held += change
+        _take(self._memory, owner, -change)
+
+    @contextmanager
+    def reading(self, owner: str, memory: int) -> Iterator[None]:
+        """Count bytes of a run that is to begin, while its history is read."""
+        self.resize(owner, memory)
+        try:
+            yield
+        finally:
+            self.resize(owner, -memory)
+
+    def begin(self, owner: str, weight: int = 1, memory: int = 0) -> None:
         """Count a run that begins."""
+        self.resize(owner, memory)
         self._total += weight
         self._weights[owner] += weight
         self._working[owner] += 1
 
-    def end(self, owner: str, weight: int = 1) -> None:
+    def end(self, owner: str, weight: int = 1, memory: int = 0) -> None:
         """Count a run that has ended, or waits for the client; then it is somebody's turn."""
+        self.resize(owner, -memory)
         self._total -= weight
         _take(self._weights, owner, weight)
         _take(self._working, owner)
@@ -119,9 +164,9 @@ class Turns:
 
     # --- in line --------------------------------------------------------------------------------------------------
 
-    def check(self, owner: str) -> None:
+    def check(self, owner: str, weight: int = 1, memory: int = 0) -> None:
         """Raise TooManyRequests where a run of this owner could neither begin nor stand in line."""
-        if self.free(owner):
+        if self.free(owner, weight, memory):
             return
         limits = self._limits
         wait_s = self._until_next_s()
@@ -145,9 +190,9 @@ class Turns:
             )
 
     @contextmanager
-    def entering(self, owner: str) -> Iterator[None]:
+    def entering(self, owner: str, weight: int = 1, memory: int = 0) -> Iterator[None]:
         """Keep a place in line while a run is committed. Raises TooManyRequests."""
-        self.check(owner)
+        self.check(owner, weight, memory)
         self._entering[owner] += 1
         try:
             yield
@@ -201,10 +246,10 @@ class Turns:
             line = self._lines[owner]
             while line and line[0][2].left.is_set():
                 heapq.heappop(line)
-            if line and self.free(owner, line[0][2].weight):
+            if line and self._fits(owner, line[0][2].weight, line[0][2].memory):
                 _, _, run = heapq.heappop(line)
                 self._order.append(owner)
-                self.begin(owner, run.weight)
+                self.begin(owner, run.weight, run.memory)
                 return run
             if line:
                 self._order.append(owner)

@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     run_expiry_s: Annotated[int, Field(gt=0)] = 600
     max_tool_rounds: Annotated[int, Field(ge=1)] = 20
     max_runs: Annotated[int, Field(ge=1)] = 1024
+    max_run_memory_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     max_queued_runs: Annotated[int, Field(ge=0)] = 10_000
     max_runs_per_owner: Annotated[int, Field(ge=1)] | None = None
     max_queued_runs_per_owner: Annotated[int, Field(ge=0)] | None = None

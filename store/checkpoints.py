@@ -33,6 +33,12 @@ Keeps = Callable[[Checkpoint], bool]
 _MAX_SKIPPED: Final = 10_000
 """Checkpoints remembered as not written; forgetting one costs a stray row that its run's end removes."""
 
+_LARGE_BYTES: Final = 64 * 1024
+"""A run keeps its newest two checkpoints once they are larger: all of them would be quadratic in its exchange."""
+
+_DROP_OLDER = "DELETE FROM checkpoints WHERE run_id = ? AND ns = ? AND id < ?"
+_DROP_OLDER_WRITES = "DELETE FROM checkpoint_writes WHERE run_id = ? AND ns = ? AND checkpoint_id < ?"
+
 _OWNER = "coalesce((SELECT owner FROM runs WHERE id = ?), '')"
 _PUT = (
     "INSERT OR REPLACE INTO checkpoints "
@@ -86,13 +92,18 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
             return stored
         body = self.serde.dumps_typed(checkpoint)
         meta = self.serde.dumps_typed(get_serializable_checkpoint_metadata(config, metadata))
-        values = (run_id, ns, checkpoint["id"], run_id, get_checkpoint_id(config), *body, *meta)
+        parent_id = get_checkpoint_id(config)
+        values = (run_id, ns, checkpoint["id"], run_id, parent_id, *body, *meta)
+        size = len(body[1]) + len(meta[1])
 
         def put(conn: sqlite3.Connection) -> Row | None:
             conn.execute(_PUT, values)
+            if size > _LARGE_BYTES and parent_id is not None:
+                conn.execute(_DROP_OLDER, (run_id, ns, parent_id))
+                conn.execute(_DROP_OLDER_WRITES, (run_id, ns, parent_id))
             return None
 
-        self._engine.queue([put], touches=frozenset({run_id}), saves=run_id, renews=True)
+        self._engine.queue([put], touches=frozenset({run_id}), size=size, saves=run_id, renews=True)
         return stored
 
     async def aput_writes(
@@ -115,7 +126,8 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
             conn.executemany(_REPLACE_WRITE, replaced)
             return None
 
-        self._engine.queue([put], touches=frozenset({run_id}), saves=run_id)
+        size = sum(len(row[-1]) for row in (*kept, *replaced))
+        self._engine.queue([put], touches=frozenset({run_id}), size=size, saves=run_id)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that `config` names, else the newest; None at once where the run is `fresh`."""

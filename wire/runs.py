@@ -30,6 +30,10 @@ _MAX_TOOL_OUTPUTS: Final = 1_000
 """Our limit: OpenAI's models make at most 128 calls at once, but other models can make more."""
 
 
+_MAX_OUTPUT: Final = 1_048_576
+"""Characters of one output, as OpenAI had it; those of one request together have a lower limit, in bytes."""
+
+
 def _unlimited(value: Any) -> Any:
     """Old clients say -1 for no limit."""
     return None if type(value) is int and value == -1 else value
@@ -85,7 +89,7 @@ class ToolOutput(Request):
     """What a function returned."""
 
     tool_call_id: str
-    output: str | None = None
+    output: Annotated[str, Field(max_length=_MAX_OUTPUT)] | None = None
 
 
 class SubmitToolOutputs(Request):

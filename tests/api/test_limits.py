@@ -1,5 +1,6 @@
 """Limits over HTTP: what is too many is told so, owners share, and a reader who does not read harms nobody."""
 
+import base64
 import contextlib
 import socket
 import time
@@ -42,6 +43,29 @@ def world() -> Iterator[Callable[..., World]]:
 
 def statuses(world: World, *runs: dict[str, Any]) -> list[str]:
     return [world.get(f"/threads/{run['thread_id']}/runs/{run['id']}")["status"] for run in runs]
+
+
+@pytest.mark.parametrize("kind", ["image_file", "image_url"])
+def test_pictures_that_runs_show_count_as_their_memory(
+    world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path, kind: str
+) -> None:
+    upstream.default = lambda body: Hang()
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(1_500_000)
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_RUN_MEMORY_BYTES="6000000") as server:
+        ann = world(server)
+        if kind == "image_file":
+            form = {"files": {"file": ("a.png", picture)}, "data": {"purpose": "vision"}}
+            shown = {"file_id": ann.client.post("/files", **form).json()["id"]}
+        else:
+            shown = {"url": "data:image/png;base64," + base64.b64encode(picture).decode()}
+        message = {"role": "user", "content": [{"type": kind, kind: shown}]}
+        body = {"assistant_id": ann.assistant(), "thread": {"messages": [message]}}
+        first, second = ann.post("/threads/runs", body), ann.post("/threads/runs", body)
+        upstream.wait_for(lambda up: len(up.requests) == 1)
+        assert statuses(ann, first, second, ann.run()) == ["in_progress", "queued", "in_progress"]
+        ann.post(f"/threads/{first['thread_id']}/runs/{first['id']}/cancel")
+        upstream.wait_for(lambda up: len(up.requests) == 3)
+        assert statuses(ann, second) == ["in_progress"]
 
 
 def test_a_run_too_many_is_a_429_and_owners_do_not_take_each_other_s_room(

@@ -1,0 +1,62 @@
+"""The calls of a run's open step, and which of their outputs the step's row lacks. Pure.
+
+Invariant: a step's row is written whole, so small outputs of a large step are written together: all writes of a step
+take bytes in proportion to its size, whatever the number of its calls.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+__all__ = ["OpenCalls"]
+
+_SMALL_BYTES: Final = 16 * 1024
+"""A step up to this size is written at each output."""
+
+_OUTPUT_BYTES: Final = 16
+"""What an output takes beside its text."""
+
+
+class OpenCalls:
+    """The calls in `details`, a step's details as its row has them; outputs are filled in there.
+
+    `contents` are the passages of the step's searches by call id, which are kept apart from the details.
+    """
+
+    def __init__(self, details: Mapping[str, Any] | None = None, contents: dict[str, list[Any]] | None = None) -> None:
+        self.contents: dict[str, list[Any]] = contents or {}
+        self._by_id = {call["id"]: call for call in (details or {}).get("tool_calls", ())}
+        self._written = len(orjson.dumps(details)) if self._by_id else 0
+        self._unwritten = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the row lacks an output."""
+        return self._unwritten > 0
+
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether the row lacks so much that it is worth a write."""
+        return self.is_behind and (self._written < _SMALL_BYTES or 4 * self._unwritten >= self._written)
+
+    def answer(self, outputs: Mapping[str, str]) -> None:
+        """Fill in outputs by call id. What a search found is shown as its results only."""
+        for call_id, output in outputs.items():
+            call = self._by_id.get(call_id)
+            if call is not None and call["type"] == "function":
+                call["function"]["output"] = output
+                self._unwritten += len(output) + _OUTPUT_BYTES
+
+    def show_results(self, call_id: str, results: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
+        """Show what a search found, without the passages."""
+        if (call := self._by_id.get(call_id)) is not None:
+            shown = [{key: value for key, value in each.items() if key != "content"} for each in results]
+            call["file_search"] = {"ranking_options": ranking, "results": shown}
+            self.contents[call_id] = [each["content"] for each in results]
+            self._unwritten += len(orjson.dumps(results)) + _OUTPUT_BYTES
+
+    def note_written(self) -> None:
+        """Note that the row has all outputs."""
+        self._written += self._unwritten
+        self._unwritten = 0

@@ -1,0 +1,47 @@
+"""Reads the histories of runs that are to begin; what is read is counted as memory of the owner's runs meanwhile.
+
+Invariant: where the memory is not free, a new run's history is read only when it is the owner's turn, and a run that
+goes on reads its history later, when it comes out of the line.
+"""
+
+from contextlib import ExitStack
+from typing import Any
+
+from graphs.live import Live
+from graphs.run_memory import exchange_memory, history_memory
+from graphs.start_errors import HeavyStart
+from graphs.state import RunContext
+from graphs.surroundings import Surroundings
+from graphs.tools.toolset import ToolSet
+from graphs.turns import Turns, weigh
+from store.ports import Page, Row
+
+__all__ = ["count_reading", "read_if_free"]
+
+
+def count_reading(turns: Turns, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
+    """Count the memory of a history that begins with the page `first`, until the result is closed.
+
+    Raises HeavyStart where it is not free, unless it is the owner's turn.
+    """
+    memory = turns.unread if first.has_more else history_memory(row.body for row in first.rows)
+    if not its_turn and not turns.has_memory(owner, memory):
+        raise HeavyStart
+    read = ExitStack()
+    read.enter_context(turns.reading(owner, memory))
+    return read
+
+
+async def read_if_free(
+    turns: Turns, surroundings: Surroundings, live: Live, row: Row, toolset: ToolSet, given: dict[str, Any]
+) -> RunContext | None:
+    """Read what a run needs to go on with the outputs it was given; None where it has to wait. `live` is weighed."""
+    exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
+    live.weight = weigh(row.body)
+    live.memory = row.private.get("memory", turns.unread) + exchange
+    if not turns.free(live.owner, live.weight, live.memory):
+        return None
+    with turns.reading(live.owner, live.memory):
+        context = await surroundings.again(live, row, toolset)
+    live.memory = live.history_memory + exchange
+    return context if turns.free(live.owner, live.weight, live.memory) else None

@@ -1,0 +1,237 @@
+"""What runs at work hold in memory is limited by owner and in all; those beyond wait, and none forever."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphs.exchange import NO_MEMORY
+from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
+from graphs.turns import InLine, Limits, Turns
+from tests.graphs.test_actions import action, said
+from tests.graphs.test_runner import answer
+from tests.graphs.tools.apis import Answer, Api
+from tests.graphs.world import OWNER, TIME, World, names, until, world
+from tests.upstream import Hang, Reply, ScriptedUpstream
+from wire.runs import ThreadRunCreate
+from wire.threads import ThreadCreate
+
+MB = 1024 * 1024
+TEN = Limits(memory_bytes=10 * MB, share=0.5)
+
+
+def message(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "user", "content": list(parts)}
+
+
+def text(value: str, annotations: int = 0) -> dict[str, Any]:
+    return {"type": "text", "text": {"value": value, "annotations": [{}] * annotations}}
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("messages", "least", "most"),
+    [
+        ([message(text("x" * MB))], 3 * MB, 5 * MB),
+        ([message(text("\U0001f40b" * MB))], 15 * MB, 17 * MB),
+        ([message(text("x" * MB + "\U0001f40b"))], 15 * MB, 17 * MB),
+        ([message({"type": "refusal", "refusal": "x" * MB})], 3 * MB, 5 * MB),
+        ([message({"type": "text", "text": "x" * MB})], 3 * MB, 5 * MB),
+        ([message({"type": "image_url", "image_url": {"url": "data:" + "A" * MB}})], 2 * MB, 3 * MB),
+        ([message(text("x"))] * 2_000, 4 * MB, 16 * MB),
+        ([message(*[text("x")] * 10_000)], 4 * MB, 16 * MB),
+        ([message(text("x", annotations=10_000))], 4 * MB, 16 * MB),
+        ([message(text("hello"))], 1, 16 * 1024),
+    ],
+    ids=["ascii", "wide", "mixed", "refusal", "plain", "picture", "messages", "parts", "annotations", "small"],
+)
+def test_a_history_counts_with_all_that_it_holds(messages: list[dict[str, Any]], least: int, most: int) -> None:
+    assert least <= history_memory(messages) <= most
+    for each in messages[:1]:
+        for part in each["content"]:
+            str(part).encode()  # a text's UTF-8 form, kept beside it, does not count again
+    assert least <= history_memory(messages) <= most
+
+
+# --- whose turn it is -------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_limited_by_owner_and_in_all() -> None:
+    turns = Turns(TEN)
+    turns.begin("ann", memory=4 * MB)
+    assert [turns.free("ann", memory=size * MB) for size in (1, 2)] == [True, False]
+    turns.begin("bob", memory=5 * MB)
+    assert [turns.free("eve", memory=size * MB) for size in (1, 2)] == [True, False]
+    assert turns.free("eve"), "a run that holds nothing"
+    turns.end("ann", memory=4 * MB)
+    assert turns.free("eve", memory=5 * MB)
+
+
+def test_a_run_larger_than_a_share_runs_alone() -> None:
+    turns = Turns(TEN)
+    assert turns.free("ann", memory=90 * MB)
+    turns.begin("ann", memory=90 * MB)
+    assert not turns.free("bob", memory=1)
+    turns.end("ann", memory=90 * MB)
+    turns.begin("bob", memory=1)
+    assert not turns.free("ann", memory=90 * MB)
+    turns.end("bob", memory=1)
+    assert turns.free("ann", memory=90 * MB)
+
+
+@pytest.mark.parametrize("sizes", [[90, 90, 90], [1, 90, 1], [6, 6, 6, 6], [0, 90, 0]], ids=str)
+def test_every_run_in_line_has_its_turn(sizes: list[int]) -> None:
+    turns = Turns(TEN)
+    for number, size in enumerate(sizes):
+        turns.stand(InLine(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
+    order = []
+    while (run := turns.call()) is not None:
+        order.append(run.run_id)
+        turns.leave(run.run_id)
+        turns.end(run.owner, run.weight, run.memory)
+    assert len(order) == len(sizes)
+    assert turns.free("ann", memory=5 * MB)
+    assert turns.free("bob", memory=5 * MB)
+
+
+def test_a_large_run_does_not_overtake_those_in_line() -> None:
+    turns = Turns(TEN)
+    turns.begin("ann", memory=4 * MB)
+    turns.stand(InLine("run_1", "ann", "thread_1", 1, memory=5 * MB))
+    assert not turns.free("ann", memory=MB + 1)
+    assert turns.free("ann", memory=MB)
+    assert turns.free("bob", memory=2 * MB)
+
+
+def test_what_turns_out_smaller_makes_room_for_others() -> None:
+    turns = Turns(TEN)
+    for number in range(2):
+        turns.stand(InLine(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
+    assert turns.call() is not None
+    assert turns.call() is None, "one at a time is read"
+    turns.resize("ann", MB - UNKNOWN_BYTES)
+    assert turns.call() is None, "its share is less than is unknown"
+    turns.resize("ann", -MB)
+    assert turns.call() is not None
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def is_free(w: World) -> bool:
+    """Whether no run holds memory."""
+    return w.runner._execution.turns.has_memory(OWNER, 6 * MB)
+
+
+async def started(w: World, kind: str, assistant: str) -> str:
+    """Start a run that holds about 4 MB; return its status."""
+    if kind == "new thread":
+        thread = ThreadCreate(messages=[{"role": "user", "content": "x" * 250_000}] * 4)  # type: ignore[list-item]
+        request = ThreadRunCreate(assistant_id=assistant, thread=thread)
+        return str((await w.run(await w.runner.create_and_start(OWNER, request)))["status"])
+    thread_id = await w.thread(*["x" * 250_000] * 4)
+    return str((await w.run(await w.start(thread_id, assistant)))["status"])
+
+
+@pytest.mark.parametrize("kind", ["thread", "new thread"])
+async def test_runs_beyond_the_memory_stand_in_line(upstream: ScriptedUpstream, kind: str) -> None:
+    upstream.script(Hang())
+    upstream.default = lambda _: Reply("Hi.")
+    async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
+        assistant = await w.assistant()
+        assert await started(w, kind, assistant) == "in_progress"
+        await upstream.eventually(lambda up: len(up.requests) == 1)
+        assert [await started(w, kind, assistant) for _ in range(2)] == ["queued"] * 2
+        light = await w.begin()
+        assert names(await w.events(light.run_id))[-1] == "run.completed", "others go on"
+        waiting = [run for run in await w.store.unfinished() if run.status == "queued"]
+        active = [run for run in await w.store.unfinished() if run.status == "in_progress"]
+        await w.runner.cancel(OWNER, active[0].thread_id, active[0].id)
+        for run in waiting:
+            assert names(await w.events(run.id))[-1] == "run.completed"
+        await until(lambda: is_free(w))
+
+
+async def test_starts_beyond_the_memory_take_turns_to_read(upstream: ScriptedUpstream) -> None:
+    upstream.default = lambda _: Reply("Hi.")
+    async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
+        assistant = await w.assistant()
+        threads = [await w.thread(*["x" * 250_000] * 4) for _ in range(5)]
+        async with asyncio.TaskGroup() as starts:
+            runs = [starts.create_task(w.start(thread, assistant)) for thread in threads]
+        for run in runs:
+            assert names(await w.events(run.result().run_id))[-1] == "run.completed"
+        await until(lambda: is_free(w))
+
+
+async def test_a_waiting_run_holds_no_memory_and_counts_again_when_it_goes_on(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(tool_calls=[("getTime", {})]), Hang())
+    upstream.default = lambda _: Reply("Hi.")
+    async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
+        assistant = await w.assistant(tools=[TIME])
+        first = await w.start(await w.thread(*["x" * 250_000] * 4), assistant)
+        await w.events(first.run_id)
+        await until(lambda: is_free(w))
+        assert await started(w, "thread", assistant) == "in_progress"
+        again = await answer(w, first, "noon")
+        assert (await w.run(first))["status"] == "queued"
+        other = next(run for run in await w.store.unfinished() if run.status == "in_progress")
+        await w.runner.cancel(OWNER, other.thread_id, other.id)
+        assert names(await w.events(first.run_id, again.after))[-1] == "run.completed"
+        await until(lambda: is_free(w))
+
+
+async def test_runs_taken_up_after_a_stop_are_counted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.default = lambda _: Hang()
+    path = tmp_path / "a.db"
+    async with world(upstream, path) as w:
+        assistant = await w.assistant()
+        for _ in range(3):
+            await started(w, "thread", assistant)
+        await w.runner.drain(0)
+    upstream.default = lambda _: Reply("Hi.", start_s=0.2)
+    async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)) as w:
+        most = 0
+        while runs := await w.store.unfinished():
+            most = max(most, w.runner.executing)
+            await asyncio.sleep(0.01)
+        assert not runs
+        assert most == 1
+        await until(lambda: is_free(w))
+
+
+async def test_outputs_of_actions_that_find_no_memory_are_left_out(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang(), Reply(tool_calls=[("getCity", {}), ("getCity", {"a": 1})]), Reply("Done."))
+    small = [b"y" * 90_000, b"z" * 90]
+    with Api(lambda _: Answer(body=small.pop(0))) as api:
+        async with world(upstream, limits=Limits(memory_bytes=4_100_000)) as w:
+            await started(w, "thread", await w.assistant())
+            await upstream.eventually(lambda up: len(up.requests) == 1)
+            run = await w.begin(tools=[action(api)])
+            assert names(await w.events(run.run_id))[-1] == "run.completed"
+            outputs = said(upstream.requests[-1].body)
+            assert [output == NO_MEMORY for output in outputs].count(True) == 1, "the small one is kept"
+
+
+async def test_a_run_that_is_alone_keeps_its_outputs(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(tool_calls=[("getCity", {})]), Reply("Done."))
+    with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
+        async with world(upstream, limits=Limits(memory_bytes=exchange_memory(1_000))) as w:
+            run = await w.begin(tools=[action(api)])
+            assert names(await w.events(run.run_id))[-1] == "run.completed"
+            assert len(said(upstream.requests[-1].body)[0]) == 90_000
+
+
+async def test_small_runs_taken_up_after_a_stop_run_at_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.default = lambda _: Hang()
+    path = tmp_path / "a.db"
+    async with world(upstream, path) as w:
+        for _ in range(3):
+            await w.begin()
+        await w.runner.drain(0)
+    before = len(upstream.requests)
+    async with world(upstream, path, limits=Limits(memory_bytes=6 * MB)):
+        await upstream.eventually(lambda up: len(up.requests) == before + 3)
