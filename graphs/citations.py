@@ -86,6 +86,11 @@ class Citations:
             yield self._held
             self._held = ""
 
+    @property
+    def compares(self) -> bool:
+        """Whether `rest` compares the answer with passages, which takes time."""
+        return bool(self._sources) and not self._cited
+
     def rest(self, answer: str) -> Iterator[Cited]:
         """Yield what the whole answer rests on, where it has cited nothing."""
         for place in () if self._cited else resting_places(answer, self._sources):

@@ -123,6 +123,11 @@ class ReplyParts:
         return self._message == "none" and not self._shown
 
     @property
+    def compares(self) -> bool:
+        """Whether `close` compares the text with passages, which takes time."""
+        return self._citations is not None and self._citations.compares
+
+    @property
     def text(self) -> str:
         """The reply's text so far."""
         return "".join(self._texts)

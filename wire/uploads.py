@@ -38,7 +38,7 @@ _LIFETIME_S: Final = 3_600
 class UploadCreate(Request):
     """POST /uploads. `bytes` is the size of the whole file."""
 
-    filename: str = Field(min_length=1)
+    filename: str = Field(min_length=1, max_length=4096)
     purpose: UploadPurpose
     bytes: int = Field(ge=0)
     mime_type: str = Field(min_length=1, max_length=255)
