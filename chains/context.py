@@ -5,8 +5,9 @@ dropped; tool calls are never parted from their outputs. A turn is a user messag
 a round is an assistant message with tool calls and their outputs. Attachments are not the prompt's business.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import ceil
 from typing import Any, Final, Self
 
@@ -185,9 +186,19 @@ def _to_langchain(message: dict[str, Any], *, strict: bool) -> BaseMessage | Non
         text = "\n".join(filter(None, (_text(part) for part in parts)))
         return AIMessage(text) if text else None
     shown = [_user_part(part, strict=strict) for part in parts]
-    if all(part["type"] == "text" for part in shown):  # a plain string is what every server understands
-        return HumanMessage("\n".join(part["text"] for part in shown))
-    return HumanMessage(list[str | dict[Any, Any]](shown))
+    joined = list(_joined(shown))
+    if all(part["type"] == "text" for part in joined):  # a plain string is what every server understands
+        return HumanMessage("\n".join(part["text"] for part in joined))
+    return HumanMessage(list[str | dict[Any, Any]](joined))
+
+
+def _joined(parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the parts with neighbouring texts as one: LangChain takes 0.1 ms for each part beside a picture."""
+    for kind, some in groupby(parts, key=lambda part: part["type"]):
+        if kind == "text":
+            yield {"type": "text", "text": "\n".join(part["text"] for part in some)}
+        else:
+            yield from some
 
 
 def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:

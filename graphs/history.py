@@ -44,8 +44,15 @@ class History:
     clipped: bool = False
 
     def and_then(self, bodies: Iterable[dict[str, Any]]) -> "History":
-        """The same with newer messages."""
-        return replace(self, messages=[*self.messages, *bodies])
+        """The same with newer messages, within the same bounds as a thread's."""
+        kept: list[dict[str, Any]] = []
+        chars = 0
+        for body in reversed([*self.messages, *bodies]):
+            if chars > MAX_CHARS or len(kept) == _MAX_MESSAGES:
+                return History(kept[::-1], clipped=True)
+            kept.append(body)
+            chars += _size(body)
+        return replace(self, messages=kept[::-1])
 
 
 async def load_history(
@@ -72,7 +79,7 @@ async def load_history(
             if run_id is not None and row.run_id == run_id:
                 continue
             newest_first.append(_lean(row.body))
-            chars += _PART_CHARS + sum(map(_weigh, row.body["content"]))
+            chars += _size(row.body)
             if last is not None and len(newest_first) >= last:
                 return History(newest_first[::-1])
             if chars > max_chars or len(newest_first) == _MAX_MESSAGES:
@@ -113,6 +120,11 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
 def _lean(body: dict[str, Any]) -> dict[str, Any]:
     """Leave out the attachments: no prompt has them, and a message can have thousands of values in them."""
     return {**body, "attachments": []} if body.get("attachments") else body
+
+
+def _size(body: dict[str, Any]) -> int:
+    """Return how many characters a message counts for."""
+    return _PART_CHARS + sum(map(_weigh, body["content"]))
 
 
 def _weigh(part: dict[str, Any]) -> int:

@@ -188,7 +188,9 @@ class Runner:
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
-            return await self._launch_new(draft, History([row.body for row in draft.messages]), ExitStack(), *attached)
+            return await self._launch_new(
+                draft, History([]).and_then(row.body for row in draft.messages), ExitStack(), *attached
+            )
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""

@@ -80,6 +80,13 @@ def test_a_cut_off_answer_counts_if_it_has_text() -> None:
     assert shown(build(*history, refusal))[1:] == [("human", "q"), ("ai", "half an"), ("ai", "no")]
 
 
+def test_neighbouring_texts_beside_a_picture_are_one_part() -> None:
+    """LangChain takes 0.1 ms for each part of such a message."""
+    image = {"type": "image_url", "image_url": {"url": "https://h/i.png"}}
+    content = shown(build(said("user", "a", "b", image, "c", "d")))[-1][1]
+    assert content == [{"type": "text", "text": "a\nb"}, image, {"type": "text", "text": "c\nd"}]
+
+
 def test_an_image_file_is_refused_in_the_newest_user_message_only() -> None:
     image = {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "auto"}}
     with pytest.raises(PromptRefused, match=r"'file-1'.*`image_url`"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from graphs.history import cut_from, load_history
+from graphs.history import History, cut_from, load_history
 from store import open_store
 from store.ports import Insert, PageQuery
 from tests.store.rows import assistant, message, thread
@@ -54,6 +54,7 @@ async def test_whatever_a_message_consists_of_counts(parts: list[dict[str, Any]]
     assert most / 2 < len(found.messages) <= most
     assert found.clipped
     assert found.messages[-1]["id"] == said[-1].id
+    assert History([]).and_then(one.body for one in said) == found  # messages of the run's own request
     await store.close()
 
 
