@@ -1,7 +1,8 @@
 """Whose run is next: runs at work are limited, those beyond stand in line. Nothing here waits or writes.
 
-Laws: owners take turns, and of each the oldest run goes first; a run in line is an id in memory, all else of it is in
-the store; who comes when the line is full is told so before anything is kept, and when to come again.
+Laws: owners take turns, and of each the oldest run goes first; a run that needs less passes one that needs more for a
+moment only; a run in line is an id in memory, all else of it is in the store; who comes when the line is full is told
+so before anything is kept, and when to come again.
 """
 
 import asyncio
@@ -33,6 +34,9 @@ _HEAVY_BYTES: Final = 16 * 1024
 
 _LIGHT_BYTES: Final = 1024 * 1024
 """A run that holds more does not overtake the owner's runs in line."""
+
+_PASSED_S: Final = 5.0
+"""How long others pass a run that needs more than is free at the moment; then they leave it as much as it needs."""
 
 _SLACK: Final = 64
 """Places of runs that are gone which a line may keep for a while."""
@@ -100,6 +104,9 @@ class Turns:
         self._order: deque[str] = deque()
         self._numbers = itertools.count()
         self._ends: deque[float] = deque(maxlen=_ENDS)
+        self._passed: InLine | None = None
+        """The run that others have passed for longest, because they need less."""
+        self._passed_since = 0.0
 
     def __len__(self) -> int:
         """How many stand in line."""
@@ -113,14 +120,27 @@ class Turns:
         One that needs much memory does not overtake the owner's runs in line, which may wait for just that.
         """
         overtakes = memory > _LIGHT_BYTES and self._standing[owner] > 0
-        return not overtakes and self._fits(owner, weight, memory)
+        return not overtakes and self._fits(owner, weight, memory) and self._leaves_enough(weight, memory)
+
+    def _leaves_enough(self, weight: int, memory: int) -> bool:
+        """Whether a run that begins leaves enough for the one that has been passed over for long."""
+        if self._passed is None or self._clock() - self._passed_since < _PASSED_S:
+            return True
+        limits, passed = self._limits, self._passed
+        runs = self._total + weight + min(passed.weight, limits.at_work)
+        held = self._held + memory + min(passed.memory, limits.memory_bytes)
+        return runs <= limits.at_work and held <= limits.memory_bytes
 
     def _fits(self, owner: str, weight: int, memory: int) -> bool:
-        most = self._limits.at_work_per_owner
         fits = self._total + weight <= self._limits.at_work or not self._total
-        shares = self._weights[owner] + weight <= self._limits.share * self._limits.at_work or not self._weights[owner]
-        is_allowed = most is None or self._working[owner] < most
-        return fits and shares and is_allowed and (not memory or self.has_memory(owner, memory))
+        return fits and self._has_share(owner, weight, memory) and (not memory or self.has_memory(owner, memory))
+
+    def _has_share(self, owner: str, weight: int, memory: int) -> bool:
+        """Whether the owner can have such a run, however much the others have."""
+        limits, own = self._limits, self._memory[owner]
+        runs = self._weights[owner] + weight <= limits.share * limits.at_work or not self._weights[owner]
+        held = own + memory <= limits.share * limits.memory_bytes or not own
+        return runs and held and (limits.at_work_per_owner is None or self._working[owner] < limits.at_work_per_owner)
 
     def has_memory(self, owner: str, memory: int, held: int = 0) -> bool:
         """Whether a run of this owner, which has `held`, can hold so many bytes. One that is alone always can."""
@@ -232,6 +252,8 @@ class Turns:
         """Let a run go that has begun, ended or is gone; nothing happens where it does not stand in line."""
         run = self._known.pop(run_id, None)
         if run is not None:
+            if run is self._passed:
+                self._passed = None
             _take(self._standing, run.owner)
             run.left.set()
             line = self._lines.get(run.owner, [])
@@ -246,15 +268,18 @@ class Turns:
             line = self._lines[owner]
             while line and line[0][2].left.is_set():
                 heapq.heappop(line)
-            if line and self._fits(owner, line[0][2].weight, line[0][2].memory):
-                _, _, run = heapq.heappop(line)
-                self._order.append(owner)
+            if not line:
+                del self._lines[owner]
+                continue
+            self._order.append(owner)
+            run = line[0][2]
+            enough = run is self._passed or self._leaves_enough(run.weight, run.memory)
+            if enough and self._fits(owner, run.weight, run.memory):
+                heapq.heappop(line)
                 self.begin(owner, run.weight, run.memory)
                 return run
-            if line:
-                self._order.append(owner)
-            else:
-                del self._lines[owner]
+            if self._passed is None and self._has_share(owner, run.weight, run.memory):
+                self._passed, self._passed_since = run, self._clock()
         return None
 
     def _until_next_s(self) -> int:

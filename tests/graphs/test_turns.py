@@ -145,6 +145,29 @@ def test_no_owner_keeps_the_others_out_of_the_line() -> None:
         nobody.check("bob")
 
 
+@pytest.mark.parametrize(
+    ("large", "limits"),
+    [({"weight": 6}, {"at_work": 8}), ({"weight": 20}, {"at_work": 8}), ({"memory": 700}, {"memory_bytes": 1000})],
+    ids=["runs", "more runs than there can be", "memory"],
+)
+def test_lighter_runs_pass_a_larger_one_for_a_moment_only(large: dict[str, int], limits: dict[str, int]) -> None:
+    now = [0.0]
+    turns = Turns(Limits(**limits, share=0.75), clock=lambda: now[0])
+    light = {"weight": 2, "memory": 250}
+    working = ["ann"] * 3
+    for owner in working:
+        turns.begin(owner, **light)
+    turns.stand(replace(in_line("eve", 0), **large))
+    while "eve" not in working:
+        turns.stand(replace(in_line("bob", int(now[0])), **light))
+        now[0] += 1.0
+        turns.end(working.pop(0), **light)
+        if (run := turns.call()) is not None:
+            turns.leave(run.run_id)
+            working.append(run.owner)
+    assert 5 <= now[0] <= 10
+
+
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
     async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
@@ -202,7 +225,8 @@ async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: Scrip
             while not all(each.done() for each in starting):
                 await asyncio.sleep(0.01)
                 held.append(sum(isinstance(each, Row) and each.kind == "assistant" for each in gc.get_objects()))
-    assert statistics.median(held) == 1, held  # each start reads it, and lets go of it before it waits
+    assert any(held), "no start was seen while it had read the assistant"
+    assert statistics.median(held) <= 1, held  # each start reads it, and lets go of it before it waits
 
 
 async def test_owners_share_the_model_evenly_whoever_came_first(upstream: ScriptedUpstream) -> None:
