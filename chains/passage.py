@@ -18,7 +18,7 @@ from chains.endpoint import Endpoint
 from chains.forwarding import CHAT, EMBEDDINGS, GENERATING, PROMPT_FIELDS, Outgoing, not_served
 from chains.refusals import Refusal, explain, overflow_body, read_refusal
 from chains.transport import Transport, failure
-from wire.errors import NotFound, UpstreamFailed, UpstreamProblem
+from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Passage", "error_frame", "normalize_error", "open_passage", "with_openai_error"]
 
@@ -32,6 +32,7 @@ _UNKNOWN_PATH: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*"Unexpected endpoint'
 _ERROR: Final = re.compile(rb'\s*\{\s*"error"\s*:')
 """An error under a status of success, as OpenRouter sends them."""
 
+_NO_WAY_ON: Final = "empty grammar stack"
 _UNKNOWN: Final = re.compile(
     r"^\W*(?:404\W*)?(?:(?:page|file|resource) )?(?:not found)?\W*$|\brequested ur[li]\b|\b(?:route|endpoint)s?\b",
     re.IGNORECASE,
@@ -150,6 +151,12 @@ def with_openai_error(passage: Passage) -> Passage:
     told = orjson.loads(passage.body).get("error")
     if not isinstance(told, dict):
         return passage
+    if _NO_WAY_ON in str(told.get("message")):
+        message = (
+            "The answer could not go on as `response_format` requires: `logit_bias` or `ignore_eos` excludes it. Leave "
+            "these parameters out."
+        )
+        return replace(passage, status=400, body=orjson.dumps(InvalidRequest(message).body()))
     code = told.get("code")
     error = {
         "message": told.get("message"),

@@ -345,6 +345,14 @@ async def test_a_prompt_that_is_too_long_is_told_with_the_context_s_length(engin
     assert caught.value.limit == 1024
 
 
+async def test_parameters_that_exclude_what_the_schema_requires_get_400(engine: Open) -> None:
+    builtin = await engine()
+    form = {"type": "json_schema", "json_schema": {"name": "f", "schema": {"const": "a"}}}
+    passage = await builtin.pass_through({"messages": ASK, "response_format": form, "ignore_eos": True})
+    assert passage.status == 400
+    assert "`ignore_eos` excludes it" in json.loads(passage.body or b"")["error"]["message"]
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
     ("path", "param", "prompt"),
