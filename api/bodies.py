@@ -76,7 +76,7 @@ async def _read(receive: Receive, max_bytes: int, share: Share) -> bytes:
 
 async def receive_block(receive: Receive) -> tuple[bytes, bool]:
     """Return the next block of a body, and whether more is to come. Raises InvalidRequest when it breaks off."""
-    message = await receive()  # limited in time: see `api.connection`
+    message = await receive()  # the time is limited, see `api.connection`
     if message["type"] == "http.disconnect":
         # Nobody reads the answer; what matters is that half a body is not taken for an empty one.
         raise InvalidRequest("The connection was closed before the request body had ended.")
@@ -115,7 +115,8 @@ def _normal(body: bytes, *, model: str | None) -> bytes:
 
 
 def _count_values(body: bytes) -> int:
-    """Return how many values JSON has, possibly a few too many, without decoding it; stops soon after `MAX_VALUES`.
+    """Return the number of values in JSON, possibly slightly too high, without decoding it; stop soon after
+    `MAX_VALUES`.
 
     It counts commas and brackets outside strings.
     """

@@ -1,4 +1,4 @@
-"""Routes whose body is a wire model: a body that FastAPI refuses is mended as far as leniency allows.
+"""Routes whose body is a wire model: a body that FastAPI refuses is repaired as far as leniency allows.
 
 Valid requests are parsed once, unchanged. Ignored fields are listed in a header of the answer. Large
 bodies are decoded, repaired and validated in a thread, and FastAPI receives the result.

@@ -20,8 +20,8 @@ _MOST_OBJECTS: Final = 16
 """Objects in a body of fewer bytes. Each is work for validation and the store, however short it is."""
 
 LARGE_AT_ONCE: Final = 4
-"""Requests of one owner with large bodies that are handled at once: the store writes in order, so that more would hold
-up what others write."""
+"""How many requests with large bodies of one owner are processed at once. The store writes in order, so more of them
+would delay other owners' writes."""
 
 _ALONE: Final = 128 * 1024
 """Bytes. Longer bodies are processed one after the other."""
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def is_large(body: bytes) -> bool:
-    """Return whether an encoded body is checked in a thread, with few others of its owner at once."""
+    """Return whether an encoded body is checked in a thread, beside few others of its owner."""
     return len(body) > LARGE or body.count(b"{") > _MOST_OBJECTS
 
 

@@ -92,7 +92,7 @@ class House:
     folders: tuple[Path, ...]
     """Where the database and files are."""
     room: Room
-    """Limits uploads on the disk of the files."""
+    """Limits uploads by the free space of the disk for files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
     """The queue of model calls that are not runs."""
 

@@ -1,8 +1,8 @@
-"""Who comes in: as many connections as there is room for, so that files and memory are left for those who are in.
+"""Limits the number of client connections, so that open connections keep enough file descriptors and memory.
 
-Laws: one beyond the limit takes the place of the connection that is idle longest; where none is, it is told so, and
-when to come again; whoever asks how the server fares is answered all the same, in a few places that are kept for it and
-given back soon; beyond these nobody is listened to. Nobody who waits for an answer is sent away for those who come.
+Invariants: a connection beyond the limit replaces the one that has been idle longest. If none is idle, its request gets
+503 with `Retry-After`. Health probes and metrics are still answered, on a few extra connections that close soon;
+connections beyond these are aborted. A connection that waits for an answer is never closed for a new one.
 """
 
 import asyncio
@@ -47,32 +47,33 @@ class Door:
     """Counts connections. `connection` is what uvicorn takes for a class of them."""
 
     IDLE_S: ClassVar[float] = 5.0
-    """How long a connection must have been idle to be closed for another: clients send a request now and then."""
+    """How long a connection must have been idle before another one can replace it: active clients pause between
+    requests."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.refused = 0
-        """Connections that were sent away."""
+        """Refused connections."""
         self.inside: Sized = ()
         self._idle: OrderedDict[Connection, float] = OrderedDict()
-        """Connections without a request, and since when (monotonic seconds), the longest first."""
+        """Idle connections, and since when (monotonic seconds), the longest first."""
         self._told_at = -math.inf
         self._untold = 0
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
-        """Return a connection that goes through this door."""
+        """Return a connection that this door counts."""
         return _Counted(self, *args, **kwargs)
 
     def rest(self, connection: Connection, now: float) -> None:
-        """Note that a connection has no request."""
+        """Note that a connection is idle."""
         self._idle[connection] = now
 
     def wake(self, connection: Connection) -> None:
-        """Note that a connection has a request, or is closed."""
+        """Note that a connection has a request or is closed."""
         self._idle.pop(connection, None)
 
     def make_room(self, now: float) -> bool:
-        """Close the connection that is idle longest; returns whether one was idle for `IDLE_S`."""
+        """Close the connection that has been idle longest; return whether one was idle for `IDLE_S`."""
         connection, since = next(iter(self._idle.items()), (None, now))
         if connection is None or now - since < self.IDLE_S:
             return False
@@ -81,7 +82,7 @@ class Door:
         return True
 
     def refuse(self, now: float) -> None:
-        """Count one that was sent away; a flood of them is told once a minute (`now`: monotonic seconds)."""
+        """Count a refused connection; log a flood of them once a minute (`now`: monotonic seconds)."""
         self.refused += 1
         self._untold += 1
         if now - self._told_at >= _TELL_S:
@@ -90,7 +91,7 @@ class Door:
             self._told_at, self._untold = now, 0
 
     async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request on a connection beyond the limit; an ASGI app. The connection discards the body."""
+        """Refuse a request on a connection beyond the limit. This is an ASGI app; the connection discards the body."""
         del scope, receive
         self.refuse(asyncio.get_running_loop().time())
         message = (
@@ -110,13 +111,13 @@ class Door:
 
 
 class _Counted(Connection):
-    """A connection that knows whether there was room for it."""
+    """A connection that knows whether it exceeds the limit."""
 
     SPARE: ClassVar[int] = 64
-    """Places beyond the limit, for who asks how the server fares, and to tell the others."""
+    """Extra connections beyond the limit, for probes, and to send 503 to other requests."""
 
     ASK_S: ClassVar[float] = 5.0
-    """How long such a place is kept for one that asks nothing."""
+    """How long an extra connection can stay open without a request."""
 
     def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,7 +126,7 @@ class _Counted(Connection):
         door.inside = self.connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let it in, or not."""
+        """Accept the connection, or refuse it."""
         super().connection_made(transport)
         beyond = len(self.connections) - self._door.limit
         if beyond <= 0 or self._door.make_room(self.loop.time()):
@@ -137,7 +138,7 @@ class _Counted(Connection):
             self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has left."""
+        """Forget the connection."""
         self._stop_waiting()
         self._door.wake(self)
         super().connection_lost(exc)
@@ -158,7 +159,7 @@ class _Counted(Connection):
         self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
-        """Be idle, unless another request has come."""
+        """Become idle, unless another request has arrived."""
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
             self._door.rest(self, self.loop.time())

@@ -115,7 +115,7 @@ def _taken_apart(path: str) -> tuple[str, str]:
 
 
 def _parsed(way: _Way, message: Message, thread_id: str) -> Any:
-    """Return the body as its model, None if anything is wrong, or if checking it here would take long."""
+    """Return the body as its model; None if anything is wrong, or if checking it here would take long."""
     if message["type"] != "http.request" or message.get("more_body", False) or is_large(message["body"]):
         return None
     try:

@@ -138,7 +138,7 @@ class _Copy:
 
 @asynccontextmanager
 async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes: int) -> AsyncIterator[DiskForm]:
-    """Receive a whole form into an unnamed file in `folder`, whose disk `room` limits; it is removed at the end.
+    """Receive a whole form into an unnamed file in `folder`, removed at the end; `room` limits its disk space.
 
     Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFull if space is short, StoreFailed.
     """

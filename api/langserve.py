@@ -86,7 +86,8 @@ def build_router(house: House) -> APIRouter:
 
 
 _LEFT: Final = ("/batch", "/chat/invoke", "/chat/c/{config_hash}/invoke")
-"""Ends of the paths whose answers are not streamed: LangServe itself does not notice there that its client leaves."""
+"""Ends of the paths whose answers are not streamed: there, LangServe itself does not notice that its client
+disconnects."""
 
 
 _MAX_FILE: Final = 255
@@ -124,7 +125,7 @@ class _Route(APIRoute):
             if not self.path.endswith(_LEFT):
                 response = await handle(filled)
                 if response.status_code == HTTPStatus.NOT_FOUND:
-                    raise HTTPException(HTTPStatus.NOT_FOUND)  # for a playground's files, LangServe answers with text
+                    raise HTTPException(HTTPStatus.NOT_FOUND)  # LangServe answers with text for a playground's files
                 return response
             await filled.body()
             answer = await unless_left(request.receive, handle(filled))

@@ -30,7 +30,7 @@ class Answer:
         self._send = send
         self._memory = memory
         self._head: Message | None = None
-        """A head that is sent only with its body, as the body can be refused."""
+        """A head that is sent only with its body, because the body can still be refused."""
         self.started = False
         self.refusal: Unavailable | None = None
 

@@ -63,7 +63,7 @@ class ModelCalls:
         try:
             await place.left.wait()
         except asyncio.CancelledError:
-            if self._turns.get(place.run_id) is None:  # its turn has come meanwhile, and passes to another call
+            if self._turns.get(place.run_id) is None:  # its turn came meanwhile, and passes to another call
                 self._end(owner)
             else:
                 self._turns.leave(place.run_id)

@@ -1,7 +1,7 @@
-"""The port: opened first, and answered from then on; what takes long is loaded behind it.
+"""Opens the port first, and answers on it while the app is loaded.
 
-Laws: `/health` is answered to this machine as soon as the port is open, every other request waits for the app; a start
-that fails ends the process with its reason; at the end runs are drained while the server still answers.
+Invariants: `/health` is answered to this machine as soon as the port is open; every other request waits for the app. A
+start that fails ends the process with its reason. At the end, runs are drained while the server still answers.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ def serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
-        lifespan="off",  # `_open` enters it, so that what goes wrong in it can be told in a sentence
+        lifespan="off",  # `_open` enters it, so that its errors are reported in one sentence
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(_Server(config, porch, drain_s), porch, make_app, listening, ready))
@@ -112,7 +112,7 @@ async def _open(
 
 
 class _Porch:
-    """What callers meet until the app is there, and the way through to it afterwards."""
+    """Answers health checks until the app is ready; other requests wait, and are then passed to it."""
 
     def __init__(self, door: Door) -> None:
         self.app: FastAPI | None = None
@@ -121,14 +121,14 @@ class _Porch:
         self._opened = asyncio.Event()
 
     def open(self, app: "FastAPI") -> None:
-        """Let everybody in."""
+        """Pass requests to the app."""
         from api.entrance import way_in
 
         self.app, self._inner = app, way_in(app)
         self._opened.set()
 
     def shut(self) -> None:
-        """Tell those who wait, and who come now, that nobody will be let in."""
+        """Refuse waiting and new requests: the app will not be ready."""
         self._opened.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
@@ -141,22 +141,22 @@ class _Porch:
                 return
             await self._opened.wait()
             if self._inner is None:
-                await _refuse(send, "The server could not start; its log says why.")
+                await _refuse(send, "The server could not start. Its log contains the reason.")
                 return
         try:
             await self._inner(scope, receive, send)
-        except asyncio.CancelledError:  # the server stops, and the grace period has ended
+        except asyncio.CancelledError:  # the server is stopping, and the grace period is over
             try:
                 await _refuse(send, f"The server is stopping. Send the request again in {_RETRY_S} s.")
             except RuntimeError:
-                pass  # an answer has begun
+                pass  # the response has already started
             else:
                 return
             raise
 
 
 async def _refuse(send: Send, message: str) -> None:
-    """Answer 503 as every other error is, whatever was sent."""
+    """Answer 503 in the shape of every other error, whatever the request was."""
     body = orjson.dumps(Unavailable(message).body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"retry-after", str(_RETRY_S).encode()), (b"connection", b"close")]
@@ -182,7 +182,7 @@ class _Server(uvicorn.Server):
         self._drain_s = drain_s
 
     def give_up(self) -> None:
-        """End soon: nobody will ever be let in."""
+        """End soon: the app will not be ready."""
         self._porch.shut()
         self.should_exit = True
 

@@ -1,4 +1,4 @@
-"""Transports between a connection and its socket: fewer writes, an end that loses no answer, and limits for reading."""
+"""Transports between a connection and its socket: fewer writes, no lost answers at the end, and limits for reading."""
 
 import asyncio
 from collections.abc import Callable
