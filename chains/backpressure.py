@@ -1,9 +1,9 @@
 """Backpressure for LangChain's logs and events of a stream (`astream_log`, `astream_events`).
 
-LangChain reads a stream in a task of its own. It queues what it reports of each chunk without a limit, however slowly
-the queue is read, and each entry of a log repeats the whole text so far. Invariants: the source of a
-`BackpressureRunnable` waits until all reports of its last chunk are read; it is cancelled when the reader leaves. The
-log of a text in pieces from `grow_pieces` is linear in the text's length.
+LangChain reads a stream in a task of its own. It queues its reports of each chunk without a limit, however slowly the
+queue is read, and each entry of a log repeats the whole text so far. Invariants: the source of a `BackpressureRunnable`
+waits until all reports of its last chunk are read. It is cancelled when the reader leaves. If `grow_pieces` makes the
+pieces of a text, the size of its log is linear in the text's length.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ T = TypeVar("T")
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-_READER: Final = "__reader"  # LangChain keeps names with these underscores out of what it shows
+_READER: Final = "__reader"  # LangChain does not show names that start with these underscores
 
 _PARTS: Final = 32
-"""A piece has at least this fraction of the text before it, so that a log repeats each character about 32 times."""
+"""A piece has at least one part in so many of the text before it, so a log repeats each character about 32 times."""
 
 
 class BackpressureRunnable(Runnable[Given, Made]):
@@ -54,9 +54,9 @@ def find_reader(config: RunnableConfig | None) -> "Reader | None":
 
 
 def context_without_reader() -> Context:
-    """Return a copy of this context, in which what runs reports to no log and no events.
+    """Return a copy of this context in which nothing is reported to a log or to events.
 
-    LangChain passes their handlers on in the context. A job that does not wait for the reader must not report to it.
+    LangChain passes their handlers in the context. A task that does not wait for the reader must not report to it.
     """
     context = copy_context()
     context.run(var_child_runnable_config.set, None)
@@ -64,9 +64,8 @@ def context_without_reader() -> Context:
 
 
 async def grow_pieces(texts: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Join texts to pieces that grow with the length of what came before: a log of N characters repeats
-    O(_PARTS * N) of them. Text is held back for at most a thirty-second of the time since the start, if it comes
-    steadily."""
+    """Join texts into pieces that grow with the length of the text before them: a log of N characters repeats O(_PARTS
+    * N) of them. If text arrives steadily, it is held back for at most a thirty-second of the time since the start."""
     told, held, pieces = 0, 0, list[str]()
     async for text in texts:
         pieces.append(text)
@@ -82,10 +81,10 @@ class Reader:
     """The reader of a log or of events, as their source knows it."""
 
     def __init__(self, *, logs: bool = False) -> None:
-        """`logs` says that a log is read."""
+        """`logs` is true if a log is read."""
         self.logs = logs
         self._waits = asyncio.Event()
-        """Set while the reader waits for more."""
+        """Set while the reader waits for the next item."""
         self._source: asyncio.Task[Any] | None = None
         self._left = False
         self._acts: list[Callable[[], None]] = []
@@ -103,7 +102,7 @@ class Reader:
     async def wait(self) -> None:
         """Wait until the reader has read all that was queued. Raises CancelledError when it has left."""
         self._source = asyncio.current_task()
-        # LangChain queues through the loop: one turn of it fills the queue, the next one wakes the reader.
+        # LangChain queues through the event loop: one iteration fills the queue, the next one wakes the reader.
         for _ in range(2):
             await asyncio.sleep(0)
         while not self._waits.is_set() and not self._left:
@@ -112,8 +111,8 @@ class Reader:
             raise asyncio.CancelledError
 
     async def follow(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
-        """Yield the items, and note when the reader waits for more."""
-        # The source ends first: LangChain, as it closes a log, waits for it.
+        """Yield the items, and record when the reader waits for the next one."""
+        # The source ends first, because LangChain waits for it when it closes a log.
         async with aclosing(items) as open_items:  # type: ignore[type-var]
             with on_leaving(self._leave):
                 self._waits.set()
@@ -123,7 +122,7 @@ class Reader:
                     self._waits.set()
 
     def _leave(self) -> None:
-        """End the source. LangChain itself does not where its reader is cancelled between two items."""
+        """End the source. LangChain itself does not do so if its reader is cancelled between two items."""
         self._left = True
         for act in self._acts:
             act()

@@ -30,7 +30,7 @@ _LOOK_S: Final = 2.0
 
 
 def when_closed(response: aiohttp.ClientResponse, act: Callable[[], None]) -> None:
-    """Call `act` once an answer is read to its end, closed or discarded; at once if all of it has arrived."""
+    """Call `act` when an answer has been read to its end, closed or discarded; at once if all of it has arrived."""
     connection = response.connection
     if connection is None:
         act()

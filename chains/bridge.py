@@ -178,7 +178,7 @@ class BridgedRunnable(Runnable[Given, Made]):
             async with turns():
                 try:
                     return await self.ainvoke(input, config, **kwargs)
-                except Exception as error:  # of any Runnable; LangChain returns it in place of the output
+                except Exception as error:  # by any Runnable; LangChain returns it in place of the output
                     if not return_exceptions:
                         raise
                     return cast(Made, error)
@@ -188,7 +188,7 @@ class BridgedRunnable(Runnable[Given, Made]):
                 work = []
                 for each in zip(inputs, configs, strict=True):
                     work.append(group.create_task(handle(*each)))
-                    await asyncio.sleep(0)  # others are served between the starts, each of which takes a millisecond
+                    await asyncio.sleep(0)  # other tasks run between the starts, each of which takes a millisecond
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in work]

@@ -1,9 +1,9 @@
-"""The built-in engine: an upstream that is made on demand, of the GGUF files that there are.
+"""The built-in engine: an upstream that is started on demand from the GGUF files on this machine.
 
-Invariants: nothing is loaded before a request needs it. llama.cpp gets only requests within bounds (`engine_requests`),
-never more at once than it has slots; owners take turns (`slots`). If an engine ends, an answer of which nothing was
-shown is retried once; an owner whose request ends it again is suspended (`suspensions`). Every answer is streamed:
-llama.cpp stops only streams when their reader leaves, even while it still reads the prompt.
+Invariants: nothing is loaded before a request needs it. llama.cpp gets only requests within limits (`engine_requests`),
+never more at once than it has slots; owners take turns (`slots`). If an engine ends, an answer that has not been shown
+yet is retried once. An owner whose request ends the engine again is suspended (`suspensions`). Every answer is
+streamed: only streams stop llama.cpp when their reader leaves, even while it still reads the prompt.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ _WATCHED: Final = {"return_progress": True}
 _FORMED: Final = {"repeat_penalty": 1.0}
 """For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
 _ALONE_S: Final = 5.0
-"""How long a request that is made anew waits to have the engine to itself."""
+"""How long a retried request waits for exclusive use of the engine."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -78,10 +78,10 @@ class Builtin(Upstream):
         patience: Patience | None = None,
         is_shared: bool = False,
     ) -> None:
-        """Loads nothing. `path` is a GGUF file or a folder of them; without it the demo model is taken.
+        """Loads nothing. `path` is a GGUF file or a folder of them; without it, the demo model is used.
 
-        `timeout_s` limits the wait for a model, and its time without output. With `is_shared` there are several owners,
-        none of whom gets all slots.
+        `timeout_s` limits the wait for a model, and its time without output. `is_shared` means that there are several
+        owners, none of whom gets all slots.
         """
         super().__init__(None, timeout_s=timeout_s, aliases=aliases, default_model=default_model, patience=patience)
         self.endpoint = _NOWHERE
@@ -89,7 +89,7 @@ class Builtin(Upstream):
         self._shape = shape or Shape()
         self._files: dict[str, Gguf] = {}
         self._contexts: dict[str, int] = {}
-        """Tokens of context of the models that were loaded."""
+        """Context lengths, in tokens, of the models that were loaded."""
         self._engines = Engines(
             self._shape, self.patience, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
         )
@@ -111,7 +111,7 @@ class Builtin(Upstream):
             _log.warning("no model: %s", error.message)
             return
         if not any(model.is_demo for model in self._files.values()):
-            _log.info("models: %s (loaded when they are asked for)", spelled(names))
+            _log.info("models: %s (loaded on demand)", spelled(names))
 
     async def close(self) -> None:
         """Give up what is being loaded, and end every engine."""
@@ -148,7 +148,7 @@ class Builtin(Upstream):
         return self._contexts.get(self._known(model))
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Learn nothing: the engine itself has told its context."""
+        """Learn nothing: the engine itself reports its context."""
 
     async def ask_limit(self, model: str) -> int | None:
         """Return a model's context in tokens, loaded first where it is not. Raises RunError."""
@@ -174,9 +174,9 @@ class Builtin(Upstream):
         return next(iter(self._engines.failed.values()), None)
 
     async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
-        """Load the model if it is not, and post a completion; returns the 2xx answer unread. Raises RunError.
+        """Load the model if necessary, and post a completion; return the 2xx answer unread. Raises RunError.
 
-        A request whose engine has ended is retried once, alone: if it ends the engine again, no other answer is lost.
+        A request whose engine ended is retried once, alone: if it ends the engine again, no other answer is lost.
         """
         name = await self.resolve(str(payload.get("model") or ""))
         negotiation = negotiation or self.negotiation(name)
@@ -245,7 +245,7 @@ class Builtin(Upstream):
             raise UpstreamProblem(error.message, http_status=503) from error
 
     async def _ask_twice(self, ask: Callable[[bool], Awaitable[T]], body: Mapping[str, Any]) -> T:
-        """Return what `ask` does. If the engine ends before anything of the answer was shown, ask once more, alone."""
+        """Return what `ask` does. If the engine ends before any of the answer was shown, retry once, alone."""
         try:
             return await ask(False)
         except EngineEnded as ended:
@@ -258,8 +258,8 @@ class Builtin(Upstream):
             raise
 
     def _gives_up(self, ended: EngineEnded, body: Mapping[str, Any], *, again: bool) -> bool:
-        """Return whether a request that an engine ended under is not retried. Its owner is suspended if it is to blame:
-        the engine worked for nobody else, or the owner has done this before."""
+        """Return whether a request is not retried after its engine ended. Its owner is suspended if the request is to
+        blame: the engine worked for nobody else, or the owner has a record."""
         owner, is_hang = acting_owner(), ended.may_recur(body)
         has_record = self._suspensions.has_record(owner)
         if has_record or (ended.was_sole and (again or is_hang)):
@@ -284,18 +284,18 @@ class Builtin(Upstream):
         return relay(with_openai_error(passage), lambda: len(slots) > 0)
 
     async def _read_ahead(self, engine: Engine, slot: Slot, body: dict[str, Any], path: str) -> None:
-        """Read a long prompt without stopping the answers of other owners, where there are any."""
+        """Read a long prompt without stopping other owners' answers, if there are any."""
         if self._is_shared:
             await engine.read_ahead(body, path, slot.has_company)
 
     @asynccontextmanager
     async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:
-        """Wait for a request's turn and its engine. If the block fails, its slots are given back. Raises RunError."""
+        """Wait for a request's turn and its engine. If the block fails, its slots are released. Raises RunError."""
         self._suspensions.check(acting_owner())
         slot = await self._take_slots(name, count, alone=alone)
         try:
             async with self._engines.asking(name) as engine:
-                self._suspensions.check(acting_owner())  # another request of the owner can have ended one meanwhile
+                self._suspensions.check(acting_owner())  # another of the owner's requests can have ended it meanwhile
                 yield engine, slot
         except BaseException as error:
             if isinstance(error, EngineEnded):
@@ -304,8 +304,8 @@ class Builtin(Upstream):
             raise
 
     def _release(self, slot: Slot, engine: Engine, *, broke: bool) -> None:
-        """Give back the slot of an answer that is closed. If it broke, only once its engine's end would be known: the
-        next request would be sent to a process that is about to exit, and seem to end it."""
+        """Release the slot of a closed answer. If the answer broke off, wait until an end of its engine would be known:
+        otherwise the next request would reach a process that is about to exit, and seem to have ended it."""
         if not broke:
             slot.release()
             return
@@ -319,7 +319,7 @@ class Builtin(Upstream):
         slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
         limit_s = self.patience.idle_s
         if alone:
-            # Only briefly: others wait behind it, and it can be waiting for a long answer.
+            # Only briefly: others wait behind it, and it can itself be waiting for a long answer.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ALONE_S):
                     return await slots.take(acting_owner(), alone=True)
@@ -348,7 +348,7 @@ class Builtin(Upstream):
             return None
 
     async def _fitted_tools(self, tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Return tools for a template, or none if they exceed the limits: then the prompt only counts as shorter."""
+        """Return tools for a template, or none if they exceed the limits; the prompt then only counts as shorter."""
         try:
             asked = {"tools": list(tools)}
             fitted = await fit_request(asked, CHAT, context=self._shape.context_size, lenient=True)

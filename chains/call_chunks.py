@@ -1,8 +1,8 @@
 """Builds chunks with tool calls without LangChain's parsing of their arguments.
 
 The constructor of `AIMessageChunk` parses the arguments as possibly incomplete JSON, at each construction and each
-addition. This takes quadratic time if they are not JSON: 40 KB take 15 s. Adding many chunks one after the other is
-quadratic too, as each addition copies all the text so far.
+addition. This takes quadratic time if they are not JSON: 40 KB take 15 s. Adding many chunks one by one is quadratic,
+too, because each addition copies all the text so far.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["Whole", "chunk_of_calls", "sum_chunks", "with_calls"]
 
 _EMPTY: Final = AIMessageChunk(content="")
 _TOGETHER: Final = 32
-"""Chunks that are added at once."""
+"""Number of chunks that are added at once."""
 
 
 def chunk_of_calls(
@@ -33,7 +33,7 @@ def with_calls(chunk: AIMessageChunk, calls: Sequence[ToolCallChunk]) -> AIMessa
 
 
 def sum_chunks(chunks: Sequence[AIMessageChunk]) -> AIMessageChunk:
-    """Return the sum of one or more chunks. Raises what LangChain raises for chunks that do not add up."""
+    """Return the sum of one or more chunks. Raises what LangChain raises for chunks that it cannot add."""
     while len(chunks) > 1:
         groups = [chunks[start : start + _TOGETHER] for start in range(0, len(chunks), _TOGETHER)]
         chunks = [add_ai_message_chunks(group[0], *group[1:]) for group in groups]

@@ -58,7 +58,8 @@ class ChunkReader:
     ) -> None:
         """`learn_limit` is called with (model, tokens) when an overflow in the stream names the context's length;
         `sent` is the request's body, which that error may quote;
-        `offered` are the names of the functions that the request offers; `extra` keeps what goes back with calls."""
+        `offered` are the names of the functions that the request offers; `extra` keeps the fields that go back with
+        calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False

@@ -123,7 +123,7 @@ class EmbeddingRoutes:
 
 
 def _check_lengths(counts: list[int], model: str) -> None:
-    """Raise InvalidRequest for texts that OpenAI would refuse, too. Tokens beyond the limit were not counted."""
+    """Raise InvalidRequest for texts that OpenAI would also refuse. Tokens beyond the limit were not counted."""
     longest = max(counts)
     least = "at least " if sum(counts) > _MAX_REQUEST_TOKENS else ""
     if longest > _MAX_TOKENS:

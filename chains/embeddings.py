@@ -42,12 +42,12 @@ class Embedder(Protocol):
         ...
 
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
-        """Return one vector a text, in order, each of length 1. Cancelling stops the work.
+        """Return one vector per text, in order, each of length 1. Cancelling stops the work.
 
         Owners take turns. `urgent` is for a query that a client waits for: it goes before files.
 
         Raises:
-            EmbeddingFailed: the model did not give vectors, also after the retries.
+            EmbeddingFailed: the model returned no vectors, even after the retries.
         """
         ...
 

@@ -59,13 +59,14 @@ class Shape:
 
 
 class EngineEnded(UpstreamFailed):
-    """The engine's process ended, or was ended for hanging (`is_hang`), while it worked on a request. `was_sole`: it
-    worked for no other owner meanwhile."""
+    """The engine's process ended, or was ended because it hung (`is_hang`), while it worked on a request. `was_sole`
+    means that it worked for no other owner meanwhile."""
 
     is_hang = False
 
     def may_recur(self, body: Mapping[str, Any]) -> bool:
-        """Return whether the request has a grammar that can have made the engine hang: others would wait for it."""
+        """Return whether the request has a grammar that can have made the engine hang; a retry would make others
+        wait."""
         return self.is_hang and (body.get("response_format") is not None or body.get("tools") is not None)
 
     was_sole = False
@@ -85,7 +86,7 @@ class Engine:
 
     def __init__(self, model: Gguf, shape: Shape, patience: Patience, outcomes: Counts, ends: Counts) -> None:
         """Starts nothing. `outcomes` counts requests across successive engines; `ends` counts ends of their processes,
-        by themselves ("crashed") or for hanging ("stuck")."""
+        by themselves ("crashed") or because they hung ("stuck")."""
         self.model = model
         self.leaving = False  # it takes no more requests, and makes room when it has answered those it has
         self.asking = 0  # requests that have no answer yet

@@ -61,7 +61,7 @@ def require_fitting(body: Mapping[str, Any], context: int) -> None:
 
 
 def count_chars(value: Any) -> int:
-    """Return how many characters all texts and names of a prompt have."""
+    """Return the number of characters in all texts and names of a prompt."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
@@ -70,7 +70,7 @@ def count_chars(value: Any) -> int:
 
 
 def require_text(body: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest if a fitted message has a picture, a recording or a file: no model here takes them."""
+    """Raise InvalidRequest if a fitted message has an image, audio or a file: no model here takes them."""
     for place, message in enumerate(body.get("messages", ())):
         content = message.get("content")
         for number, part in enumerate(content if isinstance(content, list) else ()):

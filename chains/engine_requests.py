@@ -278,7 +278,8 @@ def _modalities(name: str, value: Any) -> Any:
 
 
 def _template_values(name: str, value: Any) -> Any:
-    """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, as it can loop over its input."""
+    """Switches of a model's template, such as Qwen's `enable_thinking`: scalars only, because a template can loop over
+    its input."""
     switches = _object(name, value)
     if len(switches) > _MAX_KWARGS:
         raise _wrong(name, f"an object of {len(switches)} values", f"an object of at most {_MAX_KWARGS} values")

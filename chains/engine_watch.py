@@ -40,7 +40,7 @@ class Watch:
         return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s / 2)
 
     async def until_stuck(self, is_used: Callable[[], bool]) -> str:
-        """Return why the engine is given up, as the end of a sentence. Returns only then."""
+        """Return why the engine is given up, as the end of a sentence. Does not return before that."""
         last: Any = None
         since = time.monotonic()
         missed = 0

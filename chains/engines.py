@@ -1,7 +1,7 @@
 """The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
-Invariants: a model in use is never unloaded. The model that waits to be loaded is served next, however busy the
-others are, unless an answer lasts: then its engine takes requests again every other `LEAVE_S`. An engine that ends
+Invariants: a model in use is never unloaded. A model that waits to be loaded is served next, however busy the others
+are. If a long answer delays that, its engine accepts requests again during every other `LEAVE_S`. An engine that ends
 repeatedly is restarted with a growing delay.
 
 At most two models stay loaded: two assistants with different models can alternate without reloading them and
@@ -28,7 +28,7 @@ __all__ = ["LEAVE_S", "MAX_LOADED", "Engines"]
 MAX_LOADED: Final = 2
 
 LEAVE_S: Final = 5.0
-"""How long requests for a model wait while it is about to be unloaded, and how long they are let in again."""
+"""How long requests for a model wait while it is about to be unloaded, and how long they are then accepted again."""
 
 _log = logging.getLogger("threadhold.engine")
 
@@ -114,7 +114,7 @@ class Engines:
         load.grants.append(grant)
         limit_s = self._patience.idle_s
         try:
-            # The caller can leave; the load continues, as others can wait for it as well.
+            # If the caller leaves, the load continues, because others can wait for it, too.
             async with asyncio.timeout(limit_s):
                 return await grant
         except BaseException as error:
@@ -134,7 +134,7 @@ class Engines:
         return load
 
     def _tell(self, name: str, load: "_Load", task: "asyncio.Task[None]") -> None:
-        """Fail the remaining waiters; those that got an engine are done already."""
+        """Fail the remaining waiters; those that got an engine are already done."""
         if self._loads.get(name) is load:
             del self._loads[name]
         error = None if task.cancelled() else task.exception()
@@ -173,7 +173,7 @@ class Engines:
 
     async def _make_room(self, name: str) -> None:
         """End engines until one more fits: those that ended by themselves or have that name, then those idle longest,
-        then, once it has answered its requests, the one used longest ago."""
+        then the one used longest ago, once it has answered its requests."""
         for known, engine in list(self._engines.items()):
             if known == name or not engine.alive:
                 await self._unload(engine)
@@ -189,7 +189,8 @@ class Engines:
             await asyncio.sleep(LEAVE_S)
 
     async def _unload(self, engine: Engine) -> bool:
-        """End an engine once it is idle; False, and it takes requests again, where that lasts."""
+        """End an engine once it is idle. Return False if that takes too long; the engine then accepts requests
+        again."""
         engine.leaving = True
         is_idle = False
         try:
@@ -205,7 +206,7 @@ class Engines:
         return True
 
     def _let_in(self, engine: Engine) -> None:
-        """Give the engine to those who came while it was about to leave."""
+        """Grant the engine to requests that arrived while it was about to be unloaded."""
         engine.leaving = False
         if (load := self._loads.pop(engine.model.name, None)) is None:
             return

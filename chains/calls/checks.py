@@ -46,7 +46,7 @@ async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None
         size = plain_size(schema, left)
         if size is None:
             tried.append(place)
-            left = 0  # a child is needed anyway, and walking has a cost, too
+            left = 0  # a child is needed anyway, and walking the schema has a cost, too
         else:
             left -= size
     if not tried:

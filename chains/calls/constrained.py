@@ -86,7 +86,7 @@ class Constrained:
 
     @property
     def _is_cut_off(self) -> bool:
-        """Whether the run's own limit ended the last answer: it says nothing about the server."""
+        """Whether the run's own limit cut off the last answer, which then says nothing about the server."""
         return self.tally.finish == "length" and self.tally.left == 0
 
     # --- words ------------------------------------------------------------------------------------------------------

@@ -42,10 +42,10 @@ _MAX_REFERENCE: Final = 500
 _REFERENCE_CHARS: Final = 16
 """Characters of a reference that cost what a value costs."""
 _MOST_BRIEF: Final = 1_000
-"""Values of schemas that repeat nothing: any way of reading so few is quick."""
+"""Values of schemas that repeat nothing: walking so few is always quick."""
 _MOST_BRIEF_CHARS: Final = 10_000
 _CHARS: Final = 512
-"""Characters that cost what a value costs: errors quote the values that they are about."""
+"""Characters that cost as much as a value: errors quote the values that they are about."""
 
 _SCHEMAS: Final = frozenset({"items", "additionalProperties", "not", "if", "then", "else"})
 _LISTS_OF_SCHEMAS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
@@ -68,7 +68,7 @@ class _UnknownError(Exception):
 def is_small(schema: dict[str, Any], value: Any) -> bool:
     """Return whether checking the value against the schema is certain to be quick."""
     if _extent(schema, _MOST_WORK) > _MOST_WORK:
-        return False  # all of it is copied, even the parts that are not read
+        return False  # all of it is copied, even parts that are not read
     try:
         size = _written_out(schema, _MOST_WORK)
     except _UnknownError:

@@ -10,7 +10,7 @@ __all__ = ["Holder"]
 
 _WORD_END: Final = re.compile(r"[^\w.-]")
 _MAX_NAME: Final = 300
-"""Characters that a function's name and the blanks after it can have; longer text does not start a call."""
+"""Maximum characters of a function's name and the blanks after it; longer text does not start a call."""
 
 
 _MAX_SIGN: Final = 1_000
@@ -45,7 +45,7 @@ class Holder:
 
     def feed(self, text: str) -> str:
         """Take a piece in; return what can be let go."""
-        if self._sure:  # everything from here on: joined once, as each addition would copy the text
+        if self._sure:  # everything from here on: joined once, because each addition would copy the text
             self._more.append(text)
             return ""
         self._held += text

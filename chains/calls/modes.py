@@ -183,7 +183,7 @@ class Modes:
 
 
 def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
-    """Whether the server itself says that it takes no tools, and does not quote the request."""
+    """Whether the server itself says that it takes no tools, rather than quoting the request."""
     found = _NO_TOOLS.search(error.message)
     if found is None:
         return False

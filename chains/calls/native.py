@@ -111,7 +111,7 @@ class _Gate:
         for held in self.calls:
             if held.gone:
                 continue
-            if held.checked is None or held.checked[0] != len(held.arguments):  # asked for again at each later call
+            if held.checked is None or held.checked[0] != len(held.arguments):  # needed again at each later call
                 text = "".join(held.arguments)
                 found = await self.offer.check(held.name, text)
                 held.checked = len(held.arguments), found, found.arguments == text

@@ -17,7 +17,7 @@ _MAX_MENDED: Final = 20_000
 _MAX_TRIES: Final = 5  # at mending
 _MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repair can take the product, 0.1 s of this
 _MAX_CALLS: Final = 128
-_QUICK_COST: Final = 100_000  # of the same, for a text that is repaired on the event loop: about 3 ms
+_QUICK_COST: Final = 100_000  # the same for a text that is repaired on the event loop: about 3 ms
 _QUICK_CHARS: Final = 20_000
 
 _NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")

@@ -1,4 +1,4 @@
-"""References into a schema (`#/$defs/a`), followed as jsonschema follows them. Pure."""
+"""Resolves references into a schema (`#/$defs/a`) as jsonschema does. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +8,9 @@ __all__ = ["follow", "walk"]
 
 
 def walk(schema: Any, reference: str) -> Iterator[Any]:
-    """Yield what a reference leads through: the schema itself first, the target last.
+    """Yield the schemas on a reference's path: the schema itself first, the target last.
 
-    Raises LookupError where it is no JSON pointer, or leads to nothing; what is on the way has been yielded then.
+    Raises LookupError if the reference is not a JSON pointer or has no target; what is on its path is yielded before.
     """
     if reference != "#" and not reference.startswith("#/"):
         raise LookupError(reference)
@@ -25,6 +25,6 @@ def walk(schema: Any, reference: str) -> Iterator[Any]:
 
 
 def follow(schema: Any, reference: str) -> Any:
-    """Return what a reference points at. Raises LookupError as `walk` does."""
+    """Return the target of a reference. Raises LookupError as `walk` does."""
     *_, target = walk(schema, reference)
     return target

@@ -1,8 +1,8 @@
 """The JSON Schemas that constrained decoding gets: the choice, and the call with its arguments. Pure.
 
-Laws: a finite tree in draft 2020-12, without `$ref`, of keywords that the engines' grammars know; every string, list
-and free object is bounded, so a weak model stops; a schema too large, too unusual, or too costly as a grammar
-becomes any object (the output is always checked against the function's own schema).
+Invariants: the schema is a finite tree in draft 2020-12, without `$ref`, of keywords that the engines' grammars know.
+Every string, list and free object is bounded, so that a weak model stops. A schema that is too large, too unusual, or
+too costly as a grammar becomes any object; the output is always checked against the function's own schema.
 """
 
 import json
