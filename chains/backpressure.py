@@ -64,8 +64,9 @@ def context_without_reader() -> Context:
 
 
 async def grow_pieces(texts: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Join texts into pieces that grow with the length of the text before them: a log of N characters repeats O(_PARTS
-    * N) of them. If text arrives steadily, it is held back for at most a thirty-second of the time since the start."""
+    """Join texts into pieces that grow with the length of the text before them, so that a log of N characters repeats
+    `O(_PARTS*N)` of them. If text arrives steadily, it is held back for at most a thirty-second of the time since the
+    start."""
     told, held, pieces = 0, 0, list[str]()
     async for text in texts:
         pieces.append(text)

@@ -36,11 +36,11 @@ _SAYING: Final = ("message", "messages", "error", "errors", "detail", "details",
 
 _MOST_NODES: Final = 2_000
 _MOST_READ: Final = 20_000
-"""Fields of one request that are read, each as often as it is there."""
+"""Maximum fields of one request that are read, each counted as often as it occurs."""
 _MOST_FIELDS: Final = 2_000
-"""Different fields of one request that are looked for in a refusal."""
+"""Maximum different fields of one request that are searched for in a refusal."""
 _MOST_NAMED: Final = 100
-"""Fields that a refusal names, at most; one that names more shows the whole request."""
+"""Maximum fields that a refusal names; one that names more quotes the whole request."""
 _MOST_CHARS: Final = 8_000
 
 _LOC: Final = re.compile(r"""['"]loc['"]\s*:\s*[\[(]([^\])]{1,200})[\])]""")
@@ -99,11 +99,11 @@ def named_paths(data: Any) -> tuple[str, ...]:
 def find_changes(
     body: dict[str, Any], words: Words, *, paths: Sequence[str], text: str, status: int | None, code: str = ""
 ) -> list[Change]:
-    """Return changes for the fields that a refusal names, if the request can do without; `paths` are `named_paths`',
-    `words` those of the body's author.
+    """Return changes for the fields that a refusal names, if the request can do without them. `paths` are those of
+    `named_paths`, `words` those of the body's author.
 
-    Where it refuses a field without naming it, these are the engine's own fields that were sent back. `status` is None
-    for an error inside of a stream. Empty where the refusal is about something else.
+    If it refuses a field without naming it, these are the engine's own fields that were sent back. `status` is None for
+    an error inside a stream. Empty if the refusal is about something else.
     """
     text = text[:_MOST_CHARS]
     is_failure = status is not None and status >= 500 and status != 501
@@ -163,7 +163,7 @@ def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
 
 
 def _candidates(body: dict[str, Any]) -> list[Change]:
-    """Everything in the request that can be given up, at most `_MOST_FIELDS`."""
+    """Everything in the request that can be dropped, at most `_MOST_FIELDS`."""
     return list(dict.fromkeys(islice(_given_up(body), _MOST_READ)))[:_MOST_FIELDS]
 
 
@@ -203,13 +203,13 @@ def _are_named(candidates: Sequence[Change], text: str, words: Words) -> list[Ch
     sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
     for ways in (Naming.refused_at, Naming.alone_at):
         if found := [change for change, naming in sure if _is_said(naming, ways(naming), text, words)]:
-            # A property that is called like a field stands in many refusals of its schema.
+            # Many refusals of a schema contain a property that has the name of a field.
             return [change for change in found if not words.have_name(change.name)] or found
     return []
 
 
 def _is_said(naming: Naming, starts: Sequence[int], text: str, words: Words) -> bool:
-    """Whether the server itself names the field at one of these places, and does not quote the request."""
+    """Whether the server itself names the field at one of these places, rather than quoting the request."""
     return any(not words.quoted(text, start, start + len(naming.name)) for start in starts)
 
 

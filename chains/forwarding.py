@@ -63,7 +63,7 @@ Body = dict[str, Any] | Form
 
 
 def model_of(body: Body) -> str:
-    """Return the model that a request names, empty without one. Raises InvalidRequest for what is no name."""
+    """Return the model that a request names; empty without one. Raises InvalidRequest if it is not a valid name."""
     model = body.get("model") or "" if isinstance(body, dict) else body.model
     if not isinstance(model, str):
         raise InvalidRequest("`model` must be a string.", param="model", code="invalid_type")

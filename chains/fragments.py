@@ -3,9 +3,9 @@
 OpenAI numbers its calls and sends each id and name once. Other servers number every call 0 or not at all, leave ids
 out, send one id for two calls, or repeat ids and names in each chunk. Invariant: no call is lost, and none is invented.
 
-A fragment belongs to the call of its id, else to the call of its index, else to the call at its position, else to the
-newest call. It starts another call if it has a name and that call cannot continue, because the name is another
-function's or the call's arguments are complete. A reply has at most `MAX_CALLS`; a hostile or looping model's has more.
+A fragment belongs to the call with its id, else to the call with its index, else to the call at its position, else to
+the newest call. It starts another call if it has a name and that call cannot continue, because the name is another
+function's or the call's arguments are complete. A reply has at most `MAX_CALLS`; hostile or looping models make more.
 """
 
 import re
@@ -24,9 +24,9 @@ from wire.errors import UpstreamFailed
 __all__ = ["MAX_CALLS", "CallFragments", "Fragment", "Piece", "number_calls"]
 
 MAX_CALLS: Final = 128
-"""Calls in one reply, as many as OpenAI has functions in one request."""
+"""Maximum calls in one reply: OpenAI's limit for functions in one request."""
 _MAX_NAME: Final = 1_000
-"""Characters of a name that comes in pieces; what follows is dropped, and no function has such a name."""
+"""Maximum characters of a name that comes in pieces. The rest is dropped, and no function has such a name."""
 
 _MARK: Final = re.compile(r'[{}\[\]"\\]')
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -86,7 +86,7 @@ class _Call:
     _escaped: bool = False
 
     _digest: tuple[int, bytes | None] = (-1, None)
-    """Of the arguments' value, and of how many characters that is."""
+    """How many characters of the arguments are hashed, and the hash of their value."""
 
     @property
     def text(self) -> str:
@@ -147,7 +147,7 @@ class CallFragments:
         return [call.known_as for call in self._calls]
 
     def feed(self, fragments: Sequence[Fragment]) -> tuple[list[Piece], list[int | None]]:
-        """Take the fragments of one delta; return what they add, and the number of each fragment's call.
+        """Add the fragments of one delta; return what they add, and the number of each fragment's call.
 
         Raises UpstreamFailed for more than `MAX_CALLS` calls.
         """

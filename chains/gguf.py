@@ -1,7 +1,7 @@
 """Finds models for the built-in engine: GGUF files at MODEL_PATH, otherwise the demo model's packages.
 
-Laws: listing looks at names only, and loads nothing; the demo's packages are found by their metadata and never
-imported; its file is used only if its content is exactly the expected one.
+Invariants: listing reads names only, and loads nothing. The demo's packages are found by their metadata and never
+imported. Its file is used only if its content is exactly the expected one.
 """
 
 import hashlib

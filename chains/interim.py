@@ -1,6 +1,6 @@
 """Limits the informational responses (1xx) that an upstream sends before its answer.
 
-aiohttp reads them without an end, and without giving other tasks a turn: a flood of them blocks the event loop.
+aiohttp reads any number of them without yielding to other tasks, so a flood of them would block the event loop.
 """
 
 from typing import Any, Final
@@ -14,20 +14,20 @@ MAX_INTERIM: Final = 100
 
 
 class FewInterimResponses(aiohttp.ClientResponse):
-    """A response with at most `MAX_INTERIM` informational responses before it; more are a ClientResponseError."""
+    """A response with at most `MAX_INTERIM` informational responses before it; more raise ClientResponseError."""
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Read the head of the answer."""
+        """Read the head of the response."""
         try:
             return await super().start(_Counted(connection))  # type: ignore[arg-type]
         finally:
-            if self._connection is not None:  # else the whole answer has come, and it is back in the pool
+            if self._connection is not None:  # otherwise the response is complete, and the connection back in the pool
                 self._connection = connection
             self._protocol = connection.protocol
 
 
 class _Counted:
-    """A connection whose protocol counts the heads that are read."""
+    """A connection whose protocol counts the heads that it reads."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

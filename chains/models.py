@@ -58,15 +58,14 @@ class Models:
         return await asyncio.shield(self._refresh())
 
     async def resolve(self, name: str) -> str:
-        """Return the name to send: alias, else without its organisation when only the bare name is listed.
-
-        Empty means the default, else the first listed. Raises UpstreamFailed when there is none, PromptRefused for
-        a name that is too long.
+        """Return the name to send: the alias, else the name without its organization if only that is listed. An empty
+        name means the default, else the first model listed. Raises UpstreamFailed if there is none, PromptRefused if
+        the name is too long.
         """
         wanted = name.strip() or self._default
         if not wanted:
             return await self._first()
-        if len(wanted) > _LONGEST_NAME:  # it would stand in addresses
+        if len(wanted) > _LONGEST_NAME:  # it would become part of URLs
             raise PromptRefused(f"The model's name has {len(wanted)} characters; at most {_LONGEST_NAME} are allowed.")
         if (target := self._aliases.target(wanted)) is not None:
             return target

@@ -1,7 +1,7 @@
-"""How a server's text names a field that it refuses, whatever the field is called. Pure.
+"""Finds how a server's text names a field that it refuses, whatever the field's name. Pure.
 
-A field's name stands as one mark in the text that is searched, so that no pattern is compiled for a name: names come
-from strangers, by the thousand.
+In the text that is searched, one mark replaces the field's name, so no pattern is compiled for a name: untrusted
+clients send names by the thousand.
 """
 
 import re
@@ -12,7 +12,7 @@ __all__ = ["Naming"]
 
 _MARK: Final = "\0"
 _MOST_PLACES: Final = 20
-"""Places of one name that are looked at."""
+"""Maximum places of one name that are examined."""
 
 _QUOTES: Final = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"  # quotation marks of several languages
 _QUOTE: Final = rf"[{_QUOTES}\[(]{{0,2}}"
@@ -68,7 +68,7 @@ _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """A text with the places of one name: `masked` has a mark for each, `starts` tells where they are in the text."""
+    """A text with the places of one name: `masked` has a mark for each, `starts` has their positions in the text."""
 
     name: str
     masked: str
@@ -76,9 +76,9 @@ class Naming:
 
     @classmethod
     def find(cls, name: str, text: str, lowered: str) -> "Naming | None":
-        """Return the places of a name as a word of its own, None where there is none.
+        """Return the places of a name as a separate word; None if there is none.
 
-        `lowered` is `text.translate` of `Naming.fold`; a name in small letters is found in any case.
+        `lowered` is `Naming.fold(text)`; a lower-case name is found in any case.
         """
         searched = lowered if name.islower() else text
         if not name or name not in searched:
@@ -101,12 +101,12 @@ class Naming:
 
     @staticmethod
     def fold(text: str) -> str:
-        """Return the text in small letters, each at its place."""
+        """Return the text in lower case, with every character at the same position."""
         return text.translate(_LOWER)
 
     @property
     def is_offered(self) -> bool:
-        """Whether all that the text says of the field is to use it."""
+        """Whether the text only suggests using the field."""
         rest, count = _OFFERED.subn("", self.masked)
         return count > 0 and _MARK not in rest
 
@@ -116,12 +116,12 @@ class Naming:
         return _WANTED.search(self.masked) is not None
 
     def refused_at(self) -> list[int]:
-        """Return where the text says in words we know that it refuses the field."""
+        """Return where the text refuses the field in known words."""
         return self._found(_REFUSED)
 
     def alone_at(self) -> list[int]:
-        """Return where the text names the field in whatever language: `stream_options` is no word of any;
-        `temperature` is one, unless it is quoted or in a sentence of another script."""
+        """Return where the text names the field, in any language. `stream_options` is not a word of any language;
+        `temperature` is one, unless it is quoted or in a sentence in another script."""
         return self._found(_SPECIAL if "_" in self.name or self.name.startswith("$") else _BARE)
 
     def _found(self, ways: tuple[re.Pattern[str], ...]) -> list[int]:

@@ -1,7 +1,7 @@
 """One request whose upstream may refuse some of its fields: the request is sent again without them.
 
-Laws: each field is dropped at most once; a dropped field is remembered for the model only after the server has accepted
-the request without it, and for one owner; the refusal that is reported was not caused by a change made here.
+Invariants: each field is dropped at most once. A dropped field is remembered for the model and one owner, and only
+after the server has accepted the request without it. The refusal that is reported was not caused by a change made here.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Negotiation:
     def applied(self, body: dict[str, Any], beside: Any = ()) -> dict[str, Any]:
         """Return the body to send, with the changes known for the model and those of this request.
 
-        `beside` is what else is sent: texts, in lists and dicts.
+        `beside` is what is sent in addition: texts, in lists and dicts.
         """
         self._beside = beside
         self._sent = apply_changes(body, (*self._known.get(self._model, ()), *self._changes))
@@ -51,7 +51,7 @@ class Negotiation:
         self._tries += 1
         if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
             return False
-        found = await asyncio.to_thread(self._find, refusal)  # request and refusal can be megabytes
+        found = await asyncio.to_thread(self._find, refusal)  # request and refusal can have megabytes
         fresh = [change for change in found if change not in self._changes and not self._swaps_back(change)]
         if self._first is None or fresh:
             self._first = refusal

@@ -62,7 +62,7 @@ class Passage:
         return self._response is not None and self._response.content.exception() is not None
 
     def when_closed(self, act: Callable[[], None]) -> None:
-        """Call `act` once the upstream has finished its work on it; at once if it already has."""
+        """Call `act` when the upstream has finished its work on it; at once if it already has."""
         if self._response is None:
             act()
         else:
@@ -95,7 +95,7 @@ class Passage:
 
 
 def error_frame(message: str, code: str | None = None) -> bytes:
-    """Return the event that ends an event stream which cannot go on, wherever the stream was cut off."""
+    """Return the event that ends an event stream that cannot continue, wherever the stream was cut off."""
     error = {"message": message, "type": "upstream_error", "param": None, "code": code}
     return b"\n\ndata: " + orjson.dumps({"error": error}) + b"\n\n"
 

@@ -1,15 +1,15 @@
 """Fields of an assistant turn that its engine requires back with the turn's tool calls. Pure, except for one log line.
 
-Thinking engines refuse the outputs of calls whose turn lacks what they sent beside it: DeepSeek's `reasoning_content`,
-OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back, by whatever name,
-as it was sent. Invariants: it goes to the engine and model that sent it and to nobody else; it is neither logged nor
-shown to clients; a reply keeps at most `MAX_CHARS` characters of it, and `_MAX_ENTRIES` entries of a list; merging them
-takes linear time. Some engines refuse fields of their own, such as Groq's `channel`: `Negotiation` leaves those out.
+Thinking engines refuse the outputs of calls if the turn lacks the fields that they sent with it: DeepSeek's
+`reasoning_content`, OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back
+as it was sent, whatever its name. Invariants: it goes only to the engine and model that sent it; it is neither logged
+nor shown to clients; a reply keeps at most `MAX_CHARS` characters of it, and `_MAX_ENTRIES` entries of a list; merging
+them takes linear time. Some engines refuse fields of their own, such as Groq's `channel`: `Negotiation` leaves those
+out.
 
 Between the rounds of a run the fields are JSON text in the `additional_kwargs` of the turn's AIMessage, under
-`EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can be checkpointed
-whatever is in it. A turn of another LangChain model keeps `{"source", "content": [block], "beside": {field: value}}`
-(see `chains.turns`).
+`EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can always be checkpointed.
+A turn of another LangChain model keeps `{"source", "content": [block], "beside": {field: value}}` (see `chains.turns`).
 """
 
 import logging
@@ -38,11 +38,11 @@ EXTRA_FIELDS: Final = "threadhold_extra_fields"
 MAX_CHARS: Final = 1_048_576
 
 _MAX_ENTRIES: Final = 10_000
-"""Entries of one list."""
+"""Maximum entries of one list."""
 _MAX_ALIKE: Final = 4
-"""Entries of one list with one `index` that a new entry is compared with, the newest first."""
+"""Maximum entries with the same `index` that a new entry of a list is compared with, the newest first."""
 _MAX_SPELLED: Final = 16
-"""How often the fields of one reply are spelled out: some servers send fields after the finish reason."""
+"""How often the fields of one reply are serialized: some servers send fields after the finish reason."""
 
 _MESSAGE: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
 """Fields of an assistant message that OpenAI defines: they are sent back in their own way, or are of no use."""
@@ -55,7 +55,7 @@ _log = logging.getLogger("threadhold.chains")
 
 
 class _TooMuch(Exception):
-    """A reply has more extra fields than are kept."""
+    """A reply has more extra fields than the limits allow."""
 
 
 class _Pieces(list[str]):
@@ -71,7 +71,7 @@ class _Entries(list[Any]):
         self.merge(entries, copied=True)
 
     def merge(self, entries: list[Any], *, copied: bool = False) -> None:
-        """Add entries, or what they add to the entries that are there; all of them as new ones if they are `copied`."""
+        """Add entries, or merge them into existing ones; all of them are new entries if they are `copied`."""
         for entry in entries:
             if not copied and (same := self._like(entry)) is not None:
                 _joined(same, entry, "")
@@ -84,7 +84,7 @@ class _Entries(list[Any]):
                 self._by_index[index].append(copy)
 
     def _like(self, told: Any) -> dict[str, Any] | None:
-        """Return the entry that an entry adds to: of the same index, and of the same type and id where both have
+        """Return the entry that an entry is merged into: it has the same index, and the same type and id if both have
         them."""
         index = _index_of(told)
         if index is None or index not in self._by_index:
@@ -123,8 +123,8 @@ class ExtraFields:
             self._merge(kept.setdefault("function", {}), function, _FUNCTION, whole=whole)
 
     def spell(self, ids: Sequence[str]) -> str | None:
-        """Return the fields as JSON text, `ids` being those of the calls; None without calls, or without fields that
-        came since the last time."""
+        """Return the fields as JSON text; `ids` are those of the calls. None without calls, or without new fields since
+        the last time."""
         if not self._has_more or self._spelled == _MAX_SPELLED:
             return None
         calls = {id: told for number, id in enumerate(ids) if (told := self._calls.get(number))}
@@ -220,8 +220,8 @@ def keep(told: dict[str, Any], model: str) -> str | None:
 
 def _warn(model: str) -> None:
     _log.warning(
-        "model `%s`: the fields beside a reply with tool calls exceed %d characters (or %d entries in a list) and are "
-        "not sent back",
+        "model `%s`: the extra fields of a reply with tool calls exceed %d characters or %d entries in a list; they "
+        "are not sent back",
         model,
         MAX_CHARS,
         _MAX_ENTRIES,

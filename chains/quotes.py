@@ -1,7 +1,7 @@
-"""What the author of a request has written, to tell it from the words of a server that quotes it. Pure.
+"""Distinguishes the text of a request from the words of a server that quotes it. Pure.
 
-Servers quote prompts, property names and enum values in their errors. What an error tells of the server is remembered,
-and prompts come from people whom the program's author does not know.
+Servers quote prompts, property names and enum values in their errors. What an error says about the server is
+remembered, so untrusted text must not pass for the server's own words.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from chains.changes import NAMED_CHILDREN
 __all__ = ["Words"]
 
 _WINDOW: Final = 12
-"""Characters beside a word: with so many of them it is a quote."""
+"""Characters beside a word: if the request also contains this many of them, the word is a quote."""
 _OF_SCHEMAS: Final = ("tools", "functions", "response_format")
 _UNWRITTEN: Final = ("model", "messages")
 """Fields whose keys are the server's own."""
 
 
 class Words:
-    """Texts and names of one request's body, and of what goes `beside` it. Large bodies take 10 ms a megabyte."""
+    """Texts and names of one request's body, and of what is sent `beside` it. Large bodies take 10 ms per megabyte."""
 
     def __init__(self, body: dict[str, Any], beside: Any = ()) -> None:
         names: list[str] = []
@@ -33,11 +33,12 @@ class Words:
         self._all = "\0".join(map(_fold, chain(_strings([body, beside]), names, keywords)))
 
     def have_name(self, name: str) -> bool:
-        """Return whether a name that the author gave to something contains this one."""
+        """Return whether a name in the request contains this one."""
         return _fold(name) in self._names
 
     def quoted(self, text: str, start: int, end: int) -> bool:
-        """Return whether a server's text from `start` to `end` is a quote: it was sent with what stands beside it."""
+        """Return whether a server's text from `start` to `end` is a quote: the request has it with the same text beside
+        it."""
         least = end - start + _WINDOW // 2
         windows = (text[max(0, start - _WINDOW) : end], text[start : end + _WINDOW])
         return any(_fold(part) in self._all for part in windows if len(part) >= least)
@@ -48,7 +49,7 @@ def _fold(text: str) -> str:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All strings that are values."""
+    """Yield all strings that are values."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -61,7 +62,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _collect(value: Any, names: list[str], keywords: list[str]) -> None:
-    """Add the keys within a value to `names` where they name something, else to `keywords`."""
+    """Add the keys within a value to `names` if they name something, else to `keywords`."""
     waiting = [(value, keywords)]
     while waiting:
         each, into = waiting.pop()

@@ -1,8 +1,8 @@
-"""Reads long prompts into the built-in engine in slices, so that the answers of other owners go on in between.
+"""Reads long prompts into the built-in engine in slices, so that other owners' answers continue in between.
 
-llama.cpp fills each batch from its slots in order. A prompt of 7,000 tokens, read at once, would keep a short one
-waiting to its end, and give other answers one token for each batch. A slice stays in the slot's cache, where the
-request itself finds it. While another owner is served, every slice is followed by a rest of the same length.
+llama.cpp fills each batch from its slots in order. A prompt of 7,000 tokens that is read at once would make a short one
+wait to its end, and leave other answers one token per batch. A slice stays in the slot's cache, where the request
+itself finds it. While another owner is served, a pause as long as the slice follows each slice.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from chains.transport import Transport
 __all__ = ["read_ahead"]
 
 _SLICE: Final = 256
-"""Tokens, as many as a batch has."""
+"""Tokens of a slice: as many as a batch has."""
 _FEW_CHARS: Final = 1_000
-"""Prompts that are read in about one batch anyway."""
+"""Shorter prompts are read in about one batch anyway."""
 
 
 async def read_ahead(
     transport: Transport, body: Mapping[str, Any], path: str, *, context: int, has_company: Callable[[], bool]
 ) -> None:
-    """Read all of a prompt but its end, where it is long and fits into `context` (tokens). Returns early if the engine
-    does not take it: the request itself meets the reason."""
+    """Read all but the end of a prompt, if it is long and fits into `context` (tokens). Return early if the engine
+    refuses it: the request itself then gets the reason."""
     if count_chars(body.get("messages" if path == CHAT else "prompt")) < _FEW_CHARS:
         return
     try:
@@ -48,7 +48,7 @@ async def read_ahead(
 
 
 async def _tokens(transport: Transport, body: Mapping[str, Any], path: str) -> list[Any]:
-    """Return the prompt as llama.cpp reads it; empty if it does not tell."""
+    """Return the tokens of the prompt as llama.cpp reads it; empty if they are unknown."""
     prompt: Any = body.get("prompt")
     if path == CHAT:
         templated = await _post(transport, "/apply-template", {**body, "stream": False})

@@ -1,4 +1,4 @@
-"""What was learned of models, by their names. Clients choose names, and what they choose must not fill the memory."""
+"""Facts learned about models, by model name. Clients choose the names, so their number and length are limited."""
 
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar, overload
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Recent(dict[str, T]):
-    """A dict that holds the last names of `MOST_MODELS`, and none that is no name for its length. Set items only."""
+    """A dict that holds the latest `MOST_MODELS` names, and no overlong ones. Add items only by assignment."""
 
     def __setitem__(self, name: str, value: T) -> None:
-        """Learn; what was learned longest ago is forgotten for it."""
+        """Add a name; drop the oldest one if there are too many."""
         if len(name) > _LONGEST_NAME:
             return
         self.pop(name, None)
@@ -27,29 +27,29 @@ class Recent(dict[str, T]):
 
 
 class Learned(Generic[T]):
-    """What was learned of models from the answers to one owner, for this owner's requests.
+    """Facts learned about models from the answers to one owner, for this owner's requests only.
 
-    Answers depend on what was asked, and errors quote it: what one owner writes must change nothing for another. Each
-    owner has at most `MOST_MODELS` names; the owners who learned something last are known, as many.
+    Answers depend on the request, and errors quote it: what one owner writes must change nothing for another. Each
+    owner has at most `MOST_MODELS` names. The same number of owners is kept, those who learned most recently.
     """
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, Recent[T]] = OrderedDict()
 
     def __len__(self) -> int:
-        """The number of the acting owner's names."""
+        """Return the number of the acting owner's names."""
         return len(self._owners.get(acting_owner(), ()))
 
     def __contains__(self, name: str) -> bool:
-        """Whether something is known of this model."""
+        """Return whether anything is known about this model."""
         return name in self._owners.get(acting_owner(), ())
 
     def __getitem__(self, name: str) -> T:
-        """Return what is known. Raises KeyError."""
+        """Return what is known about this model. Raises KeyError."""
         return self._owners[acting_owner()][name]
 
     def __setitem__(self, name: str, value: T) -> None:
-        """Learn for the acting owner."""
+        """Store a fact for the acting owner."""
         owner = acting_owner()
         self._owners.setdefault(owner, Recent())[name] = value
         self._owners.move_to_end(owner)
@@ -68,6 +68,6 @@ class Learned(Generic[T]):
         return default if known is None else known.get(name, default)
 
     def forget(self, name: str) -> None:
-        """Forget what is known of a model."""
+        """Forget what is known about a model."""
         if (known := self._owners.get(acting_owner())) is not None:
             known.pop(name, None)

@@ -60,7 +60,7 @@ class Refusal:
     full: str = ""
     """The message, not shortened."""
     limit_at: tuple[int, int] | None = None
-    """Where the message tells the limit; None where it is a member of its own."""
+    """The position of the limit in the message; None if the limit is a separate field."""
     paths: tuple[str, ...] = ()
     """Fields of the request that the body names in members of its own (`param`, `loc`), as `messages.2.content`."""
 
@@ -151,7 +151,7 @@ def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
 
 
 def unquoted(refusal: Refusal, words: Words) -> Refusal:
-    """Return a refusal without a limit that the request's author wrote: a limit that is told counts for all owners."""
+    """Return a refusal without a limit that the request's author wrote: such a limit is not the server's own."""
     if refusal.limit_at is None or not words.quoted(refusal.message, *refusal.limit_at):
         return refusal
     return replace(refusal, limit=None, room=None, used=None)

@@ -20,7 +20,7 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 """Per stream; an answer of 8,000 tokens has about 2 MB, unless it has probabilities."""
 
 _PATIENCE_S: Final = 10.0
-"""How long the reader can keep the buffer full while others wait for the slot."""
+"""How long a reader can leave the buffer full while others wait for the slot."""
 
 _TOO_SLOW: Final = (
     f"The client read the answer so slowly that {_MOST_BYTES >> 20} MB were buffered while other requests waited for "
@@ -85,7 +85,7 @@ class _Buffer:
         self._grown.set()
 
     async def _has_space(self) -> bool:
-        """Wait until the reader has emptied the buffer; return False if others cannot wait for that."""
+        """Wait until the reader has emptied the buffer; return False if others cannot wait so long."""
         while self._size > _MOST_BYTES:
             self._taken.clear()
             with suppress(TimeoutError):
@@ -110,7 +110,7 @@ class RelayedPassage(Passage):
         return self.source is None or self.source.closed
 
     def when_closed(self, act: Callable[[], None]) -> None:
-        """Call `act` once the engine has finished its work on it."""
+        """Call `act` when the engine has finished its work on it."""
         if self.source is not None:
             self.source.when_closed(act)
 
@@ -130,7 +130,7 @@ class RelayedPassage(Passage):
 def relay(source: Passage, is_waited_for: Callable[[], bool]) -> Passage:
     """Return a stream that is buffered as it arrives; any other passage unchanged.
 
-    `is_waited_for` tells whether others wait for what the stream holds.
+    `is_waited_for` returns whether others wait for what the stream holds.
     """
     if source.body is not None:
         return source

@@ -98,7 +98,7 @@ def count_digits(schema: Mapping[str, Any]) -> int:
 
 def _check_ranges(schema: Mapping[str, Any]) -> None:
     """Raise SchemaRefused for limits that allow no value: llama.cpp counts from the lower limit up to the upper one,
-    and never ends if the upper one is lower. It takes whole numbers only."""
+    and never ends if the upper one is lower. It accepts whole numbers only."""
     names = (*_COUNTS, *(_BOUNDS if "integer" in kinds_of(schema) else ()))
     given = {name: _ROUNDED[name](schema[name]) for name in names if schema.get(name) is not None}
     given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
@@ -128,9 +128,9 @@ def without_long_limits(schema: Any) -> Any:
 
 
 def without_lone_merges(schema: Any) -> Any:
-    """Return a schema in which `allOf` of one schema, with nothing beside it but words, is that schema.
+    """Return a schema in which an `allOf` of one schema, with only annotations beside it, is replaced by that schema.
 
-    Pydantic 1 writes every described field so. llama.cpp expands an `allOf` in place, and names no rule for it.
+    Pydantic 1 writes every described field this way. llama.cpp expands an `allOf` in place, without a rule of its own.
     """
     if isinstance(schema, list):
         return [without_lone_merges(each) for each in schema]

@@ -33,7 +33,7 @@ from chains.schema_names import RuleNames
 __all__ = ["MAX_WEIGHT", "SchemaRefused", "bound_schemas", "check_schema"]
 
 MAX_WEIGHT: Final = 1_000
-"""Weight open at once: an enum value weighs 1, an optional property 2, a string or a pattern's position 10."""
+"""Maximum weight open at once: an enum value weighs 1, an optional property 2, a string or a pattern's position 10."""
 _MAX_NODES: Final = 3_000
 """Subschemas; those behind references count at each use."""
 _MAX_DEPTH: Final = 48
@@ -131,11 +131,12 @@ class _Weight:
         self._path: list[str] = []
         """References that are being followed, outermost first; `""` stands for the root itself."""
         self._names = 0
-        """Characters of property names on the way to the current subschema."""
+        """Characters of property names on the path to the current subschema."""
         self._consumed: list[int] = []
-        """Lengths of `_path` at which a property or list was entered: only then does a circle make progress."""
+        """Lengths of `_path` at which a property or list was entered: only these let a circular reference make
+        progress."""
         self._alike: list[int] = []
-        """Lengths of `_path` at which alternatives that begin alike were entered."""
+        """Lengths of `_path` at which alternatives with the same beginning were entered."""
 
     def of(self, schema: Any, depth: int) -> _Open:
         """Weigh a subschema."""
@@ -177,13 +178,13 @@ class _Weight:
         return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
 
     def _merged(self, schema: Any, depth: int) -> _Open:
-        """Weigh a part of an `allOf`, which llama.cpp expands in place: a circle of such parts would never end."""
+        """Weigh a part of an `allOf`. llama.cpp expands it in place, so a circle of such parts would never end."""
         parts = [schema, *(schema.get("anyOf") or ())] if isinstance(schema, dict) else []
         for part in parts:
             reference = part.get("$ref") if isinstance(part, dict) else None
             if reference is not None and (reference in self._path or self._target(reference) is self._root):
                 raise SchemaRefused(
-                    f"`$ref` `{str(reference)[:80]}` refers to itself by way of an `allOf`, whose parts are merged "
+                    f"`$ref` `{str(reference)[:80]}` refers to itself through an `allOf`, whose parts are merged "
                     "in place. Use the `$ref` alone."
                 )
         return self.of(schema, depth)
@@ -222,7 +223,7 @@ class _Weight:
         branches = _list(given, key)
         limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT)
         literals = [value for branch in branches for value in _literals(branch)]
-        if len(literals) > _MANY:  # one enum by another name
+        if len(literals) > _MANY:  # equivalent to one enum
             limit(f"characters of {len(literals)} enum values", sum(map(_length, literals)), _MAX_TEXT_OF_MANY)
         heads = [self._heads(branch) for branch in branches]
         exact = {head for each in heads for head in each}
@@ -342,7 +343,7 @@ def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _literals(schema: Any) -> list[Any]:
-    """Values that an alternative allows, where it names them."""
+    """Values that an alternative allows, if it lists them."""
     if not isinstance(schema, dict):
         return []
     values = schema.get("enum", [schema["const"]] if "const" in schema else [])

@@ -59,7 +59,7 @@ class Slots:
     def __init__(self, count: int, *, per_owner: int | None = None) -> None:
         self._total = self._free = count
         self.mixed = 0
-        """How many slots were granted while several owners held some."""
+        """Slots that were granted while several owners held some."""
         self.per_owner = count if per_owner is None else per_owner
         self._held: Counter[str] = Counter()
         self._lines: dict[str, deque[_Waiting]] = {}
@@ -76,8 +76,8 @@ class Slots:
         return len(self._held) > 1
 
     async def take(self, owner: str, count: int = 1, *, alone: bool = False) -> Slot:
-        """Return slots for a request once it is its turn: `count`, or as many as one owner can hold; with `alone`, all
-        of them."""
+        """Return slots for a request when it is its turn: `count`, or as many as one owner can hold; with `alone`, all
+        slots."""
         waiting = _Waiting(
             self._total if alone else min(count, self.per_owner), alone, asyncio.get_running_loop().create_future()
         )
@@ -85,7 +85,7 @@ class Slots:
             self._lines[owner] = deque()
             self._order.append(owner)
         if alone:
-            self._lines[owner].appendleft(waiting)  # it is a retry, and so the oldest
+            self._lines[owner].appendleft(waiting)  # it is a retry, and therefore the oldest
         else:
             self._lines[owner].append(waiting)
         self._grant()
@@ -122,7 +122,7 @@ class Slots:
             waiting.granted.set_result(Slot(self, owner, waiting.count))
 
     def _next(self) -> str | None:
-        """Return the owner whose turn it is: the first one that holds less than an owner can."""
+        """Return the owner whose turn it is: the first one that holds fewer slots than an owner can have."""
         for owner in self._order:
             waiting = self._lines[owner][0]
             if waiting.is_alone or self._held[owner] + waiting.count <= self.per_owner:

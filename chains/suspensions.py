@@ -1,7 +1,7 @@
 """Suspends owners whose requests end the built-in engine, so that the engine stays available to the others.
 
-Invariants: an owner gets a first record only for an engine that worked for nobody else when it ended. A suspension is
-short at first, grows with each further end, and the record is forgotten after a time without one.
+Invariants: an owner's record starts only with the end of an engine that worked for nobody else. A suspension is short
+at first and grows with each further end. The record is forgotten after a time without one.
 """
 
 import logging
@@ -29,8 +29,9 @@ class OwnerSuspended(RateLimited):
     def __init__(self, seconds: float) -> None:
         self.seconds = max(1, math.ceil(seconds))
         super().__init__(
-            f"A request of yours ended the built-in engine. So that others can use it, it accepts your requests again "
-            f"in {self.seconds} s. Do not repeat that request unchanged: shorten its prompt, or simplify its schema."
+            f"Your request ended the built-in engine. To stay available to others, the engine accepts your requests "
+            f"again in {self.seconds} s. Do not repeat that request unchanged: shorten its prompt or "
+            "simplify its schema."
         )
 
 
@@ -41,7 +42,7 @@ class _Record:
 
 
 class Suspensions:
-    """Counts engine ends by owner. `clock` returns monotonic seconds."""
+    """Counts engine ends per owner. `clock` returns monotonic seconds."""
 
     def __init__(self, *, is_shared: bool, clock: Callable[[], float] = time.monotonic) -> None:
         """Without `is_shared` there is one owner only, who is never suspended."""
@@ -50,7 +51,7 @@ class Suspensions:
         self._records: dict[str, _Record] = {}
 
     def count(self, owner: str) -> None:
-        """Count an engine that this owner's request ended."""
+        """Count an end of the engine that this owner's request caused."""
         if not self._is_shared:
             return
         ends = self._records[owner].ends + 1 if self.has_record(owner) else 1
@@ -58,7 +59,7 @@ class Suspensions:
         _log.warning("requests of owner `%s` to the built-in engine are refused for %.0f s", owner, _lasts_s(ends))
 
     def has_record(self, owner: str) -> bool:
-        """Return whether this owner's request has ended an engine lately."""
+        """Return whether a request of this owner has ended an engine recently."""
         record = self._records.get(owner)
         return record is not None and self._clock() < record.at + _FORGOTTEN_S
 

@@ -16,7 +16,7 @@ _TAGS: Final = ("<think>", "<thinking>", "</think>", "</thinking>", "[THINK]", "
 _QUOTES: Final = ("`", "'", '"')
 _LONGEST: Final = max(map(len, _TAGS)) - 1
 _BLOCK: Final = 4_096
-"""Characters that are read at a time: the rest is copied at each tag."""
+"""Characters that are read at a time, because the rest is copied at each tag."""
 
 
 class Heard(NamedTuple):
@@ -107,7 +107,7 @@ class Thoughts:
             if not stripped:
                 self._blank.append(data)
                 return "", False
-            # Blank space between the thoughts and the answer belongs to neither.
+            # White space between the thoughts and the answer belongs to neither.
             data = stripped if self._was_open else "".join(self._blank) + data
             self._blank.clear()
         mark = self._mark(data)
@@ -147,7 +147,7 @@ class Thoughts:
 
 
 def _line(line: str, blank: str) -> str:
-    """Return the end of the text so far, enough to tell whether a line begins; blank space does not accumulate."""
+    """Return the end of the text so far, enough to detect the start of a line; white space does not accumulate."""
     last = (line + blank).rpartition("\n")[2]
     return last.strip()[-1:] + last[-1:]
 

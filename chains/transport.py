@@ -311,7 +311,7 @@ def _kind(error: Exception) -> str:
 
 
 def _payload(body: bytes | Outgoing | None) -> Any:
-    """Return a body as aiohttp sends it best: a large one in blocks, with turns of the event loop between them."""
+    """Return a body in the best form for aiohttp: a large one in blocks, between which other tasks run."""
     if isinstance(body, Outgoing):
         return body.blocks()
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body

@@ -18,7 +18,7 @@ __all__ = ["OwnTurn", "restore_turns"]
 _CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
 _BESIDE: Final = ("tool_calls", "function_call", "refusal")
 _MAX_WORK: Final = 2_000_000
-"""Pieces of content times the blocks that they make: LangChain looks for the block of each piece among all."""
+"""Maximum pieces of content times their blocks: LangChain searches all blocks for that of each piece."""
 
 
 class OwnTurn:
@@ -56,7 +56,7 @@ class OwnTurn:
 
 
 def _work(pieces: list[AIMessageChunk]) -> int:
-    """Estimate how many blocks of content LangChain compares when it adds these chunks."""
+    """Estimate how many blocks of content LangChain compares to add these chunks."""
     parts = [part for piece in pieces if isinstance(piece.content, list) for part in piece.content]
     indexes = [part.get("index") if isinstance(part, dict) else None for part in parts]
     return len(parts) * (indexes.count(None) + len({repr(index) for index in indexes}))

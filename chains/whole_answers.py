@@ -16,7 +16,7 @@ __all__ = ["answer_each", "answer_whole"]
 
 
 async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begun: Callable[[], None]) -> Passage:
-    """Stream an answer and assemble it: see `chains/assembly.py`. `begun` is called when it has its first token.
+    """Stream an answer and assemble it (see `chains/assembly.py`). `begun` is called at its first token.
 
     Raises UpstreamProblem.
     """
@@ -44,10 +44,11 @@ async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begu
 
 
 async def answer_each(requests: Iterable[Awaitable[Passage]], per_prompt: int = 1) -> Passage:
-    """Return the whole answers of requests as one, with their choices in order and their tokens added.
+    """Return the complete answers to several requests as one, with their choices in order and their tokens added.
 
-    One follows the other: together they would keep others waiting for all of them. The first refusal ends it, and is
-    returned instead. Of `per_prompt` requests in a row, which share a prompt, tokens are counted once, as OpenAI does.
+    They are sent one after the other, because together they would delay other requests until all are done. The first
+    refusal ends the sequence and is returned. Each `per_prompt` consecutive requests share a prompt, whose tokens are
+    counted once, as OpenAI does.
     """
     answers: list[dict[str, Any]] = []
     for request in requests:

@@ -10,7 +10,8 @@ __all__ = ["follow", "walk"]
 def walk(schema: Any, reference: str) -> Iterator[Any]:
     """Yield the schemas on a reference's path: the schema itself first, the target last.
 
-    Raises LookupError if the reference is not a JSON pointer or has no target; what is on its path is yielded before.
+    Raises LookupError if the reference is not a JSON pointer or has no target; the schemas up to there are yielded
+    first.
     """
     if reference != "#" and not reference.startswith("#/"):
         raise LookupError(reference)

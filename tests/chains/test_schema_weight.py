@@ -185,7 +185,7 @@ def test_a_valid_schema_passes(schema: Any) -> None:
             }.items()
         ),
         *(
-            pytest.param(schema, r"characters, shared beginnings counted once; at most 900", id=f"open object, {what}")
+            pytest.param(schema, r"characters, shared prefixes counted once; at most 900", id=f"open object, {what}")
             for what, schema in {
                 "long names": open_object(*(f"{place}{'n' * 200}" for place in range(5))),
                 "many names": open_object(*(f"{place:02}{'n' * 30}" for place in range(40)), more=TEXT),
@@ -316,7 +316,7 @@ def test_a_circle_of_merged_schemas_is_refused(child: Any) -> None:
     inner = {"type": "object", "properties": {"c": {"allOf": [OPEN, {"type": "object"}]}}}
     schema = {**OPEN, "$defs": {"a": {"type": "object", "properties": {"child": child}}, "b": inner}}
     (found,) = bound_schemas([schema])
-    assert "refers to itself by way of an `allOf`" in found["refused"]
+    assert "refers to itself through an `allOf`" in found["refused"]
 
 
 def test_a_schema_merged_with_nothing_is_that_schema() -> None:
