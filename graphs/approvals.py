@@ -18,10 +18,10 @@ from watch.shares import REQUESTS
 __all__ = ["Approval", "pending_approvals"]
 
 _MAX_SHOWN: Final = 8_388_608
-"""Characters of URLs, headers and bodies in one answer; each request alone can have half as many."""
+"""Maximum characters of URLs, headers and bodies in one answer; a single request can have half as many."""
 
 _MAX_PATH: Final = 2_048
-"""Characters of the URL that is shown where no request can be made."""
+"""Characters of the URL that are shown if no request can be built."""
 
 
 class Approval(TypedDict):
@@ -65,7 +65,7 @@ async def _approval(id: str, operation: Operation, arguments: str, most: int) ->
         approval = await REQUESTS.run(acting_owner(), _preview, id, operation, values)
         if _size(approval) <= most:
             return approval
-        problem = f"its request is too long to be shown: all requests have more than {_MAX_SHOWN} characters together"
+        problem = f"its request is too long to be shown: all requests together exceed {_MAX_SHOWN} characters"
     except BadArguments as error:
         problem = str(error)
     unmade = Call(operation.method, (operation.server + operation.path)[:_MAX_PATH], [])

@@ -1,12 +1,12 @@
 """Citations in a reply's text, found while it streams. Pure.
 
-Laws: only a marker of a passage that this run's model was shown becomes a citation; a marker of anything else is taken
-out of the text, so that none dangles, and so are markers beyond MAX_CITATIONS; all other text comes through unchanged,
-and no piece of it is held back longer than it may still become a marker. An answer without any gets those of
-the passages that it rests on, at its end.
+Invariants: only a marker of a passage that this run's model was shown becomes a citation. Any other marker is removed
+from the text, so that none dangles, as are markers beyond MAX_CITATIONS. All other text stays unchanged, and is held
+back only while it can still become a marker. An answer without markers gets citations of the passages that it is based
+on, at its end.
 
-A marker is `【4:0†source】`, as OpenAI prints it; what stands behind the dagger is the model's choice. Square brackets
-do too, but only with a dagger, for `[4:0]` is also what programs say.
+A marker is `【4:0†source】`, as OpenAI prints it; the text after the dagger is the model's choice. Square brackets are
+accepted, too, but only with a dagger, because `[4:0]` also occurs in code.
 """
 
 import re
@@ -19,8 +19,8 @@ from graphs.support import Source, resting_places
 __all__ = ["MAX_CITATIONS", "Citations", "Cited", "marker"]
 
 MAX_CITATIONS: Final = 500
-"""Citations in one message; markers after them are taken out. A model that repeats itself makes tens of thousands, and
-each is an event and about 150 bytes of the message."""
+"""Maximum citations in one message; further markers are removed. A model that repeats itself makes tens of thousands,
+each of which is an event and about 150 bytes of the message."""
 
 _WHOLE: Final = re.compile(
     r"【\s{0,2}(\d{1,4})\s{0,2}:\s{0,2}(\d{1,4})\s{0,2}(?:†[^】\n]{0,80})?】"
@@ -54,7 +54,7 @@ class Citations:
     def feed(self, text: str) -> Iterator[str | Cited]:
         """Yield what is certain by now."""
         text, self._held = self._held + text, ""
-        said, place = 0, 0  # what was yielded, and where the search continues
+        said, place = 0, 0  # what was yielded, and the position at which the search continues
         while opening := _OPENING.search(text, place):
             place = opening.start()
             if whole := _WHOLE.match(text, place):

@@ -89,7 +89,7 @@ class ReplyParts:
     ) -> None:
         """`search` is the name of the function that searches files; markers of `sources` become citations.
 
-        `used` is what the run's exchange has already, in bytes.
+        `used` is the size of the run's exchange so far, in bytes.
         """
         self._run_id = run_id
         self._reply = reply
@@ -133,7 +133,7 @@ class ReplyParts:
         return "".join(self._texts)
 
     def feed(self, chunk: AIMessageChunk) -> Iterator[Part]:
-        """Yield the parts that one chunk brings. Raises RunError where text or calls are too large."""
+        """Yield the parts that one chunk contains. Raises RunError if text or calls are too large."""
         texts = _texts(chunk.content)
         if chunk.additional_kwargs:
             self.extra_fields = extra_fields(chunk) or self.extra_fields
@@ -237,7 +237,7 @@ class ReplyParts:
         self._slots.append(_Slot(call.get("id") or "", call.get("name") or "", arguments, -1, str(call["error"])))
 
     def _count(self, arguments: str, *, is_new: bool) -> None:
-        """Count a call's fragment, so that calls without an end are not collected."""
+        """Count a call's fragment, so that endless calls are not collected."""
         self._calls_bytes += len(arguments) + (CALL_BYTES if is_new else 0)
         check_calls(self._used, self._calls_bytes)
 

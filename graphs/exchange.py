@@ -1,8 +1,8 @@
-"""Limits on a run's exchange: the calls of its replies and the outputs they got. Pure.
+"""Limits a run's exchange: the calls of its replies and their outputs. Pure.
 
-Invariant: a run's exchange has at most `MAX_EXCHANGE_BYTES` as JSON, so no checkpoint, step, event or prompt of the
-run holds more of it. A client's outputs that would exceed the limit are refused; an output of the server's own calls
-is replaced by a note for the model; a reply whose calls exceed the limit fails the run.
+Invariant: a run's exchange has at most `MAX_EXCHANGE_BYTES` as JSON, so no checkpoint, step, event or prompt of the run
+contains more of it. A client's outputs that would exceed the limit are refused. Such an output of the server's own
+calls is replaced by a note for the model. A reply whose calls exceed the limit fails the run.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,31 +39,32 @@ MAX_EXCHANGE_BYTES: Final = 3 * 1024 * 1024
 """Each round writes the exchange as a checkpoint; 4 MB take the store's writer about 50 ms."""
 
 MAX_CALLS_BYTES: Final = 1024 * 1024
-"""Bytes of one reply's calls, which a checkpoint can hold three times."""
+"""Maximum bytes of one reply's calls; a checkpoint can contain them three times."""
 
 MAX_SUBMITTED_BYTES: Final = 512 * 1024
-"""UTF-8 bytes of all outputs in one request; OpenAI's limit."""
+"""Maximum UTF-8 bytes of all outputs in one request: OpenAI's limit."""
 
 CALL_BYTES: Final = 1024
-"""What a call takes beside its texts, in events, rows and checkpoints. A reply has at most about 1,000 calls then, as
-many as one request can answer."""
+"""Bytes of a call in addition to its texts, in events, rows and checkpoints. A reply thus has at most about 1,000
+calls, as many as one request can answer."""
 
 MAX_REPLY_CHARS: Final = 4 * 1024 * 1024
-"""Characters of a reply's text, which is one row and, after calls, part of a checkpoint: about a million tokens."""
+"""Maximum characters of a reply's text, which is one row and, after calls, part of a checkpoint: about a million
+tokens."""
 
 _ASKED_CHARS: Final = 4_000
-"""Characters of the user's question that are kept with each passage."""
+"""Maximum characters of the user's question that are kept with each passage."""
 
 _LEAST_LEFT: Final = 8 * 1024
-"""With less left, the model is offered no tools, so the run ends with an answer."""
+"""With fewer bytes left, the model is offered no tools, so the run ends with an answer."""
 
 LEFT_OUT: Final = (
-    "(The output of this call was left out: the tool calls and outputs of a run can have "
+    "(The output of this call was omitted: the tool calls and outputs of a run can have at most "
     f"{MAX_EXCHANGE_BYTES} bytes as JSON.)"
 )
 
 NO_MEMORY: Final = (
-    "(The output of this call was left out: the server's memory for runs is in use. Try again later, or ask for less.)"
+    "(The output of this call was omitted: the server's memory for runs is in use. Try again later, or request less.)"
 )
 
 
@@ -73,13 +74,13 @@ def json_bytes(value: Any) -> int:
 
 
 def check_calls(used: int, added: int) -> None:
-    """Check the calls of a reply, `added` bytes, in a run whose exchange has `used`. Raises RunError."""
+    """Check the calls of a reply, `added` bytes, in a run whose exchange has `used` bytes. Raises RunError."""
     left = min(MAX_CALLS_BYTES, max(0, MAX_EXCHANGE_BYTES - used))
     if added > left:
         raise RunError(
             f"The model's tool calls are too large: more than {left} bytes, with {CALL_BYTES} for each call beside its "
             f"arguments. The calls of one reply can have {MAX_CALLS_BYTES} bytes, and all calls and outputs of a run "
-            f"{MAX_EXCHANGE_BYTES}."
+            f"{MAX_EXCHANGE_BYTES}. Ask for fewer or shorter calls."
         )
 
 
@@ -90,7 +91,7 @@ def check_reply(chars: int) -> None:
 
 
 def count_calls(used: int, text: str, calls: Iterable[Call], extra_fields: str) -> int:
-    """Return what a reply with calls adds to the exchange. Raises RunError where that is too much."""
+    """Return how many bytes a reply with calls adds to the exchange. Raises RunError if that is too much."""
     said = sum(json_bytes(call["name"]) + json_bytes(call["arguments"]) + CALL_BYTES for call in calls)
     added = said + json_bytes(text) + json_bytes(extra_fields)
     check_calls(used, added)
@@ -103,12 +104,13 @@ def can_call(used: int) -> bool:
 
 
 def share_of_left(used: int, calls: int) -> int:
-    """Return how many bytes each of the calls made at once can add. It does not depend on which call ends first."""
+    """Return how many bytes each of several concurrent calls can add, whichever of them ends first."""
     return max(0, MAX_EXCHANGE_BYTES - used) // max(1, calls)
 
 
 def fit_output(output: str, max_bytes: int, reserve: Callable[[int], bool]) -> tuple[str, int]:
-    """Return an output and its bytes; a note instead where it is too large, or `reserve` finds no memory for it."""
+    """Return an output and its size in bytes. A note replaces it if it is too large, or if `reserve` finds no
+    memory."""
     added = json_bytes(output)
     if added > max_bytes:
         return LEFT_OUT, len(LEFT_OUT)
@@ -116,14 +118,14 @@ def fit_output(output: str, max_bytes: int, reserve: Callable[[int], bool]) -> t
 
 
 def passage_chars(max_bytes: int) -> int:
-    """Return how many characters of passages a search can bring: they are kept in the output and as sources."""
+    """Return how many characters of passages a search can return: they are kept in the output and as sources."""
     return max_bytes // 4
 
 
 def fit_findings(
     found: Findings, question: str, max_bytes: int, reserve: Callable[[int], bool]
 ) -> tuple[Findings, int]:
-    """Return what a search found, with the user's question in its sources, and its bytes; a note where it is too large.
+    """Return a search's findings, with the question in their sources, and their bytes; a note if they are too large.
 
     Sources that exceed `max_bytes` are left out, so they are not cited.
     """
@@ -142,9 +144,9 @@ def fit_findings(
 
 
 def check_submitted(outputs: Mapping[str, str], used: int) -> None:
-    """Check the outputs of one request against its limit and the run's. Raises InvalidRequest.
+    """Check the outputs of one request against its limit and the run's limit. Raises InvalidRequest.
 
-    `used` is what the run's exchange has already, in bytes.
+    `used` is the size of the run's exchange so far, in bytes.
     """
     total = sum(len(output.encode()) for output in outputs.values())
     if total > MAX_SUBMITTED_BYTES:
@@ -157,7 +159,7 @@ def check_submitted(outputs: Mapping[str, str], used: int) -> None:
     if total and added > left + CALL_BYTES * len(outputs):
         raise _too_large(
             f"'tool_outputs' too large: {added} bytes as JSON, and the run has {left} left of the {MAX_EXCHANGE_BYTES} "
-            "that all its tool calls and outputs can have together. Submit shorter outputs."
+            "that all its tool calls and outputs can have in total. Submit shorter outputs."
         )
 
 

@@ -194,7 +194,7 @@ class Execution:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
             self._ended(live.owner, live.weight, live.memory)
-            live.resize = lambda _memory, _only_if_free: False  # whatever of it is left must not be counted again
+            live.resize = lambda _memory, _only_if_free: False  # what is left of it must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.

@@ -96,7 +96,7 @@ class _Reading:
     settled: bool = False
     number: int = -1
     logged: bool = False
-    """Whether a log or events are read. The run does not wait for their reader, and so does not report to it."""
+    """Whether a log or events are read. The run does not wait for their reader, so it does not report to it."""
 
 
 class RunFacade(BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]):

@@ -1,7 +1,8 @@
-"""What a run reads of its thread: the newest messages before its own, oldest first, and no more than can be of use.
+"""Reads a run's history: the newest messages of its thread before its own, oldest first, and no more than can be used.
 
-Pages come newest first and stop at bounds: of characters that can be of use, of messages, and of what the store has to
-read, such as pictures within messages. So a turn costs the same in a thread of ten messages and in one of ten thousand.
+Pages come newest first and stop at limits: on characters that can be used, on messages, and on what the store has to
+read, such as pictures within messages. A run therefore costs the same in a thread of ten messages and in one of ten
+thousand.
 """
 
 from collections.abc import Iterable
@@ -17,18 +18,19 @@ MAX_CHARS: Final = 1_200_000
 """Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
 
 _MAX_MESSAGES: Final = 2_000
-"""This holds however short they are: each takes about 20 µs of the event loop in each reply. Deleting one takes the
-store as long, so no more are deleted in one commit, either."""
+"""This limit applies however short they are: each takes about 20 µs of the event loop in each reply. Deleting one takes
+the store as long, so the limit applies to deletions in one commit, too."""
 
 _MAX_STORED: Final = 40 * 1024 * 1024
-"""Characters of the messages as the store has them, pictures in `data:` URLs included. Models take no more pictures in
+"""Maximum characters of the messages as stored, including pictures in `data:` URLs. Models accept no more pictures in
 one request."""
 
 _PART_CHARS: Final = 32
-"""A message, a part and an annotation count for so many characters beside their text: each costs time and memory."""
+"""Characters that a message, a part and an annotation each count for, in addition to their text: each costs time and
+memory."""
 
 _IMAGE_CHARS: Final = 3_000
-"""An image counts for so many, as in the prompt."""
+"""Characters that an image counts for, as in the prompt."""
 
 FIRST_PAGE: Final = PageQuery(limit=40)
 """The page that most threads end in; a run's start asks for it beside its other reads."""
@@ -68,8 +70,8 @@ async def load_history(
     """Return the thread's messages without those of the run `run_id` itself.
 
     Reads until `max_chars` characters are reached (the message that crosses the bound is included), or until `last`
-    messages are read, at most 2,000, and at most 40 MiB as the store has them (the page that crosses the bound is
-    included). `first` is the FIRST_PAGE if the caller has it already.
+    messages are read. It reads at most 2,000 messages, and at most 40 MiB as stored (the page that crosses the bound is
+    included). `first` is the FIRST_PAGE if the caller already has it.
     """
     newest_first: list[dict[str, Any]] = []
     chars = stored = 0
@@ -94,9 +96,9 @@ async def load_history(
 
 
 async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) -> tuple[Page, list[Delete]]:
-    """Return the FIRST_PAGE of what stands before that message, and the deletion of it and of all after it.
+    """Return the FIRST_PAGE of the messages before that message, and the deletion of it and of all after it.
 
-    Raises NotFound, InvalidRequest where that would be too many messages for one commit.
+    Raises NotFound, or InvalidRequest if those are too many messages for one commit.
     """
     if await store.get("message", message_id, owner, thread_id=thread_id) is None:
         raise NotFound(f"No message found with id '{message_id}'.", param="replaces")
@@ -118,7 +120,7 @@ async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) ->
 
 
 def _lean(body: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the attachments: no prompt has them, and a message can have thousands of values in them."""
+    """Return a message without its attachments: no prompt uses them, and they can have thousands of values."""
     return {**body, "attachments": []} if body.get("attachments") else body
 
 
@@ -128,7 +130,7 @@ def _size(body: dict[str, Any]) -> int:
 
 
 def _weigh(part: dict[str, Any]) -> int:
-    """Return how many characters a part counts for."""
+    """Return the number of characters that a part counts for."""
     if part["type"] in ("image_url", "image_file"):
         return _IMAGE_CHARS
     text = part.get("text") or part.get("refusal") or ""

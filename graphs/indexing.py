@@ -101,7 +101,7 @@ class Indexer:
         return {"status": "completed", "usage_bytes": usage_bytes, "last_error": None}
 
     async def _extract(self, file: Row) -> int:
-        """Write the text of a file to a blob, once for all stores that it is in. Return the text's size in bytes.
+        """Write the text of a file to a blob, once for all its stores. Return the text's size in bytes.
 
         Guesses and replacements, such as the encoding, become the file's `status_details`: its status in a vector
         store has no field for them, as `last_error` is null for a completed file.
@@ -129,7 +129,7 @@ class Indexer:
 
     async def _text(self, owner: str, file_id: str) -> str:
         blocks = [block async for block in self._blobs.read(f"{file_id}.text")]
-        # In blocks, because no other thread runs while one is decoded.
+        # In blocks, because no other thread runs while a block is decoded.
         return await INDEXING.run(owner, lambda: "".join(codecs.iterdecode(blocks, "utf-8")))
 
     async def _cut(self, owner: str, text: str, sizes: dict[str, int]) -> list[Piece]:

@@ -1,8 +1,8 @@
 """Schedules the indexing of files: each place of a file in a vector store is indexed once.
 
-Each owner has up to `_PARALLEL` files in work, independent of other owners; `graphs.indexing` lets owners take turns.
-The laws: a place that is `in_progress` in the store is work to do, whoever left it so: a crash loses nothing but time.
-Its status moves once, by compare-and-set, to `completed` or `failed`, and a file fails alone, saying why. What is
+Each owner has up to `_PARALLEL` files in progress, independent of other owners; in `graphs.indexing`, owners take
+turns. Invariants: a place that is `in_progress` in the store is work to do, even after a crash, which loses only time.
+Its status changes once, by compare-and-set, to `completed` or `failed`. A file fails alone, with its reason. What is
 deleted or cancelled meanwhile stays so, and leaves nothing in the index.
 """
 
@@ -32,12 +32,12 @@ __all__ = ["Ingestion"]
 logger = logging.getLogger("threadhold.ingestion")
 
 _PARALLEL: Final = 2
-"""Files of one owner that are in work at the same time."""
+"""Maximum files of one owner that are in progress at the same time."""
 _WAITING: Final = 16
 """Places that are looked up at a time."""
 _PAGE: Final = 500
 _PLACES: Final = 100
-"""Places removed in one commit."""
+"""Maximum places that are removed in one commit."""
 _AGAIN_S: Final = 5.0
 """How long the store is left alone when it fails."""
 _SWEEP_S: Final = 20.0
@@ -130,10 +130,10 @@ class Ingestion:
                     await moved.wait()
 
     async def put(self, owner: str, places: Sequence[Row], *before: Change) -> None:
-        """Commit `before`, then these places anew, each instead of one that is there; and index them.
+        """Commit `before`, then these places, each in place of an existing one, and index them.
 
-        Raises Missing for a store or file that does not exist, ReserveReached if the disk lacks space; nothing is
-        kept then.
+        Raises Missing for a store or file that does not exist, ReserveReached if the disk lacks space. In both cases
+        nothing is kept.
         """
         if places and self._room is not None:
             await self._room.check()
@@ -163,7 +163,7 @@ class Ingestion:
         if await self._store.get("file", file_id, owner) is None:
             raise Missing("file", file_id)
         places = await self._library.places_of(file_id)
-        for start in range(0, len(places) - _PLACES, _PLACES):  # all in one commit would make others wait
+        for start in range(0, len(places) - _PLACES, _PLACES):  # a single commit would make others wait
             gone = [Delete("vector_store_file", place.id, owner, if_there=True) for place in places[start:][:_PLACES]]
             await self._store.commit(gone, durable=False)
         await self._store.commit([Delete("file", file_id, owner)], durable=True)
@@ -225,7 +225,8 @@ class Ingestion:
     # --- the work -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Forever: take each owner's oldest places that are in progress, as many as an owner can have in work."""
+        """Forever: start each owner's oldest places that are in progress, as many as an owner can have at the same
+        time."""
         while True:
             self._wake.clear()
             try:
@@ -240,7 +241,7 @@ class Ingestion:
             await self._wake.wait()
 
     async def _waiting(self) -> list[Row]:
-        """Return places in progress that are not in work yet, of owners who can have more in work."""
+        """Return places in progress that have not been started, of owners who can start more."""
         busy = [place for place, _ in self._busy.values()]
         full = {place.owner for place in busy if not self._places.free(place.owner)}
         return await self._library.waiting(_WAITING, besides=busy, full=full)

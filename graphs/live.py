@@ -35,7 +35,7 @@ _RESERVE_BEFORE = BLOCK // 2
 _READ_EVENTS = 1024
 """More than one read of an answer brings: numbers that are kept free."""
 _SMALL_BYTES = 16 * 1024
-"""An output up to this size is kept even where no memory is free: it is counted, and new runs wait for it."""
+"""An output up to this size is kept even if no memory is free: it is counted, and new runs wait for it."""
 _FLUSH_EVENTS = 256
 _FLUSH_S = 0.25
 
@@ -60,11 +60,11 @@ class Live:
     weight: int = 1
     """How many runs it counts as (see `graphs.turns.weigh`)."""
     memory: int = 0
-    """Bytes that are counted for it in `graphs.turns`."""
+    """Bytes that `graphs.turns` counts for it."""
     history_memory: int = 0
-    """What of them its history takes."""
+    """The part of `memory` that its history takes."""
     resize: Callable[[int, bool], bool] = lambda _memory, _only_if_free: True
-    """Counts it with other bytes while it is at work; where that is asked, only if they are free."""
+    """Changes the bytes that are counted for the executing run; on request, only if they are free."""
     begun_at: float = 0.0
     """When it was taken up here, on the event loop's clock, which nobody can set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
@@ -76,7 +76,7 @@ class Live:
     """The run's steps and messages as the store had them when it was taken up."""
     messages: list[Row] = field(default_factory=list)
     private: dict[str, Any] = field(default_factory=dict)
-    """What the run's row keeps for its next take-up, written with its pause."""
+    """What the run's row keeps for its continuation; written when the run pauses."""
     _ended: RunEnded | None = None
     """The graph's last word."""
     _held: MessageClosed | None = None
@@ -155,7 +155,7 @@ class Live:
         if not isinstance(move, Patch):
             raise AssertionError("a conclusion ends with the run's move")
         # One patch a row and commit: the numbers go with the move.
-        # The graph has taken in what was submitted: the row need not carry it any longer.
+        # The graph now contains what was submitted, so the row need not keep it any longer.
         done = {"submitted": None} if self.checkpointed else {}
         move = replace(move, private={"next_event": self.log.next, **done, **self.private})
         changes = [*before, move, *self._flushed(events), *more]
@@ -255,7 +255,7 @@ class Live:
                 self._say_deltas(recorded.events)
 
     def reserve(self, exchange_bytes: int) -> bool:
-        """Count memory for an output; False where it is large, and no memory is free."""
+        """Count memory for an output; False if it is large and no memory is free."""
         memory = self.memory + exchange_memory(exchange_bytes)
         return self.resize(memory, exchange_bytes > _SMALL_BYTES)
 

@@ -108,14 +108,14 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     }
     if calls:
         update["exchange"] = [*answered, _said(parts.text, calls, parts.extra_fields)]
-        # Earlier outputs are in the exchange now: a checkpoint holds them once.
+        # Earlier outputs are now in the exchange, so a checkpoint contains them once.
         update["outputs"] = dict.fromkeys(state.get("outputs", ()), "") | parts.faults()
         update["exchange_bytes"] = added + sum(map(json_bytes, parts.faults().values()))
     return update
 
 
 async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[Part]:
-    """Return what ends the reply; a long answer in Chinese takes 0.5 s to compare with passages."""
+    """Return the parts that end the reply. Comparing a long answer in Chinese with passages takes 0.5 s."""
     ending = parts.close(booked)
     return await asyncio.to_thread(list, ending) if parts.compares else ending
 
@@ -378,7 +378,7 @@ def _nothing(state: RunState) -> Reply:
 
 
 def _said(text: str, calls: list[Call], extra: str) -> AIMessage:
-    """The reply as the model will see it again, with the fields that its engine requires back. Arguments that are not
+    """The reply as it is sent back to the model, with the fields that its engine requires back. Arguments that are not
     a JSON object are sent as an empty one: strict servers refuse a history with broken arguments, and the call's
     output tells the model what was wrong."""
     return AIMessage(

@@ -1,7 +1,7 @@
-"""The calls of a run's open step, and which of their outputs the step's row lacks. Pure.
+"""Tracks the calls of a run's open step, and which of their outputs the step's row lacks. Pure.
 
-Invariant: a step's row is written whole, so small outputs of a large step are written together: all writes of a step
-take bytes in proportion to its size, whatever the number of its calls.
+Invariant: all writes of a step have bytes in proportion to its size, whatever the number of its calls. A step's row is
+always written whole, so small outputs of a large step are written together.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ import orjson
 __all__ = ["OpenCalls"]
 
 _SMALL_BYTES: Final = 16 * 1024
-"""A step up to this size is written at each output."""
+"""A step up to this size is written after each output."""
 
 _OUTPUT_BYTES: Final = 16
-"""What an output takes beside its text."""
+"""Bytes of an output in addition to its text."""
 
 
 class OpenCalls:
-    """The calls in `details`, a step's details as its row has them; outputs are filled in there.
+    """The calls in `details`, which are a step's details as in its row. Outputs are added there.
 
     `contents` are the passages of the step's searches by call id, which are kept apart from the details.
     """
@@ -37,11 +37,11 @@ class OpenCalls:
 
     @property
     def is_far_behind(self) -> bool:
-        """Whether the row lacks so much that it is worth a write."""
+        """Whether the row lacks enough to be worth a write."""
         return self.is_behind and (self._written < _SMALL_BYTES or 4 * self._unwritten >= self._written)
 
     def answer(self, outputs: Mapping[str, str]) -> None:
-        """Fill in outputs by call id. What a search found is shown as its results only."""
+        """Add outputs by call id. The findings of a search are shown only as its results."""
         for call_id, output in outputs.items():
             call = self._by_id.get(call_id)
             if call is not None and call["type"] == "function":
@@ -49,7 +49,7 @@ class OpenCalls:
                 self._unwritten += len(output) + _OUTPUT_BYTES
 
     def show_results(self, call_id: str, results: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
-        """Show what a search found, without the passages."""
+        """Add the results of a search, without the passages."""
         if (call := self._by_id.get(call_id)) is not None:
             shown = [{key: value for key, value in each.items() if key != "content"} for each in results]
             call["file_search"] = {"ranking_options": ranking, "results": shown}
@@ -57,6 +57,6 @@ class OpenCalls:
             self._unwritten += len(orjson.dumps(results)) + _OUTPUT_BYTES
 
     def note_written(self) -> None:
-        """Note that the row has all outputs."""
+        """Record that the row has all outputs."""
         self._written += self._unwritten
         self._unwritten = 0

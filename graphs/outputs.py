@@ -13,10 +13,10 @@ __all__ = ["check_outputs"]
 def check_outputs(
     required_action: dict[str, Any], outputs: Sequence[dict[str, Any]], *, used: int = 0
 ) -> dict[str, str]:
-    """Return output by call id; `used` is what the run's exchange has already, in bytes.
+    """Return outputs by call id; `used` is the size of the run's exchange so far, in bytes.
 
     Raises:
-        InvalidRequest: An output is missing, given twice, or answers no call that is waited for; or they are too large.
+        InvalidRequest: An output is missing, occurs twice, or matches no pending call; or the outputs are too large.
     """
     wanted = [call["id"] for call in required_action["submit_tool_outputs"]["tool_calls"]]
     given = [output.get("tool_call_id") or "" for output in outputs]

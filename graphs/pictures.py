@@ -1,8 +1,8 @@
-"""Pictures that messages name by file, made what models are shown: data in the message.
+"""Replaces pictures that messages name by file with what models accept: data in the message.
 
-Law: newest first, and no more than a request can carry, with those that are in messages already; a picture that is not
-shown stays `image_file`, which the prompt refuses in the newest user message and mentions in an older one. Nothing of
-it is stored.
+Invariants: the newest pictures come first, and no more than a request can contain, including those that are already in
+messages. A picture that is not shown stays `image_file`, which the prompt refuses in the newest user message and
+mentions in an older one. Nothing of this is stored.
 """
 
 import base64
@@ -20,7 +20,7 @@ MAX_BYTES: Final = 20 * 1024 * 1024
 """Longest picture that is shown, as OpenAI has it."""
 
 _MAX_TOTAL: Final = 40 * 1024 * 1024
-"""Characters of all pictures of a prompt, as URLs."""
+"""Maximum characters of all pictures of a prompt, as URLs."""
 
 _KINDS: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -60,7 +60,7 @@ class Pictures:
         return shown
 
     async def measure(self, owner: str, messages: Sequence[dict[str, Any]]) -> int:
-        """Return how many characters of URLs `show` adds at most."""
+        """Return the maximum number of characters of URLs that `show` adds."""
         sizes: dict[str, int] = {}
         total = 0
         for message in reversed(messages):
@@ -95,5 +95,5 @@ class Pictures:
 
 
 def _url_chars(size: int) -> int:
-    """Return the characters of a `data:` URL of a picture of so many bytes; 0 for one that is not shown."""
+    """Return the number of characters of the `data:` URL of a picture with so many bytes; 0 if it is not shown."""
     return 0 if size > MAX_BYTES else 32 + (size + 2) // 3 * 4

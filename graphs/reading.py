@@ -1,7 +1,7 @@
-"""Reads the histories of runs that are to begin; what is read is counted as memory of the owner's runs meanwhile.
+"""Reads the histories of starting runs, and counts them as memory of the owner's runs meanwhile.
 
-Invariant: where the memory is not free, a new run's history is read only when it is the owner's turn, and a run that
-goes on reads its history later, when it comes out of the line.
+Invariant: if the memory is not free, a new run's history is read only when it is the owner's turn, and a continued run
+reads its history only when it leaves the queue.
 """
 
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ __all__ = ["count_reading", "read_if_free"]
 def count_reading(turns: Turns, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
     """Count the memory of a history that begins with the page `first`, until the result is closed.
 
-    Raises HeavyStart where it is not free, unless it is the owner's turn.
+    Raises HeavyStart if the memory is not free, unless it is the owner's turn.
     """
     memory = turns.unread if first.has_more else history_memory(row.body for row in first.rows)
     if not its_turn and not turns.has_memory(owner, memory):
@@ -35,7 +35,8 @@ def count_reading(turns: Turns, owner: str, first: Page, *, its_turn: bool) -> E
 async def read_if_free(
     turns: Turns, surroundings: Surroundings, live: Live, row: Row, toolset: ToolSet, given: dict[str, Any]
 ) -> RunContext | None:
-    """Read what a run needs to go on with the outputs it was given; None where it has to wait. `live` is weighed."""
+    """Read what a run needs to continue with its outputs; None if it has to wait. Sets the weight and memory of
+    `live`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
     live.weight = weigh(row.body)
     live.memory = row.private.get("memory", turns.unread) + exchange

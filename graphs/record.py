@@ -68,7 +68,7 @@ class Recorder:
         self._clock = clock
         self._message: dict[str, Any] | None = None
         self._texts: list[str] = []
-        self._counted = self._length = 0  # texts whose characters are counted already, for citations
+        self._counted = self._length = 0  # texts whose characters have been counted for citations
         self._annotations: list[dict[str, Any]] = []
         self._refusals: list[str] = []
         self._calls = OpenCalls()

@@ -1,7 +1,7 @@
-"""How much memory a run holds while it is at work: its history, pictures, prompt and exchange, estimated from above.
+"""Estimates, as an upper bound, the memory of an executing run: its history, pictures, prompt and exchange.
 
-Each text exists several times: in the history, in LangChain's messages, and in the encoded request; a text beyond
-ASCII also keeps its UTF-8 form. Measured: 3.8 times the size of a text, once or twice the size of a picture.
+Each text exists several times: in the history, in LangChain's messages, and in the encoded request. A non-ASCII text
+also keeps its UTF-8 form. Measured: 3.8 times the size of a text, once or twice the size of a picture.
 """
 
 import sys
@@ -11,11 +11,11 @@ from typing import Any, Final
 __all__ = ["UNKNOWN_BYTES", "exchange_memory", "history_memory", "picture_memory"]
 
 UNKNOWN_BYTES: Final = 64 * 1024 * 1024
-"""Counted for a run whose history has not been read yet, until it has been."""
+"""Bytes that are counted for a run until its history has been read."""
 
 _TEXT_COPIES: Final = 4
 _CHAR_BYTES: Final = 4
-"""A character has one, two or four bytes in memory; `sys.getsizeof` also counts the UTF-8 form once it is there."""
+"""A character has one, two or four bytes in memory; `sys.getsizeof` also counts the UTF-8 form once it exists."""
 
 _PICTURE_COPIES: Final = 2
 _PART_BYTES: Final = 1024
@@ -39,10 +39,10 @@ def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
 
 
 def picture_memory(chars: int) -> int:
-    """Return the bytes that pictures of so many characters, as URLs, take."""
+    """Return the bytes that pictures take whose URLs have so many characters."""
     return _PICTURE_COPIES * chars
 
 
 def exchange_memory(exchange_bytes: int) -> int:
-    """Return the bytes that a run's tool calls and outputs take: rows, events, checkpoints, prompt."""
+    """Return the bytes that a run's tool calls and outputs take in rows, events, checkpoints and the prompt."""
     return _TEXT_COPIES * exchange_bytes

@@ -147,8 +147,9 @@ class Runner:
     async def _try_to_start(
         self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str, *, its_turn: bool = False
     ) -> Started:
-        """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved when a message came or
-        went meanwhile: the model would not be shown what the thread says; HeavyStart if it is not `its_turn`."""
+        """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved if a message was added or
+        deleted meanwhile, so that the model would not be shown the thread as it is; HeavyStart if it is not
+        `its_turn`."""
         self._accepting(owner)
         found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
@@ -216,7 +217,7 @@ class Runner:
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
             # The move comes first: where somebody was quicker, its compare-and-set refuses the whole commit.
             changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
-            if context is None:  # of a run that was accepted long ago, whatever the limits
+            if context is None:  # for a run that was accepted earlier, whatever the limits
                 return await self._line_up(live, changes, recorded.events)
             return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
 
@@ -292,7 +293,7 @@ class Runner:
     # --- starting -------------------------------------------------------------------------------------------------
 
     async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
-        """Start a drafted run, or let it stand in line; `read` counts the memory of its history until then."""
+        """Start a drafted run, or queue it; until then, `read` counts the memory of its history."""
         toolset = await self._surroundings.toolset(draft.row.private)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
@@ -302,7 +303,7 @@ class Runner:
         queued = draft.run
         live.weight = weigh(draft.run)
         live.memory = live.history_memory = await self._surroundings.memory(draft.row.owner, history)
-        read.close()  # what was read is counted from now on as the run's own
+        read.close()  # from now on, what was read is counted for the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.turns.free(*needs):
             draft.row.private["next_event"] = len(events)

@@ -27,7 +27,7 @@ def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:
 
 
 async def start_in_turn(starts: Shares, owner: str, start: Callable[..., Awaitable[T]]) -> T:
-    """Return what `start` does; where it raises HeavyStart, it is repeated when it is the owner's turn in `starts`."""
+    """Return what `start` does. If it raises HeavyStart, repeat it when it is the owner's turn in `starts`."""
     with suppress(HeavyStart):
         return await start()
     async with starts.share(owner):  # outside of `except`: the exception's frames hold the assistant

@@ -50,7 +50,7 @@ class RunState(TypedDict, total=False):
     """How many times the run has searched its files; the first number in a marker counts them, those that found
     nothing too, as the run's steps show them."""
     exchange_bytes: Annotated[int, operator.add]
-    """What calls and outputs have together so far, as JSON (see `graphs.exchange`)."""
+    """Bytes of all calls and outputs so far, as JSON (see `graphs.exchange`)."""
     approved: list[str]
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage
@@ -69,7 +69,7 @@ class Act(TypedDict):
     search: int
     """How many searches of the files the run made before this one."""
     max_bytes: NotRequired[int]
-    """What this call's output can add to the exchange; missing in checkpoints of earlier versions."""
+    """Maximum bytes that this call's output can add to the exchange; missing in checkpoints of earlier versions."""
 
 
 class Model(Protocol):
@@ -117,7 +117,8 @@ class RunContext:
     act: Callable[[Call], Awaitable[str]]
     """Makes one server-side call; whatever goes wrong is text for the model."""
     search: Callable[[Call, int, int], Awaitable[Findings]]
-    """Makes one search of the files: the call, the number in the passages' markers, and the passages' characters."""
+    """Searches the files once. Arguments: the call, the number for the passages' markers, the maximum characters of
+    passages."""
     tell: Callable[[Part], None]
     """Says to the run what happened: rows and events come of it at once."""
     book: Callable[[Usage], None]
@@ -132,7 +133,7 @@ class RunContext:
     note_output: Callable[[], None] = lambda: None
     """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
     reserve: Callable[[int], bool] = lambda _: True
-    """Counts memory for an output of so many bytes; False where there is none, and the output is left out."""
+    """Counts memory for an output of so many bytes; returns False if none is free, and the output is then omitted."""
     begun: Awaitable[RunState] | None = None
     """The run's first reply, where it was begun before the graph."""
     clipped: bool = False

@@ -20,7 +20,7 @@ _MOST: Final = 3
 _MOST_CHARS: Final = 200_000
 """Characters of an answer and of its passages that are compared: 30 ms of the event loop. The latest searches count."""
 _MOST_COMPARED: Final = 20_000
-"""Sentences times passages: another 30 ms. The rest of the answer is not examined."""
+"""Maximum sentences times passages: another 30 ms. The rest of the answer is not examined."""
 
 _SHARE: Final = 0.6
 _NEW: Final = 2
@@ -62,7 +62,7 @@ def resting_places(answer: str, sources: Mapping[str, Source]) -> list[str]:
 
 
 def _latest(sources: Mapping[str, Source], most_chars: int) -> dict[str, Source]:
-    """Return the last sources, in their order, as many as have at most `most_chars` characters together."""
+    """Return the last sources, in their order, that have at most `most_chars` characters in total."""
     kept: list[tuple[str, Source]] = []
     for place, source in reversed(list(sources.items())):
         most_chars -= len(source["text"]) + len(source["asked"])

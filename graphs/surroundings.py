@@ -60,7 +60,8 @@ class Surroundings:
         return toolset if private.get("vector_store_ids") else toolset.without_search()
 
     async def check(self, request: RunCreate | ThreadRunCreate, run: dict[str, Any]) -> None:
-        """Refuse uncheckable schemas of the request itself; the assistant's were tried before. Raises Problem."""
+        """Refuse uncheckable schemas of the request itself; the assistant's schemas were tried before. Raises
+        Problem."""
         await check_schemas(
             () if request.tools is None else run["tools"],
             None if request.response_format is None else run["response_format"],
@@ -83,12 +84,12 @@ class Surroundings:
         )
 
     async def memory(self, owner: str, history: History) -> int:
-        """Return the bytes that a run with this history holds, with the pictures that it shows."""
+        """Return the bytes that a run with this history holds, including the pictures that it shows."""
         pictures = 0 if self._pictures is None else await self._pictures.measure(owner, history.messages)
         return history_memory(history.messages) + picture_memory(pictures)
 
     async def again(self, live: Live, row: Row, toolset: ToolSet) -> RunContext:
-        """Read the history of a run that goes on and make its context; `live` gets to know its memory."""
+        """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
         history = await self.history(row.body, row.owner, own=row.id)
         live.history_memory = await self.memory(row.owner, history)
         return self.context(live, row.private, toolset, history)

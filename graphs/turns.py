@@ -33,7 +33,7 @@ _LONGEST_S: Final = 60
 _HEAVY_BYTES: Final = 16 * 1024
 
 _LIGHT_BYTES: Final = 1024 * 1024
-"""A run that holds more does not overtake the owner's runs in line."""
+"""A run that holds more bytes does not overtake the owner's queued runs."""
 
 _PASSED_S: Final = 5.0
 """How long others pass a run that needs more than is free at the moment; then they leave it as much as it needs."""
@@ -44,16 +44,16 @@ _SLACK: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many runs; None is no limit. Runs that wait for the client are neither at work nor in line."""
+    """Maximum numbers of runs; None means no limit. Runs that wait for the client are neither executing nor queued."""
 
     at_work: int = 1024
     in_line: int = 10_000
     at_work_per_owner: int | None = None
     in_line_per_owner: int | None = None
     share: float = 1.0
-    """The part of `at_work` (a large run counts as several), `memory_bytes` and `in_line` that an owner can have."""
+    """The share of `at_work` (a large run counts as several), `memory_bytes` and `in_line` that one owner can have."""
     memory_bytes: int = 512 * 1024 * 1024
-    """What runs at work can hold in memory; a run larger than its share runs alone."""
+    """Bytes that executing runs can hold in memory. A run larger than its owner's share runs alone."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class InLine:
     """Bytes that it will hold in memory (see `graphs.run_memory`)."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     context: Context = field(default_factory=copy_context)
-    """Of the request that it came with: whoever calls it out of the line is somebody else."""
+    """The context of its own request: another task starts it from the queue."""
 
 
 def weigh(run: Mapping[str, Any]) -> int:
@@ -85,7 +85,7 @@ def weigh_bytes(size: int) -> int:
 
 
 class Turns:
-    """Counts runs at work and keeps the line. `clock` gives monotonic seconds."""
+    """Counts executing runs and keeps the queue. `clock` returns monotonic seconds."""
 
     def __init__(self, limits: Limits, *, counted: str = "runs", clock: Callable[[], float] = time.monotonic) -> None:
         """`counted` is the word for waiting items in refusals."""
@@ -109,15 +109,15 @@ class Turns:
         self._passed_since = 0.0
 
     def __len__(self) -> int:
-        """How many stand in line."""
+        """Return the number of queued runs."""
         return len(self._known)
 
     # --- at work --------------------------------------------------------------------------------------------------
 
     def free(self, owner: str, weight: int = 1, memory: int = 0) -> bool:
-        """Whether a run of this owner may begin at once. Those in line are called as soon as there is room.
+        """Return whether a run of this owner can start at once. Queued runs start as soon as the limits allow.
 
-        One that needs much memory does not overtake the owner's runs in line, which may wait for just that.
+        A run that needs much memory does not overtake the owner's queued runs, which can be waiting for that memory.
         """
         overtakes = memory > _LIGHT_BYTES and self._standing[owner] > 0
         return not overtakes and self._fits(owner, weight, memory) and self._leaves_enough(weight, memory)
@@ -143,24 +143,26 @@ class Turns:
         return runs and held and (limits.at_work_per_owner is None or self._working[owner] < limits.at_work_per_owner)
 
     def has_memory(self, owner: str, memory: int, held: int = 0) -> bool:
-        """Whether a run of this owner, which has `held`, can hold so many bytes. One that is alone always can."""
+        """Return whether a run of this owner, which already holds `held`, can hold `memory` bytes. A run that is alone
+        always can."""
         most, own, total = self._limits.memory_bytes, self._memory[owner] - held, self._held - held
         fits = total + memory <= most or not total
         return fits and (own + memory <= self._limits.share * most or not own)
 
     @property
     def unread(self) -> int:
-        """Bytes counted for a run whose history has not been read: where the limit is low, one at a time is read."""
+        """Bytes counted for a run whose history has not been read. If the limit is low, histories are read one at a
+        time."""
         return min(UNKNOWN_BYTES, int(self._limits.share * self._limits.memory_bytes) // 2 + 1)
 
     def resize(self, owner: str, change: int) -> None:
-        """Count more or fewer bytes of a run at work. Afterwards it may be somebody's turn."""
+        """Count more or fewer bytes for an executing run. Afterwards, another run's turn can have come."""
         self._held += change
         _take(self._memory, owner, -change)
 
     @contextmanager
     def reading(self, owner: str, memory: int) -> Iterator[None]:
-        """Count bytes of a run that is to begin, while its history is read."""
+        """Count bytes for a starting run while its history is read."""
         self.resize(owner, memory)
         try:
             yield
@@ -168,14 +170,14 @@ class Turns:
             self.resize(owner, -memory)
 
     def begin(self, owner: str, weight: int = 1, memory: int = 0) -> None:
-        """Count a run that begins."""
+        """Count a run that starts."""
         self.resize(owner, memory)
         self._total += weight
         self._weights[owner] += weight
         self._working[owner] += 1
 
     def end(self, owner: str, weight: int = 1, memory: int = 0) -> None:
-        """Count a run that has ended, or waits for the client; then it is somebody's turn."""
+        """Stop counting a run that has ended or waits for the client; another run's turn can then have come."""
         self.resize(owner, -memory)
         self._total -= weight
         _take(self._weights, owner, weight)
@@ -185,7 +187,7 @@ class Turns:
     # --- in line --------------------------------------------------------------------------------------------------
 
     def check(self, owner: str, weight: int = 1, memory: int = 0) -> None:
-        """Raise TooManyRequests where a run of this owner could neither begin nor stand in line."""
+        """Raise TooManyRequests if a run of this owner can neither start nor be queued."""
         if self.free(owner, weight, memory):
             return
         limits = self._limits
@@ -197,7 +199,7 @@ class Turns:
                 f"{most} of your {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER",
                 wait_s,
             )
-        has_others = limits.share < 1 and limits.in_line > 0  # then whoever has none in line gets a place
+        has_others = limits.share < 1 and limits.in_line > 0  # then an owner without a queued run gets a place
         if has_others and own >= max(1, int(limits.share * limits.in_line)):
             raise _too_many(
                 f"{own} of your {self._counted} wait for their turn already, as many as one of several owners can have "
@@ -211,7 +213,7 @@ class Turns:
 
     @contextmanager
     def entering(self, owner: str, weight: int = 1, memory: int = 0) -> Iterator[None]:
-        """Keep a place in line while a run is committed. Raises TooManyRequests."""
+        """Reserve a place in the queue while a run is committed. Raises TooManyRequests."""
         self.check(owner, weight, memory)
         self._entering[owner] += 1
         try:

@@ -89,10 +89,10 @@ class Uploads:
     async def add_part(
         self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
     ) -> dict[str, Any]:
-        """Return a new part, whose bytes `receive` writes. `announced` is their number, 0 if unknown. The part is on
+        """Return a new part, whose bytes `receive` writes. `announced` is their number; 0 if unknown. The part is on
         disk when this returns.
 
-        Raises NotFound, InvalidRequest where the upload takes no part, TooLarge, StoreError.
+        Raises NotFound, InvalidRequest if the upload accepts no parts, TooLarge, StoreError.
         """
         await self._pending(owner, id)  # refused before its bytes are received
         part_id = new_id("part")

@@ -1,8 +1,9 @@
 """Carries out action operations: the model's arguments in, words for the model out.
 
-Law: whatever goes wrong is text; only cancellation is raised, and it closes the connection. Credentials go to the
-document's own origin only, and no secret of theirs is in the text. Redirects are followed here, by hand, each checked.
-Owners share the connections, and an owner's hosts share the owner's: an API that does not answer delays no other.
+Invariants: every failure is returned as text; only cancellation is raised, and it closes the connection. Credentials
+are sent only to the document's own origin, and the text contains none of their secrets. Redirects are followed here,
+one by one, each checked. Owners share the connections, and an owner's hosts share the owner's part, so that an API that
+does not answer delays no other.
 """
 
 import asyncio
@@ -103,7 +104,7 @@ class ActionCaller:
         try:
             values, unknown = await read_arguments(operation, arguments)
             async with asyncio.timeout(self._timeout_s):
-                # In a thread: a request of the limit's size takes some tenths of a second.
+                # In a thread, because a request of the maximum size takes some tenths of a second.
                 request = await REQUESTS.run(acting_owner(), _first_request, operation, values, call_id)
                 answer = await self._follow(operation, request, progress)
             text = answer.text
@@ -148,7 +149,8 @@ class ActionCaller:
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the acting owner's connections, the host's share first: a wait for one host delays no other."""
+        """Hold one of the acting owner's connections, the host's share first, so that a wait for one host delays no
+        other."""
         owner = acting_owner()
         progress.waits = True
         async with self._hosts.share(f"{owner} {host}"), self._connections.share(owner):
@@ -212,7 +214,7 @@ def _first_request(operation: Operation, arguments: dict[str, Any], call_id: str
 
 def _request(method: str, url: str, headers: Pairs, *, content: bytes | None, files: object = None) -> httpx2.Request:
     if len(url) > MAX_URL_BYTES:
-        raise _Refused(f"its URL has {len(url)} characters with its key, and at most {MAX_URL_BYTES} are allowed")
+        raise _Refused(f"its URL has {len(url)} characters, including its key; at most {MAX_URL_BYTES} are allowed")
     if problem := check_url(url):
         raise _Refused(f"its URL {problem}")
     encoded = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]

@@ -1,8 +1,9 @@
-"""An operation and its arguments as one HTTP request: path, query, headers, cookies and body, spelt as OpenAPI says.
+"""Builds one HTTP request from an operation and its arguments: path, query, headers, cookies and body, as in OpenAPI.
 
-Pure: nothing is sent from here. Laws: no argument leaves its place: a path value stays within its segment, a header
-value within its line, a query value within its pair. Each part is counted before it is written, since a request is a
-product: a name is written once for each of its values, and a path can have one parameter many times.
+Pure: nothing is sent from here. Invariants: no argument leaves its place: a path value stays within its segment, a
+header value within its line, a query value within its pair. Each part is counted before it is written, because the size
+of a request is a product: a name is written once for each of its values, and a path can contain one parameter many
+times.
 """
 
 import json
@@ -22,12 +23,12 @@ MAX_URL_BYTES: Final = 65_536
 """The HTTP library's limit. Servers accept 8 to 64 KiB."""
 
 MAX_HEADER_BYTES: Final = 65_536
-"""Names and values of the headers that arguments make, cookies included."""
+"""Maximum bytes of the names and values of headers from arguments, including cookies."""
 
 MAX_BODY_BYTES: Final = 4_194_304
 
 _PART_BYTES: Final = 128
-"""What a multipart field has besides its name, content and media type: two boundaries' worth, rounded up."""
+"""Bytes of a multipart field in addition to its name, content and media type: two boundaries' worth, rounded up."""
 
 Pairs = list[tuple[str, str]]
 _RESERVED = ":/?@!$'()*,;"  # what `allowReserved` leaves as it is; never `&`, `=`, `+`, `#`, `[`, `]`
@@ -39,7 +40,7 @@ Encode = Callable[[str], str]
 
 
 class _Count:
-    """Counts what is written of one part of a request, such as its URL, before it is written."""
+    """Counts the bytes of one part of a request, such as its URL, before they are written."""
 
     def __init__(self, part: str, most: int) -> None:
         self._part = part
@@ -51,8 +52,8 @@ class _Count:
         self._left -= size
         if self._left < 0:
             raise BadArguments(
-                f"with them and the defaults the request's {self._part} has more than {self._most} bytes, which is the "
-                "limit; use fewer or shorter values"
+                f"with them and the defaults, the request's {self._part} has more than {self._most} bytes, which is "
+                "the limit; use fewer or shorter values"
             )
 
 
@@ -106,7 +107,7 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
 
 
 def _fill_path(path: str, values: dict[str, str], count: _Count) -> str:
-    """Put the values in their places, which are counted first: a path can name one of them many times."""
+    """Insert the values, after counting the result: a path can contain one of them many times."""
     pieces = re.split(r"\{([^{}]+)\}", path)  # texts and names in turn
     for place in range(1, len(pieces), 2):
         pieces[place] = values.get(pieces[place], "{" + pieces[place] + "}")
@@ -115,7 +116,7 @@ def _fill_path(path: str, values: dict[str, str], count: _Count) -> str:
 
 
 def _join_pairs(pairs: Iterable[tuple[str, str]], encode_name: Encode, count: _Count) -> Iterator[str]:
-    """Yield `name=value` for each pair. A name that several pairs in a row have is encoded once."""
+    """Yield `name=value` for each pair. A name that consecutive pairs share is encoded once."""
     last, encoded = "", ""
     for name, text in pairs:
         if name != last:
@@ -232,7 +233,7 @@ def _spell_deep(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]
         return
     for key, each in inner:
         if isinstance(each, dict | list):
-            form.count.add(len(name) + len(key))  # a name is made for an empty list, too, although nothing has it
+            form.count.add(len(name) + len(key))  # a name is also counted for an empty list, although no value has it
         yield from _spell_deep(f"{name}[{key}]", each, form)
 
 

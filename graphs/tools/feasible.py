@@ -15,7 +15,7 @@ async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = 
     """Check the schemas of functions, and of a response format.
 
     Raises:
-        InvalidRequest: one is too large, has references without an end, or takes too much work for one check.
+        InvalidRequest: a schema is too large, has endless references, or takes too much work for one check.
         Unavailable: the schemas could not be tried now.
     """
     named = [*_functions(tools), *_formats(response_format)]

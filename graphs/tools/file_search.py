@@ -34,7 +34,7 @@ _MAX_QUERY_CHARS: Final = 4000
 _RANKER: Final = "default_2024_08_21"
 
 Ready = Callable[[Sequence[str], float], Awaitable[bool]]
-"""Waits at most so many seconds until no file of these stores is being indexed; returns whether none is."""
+"""Waits at most so many seconds until no file of these stores is being indexed. Returns whether that is so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,10 @@ class Operation:
     body: Body | None = None
     credentials: Credentials = field(default=Credentials(), repr=False)
     written: int = field(default=0, compare=False)
-    """Characters of `parameters` as JSON, once `counted`."""
+    """Characters of `parameters` as JSON, set by `counted`."""
 
     def counted(self) -> "Operation":
-        """Return this operation with the length of its parameters, which takes as long as to encode them."""
+        """Return this operation with the length of its parameters set. This takes as long as encoding them."""
         return replace(self, written=len(json.dumps(self.parameters)))
 
     def spec(self) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Final
 __all__ = ["Unpacker"]
 
 _SLACK_BYTES: Final = 64 * 1024
-"""Input beyond the limit of the output: a stream that needs more contains next to no data."""
+"""Maximum input beyond the limit of the output: a stream that needs more contains almost no data."""
 
 _MAX_MEMBERS: Final = 1000
-"""gzip streams in a row, which log files can have."""
+"""Maximum consecutive gzip streams, which log files can contain."""
 
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15

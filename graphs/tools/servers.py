@@ -13,7 +13,8 @@ from graphs.tools.pointers import Pointer, spell
 __all__ = ["MAX_SERVER_CHARS", "check_url", "server_url"]
 
 MAX_SERVER_CHARS: Final = 65_536
-"""Characters of a server's URL. A variable can stand in it many times, so that a short document means a long one."""
+"""Maximum characters of a server's URL. It can contain a variable many times, so a short document can mean a long
+URL."""
 
 
 def server_url(servers: list[dict[str, Any]], *, base_url: str | None, place: Pointer, refuse: Refusal) -> str:

@@ -1,4 +1,4 @@
-"""The tools of an assistant or run as the model is offered them: functions, and one function an action operation.
+"""Makes functions of the tools of an assistant or run: one per function tool, and one per operation of an action.
 
 OpenAPI documents are read in a child process (`workers`) and cached by content: the tools of a known assistant cost
 microseconds.
@@ -31,8 +31,8 @@ __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "action_origins", "build_toolset"
 
 MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
 _MAX_WRITTEN = 2 * 1_048_576
-"""Characters of all operations' parameters, as JSON with references expanded. Each call of a model sends them, and no
-model has a context for more; a short document can expand to megabytes."""
+"""Maximum characters of all operations' parameters, as JSON with references expanded. Each model call sends them, and
+no model's context has space for more; a short document can expand to megabytes."""
 _SEARCH = "file_search"
 _READ = "graphs.tools.reading:read_packed"
 _UNBUILT = (_SEARCH, "code_interpreter")
