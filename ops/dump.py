@@ -75,7 +75,7 @@ def decode(line: bytes) -> Any:
 
 
 def _is_too_deep(found: Any) -> bool:
-    """Return whether the store could not write the data: JSON is read four times as deep as it is written."""
+    """Return whether the data is too deep for the store to write: JSON is read four times as deep as it is written."""
     for _ in range(_LEVELS_ADDED):
         found = [found]
     try:

@@ -123,7 +123,7 @@ async def _bring_over(
     outcome = _Outcome()
     store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES)
     try:
-        await store.tidy()  # a deleted thread may come back with its id
+        await store.tidy()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
         for start in range(0, len(found.conversations), _AT_ONCE):

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
 
     @property
     def is_shared(self) -> bool:
-        """Whether there are keys of several owners, none of whom can use the whole server."""
+        """Whether there are keys of several owners, so that none of them can use the whole server."""
         return len(set(self.api_keys.values())) > 1
 
     @property

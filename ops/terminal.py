@@ -17,7 +17,7 @@ def say(line: str) -> None:
 
 
 def complain(line: str) -> None:
-    """Print a line for the person at the terminal, after the program's name."""
+    """Print a line for the user at the terminal, after the program's name."""
     print(_encodable(f"threadhold: {plain(line)}", sys.stderr.encoding), file=sys.stderr, flush=True)
 
 

@@ -55,16 +55,16 @@ class Ballast:
             self._grow(min(self._max_bytes, disk.total // _SHARE, self._held + disk.free // 2))
 
     def has_room(self, connection: sqlite3.Connection, size: int) -> bool:
-        """Return whether the disk has space for `size` more bytes of rows and for the log's way into the file.
+        """Return whether the disk has space for `size` more bytes of rows and for writing the log into the file.
 
-        The log must never hold more than the disk can take: then nothing could be deleted any more. Rows that fit into
-        the free pages of the file, and into a log that can begin anew, need no space.
+        The log must never hold more than the disk has space for, because then nothing could be deleted. Rows that fit
+        into the file's free pages, and into a log that can restart, need no space.
         """
         if not self._max_bytes:
             return True
         try:
             if size + os.stat(self._log).st_size < self._max_bytes // 2:
-                return True  # the reserve itself is enough
+                return True  # the reserve is large enough
             page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
             unused = connection.execute("PRAGMA freelist_count").fetchone()[0] * page_bytes
             growth = max(0, size - unused) + self.growth(connection)
@@ -73,7 +73,7 @@ class Ballast:
             return True
 
     def growth(self, connection: sqlite3.Connection) -> int:
-        """Return by how many bytes the file grows when the log is written into it."""
+        """Return how many bytes the file grows by when the log is written into it."""
         pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         return max(0, int(pages * page_bytes) - os.stat(self._database).st_size)
 

@@ -72,7 +72,7 @@ def _connect(uri: str, path: Path) -> sqlite3.Connection:
     try:
         return _looked_into(uri)
     except sqlite3.OperationalError:
-        if not is_locked(path):  # a running server has created one, and uses the ballast itself
+        if not is_locked(path):  # a running server has created it, and uses the ballast itself
             for _ in Ballast(ballast_place(path), 0).portions():
                 with suppress(sqlite3.OperationalError):
                     return _looked_into(uri)

@@ -57,8 +57,8 @@ class Blobs(Protocol):
     """Five doors. Names are ids, or an id and `.text` for what a file says."""
 
     def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
-        """Start a blob; `told` is the error message if it exceeds `max_bytes`. Entering it raises StoreFull if the disk
-        has no space for the `announced` bytes."""
+        """Start a blob; `told` is the error message if the blob exceeds `max_bytes`. Entering it raises StoreFull if
+        the disk has no space for the `announced` bytes."""
         ...
 
     def read(self, name: str) -> AsyncIterator[bytes]:

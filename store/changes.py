@@ -24,7 +24,7 @@ Operation = Callable[[sqlite3.Connection], Row | None]
 
 
 _LARGE_ROW: Final = 1024 * 1024
-"""What a change of an assistant counts as: all of its row is written anew, functions of up to 10 MB with it."""
+"""What a change of an assistant counts as: its whole row is rewritten, with functions of up to 10 MB."""
 
 
 class Prepared(NamedTuple):

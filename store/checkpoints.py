@@ -34,7 +34,8 @@ _MAX_SKIPPED: Final = 10_000
 """Checkpoints remembered as not written; forgetting one costs a stray row that its run's end removes."""
 
 _LARGE_BYTES: Final = 64 * 1024
-"""A run keeps its newest two checkpoints once they are larger: all of them would be quadratic in its exchange."""
+"""A run keeps only its newest two checkpoints once they are larger: the size of all would be quadratic in its
+exchange."""
 
 _DROP_OLDER = "DELETE FROM checkpoints WHERE run_id = ? AND ns = ? AND id < ?"
 _DROP_OLDER_WRITES = "DELETE FROM checkpoint_writes WHERE run_id = ? AND ns = ? AND checkpoint_id < ?"

@@ -1,4 +1,4 @@
-"""Calls that wait for the disk, in threads that owners share; failures become the store's errors."""
+"""Runs calls that wait for the disk in threads that owners share; failures become the store's errors."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The disk for one kind of data; `failure` says what did not work, before the system's reason."""
+    """The disk for one kind of data; `failure` says what failed, before the system's reason."""
 
     failure: str
 

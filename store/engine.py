@@ -113,7 +113,7 @@ class Engine:
     ) -> "Engine":
         """Open a file; None opens a temporary one. Raises StoreFailed.
 
-        `reserve_bytes` of the disk are reserved for changes that free space, see `store.ballast`.
+        `reserve_bytes` of the disk are reserved for changes that free space (see `store.ballast`).
         """
         loop = asyncio.get_running_loop()
 
@@ -178,7 +178,7 @@ class Engine:
         return future
 
     async def probe(self) -> None:
-        """Commit nothing, synced, as a growing change, which a full disk refuses. Raises StoreError."""
+        """Commit and sync an empty change that counts as growing, so that a full disk refuses it. Raises StoreError."""
         await self.queue([touch], touches=frozenset(), durable=True)
 
     def _put(self) -> None:
@@ -226,7 +226,7 @@ class Engine:
         if not lengthy:
             with suppress(Lengthy):
                 return await self.read(partial(read, most=_GLANCE_BYTES), *args)
-        async with self._lengthy.share(owner):  # outside `except`: the exception's frames hold what was read
+        async with self._lengthy.share(owner):  # outside `except`, because the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:
@@ -295,7 +295,7 @@ def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3
         # Journals of single statements stay in memory: a deletion depends on no other disk and no free space.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_mode = WAL")
-        # Debian's SQLite overwrites what is deleted with zeros by way of the log: a deletion would need as much space.
+        # Debian's SQLite writes zeros over deleted data, through the log: a deletion would need as much space.
         connection.execute("PRAGMA secure_delete = FAST")
         migrate(Database(connection), str(path))
         # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.

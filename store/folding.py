@@ -67,9 +67,9 @@ _MINOR: Final = re.compile("[^\\w\\s\0-\x7f]")
 
 _MOST_MARKS: Final = 30
 _TO_MARKS: Final = "\u0f73\u0f75\u0f81\u309b\u309c\uff9e\uff9f"
-"""Characters that become marks when they are normalized."""
+"""Characters that become combining marks when they are normalized."""
 _LONG_RUN: Final = re.compile(rf"(?:[^\w\s\0-\x7f]|[{_TO_MARKS}]){{{_MOST_MARKS + 1},}}")
-"""Where a character may have too many marks."""
+"""Where a character can have too many marks."""
 
 _OPTIONAL_MARKS: Final = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # Latin, Greek, Cyrillic
@@ -151,9 +151,9 @@ def fold_query(text: str) -> str:
 
 
 def without_long_marks(text: str) -> str:
-    """Return the text with at most 30 marks on a character, as Unicode's Stream-Safe Text Format has them.
+    """Return the text with at most 30 marks on a character, as in Unicode's Stream-Safe Text Format.
 
-    Normalizing sorts marks by insertion: 90,000 on one character would hold the interpreter for a minute.
+    Normalizing sorts marks by insertion: 90,000 of them on one character would block the interpreter for a minute.
     """
     return text if text.isascii() else _LONG_RUN.sub(lambda found: _with_few_marks(found.group()), text)
 

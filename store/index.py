@@ -32,7 +32,7 @@ __all__ = ["SqliteVectors"]
 
 _SLICE: Final = 16
 _SLICE_CHARS: Final = 64 * 1024
-"""Chunks per commit, and their characters: about 20 ms of the writer thread, mostly for the full-text index."""
+"""Maximum chunks per commit, and their characters: about 20 ms of the writer thread, mostly for the full-text index."""
 
 _PACKED: Final = 1024
 """Vectors that are packed before other threads can run again."""
@@ -187,7 +187,7 @@ def _begin(place: _Place, vector_store_id: str, values: tuple[str, str, str | No
         sql = "INSERT OR IGNORE INTO index_stores (vector_store_id, owner, revision) VALUES (?, ?, 0)"
         conn.execute(sql, (vector_store_id, owner))
         store = _store(conn, owner, vector_store_id)
-        if store is None:  # deleted, and its files are still being removed
+        if store is None:  # deleted, while its files are still being removed
             raise Missing("vector store", vector_store_id)
         place.store = store
         sql = """INSERT INTO index_files (store, form, state, file_id, owner, model, dimensions, chunks, attributes)

@@ -74,12 +74,12 @@ class Library(Protocol):
         ...
 
     async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
-        """Count the files of vector stores or of batches of the acting owner; every id is in the answer."""
+        """Count the files of vector stores or batches of the acting owner; the result contains every id."""
         ...
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
-        """Return places that are `in_progress`, oldest first, without those given and those of the owners in `full`.
-        An owner who has one among those given comes after all owners who have none."""
+        """Return places that are `in_progress`, oldest first, except the given ones and those of the owners in `full`.
+        Owners with a place among the given ones come after all others."""
         ...
 
     async def places_of(self, file_id: str) -> list[Row]:

@@ -242,7 +242,8 @@ def m008_forms(db: Database) -> None:
 
 @MIGRATIONS()
 def m009_remains(db: Database) -> None:
-    """Deleted objects whose parts are still to be removed (see `store/remains.py`), and stores that no search sees."""
+    """Deleted objects whose parts have not been removed yet (see `store/remains.py`), and stores hidden from
+    searches."""
     _run_all(
         db,
         """
@@ -251,7 +252,7 @@ def m009_remains(db: Database) -> None:
         ALTER TABLE index_stores ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0
         """,
     )
-    # Its files leave the index one by one as their rows are removed, see `index_hide`.
+    # Its files leave the index one by one as their rows are removed (see `index_hide`).
     db.conn.execute(
         """
         CREATE TRIGGER index_hide_store AFTER DELETE ON vector_stores BEGIN

@@ -10,7 +10,7 @@ from store.tables import DEFERRED
 __all__ = ["leave", "remove_parts"]
 
 _ROWS: Final = 16
-"""Rows removed between two looks at the clock."""
+"""Rows that are removed between two checks of the time."""
 
 
 class _Part(NamedTuple):
@@ -20,7 +20,7 @@ class _Part(NamedTuple):
     column: str
     key: str = "seq"
     kind: Kind | None = None
-    """The kind of the rows, where they have parts themselves."""
+    """The kind of the rows, if they have parts themselves."""
 
 
 _PARTS: Final[dict[Kind, tuple[_Part, ...]]] = {
@@ -46,7 +46,7 @@ _PARTS: Final[dict[Kind, tuple[_Part, ...]]] = {
 
 
 def leave(conn: sqlite3.Connection, kind: Kind, id: str, owner: str) -> None:
-    """Remove the parts of an object that is being deleted, or leave them to `store.remains` where they can be many."""
+    """Remove the parts of an object that is being deleted, or leave them to `store.remains` if there can be many."""
     if kind in DEFERRED:
         conn.execute("INSERT OR IGNORE INTO remains (kind, id, owner) VALUES (?, ?, ?)", (kind, id, owner))
     else:
@@ -54,16 +54,16 @@ def leave(conn: sqlite3.Connection, kind: Kind, id: str, owner: str) -> None:
 
 
 def remove_parts(conn: sqlite3.Connection, kind: Kind, id: str, *, until: float) -> bool:
-    """Remove an object's parts until all are gone or `until` (`time.perf_counter`) has passed; returns whether all are.
+    """Remove an object's parts until `until` (`time.perf_counter`) has passed; return whether none is left.
 
-    At least some are removed.
+    Each call removes at least some.
     """
     for part in _PARTS.get(kind, ()):
         some = f"FROM {part.table} WHERE {part.column} = ? LIMIT {_ROWS}"
         more = True
         while more:
             if part.kind is None:
-                # The row value, as `DELETE ... LIMIT` is not compiled into every SQLite.
+                # By row value, because not every SQLite is compiled with `DELETE ... LIMIT`.
                 sql = f"DELETE FROM {part.table} WHERE ({part.key}) IN (SELECT {part.key} {some})"
                 more = conn.execute(sql, (id,)).rowcount == _ROWS
             else:

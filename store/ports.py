@@ -1,4 +1,4 @@
-"""The store as the rest of the house sees it: rows in, rows out, and lists of changes that commit together.
+"""The store as the rest of the server sees it: rows in, rows out, and lists of changes that commit together.
 
 A backend implements `Store`; `tests/store/test_conformance.py` is the law it must keep. A row's `body` is the wire
 object, public as it stands; what only the server may know (secrets of actions, submitted outputs, sequence numbers)
@@ -79,7 +79,7 @@ class Unfinished:
     status: str
     created_at: int
     size: int
-    """Characters of its object's JSON."""
+    """The number of characters of the object's JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Page:
     """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order.
 
     Rows of several megabytes in total span several pages, whatever the limit; a page has at least one row. `size` is
-    their characters as stored.
+    the number of their characters as stored.
     """
 
     rows: list[Row]
@@ -154,7 +154,7 @@ class Delete:
     """Remove a row and all that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector store's
     files and batches; a file's places in vector stores). Raises Missing.
 
-    The parts of threads and vector stores are hidden at once, and removed afterwards in short commits.
+    The parts of threads and vector stores are hidden at once and removed later, in short commits.
     """
 
     kind: Kind
@@ -217,7 +217,7 @@ Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | Dr
 
 
 class Store(Protocol):
-    """Nine methods. Reads see every commit that was asked for earlier and touches the same thread."""
+    """Nine methods. Reads see every commit that was requested earlier and touches the same thread."""
 
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
@@ -271,7 +271,7 @@ class Store(Protocol):
         ...
 
     async def tidy(self) -> None:
-        """Remove what belonged to deleted threads and vector stores; also happens by itself. Raises StoreError."""
+        """Remove what belonged to deleted threads and vector stores; also done automatically. Raises StoreError."""
         ...
 
     async def close(self) -> None:

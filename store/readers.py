@@ -1,8 +1,8 @@
 """Reading beside the writer: a few threads, each with a read-only connection of its own.
 
-Laws: no reader ever writes, not even a checkpoint of the WAL; reads that are asked for in one turn of the event loop
-share one hop to a thread, which costs several times what a point read does. Reads that can be long run alone, owners
-take turns at them, and they leave threads free for all other reads.
+Invariants: no reader ever writes, not even a checkpoint of the WAL. Reads that are requested in one iteration of the
+event loop share one hop to a thread, which costs several times as much as a point read. Reads that can be long run
+alone, owners take turns at them, and they leave threads free for all other reads.
 """
 
 import asyncio
@@ -72,8 +72,8 @@ class Readers:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Return `read(connection, …)` as `run` does, when it is the owner's turn. For reads whose cost the owner
-        controls. A read can call `check_time`; SQLite's own work is interrupted when the time is up.
+        """Return `read(connection, …)` as `run` does, when it is the owner's turn. Use it for reads whose cost the
+        owner controls. A read can call `check_time`; SQLite's own work is interrupted when the time is up.
 
         Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed when the database fails.
         """
@@ -193,7 +193,7 @@ def _outcome(call: Callable[[sqlite3.Connection], Any], connection: sqlite3.Conn
     try:
         return call(connection), None
     except (sqlite3.Error, ThreadholdError) as error:
-        return None, error.with_traceback(None)  # its frames hold what was read
+        return None, error.with_traceback(None)  # the exception's frames hold what was read
 
 
 def _settle(reads: Sequence[_Read], outcomes: Outcomes) -> None:

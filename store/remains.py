@@ -1,7 +1,8 @@
 """Removes what belonged to deleted threads and vector stores, in short commits.
 
-Invariants: the commit that deletes an object hides all that belongs to it, see `Table.visible`. The rest is removed
-afterwards, so that deleting 100,000 messages blocks nobody and needs little space. A crash only postpones it.
+Invariants: the commit that deletes an object hides everything that belongs to it (see `Table.visible`). The rows are
+removed later, so deleting 100,000 messages delays no other write and needs little space. A crash only postpones the
+removal.
 """
 
 import asyncio
@@ -23,16 +24,16 @@ __all__ = ["Remains"]
 log = logging.getLogger("threadhold.store")
 
 _SLICE_S: Final = 0.01
-"""How long a commit that removes parts takes, about."""
+"""Approximate duration of a commit that removes parts."""
 
 _AT_ONCE: Final = 100
-"""Deleted objects whose parts are removed in turn."""
+"""Maximum deleted objects whose parts are removed in turn."""
 
 _RETRY_S: Final = 5.0
 
 
 class Remains:
-    """What deleted objects have left, and the task that removes it. `stop` it before the engine is closed."""
+    """The remains of deleted objects, and the task that removes them. Call `stop` before the engine is closed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -41,13 +42,13 @@ class Remains:
         self._again = False
 
     def wake(self) -> None:
-        """Start the removal where it does not run. Called when a deletion is queued, and at the start."""
+        """Start the removal if it is not running. Called when a deletion is queued, and at startup."""
         self._again = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name="remains", context=Context())
 
     async def remove(self) -> None:
-        """Remove all that objects have left that were deleted before now. Raises StoreError."""
+        """Remove all remains of objects that were deleted before this call. Raises StoreError."""
         await self._engine.pending.wait_for_all()
         async with self._removing:
             sql = "SELECT kind, id, owner FROM remains LIMIT ?"
@@ -56,7 +57,7 @@ class Remains:
                     await asyncio.create_task(self._remove_slice(kind, id, owner), context=Context())
 
     def stop(self) -> None:
-        """Stop removing; what is left is removed after the next start."""
+        """Stop the removal; the rest is removed after the next start."""
         if self._task is not None:
             self._task.cancel()
 
@@ -71,12 +72,12 @@ class Remains:
             try:
                 await self.remove()
             except StoreError as error:
-                log.error("parts of deleted objects could not be removed, next try in %g s: %s", _RETRY_S, error)
+                log.error("parts of deleted objects could not be removed; retrying in %g s: %s", _RETRY_S, error)
                 self._again = True
                 await asyncio.sleep(_RETRY_S)
 
     async def _remove_slice(self, kind: Kind, id: str, owner: str) -> None:
-        """In the owner's own turn: whoever deletes much waits for it, and nobody else does."""
+        """Remove some parts when it is the owner's turn: large deletions delay only their own owner."""
         act_for(owner)
         await self._engine.queue([_slice(kind, id)], touches=frozenset(), relieves=lambda: True)
 

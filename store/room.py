@@ -19,10 +19,12 @@ from wire.errors import ReserveReached
 __all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Room", "free_bytes", "rooms"]
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
-"""What a batch of the store and its log need in the worst case, with a margin; `/ready` reports if less is free."""
+"""Bytes that a batch of the store and its log need in the worst case, with a margin; `/ready` reports if fewer are
+free."""
 
 RESERVE_BYTES: Final = MIN_FREE_BYTES + 8 * 1024 * 1024
-"""What uploads and the index leave free: what `/ready` requires, and space for rows that are still written."""
+"""Bytes that uploads and the index leave free: those that `/ready` requires, and space for rows that are still
+written."""
 
 
 class Room:
@@ -36,7 +38,7 @@ class Room:
 
     @asynccontextmanager
     async def claimed(self, size: int = 0, *, announced: int = 0) -> AsyncIterator["Claim"]:
-        """Claim `size` bytes for writes in the block, if there is space for the `announced` bytes, too.
+        """Claim `size` bytes for writes in the block, if there is also space for the `announced` bytes.
 
         Raises ReserveReached, StoreFailed.
         """
@@ -48,7 +50,7 @@ class Room:
             claim.release()
 
     async def check(self) -> None:
-        """Raise ReserveReached if nothing at all can be claimed, StoreFailed."""
+        """Raise ReserveReached if nothing at all can be claimed, or StoreFailed."""
         async with self.claimed():
             pass
 
@@ -93,10 +95,10 @@ class Claim:
                 self._left += more
 
     def write(self, file: IO[bytes], data: bytes) -> None:
-        """Write all of it, where there is space. Raises ReserveReached, StoreFailed, OSError."""
+        """Write all of the data if there is space. Raises ReserveReached, StoreFailed, OSError."""
         self.extend(len(data))
         file.write(data)
-        with self._lock:  # the disk itself shows it as taken
+        with self._lock:  # the disk itself now counts it as used
             written = min(len(data), self._left)
             self._left -= written
         self._room.give_back(written)

@@ -60,13 +60,13 @@ async def open_store(
     reserve_bytes: int = 0,
     room: Room | None = None,
 ) -> "SqliteStore":
-    """Open a database file, made with its folder where it is not there; `":memory:"` is thrown away at the end.
+    """Open a database file, creating it and its folder if necessary; `":memory:"` is discarded at the end.
 
     Args:
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, values filled in.
         keeps: Which LangGraph checkpoints are worth writing.
-        reserve_bytes: How much of the disk is reserved for deletions, see `store.ballast`.
+        reserve_bytes: Disk space that is reserved for deletions (see `store.ballast`).
         room: Limits the index of files on the file's disk; None: only the disk itself limits it.
 
     Raises:
@@ -193,7 +193,7 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
-    """Return whether a commit frees space, ends a run or is a barrier: a full disk must store these, too."""
+    """Return whether a commit frees space, ends a run or is a barrier: these must succeed even on a full disk."""
     if ends or not changes:
         return True
     if any(isinstance(change, Insert) for change in changes):

@@ -52,7 +52,7 @@ _ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
 """What has to be there, of the same owner, for a row to be added, and which column names it."""
 
 DEFERRED: Final[frozenset[Kind]] = frozenset({"thread", "vector_store"})
-"""Kinds whose parts are removed after the commit that deletes them, see `store.remains`."""
+"""Kinds whose parts are removed after the commit that deletes them (see `store.remains`)."""
 
 _HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
 
@@ -72,7 +72,7 @@ class Table:
     above: tuple[tuple[Kind, str], ...]
 
     visible: str
-    """A condition, with AND before it: rows that a deleted object has left are not visible."""
+    """A condition, with AND before it, that hides the remaining rows of deleted objects."""
 
     def where(self, pins: Pins, *, places_only: bool = False) -> tuple[str, list[str]]:
         """Return the conditions (after the owner's) that rows have to meet, and their values."""

@@ -1,8 +1,8 @@
 """A batch of commits as one transaction on the writing connection.
 
-Law: a commit that is refused leaves nothing and harms no other. A batch that fails as a whole (disk full, file locked)
-keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is durable. On a full
-disk, commits that free space are retried with the ballast's space, without the rest of their batch.
+Invariants: a commit that is refused leaves nothing behind and affects no other commit. A batch that fails as a whole
+(disk full, file locked) keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is
+durable. On a full disk, commits that free space are retried with the ballast's space, without the rest of their batch.
 """
 
 import logging
@@ -42,7 +42,7 @@ _UNKNOWN_BYTES: Final = 8 * 1024
 
 
 def _full() -> sqlite3.OperationalError:
-    """What SQLite raises on a full disk, before the disk is full."""
+    """Return the error that SQLite raises on a full disk, for use before the disk is full."""
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
     return error
@@ -73,7 +73,7 @@ class Commit:
     failed: Callable[[], None] | None = None
     """Called on the loop when it was not kept."""
     owner: str = ""
-    """The owner for whom it is made; owners take turns."""
+    """The owner of the commit; owners take turns."""
     relieves: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
     settled: "Future[None] | None" = field(default=None)
@@ -198,11 +198,11 @@ class Transactions:
             try:
                 self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
                 if ballast.growth(self._conn) < space // 2:
-                    self._rewind_log()  # else it would take all of the space, and leave none for the batch
+                    self._rewind_log()  # otherwise it would take all of the space, and leave none for the batch
                 outcomes = self._apart(batch)
                 self._conn.execute("COMMIT")
                 if ballast.growth(self._conn) < space // 2:
-                    self._rewind_log()  # the pages go into the file while the space is free for its growth
+                    self._rewind_log()  # the pages are written into the file while there is space for its growth
                 break
             except (sqlite3.Error, OSError):
                 self.give_up()

@@ -1,9 +1,9 @@
-"""Who writes, and where: quick statements on the event loop, and everything that waits in one thread.
+"""Commits changes: quick statements run on the event loop, and everything that waits runs in one thread.
 
-Law: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit: owners take
-turns, and one owner's changes keep their order. Few and small changes run on the loop, as a thread gives up the
-interpreter at every statement and has to wait for it again. Their commit, which waits for the disk, and all other work
-run in the thread. A batch that fails leaves the thread alive. The event loop is woken once for a batch.
+Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit:
+owners take turns, and one owner's changes keep their order. Few and small changes run on the loop, because a thread
+releases the interpreter at every statement and has to wait for it again. Their commit, which waits for the disk, and
+all other work run in the thread. The thread survives a batch that fails. The event loop is woken once per batch.
 """
 
 import sqlite3

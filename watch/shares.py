@@ -113,7 +113,7 @@ class Shares:
         granted = next(iter(line[owner]))
         _remove(line, owner, granted)
         if owner in line:
-            line[owner] = line.pop(owner)  # to the end: other owners come before this owner's next waiter
+            line[owner] = line.pop(owner)  # to the end of the queue: other owners come before this owner's next waiter
         self._streak = self._streak + 1 if line is self._urgent and self._other else 0
         if not granted.done():
             self.take(owner)
@@ -171,7 +171,7 @@ class SharedThreads:
         return await asyncio.wrap_future(future)
 
 
-# asyncio's default threads serve all kinds of work in one queue: one owner's large bodies would delay another's file.
+# asyncio's default threads serve all kinds of work in one queue: one owner's large bodies would delay another's files.
 # These pools separate the kinds. Like asyncio's own, they exist once per process.
 
 REQUESTS: Final = SharedThreads(4, "requests", portion=1)

@@ -1,6 +1,6 @@
-"""Every error the project raises on purpose, in one tree. Lower rooms raise; `api/problems.py` alone makes HTTP
-of them (`api/door.py`, `api/connection.py` and `api/serving.py` do of what never reaches the app), and `graphs/live.py`
-alone a run's `last_error`.
+"""Every error the project raises on purpose, in one tree. Lower packages raise them. Only `api/problems.py` makes HTTP
+responses of them (`api/door.py`, `api/connection.py` and `api/serving.py` do so for what never reaches the app), and
+only `graphs/live.py` makes a run's `last_error`.
 
     ThreadholdError
     ├── Problem                     the answer to a request
@@ -21,7 +21,7 @@ alone a run's `last_error`.
     │   ├── StatusConflict          the row's status is not one the change may start from
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
-    │       ├── StoreFull           no room on the disk
+    │       ├── StoreFull           no space on the disk
     │       └── StoreLocked         another program holds a lock on the database
     ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
     ├── TooCostly                   work in a child process that exceeded its budget or could not be done

@@ -29,7 +29,8 @@ _MAX_TEXT: Final = 1_024_000
 
 Text = Annotated[str, StringConstraints(max_length=256_000)]
 ImageAddress = Annotated[str, StringConstraints(max_length=28_000_000)]
-"""An `https:` URL, or a `data:` URL of a picture of 20 MB, OpenAI's limit, where MAX_BODY_BYTES allows so much."""
+"""Maximum characters: an `https:` URL, or a `data:` URL of a picture of 20 MB, OpenAI's limit, if MAX_BODY_BYTES allows
+it."""
 
 Detail = Literal["auto", "low", "high"]
 
@@ -232,7 +233,7 @@ def plain_text(text: dict[str, Any]) -> str:
         return value
     pieces: list[str] = []
     place = 0
-    for each in sorted(cited, key=itemgetter("start_index")):  # imported ones may overlap
+    for each in sorted(cited, key=itemgetter("start_index")):  # imported ones can overlap
         pieces.append(value[place : each["start_index"]])
         place = max(place, each["end_index"])
     pieces.append(value[place:])

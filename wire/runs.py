@@ -31,7 +31,7 @@ _MAX_TOOL_OUTPUTS: Final = 1_000
 
 
 _MAX_OUTPUT: Final = 1_048_576
-"""Characters of one output, as OpenAI had it; those of one request together have a lower limit, in bytes."""
+"""Maximum characters of one output, as at OpenAI. All outputs of one request have a lower limit in total, in bytes."""
 
 
 def _unlimited(value: Any) -> Any:

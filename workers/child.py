@@ -65,7 +65,7 @@ def _reply(request: bytes) -> bytes:
             _spend(0)
     except MemoryError:
         return b'{"failed": "memory"}'
-    except Exception as error:  # one of our functions has a defect, or gets unforeseen input
+    except Exception as error:  # one of our functions has a defect, or receives unforeseen input
         return json.dumps({"failed": f"{type(error).__name__} in {told['function']}"}).encode()
     return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "size"}'
 
