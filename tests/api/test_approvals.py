@@ -116,7 +116,7 @@ def test_another_thread_s_run_has_no_approvals(world: World, says: Callable[...,
     world.get(f"/threads/{other}/runs/{run['id']}/approvals", status=404)
 
 
-def test_previews_have_a_limit_together(world: World, says: Callable[..., None]) -> None:
+def test_previews_share_one_limit(world: World, says: Callable[..., None]) -> None:
     given = {"shop": "a", "item": "é" * 600_000}
     says(Reply(tool_calls=[("order", given)] * 3))
     run = world.ended(world.run(tools=[order_api("http://api.test", "application/x-www-form-urlencoded")]))

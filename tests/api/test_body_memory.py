@@ -1,4 +1,4 @@
-"""Bodies in transit are limited together, whatever their number; other requests are served meanwhile."""
+"""Bodies in transit share one limit, whatever their number; other requests are served meanwhile."""
 
 import contextlib
 import socket

@@ -71,10 +71,10 @@ def test_who_comes_when_all_places_are_taken_is_told_so_and_who_is_in_stays(tmp_
         assert server.log.read_text().count("as many as MAX_CONNECTIONS allows; refused") == 1
 
 
-def test_who_comes_takes_the_place_of_idle_connections_and_of_no_other(
+def test_a_new_connection_replaces_idle_connections_only(
     tmp_path: Path,
 ) -> None:
-    """Nobody's key holds a place: connections that ask for the health now and then keep nobody out."""
+    """Connections without a key that request `/health` now and then keep nobody out."""
     upstream = ScriptedUpstream()
     upstream.default = lambda _: Reply("words " * 400, delay_s=0.02)
     with (

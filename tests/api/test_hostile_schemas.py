@@ -103,8 +103,8 @@ class Watch:
 
 
 def longest_wait(server: ServerProcess, ask: Callable[[], None]) -> float:
-    """Return how long `/health` waits while `ask` runs: the least of three times. A pause of the machine or of the
-    garbage collector is not due to the request, but the cost of the request recurs each time."""
+    """Return how long `/health` waits while `ask` runs: the shortest of three tries. A pause of the machine or of the
+    garbage collector is not due to the request, whose own cost recurs each time."""
     longest = []
     for _ in range(3):
         with Watch(server) as watch:

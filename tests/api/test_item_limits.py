@@ -314,7 +314,8 @@ def test_no_body_on_any_route_makes_others_wait(
 def test_no_body_on_any_address_makes_others_wait_50_ms(
     roomy: ServerProcess, world: World, record_property: Callable[[str, object], None]
 ) -> None:
-    """Under every name of every route, for v1 clients, too. The best of three tries counts: the machine is shared."""
+    """Under every path of every route, also for v1 clients. The best of three tries counts, because the machine is
+    shared."""
     azure = ["/openai/deployments/m/chat/completions", "/openai/deployments/m/embeddings", "/openai/threads"]
     bodies = [
         *bodies_of(world, [*(f"/v1{path}" for path in ROUTES), *LANGSERVE, *azure]),

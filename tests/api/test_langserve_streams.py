@@ -25,7 +25,7 @@ LARGE = Reply(chunks=["word " * 20_000] * 150)
 
 
 def ask(server: ServerProcess, path: str, **more: Any) -> socket.socket:
-    """Send a request and read the first of its answer."""
+    """Send a request and read the first part of its answer."""
     given = {"content": "hi"} if path.startswith("/assistant") else {"human": "hi"}
     body = json.dumps({"input": given, **more}).encode()
     client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
@@ -36,7 +36,7 @@ def ask(server: ServerProcess, path: str, **more: Any) -> socket.socket:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_reader_that_pauses_holds_its_model_and_takes_it_along(
+def test_a_paused_reader_pauses_its_model_call_until_it_leaves(
     path: str, server: ServerProcess, upstream: ScriptedUpstream
 ) -> None:
     upstream.script(LARGE)
@@ -50,9 +50,7 @@ def test_a_reader_that_pauses_holds_its_model_and_takes_it_along(
     upstream.wait_for(lambda up: up.closed_early == closed + 1)
 
 
-def test_a_run_whose_log_nobody_reads_on_is_cancelled_by_leaving(
-    server: ServerProcess, upstream: ScriptedUpstream
-) -> None:
+def test_leaving_an_unread_log_cancels_its_run(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["word " * 2000] * 300, pause_after=299))
     closed = upstream.closed_early
     with ask(server, "/assistant/stream_log"):
@@ -61,7 +59,7 @@ def test_a_run_whose_log_nobody_reads_on_is_cancelled_by_leaving(
     upstream.wait_for(lambda up: up.closed_early == closed + 1)
 
 
-async def test_nothing_of_a_run_piles_up_for_its_log(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_a_run_s_log_buffers_a_bounded_amount(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=[f"{n} " for n in range(1000)]))
     async with open_house(upstream, tmp_path) as house:
         log: Any = RunFacade(house.runner, house.store).astream_log({"content": "hi"})
@@ -81,7 +79,7 @@ async def test_nothing_of_a_run_piles_up_for_its_log(upstream: ScriptedUpstream,
 
 
 @pytest.mark.parametrize("filters", [{}, {"exclude_types": ["llm"]}], ids=["all", "no models"])
-def test_a_log_of_a_long_answer_is_whole_and_small(
+def test_the_log_of_a_long_answer_is_complete_and_small(
     filters: dict[str, Any], server: ServerProcess, upstream: ScriptedUpstream
 ) -> None:
     text = "".join(f"{n:04} " for n in range(4000))
@@ -96,7 +94,7 @@ def test_a_log_of_a_long_answer_is_whole_and_small(
     assert len(answer.content) < 500 * len(text)
 
 
-async def test_a_log_serves_python_s_remote_runnable(server: ServerProcess, upstream: ScriptedUpstream) -> None:
+async def test_a_log_works_with_python_s_remote_runnable(server: ServerProcess, upstream: ScriptedUpstream) -> None:
     text = "one two three four " * 20
     upstream.script(Reply(text))
     async with remote(f"{server.url}/chat") as chat:

@@ -46,7 +46,7 @@ def statuses(world: World, *runs: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["image_file", "image_url"])
-def test_pictures_that_runs_show_count_as_their_memory(
+def test_pictures_count_as_memory_of_their_runs(
     world: Callable[..., World], upstream: ScriptedUpstream, tmp_path: Path, kind: str
 ) -> None:
     upstream.default = lambda body: Hang()

@@ -1,4 +1,4 @@
-"""Model calls that are not runs take turns, and packed addresses are limited: one owner has one share."""
+"""Model calls that are not runs take turns, and packed URLs are limited: each owner has one share."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Logs and events of a chat: their size, and how far the model is read ahead of their reader."""
+"""Logs and events of a chat: their size, and how far the model is read ahead of the reader."""
 
 import asyncio
 import gc
@@ -52,7 +52,7 @@ async def test_a_log_repeats_an_answer_a_bounded_number_of_times(
     assert state["final_output"] == "".join(state["streamed_output"]) == text
 
 
-async def test_what_is_held_back_is_a_small_part_of_what_came() -> None:
+async def test_only_a_small_part_of_the_text_is_held_back() -> None:
     async def letters() -> AsyncIterator[str]:
         nonlocal given
         for given in range(1, 1001):  # noqa: B007
@@ -67,7 +67,7 @@ async def test_what_is_held_back_is_a_small_part_of_what_came() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_nothing_piles_up_for_a_reader_that_pauses(up: ScriptedUpstream, connect: Connect, way: str) -> None:
+async def test_a_paused_reader_fills_no_queue(up: ScriptedUpstream, connect: Connect, way: str) -> None:
     chain = build_chat_chain(await connect(up.url))
     texts = [f"{n} " for n in range(1000)]
     up.script(Reply(chunks=texts))

@@ -228,7 +228,7 @@ async def test_who_waits_for_room_gets_it_however_busy_the_others_are(engine: Op
         over.set()
 
 
-async def test_a_long_answer_that_holds_up_a_load_keeps_nobody_from_its_model(engine: Open, folder: Path) -> None:
+async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: Open, folder: Path) -> None:
     builtin = await engine(folder)
     async with contextlib.AsyncExitStack() as readings:
         for name in ("one", "two"):

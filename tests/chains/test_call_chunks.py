@@ -60,7 +60,7 @@ def test_no_module_has_langchain_read_arguments() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 1_024, 1_100, 4_000])
-def test_chunks_are_added_in_their_order(count: int) -> None:
+def test_chunks_are_added_in_order(count: int) -> None:
     whole = Whole()
     for place in range(count):
         beside = {"reasoning_content": f"({place})"}
@@ -70,7 +70,7 @@ def test_chunks_are_added_in_their_order(count: int) -> None:
     assert found.additional_kwargs.get("reasoning_content", "") == "".join(f"({place})" for place in range(count))
 
 
-def test_long_answers_are_put_together_in_linear_time() -> None:
+def test_long_answers_are_combined_in_linear_time() -> None:
     piece = AIMessageChunk(content="x" * 2_000, additional_kwargs={"reasoning_content": "y" * 2_000})
 
     def put_together() -> AIMessageChunk:

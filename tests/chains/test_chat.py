@@ -51,9 +51,7 @@ async def test_an_input_that_does_not_fit_is_refused_by_name(
         await chain.abatch([ASKED, given])
 
 
-async def test_calls_that_nobody_offered_are_put_together_in_linear_time(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_calls_of_unoffered_functions_are_combined_in_linear_time(up: ScriptedUpstream, connect: Connect) -> None:
     call = [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":['}}]
     more = [{"index": 0, "function": {"arguments": "'b'," * 12}}]
     deltas = [{"content": "Noon."}, {"tool_calls": call}, *[{"tool_calls": more}] * 150]

@@ -42,7 +42,7 @@ async def busy(builtin: Builtin, count: int) -> None:
 
 
 async def crash(builtin: Builtin, by: signal.Signals = signal.SIGSEGV) -> None:
-    """End the engine's process, and wait until that is noticed."""
+    """End the engine's process, and wait until its end is detected."""
     before = builtin.engine_ends.total()
     os.kill(children()[-1], by)
 
@@ -127,13 +127,13 @@ async def test_waiting_requests_of_a_suspended_owner_do_not_reach_the_engine() -
         await asyncio.create_task(ask_as("bob", builtin, "run"))
         kinds = sorted(type(error).__name__ for error in together.result())
         assert kinds == ["EngineEnded", *["OwnerSuspended"] * 4]
-        assert builtin.engine_ends.total() <= 3, "the first of them, perhaps the next one, and one of these again"
+        assert builtin.engine_ends.total() <= 3, "the first request, perhaps the next one, and a retry of one of them"
 
 
 async def test_an_end_under_two_owners_suspends_neither() -> None:
     async with opened(parallel=3, is_shared=True) as builtin:
         await builtin.at("")
-        os.kill(children()[-1], signal.SIGSTOP)  # so that both are at work when it ends
+        os.kill(children()[-1], signal.SIGSTOP)  # so that both are in progress when it ends
         asked = [asyncio.create_task(ask_as(owner, builtin, "run")) for owner in ("alice", "bob")]
         await asyncio.sleep(0.5)
         await crash(builtin, signal.SIGKILL)
@@ -142,7 +142,7 @@ async def test_an_end_under_two_owners_suspends_neither() -> None:
             await asyncio.create_task(ask_as(owner, builtin, "whole"))
 
 
-async def test_an_only_owner_is_not_suspended() -> None:
+async def test_a_single_owner_is_not_suspended() -> None:
     async with opened() as builtin:
         await builtin.at("")
         asked = asyncio.create_task(ask_as("alice", builtin, "whole", LONG))
@@ -153,7 +153,7 @@ async def test_an_only_owner_is_not_suspended() -> None:
         await asyncio.create_task(ask_as("alice", builtin, "whole"))
 
 
-async def test_answers_made_anew_together_keep_their_slots() -> None:
+async def test_concurrent_retries_keep_their_slots() -> None:
     async with opened(parallel=3, is_shared=True) as builtin:
         await builtin.at("")
         os.kill(children()[-1], signal.SIGSTOP)  # so that nothing is shown before the crash

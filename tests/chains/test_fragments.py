@@ -318,7 +318,7 @@ TOO_MANY: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("choices", TOO_MANY.values(), ids=TOO_MANY)
-def test_too_many_calls_end_the_reply_in_moments(choices: list[dict[str, Any]]) -> None:
+def test_too_many_calls_end_the_reply_quickly(choices: list[dict[str, Any]]) -> None:
     def fail() -> None:
         with pytest.raises(UpstreamFailed, match="more than 128 function calls"):
             read(*choices)
@@ -354,7 +354,7 @@ def test_replies_of_many_items_are_read_in_linear_time(choices: list[dict[str, A
     within(1, lambda: read(*choices))
 
 
-async def test_a_reply_with_as_many_calls_as_are_allowed_is_whole(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_reply_with_the_maximum_number_of_calls_is_complete(up: ScriptedUpstream, connect: Connect) -> None:
     delta = {"choices": [{"index": 0, "delta": {"tool_calls": many(128, **NUMBERED)}, "finish_reason": "tool_calls"}]}
     up.script(Raw([b"data: " + orjson.dumps(delta) + b"\n\n", b"data: [DONE]\n\n"]))
     replies = Replies(await connect(up.url), tool_calls="native")

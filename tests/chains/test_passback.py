@@ -370,7 +370,7 @@ def test_entries_are_merged_by_index_type_and_id() -> None:
     ]
 
 
-def test_deltas_after_the_end_do_not_spell_the_fields_again() -> None:
+def test_deltas_after_the_end_do_not_serialize_the_fields_again() -> None:
     extra = ExtraFields("http://h", "m")
     extra.add({"x": "a" * 1_000_000})
     assert extra.spell(["c1"])

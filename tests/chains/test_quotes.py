@@ -43,7 +43,7 @@ def strict(body: dict[str, Any]) -> Step:
 
 
 def repeating(body: dict[str, Any]) -> Step:
-    """A server that refuses messages in a row, and repeats their words without what is between them."""
+    """A server that refuses messages with the word `Bad`, and quotes them joined together."""
     said = "".join(message["content"] for message in body["messages"])
     return (
         Fail(400, {"error": {"message": f"Bad prompt: {said}"}}) if "Bad" in said and "temperature" in body else Reply()
@@ -60,7 +60,7 @@ def repeating(body: dict[str, Any]) -> Step:
     ],
     ids=["a property", "a property of that name", "other case and spaces", "a prompt"],
 )
-async def test_no_author_makes_a_server_s_error_change_other_requests(
+async def test_a_quoted_text_changes_no_other_request(
     up: ScriptedUpstream, connect: Connect, server: Any, call: ReplyCall
 ) -> None:
     up.default = server
@@ -71,7 +71,7 @@ async def test_no_author_makes_a_server_s_error_change_other_requests(
     assert up.requests[-1].body["temperature"] == 0.5
 
 
-async def test_a_property_called_like_a_field_leaves_the_field(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_property_named_like_a_field_does_not_drop_the_field(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = strict
     replies = Replies(await connect(up.url), tool_calls="native")
     assert await say(replies, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])) == "Fine."
@@ -92,8 +92,8 @@ async def test_a_limit_that_an_author_wrote_is_not_learned(
     assert upstream.context_limit("test-model") == (None if author == "the prompt" else 4096)
 
 
-def test_thousands_of_names_are_looked_for_in_no_time() -> None:
-    """A name costs 10 ms where patterns are compiled for it."""
+def test_thousands_of_names_are_searched_for_quickly() -> None:
+    """If patterns were compiled, each name would take 10 ms."""
     names = {f"x-{number}": True for number in range(20_000)}
     body = {"temperature": 1, "tools": [function({}, **names)]}
     since = time.process_time()

@@ -46,7 +46,7 @@ async def test_names_that_clients_make_up_do_not_fill_the_memory(up: ScriptedUps
 
 
 async def acting(owner: str, work: Coroutine[Any, Any, T]) -> T:
-    """Do something for an owner, as a request's task does."""
+    """Call a function for an owner, as a request's task does."""
 
     async def do() -> T:
         act_for(owner)
@@ -75,7 +75,7 @@ WEATHER = {"type": "function", "function": {"name": "w", "parameters": {"type": 
     ],
     ids=["a field", "a context", "function calls", "thoughts"],
 )
-async def test_what_one_owner_s_answers_teach_counts_for_no_other(
+async def test_what_is_learned_from_one_owner_applies_to_no_other(
     up: ScriptedUpstream, connect: Connect, server: Any, learned: str
 ) -> None:
     upstream = await connect(up.url)

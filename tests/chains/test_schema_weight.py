@@ -312,7 +312,7 @@ OPEN = {"$ref": "#/$defs/a"}
     ids=["first", "beside a type", "last", "in anyOf", "by another", "the root"],
 )
 def test_a_circle_of_merged_schemas_is_refused(child: Any) -> None:
-    """llama.cpp expands them in place, and would end."""
+    """llama.cpp expands them in place, and would crash."""
     inner = {"type": "object", "properties": {"c": {"allOf": [OPEN, {"type": "object"}]}}}
     schema = {**OPEN, "$defs": {"a": {"type": "object", "properties": {"child": child}}, "b": inner}}
     (found,) = bound_schemas([schema])

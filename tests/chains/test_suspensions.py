@@ -1,4 +1,4 @@
-"""Suspensions: short at first, longer each time, forgotten later, and of one owner only."""
+"""Suspensions are short at first, grow each time, are forgotten later, and affect one owner only."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_a_suspension_ends_and_its_record_is_forgotten() -> None:
     assert left(suspensions, "alice") == 60
 
 
-def test_an_only_owner_is_never_suspended() -> None:
+def test_a_single_owner_is_never_suspended() -> None:
     suspensions = Suspensions(is_shared=False, clock=Clock())
     suspensions.count("")
     suspensions.check("")

@@ -1,4 +1,4 @@
-"""Several answers of one request: one after the other, and returned as one."""
+"""Several answers to one request come one after the other, and are returned as one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ async def test_a_prompt_is_counted_once_for_its_answers() -> None:
     assert usage == {"prompt_tokens": 12, "completion_tokens": 6, "total_tokens": 18}
 
 
-async def test_nothing_is_asked_after_a_refusal() -> None:
+async def test_no_request_is_sent_after_a_refusal() -> None:
     asked: list[int] = []
 
     def requests() -> Iterator[Any]:

@@ -43,7 +43,7 @@ class SmallDisk:
         """The same folder as this process sees it."""
 
     def fill(self) -> Path:
-        """Write until no byte is free, also after the data of an earlier call; returns the file."""
+        """Write until no byte is free, after the data of an earlier call, if any; return the file."""
         ballast = self.seen / "ballast"
         with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             for size in (65_536, 512, 1):

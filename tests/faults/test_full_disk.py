@@ -1,4 +1,4 @@
-"""Reserved space: uploads leave it, deletions use it, and a disk that something else filled stops no deletion."""
+"""Reserved space: uploads leave it free, deletions use it, and deletions work on a disk that something else filled."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ BLOCK_BYTES = 65_536
 
 
 class Small(disks.Small):
-    """One with the requests that fill and free its disk."""
+    """A server on a small disk, with the requests that fill and free it."""
 
     @property
     def reserve(self) -> Path:
@@ -72,10 +72,10 @@ def held_bytes(small: Small) -> int:
 
 
 def fill_around_reserve(small: Small, least_bytes: int) -> int:
-    """Fill the disk while the reserve is not in use; returns what `held_bytes` is then, at least `least_bytes`.
+    """Fill the disk while the reserve is not in use; return `held_bytes` afterwards, which is at least `least_bytes`.
 
-    A cancelled run is still committed after its answer. The space of the reserve, released for that, would go to the
-    filling here, as it goes to any program that writes in that moment.
+    A cancelled run is still committed after its answer. The reserve releases space for that, and the filling here would
+    take it, as any program could that writes at that moment.
     """
     limit = time.monotonic() + 10
     while True:
@@ -83,7 +83,7 @@ def fill_around_reserve(small: Small, least_bytes: int) -> int:
             if (held := held_bytes(small)) >= least_bytes:
                 small.disk.fill()
                 return held
-        assert time.monotonic() < limit, f"{least_bytes - held} bytes of the reserve went to others"
+        assert time.monotonic() < limit, f"{least_bytes - held} bytes of the reserve were taken by other programs"
         time.sleep(0.02)
 
 
@@ -202,7 +202,7 @@ def test_a_full_disk_takes_no_part_and_cancelling_frees_space(small: Small) -> N
 
 
 def test_a_database_that_filled_the_disk_takes_rows_again_after_deletions(small: Small) -> None:
-    """No other file is removed: the space is in the database's own file."""
+    """No other file is removed: the freed space is in the database's own file."""
     server = small.server
     made = []
     body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
@@ -276,7 +276,7 @@ sys.stdin.read()
 
 @contextmanager
 def reading(small: Small) -> Iterator[None]:
-    """Another program that reads the database, and is in the middle of it."""
+    """Another program that is in the middle of reading the database."""
     command = [*small.disk.before, sys.executable, "-c", READER, str(small.disk.path / "threadhold.db")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
@@ -285,8 +285,9 @@ def reading(small: Small) -> Iterator[None]:
         reader.communicate(timeout=10)
 
 
-def test_a_log_that_a_reader_keeps_leaves_space_for_its_way_into_the_file(small: Small) -> None:
-    """The log cannot be cut while somebody reads: it grows with each row, and the file will need as much."""
+def test_a_log_kept_by_a_reader_leaves_space_for_the_file(small: Small) -> None:
+    """The log cannot be truncated while somebody reads: it grows with each row, and the file will need as much
+    space."""
     server = small.server
     body = {"messages": [{"role": "user", "content": "x" * 250_000}] * 8}
     made = [server.request("POST", "/v1/threads", body)["id"] for _ in range(3)]

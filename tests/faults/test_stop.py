@@ -1,4 +1,4 @@
-"""What a server that stops tells those whose answers it cannot finish."""
+"""A stopping server answers the requests that it cannot finish."""
 
 import threading
 from pathlib import Path

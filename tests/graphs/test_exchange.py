@@ -51,7 +51,7 @@ async def test_outputs_of_one_request_are_limited(upstream: ScriptedUpstream, ou
         with pytest.raises(InvalidRequest, match=f"512kb.*{MAX_SUBMITTED_BYTES}.*Submit shorter") as refused:
             await answer(small, started, *outputs)
         assert (refused.value.param, refused.value.code) == ("tool_outputs", "invalid_value")
-        assert (await small.run(started))["status"] == "requires_action", "nothing is taken"
+        assert (await small.run(started))["status"] == "requires_action", "no output is accepted"
         again = await answer(small, started, *["noon"] * len(outputs))
         assert names(await small.events(started.run_id, again.after))[-1] == "run.completed"
 
@@ -65,7 +65,7 @@ async def test_outputs_of_all_rounds_are_limited(upstream: ScriptedUpstream, out
         with pytest.raises(InvalidRequest, match=f"left of the {MAX_EXCHANGE_BYTES}") as refused:
             while rounds < 7:
                 await small.events(started.run_id, after)
-                after = (await answer(small, started, f"{rounds}{output}")).after  # a model that goes round is stopped
+                after = (await answer(small, started, f"{rounds}{output}")).after  # a model in a loop is stopped
                 rounds += 1
         assert rounds == MAX_EXCHANGE_BYTES // json_bytes(output)
         assert (refused.value.param, refused.value.code) == ("tool_outputs", "invalid_value")
@@ -141,7 +141,7 @@ async def test_outputs_of_actions_share_what_is_left(upstream: ScriptedUpstream)
             assert shown == [LEFT_OUT] * MANY
 
 
-async def test_outputs_that_have_room_reach_the_model_whole(upstream: ScriptedUpstream) -> None:
+async def test_outputs_within_the_limit_reach_the_model_whole(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getCity", {})] * 20), Reply("Done."))
     with Api(lambda _: Answer(body=b"y" * 90_000)) as api:
         async with world(upstream) as small:
@@ -164,12 +164,12 @@ def test_findings_stay_within_their_share(chars: int, cited: int) -> None:
 
 
 @pytest.mark.parametrize(("used", "calls"), [(0, 1), (MAX_EXCHANGE_BYTES - 10, 3), (MAX_EXCHANGE_BYTES + 9, 2), (0, 0)])
-def test_shares_of_what_is_left_exceed_no_limit(used: int, calls: int) -> None:
+def test_shares_of_the_remaining_bytes_exceed_no_limit(used: int, calls: int) -> None:
     assert 0 <= share_of_left(used, calls) * calls <= max(0, MAX_EXCHANGE_BYTES - used)
 
 
 @pytest.mark.parametrize("kind", ["function", "file_search"])
-def test_many_answers_write_their_step_in_linear_bytes(kind: Any) -> None:
+def test_writes_of_a_step_are_linear_in_its_size(kind: Any) -> None:
     books, shelf = recorder(), Shelf()
     calls: list[Any] = [
         {"id": f"call_{n}", "upstream_id": "u", "name": "f", "arguments": "{}", "kind": kind} for n in range(300)
@@ -188,7 +188,7 @@ def test_many_answers_write_their_step_in_linear_bytes(kind: Any) -> None:
     assert all(call[kind][key] for call in shelf.bodies["step_1"]["step_details"]["tool_calls"]), "a pause writes all"
 
 
-def test_small_steps_are_written_at_each_answer() -> None:
+def test_small_steps_are_written_after_each_answer() -> None:
     books, shelf = recorder(), Shelf()
     calls: list[Any] = [{"id": f"call_{n}", "upstream_id": "u", "name": "f", "arguments": "{}"} for n in range(9)]
     record(books, CallsOpened("step_1"), CallsMade("step_1", tuple(calls), USAGE))
@@ -199,7 +199,7 @@ def test_small_steps_are_written_at_each_answer() -> None:
 
 
 async def test_outputs_before_a_stop_are_in_the_step(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """A large step lacks small outputs for a while; a server that stops writes them."""
+    """A large step lacks small outputs for a while; a stopping server writes them."""
     called: list[str] = []
     stopped = threading.Event()
 

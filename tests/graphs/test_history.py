@@ -1,4 +1,4 @@
-"""A thread's history has bounds: of messages, of characters, of parts, and of what the store reads for it."""
+"""A thread's history has limits: on messages, on characters, on parts, and on what the store reads for it."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{LO
     ],
     ids=["parts", "annotations", "pictures by address", "pictures by file", "refusals"],
 )
-async def test_whatever_a_message_consists_of_counts(parts: list[dict[str, Any]], most: int) -> None:
+async def test_every_part_of_a_message_counts(parts: list[dict[str, Any]], most: int) -> None:
     store = await open_store()
     row = thread()
     said = [message(row, content=parts) for _ in range(500)]

@@ -1,4 +1,4 @@
-"""The pictures of a prompt have one limit together, whichever way they come."""
+"""All pictures of a prompt share one limit, in whatever form they are sent."""
 
 from pathlib import Path
 from typing import Any

@@ -200,7 +200,7 @@ def _content(done: Recorded) -> Any:
     return shelf.bodies["msg_1"]["content"][0]["text"]
 
 
-def test_a_citation_stands_where_its_marker_stands() -> None:
+def test_a_citation_has_the_position_of_its_marker() -> None:
     books = recorder()
     said = record(
         books,
@@ -247,4 +247,4 @@ def test_citations_take_time_in_proportion_to_their_number() -> None:
         record(books, TextDeltas("msg_1", ["some words of text "]), CITES)
     text = _content(record(books, MessageClosed("step_1", "msg_1", USAGE)))
     assert len(plain_text(text)) == count * 19
-    assert time.process_time() - started < 3, "60 s, were the text made anew for each"
+    assert time.process_time() - started < 3, "60 s if the text were rebuilt for each"

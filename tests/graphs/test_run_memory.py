@@ -1,4 +1,4 @@
-"""What runs at work hold in memory is limited by owner and in all; those beyond wait, and none forever."""
+"""The memory of executing runs is limited per owner and in total; further runs wait, but none forever."""
 
 import asyncio
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_a_history_counts_with_all_that_it_holds(messages: list[dict[str, Any]],
 # --- whose turn it is -------------------------------------------------------------------------------------------------
 
 
-def test_memory_is_limited_by_owner_and_in_all() -> None:
+def test_memory_is_limited_per_owner_and_in_total() -> None:
     turns = Turns(TEN)
     turns.begin("ann", memory=4 * MB)
     assert [turns.free("ann", memory=size * MB) for size in (1, 2)] == [True, False]
@@ -83,7 +83,7 @@ def test_a_run_larger_than_a_share_runs_alone() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[90, 90, 90], [1, 90, 1], [6, 6, 6, 6], [0, 90, 0]], ids=str)
-def test_every_run_in_line_has_its_turn(sizes: list[int]) -> None:
+def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
     turns = Turns(TEN)
     for number, size in enumerate(sizes):
         turns.stand(InLine(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
@@ -97,7 +97,7 @@ def test_every_run_in_line_has_its_turn(sizes: list[int]) -> None:
     assert turns.free("bob", memory=5 * MB)
 
 
-def test_a_large_run_does_not_overtake_those_in_line() -> None:
+def test_a_large_run_does_not_overtake_queued_runs() -> None:
     turns = Turns(TEN)
     turns.begin("ann", memory=4 * MB)
     turns.stand(InLine("run_1", "ann", "thread_1", 1, memory=5 * MB))
@@ -106,14 +106,14 @@ def test_a_large_run_does_not_overtake_those_in_line() -> None:
     assert turns.free("bob", memory=2 * MB)
 
 
-def test_what_turns_out_smaller_makes_room_for_others() -> None:
+def test_a_run_smaller_than_expected_frees_memory() -> None:
     turns = Turns(TEN)
     for number in range(2):
         turns.stand(InLine(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
     assert turns.call() is not None
     assert turns.call() is None, "one at a time is read"
     turns.resize("ann", MB - UNKNOWN_BYTES)
-    assert turns.call() is None, "its share is less than is unknown"
+    assert turns.call() is None, "its share is less than the estimate for an unread history"
     turns.resize("ann", -MB)
     assert turns.call() is not None
 
@@ -137,7 +137,7 @@ async def started(w: World, kind: str, assistant: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["thread", "new thread"])
-async def test_runs_beyond_the_memory_stand_in_line(upstream: ScriptedUpstream, kind: str) -> None:
+async def test_runs_beyond_the_memory_limit_are_queued(upstream: ScriptedUpstream, kind: str) -> None:
     upstream.script(Hang())
     upstream.default = lambda _: Reply("Hi.")
     async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
@@ -155,7 +155,7 @@ async def test_runs_beyond_the_memory_stand_in_line(upstream: ScriptedUpstream, 
         await until(lambda: is_free(w))
 
 
-async def test_starts_beyond_the_memory_take_turns_to_read(upstream: ScriptedUpstream) -> None:
+async def test_starts_beyond_the_memory_limit_read_in_turn(upstream: ScriptedUpstream) -> None:
     upstream.default = lambda _: Reply("Hi.")
     async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
         assistant = await w.assistant()
@@ -167,7 +167,7 @@ async def test_starts_beyond_the_memory_take_turns_to_read(upstream: ScriptedUps
         await until(lambda: is_free(w))
 
 
-async def test_a_waiting_run_holds_no_memory_and_counts_again_when_it_goes_on(upstream: ScriptedUpstream) -> None:
+async def test_a_waiting_run_holds_no_memory_until_it_continues(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Hang())
     upstream.default = lambda _: Reply("Hi.")
     async with world(upstream, limits=Limits(memory_bytes=6 * MB)) as w:
@@ -184,7 +184,7 @@ async def test_a_waiting_run_holds_no_memory_and_counts_again_when_it_goes_on(up
         await until(lambda: is_free(w))
 
 
-async def test_runs_taken_up_after_a_stop_are_counted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_runs_resumed_after_a_restart_are_counted(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.default = lambda _: Hang()
     path = tmp_path / "a.db"
     async with world(upstream, path) as w:
@@ -203,7 +203,7 @@ async def test_runs_taken_up_after_a_stop_are_counted(upstream: ScriptedUpstream
         await until(lambda: is_free(w))
 
 
-async def test_outputs_of_actions_that_find_no_memory_are_left_out(upstream: ScriptedUpstream) -> None:
+async def test_action_outputs_without_free_memory_are_omitted(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang(), Reply(tool_calls=[("getCity", {}), ("getCity", {"a": 1})]), Reply("Done."))
     small = [b"y" * 90_000, b"z" * 90]
     with Api(lambda _: Answer(body=small.pop(0))) as api:
@@ -225,7 +225,7 @@ async def test_a_run_that_is_alone_keeps_its_outputs(upstream: ScriptedUpstream)
             assert len(said(upstream.requests[-1].body)[0]) == 90_000
 
 
-async def test_small_runs_taken_up_after_a_stop_run_at_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_small_runs_resumed_after_a_restart_run_at_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.default = lambda _: Hang()
     path = tmp_path / "a.db"
     async with world(upstream, path) as w:

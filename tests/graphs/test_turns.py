@@ -125,7 +125,7 @@ def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
     assert refused.value.headers == {"Retry-After": "8"}
 
 
-def test_no_owner_keeps_the_others_out_of_the_line() -> None:
+def test_no_owner_keeps_others_out_of_the_queue() -> None:
     turns = Turns(Limits(at_work=1, in_line=8, share=0.75))
     turns.begin("ann")
     for number in range(6):
@@ -136,7 +136,7 @@ def test_no_owner_keeps_the_others_out_of_the_line() -> None:
         turns.stand(in_line("bob", number))
     with pytest.raises(TooManyRequests, match="8 runs wait"):
         turns.check("bob")
-    turns.check("eve")  # who has none in line, however full it is
+    turns.check("eve")  # an owner without a queued run, however full the queue is
     with turns.entering("eve"), pytest.raises(TooManyRequests):
         turns.check("eve")
     nobody = Turns(Limits(at_work=1, in_line=0, share=0.75))
@@ -226,7 +226,7 @@ async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: Scrip
                 await asyncio.sleep(0.01)
                 held.append(sum(isinstance(each, Row) and each.kind == "assistant" for each in gc.get_objects()))
     assert any(held), "no start was seen while it had read the assistant"
-    assert statistics.median(held) <= 1, held  # each start reads it, and lets go of it before it waits
+    assert statistics.median(held) <= 1, held  # each start reads it, and releases it before it waits
 
 
 async def test_owners_share_the_model_evenly_whoever_came_first(upstream: ScriptedUpstream) -> None:

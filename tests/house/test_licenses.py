@@ -1,4 +1,4 @@
-"""The server's packages can be used as README says: no GPL, and no restriction that README does not name."""
+"""The server's packages can be used as README says: no GPL, and no restriction that README does not mention."""
 
 import re
 import subprocess

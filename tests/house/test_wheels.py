@@ -214,7 +214,7 @@ def test_a_build_without_the_right_model_fails_with_a_message(
 
 @pytest.fixture
 def demo_wheel(tmp_path: Path) -> Iterator[Path]:
-    """The real wheel, from the index that this machine is configured for."""
+    """The real wheel, from the package index that this machine is configured for."""
     settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     build(DEMO, tmp_path, **settings).check_returncode()
     (wheel,) = tmp_path.glob("*.whl")

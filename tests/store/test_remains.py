@@ -1,4 +1,5 @@
-"""What deleted objects leave: hidden in the commit that deletes, removed in short commits, also after a crash."""
+"""The remains of deleted objects are hidden by the deleting commit, and removed in short commits, even after a
+crash."""
 
 import asyncio
 from contextlib import suppress
@@ -97,7 +98,7 @@ async def test_others_write_while_a_large_thread_is_removed() -> None:
     await store.tidy()
     steps = [sql.split("(")[0].split("WHERE")[0].strip() for sql in seen]
     removed = [place for place, sql in enumerate(steps) if sql == "DELETE FROM messages"]
-    assert steps.index("INSERT INTO threads") < removed[-1]  # in one commit all would be gone before
+    assert steps.index("INSERT INTO threads") < removed[-1]  # in a single commit, all would already be gone
     assert steps[: removed[-1]].count("COMMIT") >= 3
     await store.close()
 
@@ -137,7 +138,7 @@ async def test_the_next_start_removes_what_is_left(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_thread_can_come_back_with_its_id_once_it_is_removed() -> None:
+async def test_an_id_can_be_used_again_once_its_thread_is_removed() -> None:
     store = await open_store()
     of = thread()
     old, new = message(of), message(of)

@@ -95,7 +95,7 @@ async def test_no_statement_scans_a_table_or_sorts_one(tmp_path: Path) -> None:
     assert len(found) > 60
     thread = "CORRELATED SCALAR SUBQUERY 1; SEARCH above USING INDEX sqlite_autoindex_threads_1 (id=?); "
     few = f"SCAN runs USING INDEX runs_active; {thread}USE TEMP B-TREE FOR ORDER BY"  # the active runs, not the table
-    # `told`: the rows that the statement itself brings; `remains`: nothing but what is to be done.
+    # `told`: the rows that the statement itself contains; `remains`: only the removals to do.
     own = ("SCAN CONSTANT ROW", "SCAN told", "SCAN remains", few)
     found = {sql: functools.reduce(lambda plan, part: plan.replace(part, ""), own, plan) for sql, plan in found.items()}
     assert {sql: plan for sql, plan in found.items() if "SCAN" in plan or "TEMP" in plan} == {}

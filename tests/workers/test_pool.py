@@ -70,7 +70,7 @@ async def test_a_task_over_its_budget_ends_alone(pool: Pool, work: tuple[Any, An
 
 
 async def test_a_task_that_only_waits_is_ended_by_wall_time(pool: Pool) -> None:
-    await pool.run(FIND, PLACE, {})  # the start of a child then does not count
+    await pool.run(FIND, PLACE, {})  # a child's start then does not count
     with pytest.raises(TooCostly) as caught:
         await pool.run(FIND, *slow(), budget=Budget(cpu_s=60, wall_s=0.3))
     assert caught.value.why == "late"

@@ -345,7 +345,7 @@ async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstr
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
-async def test_a_choice_that_the_run_s_limit_cuts_off_teaches_nothing(
+async def test_a_choice_cut_off_by_the_run_s_limit_is_not_learned(
     up: ScriptedUpstream, connect: Connect, choice: str
 ) -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}

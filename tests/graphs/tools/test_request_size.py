@@ -1,4 +1,4 @@
-"""An action's request is a product of two lengths, and each of its parts has a limit."""
+"""The size of an action's request is a product of two lengths, so each of its parts has a limit."""
 
 import json
 from typing import Any
@@ -69,7 +69,7 @@ def test_a_request_longer_than_its_limit_is_refused_by_name(called: Operation, v
         build_call(called, {argument: value})
 
 
-def test_parameters_together_are_counted_against_one_limit() -> None:
+def test_all_parameters_share_one_limit() -> None:
     fields = [{"name": f"q{number}", "in": "query", "schema": {}} for number in range(8)]
     called = operation(document("https://api.test", {"/x": {"get": {"parameters": fields}}}))
     with pytest.raises(BadArguments, match=URL):
@@ -134,5 +134,5 @@ def test_a_server_s_variables_make_no_url_beyond_its_limit() -> None:
         operation(spec)
 
 
-def test_a_problem_with_arguments_is_told_in_few_words() -> None:
+def test_a_problem_with_arguments_has_a_short_message() -> None:
     assert len(str(BadArguments("x" * 1_000_000))) == 4_000
