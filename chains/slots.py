@@ -49,7 +49,7 @@ class Slot:
             self._slots.give_back(self._owner, rest)
 
     def release(self) -> None:
-        """Release the slots to the next in line. Further calls change nothing."""
+        """Release the slots to the next waiting request. Further calls change nothing."""
         self.keep(0)
 
 

@@ -23,7 +23,7 @@ only `graphs/live.py` makes a run's `last_error`.
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
     │       ├── StoreFull           no space on the disk
     │       └── StoreLocked         another program holds a lock on the database
-    ├── EmbeddingFailed             texts could not be made into vectors; a search goes on by words
+    ├── EmbeddingFailed             texts could not be made into vectors; a search continues with words
     ├── TooCostly                   work in a child process that exceeded its budget or could not be done
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`

@@ -151,7 +151,7 @@ def spell_field(field: Field, value: Any, encode: Encode = _as_it_is) -> Pairs:
     """Return a parameter's name and value as pairs, with each value encoded by `encode`; path values always are.
 
     The comma between values stays as it is (RFC 6570), so that a server can tell it from one inside a value. Spaces and
-    pipes between values are encoded as well: neither may stand in a URL. Names are not encoded.
+    pipes between values are encoded as well: neither is allowed in a URL. Names are not encoded.
 
     Raises BadArguments.
     """
