@@ -14,6 +14,9 @@ __all__ = ["OpenCalls"]
 _SMALL_BYTES: Final = 16 * 1024
 """A step up to this size is written after each output."""
 
+_URGENT_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of one step's writes for search results alone: after a crash no checkpoint has the results, only the row."""
+
 _OUTPUT_BYTES: Final = 16
 """Bytes of an output in addition to its text."""
 
@@ -29,6 +32,8 @@ class OpenCalls:
         self._by_id = {call["id"]: call for call in (details or {}).get("tool_calls", ())}
         self._written = len(orjson.dumps(details)) if self._by_id else 0
         self._unwritten = 0
+        self._urgent_bytes = 0
+        self._is_urgent = False
 
     @property
     def is_behind(self) -> bool:
@@ -38,7 +43,8 @@ class OpenCalls:
     @property
     def is_far_behind(self) -> bool:
         """Whether the row lacks enough to be worth a write."""
-        return self.is_behind and (self._written < _SMALL_BYTES or 4 * self._unwritten >= self._written)
+        is_large = self._written < _SMALL_BYTES or 4 * self._unwritten >= self._written
+        return self.is_behind and (is_large or self._is_urgent)
 
     def answer(self, outputs: Mapping[str, str]) -> None:
         """Add outputs by call id. The findings of a search are shown only as its results."""
@@ -55,8 +61,11 @@ class OpenCalls:
             call["file_search"] = {"ranking_options": ranking, "results": shown}
             self.contents[call_id] = [each["content"] for each in results]
             self._unwritten += len(orjson.dumps(results)) + _OUTPUT_BYTES
+            self._urgent_bytes += self._written
+            self._is_urgent = self._urgent_bytes <= _URGENT_BYTES
 
     def note_written(self) -> None:
         """Record that the row has all outputs."""
         self._written += self._unwritten
         self._unwritten = 0
+        self._is_urgent = False
