@@ -189,9 +189,8 @@ class Runner:
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
-            return await self._launch_new(
-                draft, History([]).and_then(row.body for row in draft.messages), ExitStack(), *attached
-            )
+            history = History([]).and_then(row.body for row in draft.messages)
+            return await self._launch_new(draft, history, ExitStack(), *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run its tool outputs, all of them, and go on with it."""
