@@ -14,7 +14,7 @@ __all__ = ["OpenCalls"]
 _SMALL_BYTES: Final = 16 * 1024
 """A step up to this size is written after each output."""
 
-_URGENT_BYTES: Final = 8 * 1024 * 1024
+_URGENT_BYTES: Final = 4 * 1024 * 1024
 """Bytes of one step's writes for search results alone: after a crash no checkpoint has the results, only the row."""
 
 _OUTPUT_BYTES: Final = 16
