@@ -133,21 +133,27 @@ class Turns:
 
     def _fits(self, owner: str, weight: int, memory: int) -> bool:
         fits = self._total + weight <= self._limits.at_work or not self._total
-        return fits and self._has_share(owner, weight, memory) and (not memory or self.has_memory(owner, memory))
+        return fits and self._has_share(owner, weight, memory) and (not memory or self._memory_fits(memory))
 
     def _has_share(self, owner: str, weight: int, memory: int) -> bool:
         """Whether the owner can have such a run, however much the others have."""
-        limits, own = self._limits, self._memory[owner]
+        limits = self._limits
         runs = self._weights[owner] + weight <= limits.share * limits.at_work or not self._weights[owner]
-        held = own + memory <= limits.share * limits.memory_bytes or not own
-        return runs and held and (limits.at_work_per_owner is None or self._working[owner] < limits.at_work_per_owner)
+        is_allowed = limits.at_work_per_owner is None or self._working[owner] < limits.at_work_per_owner
+        return runs and is_allowed and (not memory or self._has_memory_share(owner, memory))
 
     def has_memory(self, owner: str, memory: int, held: int = 0) -> bool:
         """Return whether a run of this owner, which already holds `held`, can hold `memory` bytes. A run that is alone
         always can."""
-        most, own, total = self._limits.memory_bytes, self._memory[owner] - held, self._held - held
-        fits = total + memory <= most or not total
-        return fits and (own + memory <= self._limits.share * most or not own)
+        return self._memory_fits(memory, held) and self._has_memory_share(owner, memory, held)
+
+    def _memory_fits(self, memory: int, held: int = 0) -> bool:
+        total = self._held - held
+        return total + memory <= self._limits.memory_bytes or not total
+
+    def _has_memory_share(self, owner: str, memory: int, held: int = 0) -> bool:
+        own = self._memory[owner] - held
+        return own + memory <= self._limits.share * self._limits.memory_bytes or not own
 
     @property
     def unread(self) -> int:

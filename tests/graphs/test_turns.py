@@ -145,6 +145,13 @@ def test_no_owner_keeps_others_out_of_the_queue() -> None:
         nobody.check("bob")
 
 
+def test_a_run_without_memory_passes_an_owner_s_full_share() -> None:
+    turns = Turns(Limits(memory_bytes=1000, share=0.75))
+    turns.begin("ann", memory=900)  # more than the share: it was alone
+    assert turns.free("ann")
+    assert not turns.free("ann", memory=1)
+
+
 @pytest.mark.parametrize(
     ("large", "limits"),
     [({"weight": 6}, {"at_work": 8}), ({"weight": 20}, {"at_work": 8}), ({"memory": 700}, {"memory_bytes": 1000})],
