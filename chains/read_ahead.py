@@ -8,6 +8,7 @@ itself finds it. While another owner is served, a pause as long as the slice fol
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -15,6 +16,7 @@ import orjson
 
 from chains.engine_prompts import count_chars
 from chains.forwarding import CHAT
+from chains.llama_tokens import apply_template, tokenize
 from chains.transport import Transport
 
 __all__ = ["read_ahead"]
@@ -49,17 +51,13 @@ async def read_ahead(
 
 async def _tokens(transport: Transport, body: Mapping[str, Any], path: str) -> list[Any]:
     """Return the tokens of the prompt as llama.cpp reads it; empty if they are unknown."""
-    prompt: Any = body.get("prompt")
-    if path == CHAT:
-        templated = await _post(transport, "/apply-template", {**body, "stream": False})
-        prompt = templated.get("prompt") if isinstance(templated, dict) else None
+    post = partial(_post, transport)
+    prompt = await apply_template(post, {**body, "stream": False}) if path == CHAT else body.get("prompt")
     if isinstance(prompt, list) and all(type(token) is int for token in prompt):
         return prompt
     if not isinstance(prompt, str):
         return []  # several prompts are several requests
-    told = await _post(transport, "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-    tokens = told.get("tokens") if isinstance(told, dict) else None
-    return tokens if isinstance(tokens, list) else []
+    return await tokenize(post, prompt) or []
 
 
 async def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Any:

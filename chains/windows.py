@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +19,7 @@ import aiohttp
 import orjson
 from langchain_core.messages import BaseMessage, convert_to_openai_messages
 
+from chains.llama_tokens import apply_template, tokenize
 from chains.models import Models, listed_limit
 from chains.recent import Recent
 from chains.transport import Transport
@@ -165,13 +167,10 @@ async def _ollama(transport: Transport, model: str) -> _Window | None:
 
 
 async def _count_llama(transport: Transport, body: dict[str, Any]) -> int | None:
-    templated = await _post(transport, "/apply-template", body)
-    prompt = templated.get("prompt") if isinstance(templated, dict) else None
-    if not isinstance(prompt, str):
-        return None
-    told = await _post(transport, "/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-    tokens = told.get("tokens") if isinstance(told, dict) else None
-    return len(tokens) if isinstance(tokens, list) else None
+    post = partial(_post, transport)
+    prompt = await apply_template(post, body)
+    tokens = None if prompt is None else await tokenize(post, prompt)
+    return None if tokens is None else len(tokens)
 
 
 async def _count_vllm(transport: Transport, body: dict[str, Any]) -> int | None:
