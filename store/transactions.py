@@ -37,7 +37,7 @@ _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlit
 """What SQLite reports if there is no space. It treats a quota, and growth of its shared memory, as I/O errors."""
 
 
-_UNKNOWN_BYTES: Final = 8 * 1024
+_LONG_BYTES: Final = 8 * 1024
 """The size assumed for a commit that can touch any number of rows."""
 
 
@@ -78,6 +78,11 @@ class Commit:
     """Whether it frees space or ends something; called only when the disk is full."""
     settled: "Future[None] | None" = field(default=None)
     """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
+
+    @property
+    def counted_bytes(self) -> int:
+        """What it writes, in bytes, as far as that is known."""
+        return _LONG_BYTES if self.size is None else self.size
 
 
 Outcomes = list[tuple[Commit, list[Row] | StoreError]]
@@ -214,8 +219,7 @@ class Transactions:
     def _has_room(self, batch: Sequence[Commit]) -> bool:
         if self._ballast is None:
             return True
-        size = sum([_UNKNOWN_BYTES if commit.size is None else commit.size for commit in batch])
-        return self._ballast.has_room(self._conn, size)
+        return self._ballast.has_room(self._conn, sum([commit.counted_bytes for commit in batch]))
 
     def _rewind_log(self) -> None:
         """Restart the log within the space that it has."""

@@ -30,9 +30,6 @@ _MAX_BATCH: Final = 256
 _MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """Approximate bytes of a transaction, for the same reason: about 50 ms of work."""
 
-_LONG_BYTES: Final = 8 * 1024
-"""The size assumed for a commit that can touch any number of rows."""
-
 _QUICK: Final = 32
 _QUICK_BYTES: Final = 128 * 1024
 """What runs on the loop, at most; 0.1 ms a commit, and as much for 50 KB. Where more waits, it is worth a thread."""
@@ -130,7 +127,7 @@ class Writer:
             if line:
                 self._lines[owner] = line  # behind all others
             batch.append(commit)
-            size += _LONG_BYTES if commit.size is None else commit.size
+            size += commit.counted_bytes
         return batch
 
     def _begun(self, batch: list[Commit]) -> Begun | None:
