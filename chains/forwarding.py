@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from wire.assistants import MAX_MODEL_NAME
 from wire.errors import InvalidRequest, NotFound
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 CHAT: Final = "/chat/completions"
-_MAX_MODEL: Final = 256
 COMPLETIONS: Final = "/completions"
 EMBEDDINGS: Final = "/embeddings"
 
@@ -67,8 +67,8 @@ def model_of(body: Body) -> str:
     model = body.get("model") or "" if isinstance(body, dict) else body.model
     if not isinstance(model, str):
         raise InvalidRequest("`model` must be a string.", param="model", code="invalid_type")
-    if len(model) > _MAX_MODEL:
-        message = f"`model` has {len(model)} characters; at most {_MAX_MODEL} are allowed."
+    if len(model) > MAX_MODEL_NAME:
+        message = f"`model` has {len(model)} characters; at most {MAX_MODEL_NAME} are allowed."
         raise InvalidRequest(message, param="model", code="string_above_max_length")
     return model
 

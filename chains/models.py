@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from chains.aliases import Aliases
 from chains.recent import Learned
+from wire.assistants import MAX_MODEL_NAME
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["Models", "listed_limit"]
 
 _FRESH_S: Final = 30.0
-_LONGEST_NAME: Final = 256
 _AGAIN_S: Final = 30.0  # after a failed fetch, before a run's name asks again
 _LIMIT_NAMES: Final = (
     "loaded_context_length",
@@ -65,8 +65,8 @@ class Models:
         wanted = name.strip() or self._default
         if not wanted:
             return await self._first()
-        if len(wanted) > _LONGEST_NAME:  # it would become part of URLs
-            raise PromptRefused(f"The model's name has {len(wanted)} characters; at most {_LONGEST_NAME} are allowed.")
+        if len(wanted) > MAX_MODEL_NAME:  # it would become part of URLs
+            raise PromptRefused(f"The model's name has {len(wanted)} characters; at most {MAX_MODEL_NAME} are allowed.")
         if (target := self._aliases.target(wanted)) is not None:
             return target
         self._keep_fresh()

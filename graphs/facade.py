@@ -20,7 +20,7 @@ from chains.bridge import BridgedRunnable
 from chains.leaving import on_leaving
 from graphs.runner import Runner, Started
 from store.ports import Insert, Row, Store
-from wire.assistants import AssistantCreate, new_assistant
+from wire.assistants import AssistantCreate, ModelName, new_assistant
 from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
 from wire.events import RUN_ENDS, Event, encode
 from wire.ids import DEFAULT_OWNER, derive_id
@@ -58,7 +58,7 @@ class Turn(BaseModel):
 
     content: str = Field("", description="Empty: the thread is run as it stands")
     instructions: str = ""
-    model: str = Field("", max_length=256)
+    model: ModelName = ""
     thread_id: str = Field("", description="Empty: a new thread")
     assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
     run_id: str = ""

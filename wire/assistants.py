@@ -1,6 +1,6 @@
 """Assistants: create, modify, the object, and what the one makes of the other."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -14,7 +14,8 @@ __all__ = ["Assistant", "AssistantCreate", "AssistantModify", "amend_assistant",
 
 Instructions = Annotated[str, StringConstraints(max_length=256_000)]
 FileIds = Annotated[list[Id], Field(max_length=20)]
-ModelName = Annotated[str, StringConstraints(max_length=256)]
+MAX_MODEL_NAME: Final = 256
+ModelName = Annotated[str, StringConstraints(max_length=MAX_MODEL_NAME)]
 Name = Annotated[str, StringConstraints(max_length=256)]
 Description = Annotated[str, StringConstraints(max_length=512)]
 

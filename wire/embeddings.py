@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
+from wire.assistants import MAX_MODEL_NAME
+
 __all__ = ["EmbeddingCreate", "EmbeddingList", "decode_vector", "encode_vector", "new_embeddings"]
 
 _MAX_INPUTS: Final = 2_048
@@ -49,7 +51,7 @@ class EmbeddingCreate(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=MAX_MODEL_NAME)
     input: Annotated[Any, AfterValidator(_check_input), WithJsonSchema(_INPUT)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
