@@ -172,6 +172,7 @@ class Pool:
                 if queue:
                     self._waiting[owner] = queue  # behind all others
                 self._working[owner] += 1
+                child.assign()
                 task.child = child
                 return task
         return None

@@ -30,13 +30,14 @@ def child_environment() -> dict[str, str]:
 
 
 class ChildProcess:
-    """A child, started with its first request. Only `kill` can be called from other threads."""
+    """A child, started with its first request. Only `assign` and `kill` can be called from other threads."""
 
     def __init__(self, memory_bytes: int) -> None:
         self.tasks = 0
         """How many requests it has answered."""
         self.killed = False
-        """Whether `kill` was called since it was started."""
+        """Whether `kill` was called since the last `assign`. A process that is replaced in between does not reset it:
+        the kill can come before there is a process, and it concerns the task."""
         self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -82,8 +83,12 @@ class ChildProcess:
         process = self._process
         return None if process is None else process.pid
 
+    def assign(self) -> None:
+        """A new task will be asked: an earlier `kill` does not concern it."""
+        self.killed = False
+
     def kill(self) -> None:
-        """End the process at once; a thread that waits for its reply finds that it has ended."""
+        """End the process at once, and the task that was assigned, also if it has not been sent yet."""
         self.killed = True
         if (process := self._process) is not None:
             process.kill()
@@ -95,7 +100,7 @@ class ChildProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait(_END_S)
-        self._process, self._socket, self.tasks, self.killed = None, None, 0, False
+        self._process, self._socket, self.tasks = None, None, 0
 
     def _start(self) -> None:
         if self._process is not None:
@@ -117,7 +122,7 @@ class ChildProcess:
     def _exchange(self, framed: bytes, until: float) -> bytes | None:
         connection = self._socket
         assert connection is not None, "started"
-        if self.killed:  # before there was a process to kill
+        if self.killed:  # before there was this process to kill
             return None
 
         def receive(size: int) -> bytes:
@@ -132,6 +137,8 @@ class ChildProcess:
         """Collect a child that ended during a task, and return the reason."""
         code = None
         if self._process is not None:
+            if self.killed:
+                self._process.kill()
             try:
                 code = self._process.wait(_END_S)
             except subprocess.TimeoutExpired:

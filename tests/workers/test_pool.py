@@ -96,7 +96,8 @@ async def test_a_child_that_died_in_its_idle_time_is_replaced(pool: Pool) -> Non
     assert await pool.run(FIND, PLACE, {}) == WRONG
 
 
-async def test_cancelling_a_task_ends_its_child(pool: Pool) -> None:
+async def test_cancelling_a_task_ends_its_child() -> None:
+    pool = Pool(size=1, share=1)  # so that the second task has the first one's child
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
     task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
@@ -106,6 +107,7 @@ async def test_cancelling_a_task_ends_its_child(pool: Pool) -> None:
         await task
     assert await is_gone(pid)
     assert await pool.run(FIND, PLACE, {}) == WRONG
+    await asyncio.to_thread(pool.close)
 
 
 async def test_a_task_that_is_cancelled_in_the_queue_is_forgotten(pool: Pool) -> None:
