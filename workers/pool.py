@@ -75,7 +75,7 @@ class Pool:
         self._threads: set[threading.Thread] = set()
         self._children: set[ChildProcess] = set()
         self._free = 0
-        """Threads that wait for a task."""
+        """Threads without a task."""
         self._closing = False
 
     async def run(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
@@ -140,6 +140,7 @@ class Pool:
             if sum(map(len, self._waiting.values())) > self._free and len(self._threads) < self._size:
                 thread = threading.Thread(target=self._serve, name="threadhold worker", daemon=True)
                 self._threads.add(thread)
+                self._free += 1
                 thread.start()
             self._changed.notify_all()
 
@@ -199,14 +200,12 @@ class Pool:
             until = time.monotonic() + self._idle_s
             while not self._closing:
                 if (task := self._take(child)) is not None:
-                    return task
-                self._free += 1
-                try:
-                    self._changed.wait(max(until - time.monotonic(), 0.0))
-                finally:
                     self._free -= 1
+                    return task
+                self._changed.wait(max(until - time.monotonic(), 0.0))
                 if time.monotonic() >= until and not self._waiting:
                     break
+            self._free -= 1
             self._threads.discard(threading.current_thread())
             return None
 
@@ -218,6 +217,7 @@ class Pool:
             error = raised
         with self._changed:
             task.child = None
+            self._free += 1
             self._long -= task.is_long
             self._working[task.owner] -= 1
             if not self._working[task.owner]:
