@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urljoin
 
 import httpcore2
 import httpx2
@@ -23,7 +22,7 @@ from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import MAX_URL_BYTES, Pairs, build_call
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
-from graphs.tools.servers import check_url
+from graphs.tools.urls import check_url, join_url
 from graphs.tools.streams import read_at_most
 from watch.context import acting_owner
 from watch.shares import REQUESTS, Shares
@@ -234,7 +233,10 @@ _STAYS_ABROAD = frozenset({"accept", "accept-encoding", "user-agent", "content-t
 def _next_request(
     request: httpx2.Request, status: int, location: bytes, home: tuple[str, str, int | None]
 ) -> httpx2.Request:
-    target = urljoin(str(request.url), location.decode("utf-8", "replace").strip())
+    try:
+        target = join_url(str(request.url), location.decode("utf-8", "replace").strip())
+    except ValueError as error:
+        raise _Refused(f"it was redirected to a URL that cannot be called: {error}") from None
     if problem := check_url(target):
         raise _Refused(f"it was redirected to a URL that {problem}")
     url = httpx2.URL(target)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from chains.prompts import Prompts
 from graphs.tools.credentials import read_credentials
@@ -20,7 +19,7 @@ from graphs.tools.document import MAX_DOCUMENT_BYTES, Refusal
 from graphs.tools.file_search import SearchTool
 from graphs.tools.operations import Operation
 from graphs.tools.reading import refused, unpack
-from graphs.tools.servers import check_url
+from graphs.tools.urls import check_url, split_url
 from watch.context import acting_owner
 from watch.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
@@ -142,7 +141,7 @@ def build_toolset(tools: list[dict[str, Any]], prompts: Prompts | None = None) -
 
 def action_origins(data: dict[str, Any]) -> frozenset[str]:
     """Return the origins that an action's operations call. Blocks as `build_toolset` does; raises InvalidRequest."""
-    urls = (urlsplit(operation.server) for operation in _read_action(data, "data"))
+    urls = (split_url(operation.server) for operation in _read_action(data, "data"))
     return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
 
 

@@ -294,12 +294,16 @@ async def test_a_redirect_at_home_keeps_credentials_and_turns_post_into_get() ->
     assert "Content-Type" not in api.seen[1].headers
 
 
+LONG_HOST = "\u0315" * 4_000
+
+
 @pytest.mark.parametrize(
     "target",
     [
         *("http://127.0.0.2:{port}/", "http://169.254.169.254/latest/meta-data", "http://[::1]:{port}/"),
         *("http://2130706434:{port}/", "file:///etc/passwd", "gopher://127.0.0.1/", "http://user:pw@127.0.0.1:{port}/"),
         *("http://[::ffff:127.0.0.2]:{port}/", "//127.0.0.3:{port}/", "http://127.0.0.1:99999/"),
+        pytest.param(f"http://{LONG_HOST}".encode().decode("latin-1"), id="a long host"),
     ],
 )
 async def test_a_redirect_is_checked_like_the_first_request(target: str) -> None:

@@ -9,7 +9,7 @@ from graphs.tools.actions import ActionCaller
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_URL_BYTES, build_call
 from graphs.tools.operations import Operation
-from graphs.tools.servers import MAX_SERVER_CHARS
+from graphs.tools.urls import MAX_URL_CHARS
 from tests.graphs.tools.apis import Api, document, operation
 from wire.errors import InvalidRequest
 
@@ -130,7 +130,7 @@ async def test_a_key_that_makes_the_url_too_long_is_refused() -> None:
 def test_a_server_s_variables_make_no_url_beyond_its_limit() -> None:
     spec = document("https://api.test", {"/x": {"get": {}}})
     spec["servers"] = [{"url": "https://api.test/" + "{v}" * 5_000, "variables": {"v": {"default": "v" * 5_000}}}]
-    with pytest.raises(InvalidRequest, match=f"more than {MAX_SERVER_CHARS} characters"):
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_URL_CHARS} characters"):
         operation(spec)
 
 

@@ -312,9 +312,10 @@ def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> N
         ({"auth": {"type": "api_key", "in": "cookie", "name": "a", "value": "v; admin=1"}}, "auth"),
         ({"is_consequential": "yes"}, "is_consequential"),
         ({"base_url": "file:///etc"}, "base_url"),
+        ({"base_url": "http://" + "\u0315" * 100_000}, "base_url"),
         ({"openapi": "x"}, "openapi"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_wrong_data_names_its_param(data: dict[str, Any], param: str) -> None:
     assert refusal(document(SERVER, {"/x": {"get": {}}}), **data).param == f"tools[1].data.{param}"
