@@ -123,10 +123,15 @@ class Turns:
         return not overtakes and self._fits(owner, weight, memory) and self._leaves_enough(weight, memory)
 
     def _leaves_enough(self, weight: int, memory: int) -> bool:
-        """Whether a run that begins leaves enough for the one that has been passed over for long."""
-        if self._passed is None or self._clock() - self._passed_since < _PASSED_S:
-            return True
+        """Whether a run that begins leaves enough for the one that has been passed over for long.
+
+        Nothing is kept for a run that waits for other runs of its own owner.
+        """
         limits, passed = self._limits, self._passed
+        if passed is not None and not self._has_share(passed.owner, passed.weight, passed.memory):
+            self._passed = passed = None
+        if passed is None or self._clock() - self._passed_since < _PASSED_S:
+            return True
         runs = self._total + weight + min(passed.weight, limits.at_work)
         held = self._held + memory + min(passed.memory, limits.memory_bytes)
         return runs <= limits.at_work and held <= limits.memory_bytes

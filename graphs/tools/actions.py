@@ -22,8 +22,8 @@ from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import MAX_URL_BYTES, Pairs, build_call
 from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Resolve, look_up
 from graphs.tools.operations import Operation
-from graphs.tools.urls import check_url, join_url
 from graphs.tools.streams import read_at_most
+from graphs.tools.urls import check_url, join_url
 from watch.context import acting_owner
 from watch.shares import REQUESTS, Shares
 from wire.errors import ThreadholdError

@@ -1,7 +1,7 @@
 """URLs from OpenAPI documents and from redirects: split, joined and checked at a cost that is linear in their length.
 
-Python's `urlsplit` normalizes a host that is not ASCII, in time that grows with the square of its length. Every URL that
-a stranger wrote is therefore split here.
+Python's `urlsplit` normalizes a host that is not ASCII, in time that grows with the square of its length, and keeps the
+URLs that it split last. Every URL that a stranger wrote is therefore split here.
 """
 
 import re

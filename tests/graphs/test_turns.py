@@ -175,6 +175,32 @@ def test_lighter_runs_pass_a_larger_one_for_a_moment_only(large: dict[str, int],
     assert 5 <= now[0] <= 10
 
 
+@pytest.mark.parametrize(
+    ("large", "limits"),
+    [
+        ({"weight": 6}, {"at_work": 8}),
+        ({"weight": 4}, {"at_work": 8, "at_work_per_owner": 1}),
+        ({"memory": 700}, {"memory_bytes": 1000}),
+    ],
+    ids=["runs", "runs of an owner", "memory"],
+)
+def test_nothing_is_kept_for_a_run_that_its_owner_delays(large: dict[str, int], limits: dict[str, int]) -> None:
+    now = [0.0]
+    turns = Turns(Limits(**limits, share=0.75), clock=lambda: now[0])
+    light = {"weight": 1, "memory": 100}
+    for _ in range(5):
+        turns.begin("bob", **light)
+    turns.stand(replace(in_line("eve", 0), **large))
+    assert turns.call() is None
+    turns.begin("eve", **light)  # a light run passes the large one of the same owner
+    now[0] += 60.0
+    assert turns.call() is None
+    assert turns.free("dan", **light)
+    for owner in ("eve", *["bob"] * 5):
+        turns.end(owner, **light)
+    assert turns.call() is not None
+
+
 async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
     async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
