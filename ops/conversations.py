@@ -212,6 +212,7 @@ def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[s
 def _check(kind: DumpKind, data: dict[str, Any], thread_id: str) -> None:
     """Make what the entry says, to see whether that can be done. Raises InvalidRequest."""
     if kind == "step":
+        _rows(thread_id, {}, (), "", now=0)  # its thread
         _step(data, {"id": data.get("run_id"), "thread_id": thread_id, "assistant_id": "asst_"})
         return
     head = data if kind == "thread" else {}

@@ -4,7 +4,7 @@ import tempfile
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ops.conversations import rows_of, survey
@@ -53,7 +53,21 @@ def entries(draw: st.DrawFn) -> Any:
     return sound | draw(st.dictionaries(st.sampled_from(_KEYS), _values, max_size=2))
 
 
+STRAY_STEP = {
+    "object": "thread.run.step",
+    "id": "step_a",
+    "thread_id": "thread",
+    "run_id": "run_a",
+    "created_at": 1,
+    "status": "completed",
+    "type": "tool_calls",
+    "step_details": {"type": "tool_calls", "tool_calls": []},
+}
+"""The only object of its thread, whose id is not one."""
+
+
 @settings(deadline=None, max_examples=100)
+@example([STRAY_STEP])
 @given(st.lists(entries(), max_size=5))
 def test_what_is_not_refused_becomes_lawful_rows_the_same_each_time(objects: list[Any]) -> None:
     with tempfile.TemporaryFile() as file:
