@@ -38,7 +38,6 @@ from api.body_paths import BodyPaths
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import House
-from api.express import Express
 from api.guards import Gate
 from api.page import build_page
 from api.readiness import Readiness
@@ -131,7 +130,6 @@ def build_app(
             metrics_key=access.metrics_key,
         )
     )
-    middleware.append(Middleware(Express))
     app: FastAPI = FastAPIOffline(
         title="Threadhold",
         version=version,

@@ -1,7 +1,7 @@
-"""Routes whose body is a wire model: a body that FastAPI refuses is repaired as far as leniency allows.
+"""Routes whose body is a wire model: a body that the model refuses is repaired as far as leniency allows.
 
 Valid requests are parsed once, unchanged. Ignored fields are listed in a header of the answer. Large
-bodies are decoded, repaired and validated in a thread, and FastAPI receives the result.
+bodies are decoded, repaired and validated in a thread.
 """
 
 from collections.abc import Callable, Coroutine
@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
@@ -21,10 +20,10 @@ from api.depends import is_v1
 from api.problems import own_answer
 from wire.errors import ThreadholdError
 from wire.leniency import Leniency, Mended, list_ignored, mend
-from wire.mistakes import MAX_MISTAKES, Mistakes, first_mistake, list_mistakes
+from wire.mistakes import MAX_MISTAKES, first_mistake, list_mistakes
 from wire.validation import MAX_EXPLAINED, explain, parse
 
-__all__ = ["IGNORED", "BodyRoute", "parse_leniently"]
+__all__ = ["IGNORED", "BodyRoute", "Handler", "parse_leniently"]
 
 IGNORED: Final = "x-threadhold-ignored"
 """Header that lists the ignored fields of a request."""
@@ -33,40 +32,33 @@ _BODY: Final = "body"
 """Where FastAPI's locations of errors begin."""
 
 M = TypeVar("M", bound=BaseModel)
-_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class BodyRoute(APIRoute):
     """A route that mends its body. Used by the API's routers: `APIRouter(route_class=BodyRoute)`."""
 
-    def get_route_handler(self) -> _Handler:
-        """Return FastAPI's handler, called again with the mended body if it refuses the original."""
-        handle = super().get_route_handler()
+    def get_route_handler(self) -> Handler:
+        """Return what reads and mends the body, and then calls `get_endpoint_handler`."""
+        handle = self.get_endpoint_handler()
         model = None if self.body_field is None else self.body_field.field_info.annotation
         if not (isclass(model) and issubclass(model, BaseModel)):
             return handle
         body_model: type[BaseModel] = model
 
         async def handle_leniently(request: Request) -> Response:
-            body = await request.body()
-            if is_large(body):
-                async with request.app.state.large_bodies.share(request.state.owner):
-                    mended = await work_on_body(len(body), _check, body_model, body, _leniency(request))
-                    return await _answer(handle, mended, _Checked(request, mended.data))
-            try:
-                return await handle(request)
-            except RequestValidationError as error:  # raised before the endpoint runs
-                errors = error.errors()
-                leniency = _leniency(request)
-                if not leniency.goes_beyond_php and EMPTY_ARRAY not in body:
-                    raise  # without a second look at what may be large
-                if any(one["loc"][0] != _BODY for one in errors):
-                    raise  # of the query, which nothing mends
-                mended = mend(body_model, await request.json(), leniency, mistakes=Mistakes(errors), start=1)
-            receive = replayed(orjson.dumps(mended.data), request.receive)
-            return await _answer(handle, mended, Request(request.scope, receive))
+            body, leniency = await request.body(), _leniency(request)
+            if not is_large(body):
+                return await _answer(handle, _check(body_model, body, leniency), request)
+            async with request.app.state.large_bodies.share(request.state.owner):
+                mended = await work_on_body(len(body), _check, body_model, body, leniency)
+                return await _answer(handle, mended, request)
 
         return handle_leniently
+
+    def get_endpoint_handler(self) -> Handler:
+        """Return what calls the endpoint, given a request whose `json()` is the body's model: FastAPI's handler."""
+        return super().get_route_handler()
 
 
 class _Checked(Request):
@@ -81,12 +73,12 @@ class _Checked(Request):
         return self._checked
 
 
-async def _answer(handle: _Handler, mended: Mended, request: Request) -> Response:
-    """Handle a repaired request, or refuse it."""
+async def _answer(handle: Handler, mended: Mended, request: Request) -> Response:
+    """Handle a request with its body as a model, or refuse it."""
     try:
         if mended.refused is not None:
             raise explain([{**mended.refused, "loc": (_BODY, *mended.refused["loc"])}])
-        response = await handle(request)
+        response = await handle(_Checked(request, mended.data))
     except ThreadholdError as refusal:  # answered here to send the header with the ignored fields
         response = own_answer(refusal)
     response.headers.update(_headers(mended))

@@ -3,7 +3,7 @@
 Dependencies are async without waiting for anything: FastAPI runs plain functions in a thread, a hop for each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
@@ -46,6 +46,7 @@ __all__ = [
     "ThreadId",
     "UploadId",
     "VectorStoreId",
+    "check_include",
     "is_v1",
     "list_rows",
     "must_get",
@@ -146,8 +147,11 @@ async def _include(
     include: Annotated[list[str] | None, Query(alias="include[]", json_schema_extra=_INCLUDED)] = None,
     bare: Annotated[list[str] | None, Query(alias="include", include_in_schema=False)] = None,
 ) -> bool:
-    """Check `include[]`, and tell whether its one value is there: the passages that file searches found."""
-    asked = [*(include or ()), *(bare or ())]
+    return check_include([*(include or ()), *(bare or ())])
+
+
+def check_include(asked: Sequence[str]) -> bool:
+    """Check `include[]`, and return whether its one value is there: the passages that file searches found."""
     for value in asked:
         if value != INCLUDABLE:
             message = f"Invalid value: '{shown(value)}'. Supported values are: '{INCLUDABLE}'."

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
+from api.turn_route import TurnRoute
 from graphs.drafts import message_rows
 from store.ports import Delete, Idle, Insert, Patch
 from wire.errors import InvalidRequest, ThreadBusy
@@ -21,7 +22,6 @@ __all__ = ["router"]
 router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
 
-@router.post("/threads/{thread_id}/messages", response_model=Message)
 async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts, owner: Owner, v1: V1) -> Response:
     """Add a message. Refused while a run is active on the thread."""
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
@@ -32,6 +32,15 @@ async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts,
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy
     return answer(row.body, v1=v1)
+
+
+router.add_api_route(
+    "/threads/{thread_id}/messages",
+    create_message,
+    methods=["POST"],
+    response_model=Message,
+    route_class_override=TurnRoute,
+)
 
 
 @router.get("/threads/{thread_id}/messages", response_model=ListOf[Message])

@@ -8,6 +8,7 @@ from api.answers import answer, not_offered
 from api.body_route import BodyRoute
 from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
 from api.sse import EventStream
+from api.turn_route import TurnRoute
 from graphs.runner import Started
 from graphs.status import ACTIVE
 from wire.errors import InvalidRequest
@@ -29,7 +30,6 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 _NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
 
 
-@router.post("/threads/runs", response_model=Run, responses=_STREAM)
 async def create_thread_and_run(
     body: ThreadRunCreate, house: Parts, owner: Owner, v1: V1, extensions: Extensions, _: Include
 ) -> Response:
@@ -39,7 +39,6 @@ async def create_thread_and_run(
     return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
-@router.post("/threads/{thread_id}/runs", response_model=Run, responses=_STREAM)
 async def create_run(
     thread_id: ThreadId,
     body: RunCreate,
@@ -53,6 +52,12 @@ async def create_run(
     check_id("assistant_id", body.assistant_id, "asst")
     started = await house.runner.start(owner, thread_id, body, contents=contents)
     return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
+
+
+for _path, _endpoint in (("/threads/runs", create_thread_and_run), ("/threads/{thread_id}/runs", create_run)):
+    router.add_api_route(
+        _path, _endpoint, methods=["POST"], response_model=Run, responses=_STREAM, route_class_override=TurnRoute
+    )
 
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])

@@ -20,7 +20,6 @@ from wire.errors import Unavailable
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
     from fastapi import FastAPI
-    from starlette.types import ASGIApp
 
     from api.depends import House
 
@@ -116,15 +115,12 @@ class _Porch:
 
     def __init__(self, door: Door) -> None:
         self.app: FastAPI | None = None
-        self._inner: ASGIApp | None = None
         self.door = door
         self._opened = asyncio.Event()
 
     def open(self, app: "FastAPI") -> None:
         """Pass requests to the app."""
-        from api.entrance import way_in
-
-        self.app, self._inner = app, way_in(app)
+        self.app = app
         self._opened.set()
 
     def shut(self) -> None:
@@ -132,7 +128,7 @@ class _Porch:
         self._opened.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
-        if self._inner is None:
+        if self.app is None:
             if _asks_health(scope):
                 body = b'{"status":"ok"}' if scope["method"] == "GET" else b""
                 headers = [(b"content-type", b"application/json"), (b"content-length", b"15")]
@@ -140,11 +136,11 @@ class _Porch:
                 await send({"type": "http.response.body", "body": body})
                 return
             await self._opened.wait()
-            if self._inner is None:
+            if self.app is None:
                 await _refuse(send, "The server could not start. Its log contains the reason.")
                 return
         try:
-            await self._inner(scope, receive, send)
+            await self.app(scope, receive, send)
         except asyncio.CancelledError:  # the server is stopping, and the grace period is over
             try:
                 await _refuse(send, f"The server is stopping. Send the request again in {_RETRY_S} s.")

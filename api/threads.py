@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, Listing, Owner, Parts, ThreadId, list_rows, must_get
+from api.turn_route import TurnRoute
 from graphs.drafts import message_rows
 from graphs.places import furnish
 from store.ports import Insert, Patch, Row
@@ -20,7 +21,6 @@ __all__ = ["router"]
 router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
 
-@router.post("/threads", response_model=Thread)
 async def create_thread(body: ThreadCreate, house: Parts, owner: Owner, v1: V1) -> Response:
     """Create a thread and its messages, all in one commit."""
     now = int(time.time())
@@ -30,6 +30,9 @@ async def create_thread(body: ThreadCreate, house: Parts, owner: Owner, v1: V1) 
     async with house.attachments.of_new_thread(thread, messages) as attached:
         await house.store.commit([*attached, Insert(thread), *(Insert(row) for row in messages)], durable=True)
     return answer(made, v1=v1)
+
+
+router.add_api_route("/threads", create_thread, methods=["POST"], response_model=Thread, route_class_override=TurnRoute)
 
 
 @router.get("/threads", response_model=ListOf[Thread])

@@ -6,16 +6,12 @@ Every task has an owner here, every stop a reason, and a run that breaks in a wa
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, Final
 
-from chains.reply import is_followed
-from graphs.answering import CONTEXT
-from graphs.build import compile_answer_graph, compile_run_graph, recursion_limit
+from graphs.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
-from graphs.opening import FEW, begun, replied
 from graphs.spans import end_run, run_span
 from graphs.state import RunContext
 from graphs.turns import InLine, Limits, Turns
@@ -43,13 +39,11 @@ class Execution:
         self.take_up: Callable[[InLine], Awaitable[bool]] | None = None
         """Goes on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(store.checkpoints)
-        self._answering = compile_answer_graph()
+        self._reply_graph = compile_reply_graph()
         self.broken: dict[str, Exception] = {}
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
-        self._followed = is_followed(None)
-        """Whether somebody is told of runs: LangSmith, where they are found by their ids, or a debug switch."""
         self._lives: dict[str, Live] = {}
         self._tasks = asyncio.TaskGroup()
 
@@ -143,21 +137,13 @@ class Execution:
     async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
-        graph, given = (self.graph, given) if live.checkpointed else (self._answering, True)
+        graph = self.graph if live.checkpointed else self._reply_graph
         live.take_up()
-        opening: AbstractAsyncContextManager[RunContext]
-        if resumed or self._followed:
-            opening = nullcontext(context)
-        elif len(self._lives) > FEW:
-            opening = nullcontext(await replied(context))
-        else:
-            opening = begun(context, live.asked)
-        async with opening as context:
-            named: dict[str, Any] = {} if live.checkpointed else {CONTEXT: context}
-            if live.checkpointed or self._followed:  # LangChain copies it wherever it goes
-                named |= {"thread_id": live.run_id, "fresh": not resumed}
-            config = {"recursion_limit": self._recursion_limit, "configurable": named}
-            await live.drive(graph, given, config, context)
+        config = {
+            "recursion_limit": self._recursion_limit,
+            "configurable": {"thread_id": live.run_id, "fresh": not resumed},
+        }
+        await live.drive(graph, given, config, context)
 
     async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits
@@ -187,7 +173,6 @@ class Execution:
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot go on; see the server's log."))
         finally:
-            live.open()
             self._lives.pop(live.run_id, None)
             live.log.close(live.log.error)
             if live.log.error is None:

@@ -1,4 +1,4 @@
-"""The nodes of a run and the ways between them.
+"""The nodes of a run.
 
 `pause` runs again from its top when it is resumed, so `interrupt` is its first statement and it does nothing else
 that could happen twice. Nodes tell their run what happens (`RunContext.tell`); they touch no store.
@@ -13,14 +13,13 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langgraph.runtime import Runtime
-from langgraph.types import Send, interrupt
+from langgraph.types import interrupt
 
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
-from chains.context import Prompt, build_prompt
 from chains.passback import EXTRA_FIELDS
-from chains.reply import ReplyCall
 from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
+from graphs.edges import calls_for_client, is_consequential
 from graphs.exchange import (
     MAX_EXCHANGE_BYTES,
     can_call,
@@ -29,16 +28,16 @@ from graphs.exchange import (
     fit_output,
     json_bytes,
     passage_chars,
-    share_of_left,
 )
-from graphs.parts import Call, CallAnswered, CallsAnswered, LeftOut, Part, RunEnded, Usage
+from graphs.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
+from graphs.parts import Call, CallAnswered, CallsAnswered, Part, RunEnded, Usage
 from graphs.spans import reply_span, spend, tool_span
 from graphs.state import Act, Reply, RunContext, RunState
-from graphs.telling import tell_answer, tell_prompt
+from graphs.telling import tell_answer
 from graphs.tools.toolset import NO_TOOLS, ToolSet
-from wire.errors import ContextOverflow, RunError
+from wire.errors import RunError
 
-__all__ = ["DENIED", "act", "after_act", "after_pause", "after_reply", "finish", "pause", "prepare", "reply"]
+__all__ = ["DENIED", "act", "finish", "pause", "prepare", "reply", "reply_and_finish"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -46,16 +45,14 @@ DENIED = "The user denied this call; it was not made."
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Load the thread's history: where no reply was begun, a store that fails does so before the model is asked."""
+    """Load the thread's history, so that a store that fails does so before the model is asked."""
     await runtime.context.history()
     return {"replies": state.get("replies", 0), "usage": state.get("usage", NO_USAGE)}
 
 
 async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Ask the model once; stream what it says as parts. What was begun before the graph is waited for."""
+    """Ask the model once; stream what it says as parts."""
     context = runtime.context
-    if context.begun is not None and not state.get("replies"):
-        return await context.begun
     tell = context.tell
     answered = _answers(state)
     if answered:
@@ -63,7 +60,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         calls_step = reply_ids(context.run["id"], newest["number"])[2]
         tell(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
     usage = state.get("usage", NO_USAGE)
-    prompt = await _prompt(context, [*state.get("exchange", ()), *answered], usage)
+    prompt = await fit_prompt(context, [*state.get("exchange", ()), *answered], usage)
     budget = context.run["max_completion_tokens"]
     if prompt is None or (budget is not None and usage["completion_tokens"] >= budget):
         return {"ended": "max_prompt_tokens" if prompt is None else "max_completion_tokens", "reply": _nothing(state)}
@@ -83,8 +80,8 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
             tell(part)
     else:
         with context.figures.reply(), reply_span(context.run) as span:
-            sent = await _ask(context, prompt, parts, _call(state, context, usage, tools))
-            spent = parts.usage or _estimate(context, sent, parts)
+            sent = await ask_model(context, prompt, parts, call_parameters(state, context, usage, tools))
+            spent = parts.usage or estimate_usage(context, sent, parts)
             spend(span, spent)
         context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
@@ -124,7 +121,6 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
     call, context = task["call"], runtime.context
     max_bytes = task.get("max_bytes", MAX_EXCHANGE_BYTES)
-    context.asking()
     if context.tools.search is not None and call["name"] == context.tools.search.name:
         with context.figures.tool("file_search"), tool_span(call, "file_search"):
             found = await context.search(call, task["search"], passage_chars(max_bytes))
@@ -143,8 +139,8 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
 async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Wait for the client: outputs of functions, and `approved` or `denied` for consequential calls."""
     used = state.get("exchange_bytes", 0)
-    given: dict[str, str] = interrupt({"calls": wanted(state, runtime.context), "exchange_bytes": used})
-    consequential = {call["id"] for call in state["reply"]["calls"] if _is_consequential(runtime.context, call)}
+    given: dict[str, str] = interrupt({"calls": calls_for_client(state, runtime.context), "exchange_bytes": used})
+    consequential = {call["id"] for call in state["reply"]["calls"] if is_consequential(runtime.context, call)}
     approved = [id for id, output in given.items() if id in consequential and _approves(output)]
     outputs = {id: DENIED if id in consequential else output for id, output in given.items() if id not in approved}
     added = sum(map(json_bytes, outputs.values()))
@@ -158,68 +154,16 @@ async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     return {}
 
 
-# --- ways ---------------------------------------------------------------------------------------------------------
+async def reply_and_finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
+    """The whole of a run without tools."""
+    return await finish(await reply(state, runtime), runtime)
 
 
-def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
-    """Go on to the calls, or to the end."""
-    if state.get("ended") or not state["reply"]["calls"]:
-        return "finish"
-    ready = [
-        call
-        for call in _open_calls(state)
-        if call["name"] in runtime.context.tools.served and not _is_consequential(runtime.context, call)
-    ]
-    return _sends(state, runtime.context, ready) or after_act(state, runtime)
-
-
-def after_act(state: RunState, runtime: Runtime[RunContext]) -> str:
-    """Wait for the client where something is still open, else reply."""
-    return "pause" if wanted(state, runtime.context) else "reply"
-
-
-def after_pause(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
-    """Make the approved calls, then reply."""
-    ready = [call for call in _open_calls(state) if call["id"] in state.get("approved", ())]
-    return _sends(state, runtime.context, ready) or "reply"
-
-
-def wanted(state: RunState, context: RunContext) -> list[Call]:
-    """Return the calls that only the client can answer."""
-    return [
-        call
-        for call in _open_calls(state)
-        if call["name"] in context.tools.functions
-        or (_is_consequential(context, call) and call["id"] not in state.get("approved", ()))
-    ]
-
-
-def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
-    step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
-    search = state.get("searches", 0)
-    max_bytes = share_of_left(state.get("exchange_bytes", 0), len(calls))
-    sends = []
-    for call in calls:
-        sends.append(Send("act", Act(call=call, step_id=step_id, search=search, max_bytes=max_bytes)))
-        search += call.get("kind") == "file_search"
-    return sends
-
-
-def _open_calls(state: RunState) -> list[Call]:
-    outputs = state.get("outputs", {})
-    return [call for call in state["reply"]["calls"] if call["id"] not in outputs]
-
-
-def _is_consequential(context: RunContext, call: Call) -> bool:
-    operation = context.tools.operations.get(call["name"])
-    return operation is not None and operation.is_consequential
+# --- details ---------------------------------------------------------------------------------------------------------
 
 
 def _approves(output: str) -> bool:
     return output.strip().strip('"').lower() == "approved"
-
-
-# --- one model call -------------------------------------------------------------------------------------------------
 
 
 async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessageChunk | None]:
@@ -258,115 +202,6 @@ def _answers(state: RunState) -> list[BaseMessage]:
         ToolMessage(content=outputs.get(call["id"], ""), tool_call_id=call["upstream_id"], name=call["name"])
         for call in newest["calls"]
     ]
-
-
-async def _prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage) -> Prompt | None:
-    """Build the prompt within the run's budget and the model's context; None when the budget admits nothing."""
-    run = context.run
-    prompt = build_prompt(
-        instructions=run["instructions"],
-        history=await context.history(),
-        exchange=exchange,
-        truncation=run["truncation_strategy"],
-        tools=context.tools.specs,
-    )
-    budget = run["max_prompt_tokens"]
-    if budget is not None:
-        fitted = prompt.fit(budget - usage["prompt_tokens"], context.model.tokens_per_char(run["model"]))
-        if fitted is None:
-            return None
-        prompt = fitted
-    most = run["max_completion_tokens"]
-    return await context.model.fit(
-        run["model"], prompt, answer=None if most is None else most - usage["completion_tokens"]
-    )
-
-
-def _call(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) -> dict[str, Any]:
-    run = context.run
-    budget = run["max_completion_tokens"]
-    choice: Any = run["tool_choice"]
-    if isinstance(choice, dict) and choice.get("type") == "file_search" and tools.search is not None:
-        choice = {"type": "function", "function": {"name": tools.search.name}}
-    named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
-    binds = choice == "required" or named in tools.names
-    if choice != "none" and (not binds or state.get("exchange")):
-        choice = "auto"  # a binding choice binds until the run's first call
-    response_format = run["response_format"]
-    return {
-        "model": run["model"],
-        "tools": list(tools.specs),
-        "tool_choice": choice if tools.specs and choice != "auto" else None,
-        "parallel_tool_calls": False if tools.specs and run["parallel_tool_calls"] is False else None,
-        "response_format": None if response_format == "auto" else response_format,
-        **context.sampling,
-        "reasoning_effort": run.get("reasoning_effort"),
-        "max_tokens": None if budget is None else budget - usage["completion_tokens"],
-        "lenient": tools.lenient,
-        "together": True,
-    }
-
-
-async def _ask(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any]) -> Prompt:
-    """Stream one reply; where the upstream says the prompt is too long, drop the oldest turns and ask again."""
-    while True:
-        if prompt.dropped:
-            context.tell(_left_out(context, prompt, parts.message_id))
-        try:
-            messages = prompt.messages()
-            tell_prompt(context.run["id"], messages)
-            chunks = context.model.stream(ReplyCall(messages=messages, **call))
-            context.asking()
-            ended = seen = False
-            try:
-                async for chunk in chunks:
-                    for part in parts.feed(chunk):
-                        context.tell(part)
-                    if not seen and parts.started:  # some models begin with an empty chunk
-                        seen = True
-                        context.note_output()
-                    await context.room()
-                ended = True
-            finally:
-                if not ended and parts.started:
-                    _book_rest(context, prompt, parts)
-                # At once, not when the collector comes by: closing is what stops the upstream.
-                await chunks.aclose()  # type: ignore[attr-defined]
-            return prompt
-        except ContextOverflow as overflow:
-            if overflow.limit is not None:
-                context.model.learn_limit(call["model"], overflow.limit)
-            shorter = prompt.shrink(overflow)
-            if parts.started or shorter is None:
-                raise
-            prompt = shorter
-
-
-def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
-    """Book what a reply that is broken off has taken: nobody will tell any more, and it was not nothing."""
-    spent = parts.usage or _estimate(context, prompt, parts)
-    context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
-    context.book(spent)
-
-
-def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
-    """Say what is left out, on the wire and in one line of the log, before the model is asked."""
-    limit = context.model.context_limit(context.run["model"])
-    more = "or more " if context.clipped else ""
-    known = f" ({limit} tokens)" if limit else ""
-    id, model = context.run["id"], context.run["model"]
-    logger.info(
-        "run %s: %d messages %sleft out: longer than the context of `%s`%s", id, prompt.dropped, more, model, known
-    )
-    return LeftOut(message_id, prompt.dropped, context.clipped, limit)
-
-
-def _estimate(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:
-    """Usage where the upstream tells none: by characters, so that budgets still bind."""
-    ratio = context.model.tokens_per_char(context.run["model"])
-    said = len(parts.text) + sum(len(call["name"]) + len(call["arguments"]) for call in parts.calls())
-    used, made = prompt.tokens(ratio), max(1, round(said * ratio))
-    return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)
 
 
 def _ended(finish_reason: str | None) -> str | None:

@@ -48,9 +48,6 @@ logger = logging.getLogger("threadhold.runs")
 _TRIES: Final = 20
 """How often a start is tried anew because messages came between its read and its commit."""
 
-_OPEN_S: Final = 0.02
-"""How long the commit of a new run may wait for the model call to be on its way."""
-
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -335,29 +332,13 @@ class Runner:
         after = live.log.next - 1
         numbered = live.log.number(events)
         run = dict(live.run)
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[asyncio.Future[list[Row]]] = loop.create_future()
-
-        def opening() -> None:
-            changed = [*changes, Append(live.run_id, numbered)]
-            # A refused commit stops the call that was started beside it, also where nobody waits any more.
-            try:
-                commit = self._store.commit(changed, durable=True, failed=lambda: live.halt("refused"))
-            except Exception as error:  # what is no JSON: a defect
-                live.halt("refused")
-                if opened.done():
-                    raise
-                opened.set_exception(error)
-                return
-            if not opened.done():
-                opened.set_result(commit)
-
-        live.opening = opening
-        loop.call_later(_OPEN_S, live.open)
+        # A refused commit stops the call that was started beside it, also where nobody waits any more.
+        changed = [*changes, Append(live.run_id, numbered)]
+        commit = self._store.commit(changed, durable=True, failed=lambda: live.halt("refused"))
         live.log.publish(numbered)
         self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
         try:
-            await (await opened)
+            await asyncio.shield(commit)
         except StoreError:
             await live.ended.wait()
             raise

@@ -128,14 +128,10 @@ class RunContext:
     max_tool_rounds: int
     sampling: dict[str, float]
     """The sampling parameters that were asked for; others are left to the upstream."""
-    asking: Callable[[], None] = lambda: None
-    """Called whenever the graph is about to wait for somebody outside; see `Live.open`."""
     note_output: Callable[[], None] = lambda: None
     """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
     reserve: Callable[[int], bool] = lambda _: True
     """Counts memory for an output of so many bytes; returns False if none is free, and the output is then omitted."""
-    begun: Awaitable[RunState] | None = None
-    """The run's first reply, where it was begun before the graph."""
     clipped: bool = False
     """Whether the thread has older messages that `history` does not have."""
     figures: RunFigures = field(default_factory=RunFigures)

@@ -120,11 +120,6 @@ class Surroundings:
                     seen.extend(await self._pictures.show(live.owner, history.messages))
             return seen
 
-        def asking() -> None:
-            # In the next turn of the loop the request to the model is sent, and in the one after it this.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, live.open)
-
         return RunContext(
             run=live.run,
             model=self._model,
@@ -137,7 +132,6 @@ class Surroundings:
             room=live.room,
             max_tool_rounds=self.max_tool_rounds,
             sampling=private["sampling"],
-            asking=asking,
             note_output=live.note_output,
             reserve=live.reserve,
             clipped=history.clipped,

@@ -1,0 +1,67 @@
+"""The conditional edges of a run's graph: which node follows, from the calls that are still unanswered."""
+
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+
+from graphs.deltas import reply_ids
+from graphs.exchange import share_of_left
+from graphs.parts import Call
+from graphs.state import Act, RunContext, RunState
+
+__all__ = ["after_act", "after_pause", "after_reply", "calls_for_client", "is_consequential"]
+
+
+def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
+    """Continue with the calls, or with the end."""
+    if state.get("ended") or not state["reply"]["calls"]:
+        return "finish"
+    ready = [
+        call
+        for call in _open_calls(state)
+        if call["name"] in runtime.context.tools.served and not is_consequential(runtime.context, call)
+    ]
+    return _sends(state, runtime.context, ready) or after_act(state, runtime)
+
+
+def after_act(state: RunState, runtime: Runtime[RunContext]) -> str:
+    """Wait for the client if a call of its functions is unanswered, otherwise reply."""
+    return "pause" if calls_for_client(state, runtime.context) else "reply"
+
+
+def after_pause(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
+    """Make the approved calls, then reply."""
+    ready = [call for call in _open_calls(state) if call["id"] in state.get("approved", ())]
+    return _sends(state, runtime.context, ready) or "reply"
+
+
+def calls_for_client(state: RunState, context: RunContext) -> list[Call]:
+    """Return the calls that only the client can answer."""
+    return [
+        call
+        for call in _open_calls(state)
+        if call["name"] in context.tools.functions
+        or (is_consequential(context, call) and call["id"] not in state.get("approved", ()))
+    ]
+
+
+def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
+    step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
+    search = state.get("searches", 0)
+    max_bytes = share_of_left(state.get("exchange_bytes", 0), len(calls))
+    sends = []
+    for call in calls:
+        sends.append(Send("act", Act(call=call, step_id=step_id, search=search, max_bytes=max_bytes)))
+        search += call.get("kind") == "file_search"
+    return sends
+
+
+def _open_calls(state: RunState) -> list[Call]:
+    """Return the newest reply's calls that have no output yet."""
+    outputs = state.get("outputs", {})
+    return [call for call in state["reply"]["calls"] if call["id"] not in outputs]
+
+
+def is_consequential(context: RunContext, call: Call) -> bool:
+    """Whether the call is of an action that waits for the client's approval."""
+    operation = context.tools.operations.get(call["name"])
+    return operation is not None and operation.is_consequential

@@ -1,0 +1,128 @@
+"""One model call of a run: its prompt, its parameters, its stream, and what it used."""
+
+import logging
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from chains.context import Prompt, build_prompt
+from chains.reply import ReplyCall
+from graphs.deltas import ReplyParts
+from graphs.parts import LeftOut, Usage
+from graphs.state import RunContext, RunState
+from graphs.telling import tell_prompt
+from graphs.tools.toolset import ToolSet
+from wire.errors import ContextOverflow
+
+__all__ = ["ask_model", "call_parameters", "estimate_usage", "fit_prompt"]
+
+logger = logging.getLogger("threadhold.runs")
+
+
+async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage) -> Prompt | None:
+    """Build the prompt within the run's budget and the model's context; None if the budget is too small for any."""
+    run = context.run
+    prompt = build_prompt(
+        instructions=run["instructions"],
+        history=await context.history(),
+        exchange=exchange,
+        truncation=run["truncation_strategy"],
+        tools=context.tools.specs,
+    )
+    budget = run["max_prompt_tokens"]
+    if budget is not None:
+        fitted = prompt.fit(budget - usage["prompt_tokens"], context.model.tokens_per_char(run["model"]))
+        if fitted is None:
+            return None
+        prompt = fitted
+    most = run["max_completion_tokens"]
+    return await context.model.fit(
+        run["model"], prompt, answer=None if most is None else most - usage["completion_tokens"]
+    )
+
+
+def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) -> dict[str, Any]:
+    """Return the fields of a `ReplyCall` other than its messages."""
+    run = context.run
+    budget = run["max_completion_tokens"]
+    choice: Any = run["tool_choice"]
+    if isinstance(choice, dict) and choice.get("type") == "file_search" and tools.search is not None:
+        choice = {"type": "function", "function": {"name": tools.search.name}}
+    named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
+    binds = choice == "required" or named in tools.names
+    if choice != "none" and (not binds or state.get("exchange")):
+        choice = "auto"  # a binding choice binds until the run's first call
+    response_format = run["response_format"]
+    return {
+        "model": run["model"],
+        "tools": list(tools.specs),
+        "tool_choice": choice if tools.specs and choice != "auto" else None,
+        "parallel_tool_calls": False if tools.specs and run["parallel_tool_calls"] is False else None,
+        "response_format": None if response_format == "auto" else response_format,
+        **context.sampling,
+        "reasoning_effort": run.get("reasoning_effort"),
+        "max_tokens": None if budget is None else budget - usage["completion_tokens"],
+        "lenient": tools.lenient,
+        "together": True,
+    }
+
+
+async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call: dict[str, Any]) -> Prompt:
+    """Stream one reply. If the upstream reports that the prompt is too long, drop the oldest turns and ask again."""
+    while True:
+        if prompt.dropped:
+            context.tell(_left_out(context, prompt, parts.message_id))
+        try:
+            messages = prompt.messages()
+            tell_prompt(context.run["id"], messages)
+            chunks = context.model.stream(ReplyCall(messages=messages, **call))
+            ended = seen = False
+            try:
+                async for chunk in chunks:
+                    for part in parts.feed(chunk):
+                        context.tell(part)
+                    if not seen and parts.started:  # some models begin with an empty chunk
+                        seen = True
+                        context.note_output()
+                    await context.room()
+                ended = True
+            finally:
+                if not ended and parts.started:
+                    _book_rest(context, prompt, parts)
+                # Not left to the garbage collector: closing stops the upstream.
+                await chunks.aclose()  # type: ignore[attr-defined]
+            return prompt
+        except ContextOverflow as overflow:
+            if overflow.limit is not None:
+                context.model.learn_limit(call["model"], overflow.limit)
+            shorter = prompt.shrink(overflow)
+            if parts.started or shorter is None:
+                raise
+            prompt = shorter
+
+
+def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
+    """Count the tokens of a reply that is broken off; the upstream will report none."""
+    spent = parts.usage or estimate_usage(context, prompt, parts)
+    context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
+    context.book(spent)
+
+
+def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
+    """Report what is left out, to the client and in one log line, before the model is asked."""
+    limit = context.model.context_limit(context.run["model"])
+    more = "or more " if context.clipped else ""
+    known = f" ({limit} tokens)" if limit else ""
+    id, model = context.run["id"], context.run["model"]
+    logger.info(
+        "run %s: %d messages %sleft out: longer than the context of `%s`%s", id, prompt.dropped, more, model, known
+    )
+    return LeftOut(message_id, prompt.dropped, context.clipped, limit)
+
+
+def estimate_usage(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:
+    """Estimate the usage by characters if the upstream reports none, so that budgets still hold."""
+    ratio = context.model.tokens_per_char(context.run["model"])
+    said = len(parts.text) + sum(len(call["name"]) + len(call["arguments"]) for call in parts.calls())
+    used, made = prompt.tokens(ratio), max(1, round(said * ratio))
+    return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)

@@ -1,0 +1,59 @@
+"""The routes of a turn read their parameters themselves, and as FastAPI reads them for other routes."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import World
+
+STRAY = "/threads/thread_aaaaaaaaaaaaaaaaaaaaaaaa"
+RUN = {"assistant_id": "ASSISTANT"}
+GOOD: list[tuple[str, Any]] = [
+    ("/threads", {"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": "b"}}),
+    ("/threads/runs", {**RUN, "thread": {"messages": [{"role": "user", "content": "Hi"}]}}),
+    ("/threads/THREAD/messages", {"role": "user", "content": [{"type": "text", "text": "Hi"}]}),
+    ("/threads/THREAD/runs", {**RUN, "model": "m"}),
+    ("/threads/THREAD/runs?include[]=step_details.tool_calls[*].file_search.results[*].content", RUN),
+    ("/threads/THREAD/runs?extensions=true", RUN),
+    ("/threads?unknown=1", {}),
+]
+WRONG: list[tuple[str, Any, int, str | None]] = [
+    *((path, {**body, "stray": 1}, 400, "stray") for path, body in GOOD),
+    ("/threads", {"messages": "no"}, 400, "messages"),
+    ("/threads/nonsense/messages", {"role": "user", "content": "Hi"}, 400, "thread_id"),
+    (f"{STRAY}/messages", {"role": "user", "content": "Hi"}, 404, None),
+    (f"{STRAY}/runs", RUN, 404, None),
+    ("/threads/THREAD/messages", {"role": "user", "content": 1}, 400, "content"),
+    ("/threads/THREAD/runs", {"assistant_id": "asst_aaaaaaaaaaaaaaaaaaaaaaaa"}, 404, None),
+    ("/threads/THREAD/runs", {"assistant_id": "stranger"}, 400, "assistant_id"),
+    ("/threads/THREAD/runs?extensions=perhaps", RUN, 400, "extensions"),
+    ("/threads/THREAD/runs?include[]=everything", RUN, 400, "include[]"),
+    ("/threads/runs?include=everything", RUN, 400, "include[]"),
+    ("/threads/THREAD/elsewhere", {}, 404, None),
+]
+betas = pytest.mark.parametrize("beta", ["assistants=v2", "assistants=v1"])
+
+
+def post(world: World, path: str, body: Any, **headers: str) -> Any:
+    if body.get("assistant_id") == "ASSISTANT":
+        body = {**body, "assistant_id": world.assistant()}
+    url = path.replace("THREAD", world.thread("Hello")) if "THREAD" in path else path
+    return world.client.post(url, json=body, headers=headers)
+
+
+@betas
+@pytest.mark.parametrize(("path", "body"), GOOD)
+def test_a_lawful_request_is_answered(world: World, path: str, body: Any, beta: str) -> None:
+    answer = post(world, path, body, **{"OpenAI-Beta": beta})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["id"]
+
+
+@betas
+@pytest.mark.parametrize(("path", "body", "status", "param"), WRONG)
+def test_a_wrong_request_is_refused_by_name(
+    world: World, path: str, body: Any, status: int, param: str | None, beta: str
+) -> None:
+    answer = post(world, path, body, **{"OpenAI-Beta": beta})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["param"] == param
