@@ -1,53 +1,68 @@
-"""How often the words of a stream are taken up: the more streams, the less often each.
+"""How often the words of a stream are read: as they come while the event loop keeps up, in batches while it does not.
 
-Laws: the first words of an answer never wait; few streams are never held back; a stream that is slower than the pace
-is read as it comes. A read costs as much as several tokens, each on its way through every layer: fifty streams whose
-tokens come alone would keep a processor half busy, and those who have yet to see their first word wait behind that.
+Laws: the first words of an answer never wait; nothing waits while the loop keeps up, however many streams there are; a
+stream that brings much at a time is not held back. A read costs as much as several tokens, on its way through every
+layer. When the loop is behind, fewer reads with more in each of them are what lets it catch up.
 """
 
 import asyncio
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
-__all__ = ["FREE", "Pace", "Rests"]
+__all__ = ["Pace", "Rests"]
 
-FREE: Final = 8
-"""So many streams are read as they come."""
+_LOOK_S: Final = 0.02
+"""How often the loop's delay is measured while streams are read."""
 
-_A_STREAM_S: Final = 0.002
-_MOST_S: Final = 0.1
-"""From one read to the next, at most, where the event loop keeps up: an eye that reads ten words a second sees hardly a
-step in ten."""
+_LATE_S: Final = 0.002
+"""A loop that runs a timer so much too late is behind."""
 
-_BEHIND_S: Final = 0.002
-"""A loop that wakes a rest so much too late has more to do than it comes to."""
+_FACTOR: Final = 10
+"""A stream rests so many times as long as the loop is late."""
 
-_LONGER_S: Final = 0.02
 _LONGEST_S: Final = 0.2
-"""Then the rest is longer, by so much at a time, until so long after the last read: what came meanwhile is one read's
-work, and those who have yet to see their first word are served before. Measured: fifty clients' p99 27 -> 17 ms."""
 
 _LARGE_BYTES: Final = 16 * 1024
-"""What brings so much at a time, as fifty tokens have, comes together anyhow."""
-
-_TICK_S: Final = 0.01
-"""Rests end at multiples of this, so that several end together: waking up costs as well."""
-
-_SHORT_S: Final = 0.001  # the loop's clock has no finer steps
+"""A stream that brings so much at a time is batched already."""
 
 
 class Pace:
-    """Counts the streams that are read, and says how often."""
+    """Counts the streams that are read, and measures the loop's delay while there are any."""
 
     def __init__(self) -> None:
         self.streams = 0
+        self.late_s = 0.0
+        """How late the loop ran its newest timers, in seconds."""
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def interval_s(self) -> float:
-        """The time from one read of a stream to its next, in seconds."""
-        return 0.0 if self.streams <= FREE else min(_MOST_S, self.streams * _A_STREAM_S)
+    def rest_s(self) -> float:
+        """How long a stream is to rest before its next read, in seconds."""
+        return 0.0 if self.late_s <= _LATE_S else min(_LONGEST_S, self.late_s * _FACTOR)
+
+    def enter(self) -> None:
+        """Count a stream more."""
+        self.streams += 1
+        if self._timer is None:
+            self._look_again()
+
+    def leave(self) -> None:
+        """Count a stream less."""
+        self.streams -= 1
+        if not self.streams and self._timer is not None:
+            self._timer.cancel()
+            self._timer, self.late_s = None, 0.0
+
+    def _look_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + _LOOK_S
+        self._timer = loop.call_at(due, self._look, due)
+
+    def _look(self, due: float) -> None:
+        late_s = asyncio.get_running_loop().time() - due
+        self.late_s = max(late_s, (self.late_s + late_s) / 2)  # up at once, down by and by
+        self._look_again()
 
 
 class Rests:
@@ -55,34 +70,19 @@ class Rests:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._loop = asyncio.get_running_loop()
-        self._began_at = 0.0  # the newest wait for a read
         self._open = True
-        pace.streams += 1
+        pace.enter()
 
     def close(self) -> None:
         """Be a stream no longer; more than once does nothing."""
-        self._pace.streams -= self._open
-        self._open = False
+        if self._open:
+            self._open = False
+            self._pace.leave()
 
     async def rest(self, newest_bytes: int, held: Callable[[], AbstractContextManager[None]]) -> None:
         """Wait until the next read is due, within what `held` makes. Call it before each read but those that the first
         words come with, and say how much the newest read has brought."""
-        interval_s = self._pace.interval_s
-        if not interval_s or newest_bytes > _LARGE_BYTES:
-            return
-        now = self._loop.time()
-        due = _tick(self._began_at + interval_s)
-        longest, self._began_at = self._began_at + _LONGEST_S, now
-        if due - now <= _SHORT_S:
-            return
-        with held():
-            while due - now > _SHORT_S:
-                await asyncio.sleep(due - now)
-                now = self._began_at = self._loop.time()
-                if now - due > _BEHIND_S and now < longest:
-                    due = _tick(now + _LONGER_S)
-
-
-def _tick(moment: float) -> float:
-    return math.ceil(moment / _TICK_S) * _TICK_S
+        rest_s = self._pace.rest_s
+        if rest_s and newest_bytes <= _LARGE_BYTES:
+            with held():
+                await asyncio.sleep(rest_s)

@@ -3,7 +3,7 @@
 An attack says what it did through pytest's own fixture `record_property(name, value)`.
 
 It does not matter how the tests are started: programs that they start can be interrupted (SIGINT). Their servers are
-born in a nursery, and their clients trust one authority, nobody's.
+forked, and their clients trust one authority, nobody's.
 """
 
 import os
@@ -17,7 +17,6 @@ import pytest
 import trustme
 
 from tests import process
-from tests.nursery import Nursery
 
 _lines: list[str] = []
 
@@ -37,12 +36,11 @@ def authority() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nursery() -> Iterator[None]:
-    """Let servers be born in a nursery; it is there from the first one on."""
-    with Nursery() as opened:
-        process.nursery = opened
-        yield
-        process.nursery = None
+def forks() -> Iterator[None]:
+    """Fork servers instead of starting each from nothing (see `tests.forked`)."""
+    process.forks = True
+    yield
+    process.forks = False
 
 
 @pytest.hookimpl(trylast=True)  # when those that are not asked for are gone, and the others have their limits

@@ -13,15 +13,15 @@ from typing import Any, Self
 
 import httpx2
 
-from tests.nursery import Born, Nursery
+from tests.forked import ForkedServer
 
 __all__ = ["ROOT", "ServerProcess", "free_port"]
 
 ROOT = Path(__file__).parent.parent
 _START_S = 30.0
 
-nursery: Nursery | None = None
-"""Where servers are born; `conftest.py` opens it, so that only tests have one."""
+forks = False
+"""Whether servers are forked; `conftest.py` sets it, so that only tests have a fork server."""
 
 
 def free_port() -> int:
@@ -48,7 +48,7 @@ class ServerProcess:
         self.log = folder / "server.log"
         self._settings: Mapping[str, str] = {"DATA_DIR": str(folder), "PORT": str(self.port), **settings}
         self._bare = bare or bool(before) or root != ROOT
-        self._process: subprocess.Popen[bytes] | Born | None = None
+        self._process: subprocess.Popen[bytes] | ForkedServer | None = None
 
     @property
     def pid(self) -> int:
@@ -72,10 +72,10 @@ class ServerProcess:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         env, cwd = {**kept, **self._settings}, self.log.parent
         with self.log.open("ab") as log:
-            if nursery is None or self._bare:
+            if self._bare or not forks:
                 self._process = subprocess.Popen(self._command, env=env, cwd=cwd, stdout=log, stderr=log)
             else:
-                self._process = nursery.bear(self._command[1:], env=env, cwd=cwd, log=log.fileno())
+                self._process = ForkedServer(self._command[1:], env=env, cwd=cwd, log=log.fileno())
         end = time.monotonic() + _START_S
         # One client: each makes a TLS context, 40 ms of work that the server's start would have to wait for.
         with httpx2.Client(timeout=1) as client:

@@ -1,134 +1,98 @@
-"""How often streams are read: told by a clock that only moves when somebody waits."""
+"""Streams are read as their words come, and rest only while the event loop is behind."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from itertools import pairwise
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from chains.pace import FREE, Pace, Rests
+from chains.pace import Pace, Rests
 
-CROWD = 50
-
-
-class World:
-    """A clock, and a stream that is fed at given moments."""
-
-    def __init__(self, arrivals: Sequence[float]) -> None:
-        self.now = 0.0
-        self.late = (0.0, 0.0, 0.0)
-        """From when to when who sleeps is woken too late, and by how much."""
-        self._arrivals = arrivals
-        self._read = 0
-
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        begin, end, by_s = self.late
-        if begin <= self.now < end:
-            self.now += by_s
-
-    async def reads(self, pace: Pace) -> list[tuple[float, int]]:
-        """Read to the end as `ChunkStream` does; returns when, and how many of what was fed."""
-        rests, found = Rests(pace), []
-        rests._loop = self  # type: ignore[assignment]
-        while self._read < len(self._arrivals):
-            if self._read:  # the first words have come
-                await rests.rest(300, nullcontext)
-            self.now = max(self.now, self._arrivals[self._read])
-            fed = sum(moment <= self.now for moment in self._arrivals)
-            found.append((self.now, fed - self._read))
-            self._read = fed
-        rests.close()
-        return found
+LARGE = 64 * 1024
 
 
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[float]], World]:
-    def make(arrivals: Sequence[float]) -> World:
-        made = World(arrivals)
-        monkeypatch.setattr(asyncio, "sleep", made.sleep)
-        return made
-
-    return make
+async def took_s(rests: Rests, newest_bytes: int = 100) -> float:
+    """Return how long a stream rests."""
+    began = time.perf_counter()
+    await rests.rest(newest_bytes, nullcontext)
+    return time.perf_counter() - began
 
 
-def pace_of(streams: int) -> Pace:
-    """Return a pace of so many streams, the one that is about to begin included."""
+async def fall_behind(seconds: float, *, times: int = 10) -> None:
+    """Keep the loop from its timers for so long, again and again."""
+    for _ in range(times):
+        time.sleep(seconds)  # noqa: ASYNC251 - what is tried
+        await asyncio.sleep(0.001)
+
+
+async def test_nothing_rests_while_the_loop_keeps_up() -> None:
     pace = Pace()
-    pace.streams = streams - 1
-    return pace
+    streams = [Rests(pace) for _ in range(1_000)]
+    await asyncio.sleep(0.1)
+    pauses = [await took_s(one) for one in streams[:50]]
+    assert sorted(pauses)[25] < 0.001
+    for one in streams:
+        one.close()
 
 
-async def test_few_streams_are_read_as_they_come(world: Any) -> None:
-    arrivals = [n * 0.005 for n in range(1, 40)]
-    assert await world(arrivals).reads(pace_of(FREE)) == [(moment, 1) for moment in arrivals]
+async def test_streams_rest_the_longer_the_later_the_loop_is() -> None:
+    pauses = []
+    for behind_s in (0.01, 0.05):
+        stream = Rests(Pace())
+        await fall_behind(behind_s)
+        pauses.append(await took_s(stream))
+        stream.close()
+    assert 0.02 < pauses[0] < pauses[1]
+    assert pauses[1] < 0.5
 
 
-@pytest.mark.parametrize(
-    ("streams", "least_s"), [(FREE + 1, 0.018), (20, 0.04), (CROWD, 0.1), (1000, 0.1)], ids=["9", "20", "50", "1000"]
-)
-async def test_of_many_streams_each_rests_between_its_reads(world: Any, streams: int, least_s: float) -> None:
-    reads = await world([n * 0.005 for n in range(1, 200)]).reads(pace_of(streams))
-    moments = [moment for moment, _ in reads]
-    gaps = [after - before for before, after in pairwise(moments[1:])]
-    assert min(gaps) >= least_s - 1e-9
-    assert max(gaps) <= least_s + 0.01 + 1e-9  # the next tick
-    assert sum(fed for _, fed in reads) == 199
+async def test_a_loop_that_has_caught_up_holds_nothing_back() -> None:
+    stream = Rests(Pace())
+    await fall_behind(0.05)
+    await asyncio.sleep(0.5)
+    pauses = [await took_s(stream) for _ in range(9)]
+    assert sorted(pauses)[4] < 0.001
+    stream.close()
 
 
-async def test_where_the_loop_is_behind_reads_are_fewer_and_none_is_put_off_for_long(world: Any) -> None:
-    behind = world([n * 0.005 for n in range(1, 800)])  # for four seconds
-    behind.late = (1.0, 2.0, 0.005)
-    moments = [moment for moment, _ in await behind.reads(pace_of(CROWD))]
-    gaps = {before: after - before for before, after in pairwise(moments[1:])}
-    assert min(gap for at, gap in gaps.items() if 1.0 < at < 1.7) > 0.15
-    assert max(gaps.values()) < 0.2 + 0.02 + 0.01 + 0.005 + 1e-9
-    assert max(gap for at, gap in gaps.items() if at > 2.1) <= 0.11 + 1e-9
+async def test_a_stream_that_brings_much_at_a_time_does_not_rest() -> None:
+    stream = Rests(Pace())
+    await fall_behind(0.05)
+    assert await took_s(stream, LARGE) < 0.01
+    stream.close()
 
 
-async def test_the_first_words_never_wait(world: Any) -> None:
-    reads = await world([0.5, 0.501, 0.502]).reads(pace_of(CROWD))
-    assert reads[0] == (0.5, 1)
+async def test_a_resting_stream_is_held_and_let_go_when_cancelled() -> None:
+    stream, moments = Rests(Pace()), []
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        moments.append("held")
+        try:
+            yield
+        finally:
+            moments.append("let go")
+
+    await fall_behind(0.05)
+    resting = asyncio.create_task(stream.rest(100, held))
+    await asyncio.sleep(0)
+    assert moments == ["held"]
+    resting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await resting
+    assert moments == ["held", "let go"]
+    stream.close()
 
 
-async def test_what_comes_together_anyhow_is_read_at_once(world: Any) -> None:
-    clock, pace = world([]), pace_of(CROWD)
-    rests = Rests(pace)
-    rests._loop = clock
-    clock.now = 1.0
-    await rests.rest(300, nullcontext)
-    await rests.rest(20_000, nullcontext)
-    assert clock.now == 1.0
-    await rests.rest(300, nullcontext)
-    assert clock.now >= 1.1
-
-
-async def test_a_stream_slower_than_the_pace_is_read_as_it_comes(world: Any) -> None:
-    arrivals = [n * 0.2 for n in range(1, 30)]
-    assert await world(arrivals).reads(pace_of(CROWD)) == [(moment, 1) for moment in arrivals]
-
-
-async def test_a_stream_that_grows_slow_and_quick_again_is_treated_as_what_it_is(world: Any) -> None:
-    quick = [n * 0.01 for n in range(1, 101)]  # to 1.0 s
-    slow = [1.0 + n * 0.3 for n in range(1, 11)]  # to 4.0 s
-    again = [4.0 + n * 0.01 for n in range(1, 101)]
-    reads = await world([*quick, *slow, *again]).reads(pace_of(CROWD))
-    assert [moment for moment, _ in reads if 1.1 < moment <= 4.0] == slow
-    for begin in (0.0, 4.0):
-        assert 8 <= sum(begin < moment <= begin + 1.0 for moment, _ in reads) <= 13  # of a hundred that came
-
-
-async def test_a_stream_counts_once_and_until_it_is_closed() -> None:
+async def test_streams_are_counted_and_the_last_one_ends_the_measuring() -> None:
     pace = Pace()
     one, other = Rests(pace), Rests(pace)
+    await fall_behind(0.05)
     assert pace.streams == 2
-    one.close()
-    one.close()
-    assert pace.streams == 1
-    other.close()
+    for stream in (one, one, other):
+        assert pace.late_s > 0
+        stream.close()
     assert pace.streams == 0
+    await fall_behind(0.05)
+    assert pace.late_s == 0

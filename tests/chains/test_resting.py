@@ -1,4 +1,4 @@
-"""What becomes of a stream that rests between two reads, as those of a crowd do: it is whole, whatever its end."""
+"""A stream that rests between two reads, while the event loop is behind, is whole, whatever its end."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -13,12 +13,19 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall, Upstream
 from chains.blocks import Blocks
+from chains.pace import Pace
 from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.faults.hostile import HostileUpstream, Wire, chunk, head
 from tests.upstream import Reply, ScriptedUpstream
 from wire.errors import RunError
 
-CROWD = 50
+
+class BehindPace(Pace):
+    """The pace of a loop that is so late all the time that each rest takes this many seconds."""
+
+    rest_s = 0.1
+
+
 WORDS = [f"w{n} " for n in range(12)]
 
 
@@ -35,7 +42,7 @@ def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
+async def test_while_the_loop_is_behind_an_answer_comes_in_fewer_pieces_and_whole(
     secure: bool,
     up: ScriptedUpstream,
     secure_up: tuple[ScriptedUpstream, trustme.CA],
@@ -52,12 +59,12 @@ async def test_in_a_crowd_an_answer_comes_in_fewer_pieces_and_whole(
     upstream = await connect(up.url)
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
     pieces, received = [], []
-    for crowd in (0, CROWD):
-        upstream.pace.streams = crowd
+    for pace in (Pace(), BehindPace()):
+        upstream.pace = pace
         arrivals.clear()
         said = [chunk.content async for chunk in Replies(upstream).stream(call)]
         assert "".join("".join(piece) for piece in said) == "".join(words)
-        assert upstream.pace.streams == crowd
+        assert pace.streams == 0
         pieces.append(len(said))
         received.append(len(arrivals))
     assert pieces[1] < pieces[0] / 2
@@ -70,7 +77,7 @@ async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
 ) -> None:
     up.default = lambda _: Reply(chunks=[f"w{n} " for n in range(60)], delay_s=0.002, cut_after=40)
     upstream = await connect(up.url)
-    upstream.pace.streams = CROWD
+    upstream.pace = BehindPace()
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
     said: list[str] = []
     with pytest.raises(RunError, match="closed the connection in the middle"):
@@ -93,7 +100,7 @@ async def test_who_leaves_a_stream_that_rests_closes_its_connection_at_once(
     monkeypatch.setattr(Blocks, "held", noted)
     up.default = lambda _: Reply(chunks=["w "] * 400, delay_s=0.005)
     upstream = await connect(up.url)
-    upstream.pace.streams = CROWD
+    upstream.pace = BehindPace()
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
 
     async def listen() -> None:
@@ -106,7 +113,7 @@ async def test_who_leaves_a_stream_that_rests_closes_its_connection_at_once(
     listening.cancel()
     await asyncio.wait((listening,))
     await up.eventually(lambda up: up.closed_early == 1, timeout_s=0.5)
-    assert upstream.pace.streams == CROWD
+    assert upstream.pace.streams == 0
 
 
 @pytest.mark.parametrize("reply", [Reply(cut_after=2), Reply(chunks=["a"] * 9, pause_after=3)], ids=["cut", "left"])
@@ -160,13 +167,13 @@ def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def ask(url: str, model: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> str:
-    """Ask on a loop of this kind, in a crowd; returns what was said. Raises RunError."""
+    """Ask on a loop of this kind, on a loop that is behind; returns what was said. Raises RunError."""
 
     async def asking() -> str:
         upstream = Upstream(url, patience=FAST)
         await upstream.open()
         try:
-            upstream.pace.streams = CROWD
+            upstream.pace = BehindPace()
             call = ReplyCall(model=model, messages=[HumanMessage("Hello")], together=True)
             async with asyncio.timeout(5):
                 return "".join([word async for piece in Replies(upstream).stream(call) for word in piece.content])

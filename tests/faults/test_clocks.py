@@ -64,7 +64,7 @@ class Told:
 @pytest.mark.parametrize("days", [365, -365], ids=["ahead", "back"])
 def test_a_clock_that_jumps_loses_nothing_and_no_order(tmp_path: Path, upstream: ScriptedUpstream, days: int) -> None:
     clock = Told(tmp_path)
-    # Not born in a nursery: the library that sets the clock comes with a program's start.
+    # Not forked: the library that sets the clock comes with a program's start.
     with ServerProcess(tmp_path, bare=True, MODEL_URL=upstream.url, **clock.settings) as server:
         waiting, run, outputs = waiting_run(server, upstream)
         streaming, cut = streaming_run(server, upstream)

@@ -1,0 +1,77 @@
+"""Servers that start in a third of the time: forked from a process that has imported the libraries.
+
+Two seconds of processor time go into the start of a server, most of it into imports, and the tests start more than a
+hundred. What is forked is `server.py` as any other: a process of its own that runs the file from its first line, with
+the environment, the folder and the log that it is given. Tests of the start itself do without
+(`ServerProcess(..., bare=True)`), as `bench` does.
+"""
+
+import atexit
+import gc
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["ForkedServer"]
+
+_fork_server: Final = multiprocessing.get_context("forkserver")
+_fork_server.set_forkserver_preload(["tests.preload"])
+
+
+class ForkedServer:
+    """A running Python program; as much of `subprocess.Popen` as the tests use."""
+
+    def __init__(self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: int) -> None:
+        """Run a Python program with these words as its command line, all its output written to `log`."""
+        self._process = _fork_server.Process(
+            target=_run, args=(list(words), dict(env), str(cwd), DupFd(log)), daemon=True
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it lives."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, for so many seconds. Raises subprocess.TimeoutExpired."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("server.py", timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _run(words: list[str], env: dict[str, str], cwd: str, log: Any) -> None:
+    """Become the program that was asked for. Runs in the new process."""
+    gc.unfreeze()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
+    descriptor: int = log.detach()
+    for target in (1, 2):
+        os.dup2(descriptor, target)
+    os.close(descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = words
+    sys.path[0] = str(Path(words[0]).parent)
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # a process of multiprocessing ends without them

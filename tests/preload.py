@@ -1,0 +1,26 @@
+"""What the fork server of the tests imports before it forks: what takes longest of what every server imports.
+
+None of these libraries reads the environment or starts a thread at its import; nothing of ours is among them.
+"""
+
+# ruff: noqa: F401
+import gc
+
+import aiohttp
+import fastapi
+import fastapi_offline
+import httpcore2
+import httpx2
+import json_repair
+import jsonschema
+import langchain_openai
+import langgraph.graph
+import langserve
+import numpy
+import openai
+import pydantic_settings
+import sqlite_utils
+import sse_starlette
+import uvicorn
+
+gc.freeze()  # so that a child's first collection does not copy all of it
