@@ -26,7 +26,6 @@ from store.lock import FileLock
 from store.migrations import migrate
 from store.pending import Pending
 from store.ports import Row
-from store.quickness import Quickness
 from store.readers import Readers
 from store.transactions import Commit, Outcomes, never
 from store.writer import Writer
@@ -34,7 +33,7 @@ from watch.context import acting_owner
 from watch.shares import Shares
 from wire.errors import StoreError, StoreFailed, ThreadholdError
 
-__all__ = ["Engine", "Lengthy", "Trace"]
+__all__ = ["Engine", "LargeRead", "Trace"]
 
 _READERS: Final = 5
 _CLOSE_S: Final = 30.0
@@ -42,10 +41,11 @@ _SOON_S: Final = 0.001
 """How long a commit that nobody waits for stays back, unless one comes that is waited for: it would take the
 interpreter just when what the commit is about is being sent. Measured: first token 0.3 ms sooner."""
 
-_GLANCE_BYTES: Final = 256 * 1024
+_SMALL_READ_BYTES: Final = 256 * 1024
 
-_LENGTHY: Final = 2
-"""Concurrent reads of more than `_GLANCE_BYTES` per owner."""
+_LARGE_READS: Final = 2
+"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner: many of them would fill the memory before the first is
+used."""
 
 Trace = Callable[[str], None]
 """Called with every SQL statement, values filled in, on the thread that runs it."""
@@ -54,8 +54,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Lengthy(ThreadholdError):
-    """There is more to read than the event loop has time for."""
+class LargeRead(ThreadholdError):
+    """A read would return more bytes than it is allowed to."""
 
     def __init__(self) -> None:
         super().__init__("There is too much to read at once.")
@@ -86,21 +86,18 @@ class Engine:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             ballast = Ballast(ballast_place(path), reserve_bytes)
             writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
-            # The loop's own first, which never waits for a lock.
-            self._glancing, *reading = (
-                undo.enter_context(closing(_connect(path, timeout_s, trace, read_only=True)))
-                for timeout_s in (0.0, *(busy_timeout_s,) * _READERS)
-            )
+            reading = [
+                undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
+                for _ in range(_READERS)
+            ]
             undo.pop_all()
         self._readers = Readers(reading)
-        self._lengthy = Shares(0, least=_LENGTHY)
+        self._large_reads = Shares(0, least=_LARGE_READS)
         self._connection = writing
-        self._quickness = Quickness(loop)
         self._writer = Writer(
             writing,
             loop=loop,
             deliver=self._deliver,
-            quickness=self._quickness,
             busy_timeout_s=busy_timeout_s,
             synced=synced,
             ballast=ballast,
@@ -206,27 +203,14 @@ class Engine:
         """Return `read(connection, …)` as `read` does, but owners take turns; see `store.readers.Readers.run_long`."""
         return await self._readers.run_long(owner, read, *args, **kwargs)
 
-    async def glance(self, owner: str, read: Callable[..., R], *args: Any) -> R:
-        """Return `read(connection, …)` of a few rows: at once while that is quick, else as `read` does.
+    async def read_rows(self, owner: str, read: Callable[..., R], *args: Any) -> R:
+        """Return `read(connection, …)` of a few rows as `read` does. Large ones are read a few per owner at a time.
 
-        `read` gets `most`, the number of bytes beyond which it raises `Lengthy`. Longer reads run in a thread, a few
-        per owner at a time: many of them would fill the memory before the first is used.
+        `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
         """
-        lengthy = False
-        if not self._closed and self._quickness.allows():
-            since = time.perf_counter()
-            try:
-                return read(self._writer.resting or self._glancing, *args, most=_GLANCE_BYTES)
-            except sqlite3.Error:
-                pass  # locked or broken: a reader's thread waits for it, or reports it
-            except Lengthy:
-                lengthy = True
-            finally:
-                self._quickness.took(since)
-        if not lengthy:
-            with suppress(Lengthy):
-                return await self.read(partial(read, most=_GLANCE_BYTES), *args)
-        async with self._lengthy.share(owner):  # outside `except`, because the exception's frames hold what was read
+        with suppress(LargeRead):
+            return await self.read(partial(read, most=_SMALL_READ_BYTES), *args)
+        async with self._large_reads.share(owner):  # outside `with`, because the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:
@@ -242,7 +226,6 @@ class Engine:
         end = time.monotonic() + _CLOSE_S
         stopped = self._writer.stop(end)
         self._readers.close(end)
-        self._glancing.close()
         if not stopped:  # its connection is in use, so the file stays locked
             raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
         # The writing connection goes last: it takes the WAL with it, which a read-only one cannot.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from store.changes import Prepared, prepare, touch
 from store.checkpoints import Keeps, SqliteCheckpoints, has_exchange
-from store.engine import Engine, Lengthy, Trace
+from store.engine import Engine, LargeRead, Trace
 from store.events import read_events
 from store.index import SqliteVectors
 from store.library import SqliteLibrary
@@ -112,7 +112,7 @@ class SqliteStore:
     ) -> Row | None:
         pending = self.engine.pending
         await pending.wait_for(id, thread_id or pending.thread_of(id))
-        row = await self.engine.glance(owner, _read_row, kind, id, owner, thread_id, run_id)
+        row = await self.engine.read_rows(owner, _read_row, kind, id, owner, thread_id, run_id)
         return self._learned(row)
 
     async def page(
@@ -128,11 +128,11 @@ class SqliteStore:
 
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
         await self.engine.pending.wait_for(thread_id, ANYTHING)
-        return self._learned(await self.engine.glance(owner, _read_active, thread_id, owner))
+        return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
     async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
         await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
-        found = await self.engine.glance(owner, _read_beginning, owner, thread_id, assistant_id, messages)
+        found = await self.engine.read_rows(owner, _read_beginning, owner, thread_id, assistant_id, messages)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
         return found
@@ -226,12 +226,12 @@ def _bearable(kind: Kind, found: Any, most: int | None) -> Row | None:
 
 
 def _left(most: int | None, found: Any) -> int | None:
-    """Return how many bytes of JSON (about) may come behind these columns of `Table.row`. Raises Lengthy."""
+    """Return how many bytes of JSON (about) may come behind these columns of `Table.row`. Raises LargeRead."""
     if most is None:
         return None
     most -= len(found[7]) + len(found[8])
     if most < 0:
-        raise Lengthy
+        raise LargeRead
     return most
 
 

@@ -21,7 +21,7 @@ from store.figures import StoreFigures
 from store.ports import Row
 from wire.errors import StoreError, StoreFailed, StoreLocked
 
-__all__ = ["Begun", "Commit", "Outcomes", "Transactions", "never"]
+__all__ = ["Commit", "Outcomes", "Transactions", "never"]
 
 log = logging.getLogger("threadhold.store")
 
@@ -57,8 +57,9 @@ def never() -> bool:
 class Commit:
     """Operations that stand or fall together, and who waits for them.
 
-    `size` is what they write, in bytes; None: they may take long. `saves` is the run whose checkpoint this writes,
-    `renews` whether it is a whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it changes.
+    `size` is what they write, in bytes; None if they can touch any number of rows. `saves` is the run whose checkpoint
+    this writes, `renews` whether it is a whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it
+    changes.
     """
 
     operations: Sequence[Operation]
@@ -88,14 +89,6 @@ class Commit:
 Outcomes = list[tuple[Commit, list[Row] | StoreError]]
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A batch whose statements have run, and which is not committed yet."""
-
-    outcomes: Outcomes
-    at: float
-
-
 class Transactions:
     """Runs batches, one after the other. Whoever calls sees to it that no two calls are under way."""
 
@@ -118,41 +111,6 @@ class Transactions:
         self._unsaved: set[str] = set()
         self._warned_at = float("-inf")
 
-    def begin(self, batch: Sequence[Commit]) -> Begun | None:
-        """Run the statements of a batch, and neither wait for a lock nor for a disk. None, and nothing kept, where
-        anything is in the way: `run` meets it again, and tells it."""
-        if self._unsaved or not self._has_room(batch):
-            return None
-        begun_at = time.perf_counter()
-        try:
-            self._set(durable=any(commit.durable for commit in batch), wait_ms=0)
-            self._conn.execute("BEGIN IMMEDIATE")
-            return Begun([(commit, self._run(commit)) for commit in batch], begun_at)
-        except Exception:
-            self.give_up()
-            return None
-
-    def give_up(self) -> None:
-        """Keep nothing of what was begun."""
-        with suppress(sqlite3.Error):  # then the next BEGIN fails, and tells it
-            self._roll_back()
-
-    @property
-    def unwaiting(self) -> sqlite3.Connection | None:
-        """The connection, where it would not wait for a lock and shows nothing that is not committed."""
-        return self._conn if self._set_ms == 0 and not self._conn.in_transaction else None
-
-    def finish(self, begun: Begun) -> Outcomes:
-        """Commit what was begun; waits for the disk."""
-        try:
-            self._conn.execute("COMMIT")
-        except sqlite3.Error as error:
-            self.give_up()
-            batch = [commit for commit, _ in begun.outcomes]
-            self._unsaved |= {commit.saves for commit in batch if commit.saves is not None}
-            return self._failed(batch, error)
-        return self._kept(begun.outcomes, begun.at)
-
     def run(self, batch: Sequence[Commit]) -> Outcomes:
         """Run and commit a batch; waits for locks and for the disk."""
         unsaved, begun_at = set(self._unsaved), time.perf_counter()
@@ -167,7 +125,7 @@ class Transactions:
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
         except sqlite3.Error as error:
-            self.give_up()
+            self._give_up()
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
             return self._failed(batch, error)
         return self._kept(outcomes, begun_at)
@@ -210,7 +168,7 @@ class Transactions:
                     self._rewind_log()  # the pages are written into the file while there is space for its growth
                 break
             except (sqlite3.Error, OSError):
-                self.give_up()
+                self._give_up()
                 self._unsaved = set(unsaved)
         else:
             return None
@@ -239,6 +197,10 @@ class Transactions:
         if level != self._level:
             self._conn.execute(f"PRAGMA synchronous = {level}")
             self._level = level
+
+    def _give_up(self) -> None:
+        with suppress(sqlite3.Error):  # then the next BEGIN fails, and reports it
+            self._roll_back()
 
     def _roll_back(self) -> None:
         # SQLite may have rolled back by itself (disk full, I/O error): then there is nothing left to do.

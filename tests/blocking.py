@@ -1,4 +1,4 @@
-"""Nothing blocks the event loop, but for what the store does there: a glance, and the statements of a quick batch."""
+"""Nothing blocks the event loop."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,15 +7,9 @@ from blockbuster import blockbuster_ctx
 
 __all__ = ["unblocked"]
 
-_ALLOWED = {"store/engine.py": "glance", "store/transactions.py": "begin"}
-
 
 @contextmanager
 def unblocked(modules: Sequence[str] | None = None) -> Iterator[None]:
     """Raise where a blocking call is made on an event loop, by these modules or by any."""
-    with blockbuster_ctx(modules) as watched:
-        for name, function in watched.functions.items():
-            if name.startswith("sqlite3."):
-                for place, allowed in _ALLOWED.items():
-                    function.can_block_in(place, allowed)
+    with blockbuster_ctx(modules):
         yield
