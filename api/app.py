@@ -41,12 +41,15 @@ from api.depends import House
 from api.guards import Gate
 from api.page import build_page
 from api.readiness import Readiness
+from api.turn_route import add_turn_routes
 from api.watching import PROBES, RequestFigures, Watch
 from watch.shares import Shares
 
 __all__ = ["Access", "build_app"]
 
-# `POST /threads/runs` comes before `POST /threads/{thread_id}`, which would take it
+# `POST /threads/runs` comes before `POST /threads/{thread_id}`, which would match it
+_TURN = (*threads.TURN, *messages.TURN, *runs.TURN)
+
 _ROUTERS = (
     assistants,
     runs,
@@ -145,9 +148,11 @@ def build_app(
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
     app.state.large_bodies = Shares(0, least=LARGE_AT_ONCE)
     problems.install(app)
-    for room in _ROUTERS:
-        app.include_router(room.router, prefix="/v1")
-        app.include_router(room.router, include_in_schema=False)
+    for prefix in ("/v1", ""):
+        add_turn_routes(app.router, _TURN, prefix, in_schema=bool(prefix))
+    for each in _ROUTERS:
+        app.include_router(each.router, prefix="/v1")
+        app.include_router(each.router, include_in_schema=False)
     app.include_router(build_page())
     app.include_router(metrics.router)
     description.install(app)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
-from api.turn_route import TurnRoute
+from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
 from store.ports import Delete, Idle, Insert, Patch
 from wire.errors import InvalidRequest, ThreadBusy
@@ -17,7 +17,7 @@ from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
 from wire.validation import check_id
 
-__all__ = ["router"]
+__all__ = ["TURN", "router"]
 
 router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
@@ -34,13 +34,8 @@ async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts,
     return answer(row.body, v1=v1)
 
 
-router.add_api_route(
-    "/threads/{thread_id}/messages",
-    create_message,
-    methods=["POST"],
-    response_model=Message,
-    route_class_override=TurnRoute,
-)
+TURN = (TurnEndpoint("/threads/{thread_id}/messages", "messages", create_message, Message),)
+"""The requests of every turn, which `api.app` registers first."""
 
 
 @router.get("/threads/{thread_id}/messages", response_model=ListOf[Message])

@@ -8,7 +8,7 @@ from api.answers import answer, not_offered
 from api.body_route import BodyRoute
 from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
 from api.sse import EventStream
-from api.turn_route import TurnRoute
+from api.turn_route import TurnEndpoint
 from graphs.runner import Started
 from graphs.status import ACTIVE
 from wire.errors import InvalidRequest
@@ -16,7 +16,7 @@ from wire.pages import Listing as ListOf
 from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
 from wire.validation import check_id, shown
 
-__all__ = ["router"]
+__all__ = ["TURN", "router"]
 
 router = APIRouter(tags=["runs"], route_class=BodyRoute)
 
@@ -54,10 +54,11 @@ async def create_run(
     return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
-for _path, _endpoint in (("/threads/runs", create_thread_and_run), ("/threads/{thread_id}/runs", create_run)):
-    router.add_api_route(
-        _path, _endpoint, methods=["POST"], response_model=Run, responses=_STREAM, route_class_override=TurnRoute
-    )
+TURN = (
+    TurnEndpoint("/threads/runs", "runs", create_thread_and_run, Run, _STREAM),
+    TurnEndpoint("/threads/{thread_id}/runs", "runs", create_run, Run, _STREAM),
+)
+"""The requests of every turn, which `api.app` registers first."""
 
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])

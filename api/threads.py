@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, Listing, Owner, Parts, ThreadId, list_rows, must_get
-from api.turn_route import TurnRoute
+from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
 from graphs.places import furnish
 from store.ports import Insert, Patch, Row
@@ -16,7 +16,7 @@ from wire.pages import Deletion, deletion
 from wire.pages import Listing as ListOf
 from wire.threads import Thread, ThreadCreate, ThreadModify, amend_thread, new_thread
 
-__all__ = ["router"]
+__all__ = ["TURN", "router"]
 
 router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
@@ -32,7 +32,8 @@ async def create_thread(body: ThreadCreate, house: Parts, owner: Owner, v1: V1) 
     return answer(made, v1=v1)
 
 
-router.add_api_route("/threads", create_thread, methods=["POST"], response_model=Thread, route_class_override=TurnRoute)
+TURN = (TurnEndpoint("/threads", "threads", create_thread, Thread),)
+"""The requests of every turn, which `api.app` registers first."""
 
 
 @router.get("/threads", response_model=ListOf[Thread])

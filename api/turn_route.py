@@ -1,15 +1,17 @@
 """The routes that every turn requests: a thread, a message, a run.
 
-FastAPI resolves the parameters of an endpoint for longer than these endpoints work (0.13 ms). A `TurnRoute` is in
-FastAPI's table and OpenAPI document like any other route, but reads its parameters from the request directly. It knows
-the kinds of parameters in `_READERS` only: an endpoint with another one fails when the app is built.
+FastAPI takes longer to resolve an endpoint's parameters, and to find one route among eighty, than these endpoints take
+to work. A `TurnRoute` is in the app's table of routes and in the OpenAPI document like any other route, but it is the
+first to be matched, and reads its parameters from the request directly. It knows the kinds of parameters in `_READERS`
+only: an endpoint with another one fails when the app is built.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Final
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.body_route import BodyRoute, Handler
@@ -28,7 +30,7 @@ from api.depends import (
 from api.head import head_of
 from wire.validation import check_id, explain
 
-__all__ = ["TurnRoute"]
+__all__ = ["TurnEndpoint", "TurnRoute", "add_turn_routes"]
 
 _BOOLEAN: Final = TypeAdapter(bool)
 
@@ -47,6 +49,32 @@ class TurnRoute(BodyRoute):
             return response
 
         return handle
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEndpoint:
+    """What a `POST` route of a turn answers, and how the OpenAPI document describes it."""
+
+    path: str
+    tag: str
+    endpoint: Callable[..., Any]
+    response_model: Any
+    responses: Mapping[int | str, dict[str, Any]] = field(default_factory=dict)
+
+
+def add_turn_routes(router: APIRouter, endpoints: Sequence[TurnEndpoint], prefix: str, *, in_schema: bool) -> None:
+    """Add a route for each endpoint to the app's own router. Call it before routes that match the same paths."""
+    for each in endpoints:
+        router.add_api_route(
+            prefix + each.path,
+            each.endpoint,
+            methods=["POST"],
+            tags=[each.tag],
+            response_model=each.response_model,
+            responses=dict(each.responses),
+            include_in_schema=in_schema,
+            route_class_override=TurnRoute,
+        )
 
 
 def _house(request: Request) -> House:
