@@ -10,10 +10,10 @@ from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, R
 from api.sse import EventStream
 from api.turn_route import TurnEndpoint
 from graphs.runner import Started
-from graphs.status import ACTIVE
 from wire.errors import InvalidRequest
 from wire.pages import Listing as ListOf
 from wire.runs import Run, RunCreate, RunModify, SubmitToolOutputs, ThreadRunCreate
+from wire.status import ACTIVE
 from wire.validation import check_id, shown
 
 __all__ = ["TURN", "router"]

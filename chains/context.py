@@ -5,7 +5,7 @@ dropped; tool calls are never parted from their outputs. A turn is a user messag
 a round is an assistant message with tool calls and their outputs. Attachments are not the prompt's business.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import ceil
@@ -115,7 +115,7 @@ def build_prompt(
     instructions: str,
     history: Sequence[dict[str, Any]],
     exchange: Sequence[BaseMessage],
-    truncation: dict[str, Any],
+    truncation: Mapping[str, Any],
     tools: Sequence[dict[str, Any]] = (),
 ) -> Prompt:
     """Build the prompt of a run.
@@ -147,7 +147,7 @@ def build_prompt(
     )
 
 
-def _truncated(history: Sequence[dict[str, Any]], truncation: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+def _truncated(history: Sequence[dict[str, Any]], truncation: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     """The messages to show, with their places: the last n and, where it is not among them, the newest user message."""
     places = list(enumerate(history))
     count = truncation.get("last_messages") if truncation.get("type") == "last_messages" else None

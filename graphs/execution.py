@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from graphs.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.live import Live, parked
 from graphs.log import RunLog
-from graphs.spans import end_run, run_span
-from graphs.state import RunContext
+from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
+from graphs.machine.spans import end_run, run_span
+from graphs.machine.state import RunContext
 from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
 from watch.context import act_for, bind

@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from graphs.figures import RunFigures
 from graphs.log import BLOCK, RunLog
-from graphs.parts import MessageClosed, Part, RunEnded, TextDeltas
+from graphs.machine.log_lines import tell_run
+from graphs.machine.metrics import RunFigures
+from graphs.machine.parts import MessageClosed, Part, RunEnded, TextDeltas
+from graphs.machine.state import RunContext
 from graphs.record import Recorded, Recorder
 from graphs.run_memory import exchange_memory
-from graphs.state import RunContext
-from graphs.status import Status
-from graphs.telling import tell_run
 from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
 from wire.errors import NotFound, RunError, StoreError, StoreFailed, Unavailable
 from wire.events import Event
+from wire.status import Status
 
 __all__ = ["Live", "Stop", "last_error", "parked"]
 

@@ -25,11 +25,11 @@ from chains.borrowed import BorrowedReplies
 from chains.bridge import BridgedRunnable, follow, join, run
 from chains.held import Held
 from chains.leaving import on_leaving
-from graphs.build import compile_run_graph
 from graphs.facade import RunChunk, RunFacade, Turn, whole
-from graphs.hands import Given, Hands
+from graphs.machine.build import compile_run_graph
 from graphs.runner import Runner
 from graphs.tools.caller import LateCaller
+from graphs.tools.functions import Given, Hands
 from graphs.tools.toolset import build_toolset
 from store import open_store
 from store.ports import Insert, Row, Store

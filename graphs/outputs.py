@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.exchange import check_submitted
+from graphs.machine.exchange import check_submitted
 from wire.errors import InvalidRequest
 from wire.validation import shown
 

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from graphs.live import Live
+from graphs.machine.state import RunContext
 from graphs.run_memory import exchange_memory, history_memory
 from graphs.start_errors import HeavyStart
-from graphs.state import RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.toolset import ToolSet
 from graphs.turns import Turns, weigh

@@ -10,9 +10,8 @@ from typing import Any, assert_never
 
 import orjson
 
-from graphs.deltas import NO_USAGE, add_usage
-from graphs.open_calls import OpenCalls
-from graphs.parts import (
+from graphs.machine.deltas import NO_USAGE, add_usage
+from graphs.machine.parts import (
     CallAnswered,
     CallDelta,
     CallsAnswered,
@@ -29,10 +28,11 @@ from graphs.parts import (
     ThoughtDelta,
     Usage,
 )
-from graphs.status import Status, sources
+from graphs.open_calls import OpenCalls
 from store.ports import Change, Insert, Patch, Row
 from wire.events import Event, encode, own_data
 from wire.messages import annotation, open_message
+from wire.status import Status, sources
 from wire.steps import open_step, show_call, show_contents
 
 __all__ = ["Recorded", "Recorder"]

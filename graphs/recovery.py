@@ -11,11 +11,11 @@ from typing import Any
 
 from langgraph.types import Command
 
-from graphs.deltas import NO_USAGE, call_id, reply_ids, spell
-from graphs.figures import RunFigures
 from graphs.live import Live
 from graphs.log import RunLog
-from graphs.parts import (
+from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
+from graphs.machine.metrics import RunFigures
+from graphs.machine.parts import (
     Call,
     CallDelta,
     CallsMade,
@@ -24,8 +24,8 @@ from graphs.parts import (
     MessageOpened,
     Part,
 )
+from graphs.machine.state import Reply
 from graphs.record import Recorder
-from graphs.state import Reply
 from graphs.support import Source
 from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
 from wire.events import own_data

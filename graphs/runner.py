@@ -19,18 +19,18 @@ from langgraph.types import Command
 from graphs.attachments import Attachments, searched_stores
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
-from graphs.figures import RunFigures
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.idle import IdleRuns
 from graphs.live import Live
 from graphs.log import RunLog
+from graphs.machine.metrics import RunFigures
+from graphs.machine.state import Model, RunContext
 from graphs.outputs import check_outputs
 from graphs.pictures import Pictures
 from graphs.reading import count_reading, read_if_free
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
-from graphs.state import Model, RunContext
 from graphs.surroundings import Surroundings
 from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch

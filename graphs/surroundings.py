@@ -6,13 +6,14 @@ Made anew at every take-up; nothing of it is checkpointed.
 import asyncio
 from typing import Any, Final
 
-from graphs.figures import RunFigures
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
-from graphs.parts import Call
+from graphs.machine.metrics import RunFigures
+from graphs.machine.parts import Call
+from graphs.machine.spec import RunSpec
+from graphs.machine.state import Model, RunContext
 from graphs.pictures import Pictures
 from graphs.run_memory import history_memory, picture_memory
-from graphs.state import Model, RunContext
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch, Findings
@@ -121,7 +122,7 @@ class Surroundings:
             return seen
 
         return RunContext(
-            run=live.run,
+            spec=RunSpec.of_run(live.run, sampling=private["sampling"], max_tool_rounds=self.max_tool_rounds),
             model=self._model,
             tools=toolset,
             history=messages,
@@ -130,8 +131,6 @@ class Surroundings:
             tell=live.hear,
             book=live.recorder.book,
             room=live.room,
-            max_tool_rounds=self.max_tool_rounds,
-            sampling=private["sampling"],
             note_output=live.note_output,
             reserve=live.reserve,
             clipped=history.clipped,

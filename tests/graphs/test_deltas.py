@@ -5,8 +5,8 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from chains.reply import TAKEN
-from graphs.deltas import NO_USAGE, ReplyParts, spell
-from graphs.parts import (
+from graphs.machine.deltas import NO_USAGE, ReplyParts, spell
+from graphs.machine.parts import (
     CallDelta,
     CallsMade,
     CallsOpened,

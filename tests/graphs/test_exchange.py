@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
 from chains.call_chunks import chunk_of_calls
-from graphs.deltas import ReplyParts
-from graphs.exchange import (
+from graphs.machine.deltas import ReplyParts
+from graphs.machine.exchange import (
     CALL_BYTES,
     LEFT_OUT,
     MAX_CALLS_BYTES,
@@ -22,7 +22,7 @@ from graphs.exchange import (
     json_bytes,
     share_of_left,
 )
-from graphs.parts import CallAnswered, CallsMade, CallsOpened
+from graphs.machine.parts import CallAnswered, CallsMade, CallsOpened
 from graphs.support import Source
 from graphs.tools.file_search import Findings
 from store.ports import Patch

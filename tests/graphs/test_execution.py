@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from graphs.build import compile_reply_graph, compile_run_graph
+from graphs.machine.build import compile_reply_graph, compile_run_graph
 from graphs.pictures import Pictures
 from graphs.turns import Limits
 from store.blobs import FolderBlobs

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from graphs.parts import (
+from graphs.machine.parts import (
     CallAnswered,
     CallDelta,
     CallsAnswered,

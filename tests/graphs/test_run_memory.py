@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphs.exchange import NO_MEMORY
+from graphs.machine.exchange import NO_MEMORY
 from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
 from graphs.turns import InLine, Limits, Turns
 from tests.graphs.test_actions import action, said

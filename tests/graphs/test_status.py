@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from graphs.status import ACTIVE, TERMINAL, TRANSITIONS, Status, may_move, sources
 from store import ports
+from wire.status import ACTIVE, TERMINAL, TRANSITIONS, Status, may_move, sources
 
 STATUSES = get_args(Status)
 

@@ -15,8 +15,8 @@ from langchain_core.messages import AIMessageChunk
 from chains.passback import extra_fields
 from chains.reply import TAKEN
 from graphs.citations import Citations, Cited
-from graphs.exchange import CALL_BYTES, check_calls, check_reply
-from graphs.parts import (
+from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
+from graphs.machine.parts import (
     Call,
     CallDelta,
     CallKind,

@@ -15,8 +15,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from graphs import edges, nodes
-from graphs.state import RunContext, RunState
+from graphs.machine import edges, nodes
+from graphs.machine.state import RunContext, RunState
 
 __all__ = ["compile_reply_graph", "compile_run_graph", "recursion_limit"]
 

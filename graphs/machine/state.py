@@ -14,8 +14,9 @@ from typing_extensions import TypedDict
 
 from chains.context import Prompt
 from chains.reply import ReplyCall
-from graphs.figures import RunFigures
-from graphs.parts import Call, Part, Usage
+from graphs.machine.metrics import RunFigures
+from graphs.machine.parts import Call, Part, Usage
+from graphs.machine.spec import RunSpec
 from graphs.support import Source
 from graphs.tools.file_search import Findings
 from graphs.tools.toolset import ToolSet
@@ -50,7 +51,7 @@ class RunState(TypedDict, total=False):
     """How many times the run has searched its files; the first number in a marker counts them, those that found
     nothing too, as the run's steps show them."""
     exchange_bytes: Annotated[int, operator.add]
-    """Bytes of all calls and outputs so far, as JSON (see `graphs.exchange`)."""
+    """Bytes of all calls and outputs so far, as JSON (see `graphs.machine.exchange`)."""
     approved: list[str]
     """Ids of consequential calls that the client let pass and that are still to be made."""
     usage: Usage
@@ -108,8 +109,7 @@ class Model(Protocol):
 class RunContext:
     """What the nodes work with."""
 
-    run: dict[str, Any]
-    """The run's wire object: model, instructions, budgets, tool_choice and the rest."""
+    spec: RunSpec
     model: Model
     tools: ToolSet
     history: Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -125,9 +125,6 @@ class RunContext:
     """Books tokens of a reply that is broken off, on the step that is open."""
     room: Callable[[], Awaitable[None]]
     """Waits, seldom, until the store has caught up with what was said; wanted between reads of an answer."""
-    max_tool_rounds: int
-    sampling: dict[str, float]
-    """The sampling parameters that were asked for; others are left to the upstream."""
     note_output: Callable[[], None] = lambda: None
     """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
     reserve: Callable[[int], bool] = lambda _: True

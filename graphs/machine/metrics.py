@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from graphs.status import Status
 from watch.figures import Counts, Histogram
 from wire.errors import RunError
+from wire.status import Status
 
 __all__ = ["RunFigures"]
 

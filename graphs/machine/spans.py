@@ -12,7 +12,8 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKind, StatusCode, Tracer
 
-from graphs.parts import Call
+from graphs.machine.parts import Call
+from graphs.machine.spec import RunSpec
 from wire.errors import RunError
 
 __all__ = ["end_run", "reply_span", "run_span", "spend", "tool_span"]
@@ -43,11 +44,14 @@ def end_run(span: Span, run: dict[str, Any]) -> None:
             span.set_status(StatusCode.ERROR)
 
 
-def reply_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
+def reply_span(spec: RunSpec) -> AbstractContextManager[Span]:
     """Frame one model call; `spend` adds its tokens."""
-    model = run["model"]
-    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model, "threadhold.run.id": run["id"]}
-    return _span(f"chat {model}".rstrip(), SpanKind.CLIENT, attributes)
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": spec.model,
+        "threadhold.run.id": spec.id,
+    }
+    return _span(f"chat {spec.model}".rstrip(), SpanKind.CLIENT, attributes)
 
 
 def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:

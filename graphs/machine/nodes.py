@@ -18,9 +18,9 @@ from langgraph.types import interrupt
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
 from chains.passback import EXTRA_FIELDS
-from graphs.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
-from graphs.edges import calls_for_client, is_consequential
-from graphs.exchange import (
+from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
+from graphs.machine.edges import calls_for_client, is_consequential
+from graphs.machine.exchange import (
     MAX_EXCHANGE_BYTES,
     can_call,
     count_calls,
@@ -29,11 +29,11 @@ from graphs.exchange import (
     json_bytes,
     passage_chars,
 )
-from graphs.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
-from graphs.parts import Call, CallAnswered, CallsAnswered, Part, RunEnded, Usage
-from graphs.spans import reply_span, spend, tool_span
-from graphs.state import Act, Reply, RunContext, RunState
-from graphs.telling import tell_answer
+from graphs.machine.log_lines import tell_answer
+from graphs.machine.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
+from graphs.machine.parts import Call, CallAnswered, CallsAnswered, Part, RunEnded, Usage
+from graphs.machine.spans import reply_span, spend, tool_span
+from graphs.machine.state import Act, Reply, RunContext, RunState
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import RunError
 
@@ -57,17 +57,17 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     answered = _answers(state)
     if answered:
         newest = state["reply"]
-        calls_step = reply_ids(context.run["id"], newest["number"])[2]
+        calls_step = reply_ids(context.spec.id, newest["number"])[2]
         tell(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
     usage = state.get("usage", NO_USAGE)
     prompt = await fit_prompt(context, [*state.get("exchange", ()), *answered], usage)
-    budget = context.run["max_completion_tokens"]
+    budget = context.spec.max_completion_tokens
     if prompt is None or (budget is not None and usage["completion_tokens"] >= budget):
         return {"ended": "max_prompt_tokens" if prompt is None else "max_completion_tokens", "reply": _nothing(state)}
     number, used = state.get("replies", 0), state.get("exchange_bytes", 0)
     tools, read_first = await _tools(state, context)
     parts = ReplyParts(
-        context.run["id"],
+        context.spec.id,
         number,
         tools.names,
         search=None if tools.search is None else tools.search.name,
@@ -79,20 +79,20 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         for part in parts.feed(read_first):
             tell(part)
     else:
-        with context.figures.reply(), reply_span(context.run) as span:
+        with context.figures.reply(), reply_span(context.spec) as span:
             sent = await ask_model(context, prompt, parts, call_parameters(state, context, usage, tools))
             spent = parts.usage or estimate_usage(context, sent, parts)
             spend(span, spent)
         context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
-            context.model.learn(context.run["model"], chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
+            context.model.learn(context.spec.model, chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
     calls = parts.calls() if tools.specs else []
     try:
         added = count_calls(used, parts.text, calls, parts.extra_fields) if calls else 0
     except RunError:
         context.book(spent)
         raise
-    tell_answer(context.run["id"], parts.text, parts.calls())
+    tell_answer(context.spec.id, parts.text, parts.calls())
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in await _ending(parts, booked):
         tell(part)
@@ -174,11 +174,11 @@ async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessa
     """
     tools, number = context.tools, state.get("replies", 0)
     # The last round replies without tools, so that a model that calls forever comes to an end.
-    if not tools.specs or number >= context.max_tool_rounds or not can_call(state.get("exchange_bytes", 0)):
+    if not tools.specs or number >= context.spec.max_tool_rounds or not can_call(state.get("exchange_bytes", 0)):
         return NO_TOOLS, None
-    if tools.search is None or await context.model.calls_natively(context.run["model"]):
+    if tools.search is None or await context.model.calls_natively(context.spec.model):
         return tools, None
-    asked = "" if number or context.run["tool_choice"] == "none" else _newest_question(await context.history())
+    asked = "" if number or context.spec.tool_choice == "none" else _newest_question(await context.history())
     if not asked:
         return tools.without_search(), None
     arguments = json.dumps({"query": asked}, ensure_ascii=False)

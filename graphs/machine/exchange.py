@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from graphs.parts import Call
+from graphs.machine.parts import Call
 from graphs.support import Source
 from graphs.tools.file_search import Findings
 from wire.errors import InvalidRequest, RunError

@@ -7,10 +7,10 @@ from langchain_core.messages import BaseMessage
 
 from chains.context import Prompt, build_prompt
 from chains.reply import ReplyCall
-from graphs.deltas import ReplyParts
-from graphs.parts import LeftOut, Usage
-from graphs.state import RunContext, RunState
-from graphs.telling import tell_prompt
+from graphs.machine.deltas import ReplyParts
+from graphs.machine.log_lines import tell_prompt
+from graphs.machine.parts import LeftOut, Usage
+from graphs.machine.state import RunContext, RunState
 from graphs.tools.toolset import ToolSet
 from wire.errors import ContextOverflow
 
@@ -21,46 +21,46 @@ logger = logging.getLogger("threadhold.runs")
 
 async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage) -> Prompt | None:
     """Build the prompt within the run's budget and the model's context; None if the budget is too small for any."""
-    run = context.run
+    spec = context.spec
     prompt = build_prompt(
-        instructions=run["instructions"],
+        instructions=spec.instructions,
         history=await context.history(),
         exchange=exchange,
-        truncation=run["truncation_strategy"],
+        truncation=spec.truncation,
         tools=context.tools.specs,
     )
-    budget = run["max_prompt_tokens"]
+    budget = spec.max_prompt_tokens
     if budget is not None:
-        fitted = prompt.fit(budget - usage["prompt_tokens"], context.model.tokens_per_char(run["model"]))
+        fitted = prompt.fit(budget - usage["prompt_tokens"], context.model.tokens_per_char(spec.model))
         if fitted is None:
             return None
         prompt = fitted
-    most = run["max_completion_tokens"]
+    most = spec.max_completion_tokens
     return await context.model.fit(
-        run["model"], prompt, answer=None if most is None else most - usage["completion_tokens"]
+        spec.model, prompt, answer=None if most is None else most - usage["completion_tokens"]
     )
 
 
 def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: ToolSet) -> dict[str, Any]:
     """Return the fields of a `ReplyCall` other than its messages."""
-    run = context.run
-    budget = run["max_completion_tokens"]
-    choice: Any = run["tool_choice"]
+    spec = context.spec
+    budget = spec.max_completion_tokens
+    choice: Any = spec.tool_choice
     if isinstance(choice, dict) and choice.get("type") == "file_search" and tools.search is not None:
         choice = {"type": "function", "function": {"name": tools.search.name}}
     named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
     binds = choice == "required" or named in tools.names
     if choice != "none" and (not binds or state.get("exchange")):
         choice = "auto"  # a binding choice binds until the run's first call
-    response_format = run["response_format"]
+    response_format = spec.response_format
     return {
-        "model": run["model"],
+        "model": spec.model,
         "tools": list(tools.specs),
         "tool_choice": choice if tools.specs and choice != "auto" else None,
-        "parallel_tool_calls": False if tools.specs and run["parallel_tool_calls"] is False else None,
+        "parallel_tool_calls": False if tools.specs and spec.parallel_tool_calls is False else None,
         "response_format": None if response_format == "auto" else response_format,
-        **context.sampling,
-        "reasoning_effort": run.get("reasoning_effort"),
+        **spec.sampling,
+        "reasoning_effort": spec.reasoning_effort,
         "max_tokens": None if budget is None else budget - usage["completion_tokens"],
         "lenient": tools.lenient,
         "together": True,
@@ -74,7 +74,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
             context.tell(_left_out(context, prompt, parts.message_id))
         try:
             messages = prompt.messages()
-            tell_prompt(context.run["id"], messages)
+            tell_prompt(context.spec.id, messages)
             chunks = context.model.stream(ReplyCall(messages=messages, **call))
             ended = seen = False
             try:
@@ -110,10 +110,10 @@ def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
 
 def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
     """Report what is left out, to the client and in one log line, before the model is asked."""
-    limit = context.model.context_limit(context.run["model"])
+    limit = context.model.context_limit(context.spec.model)
     more = "or more " if context.clipped else ""
     known = f" ({limit} tokens)" if limit else ""
-    id, model = context.run["id"], context.run["model"]
+    id, model = context.spec.id, context.spec.model
     logger.info(
         "run %s: %d messages %sleft out: longer than the context of `%s`%s", id, prompt.dropped, more, model, known
     )
@@ -122,7 +122,7 @@ def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
 
 def estimate_usage(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:
     """Estimate the usage by characters if the upstream reports none, so that budgets still hold."""
-    ratio = context.model.tokens_per_char(context.run["model"])
+    ratio = context.model.tokens_per_char(context.spec.model)
     said = len(parts.text) + sum(len(call["name"]) + len(call["arguments"]) for call in parts.calls())
     used, made = prompt.tokens(ratio), max(1, round(said * ratio))
     return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)

@@ -3,10 +3,10 @@
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from graphs.deltas import reply_ids
-from graphs.exchange import share_of_left
-from graphs.parts import Call
-from graphs.state import Act, RunContext, RunState
+from graphs.machine.deltas import reply_ids
+from graphs.machine.exchange import share_of_left
+from graphs.machine.parts import Call
+from graphs.machine.state import Act, RunContext, RunState
 
 __all__ = ["after_act", "after_pause", "after_reply", "calls_for_client", "is_consequential"]
 
@@ -45,7 +45,7 @@ def calls_for_client(state: RunState, context: RunContext) -> list[Call]:
 
 
 def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send]:
-    step_id = reply_ids(context.run["id"], state["reply"]["number"])[2]
+    step_id = reply_ids(context.spec.id, state["reply"]["number"])[2]
     search = state.get("searches", 0)
     max_bytes = share_of_left(state.get("exchange_bytes", 0), len(calls))
     sends = []
