@@ -43,7 +43,7 @@ venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
-.PHONY: help run install wheel test check bench bench-compare soak pins clean python sdks uninstalled
+.PHONY: help run install wheel test check bench soak pins clean python sdks uninstalled
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -70,11 +70,8 @@ check: $(TESTABLE) ## Format, lint, types and import contracts.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(TESTABLE) ## Compare with the same upstream called directly; results go to bench/results/.
-	@$(BIN)/python -m bench $(ARGS)
-
-bench-compare: $(TESTABLE) ## Compare with another revision: make bench-compare BASE=main
-	@$(BIN)/python -m bench.compare $(or $(BASE),HEAD) $(ARGS)
+bench: $(TESTABLE) ## Print a table of what the server costs; BASE=main also measures that revision.
+	@$(BIN)/python -m bench $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 soak: $(TESTABLE) sdks ## Run the long attacks that `make test` leaves out; what they found goes to soak/report.md.
 	@$(BIN)/python -m pytest -m soak $(ARGS)

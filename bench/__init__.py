@@ -1,1 +1,1 @@
-"""How much the server adds to the model: the same upstream, called directly and through it, in the same minutes."""
+"""How much the server costs, beside the same model called directly and beside another revision of the server."""

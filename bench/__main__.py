@@ -1,43 +1,41 @@
-"""`make bench`: starts the scripted model, a pass-through, the server and the load as processes, prints one table.
+"""`make bench`: prints one table of what the server of this tree costs.
 
-The JSON and a plot are kept in `bench/results/`. `make bench ARGS=--quick` takes a few seconds and proves that it
-works; its figures mean little.
+`make bench BASE=<revision>` also measures the server of that revision, in the same rounds, with this tree's clients.
 """
 
 import argparse
-import json
+import sys
+from contextlib import ExitStack
 
-from bench.machines import Amount, cancelling, machine, starting, under_load, unrest
-from bench.report import plot, rows, table
-from tests.process import ROOT
+import uvloop
 
-_QUICK = Amount(rounds=1, crowds=2, singles=20, turns_s=1.0, streams=100, messages=200)
+from bench.processes import Checkout, check_out, describe_machine, run_model, run_passthrough, run_servers
+from bench.rounds import QUICK, Samples, Sizes, measure_clients, measure_starts
+from bench.table import format_table, make_table
+
+
+def measure(checkouts: list[Checkout], sizes: Sizes) -> Samples:
+    """Measure the servers of these checkouts in turn, with the model and the pass-through beside them."""
+    with run_model() as model, run_passthrough(model) as passthrough:
+        samples = measure_starts(checkouts, model, sizes)
+        with run_servers(checkouts, model) as servers:
+            return samples | uvloop.run(measure_clients(servers, model, passthrough, sizes))
 
 
 def main() -> None:
-    """Measure, print, keep."""
-    parser = argparse.ArgumentParser(prog="make bench", description="Compare with the upstream called directly.")
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it works")
+    """Measure and print. Exits with 1 if a figure is worse than the base's."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Print a table of what the server costs.")
+    parser.add_argument("--base", metavar="REVISION", help="also measure this revision, and print the ratio to it")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the rounds")
     options = parser.parse_args()
-    amount = _QUICK if options.quick else Amount()
-    about = machine()
-    found = {
-        "machine": about,
-        "unrest": unrest(100 if options.quick else 1000),
-        **under_load(amount),
-        "cancel": cancelling(5 if options.quick else 50),
-        "start": starting(1 if options.quick else 5),
-    }
-    print(
-        f"{about['cpu']}, {about['cores']} cores, load {about['load']:.1f}, Python {about['python']}, {about['at']}\n"
-    )
-    print(table(rows(found)))
-    results = ROOT / "bench" / "results"
-    results.mkdir(exist_ok=True)
-    kept = results / f"{about['at'].replace(':', '').replace('+0000', 'Z')}.json"
-    kept.write_text(json.dumps(found, indent=2) + "\n")
-    kept.with_suffix(".svg").write_text(plot(found))
-    print(f"\nkept in {kept.relative_to(ROOT)}, first tokens drawn beside it as .svg")
+    here = Checkout("this tree")
+    with ExitStack() as stack:
+        base = stack.enter_context(check_out(options.base)) if options.base else None
+        samples = measure([base, here] if base else [here], QUICK if options.quick else Sizes())
+    lines = make_table(samples, here.name, base.name if base else None)
+    print(format_table(lines))
+    print(f"\n{describe_machine()}")
+    sys.exit(base is not None and any(line[-1].endswith("worse") for line in lines))
 
 
 if __name__ == "__main__":

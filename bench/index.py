@@ -24,7 +24,7 @@ OWNER, STORE, MODEL = "bench", "vs_bench", "random"
 
 
 class Language:
-    """Words, the commonest first, and texts of them."""
+    """Generates texts of words that are as common as their place in the list says."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -89,7 +89,7 @@ async def measure(folder: Path, chunks: int, times: int) -> None:
 
 
 def main() -> None:
-    """Measure in a folder that goes away."""
+    """Measure in a temporary folder."""
     parser = argparse.ArgumentParser(prog="python -m bench.index", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--times", type=int, default=200)

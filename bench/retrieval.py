@@ -1,9 +1,10 @@
-"""How well passages are found, by words, by meaning, and by both: `python -m bench.retrieval`.
+"""How well searches find passages, by words, by meaning, and by both: `python -m bench.retrieval`.
 
-The set is made of documentation that is there anyway: of a docstring, the summary line is the question and the rest,
-under its name, the passage that answers it. Two corpora: Python's standard library, and packages that the server runs
-on. Nothing is downloaded. Recall@5 is the share of questions whose passage is among the first five; nDCG@10 counts how
-high it stands among ten. The index is the store's own, so what is measured is what a run's file search does.
+The set consists of installed documentation: the summary of a docstring is the question, the rest is the passage that
+answers it. There are two corpora: Python's standard library, and packages that the server runs on. Nothing is
+downloaded. Recall@5 is the share of questions whose passage is among the first five; nDCG@10 also counts its rank among
+ten. The index is the store's own, so the figures hold for a run's file search. `docs/decisions/search-ranking.md` has
+them.
 """
 
 import argparse
@@ -82,7 +83,7 @@ async def measure(vectors: Vectors, cases: Sequence[Case], queries: Sequence[Que
 
 
 async def compare(name: str, cases: Sequence[Case], weights: Sequence[float]) -> None:
-    """Index a corpus, and print a line for each way to search it."""
+    """Index a corpus and print a line for each kind of search."""
     embedder = MiniLm()
     store = await open_store()
     try:
@@ -95,14 +96,14 @@ async def compare(name: str, cases: Sequence[Case], weights: Sequence[float]) ->
         asked = await embedder.embed([case.question for case in cases])
         print(f"\n{name}: {len(cases)} questions and passages; {speed:.0f} passages embedded a second")
         print(f"{'':24}{'recall@5':>10}{'nDCG@10':>10}")
-        ways = {"words": 0.0, "meaning": 1.0, "both": None} | {f"both, weight {each}": each for each in weights}
-        for way, weight in ways.items():
+        searches = {"words": 0.0, "meaning": 1.0, "both": None} | {f"both, weight {each}": each for each in weights}
+        for kind, weight in searches.items():
             queries = [
                 Query(case.question, vector, embedder.name, limit=DEPTH, weight=weight)
                 for case, vector in zip(cases, asked, strict=True)
             ]
             recall, ndcg = await measure(store.vectors, cases, queries)
-            print(f"{way:24}{recall:10.3f}{ndcg:10.3f}", flush=True)
+            print(f"{kind:24}{recall:10.3f}{ndcg:10.3f}", flush=True)
     finally:
         await store.close()
         await embedder.close()

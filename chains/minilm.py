@@ -4,7 +4,7 @@ Invariants: the model and its tokenizer are exactly the files that were measured
 loaded at the first use, and all work is done in one dedicated thread, in short turns. Queries go first and owners take
 turns, so no owner waits for another's book. English texts give the best results; long texts are read in windows.
 
-Chosen by measurement (README, Speed): of the models that come in wheels, it finds the most.
+Of the models that come in wheels it finds the most (`docs/decisions/search-ranking.md`).
 """
 
 import hashlib

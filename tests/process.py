@@ -1,7 +1,9 @@
 """The server as a process of its own, for tests that kill it. Everything else uses the fixtures of `conftest.py`."""
 
 import contextlib
+import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +17,7 @@ import httpx2
 
 from tests.forked import ForkedServer
 
-__all__ = ["ROOT", "ServerProcess", "free_port"]
+__all__ = ["ROOT", "ServerProcess", "free_port", "processor_s", "resident_mb"]
 
 ROOT = Path(__file__).parent.parent
 _START_S = 30.0
@@ -30,6 +32,27 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def resident_mb(pid: int) -> float:
+    """Return how much memory a process has resident, in MB; 0 where the system has no `/proc`."""
+    status = Path(f"/proc/{pid}/status")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def processor_s(pid: int) -> float:
+    """Return how much processor time a process has used, in seconds, with its threads that have ended.
+
+    From the clock that POSIX gives each process: `/proc/PID/stat` counts in steps of 10 ms. Linux only.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    clock = ctypes.c_int()
+    if ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise ProcessLookupError(f"No process has the id {pid}.")
+    return time.clock_gettime(clock.value)
 
 
 class ServerProcess:
@@ -59,6 +82,10 @@ class ServerProcess:
     def start(self) -> Self:
         """Start it and wait until the whole of it answers: `/health` does before the rest is there."""
         self.start_healthy()
+        return self.wait_ready()
+
+    def wait_ready(self) -> Self:
+        """Wait until the whole of it answers. Raises AssertionError with its log if it gives up."""
         with httpx2.Client(timeout=_START_S) as client, contextlib.suppress(httpx2.TransportError):
             if client.get(f"{self.url}/").status_code == 200:
                 return self

@@ -38,6 +38,7 @@ class Reply:
 
     Text is cut into words unless `chunks` says where. A tool call is (name, arguments) or (name, arguments, id).
     `pause_after` n chunks the stream stalls until `up.release()`; `cut_after` n chunks the connection is dropped.
+    `stamped`: `{now}` in a chunk becomes the `time.monotonic_ns()` at which it is sent.
     """
 
     text: str = ""
@@ -50,6 +51,7 @@ class Reply:
     done: bool = True
     pause_after: int | None = None
     cut_after: int | None = None
+    stamped: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ class ScriptedUpstream:
         app.router.add_get("/props", self._show_props)
         app.router.add_post("/script", self._take_script)
         app.router.add_get("/seen", self._show_seen)
+        app.router.add_get("/counters", self._show_counters)
         app.router.add_route("*", "/{path:.*}", self._answer_extra)
         # Cancelling the handler on disconnect is how a closed client is noticed at once.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
@@ -302,7 +305,7 @@ class ScriptedUpstream:
                 return _drop(request, response)
             if reply.delay_s:
                 await asyncio.sleep(reply.delay_s)
-            await response.write(frame)
+            await response.write(frame.replace(b"{now}", b"%d" % time.monotonic_ns()) if reply.stamped else frame)
         await response.write_eof()
         return response
 
@@ -356,6 +359,11 @@ class ScriptedUpstream:
         del request
         requests = [{"body": seen.body, "headers": seen.headers} for seen in self.requests]
         return _json({**self._counters(), "requests": requests})
+
+    async def _show_counters(self, request: web.Request) -> web.Response:
+        """The counters without the requests, which can be many megabytes; `closed_at` is `time.monotonic()`."""
+        del request
+        return _json({**self._counters(), "closed_at": self.closed_at})
 
     # --- state ----------------------------------------------------------------------------------------------------
 

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
-from bench.load import resident_mb
 from tests.api.conftest import awake
-from tests.process import ServerProcess
+from tests.process import ServerProcess, resident_mb
 from tests.upstream import ScriptedUpstream
 
 SIZE = 10 * 1024 * 1024

@@ -16,9 +16,8 @@ from api.app import _ROUTERS
 from api.bodies import MAX_VALUES
 from api.body_threads import LARGE
 from api.forwarding import FORWARDED
-from bench.load import resident_mb
 from tests.api.conftest import World
-from tests.process import ServerProcess
+from tests.process import ServerProcess, resident_mb
 
 MESSAGE = {"role": "user", "content": "a"}
 TEXT = {"type": "text", "text": "a"}

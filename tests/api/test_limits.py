@@ -14,9 +14,8 @@ import openai
 import orjson
 import pytest
 
-from bench.load import resident_mb
 from tests.api.conftest import World, awake
-from tests.process import ServerProcess
+from tests.process import ServerProcess, resident_mb
 from tests.upstream import Hang, Reply, ScriptedUpstream
 
 DELTA = b"event: thread.message.delta\n"

@@ -1,7 +1,7 @@
-"""The yardstick *bare*: a pass-through of Starlette and aiohttp, with no graph and no store.
+"""A pass-through to the model: Starlette and aiohttp, without a graph and without a store.
 
-`python -m bench.bare URL` serves on a free port of loopback and prints its address. It is what this stack costs at the
-least: the same web server, the same HTTP client, one hop.
+`python -m bench.passthrough URL` serves on a free port of loopback and prints its address. It is the least that the
+same web server and the same HTTP client can cost, so processor times are compared with it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 
 def build(upstream: str) -> Starlette:
-    """Return the pass-through to this address."""
+    """Return an application that passes completions through to this address."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -1,0 +1,122 @@
+"""The table of a benchmark: one row a figure, with its aim and with the ratio to what it is compared with. Pure.
+
+Figures and ratios are medians of rounds, with their quartiles in brackets. A ratio is that of one round, whose two
+numbers were measured one after the other.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bench.processes import DIRECT, PASSTHROUGH
+from bench.rounds import Samples
+
+__all__ = ["ROWS", "Row", "format_table", "is_worse", "make_table"]
+
+_WORSE: Final = 1.10
+"""A figure is worse than another revision's if three quarters of the ratios are above this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure. `aim` is what it should be at most, in `unit`; `beside` is the client that it is compared with.
+
+    What is `added` is the part of the figure that the model called directly does not take.
+    """
+
+    title: str
+    unit: Literal["ms", "µs", "s", "MB"]
+    aim: float
+    beside: str | None = None
+    added: bool = False
+
+    @property
+    def plus(self) -> str:
+        """The sign of figures that are added to the model's."""
+        return "+" if self.added else ""
+
+    def figures(self, samples: dict[str, list[float]], name: str) -> list[float]:
+        """Return the figures of the server with this name, one a round."""
+        if not self.added:
+            return samples[name]
+        return [one - direct for one, direct in zip(samples[name], samples[DIRECT], strict=True)]
+
+
+ROWS: Final = {
+    "turn_1": Row("a whole turn, processor time, 1 client", "ms", 3.8, PASSTHROUGH),
+    "turn_20": Row("a whole turn, processor time, 20 clients", "ms", 2.5, PASSTHROUGH),
+    "token": Row("a token of a long answer, processor time", "µs", 20, PASSTHROUGH),
+    "first_1": Row("first token added, 1 client", "ms", 4, DIRECT, added=True),
+    "first_50": Row("first token added, 50 clients", "ms", 8, DIRECT, added=True),
+    "long_thread": Row("first token added by 1,000 messages in the thread", "ms", 10),
+    "late_100": Row("lateness of a token, 100 open streams", "ms", 3, DIRECT),
+    "late_1000": Row("lateness of a token, 1,000 open streams", "ms", 200, DIRECT),
+    "cancel": Row("cancel to upstream closed", "ms", 20),
+    "start": Row("start to healthy", "s", 0.6),
+    "memory": Row("memory, idle", "MB", 150),
+}
+
+
+def make_table(samples: Samples, server: str, base: str | None = None) -> list[list[str]]:
+    """Return the lines of the table of one server, its heading first.
+
+    With a `base`, the ratio is to the server of that name; without, to the model called directly or the pass-through.
+    """
+    servers = [base, server] if base else [server]
+    lines = [["", "beside", *servers, "aim", f"ratio to {base}" if base else "ratio"]]
+    for key, row in ROWS.items():
+        found, ratios = samples[key], []
+        figures = [row.figures(found, name) for name in servers]
+        if base:
+            ratios = _ratios(*figures)
+        elif row.beside:
+            ratios = _ratios(found[row.beside], found[server])
+        lines.append(
+            [
+                row.title,
+                f"{row.beside} {_figure(found[row.beside], row.unit)}" if row.beside else "",
+                *(_figure(each, row.unit, row.plus) for each in figures),
+                f"{row.plus}{row.aim:g} {row.unit}",
+                _ratio(ratios) + (" worse" if base and is_worse(ratios) else ""),
+            ]
+        )
+    return lines
+
+
+def is_worse(ratios: Sequence[float]) -> bool:
+    """Return whether the figures that these ratios are of got worse, beyond what the machine's noise explains."""
+    return bool(ratios) and _quartiles(ratios)[0] > _WORSE
+
+
+def format_table(lines: Sequence[Sequence[str]]) -> str:
+    """Format as a table of Markdown whose columns are aligned in a terminal, too."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    heading, *rest = [" | ".join(map(str.ljust, line, widths)) for line in lines]
+    return "\n".join(f"| {line} |" for line in (heading, " | ".join("-" * width for width in widths), *rest))
+
+
+def _figure(figures: Sequence[float], unit: str, plus: str = "") -> str:
+    low, middle, high = (_number(quartile, plus) for quartile in _quartiles(figures))
+    spread = f" ({low} to {high})" if len(figures) > 1 else ""
+    return f"{middle} {unit}{spread}"
+
+
+def _number(figure: float, plus: str) -> str:
+    return f"{figure:{plus},.0f}" if abs(figure) >= 100 else f"{figure:{plus}.3g}"
+
+
+def _ratios(base: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Divide round by round; rounds in which there is nothing to divide by are left out."""
+    return [here / there for there, here in zip(base, other, strict=True) if there > 0]
+
+
+def _ratio(ratios: Sequence[float]) -> str:
+    if not ratios:
+        return ""
+    low, middle, high = _quartiles(ratios)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})" if len(ratios) > 1 else f"{middle:.2f}"
+
+
+def _quartiles(numbers: Sequence[float]) -> list[float]:
+    return statistics.quantiles(numbers, method="inclusive") if len(numbers) > 1 else [numbers[0]] * 3
