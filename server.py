@@ -207,7 +207,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
         shape=Shape(
             context_size=settings.model_context_size,
             parallel=settings.model_parallel,
-            # all of them would slow each other down, and the server: on two busy ones, two threads took 8 times one
+            # As many threads as processors slow each other and the server down when the processors are busy.
             threads=settings.model_threads or max(1, (os.cpu_count() or 1) // 2),
             max_reply_tokens=settings.max_reply_tokens,
         ),

@@ -233,7 +233,5 @@ def _find(part: tuple[str, str]) -> bytes:
             f"The built-in embedding model is incomplete ({error}). Install `{distribution}`, or set EMBEDDINGS_MODEL."
         ) from error
     if (found := hashlib.sha256(content).hexdigest()) != _SHA256[part]:
-        raise EmbeddingFailed(
-            f"`{path}` of `{distribution}` has the SHA-256 {found}, but {_SHA256[part]} is what was measured."
-        )
+        raise EmbeddingFailed(f"`{path}` of `{distribution}` has the SHA-256 {found}, but must have {_SHA256[part]}.")
     return content

@@ -1,7 +1,7 @@
 """Estimates, as an upper bound, the memory of an executing run: its history, pictures, prompt and exchange.
 
 Each text exists several times: in the history, in LangChain's messages, and in the encoded request. A non-ASCII text
-also keeps its UTF-8 form. Measured: 3.8 times the size of a text, once or twice the size of a picture.
+also keeps its UTF-8 form. A text takes up to 3.8 times its size, and a picture once or twice its size.
 """
 
 import sys

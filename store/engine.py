@@ -39,7 +39,7 @@ _READERS: Final = 5
 _CLOSE_S: Final = 30.0
 _SOON_S: Final = 0.001
 """How long a commit that nobody waits for stays back, unless one comes that is waited for: it would take the
-interpreter just when what the commit is about is being sent. Measured: first token 0.3 ms sooner."""
+interpreter just when what the commit is about is being sent."""
 
 _SMALL_READ_BYTES: Final = 256 * 1024
 

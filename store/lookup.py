@@ -26,7 +26,7 @@ _DEPTH: Final = 100
 """Hits of each list that are fused, at least."""
 
 _WEIGHT: Final = 0.5
-"""Share of meaning in the ranking; measured, see `python -m bench.retrieval`."""
+"""Share of meaning in the ranking; `docs/decisions/search-ranking.md` says why."""
 
 Place = tuple[int, int]
 """A file's number in the index, and a chunk's index in it."""

@@ -129,8 +129,8 @@ def nearest(
 
 
 def _cosines(vectors: Numbers, query: Numbers) -> Numbers:
-    """Return all products, a block at a time: larger ones OpenBLAS shares out to threads, which on a busy machine wait
-    for each other a hundred times longer than the work takes (measured: 29 ms instead of 0.1)."""
+    """Return all products, a block at a time: OpenBLAS computes larger ones in several threads, which on a busy machine
+    wait for each other much longer than the work takes."""
     return np.concatenate([vectors[at : at + _BLOCK] @ query for at in range(0, len(vectors), _BLOCK)])
 
 

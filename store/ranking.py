@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 __all__ = ["fuse"]
 
 _K: Final = 10
-"""How fast a rank loses weight; measured better than the 60 of the paper (Cormack, Clarke, Büttcher 2009), by
-`python -m bench.retrieval`."""
+"""How fast a rank loses weight. The paper (Cormack, Clarke, Büttcher 2009) has 60; `docs/decisions/search-ranking.md`
+says why this is lower."""
 
 K = TypeVar("K", bound=Hashable)
 

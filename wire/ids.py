@@ -1,7 +1,7 @@
 """Ids as OpenAI makes them: a prefix, `_` (`-` for files) and 24 alphanumerics.
 
-New ids begin with the time, so that what is made together lies together in every index of the store: a commit then
-writes a third of what ids of chance alone had it write (measured at 20,000 threads).
+New ids begin with the time, so that objects created together lie together in every index of the store, and a commit
+writes fewer pages than with random ids.
 
 Ids of a run's own messages, steps and calls are *derived* from the run's id and their place in the run, so that a
 reply that is generated anew after a crash gets the same ids although no row may have survived.

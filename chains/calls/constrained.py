@@ -2,14 +2,9 @@
 
 A choice, then the call. With `auto` a tiny constrained request names the function that helps, or none, and how many
 calls of it; then either a plain reply without any talk of functions, streamed as it comes, or the call as one
-constrained object. Measured with SmolLM2 (135 million parameters), 24 questions greedily decided:
-
-- One object that may hold text or a call is decided by the grammar, not by the question: a call for "Hello!" 5 times of
-  5, text for "Is it raining in Oslo?" 3 times of 5. Yes or no is always the same answer.
-- The function's name after examples, of small talk first and then of each function, its description as the question:
-  22 right. With small talk after the functions 14; so the order matters, and once there are results, an example of
-  results goes last, or it calls again and again.
-- A list of calls without a given length has too many 7 times of 20, and once no end. Counted with the choice: none.
+constrained object. `docs/decisions/function-calls-by-schema.md` says why the choice comes first, and why its examples
+stand in this order: small talk, each function with its description as the question, and last, once there are results,
+an example of results.
 
 Laws: what comes out is checked as in every mode, and asked for again once; a call that this run has had answered makes
 the reply text; a server that does not keep to the form is found out by what it says (`Unkept`).
