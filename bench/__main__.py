@@ -4,6 +4,7 @@
 """
 
 import argparse
+import subprocess
 import sys
 from contextlib import ExitStack
 
@@ -30,7 +31,10 @@ def main() -> None:
     options = parser.parse_args()
     here = Checkout("this tree")
     with ExitStack() as stack:
-        base = stack.enter_context(check_out(options.base)) if options.base else None
+        try:
+            base = stack.enter_context(check_out(options.base)) if options.base else None
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"bench: `{options.base}` is not measured: `{' '.join(error.cmd)}` failed.")
         samples = measure([base, here] if base else [here], QUICK if options.quick else Sizes())
     lines = make_table(samples, here.name, base.name if base else None)
     print(format_table(lines))
