@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from store.failures import failed
 from watch.shares import Shares
-from wire.errors import InvalidRequest, StoreFailed
+from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
 
 __all__ = ["Readers", "check_time"]
 
@@ -96,6 +96,8 @@ class Readers:
         connection = self._free.get()
         try:
             return read(connection)
+        except (sqlite3.Error, ThreadholdError) as error:
+            raise error.with_traceback(None) from None  # its frames hold what was read
         finally:
             self._free.put(connection)
 
