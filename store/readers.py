@@ -60,19 +60,13 @@ class Readers:
         Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed when the database fails.
         """
         await self._long.acquire(owner)
+        work = _within_time(lambda connection: read(connection, *args, **kwargs))
         try:
-            future = self._submit(_within_time(lambda connection: read(connection, *args, **kwargs)))
+            # The slot is free only when the thread is, even if nobody waits for the result any more.
+            future = self._submit(work, lambda: self._long.release(owner))
         except BaseException:
             self._long.release(owner)
             raise
-        loop = asyncio.get_running_loop()
-
-        def done(_: "Future[R]") -> None:
-            # The slot is free only when the thread is, even if nobody waits for the result any more.
-            with suppress(RuntimeError):  # the loop is closed, and its slots with it
-                loop.call_soon_threadsafe(self._long.release, owner)
-
-        future.add_done_callback(done)
         return await _result(future)
 
     def close(self, end: float) -> None:
@@ -84,22 +78,51 @@ class Readers:
         while not self._free.empty():
             self._free.get().close()
 
-    def _submit(self, read: Callable[[sqlite3.Connection], R]) -> "Future[R]":
+    def _submit(
+        self, read: Callable[[sqlite3.Connection], R], done: Callable[[], None] = lambda: None
+    ) -> "asyncio.Future[R]":
+        """Start a read in a thread; `done` is called on the event loop when the thread is free.
+
+        `asyncio.wrap_future` is not used, because its futures form a cycle that holds each result until the garbage
+        collector runs.
+        """
         if self._closed:
             raise StoreFailed("The store is closed.")
-        future = self._executor.submit(self._call, read)
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def work() -> None:
+            value, error = self._call(read)
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                loop.call_soon_threadsafe(_settle, future, value, error, done)
+
+        started = self._executor.submit(work)
+        self._under_way.add(started)
+        started.add_done_callback(self._under_way.discard)
         return future
 
-    def _call(self, read: Callable[[sqlite3.Connection], R]) -> R:
+    def _call(self, read: Callable[[sqlite3.Connection], R]) -> tuple[R | None, BaseException | None]:
         connection = self._free.get()
         try:
-            return read(connection)
+            return read(connection), None
         except (sqlite3.Error, ThreadholdError) as error:
-            raise error.with_traceback(None) from None  # its frames hold what was read
+            return None, error.with_traceback(None)  # its frames hold what was read
+        except BaseException as error:
+            return None, error
         finally:
             self._free.put(connection)
+
+
+def _settle(
+    future: "asyncio.Future[R]", value: R | None, error: BaseException | None, done: Callable[[], None]
+) -> None:
+    done()
+    if future.done():  # its waiter was cancelled
+        return
+    if error is None:
+        future.set_result(value)  # type: ignore[arg-type]
+    else:
+        future.set_exception(error)
 
 
 _ENDS: Final = threading.local()
@@ -137,8 +160,8 @@ def _too_long() -> InvalidRequest:
     )
 
 
-async def _result(future: "Future[R]") -> R:
+async def _result(future: "asyncio.Future[R]") -> R:
     try:
-        return await asyncio.wrap_future(future)
+        return await future
     except sqlite3.Error as error:
         raise failed("The store could not read", error) from error
