@@ -1,16 +1,15 @@
 """Answers: JSON encoded once. Bodies are wire objects already, so that nothing is validated on the way out."""
 
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from fastapi import Response
 
+from graphs.tools.kinds import KINDS
 from wire.extensions import without_extensions
 from wire.v1 import as_v1
 
 __all__ = ["answer", "not_offered"]
-
-_NOT_BUILT: Final = "code_interpreter"
 
 
 def answer(
@@ -29,6 +28,6 @@ def answer(
 
 
 def not_offered(body: dict[str, Any]) -> dict[str, str]:
-    """Return the header that names a tool which an assistant or a run has, and the model is not offered."""
-    has_it = any(tool["type"] == _NOT_BUILT for tool in body.get("tools") or ())
-    return {"x-threadhold-not-offered": _NOT_BUILT} if has_it else {}
+    """Return the header that names the tools which an assistant or a run has, and the model is not offered."""
+    types = dict.fromkeys(tool["type"] for tool in body.get("tools") or () if tool["type"] not in KINDS)
+    return {"x-threadhold-not-offered": ", ".join(types)} if types else {}

@@ -11,8 +11,9 @@ from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
 from graphs.assistant_files import files_of, remember, store_of
 from graphs.places import furnish
+from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
-from graphs.tools.toolset import action_origins, make_toolset, read_ahead
+from graphs.tools.toolset import make_toolset
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
 from watch.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from typing_extensions import TypedDict
 
+from graphs.tools.action import operations_of
 from graphs.tools.arguments import BadArguments, read_arguments
 from graphs.tools.calls import Call, build_call
 from graphs.tools.operations import Operation
@@ -44,12 +45,12 @@ async def pending_approvals(row: Row) -> list[Approval]:
     """Return a run's calls that wait for approval, in the order of `required_action`; empty where it does not wait."""
     if row.body["required_action"] is None:
         return []
-    toolset = await make_toolset(row.private["tools"])
+    operations = operations_of((await make_toolset(row.private["tools"])).served)
     calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
     shown: list[Approval] = []
     left = _MAX_SHOWN
     for call in calls:
-        operation = toolset.operations.get(call["function"]["name"])
+        operation = operations.get(call["function"]["name"])
         if operation is None:
             continue
         approval = await _approval(call["id"], operation, call["function"]["arguments"], left)

@@ -69,7 +69,7 @@ class IdleRuns:
 
     async def _resume(self, live: Live, row: Row) -> None:
         await load_rows(live, row)
-        context = await self._surroundings.again(live, row, await self._surroundings.toolset(row.private))
+        context = await self._surroundings.again(live, row, await self._surroundings.toolset(row))
         used = exchange_memory(row.private.get("exchange_bytes", 0))
         live.resize(live.history_memory + used, False)
         if row.body["started_at"] is None:

@@ -29,7 +29,7 @@ from graphs.facade import RunChunk, RunFacade, Turn, whole
 from graphs.machine.build import compile_run_graph
 from graphs.runner import Runner
 from graphs.tools.caller import LateCaller
-from graphs.tools.functions import Given, Hands
+from graphs.tools.local_functions import Given, Hands
 from graphs.tools.toolset import build_toolset
 from store import open_store
 from store.ports import Insert, Row, Store

@@ -9,13 +9,15 @@ from typing import Any, Final
 
 import orjson
 
+from graphs.tools.kinds import STEP_CALLS
+
 __all__ = ["OpenCalls"]
 
 _SMALL_BYTES: Final = 16 * 1024
 """A step up to this size is written after each output."""
 
 _URGENT_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of one step's writes for search results alone: after a crash no checkpoint has the results, only the row."""
+"""Bytes of one step's writes for details alone: after a crash no checkpoint has the details, only the row."""
 
 _OUTPUT_BYTES: Final = 16
 """Bytes of an output in addition to its text."""
@@ -24,7 +26,7 @@ _OUTPUT_BYTES: Final = 16
 class OpenCalls:
     """The calls in `details`, which are a step's details as in its row. Outputs are added there.
 
-    `contents` are the passages of the step's searches by call id, which are kept apart from the details.
+    `contents` are parts of calls by call id that are kept apart from the details, such as the passages of searches.
     """
 
     def __init__(self, details: Mapping[str, Any] | None = None, contents: dict[str, list[Any]] | None = None) -> None:
@@ -47,22 +49,23 @@ class OpenCalls:
         return self.is_behind and (is_large or self._is_urgent)
 
     def answer(self, outputs: Mapping[str, str]) -> None:
-        """Add outputs by call id. The findings of a search are shown only as its results."""
+        """Add outputs by call id, if steps show outputs of that type of call."""
         for call_id, output in outputs.items():
             call = self._by_id.get(call_id)
-            if call is not None and call["type"] == "function":
-                call["function"]["output"] = output
+            if call is not None and (answer := STEP_CALLS[call["type"]].answer) is not None:
+                answer(call[call["type"]], output)
                 self._unwritten += len(output) + _OUTPUT_BYTES
 
-    def show_results(self, call_id: str, results: list[dict[str, Any]], ranking: dict[str, Any] | None) -> None:
-        """Add the results of a search, without the passages."""
-        if (call := self._by_id.get(call_id)) is not None:
-            shown = [{key: value for key, value in each.items() if key != "content"} for each in results]
-            call["file_search"] = {"ranking_options": ranking, "results": shown}
-            self.contents[call_id] = [each["content"] for each in results]
-            self._unwritten += len(orjson.dumps(results)) + _OUTPUT_BYTES
-            self._urgent_bytes += self._written
-            self._is_urgent = self._urgent_bytes <= _URGENT_BYTES
+    def show_details(self, call_id: str, details: dict[str, Any], contents: list[Any] | None) -> None:
+        """Add what the step shows of a call besides its output."""
+        if (call := self._by_id.get(call_id)) is None:
+            return
+        call[call["type"]] = details
+        if contents is not None:
+            self.contents[call_id] = contents
+        self._unwritten += len(orjson.dumps([details, contents])) + _OUTPUT_BYTES
+        self._urgent_bytes += self._written
+        self._is_urgent = self._urgent_bytes <= _URGENT_BYTES
 
     def note_written(self) -> None:
         """Record that the row has all outputs."""

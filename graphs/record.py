@@ -12,6 +12,7 @@ import orjson
 
 from graphs.machine.deltas import NO_USAGE, add_usage
 from graphs.machine.parts import (
+    Call,
     CallAnswered,
     CallDelta,
     CallsAnswered,
@@ -29,11 +30,12 @@ from graphs.machine.parts import (
     Usage,
 )
 from graphs.open_calls import OpenCalls
+from graphs.tools.kinds import STEP_CALLS
 from store.ports import Change, Insert, Patch, Row
 from wire.events import Event, encode, own_data
 from wire.messages import annotation, open_message
 from wire.status import Status, sources
-from wire.steps import open_step, show_call, show_contents
+from wire.steps import open_step, show_contents
 
 __all__ = ["Recorded", "Recorder"]
 
@@ -171,8 +173,8 @@ class Recorder:
             case CallsMade():
                 self._calls_made(part, done)
             case CallAnswered():
-                if part.results is not None:
-                    self._calls.show_results(part.call_id, part.results, part.ranking)
+                if part.details is not None:
+                    self._calls.show_details(part.call_id, part.details, part.contents)
                 self._calls.answer({part.call_id: part.output})
                 if self._calls.is_far_behind:
                     done.extend(self.flush())
@@ -258,15 +260,12 @@ class Recorder:
         self._open_step(part.step_id, "tool_calls", {"type": "tool_calls", "tool_calls": []}, done)
 
     def _call_delta(self, part: CallDelta, done: Recorded) -> None:
-        """A call's first delta says what is called, with arguments that are empty: SDKs hand it out as the call's
-        creation, and only what comes after as deltas, which is where programs collect the arguments."""
         calls: list[dict[str, Any]] = []
-        head = {"index": part.index, "type": part.kind}
+        head, shown_as = {"index": part.index, "type": part.kind}, STEP_CALLS[part.kind]
         if part.call_id is not None:
-            said = {"function": {"name": part.name, "arguments": "", "output": None}}
-            calls.append({**head, "id": part.call_id, **({"file_search": {}} if part.kind == "file_search" else said)})
-        if part.arguments and part.kind != "file_search":  # what is looked for is not shown, as it was not at OpenAI
-            calls.append({**head, "function": {"arguments": part.arguments}})
+            calls.append({**head, "id": part.call_id, part.kind: shown_as.start(part.name or "")})
+        if part.arguments and shown_as.arguments_delta is not None:
+            calls.append({**head, part.kind: shown_as.arguments_delta(part.arguments)})
         for call in calls:
             details = {"type": "tool_calls", "tool_calls": [call]}
             data = {"id": part.step_id, "object": "thread.run.step.delta", "delta": {"step_details": details}}
@@ -274,7 +273,7 @@ class Recorder:
 
     def _calls_made(self, part: CallsMade, done: Recorded) -> None:
         step = self._open(part.step_id)
-        step["step_details"] = {"type": "tool_calls", "tool_calls": [show_call(call) for call in part.calls]}
+        step["step_details"] = {"type": "tool_calls", "tool_calls": [_shown(call) for call in part.calls]}
         self._calls = OpenCalls(step["step_details"])
         if part.cut_off:
             error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
@@ -382,3 +381,9 @@ class Recorder:
             if error is not None and error["code"] == "invalid_prompt":
                 error = error | {"code": "server_error"}  # steps know only server_error and rate_limit_exceeded
             self._close_step(done, status, usage=None, error=error)
+
+
+def _shown(call: Call) -> dict[str, Any]:
+    """Return the wire object of a call that has no output yet."""
+    kind = call.get("kind", "function")
+    return {"id": call["id"], "type": kind, kind: STEP_CALLS[kind].show(call)}

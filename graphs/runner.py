@@ -202,11 +202,11 @@ class Runner:
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(row.body["required_action"], outputs, used=used)
             live = await revive(self._store, row, self._now, self.figures)
-            toolset, turns = await self._surroundings.toolset(row.private), self._execution.turns
+            toolset, turns = await self._surroundings.toolset(row), self._execution.turns
             context = await read_if_free(turns, self._surroundings, live, row, toolset, given)
             calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
-            if not any(call["function"]["name"] in toolset.operations for call in calls):
+            if not any(call["function"]["name"] in toolset.served for call in calls):
                 live.recorder.answer_all(given, recorded)
             recorded.extend(live.recorder.move("queued"))
             next_event = live.log.next + len(recorded.events) if context is None else live.log.ceiling
@@ -290,7 +290,7 @@ class Runner:
 
     async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
         """Start a drafted run, or queue it; until then, `read` counts the memory of its history."""
-        toolset = await self._surroundings.toolset(draft.row.private)
+        toolset = await self._surroundings.toolset(draft.row)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
@@ -309,8 +309,8 @@ class Runner:
         # Nobody can see the row while it is only queued, so it is stored as it is a moment later.
         events += recorder.move("in_progress").events
         row = replace(draft.row, body=dict(recorder.run))
-        if toolset.unbuilt:
-            logger.info("run %s: tools not built yet are not offered: %s", draft.row.id, ", ".join(toolset.unbuilt))
+        if toolset.not_offered:
+            logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))
         context = self._surroundings.context(live, draft.row.private, toolset, history)
         with refused():
             changes = [*guards, *replace(draft, row=row).changes()]

@@ -9,14 +9,14 @@ from typing import Any, Final
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.live import Live
 from graphs.machine.metrics import RunFigures
-from graphs.machine.parts import Call
 from graphs.machine.spec import RunSpec
 from graphs.machine.state import Model, RunContext
 from graphs.pictures import Pictures
 from graphs.run_memory import history_memory, picture_memory
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
-from graphs.tools.file_search import FileSearch, Findings
+from graphs.tools.file_search import FileSearch
+from graphs.tools.resources import Resources
 from graphs.tools.toolset import ToolSet, make_toolset
 from store.ports import Page, Row, Store
 from wire.runs import RunCreate, ThreadRunCreate
@@ -52,13 +52,17 @@ class Surroundings:
         self._searcher = searcher
         self._pictures = pictures
 
-    async def toolset(self, private: dict[str, Any]) -> ToolSet:
-        """Build the tools of a run, `private` being its row's; documents are read in a child process.
-
-        Files are offered to be searched where there are vector stores. Raises InvalidRequest.
-        """
-        toolset = await make_toolset(private["tools"], None if self._searcher is None else self._searcher.prompts)
-        return toolset if private.get("vector_store_ids") else toolset.without_search()
+    async def toolset(self, row: Row) -> ToolSet:
+        """Build the tools of a run; documents are read in a child process. Raises InvalidRequest."""
+        run = row.body
+        resources = Resources(
+            owner=row.owner,
+            caller=self._caller,
+            search=self._searcher,
+            vector_store_ids=row.private.get("vector_store_ids") or (),
+            passage_chars=lambda: self._room(run),
+        )
+        return await make_toolset(row.private["tools"], resources)
 
     async def check(self, request: RunCreate | ThreadRunCreate, run: dict[str, Any]) -> None:
         """Refuse uncheckable schemas of the request itself; the assistant's schemas were tried before. Raises
@@ -98,18 +102,6 @@ class Surroundings:
     def context(self, live: Live, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
 
-        async def act(call: Call) -> str:
-            return await self._caller.call(toolset.operations[call["name"]], call["arguments"], call_id=call["id"])
-
-        async def search(call: Call, number: int, most: int) -> Findings:
-            assert self._searcher is not None, "no search is offered without a searcher"
-            assert toolset.search is not None, "a search was offered"
-            stores, chars = private["vector_store_ids"], min(most, self._room(live.run))
-            arguments = call["arguments"]
-            return await self._searcher.search(
-                live.owner, stores, arguments, toolset.search, number=number, chars=chars
-            )
-
         seen: list[dict[str, Any]] = []
         looking = asyncio.Lock()
 
@@ -126,8 +118,6 @@ class Surroundings:
             model=self._model,
             tools=toolset,
             history=messages,
-            act=act,
-            search=search,
             tell=live.hear,
             book=live.recorder.book,
             room=live.room,

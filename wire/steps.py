@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wire.runs import LastError, RunUsage
 
-__all__ = ["RunStep", "open_step", "show_call", "show_contents"]
+__all__ = ["RunStep", "open_step", "show_contents"]
 
 
 class RunStep(BaseModel):
@@ -62,14 +62,6 @@ def open_step(
         "metadata": {},
         "usage": None,
     }
-
-
-def show_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the wire object of a call that has no output yet; its `kind` is the wire's type."""
-    if call.get("kind") == "file_search":
-        return {"id": call["id"], "type": "file_search", "file_search": {}}
-    function = {"name": call["name"], "arguments": call["arguments"], "output": None}
-    return {"id": call["id"], "type": "function", "function": function}
 
 
 def show_contents(step: dict[str, Any], contents: Mapping[str, list[Any]]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
 from graphs.machine.parts import (
     Call,
     CallDelta,
-    CallKind,
     CallsMade,
     CallsOpened,
     Citation,
@@ -83,18 +82,19 @@ class ReplyParts:
         reply: int,
         offered: Collection[str],
         *,
-        search: str | None = None,
+        step_types: Mapping[str, str] | None = None,
         sources: Mapping[str, Source] | None = None,
         used: int = 0,
     ) -> None:
-        """`search` is the name of the function that searches files; markers of `sources` become citations.
+        """`step_types` are the types of calls in run steps by name; others are functions. Markers of `sources` become
+        citations.
 
         `used` is the size of the run's exchange so far, in bytes.
         """
         self._run_id = run_id
         self._reply = reply
         self._offered = offered
-        self._search = search
+        self._step_types = step_types or {}
         self._used = used
         self._calls_bytes = self._chars = 0
         self._citations = Citations(sources) if sources else None
@@ -260,8 +260,8 @@ class ReplyParts:
         id, arguments = self._call_id(slot.shown), "".join(slot.arguments)
         yield CallDelta(self.calls_step, slot.shown, id, slot.name, arguments, self._kind(slot.name))
 
-    def _kind(self, name: str) -> CallKind:
-        return "file_search" if name == self._search else "function"
+    def _kind(self, name: str) -> str:
+        return self._step_types.get(name, "function")
 
     def _call_id(self, shown: int) -> str:
         return call_id(self._run_id, self._reply, shown)

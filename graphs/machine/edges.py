@@ -8,7 +8,7 @@ from graphs.machine.exchange import share_of_left
 from graphs.machine.parts import Call
 from graphs.machine.state import Act, RunContext, RunState
 
-__all__ = ["after_act", "after_pause", "after_reply", "calls_for_client", "is_consequential"]
+__all__ = ["after_act", "after_pause", "after_reply", "calls_for_client"]
 
 
 def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Send]:
@@ -18,7 +18,7 @@ def after_reply(state: RunState, runtime: Runtime[RunContext]) -> str | list[Sen
     ready = [
         call
         for call in _open_calls(state)
-        if call["name"] in runtime.context.tools.served and not is_consequential(runtime.context, call)
+        if call["name"] in runtime.context.tools.served and not runtime.context.tools.asks_first(call["name"])
     ]
     return _sends(state, runtime.context, ready) or after_act(state, runtime)
 
@@ -40,7 +40,7 @@ def calls_for_client(state: RunState, context: RunContext) -> list[Call]:
         call
         for call in _open_calls(state)
         if call["name"] in context.tools.functions
-        or (is_consequential(context, call) and call["id"] not in state.get("approved", ()))
+        or (context.tools.asks_first(call["name"]) and call["id"] not in state.get("approved", ()))
     ]
 
 
@@ -51,7 +51,7 @@ def _sends(state: RunState, context: RunContext, calls: list[Call]) -> list[Send
     sends = []
     for call in calls:
         sends.append(Send("act", Act(call=call, step_id=step_id, search=search, max_bytes=max_bytes)))
-        search += call.get("kind") == "file_search"
+        search += context.tools.served[call["name"]].returns_passages
     return sends
 
 
@@ -59,9 +59,3 @@ def _open_calls(state: RunState) -> list[Call]:
     """Return the newest reply's calls that have no output yet."""
     outputs = state.get("outputs", {})
     return [call for call in state["reply"]["calls"] if call["id"] not in outputs]
-
-
-def is_consequential(context: RunContext, call: Call) -> bool:
-    """Whether the call is of an action that waits for the client's approval."""
-    operation = context.tools.operations.get(call["name"])
-    return operation is not None and operation.is_consequential

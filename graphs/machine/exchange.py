@@ -6,13 +6,14 @@ calls is replaced by a note for the model. A reply whose calls exceed the limit 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from graphs.machine.parts import Call
 from graphs.support import Source
-from graphs.tools.file_search import Findings
+from graphs.tools.port import Outcome
 from wire.errors import InvalidRequest, RunError
 
 __all__ = [
@@ -28,10 +29,8 @@ __all__ = [
     "check_reply",
     "check_submitted",
     "count_calls",
-    "fit_findings",
-    "fit_output",
+    "fit_outcome",
     "json_bytes",
-    "passage_chars",
     "share_of_left",
 ]
 
@@ -51,9 +50,6 @@ calls, as many as one request can answer."""
 MAX_REPLY_CHARS: Final = 4 * 1024 * 1024
 """Maximum characters of a reply's text, which is one row and, after calls, part of a checkpoint: about a million
 tokens."""
-
-_ASKED_CHARS: Final = 4_000
-"""Maximum characters of the user's question that are kept with each passage."""
 
 _LEAST_LEFT: Final = 8 * 1024
 """With fewer bytes left, the model is offered no tools, so the run ends with an answer."""
@@ -108,39 +104,25 @@ def share_of_left(used: int, calls: int) -> int:
     return max(0, MAX_EXCHANGE_BYTES - used) // max(1, calls)
 
 
-def fit_output(output: str, max_bytes: int, reserve: Callable[[int], bool]) -> tuple[str, int]:
-    """Return an output and its size in bytes. A note replaces it if it is too large, or if `reserve` finds no
-    memory."""
-    added = json_bytes(output)
-    if added > max_bytes:
-        return LEFT_OUT, len(LEFT_OUT)
-    return (output, added) if reserve(added) else (NO_MEMORY, len(NO_MEMORY))
+def fit_outcome(outcome: Outcome, max_bytes: int, reserve: Callable[[int], bool]) -> tuple[Outcome, int]:
+    """Return the outcome of a call and its size in bytes.
 
-
-def passage_chars(max_bytes: int) -> int:
-    """Return how many characters of passages a search can return: they are kept in the output and as sources."""
-    return max_bytes // 4
-
-
-def fit_findings(
-    found: Findings, question: str, max_bytes: int, reserve: Callable[[int], bool]
-) -> tuple[Findings, int]:
-    """Return a search's findings, with the question in their sources, and their bytes; a note if they are too large.
-
-    Sources that exceed `max_bytes` are left out, so they are not cited.
+    A note replaces it if it is too large, or if `reserve` finds no memory. Passages that exceed `max_bytes` are left
+    out, so they are not cited.
     """
-    output, added = fit_output(found.output, max_bytes, reserve)
-    if output in (LEFT_OUT, NO_MEMORY):
-        return Findings(output), added
-    sources: dict[str, Source] = {}
-    for place, source in found.sources.items():
-        kept: Source = {**source, "asked": f"{source['asked']}\n{question[:_ASKED_CHARS]}"}
-        size = json_bytes(kept)
+    added = json_bytes(outcome.output)
+    if added > max_bytes:
+        return Outcome(LEFT_OUT), len(LEFT_OUT)
+    if not reserve(added):
+        return Outcome(NO_MEMORY), len(NO_MEMORY)
+    passages: dict[str, Source] = {}
+    for number, passage in outcome.passages.items():
+        size = json_bytes(passage)
         if added + size > max_bytes:
             break
-        sources[place] = kept
+        passages[number] = passage
         added += size
-    return Findings(output, found.results, sources), added
+    return replace(outcome, passages=passages), added
 
 
 def check_submitted(outputs: Mapping[str, str], used: int) -> None:

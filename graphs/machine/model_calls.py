@@ -46,8 +46,8 @@ def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: T
     spec = context.spec
     budget = spec.max_completion_tokens
     choice: Any = spec.tool_choice
-    if isinstance(choice, dict) and choice.get("type") == "file_search" and tools.search is not None:
-        choice = {"type": "function", "function": {"name": tools.search.name}}
+    if isinstance(choice, dict) and (name := tools.name_of(choice["type"])) is not None:
+        choice = {"type": "function", "function": {"name": name}}
     named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
     binds = choice == "required" or named in tools.names
     if choice != "none" and (not binds or state.get("exchange")):

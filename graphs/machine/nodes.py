@@ -5,7 +5,6 @@ that could happen twice. Nodes tell their run what happens (`RunContext.tell`); 
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -19,21 +18,20 @@ from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
 from chains.passback import EXTRA_FIELDS
 from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
-from graphs.machine.edges import calls_for_client, is_consequential
+from graphs.machine.edges import calls_for_client
 from graphs.machine.exchange import (
     MAX_EXCHANGE_BYTES,
     can_call,
     count_calls,
-    fit_findings,
-    fit_output,
+    fit_outcome,
     json_bytes,
-    passage_chars,
 )
 from graphs.machine.log_lines import tell_answer
 from graphs.machine.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
 from graphs.machine.parts import Call, CallAnswered, CallsAnswered, Part, RunEnded, Usage
 from graphs.machine.spans import reply_span, spend, tool_span
 from graphs.machine.state import Act, Reply, RunContext, RunState
+from graphs.tools.port import CallInput
 from graphs.tools.toolset import NO_TOOLS, ToolSet
 from wire.errors import RunError
 
@@ -70,7 +68,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         context.spec.id,
         number,
         tools.names,
-        search=None if tools.search is None else tools.search.name,
+        step_types=tools.step_types,
         sources=state.get("sources"),
         used=used,
     )
@@ -120,27 +118,28 @@ async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[Part]:
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
     call, context = task["call"], runtime.context
+    tool = context.tools.served[call["name"]]
     max_bytes = task.get("max_bytes", MAX_EXCHANGE_BYTES)
-    if context.tools.search is not None and call["name"] == context.tools.search.name:
-        with context.figures.tool("file_search"), tool_span(call, "file_search"):
-            found = await context.search(call, task["search"], passage_chars(max_bytes))
-        ranking = context.tools.search.ranking_options()
-        question = _newest_question(await context.history())
-        found, added = fit_findings(found, question, max_bytes, context.reserve)
-        context.tell(CallAnswered(task["step_id"], call["id"], found.output, found.results, ranking))
-        outputs = {call["id"]: found.output}
-        return {"outputs": outputs, "sources": found.sources, "searches": 1, "exchange_bytes": added}
-    with context.figures.tool("action"), tool_span(call, "action"):
-        output, added = fit_output(await context.act(call), max_bytes, context.reserve)
-    context.tell(CallAnswered(task["step_id"], call["id"], output))
-    return {"outputs": {call["id"]: output}, "exchange_bytes": added}
+
+    async def question() -> str:
+        return _newest_question(await context.history())
+
+    with context.figures.tool(tool.label), tool_span(call, tool.label):
+        outcome = await tool.call(call, CallInput(task["search"], max_bytes, question))
+    outcome, added = fit_outcome(outcome, max_bytes, context.reserve)
+    context.tell(CallAnswered(task["step_id"], call["id"], outcome.output, outcome.details, outcome.contents))
+    update: RunState = {"outputs": {call["id"]: outcome.output}, "exchange_bytes": added}
+    if tool.returns_passages:
+        update |= {"sources": dict(outcome.passages), "searches": 1}
+    return update
 
 
 async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Wait for the client: outputs of functions, and `approved` or `denied` for consequential calls."""
     used = state.get("exchange_bytes", 0)
     given: dict[str, str] = interrupt({"calls": calls_for_client(state, runtime.context), "exchange_bytes": used})
-    consequential = {call["id"] for call in state["reply"]["calls"] if is_consequential(runtime.context, call)}
+    tools = runtime.context.tools
+    consequential = {call["id"] for call in state["reply"]["calls"] if tools.asks_first(call["name"])}
     approved = [id for id, output in given.items() if id in consequential and _approves(output)]
     outputs = {id: DENIED if id in consequential else output for id, output in given.items() if id not in approved}
     added = sum(map(json_bytes, outputs.values()))
@@ -167,23 +166,24 @@ def _approves(output: str) -> bool:
 
 
 async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessageChunk | None]:
-    """Return what the reply is offered; where files are read before the first one, also the call that reads them.
+    """Return the tools that the reply is offered, and the call that is made instead of the first reply, if any.
 
-    A model whose server makes no tool calls is not asked whether to search: small ones cannot decide it. The newest
-    user message is looked for instead, and the reply comes after that.
+    A model whose server makes no tool calls is not asked whether to search: small ones cannot decide it. Instead, the
+    newest user message is searched for, and the reply comes after that.
     """
     tools, number = context.tools, state.get("replies", 0)
     # The last round replies without tools, so that a model that calls forever comes to an end.
     if not tools.specs or number >= context.spec.max_tool_rounds or not can_call(state.get("exchange_bytes", 0)):
         return NO_TOOLS, None
-    if tools.search is None or await context.model.calls_natively(context.spec.model):
+    without = tools.for_models_without_calls()
+    if without is tools or await context.model.calls_natively(context.spec.model):
         return tools, None
-    asked = "" if number or context.spec.tool_choice == "none" else _newest_question(await context.history())
-    if not asked:
-        return tools.without_search(), None
-    arguments = json.dumps({"query": asked}, ensure_ascii=False)
-    call = tool_call_chunk(name=tools.search.name, args=arguments, id=None, index=0)
-    return tools, chunk_of_calls([call])
+    question = "" if number or context.spec.tool_choice == "none" else _newest_question(await context.history())
+    first = tools.called_first(question) if question else None
+    if first is None:
+        return without, None
+    name, arguments = first
+    return tools, chunk_of_calls([tool_call_chunk(name=name, args=arguments, id=None, index=0)])
 
 
 def _newest_question(history: list[dict[str, Any]]) -> str:

@@ -12,7 +12,6 @@ __all__ = [
     "Call",
     "CallAnswered",
     "CallDelta",
-    "CallKind",
     "CallsAnswered",
     "CallsMade",
     "CallsOpened",
@@ -27,10 +26,6 @@ __all__ = [
     "ThoughtDelta",
     "Usage",
 ]
-
-
-CallKind = Literal["function", "file_search"]
-"""An action is a function on the wire."""
 
 
 class Usage(TypedDict):
@@ -48,8 +43,8 @@ class Call(TypedDict):
     upstream_id: str
     name: str
     arguments: str
-    kind: NotRequired[CallKind]
-    """What the wire calls it; a function where it is missing."""
+    kind: NotRequired[str]
+    """Its type in run steps; `function` if it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +118,7 @@ class CallDelta:
     call_id: str | None
     name: str | None
     arguments: str
-    kind: CallKind = "function"
+    kind: str = "function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +133,13 @@ class CallsMade:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """One server-side call has its output; the step goes on. A search of files has `results`, as a step shows them."""
+    """One server-side call has its output; the step continues. See `graphs.tools.port.Outcome` for the other fields."""
 
     step_id: str
     call_id: str
     output: str
-    results: list[dict[str, Any]] | None = None
-    ranking: dict[str, Any] | None = None
+    details: dict[str, Any] | None = None
+    contents: list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

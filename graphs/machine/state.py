@@ -18,7 +18,6 @@ from graphs.machine.metrics import RunFigures
 from graphs.machine.parts import Call, Part, Usage
 from graphs.machine.spec import RunSpec
 from graphs.support import Source
-from graphs.tools.file_search import Findings
 from graphs.tools.toolset import ToolSet
 
 __all__ = ["Act", "Model", "Reply", "RunContext", "RunState"]
@@ -48,8 +47,8 @@ class RunState(TypedDict, total=False):
     sources: Annotated[dict[str, Source], operator.or_]
     """Passages that the model was shown, by the numbers in their markers (`search:passage`)."""
     searches: Annotated[int, operator.add]
-    """How many times the run has searched its files; the first number in a marker counts them, those that found
-    nothing too, as the run's steps show them."""
+    """How many calls that return passages the run has made; the first number in a marker counts them, also those that
+    found nothing, as the run's steps show them."""
     exchange_bytes: Annotated[int, operator.add]
     """Bytes of all calls and outputs so far, as JSON (see `graphs.machine.exchange`)."""
     approved: list[str]
@@ -68,7 +67,7 @@ class Act(TypedDict):
     call: Call
     step_id: str
     search: int
-    """How many searches of the files the run made before this one."""
+    """How many calls that return passages the run made before this one."""
     max_bytes: NotRequired[int]
     """Maximum bytes that this call's output can add to the exchange; missing in checkpoints of earlier versions."""
 
@@ -114,11 +113,6 @@ class RunContext:
     tools: ToolSet
     history: Callable[[], Awaitable[list[dict[str, Any]]]]
     """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""
-    act: Callable[[Call], Awaitable[str]]
-    """Makes one server-side call; whatever goes wrong is text for the model."""
-    search: Callable[[Call, int, int], Awaitable[Findings]]
-    """Searches the files once. Arguments: the call, the number for the passages' markers, the maximum characters of
-    passages."""
     tell: Callable[[Part], None]
     """Says to the run what happened: rows and events come of it at once."""
     book: Callable[[Usage], None]

@@ -1,4 +1,4 @@
-"""What a model may do besides speaking: functions of the client's, and API operations that this server carries out."""
+"""What can a run call? The port of tools, and one file for each kind of them."""
 
 from graphs.tools.caller import Caller, LateCaller
 from graphs.tools.operations import Operation

@@ -10,17 +10,23 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.citations import marker
+from graphs.machine.parts import Call
 from graphs.places import touch
 from graphs.support import Source
+from graphs.tools.names import free_name
+from graphs.tools.port import CallInput, Kind, Offer, Outcome, StepCalls, Tools
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 
-__all__ = ["FileSearch", "Findings", "Ready", "SearchTool", "query_of"]
+if TYPE_CHECKING:
+    from graphs.tools.resources import Resources
+
+__all__ = ["FILE_SEARCH", "FILE_SEARCH_CALLS", "FileSearch", "Findings", "Ready", "SearchTool", "query_of"]
 
 logger = logging.getLogger("threadhold.tools")
 
@@ -32,6 +38,12 @@ _READY_S: Final = 60.0
 
 _MAX_QUERY_CHARS: Final = 4000
 _RANKER: Final = "default_2024_08_21"
+
+_ASKED_CHARS: Final = 4_000
+"""Maximum characters of the user's question that are kept with each passage."""
+
+_LAST: Final = 1_000_000
+"""The position of the function: behind all other tools."""
 
 Ready = Callable[[Sequence[str], float], Awaitable[bool]]
 """Waits at most so many seconds until no file of these stores is being indexed. Returns whether that is so."""
@@ -69,6 +81,66 @@ class SearchTool:
     def ranking_options(self) -> dict[str, Any]:
         """Return what a step says of the ranking."""
         return {"ranker": self.ranker, "score_threshold": self.threshold}
+
+
+def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]:
+    """Offer a search, if the run has vector stores."""
+    if resources.search is None or not resources.vector_store_ids:
+        return []
+    options = SearchTool.of(tools[0][1], free_name("file_search", taken))
+    return [Offer(_LAST, options.spec(resources.search.prompts), _RunSearch(options, resources, resources.search))]
+
+
+FILE_SEARCH: Final = Kind(_offer, is_available=lambda resources: resources.search is not None)
+"""The search of files, where this server indexes them."""
+
+FILE_SEARCH_CALLS: Final = StepCalls(start=lambda _: {}, show=lambda _: {})
+"""Searches: results with files and scores, neither what is searched for nor the output, as at OpenAI."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RunSearch:
+    """The search of a run's vector stores."""
+
+    options: SearchTool
+    resources: "Resources"
+    search: "FileSearch"
+    step_type: str = "file_search"
+    label: str = "file_search"
+    asks_first: bool = False
+    returns_passages: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name that the model is offered."""
+        return self.options.name
+
+    def arguments_for(self, question: str, /) -> str | None:
+        """Return a search for the question: small models cannot decide whether to search."""
+        return json.dumps({"query": question}, ensure_ascii=False)
+
+    async def call(self, call: Call, given: CallInput, /) -> Outcome:
+        """Search. The passages are in the output and in `passages`, so each can take a quarter of the bytes."""
+        resources = self.resources
+        found = await self.search.search(
+            resources.owner,
+            resources.vector_store_ids,
+            call["arguments"],
+            self.options,
+            number=given.number,
+            chars=min(given.max_bytes // 4, resources.passage_chars()),
+        )
+        question = (await given.question())[:_ASKED_CHARS]
+        shown = [{key: value for key, value in each.items() if key != "content"} for each in found.results]
+        return Outcome(
+            found.output,
+            details={"ranking_options": self.options.ranking_options(), "results": shown},
+            contents=[each["content"] for each in found.results],
+            passages={
+                number: {**source, "asked": f"{source['asked']}\n{question}"}
+                for number, source in found.sources.items()
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)

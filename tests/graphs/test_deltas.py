@@ -204,7 +204,7 @@ def test_text_that_turns_out_to_be_thoughts_leaves_no_half_marker() -> None:
 
 
 def test_fragments_of_a_search_say_what_they_are() -> None:
-    parts = ReplyParts("run_1", 0, ("find",), search="find")
+    parts = ReplyParts("run_1", 0, ("find",), step_types={"find": "file_search"})
     call = {"name": "find", "args": '{"query"', "id": "x", "index": 0}
     said = list(parts.feed(AIMessageChunk(content="", tool_call_chunks=[call])))  # type: ignore[list-item]
     assert [part.kind for part in said if isinstance(part, CallDelta)] == ["file_search"]

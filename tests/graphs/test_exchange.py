@@ -18,13 +18,13 @@ from graphs.machine.exchange import (
     MAX_EXCHANGE_BYTES,
     MAX_REPLY_CHARS,
     MAX_SUBMITTED_BYTES,
-    fit_findings,
+    fit_outcome,
     json_bytes,
     share_of_left,
 )
 from graphs.machine.parts import CallAnswered, CallsMade, CallsOpened
 from graphs.support import Source
-from graphs.tools.file_search import Findings
+from graphs.tools.port import Outcome
 from store.ports import Patch
 from tests.graphs.test_actions import action, said
 from tests.graphs.test_record import USAGE, Shelf, record, recorder
@@ -152,14 +152,15 @@ async def test_outputs_within_the_limit_reach_the_model_whole(upstream: Scripted
 
 @pytest.mark.parametrize(("chars", "cited"), [(100, 20), (4_000, 20), (40_000, 0)], ids=["small", "some", "none"])
 def test_findings_stay_within_their_share(chars: int, cited: int) -> None:
-    sources = {f"0:{place}": Source(file_id="file_1", text="t" * chars, asked="q") for place in range(20)}
+    asked = "why" * 1_333
+    sources = {f"0:{place}": Source(file_id="file_1", text="t" * chars, asked=asked) for place in range(20)}
     max_bytes = 20 * (chars + 4_200) if cited else 30_000
-    shown = Findings("o" * 10 * chars, [{}], sources)
-    found, added = fit_findings(shown, "why" * 100_000, max_bytes - 10 * chars, lambda _: True)
-    kept = json_bytes(found.output) + sum(map(json_bytes, found.sources.values()))
+    shown = Outcome("o" * 10 * chars, {"results": [{}]}, [[]], sources)
+    found, added = fit_outcome(shown, max_bytes - 10 * chars, lambda _: True)
+    kept = json_bytes(found.output) + sum(map(json_bytes, found.passages.values()))
     assert kept <= max(max_bytes, len(LEFT_OUT) + 2)
-    assert len(found.sources) <= cited
-    assert bool(found.results) is bool(cited)
+    assert len(found.passages) <= cited
+    assert bool(found.details) is bool(cited)
     assert added <= max_bytes
 
 
@@ -177,8 +178,8 @@ def test_writes_of_a_step_are_linear_in_its_size(kind: Any) -> None:
     shelf.apply(record(books, CallsOpened("step_1"), CallsMade("step_1", tuple(calls), USAGE)))
     written = 0
     for call in calls:
-        found = [{"file_id": "file_1", "content": [{"type": "text", "text": "y" * 6_000}]}]
-        part = CallAnswered("step_1", call["id"], "y" * 6_000, found if kind == "file_search" else None)
+        found: tuple[Any, Any] = ({"results": [{"file_id": "file_1"}]}, [[{"type": "text", "text": "y" * 6_000}]])
+        part = CallAnswered("step_1", call["id"], "y" * 6_000, *(found if kind == "file_search" else ()))
         done = record(books, part)
         written += sum(json_bytes([each.body, each.private]) for each in done.changes if isinstance(each, Patch))
         shelf.apply(done)

@@ -18,7 +18,7 @@ def test_results_of_a_search_are_written_at_once_into_a_large_step() -> None:
     calls.answer({"f0": "done"})
     assert calls.is_behind
     assert not calls.is_far_behind
-    calls.show_results("s0", [{"file_id": "file-a", "score": 1.0, "content": []}], None)
+    calls.show_details("s0", {"results": [{"file_id": "file-a", "score": 1.0}]}, [[]])
     assert calls.is_far_behind
     calls.note_written()
     assert not calls.is_behind
@@ -30,7 +30,7 @@ def test_many_searches_do_not_rewrite_a_large_step_each_time() -> None:
     calls = opened(100, 20_000)
     written = 0
     for number in range(100):
-        calls.show_results(f"s{number}", [{"file_id": "file-a", "score": 1.0, "content": []}], None)
+        calls.show_details(f"s{number}", {"results": [{"file_id": "file-a", "score": 1.0}]}, [[]])
         if calls.is_far_behind:
             written += 1
             calls.note_written()

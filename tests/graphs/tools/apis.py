@@ -10,6 +10,7 @@ from typing import Any, Self
 import trustme
 
 from graphs.tools import Operation, build_toolset
+from graphs.tools.action import operations_of
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("api.test")
@@ -98,7 +99,7 @@ def document(server: str, paths: dict[str, Any], **more: Any) -> dict[str, Any]:
 def operation(spec: Any, **data: Any) -> Operation:
     """The first operation of an action with this document."""
     tools = build_toolset([{"type": "action", "data": {"openapi_spec": spec, **data}}])
-    return next(iter(tools.operations.values()))
+    return next(iter(operations_of(tools.served).values()))
 
 
 def simple(server: str, method: str = "get", path: str = "/x", **data: Any) -> Operation:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from graphs.tools import build_toolset
+from graphs.tools.action import operations_of
 from graphs.tools.actions import ActionCaller
 from graphs.tools.network import Resolve, look_up
 from tests.graphs.tools.apis import AUTHORITY, Answer, Api, Seen, document, operation, simple
@@ -551,7 +552,9 @@ async def test_two_actions_run_side_by_side_with_their_own_secrets() -> None:
             [{"type": "action", "data": {**action, "headers": {"X-Who": who}}} for who in ("ann", "bob")]
         )
         async with caller() as actions:
-            await asyncio.gather(*(actions.call(each, "{}", call_id="c") for each in tools.operations.values()))
+            await asyncio.gather(
+                *(actions.call(each, "{}", call_id="c") for each in operations_of(tools.served).values())
+            )
     assert not both.broken
     assert sorted(seen.headers["X-Who"] for seen in api.seen) == ["ann", "bob"]
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from graphs.tools import build_toolset
+from graphs.tools.action import operations_of
 from tests.effort import within
 from tests.graphs.tools.apis import document, operation
 from wire.errors import InvalidRequest
@@ -57,8 +58,8 @@ def test_functions_go_through_as_they_are_and_unbuilt_tools_are_named() -> None:
     assert tools.specs[0] == {"type": "function", "function": strict}
     assert tools.specs[1]["function"] == {"name": "bare", "parameters": {"type": "object", "properties": {}}}
     assert tools.functions == {"f", "bare"}
-    assert tools.unbuilt == ("file_search", "code_interpreter")
-    assert tools.operations == {}
+    assert tools.not_offered == ("code_interpreter", "file_search")
+    assert tools.served == {}
 
 
 def test_names_are_derived_cleaned_and_unique_across_actions_and_functions() -> None:
@@ -72,8 +73,8 @@ def test_names_are_derived_cleaned_and_unique_across_actions_and_functions() -> 
             {"type": "function", "function": {"name": "get_pets_id_2"}},
         ]
     )
-    assert list(tools.operations)[:2] == ["get_pets_id_3", "get_pets_id_4"]
-    long = list(tools.operations)[2]
+    assert list(operations_of(tools.served))[:2] == ["get_pets_id_3", "get_pets_id_4"]
+    long = list(operations_of(tools.served))[2]
     assert long.startswith("Sp_e_machen_xxx")
     assert len(long) == 64
     assert len({spec["function"]["name"] for spec in tools.specs}) == 5
@@ -149,7 +150,7 @@ def test_servers_of_operation_path_and_document_and_relative_ones() -> None:
             action(document("v1", {"/x": {"get": {"operationId": "r"}}}), base_url=f"{SERVER}/api/"),
         ]
     )
-    assert [each.server for each in tools.operations.values()] == [
+    assert [each.server for each in operations_of(tools.served).values()] == [
         "http://op.test",
         "https://path.test/p",
         f"{SERVER}/api/v1",
@@ -276,7 +277,7 @@ def doubling(number: int, levels: int = 13) -> dict[str, Any]:
 
 
 def test_documents_that_expand_to_megabytes_together_are_refused() -> None:
-    assert build_toolset([action(doubling(0))]).operations
+    assert build_toolset([action(doubling(0))]).served
     with pytest.raises(InvalidRequest, match="offers have more than 2097152 characters") as caught:
         build_toolset([action(doubling(number)) for number in range(9)])
     assert caught.value.param == "tools"
@@ -290,7 +291,7 @@ def test_a_document_seen_before_costs_next_to_nothing_and_keeps_no_secret() -> N
     started = time.monotonic()
     tools = build_toolset([action(spec, headers={"X-Key": "second"})])
     assert time.monotonic() - started < first_s / 3
-    assert {each.credentials.headers for each in tools.operations.values()} == {(("X-Key", "second"),)}
+    assert {each.credentials.headers for each in operations_of(tools.served).values()} == {(("X-Key", "second"),)}
 
 
 @pytest.mark.parametrize(

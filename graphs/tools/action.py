@@ -1,0 +1,230 @@
+"""The tool `action`: an API that an OpenAPI document describes. Each of its operations is a function for the model.
+
+Documents are read in a child process (`workers`) and cached by content: the tools of a known assistant cost
+microseconds.
+"""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from graphs.machine.parts import Call
+from graphs.tools.caller import Caller
+from graphs.tools.credentials import read_credentials
+from graphs.tools.document import MAX_DOCUMENT_BYTES, Refusal
+from graphs.tools.names import free_name
+from graphs.tools.operations import Operation
+from graphs.tools.port import CallInput, Kind, Offer, Outcome, ServerTool, Tools
+from graphs.tools.reading import refused, unpack
+from graphs.tools.urls import check_url, split_url
+from watch.context import acting_owner
+from watch.shares import REQUESTS
+from wire.errors import InvalidRequest, TooCostly, Unavailable
+from wire.validation import shown
+from workers import DOCUMENT, workers
+
+if TYPE_CHECKING:
+    from graphs.tools.resources import Resources
+
+__all__ = ["ACTION", "ActionTool", "action_origins", "operations_of", "read_ahead"]
+
+_MAX_WRITTEN: Final = 2 * 1_048_576
+"""Maximum characters of all operations' parameters, as JSON with references expanded. Each model call sends them, and
+no model's context has space for more; a short document can expand to megabytes."""
+
+_READ: Final = "graphs.tools.reading:read_packed"
+_DATA: Final = frozenset({"openapi_spec", "headers", "auth", "is_consequential", "base_url"})
+
+
+@dataclass(frozen=True, slots=True)
+class ActionTool:
+    """One operation of an action."""
+
+    operation: Operation
+    caller: Caller | None
+    """None if the tool is only checked."""
+    step_type: str = "function"
+    label: str = "action"
+    returns_passages: bool = False
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.operation.name
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether the operation is consequential."""
+        return self.operation.is_consequential
+
+    def arguments_for(self, _: str, /) -> str | None:
+        """Return None: only a model calls APIs."""
+        return None
+
+    async def call(self, call: Call, _: CallInput, /) -> Outcome:
+        """Send the request."""
+        assert self.caller is not None, "a run has one"
+        return Outcome(await self.caller.call(self.operation, call["arguments"], call_id=call["id"]))
+
+
+async def _prepare(tools: Tools) -> None:
+    """Read the documents that this process does not know yet."""
+    for index, tool in tools:
+        await _DOCUMENTS.read_ahead(tool["data"], f"tools[{index}].data.openapi_spec")
+
+
+def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]:
+    """Offer each operation. One whose name is taken gets `_2`, `_3` … in the order of the tools.
+
+    Raises:
+        InvalidRequest: a document is refused (`tools[0].data.openapi_spec`), or other parts of an action's `data` are.
+    """
+    offers: list[Offer] = []
+    written = 0
+    for index, tool in tools:
+        for operation in _read_action(tool["data"], f"tools[{index}].data"):
+            written += operation.written
+            if written > _MAX_WRITTEN:
+                raise InvalidRequest(
+                    f"The parameters of the operations that `tools` offers have more than {_MAX_WRITTEN} "
+                    "characters, with `$ref`s expanded. Use fewer operations, or schemas that repeat less.",
+                    param="tools",
+                    code="string_above_max_length",
+                )
+            named = replace(operation, name=free_name(operation.name, taken))
+            offers.append(Offer(index, named.spec(), ActionTool(named, resources.caller)))
+    return offers
+
+
+ACTION: Final = Kind(_offer, _prepare, blocks=True)
+"""APIs. Offering them blocks for seconds while a child reads a large document that is new to this process."""
+
+
+def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
+    """Return the operations among a run's tools, by the names that the model is offered."""
+    return {name: tool.operation for name, tool in served.items() if isinstance(tool, ActionTool)}
+
+
+async def read_ahead(tools: Sequence[dict[str, Any]]) -> None:
+    """Read the documents of actions among `tools` that this process does not know yet. Raises Problem."""
+    await _prepare([(index, tool) for index, tool in enumerate(tools) if tool["type"] == "action"])
+
+
+def action_origins(data: dict[str, Any]) -> frozenset[str]:
+    """Return the origins that an action's operations call. Blocks while its document is read. Raises InvalidRequest."""
+    urls = (split_url(operation.server) for operation in _read_action(data, "data"))
+    return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
+
+
+def _read_action(data: dict[str, Any], param: str) -> list[Operation]:
+    for key in data.keys() - _DATA:
+        raise InvalidRequest(
+            f"Unknown parameter: '{param}.{shown(key)}'.", param=f"{param}.{shown(key)}", code="unknown_parameter"
+        )
+    flag = data.get("is_consequential")
+    if flag is not None and not isinstance(flag, bool):
+        where = f"{param}.is_consequential"
+        raise InvalidRequest(f"Invalid type for '{where}': expected a boolean.", param=where, code="invalid_type")
+    credentials = read_credentials(data, param=param)
+    base_url = data.get("base_url")
+    if base_url is not None:
+        problem = check_url(base_url) if isinstance(base_url, str) else "is not a string"
+        if problem:
+            where = f"{param}.base_url"
+            raise InvalidRequest(f"Invalid value: '{where}' {problem}.", param=where, code="invalid_value")
+    read = _DOCUMENTS.operations(data.get("openapi_spec"), base_url, f"{param}.openapi_spec")
+    return [operation.bound(credentials, is_consequential=flag) for operation in read]
+
+
+class _Documents:
+    """Operations by content of their document, least recently used ones forgotten; holds no secrets. Thread-safe."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, tuple[int, tuple[Operation, ...]]] = OrderedDict()
+        self._lock = Lock()
+
+    def operations(self, source: Any, base_url: str | None, param: str) -> tuple[Operation, ...]:
+        """Return a document's operations; blocks while a child reads one that is not known. Raises InvalidRequest."""
+        refuse = partial(_refusal, param)
+        key = _key(source, base_url, refuse)
+        if (known := self._known(key)) is not None:
+            return known
+        try:
+            packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
+        except TooCostly as error:
+            raise _told(error, refuse) from None
+        return self._keep(key, packed, refuse)
+
+    async def read_ahead(self, data: dict[str, Any], param: str) -> None:
+        """Read an action's document, so that `operations` knows it. Raises InvalidRequest."""
+        source, base_url = data.get("openapi_spec"), data.get("base_url")
+        refuse = partial(_refusal, param)
+        key = await REQUESTS.run(acting_owner(), _key, source, base_url, refuse)
+        if self._known(key) is not None:
+            return
+        if base_url is not None and (not isinstance(base_url, str) or check_url(base_url)):
+            return  # `build_toolset` reports it
+        try:
+            packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
+        except TooCostly as error:
+            raise _told(error, refuse) from None
+        await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
+
+    def _known(self, key: bytes) -> tuple[Operation, ...] | None:
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key][1]
+
+    def _keep(self, key: bytes, packed: dict[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
+        read = unpack(packed, refuse)
+        size = sum(operation.written for operation in read)
+        with self._lock:
+            self._entries[key] = size, read
+            while len(self._entries) > self._max_entries or self._size() > self._max_bytes:
+                self._entries.popitem(last=False)
+        return read
+
+    def _size(self) -> int:
+        return sum(size for size, _ in self._entries.values())
+
+
+def _refusal(param: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value")
+
+
+def _told(error: TooCostly, refuse: Refusal) -> Exception:
+    if error.why == "late":
+        return Unavailable(f"The OpenAPI document could not be read now: {error.message}", headers={"Retry-After": "5"})
+    return refused(error, refuse)
+
+
+def _key(source: Any, base_url: Any, refuse: Refusal) -> bytes:
+    return hashlib.sha256(f"{base_url}\0".encode("utf-8", "surrogatepass") + _content(source, refuse)).digest()
+
+
+def _content(source: Any, refuse: Refusal) -> bytes:
+    if isinstance(source, str):
+        text = source
+    elif isinstance(source, dict):
+        try:
+            text = json.dumps(source, ensure_ascii=False)
+        except (RecursionError, TypeError, ValueError):
+            raise refuse("the object is not JSON, or nests too deeply") from None
+    else:
+        raise refuse("it is neither text nor an object")
+    content = text.encode("utf-8", "surrogatepass")
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise refuse(f"the document has {len(content)} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")
+    return b"%s\0%s" % (type(source).__name__.encode(), content)
+
+
+_DOCUMENTS = _Documents(max_entries=64, max_bytes=8 * MAX_DOCUMENT_BYTES)

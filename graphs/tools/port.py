@@ -1,0 +1,130 @@
+"""The port of a run's tools. The nodes, the run and its recorder use any kind of tool through it and know none by name.
+
+A kind of tool is one file of this package, whose `Kind` is registered in `graphs.tools.kinds`. Whatever a tool is on
+the wire, it is offered to the model as functions: those that the server calls are `ServerTool`s, the client answers the
+others.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graphs.machine.parts import Call
+from graphs.support import Source
+
+if TYPE_CHECKING:
+    from graphs.tools.resources import Resources
+
+__all__ = ["CallInput", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallInput:
+    """What a call is given besides its arguments."""
+
+    number: int
+    """How many calls that return passages the run made before this one."""
+    max_bytes: int
+    """Maximum size of the output and the passages, in bytes as JSON."""
+    question: Callable[[], Awaitable[str]]
+    """Returns the text of the thread's newest user message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call returned. `output` is the text for the model."""
+
+    output: str
+    details: dict[str, Any] | None = None
+    """The call's object in its run step, if that shows more than the output."""
+    contents: list[Any] | None = None
+    """Parts of the details that a step shows only if the client asks for them."""
+    passages: Mapping[str, Source] = field(default_factory=dict)
+    """Passages that the output contains, by the numbers in their markers (`call:passage`)."""
+
+
+class ServerTool(Protocol):
+    """A function that a model is offered and the server calls."""
+
+    @property
+    def name(self) -> str:
+        """The name that the model is offered; no other tool of the run has it."""
+        ...
+
+    @property
+    def step_type(self) -> str:
+        """The type of its calls in run steps, a key of `graphs.tools.kinds.STEP_CALLS`."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The kind's name in metrics and spans."""
+        ...
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether a call waits for the client's approval."""
+        ...
+
+    @property
+    def returns_passages(self) -> bool:
+        """Whether its outcomes have passages, so that its calls are numbered."""
+        ...
+
+    def arguments_for(self, question: str, /) -> str | None:
+        """Return the arguments to call it with before the first reply of a model that makes no calls itself; None if
+        only a model calls it."""
+        ...
+
+    async def call(self, call: Call, given: CallInput, /) -> Outcome:
+        """Make a call. Whatever goes wrong is text for the model; only cancellation is raised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A function that the model is offered. `tool` is None if the client answers its calls."""
+
+    position: int
+    """The functions are offered in the order of their positions."""
+    spec: dict[str, Any]
+    """The function as the model's server expects it: `{"type": "function", "function": …}`."""
+    tool: ServerTool | None = None
+
+
+Tools = Sequence[tuple[int, dict[str, Any]]]
+"""Tools of one kind as (index in `tools`, tool as stored with its secrets)."""
+
+
+async def _nothing(_: Tools) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of tool that assistants can have."""
+
+    offer: Callable[[Tools, "Resources", set[str]], list[Offer]]
+    """Returns what tools of this kind offer. Adds their names to the set, which has the names of other offers. Raises
+    InvalidRequest."""
+    prepare: Callable[[Tools], Awaitable[None]] = _nothing
+    """Does what `offer` needs and a thread must not wait for. Raises Problem."""
+    blocks: bool = False
+    """Whether `offer` takes so long that it must run in a thread."""
+    is_available: Callable[["Resources"], bool] = lambda _: True
+    """Whether this server can offer such tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCalls:
+    """How calls of one type look in run steps: the object under the type's name, beside `id` and `type`."""
+
+    start: Callable[[str], dict[str, Any]]
+    """Returns the object of a call's first delta, given the function's name: SDKs report that delta as the creation of
+    the call, and only later ones as deltas, from which programs collect the arguments."""
+    show: Callable[[Call], dict[str, Any]]
+    """Returns the object of a call that has no output yet."""
+    arguments_delta: Callable[[str], dict[str, Any]] | None = None
+    """Returns the delta of a fragment of the arguments. None if arguments are not shown."""
+    answer: Callable[[dict[str, Any], str], None] | None = None
+    """Adds the output to the object. None if outputs are not shown."""
