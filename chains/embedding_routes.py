@@ -1,8 +1,9 @@
 """Which model answers a client's `/embeddings`, and its answer in OpenAI's shape.
 
 In this order: EMBEDDINGS_MODEL, if it is named; the upstream that the model's prefix means, or that lists the model;
-EMBEDDINGS_MODEL for any other name; without that setting, the built-in model. While an upstream is down and has not yet
-listed its models, no other model answers for a name that it may have, as a program would mix the vectors of two models.
+EMBEDDINGS_MODEL for any other name; without that setting, the built-in model if it is installed. While an upstream
+is down and has not yet listed its models, no other model answers for a name that it may have, as a program would mix
+the vectors of two models.
 """
 
 from array import array
@@ -11,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from chains.builtin import Builtin
+from chains.embedders import words_only_notice
 from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
@@ -39,11 +41,11 @@ _SMALL_BYTES: Final = 256 * 1024
 class EmbeddingRoutes:
     """The upstreams' models and the one of EMBEDDINGS_MODEL, or the built-in one. Opens and closes nothing."""
 
-    def __init__(self, routes: Routes, embedder: Embedder, setting: str = "") -> None:
-        """`embedder` is that of the files; `setting` is EMBEDDINGS_MODEL, a further name for it."""
+    def __init__(self, routes: Routes, embedder: Embedder | None, setting: str = "") -> None:
+        """`embedder` is that of the files, if there is one; `setting` is EMBEDDINGS_MODEL, a further name for it."""
         self._routes = routes
         self._embedder = embedder
-        self._names = {setting, embedder.name}
+        self._names = {setting, embedder.name} if embedder is not None else {setting}
         self._requests = Shares(_PARALLEL, least=1, portion=1)
 
     def entries(self) -> list[dict[str, Any]]:
@@ -70,9 +72,15 @@ class EmbeddingRoutes:
             return await _ask(route.member.source, route.model, asked, owner)
         if isinstance(self._embedder, UpstreamEmbedder):
             return await _ask(self._embedder.upstream, self._embedder.name, asked, owner)
-        assert isinstance(self._embedder, MiniLm), "there are two"
-        if self._routes.alias(asked.model) != self._embedder.name:
+        if self._embedder is None or self._routes.alias(asked.model) != self._embedder.name:
             await self._check_listings(asked.model)
+        if self._embedder is None:
+            raise InvalidRequest(
+                f"No upstream lists the model `{asked.model[:200]}`. {words_only_notice()}",
+                param="model",
+                code="model_not_found",
+            )
+        assert isinstance(self._embedder, MiniLm), "there are two"
         async with self._requests.share(owner):
             return await self._embed(self._embedder, asked, owner)
 
@@ -94,12 +102,17 @@ class EmbeddingRoutes:
                 continue
             if (why := await source.check()) is not None:
                 raise Unavailable(
-                    f"The upstream that may have `{model[:200]}` has not listed its models: {why} Ask for "
-                    f"`{self._embedder.name}` to use the built-in model meanwhile."
+                    f"The upstream that may have `{model[:200]}` has not listed its models: {why} {self._meanwhile()}"
                 )
 
+    def _meanwhile(self) -> str:
+        if self._embedder is None:
+            return "Try again later."
+        return f"Ask for `{self._embedder.name}` to use the built-in model meanwhile."
+
     def _advice(self) -> str:
-        return f"Ask for `{self._embedder.name}`, or for a model of an upstream that has `/embeddings`."
+        ours = f"`{self._embedder.name}`, or for " if self._embedder is not None else ""
+        return f"Ask for {ours}a model of an upstream that has `/embeddings`."
 
     async def _embed(self, model: MiniLm, asked: EmbeddingCreate, owner: str) -> Passage:
         texts = asked.texts

