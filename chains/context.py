@@ -73,7 +73,7 @@ class Prompt:
         """Drop oldest turns until the estimate is within `max_tokens`; None when the newest alone is not."""
         prompt: Prompt | None = self
         while prompt is not None and prompt.tokens(ratio) > max_tokens:
-            prompt = prompt._without_oldest()
+            prompt = prompt.without_oldest()
         return prompt
 
     def shrink(self, overflow: ContextOverflow) -> "Prompt | None":
@@ -81,7 +81,7 @@ class Prompt:
 
         Shrinks to what the upstream told, by its own count of this prompt where it told that; else to half.
         """
-        shorter = self._without_oldest()
+        shorter = self.without_oldest()
         if shorter is None:
             return None
         ratio = overflow.used / self.chars if overflow.used else DEFAULT_RATIO
@@ -93,7 +93,8 @@ class Prompt:
     def _parts(self) -> tuple[_Part, ...]:
         return (*self.older, self.newest, *self.rounds)
 
-    def _without_oldest(self) -> "Prompt | None":
+    def without_oldest(self) -> "Prompt | None":
+        """Drop the oldest turn; None if only the newest is left."""
         if self.older:
             gone, *kept = self.older
             return replace(self, older=tuple(kept), dropped=self.dropped + len(gone.messages))
@@ -105,7 +106,7 @@ class Prompt:
     def shortest(self) -> "Prompt":
         """Drop all that may be dropped."""
         prompt = self
-        while (shorter := prompt._without_oldest()) is not None:
+        while (shorter := prompt.without_oldest()) is not None:
             prompt = shorter
         return prompt
 

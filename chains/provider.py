@@ -322,7 +322,7 @@ class Provider:
                 timeout=self._patience.idle_s,
                 max_retries=self._patience.retries,
             )
-            self._client._custom_headers = {}
+            self._client._custom_headers = {}  # noqa: SLF001
         chat.__dict__["_async_client"] = self._client
 
     def _check_keys(self, chat: BaseChatModel) -> None:

@@ -104,7 +104,7 @@ class Replies:
 
     async def _untraced(self, call: ReplyCall, carried: dict[str, Any]) -> AsyncGenerator[AIMessageChunk]:
         """The same without what `astream` does for callbacks, at every call and token, when there is none."""
-        async for generated in self._chat._astream(call.messages, **carried):
+        async for generated in self._chat._astream(call.messages, **carried):  # noqa: SLF001
             message = generated.message
             if isinstance(message, AIMessageChunk):
                 if generated.generation_info:

@@ -63,7 +63,10 @@ async def read_answer(response: httpcore2.Response, *, max_bytes: int, credentia
 
 
 def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # not a standard status
+        return ""
 
 
 async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tuple[bytes, bool]:
