@@ -40,7 +40,7 @@ from watch.version import installed_version
 if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
     from fastapi import FastAPI
 
-    from chains import Routes, Upstream
+    from chains import CallLimits, Routes, Upstream
 
 __all__ = ["Settings", "create_app", "main", "read_settings"]
 
@@ -187,7 +187,7 @@ def _routes(settings: Settings) -> "Routes":
                 one,
                 tool_calls=settings.tool_calls,
                 prompts=prompts,
-                timeout_s=settings.upstream_timeout_s,
+                limits=_call_limits(settings),
                 max_reply_tokens=settings.max_reply_tokens,
             )
         )
@@ -202,7 +202,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
         return Upstream(
             settings.model_url,
             api_key=settings.model_api_key or None,
-            timeout_s=settings.upstream_timeout_s,
+            limits=_call_limits(settings),
             max_reply_tokens=settings.max_reply_tokens,
         )
     return Builtin(
@@ -214,9 +214,17 @@ def _first_upstream(settings: Settings) -> "Upstream":
             threads=settings.model_threads or max(1, (os.cpu_count() or 1) // 2),
             max_reply_tokens=settings.max_reply_tokens,
         ),
-        timeout_s=settings.upstream_timeout_s,
+        limits=_call_limits(settings),
         is_shared=settings.is_shared,
     )
+
+
+def _call_limits(settings: Settings) -> "CallLimits":
+    from chains import CallLimits, RetryPolicy
+
+    idle_s = settings.upstream_timeout_s
+    retry = RetryPolicy(settings.upstream_retries, max_wait_s=settings.upstream_retry_max_s)
+    return CallLimits(idle_s, min(10.0, idle_s), retry)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,25 +13,27 @@ from chains.passage import Passage
 from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies, chat_model
+from chains.retries import RetryPolicy
 from chains.routes import Member, Routes
 from chains.tokens import Calibration
-from chains.transport import Patience
+from chains.transport import CallLimits
 from chains.upstream import Upstream
 
 __all__ = [
     "Builtin",
     "Calibration",
+    "CallLimits",
     "ChatInput",
     "EmbeddingRoutes",
     "Endpoint",
     "Member",
     "Passage",
-    "Patience",
     "Prompt",
     "Prompts",
     "Provider",
     "Replies",
     "ReplyCall",
+    "RetryPolicy",
     "Routes",
     "Shape",
     "ToolCalls",

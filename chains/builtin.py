@@ -31,9 +31,10 @@ from chains.installed_models import installed_models, spelled
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
 from chains.relay import relay
+from chains.retries import Retries
 from chains.slots import Slot, Slots
 from chains.suspensions import OwnerSuspended, Suspensions
-from chains.transport import Patience
+from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream import Upstream
 from chains.whole_answers import answer_each, answer_whole
 from watch.context import acting_owner
@@ -72,18 +73,14 @@ class Builtin(Upstream):
         path: Path | None = None,
         *,
         shape: Shape | None = None,
-        timeout_s: float = 600.0,
         aliases: Mapping[str, str] | None = None,
         default_model: str = "",
-        patience: Patience | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
         is_shared: bool = False,
     ) -> None:
-        """Loads nothing. `path` is a GGUF file or a folder of them; without it, the demo model is used.
-
-        `timeout_s` limits the wait for a model, and its time without output. `is_shared` means that there are several
-        owners, none of whom gets all slots.
-        """
-        super().__init__(None, timeout_s=timeout_s, aliases=aliases, default_model=default_model, patience=patience)
+        """Loads nothing. `path` is a GGUF file or a folder of them, by default the demo model. `limits.idle_s` limits
+        the wait for a model, too. `is_shared` means that there are several owners, none of whom gets all slots."""
+        super().__init__(None, aliases=aliases, default_model=default_model, limits=limits)
         self.endpoint = _NOWHERE
         self._path = path
         self._shape = shape or Shape()
@@ -91,7 +88,7 @@ class Builtin(Upstream):
         self._contexts: dict[str, int] = {}
         """Context lengths, in tokens, of the models that were loaded."""
         self._engines = Engines(
-            self._shape, self.patience, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
+            self._shape, self.limits, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
         )
         self._is_shared = is_shared
         self._per_owner = max(1, self._shape.parallel - is_shared)
@@ -173,13 +170,14 @@ class Builtin(Upstream):
             return f"loading `{name}` for {seconds:.0f} s"
         return next(iter(self._engines.failed.values()), None)
 
-    async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
+    async def answer(
+        self, payload: dict[str, Any], negotiation: Negotiation, retries: Retries
+    ) -> aiohttp.ClientResponse:
         """Load the model if necessary, and post a completion; return the 2xx answer unread. Raises RunError.
 
         A request whose engine ended is retried once, alone: if it ends the engine again, no other answer is lost.
         """
         name = await self.resolve(str(payload.get("model") or ""))
-        negotiation = negotiation or self.negotiation(name)
         before = self._answering.pop(negotiation, None)
         ended = None
         if before is not None and await before[0].has_ended():
@@ -195,17 +193,19 @@ class Builtin(Upstream):
         except Unavailable as error:
             raise UpstreamFailed(error.message) from error
         if ended is not None:
-            return await self._answer(name, fitted, negotiation, alone=True)
-        return await self._ask_twice(lambda alone: self._answer(name, fitted, negotiation, alone=alone), fitted)
+            return await self._answer(name, fitted, negotiation, retries, alone=True)
+        return await self._ask_twice(
+            lambda alone: self._answer(name, fitted, negotiation, retries, alone=alone), fitted
+        )
 
     async def _answer(
-        self, name: str, fitted: dict[str, Any], negotiation: Negotiation, *, alone: bool
+        self, name: str, fitted: dict[str, Any], negotiation: Negotiation, retries: Retries, *, alone: bool
     ) -> aiohttp.ClientResponse:
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
             asked = {**_completed(engine, fitted), **formed}
             await self._read_ahead(engine, slot, asked, CHAT)
-            response = await engine.upstream.answer(asked, negotiation)
+            response = await engine.upstream.answer(asked, negotiation, retries)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
         self._answering[negotiation] = engine, slot, alone
@@ -317,7 +317,7 @@ class Builtin(Upstream):
     async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
         """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
         slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
-        limit_s = self.patience.idle_s
+        limit_s = self.limits.idle_s
         if alone:
             # Only briefly: others wait behind it, and it can itself be waiting for a long answer.
             with contextlib.suppress(TimeoutError):

@@ -23,7 +23,7 @@ from chains.demo import DEMO_REPLY_TOKENS
 from chains.engine_watch import Watch
 from chains.gguf import Gguf, check_content
 from chains.read_ahead import read_ahead
-from chains.transport import Patience
+from chains.transport import CallLimits
 from chains.upstream import Upstream
 from watch.figures import Counts
 from wire.errors import UpstreamFailed
@@ -84,7 +84,7 @@ class Use(Protocol):
 class Engine:
     """A loaded model. `start` before use, `close` after; `upstream` is the way to it."""
 
-    def __init__(self, model: Gguf, shape: Shape, patience: Patience, outcomes: Counts, ends: Counts) -> None:
+    def __init__(self, model: Gguf, shape: Shape, limits: CallLimits, outcomes: Counts, ends: Counts) -> None:
         """Starts nothing. `outcomes` counts requests across successive engines; `ends` counts ends of their processes,
         by themselves ("crashed") or because they hung ("stuck")."""
         self.model = model
@@ -92,7 +92,7 @@ class Engine:
         self.asking = 0  # requests that have no answer yet
         self.props: dict[str, Any] = {}  # llama.cpp's own, of the time of loading
         self._shape = shape
-        self._patience = patience
+        self._limits = limits
         self._outcomes = outcomes
         self._uses: list[weakref.ref[Use]] = []
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -145,13 +145,13 @@ class Engine:
     async def start(self) -> None:
         """Load the model and wait until it answers. Raises UpstreamFailed; gives everything back when it fails."""
         try:
-            async with asyncio.timeout(self._patience.idle_s):
+            async with asyncio.timeout(self._limits.idle_s):
                 await asyncio.to_thread(check_content, self.model)
                 await self._load()
         except TimeoutError:
             await self.close()
             raise UpstreamFailed(
-                f"`{self.model.name}` was not loaded within {self._patience.idle_s:g} s. "
+                f"`{self.model.name}` was not loaded within {self._limits.idle_s:g} s. "
                 "Take a smaller file, or raise UPSTREAM_TIMEOUT_S."
             ) from None
         except BaseException:
@@ -251,7 +251,7 @@ class Engine:
         self._upstream = Upstream(
             told["url"],
             api_key=key,
-            patience=self._patience,
+            limits=self._limits,
             max_reply_tokens=self._shape.max_reply_tokens or self._reply_tokens,
             outcomes=self._outcomes,
         )
@@ -262,7 +262,7 @@ class Engine:
             f"{told['url'].removesuffix('/v1')}/slots",
             {"Authorization": f"Bearer {key}"},
             model_bytes=self.model.path.stat().st_size,
-            longest_s=self._patience.idle_s,
+            longest_s=self._limits.idle_s,
         )
         self._guard = asyncio.create_task(self._watch(process, watch), name=f"watch {self.model.name}")
 

@@ -19,7 +19,7 @@ from typing import Final
 from chains.engine import Engine, Shape
 from chains.gguf import Gguf
 from chains.restarts import Restarts
-from chains.transport import Patience
+from chains.transport import CallLimits
 from watch.figures import Counts
 from wire.errors import RunError, UpstreamFailed, UpstreamProblem
 
@@ -48,7 +48,7 @@ class Engines:
     def __init__(
         self,
         shape: Shape,
-        patience: Patience,
+        limits: CallLimits,
         *,
         find: Callable[[str], Awaitable[Gguf]],
         outcomes: Counts,
@@ -61,7 +61,7 @@ class Engines:
         self.failed: dict[str, str] = {}
         """Why the last load of a model did not succeed."""
         self._shape = shape
-        self._patience = patience
+        self._limits = limits
         self._find = find
         self._outcomes = outcomes
         self._loaded = loaded
@@ -112,7 +112,7 @@ class Engines:
         load = self._loads.get(name) or self._begin(model)
         grant: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
         load.grants.append(grant)
-        limit_s = self._patience.idle_s
+        limit_s = self._limits.idle_s
         try:
             # If the caller leaves, the load continues, because others can wait for it, too.
             async with asyncio.timeout(limit_s):
@@ -153,7 +153,7 @@ class Engines:
             await self._make_room(model.name)
             begun = time.monotonic()
             _log.info("loading %s (%s)", model.name, model.path)
-            engine = Engine(model, self._shape, self._patience, self._outcomes, self.ends)
+            engine = Engine(model, self._shape, self._limits, self._outcomes, self.ends)
             try:
                 await engine.start()
             except UpstreamFailed as error:
@@ -177,15 +177,13 @@ class Engines:
         for known, engine in list(self._engines.items()):
             if known == name or not engine.alive:
                 await self._unload(engine)
-        end = time.monotonic() + self._patience.idle_s
+        end = time.monotonic() + self._limits.idle_s
         while len(self._engines) >= MAX_LOADED:
             engine = next((one for one in self._engines.values() if not one.busy), next(iter(self._engines.values())))
             if await self._unload(engine):
                 continue
             if time.monotonic() > end:
-                raise UpstreamFailed(
-                    f"`{engine.model.name}` was busy for {self._patience.idle_s:g} s. Try again later."
-                )
+                raise UpstreamFailed(f"`{engine.model.name}` was busy for {self._limits.idle_s:g} s. Try again later.")
             await asyncio.sleep(LEAVE_S)
 
     async def _unload(self, engine: Engine) -> bool:
@@ -194,7 +192,7 @@ class Engines:
         engine.leaving = True
         is_idle = False
         try:
-            is_idle = await engine.until_idle(min(LEAVE_S, self._patience.idle_s))
+            is_idle = await engine.until_idle(min(LEAVE_S, self._limits.idle_s))
         finally:
             if not is_idle and engine.alive:
                 self._let_in(engine)

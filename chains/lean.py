@@ -17,8 +17,9 @@ from chains.chunks import ChunkReader
 from chains.pace import Rests
 from chains.passback import ExtraFields, restore
 from chains.refusals import MAX_SHOWN, refusal_of
+from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
-from chains.transport import failure, may_retry
+from chains.transport import failure
 from chains.upstream import Upstream
 from wire.errors import RunError, UpstreamFailed
 
@@ -100,8 +101,9 @@ class ChunkStream:
         self._together = together
         self._body = body
         self._model = model
-        self._idle_s = upstream.patience.idle_s
+        self._idle_s = upstream.limits.idle_s
         self._negotiation = upstream.negotiation(model)
+        self._retries = Retries(upstream.limits.retry)
         self._said = False
         self._bytes = 0
         self._newest_bytes = 0
@@ -110,7 +112,7 @@ class ChunkStream:
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
-        self._response = await self._upstream.answer(self._body, self._negotiation)
+        self._response = await self._upstream.answer(self._body, self._negotiation, self._retries)
         endpoint = self._upstream.endpoint
         assert endpoint is not None  # or nothing would have answered
         self._endpoint = endpoint
@@ -155,9 +157,8 @@ class ChunkStream:
         return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
 
     async def _persistent(self) -> AsyncIterator[dict[str, Any]]:
-        """The answer's chunks. Before the first text or call a connection that breaks is tried anew, with back-off, and
-        a refusal that names a field is answered by the request without it."""
-        patience, attempt = self._upstream.patience, 0
+        """The answer's chunks. Until the first text or call, a stream that breaks off is retried, and a refusal that
+        names a field is answered by the request without it."""
         while True:
             try:
                 async with aclosing(self._chunks()) as chunks:
@@ -167,11 +168,9 @@ class ChunkStream:
                 self._negotiation.settle()
                 return
             except _BrokeOffError as broken:
-                if self._said or attempt == patience.retries:
-                    raise broken.told from broken
                 self.close()
-                await asyncio.sleep(patience.delay_s(attempt, None))
-                attempt += 1
+                if self._said or not await self._retries.wait_to_retry():
+                    raise broken.told from broken
             except RunError as error:
                 refusal = refusal_of(error)
                 if self._said or refusal is None or not await self._negotiation.drop_refused(refusal):
@@ -223,7 +222,7 @@ class ChunkStream:
                 return b""
             told = failure(error, self._endpoint, idle_s=self._idle_s)
             self._upstream.outcomes[(told.kind,)] += 1
-            if may_retry(error) or isinstance(error, aiohttp.ClientPayloadError):
+            if is_transient(error) or isinstance(error, aiohttp.ClientPayloadError):
                 raise _BrokeOffError(told) from error
             raise told from error
 

@@ -7,6 +7,7 @@ from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies
 from chains.routes import Member
+from chains.transport import CallLimits
 from chains.upstream import Upstream
 
 __all__ = ["Named", "build_member"]
@@ -28,7 +29,13 @@ class Named(Protocol):
 
 
 def build_member(
-    name: str, given: Named, *, tool_calls: ToolCalls, prompts: Prompts, timeout_s: float, max_reply_tokens: int | None
+    name: str,
+    given: Named,
+    *,
+    tool_calls: ToolCalls,
+    prompts: Prompts,
+    limits: CallLimits,
+    max_reply_tokens: int | None,
 ) -> Member:
     """Make the member; connects nowhere. `tool_calls` counts where the upstream's own is None.
 
@@ -36,7 +43,7 @@ def build_member(
     """
     key = given.api_key or None
     if given.provider == "openai":
-        upstream = Upstream(given.url, api_key=key, timeout_s=timeout_s, name=name, max_reply_tokens=max_reply_tokens)
+        upstream = Upstream(given.url, api_key=key, limits=limits, name=name, max_reply_tokens=max_reply_tokens)
         replies = Replies(upstream, tool_calls=given.tool_calls or tool_calls, prompts=prompts)
         return Member(name, upstream, replies, given.models)
     provider = Provider(
@@ -45,7 +52,7 @@ def build_member(
         url=given.url or None,
         api_key=key,
         models=given.models,
-        timeout_s=timeout_s,
+        limits=limits,
         max_reply_tokens=max_reply_tokens,
         prompts=prompts,
     )

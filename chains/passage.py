@@ -74,7 +74,7 @@ class Passage:
         if self._response is None or self._transport is None:
             yield self.body or b""
             return
-        endpoint, idle_s = self._transport.endpoint, self._transport.patience.idle_s
+        endpoint, idle_s = self._transport.endpoint, self._transport.limits.idle_s
         try:
             async with aclosing(blocks(self._response, idle_s=idle_s)) as parts:
                 async for block in parts:
@@ -185,7 +185,7 @@ async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: s
         return await whole(
             response,
             transport.endpoint,
-            idle_s=transport.patience.idle_s,
+            idle_s=transport.limits.idle_s,
             max_bytes=_MAX_EMBEDDINGS_BYTES if path == EMBEDDINGS else MAX_ANSWER_BYTES,
             outcomes=transport.outcomes,
             advice=SHORTER_ANSWERS if path in GENERATING else "Ask for less in one request.",
@@ -199,5 +199,5 @@ def _without_key(body: bytes, endpoint: Endpoint) -> bytes:
 
 
 def _unreached(error: Exception, transport: Transport) -> UpstreamProblem:
-    explained = failure(error, transport.endpoint, idle_s=transport.patience.idle_s)
+    explained = failure(error, transport.endpoint, idle_s=transport.limits.idle_s)
     return UpstreamProblem(explained.message, http_status=504 if isinstance(error, TimeoutError) else 502)

@@ -29,9 +29,10 @@ from chains.negotiation import Known, Negotiation
 from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
 from chains.recent import Learned
-from chains.refusals import refusal_of
+from chains.refusals import Refusal, refusal_of
+from chains.retries import Retries
 from chains.tokens import Calibration
-from chains.transport import Patience
+from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.turns import OwnTurn, restore_turns
 from watch.figures import Counts
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
@@ -57,13 +58,12 @@ class Provider:
         url: str | None = None,
         api_key: str | None = None,
         models: Sequence[str] = (),
-        timeout_s: float = 600.0,
-        patience: Patience | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
         max_reply_tokens: int | None = None,
         prompts: Prompts = DEFAULT_PROMPTS,
     ) -> None:
-        """Imports and connects nothing. `timeout_s`: the longest silence, in seconds; `max_reply_tokens` is the limit
-        of answers for which nobody gave one."""
+        """Imports and connects nothing. `limits.retry` applies to Anthropic only, `limits.connect_s` to no provider.
+        `max_reply_tokens` limits answers that the client does not limit."""
         self.name = name
         self.calibration = Calibration()
         self.outcomes = Counts()
@@ -73,7 +73,7 @@ class Provider:
         self._key = api_key
         self._named = tuple(models)
         self._max_reply_tokens = max_reply_tokens
-        self._patience = patience or Patience(idle_s=timeout_s)
+        self._limits = limits
         self._models = Models(self._fetch_models, aliases={}, default=models[0] if models else "")
         self._chats: OrderedDict[str, BaseChatModel] = OrderedDict()
         self._client: Any = None
@@ -187,9 +187,11 @@ class Provider:
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
         """The same with LangChain's configuration, for callers whose callbacks want to follow.
 
-        A refusal that names an option, before the first chunk, is answered by the call without it.
+        Until the first chunk, a refusal that names an option is answered by the call without it, and Anthropic's calls
+        are retried. The libraries of other providers retry by themselves.
         """
         negotiation = Negotiation(self._refused, call.model)
+        retries = Retries(self._limits.retry)
         said = False
         while True:
             try:
@@ -201,10 +203,14 @@ class Provider:
                 return
             except RunError as error:
                 refusal = refusal_of(error)
-                if said or refusal is None or not await negotiation.drop_refused(refusal):
-                    if isinstance(error, ContextOverflow) and refusal is not None:
-                        error.limit = (await negotiation.trusted(refusal)).room
-                    raise
+                if not said:
+                    if refusal is not None and await negotiation.drop_refused(refusal):
+                        continue
+                    if self._is_anthropic and await _wait_to_retry(retries, error, refusal):
+                        continue
+                if isinstance(error, ContextOverflow) and refusal is not None:
+                    error.limit = (await negotiation.trusted(refusal)).room
+                raise
 
     async def _follow(
         self, call: ReplyCall, config: RunnableConfig | None, negotiation: Negotiation
@@ -217,7 +223,7 @@ class Provider:
             plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
             bound = self._bound(await self._chat(model), call, negotiation)
             stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
-            async with aclosing(stream), aclosing(heard(stream, idle_s=self._patience.idle_s)) as chunks:
+            async with aclosing(stream), aclosing(heard(stream, idle_s=self._limits.idle_s)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
                         yield plain
@@ -296,7 +302,7 @@ class Provider:
             )
         given: dict[str, Any] = {"api_key": self._key, "base_url": self._url}
         if self._is_anthropic:
-            given |= {"max_retries": self._patience.retries, "timeout": self._patience.idle_s, "stream_usage": True}
+            given |= {"max_retries": 0, "timeout": self._limits.idle_s, "stream_usage": True}
         given = {name: value for name, value in given.items() if value is not None}
         try:
             init: Any = import_module("langchain.chat_models").init_chat_model
@@ -319,8 +325,8 @@ class Provider:
             self._client = anthropic.AsyncAnthropic(
                 api_key=self._key,
                 base_url=self._url,
-                timeout=self._patience.idle_s,
-                max_retries=self._patience.retries,
+                timeout=self._limits.idle_s,
+                max_retries=0,  # `follow` retries
             )
             self._client._custom_headers = {}  # noqa: SLF001
         chat.__dict__["_async_client"] = self._client
@@ -349,7 +355,7 @@ class Provider:
         await self._chat(self._named[0] if self._named else "claude")
         try:
             async with asyncio.timeout(_LISTING_S):
-                page = await self._client.with_options(max_retries=0).models.list(limit=1000)
+                page = await self._client.models.list(limit=1000)
         except RunError:
             raise
         except Exception as error:  # see `follow`
@@ -363,6 +369,13 @@ class Provider:
                 entry["max_context_length"] = limit
             entries.append(entry)
         return entries
+
+
+async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | None) -> bool:
+    """Wait to retry a call that failed before its first chunk; return False if it is not retried."""
+    transient = refusal.retryable if refusal is not None else error.kind in ("unreachable", "broke_off")
+    headers = getattr(getattr(error.__cause__, "response", None), "headers", None)
+    return await retries.wait_to_retry(transient=transient, headers=headers)
 
 
 def _format(chat: BaseChatModel, call: ReplyCall) -> dict[str, Any]:

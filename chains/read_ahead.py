@@ -63,7 +63,7 @@ async def _tokens(transport: Transport, body: Mapping[str, Any], path: str) -> l
 async def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Any:
     """Return the answer's JSON; None if it is a refusal."""
     url = f"{transport.endpoint.base.removesuffix('/v1')}{path}"
-    async with asyncio.timeout(transport.patience.idle_s):
+    async with asyncio.timeout(transport.limits.idle_s):
         response = await transport.send("POST", url, orjson.dumps(body), is_probe=True)
         try:
             return orjson.loads(await response.read()) if response.status == 200 else None

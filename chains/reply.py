@@ -185,7 +185,7 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
         streaming=True,
         stream_usage=True,
         stream_chunk_timeout=None,  # the transport limits silence
-        max_retries=upstream.patience.retries,
+        max_retries=0,  # `chains.retries` does it
         use_responses_api=False,
     )
 

@@ -6,14 +6,10 @@ so that no key and no prompt reaches another host; closing an answer or cancelli
 
 import asyncio
 import io
-import random
 import socket
 import ssl
-import time
-from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -23,10 +19,11 @@ from chains.endpoint import Endpoint, proxy_for
 from chains.forwarding import Outgoing
 from chains.interim import FewInterimResponses
 from chains.refusals import Refusal, read_refusal
+from chains.retries import Retries, RetryPolicy, is_transient
 from watch.figures import Counts
 from wire.errors import RunError, UpstreamFailed
 
-__all__ = ["Patience", "Transport", "failure", "may_retry", "retry_after_s"]
+__all__ = ["DEFAULT_LIMITS", "CallLimits", "Transport", "failure"]
 
 MAX_ERROR_BYTES: Final = 256 * 1024
 _ERROR_BODY_S: Final = 5.0
@@ -37,23 +34,16 @@ _MOST_POOLED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what. `idle_s`: silence before the first byte, or between two reads."""
+class CallLimits:
+    """The timeouts of a call, and when it is retried. `idle_s` limits the silence before the first byte and between two
+    reads."""
 
     idle_s: float = 600.0
     connect_s: float = 10.0
-    retries: int = 2
-    backoff_s: float = 0.5
-    backoff_max_s: float = 8.0
-    retry_after_max_s: float = 60.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
-    def delay_s(self, attempt: int, headers: Mapping[str, str] | None) -> float:
-        """Return the wait before retry number `attempt` (from 0): what Retry-After asks, capped, else back-off."""
-        asked = retry_after_s(headers) if headers is not None else None
-        if asked is not None:
-            return min(asked, self.retry_after_max_s)
-        steps: float = self.backoff_s * 2.0**attempt
-        return min(steps, self.backoff_max_s) * random.uniform(0.75, 1.0)
+
+DEFAULT_LIMITS: Final = CallLimits()
 
 
 @dataclass(slots=True)
@@ -71,12 +61,12 @@ class Transport:
     """The session. `open` and `close` frame its life; requests outside of it fail."""
 
     def __init__(
-        self, endpoint: Endpoint, *, user_agent: str, patience: Patience, outcomes: Counts | None = None
+        self, endpoint: Endpoint, *, user_agent: str, limits: CallLimits, outcomes: Counts | None = None
     ) -> None:
         """`outcomes` counts what became of each request, by one word: a kind of failure, or what the status means."""
         self.outcomes = Counts() if outcomes is None else outcomes
         self.endpoint = endpoint
-        self.patience = patience
+        self.limits = limits
         self._headers = {
             "User-Agent": user_agent,
             "Content-Type": "application/json",
@@ -104,9 +94,7 @@ class Transport:
                 limit=0, ssl=secure, keepalive_timeout=_KEEPALIVE_S, socket_factory=_new_socket
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.idle_s
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s, sock_read=self.limits.idle_s),
             headers=self._headers,
             auto_decompress=True,
             response_class=FewInterimResponses,
@@ -133,7 +121,7 @@ class Transport:
         try:
             response = await self._request(self._session, method, url, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.outcomes[(failure(error, self.endpoint, idle_s=self.patience.idle_s).kind,)] += 1
+            self.outcomes[(failure(error, self.endpoint, idle_s=self.limits.idle_s).kind,)] += 1
             raise
         if not (is_probe and 400 <= response.status < 500):
             self.outcomes[(_meaning(response.status),)] += 1
@@ -170,30 +158,28 @@ class Transport:
                 if not is_dead or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
 
-    async def post(self, body: bytes, url: str | None = None) -> aiohttp.ClientResponse | Refusal:
-        """Post to `/chat/completions`, or to `url`, with retries.
+    async def post(
+        self, body: bytes, url: str | None = None, *, retries: Retries | None = None
+    ) -> aiohttp.ClientResponse | Refusal:
+        """Post to `/chat/completions`, or to `url`. `retries` are those of the call that this request belongs to.
 
         Returns a 2xx answer, its body unread, or the last refusal.
 
         Raises UpstreamFailed when no answer came.
         """
-        attempt = 0
+        retries = retries or Retries(self.limits.retry)
         while True:
-            headers: Mapping[str, str] | None = None
             try:
                 response = await self.send("POST", url or self.endpoint.completions, body)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if attempt >= self.patience.retries or not may_retry(error):
-                    raise failure(error, self.endpoint, idle_s=self.patience.idle_s) from error
+                if not await retries.wait_to_retry(transient=is_transient(error)):
+                    raise failure(error, self.endpoint, idle_s=self.limits.idle_s) from error
             else:
                 if 200 <= response.status < 300:
                     return response
                 refusal = await self.refusal(response)
-                if attempt >= self.patience.retries or not refusal.retryable:
+                if not await retries.wait_to_retry(transient=refusal.retryable, headers=response.headers):
                     return refusal
-                headers = response.headers
-            await asyncio.sleep(self.patience.delay_s(attempt, headers))
-            attempt += 1
 
     async def refusal(self, response: aiohttp.ClientResponse) -> Refusal:
         """Read an error answer and close it."""
@@ -261,33 +247,6 @@ def failure(error: Exception, endpoint: Endpoint, *, idle_s: float) -> RunError:
         case _:
             told = f"{host} gave no usable HTTP answer ({_kind(error)}). Check {endpoint.setting}."
             return UpstreamFailed(told, kind="garbage")
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return what `retry-after-ms` or `Retry-After` (seconds or an HTTP date) ask for, None without or for nonsense."""
-    millis = headers.get("retry-after-ms")
-    told = headers.get("Retry-After")
-    try:
-        if millis is not None:
-            return max(0.0, float(millis) / 1000)
-        if told is None:
-            return None
-        return max(0.0, float(told))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(told or "").timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def may_retry(error: Exception) -> bool:
-    """Whether the failure came before the upstream began to work on the request.
-
-    Silence (a read time-out) is not tried again: a slow model would only get more to do.
-    """
-    never = (aiohttp.SocketTimeoutError, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
-    return isinstance(error, aiohttp.ClientConnectionError | TimeoutError | OSError) and not isinstance(error, never)
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -20,8 +20,9 @@ from chains.pace import Pace
 from chains.passage import Passage, normalize_error, open_passage
 from chains.recent import Learned
 from chains.refusals import Refusal, explain
+from chains.retries import Retries
 from chains.tokens import Calibration
-from chains.transport import Patience, Transport, failure
+from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
 from chains.windows import Windows
 from watch.figures import Counts
 from watch.version import installed_version
@@ -55,21 +56,20 @@ class Upstream:
         url: str | None,
         *,
         api_key: str | None = None,
-        timeout_s: float = 600.0,
         aliases: Mapping[str, str] | None = None,
         default_model: str = "",
         user_agent: str | None = None,
-        patience: Patience | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
         max_reply_tokens: int | None = None,
         name: str = "",
         outcomes: Counts | None = None,
     ) -> None:
-        """Connects nowhere. `patience` outranks `timeout_s` (silence, in seconds); `name` as in `[upstreams.NAME]`;
-        `max_reply_tokens` is the limit of answers for which nobody gave one; `outcomes` is where requests are counted.
+        """Connects nowhere. `name` is that of `[upstreams.NAME]`; `max_reply_tokens` limits answers that the client
+        does not limit; `outcomes` is where requests are counted.
 
         Raises ThreadholdError for a URL that is none.
         """
-        self.patience = patience or Patience(idle_s=timeout_s, connect_s=min(10.0, timeout_s))
+        self.limits = limits
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.outcomes = Counts() if outcomes is None else outcomes
         """What became of each request to it, by one word; see `Transport`."""
@@ -86,7 +86,7 @@ class Upstream:
         self._transport: Transport | None = None
         if self.endpoint is not None:
             agent = user_agent or f"threadhold/{installed_version()}"
-            self._transport = Transport(self.endpoint, user_agent=agent, patience=self.patience, outcomes=self.outcomes)
+            self._transport = Transport(self.endpoint, user_agent=agent, limits=self.limits, outcomes=self.outcomes)
 
     async def open(self) -> None:
         """Make the connection pool; connects nowhere yet."""
@@ -194,18 +194,22 @@ class Upstream:
         """Return what a request for this model begins with."""
         return Negotiation(self._refused, model)
 
-    async def answer(self, payload: dict[str, Any], negotiation: Negotiation | None = None) -> aiohttp.ClientResponse:
-        """Post a completion with retries; returns the 2xx answer unread. Raises RunError.
+    async def answer(
+        self, payload: dict[str, Any], negotiation: Negotiation, retries: Retries
+    ) -> aiohttp.ClientResponse:
+        """Post a completion, with the retries that the call has left; return the 2xx answer unread. Raises RunError.
 
         A refusal that names a field of the request is answered by the request without it; see `Negotiation`.
         """
         model = str(payload.get("model", ""))
-        negotiation = negotiation or self.negotiation(model)
         body = self._dialect(payload)
-        while isinstance(answer := await self.require_transport().post(_encode(negotiation.applied(body))), Refusal):
+        while True:
+            sent = _encode(negotiation.applied(body))
+            answer = await self.require_transport().post(sent, retries=retries)
+            if not isinstance(answer, Refusal):
+                return answer
             if not await negotiation.drop_refused(answer):
                 raise await self._explained(await negotiation.verdict(answer), model)
-        return answer
 
     async def embed(self, model: str, texts: Sequence[str]) -> Any:
         """Post to `/embeddings` with retries and return the answer's JSON. Raises RunError."""
@@ -214,7 +218,7 @@ class Upstream:
         answer = await transport.post(body, transport.endpoint.embeddings)
         if isinstance(answer, Refusal):
             raise await self._explained(answer, model)
-        host, limit_s = transport.endpoint.host, self.patience.idle_s
+        host, limit_s = transport.endpoint.host, self.limits.idle_s
         try:
             # The work is done when the head has come: what drips now, for hours if it likes, is no model's silence.
             async with asyncio.timeout(limit_s + _LATE_S):
@@ -283,12 +287,12 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             if type(error) is TimeoutError:
                 raise self._late("list its models", _LISTING_S) from error
-            raise failure(error, transport.endpoint, idle_s=min(self.patience.idle_s, _LISTING_S)) from error
+            raise failure(error, transport.endpoint, idle_s=min(self.limits.idle_s, _LISTING_S)) from error
         return _entries(body, transport.endpoint)
 
     async def _whole(self, response: aiohttp.ClientResponse, idle_s: float, max_bytes: int) -> bytes:
         endpoint = self.require_transport().endpoint
-        idle_s = min(self.patience.idle_s, idle_s)
+        idle_s = min(self.limits.idle_s, idle_s)
         return await whole(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
 
     def _late(self, what: str, limit_s: float) -> UpstreamFailed:

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     action_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     action_max_bytes: Annotated[int, Field(gt=0)] = 65_536
     upstream_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    upstream_retries: Annotated[int, Field(ge=0, le=10)] = 2
+    upstream_retry_max_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     run_expiry_s: Annotated[int, Field(gt=0)] = 600
     max_tool_rounds: Annotated[int, Field(ge=1)] = 20
     max_runs: Annotated[int, Field(ge=1)] = 1024

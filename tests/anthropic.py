@@ -11,6 +11,7 @@ import itertools
 import re
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -44,6 +45,7 @@ class Refused:
     status: int
     type: str
     message: str
+    headers: Mapping[str, str] | None = None
 
 
 class ScriptedAnthropic:
@@ -114,7 +116,7 @@ class ScriptedAnthropic:
             step = self._script.popleft() if self._script else Said("Hello there")
         if isinstance(step, Refused):
             told = {"type": "error", "error": {"type": step.type, "message": step.message}, "request_id": "req_1"}
-            return web.json_response(told, status=step.status)
+            return web.json_response(told, status=step.status, headers=step.headers)
         self.open_streams += 1
         try:
             return await self._stream(step, request, body)

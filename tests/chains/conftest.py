@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trustme
 
-from chains import Patience, Upstream
+from chains import CallLimits, RetryPolicy, Upstream
 from tests.upstream import ScriptedUpstream
 
 Connect = Callable[..., Awaitable[Upstream]]
 
-FAST = Patience(idle_s=5.0, connect_s=2.0, backoff_s=0.01, retry_after_max_s=0.2)
+FAST = CallLimits(idle_s=5.0, connect_s=2.0, retry=RetryPolicy(backoff_s=0.01, max_wait_s=0.2))
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def secure_up() -> Iterator[tuple[ScriptedUpstream, trustme.CA]]:
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Open an Upstream at a URL; `patience` is short unless given."""
+    """Open an Upstream at a URL; `limits` is short unless given."""
     async with AsyncExitStack() as stack:
 
         async def open_upstream(url: str | None, **settings: Any) -> Upstream:
-            upstream = Upstream(url, **{"patience": FAST, **settings})
+            upstream = Upstream(url, **{"limits": FAST, **settings})
             await upstream.open()
             stack.push_async_callback(upstream.close)
             return upstream

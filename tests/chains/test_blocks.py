@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Patience, Replies, ReplyCall, Upstream
+from chains import CallLimits, Replies, ReplyCall, RetryPolicy, Upstream
 from tests.chains.conftest import Connect
 from tests.faults.hostile import HostileUpstream, Wire, head
 from wire.errors import ThreadholdError
 
-HASTY = Patience(idle_s=0.2, connect_s=2.0, retries=0)
+HASTY = CallLimits(idle_s=0.2, connect_s=2.0, retry=RetryPolicy(retries=0))
 CHUNKED = "Transfer-Encoding: chunked"
 
 
@@ -74,7 +74,7 @@ async def list_models(upstream: Upstream) -> None:
 async def test_silence_after_a_broken_block_is_silence(
     hostile: HostileUpstream, connect: Connect, ask: Callable[[Upstream], Awaitable[Any]]
 ) -> None:
-    upstream = await connect(hostile.url, patience=HASTY)
+    upstream = await connect(hostile.url, limits=HASTY)
     async with asyncio.timeout(3):
         with pytest.raises(ThreadholdError, match=r"was silent for 0\.2 s"):
             await ask(upstream)
@@ -85,7 +85,7 @@ async def test_silence_after_a_broken_block_is_silence(
 async def test_a_connection_that_is_gone_after_a_broken_block_is_not_waited_for_until_silence(
     hostile: HostileUpstream, connect: Connect, ask: Callable[[Upstream], Awaitable[Any]]
 ) -> None:
-    upstream = await connect(hostile.url, patience=replace(HASTY, idle_s=60.0))
+    upstream = await connect(hostile.url, limits=replace(HASTY, idle_s=60.0))
     async with asyncio.timeout(5):
         with pytest.raises(ThreadholdError, match="in the middle of the answer"):
             await ask(upstream)
@@ -93,7 +93,7 @@ async def test_a_connection_that_is_gone_after_a_broken_block_is_not_waited_for_
 
 
 async def test_vectors_that_drip_have_a_limit(hostile: HostileUpstream, connect: Connect) -> None:
-    upstream = await connect(hostile.url, patience=HASTY)
+    upstream = await connect(hostile.url, limits=HASTY)
     begun = time.monotonic()
     async with asyncio.timeout(3):
         with pytest.raises(ThreadholdError, match=r"did not send its vectors within 0\.2 s"):

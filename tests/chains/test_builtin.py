@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from chains import Builtin, Patience, Replies, ReplyCall, Shape, Upstream
+from chains import Builtin, CallLimits, Replies, ReplyCall, Shape, Upstream
 from chains.demo import DEMO_REPLY_TOKENS
 from chains.engines import LEAVE_S, MAX_LOADED
 from chains.forwarding import CHAT, COMPLETIONS
@@ -24,7 +24,7 @@ from wire.errors import InvalidRequest, NotFound, PromptRefused, UpstreamFailed,
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("engine")]
 
 SMALL = Shape(context_size=1024, parallel=2, threads=1, max_reply_tokens=64)
-PATIENT = Patience(idle_s=40.0)
+PATIENT = CallLimits(idle_s=40.0)
 ASK = [{"role": "user", "content": "Say hello."}]
 ENDLESS = {"model": "", "messages": ASK, "max_tokens": 900, "ignore_eos": True}
 
@@ -37,7 +37,7 @@ async def engine() -> AsyncIterator[Open]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def opened(path: Path | None = None, *, shape: Shape = SMALL, **settings: Any) -> Builtin:
-            builtin = Builtin(path, shape=shape, **{"patience": PATIENT, **settings})
+            builtin = Builtin(path, shape=shape, **{"limits": PATIENT, **settings})
             await builtin.open()
             stack.push_async_callback(builtin.close)
             return builtin
@@ -329,7 +329,7 @@ async def test_a_model_that_cannot_be_loaded_says_why(engine: Open, tmp_path: Pa
 
 
 async def test_the_wait_for_a_model_has_a_limit(engine: Open) -> None:
-    builtin = await engine(patience=Patience(idle_s=0.05))
+    builtin = await engine(limits=CallLimits(idle_s=0.05))
     with pytest.raises(UpstreamFailed, match=r"not loaded within 0\.05 s"):
         await builtin.at("")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from chains import Builtin, Patience, Replies, ReplyCall, Shape
+from chains import Builtin, CallLimits, Replies, ReplyCall, Shape
 from tests.chains.test_builtin import busy_slots, children, within
 from watch.context import act_for
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
@@ -24,7 +24,7 @@ LONG = "word " * 600 + "Say hello."
 @contextlib.asynccontextmanager
 async def opened(*, parallel: int = 2, idle_s: float = 60.0, is_shared: bool = False) -> AsyncIterator[Builtin]:
     shape = Shape(context_size=1024, parallel=parallel, threads=1, max_reply_tokens=16)
-    builtin = Builtin(None, shape=shape, patience=Patience(idle_s=idle_s), is_shared=is_shared)
+    builtin = Builtin(None, shape=shape, limits=CallLimits(idle_s=idle_s), is_shared=is_shared)
     await builtin.open()
     try:
         yield builtin

@@ -7,12 +7,12 @@ from contextlib import aclosing
 import orjson
 import pytest
 
-from chains import Patience
+from chains import CallLimits, RetryPolicy
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, NotFound, Unavailable, UpstreamProblem
 
-HASTY = Patience(idle_s=0.1, connect_s=2.0, retries=0)
+HASTY = CallLimits(idle_s=0.1, connect_s=2.0, retry=RetryPolicy(retries=0))
 BODY = {
     "model": "org/test-model",
     "messages": [{"role": "user", "content": "hi"}],
@@ -104,7 +104,7 @@ async def test_no_upstream_is_a_problem(connect: Connect) -> None:
 async def test_silence_is_a_504(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Hang())
     with pytest.raises(UpstreamProblem, match="silent") as told:
-        await (await connect(up.url, patience=None, timeout_s=0.1)).pass_through(BODY)
+        await (await connect(up.url, limits=CallLimits(0.1, 0.1))).pass_through(BODY)
     assert told.value.http_status == 504
 
 
@@ -158,7 +158,7 @@ async def test_silence_in_mid_stream_ends_with_an_error_frame_that_says_so(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
     up.script(Raw([b"data: {}\n\n"], then="hang"))
-    upstream = await connect(up.url, patience=HASTY)
+    upstream = await connect(up.url, limits=HASTY)
     passage = await upstream.pass_through({**BODY, "stream": True})
     *_, last = [block async for block in passage.blocks()]
     assert "was silent for 0.1 s" in orjson.loads(last.split(b"data: ")[1])["error"]["message"]
@@ -275,7 +275,7 @@ async def test_a_404_about_something_else_passes(
 async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: Connect) -> None:
     up.raw["/v1/audio/speech"] = Hang()
     with pytest.raises(UpstreamProblem, match="silent for") as silent:
-        await (await connect(up.url, patience=None, timeout_s=0.1)).pass_through({"input": "Hi"}, "/audio/speech")
+        await (await connect(up.url, limits=CallLimits(0.1, 0.1))).pass_through({"input": "Hi"}, "/audio/speech")
     assert silent.value.http_status == 504
 
 

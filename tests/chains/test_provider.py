@@ -37,7 +37,7 @@ async def provide(up: ScriptedAnthropic) -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
 
         async def provide(provider: str = "anthropic", **settings: Any) -> Provider:
-            made = Provider("claude", provider, **{"url": up.url, "api_key": "sk-file", "patience": FAST, **settings})
+            made = Provider("claude", provider, **{"url": up.url, "api_key": "sk-file", "limits": FAST, **settings})
             stack.push_async_callback(made.close)
             return made
 
@@ -202,7 +202,7 @@ async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic
 async def test_errors_are_the_house_s_own(
     up: ScriptedAnthropic, provide: Open, step: Any, kind: type[RunError], told: str
 ) -> None:
-    up.script(*[step] * (1 + FAST.retries))
+    up.script(*[step] * (1 + FAST.retry.retries))
     with pytest.raises(kind) as error:
         await ask(await provide())
     assert type(error.value) is kind
@@ -236,7 +236,7 @@ async def test_signs_of_life_are_silence_all_the_same(up: ScriptedAnthropic, pro
     up.script(Said("one two", pings=True))
     async with asyncio.timeout(5):
         with pytest.raises(UpstreamFailed, match="silent for too long") as told:
-            await ask(await provide(patience=replace(FAST, idle_s=0.3)))
+            await ask(await provide(limits=replace(FAST, idle_s=0.3)))
     assert told.value.kind == "silent"
 
 

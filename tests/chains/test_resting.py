@@ -170,7 +170,7 @@ def ask(url: str, model: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> 
     """Ask on a loop of this kind, on a loop that is behind; returns what was said. Raises RunError."""
 
     async def asking() -> str:
-        upstream = Upstream(url, patience=FAST)
+        upstream = Upstream(url, limits=FAST)
         await upstream.open()
         try:
             upstream.pace = BehindPace()

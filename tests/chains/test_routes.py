@@ -38,7 +38,7 @@ class House:
                 if name == "first" and not first:
                     continue
                 named = "" if name == "first" else name
-                upstream = Upstream(up.url, api_key=f"key-of-{name}", patience=FAST, name=named)
+                upstream = Upstream(up.url, api_key=f"key-of-{name}", limits=FAST, name=named)
                 members.append(Member(named, upstream, Replies(upstream), tuple((models or {}).get(name, ()))))
             routes = Routes(members, **options)
             await routes.open()

@@ -6,8 +6,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ import pytest
 import trustme
 from langchain_core.messages import AIMessageChunk, HumanMessage
 
-from chains import Patience, Replies, ReplyCall, Upstream
+from chains import Replies, ReplyCall, RetryPolicy, Upstream
 from chains.forwarding import Outgoing
-from chains.transport import retry_after_s
 from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import PromptRefused, RateLimited, RunError, UpstreamFailed
@@ -99,28 +96,9 @@ async def test_retry_after_is_honoured_and_capped(
     assert waits_s <= second - first < waits_s + 0.1
 
 
-def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
-    assert retry_after_s({"Retry-After": "12"}) == 12
-    assert retry_after_s({"Retry-After": "-3"}) == 0
-    assert retry_after_s({"Retry-After": "never"}) is None
-    assert retry_after_s({}) is None
-    soon = retry_after_s({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)})
-    assert soon is not None
-    assert 28 < soon <= 30
-    assert retry_after_s({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-
-
-def test_back_off_grows_with_jitter_up_to_its_limit() -> None:
-    patience = Patience(backoff_s=0.5, backoff_max_s=4.0)
-    for attempt, most in enumerate([0.5, 1.0, 2.0, 4.0, 4.0, 4.0]):
-        delays = {patience.delay_s(attempt, None) for _ in range(50)}
-        assert len(delays) > 10
-        assert all(0.75 * most <= delay <= most for delay in delays)
-
-
 async def test_cancelling_in_a_back_off_ends_at_once(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(429, headers={"Retry-After": "50"}))
-    task = asyncio.create_task(text(await connect(up.url, patience=replace(FAST, retry_after_max_s=60.0))))
+    task = asyncio.create_task(text(await connect(up.url, limits=replace(FAST, retry=RetryPolicy()))))
     await up.eventually(lambda up: up.finished == 1)
     await cancel(task)
     assert len(up.requests) == 1
@@ -132,7 +110,7 @@ async def test_cancelling_in_a_back_off_ends_at_once(up: ScriptedUpstream, conne
 @pytest.mark.parametrize("step", [Hang(), Reply("one two three", pause_after=2)], ids=["first byte", "in mid-stream"])
 async def test_silence_has_a_limit_and_is_not_tried_again(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
     up.script(step)
-    upstream = await connect(up.url, patience=replace(FAST, idle_s=0.1))
+    upstream = await connect(up.url, limits=replace(FAST, idle_s=0.1))
     began = time.monotonic()
     error = await error_of(upstream)
     assert 0.1 <= time.monotonic() - began < 1
@@ -145,14 +123,14 @@ async def test_silence_has_a_limit_and_is_not_tried_again(up: ScriptedUpstream, 
 
 async def test_an_answer_may_last_longer_than_the_limit_of_silence(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("a b c d e f g h", delay_s=0.05))
-    assert await text(await connect(up.url, patience=replace(FAST, idle_s=0.2))) == "a b c d e f g h"
+    assert await text(await connect(up.url, limits=replace(FAST, idle_s=0.2))) == "a b c d e f g h"
 
 
 async def test_a_reader_who_takes_its_time_hears_no_silence(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("a b c d e f", delay_s=0.05))
     heard = ""
     asked = ReplyCall(model="m", messages=[HumanMessage("hello")])
-    async for chunk in Replies(await connect(up.url, patience=replace(FAST, idle_s=0.15))).stream(asked):
+    async for chunk in Replies(await connect(up.url, limits=replace(FAST, idle_s=0.15))).stream(asked):
         heard += str(chunk.content)
         if heard in ("a ", "a b c "):
             await asyncio.sleep(0.4)
@@ -256,9 +234,9 @@ async def test_what_fails_before_it_connects_is_not_tried_for_ever(
 async def test_a_kept_connection_that_proves_dead_is_replaced_at_once_without_counting(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
-    slow = replace(FAST, backoff_s=5.0, backoff_max_s=5.0, retries=0)
+    slow = replace(FAST, retry=RetryPolicy(retries=0, backoff_s=5.0))
     async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
-        upstream = await connect(url, patience=slow)
+        upstream = await connect(url, limits=slow)
         began = time.monotonic()
         assert await asyncio.gather(*(text(upstream) for _ in range(5)))  # five kept connections, all dead soon
         for _ in range(6):
@@ -312,7 +290,9 @@ async def test_an_unknown_authority_is_refused_at_once_with_advice(
     secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect
 ) -> None:
     up, _ = secure_up
-    error = await error_of(await connect(up.url, patience=replace(FAST, backoff_s=30, backoff_max_s=30)))
+    error = await error_of(
+        await connect(up.url, limits=replace(FAST, retry=RetryPolicy(backoff_s=30, max_backoff_s=30)))
+    )
     assert type(error) is UpstreamFailed
     assert "SSL_CERT_FILE" in error.message
     assert not up.requests
@@ -338,7 +318,7 @@ async def test_http_goes_through_the_proxy_with_its_credentials(
         assert seen[0].startswith("POST http://upstream.example/v1/chat/completions")
         assert "proxy-authorization: basic dxnlcjpwyxnz" in seen[0].lower()
         monkeypatch.setenv("NO_PROXY", "upstream.example")
-        await error_of(await connect("http://upstream.example/v1", patience=replace(FAST, retries=0)))
+        await error_of(await connect("http://upstream.example/v1", limits=replace(FAST, retry=RetryPolicy(retries=0))))
         await text(await connect(up.url))
         assert len([head for head in seen if head.startswith("POST")]) == 1
 

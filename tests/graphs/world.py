@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chains import Replies, Upstream
+from chains import CallLimits, Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
 from store import SqliteStore, open_store
@@ -112,7 +112,7 @@ async def world(
     """Open a world; `path` keeps the store on disk, `trace` hears every SQL statement."""
     clock = clock or Clock()
     store = await open_store(":memory:" if path is None else path, trace=trace)
-    model = Upstream(upstream.url, timeout_s=10)
+    model = Upstream(upstream.url, limits=CallLimits(idle_s=10))
     await model.open()
     caller = ActionCaller(allow_hosts=("127.0.0.1",), timeout_s=5, max_bytes=100_000, tls=_TRUST)
     try:

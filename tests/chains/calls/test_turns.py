@@ -238,7 +238,7 @@ async def test_an_outage_is_no_refusal_of_turns(
     up.default = lambda _: Fail(500, {"error": {"message": "the system is overloaded, says the assistant"}})
     with pytest.raises(UpstreamFailed):
         await say(Replies(await connect(up.url)), messages)
-    assert len(up.requests) == 1 + FAST.retries
+    assert len(up.requests) == 1 + FAST.retry.retries
     assert all(seen.body == up.requests[0].body for seen in up.requests)
 
 
