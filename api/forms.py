@@ -63,7 +63,10 @@ class DiskForm:
 
 class _Copy:
     """Parses a form and writes it again without its `model`. Called by the parser, which limits a part's headers;
-    `out` is what was written."""
+    `out` is what was written.
+
+    python-multipart's FormParser does not serve here: it drops the parts' headers, which are sent on.
+    """
 
     def __init__(self, boundary: bytes) -> None:
         self.out = bytearray()

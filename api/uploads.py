@@ -57,7 +57,10 @@ class _Part:
 
 class _Form:
     """Takes blocks of the body apart. The parser calls; between two blocks the file's bytes are taken away.
-    `file` is the name of the part that is the file."""
+    `file` is the name of the part that is the file.
+
+    python-multipart's FormParser does not serve here: it writes the file itself, on the event loop.
+    """
 
     def __init__(self, boundary: bytes, file: str) -> None:
         self._name = file

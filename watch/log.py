@@ -73,7 +73,11 @@ def open_log(
 
 
 class _Writing(logging.Handler):
-    """Makes lines where they are logged, and writes them in a thread."""
+    """Makes lines where they are logged, and writes them in a thread.
+
+    The standard QueueHandler and QueueListener do not serve here: they flush the stream after each record, a full queue
+    is an error, and `QueueListener.stop` waits without a limit for a stream that nobody reads.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
