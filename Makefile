@@ -105,7 +105,7 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 # without it, so a platform that has no wheel of it gets the advice INSTEAD. A part that was uninstalled by hand is
 # installed again: `/ready` names `make install` for that.
 define attempt
-	@rm -f $@-missing
+	@rm -f $@ $@-missing
 	@echo "threadhold: [$(1)/5] installing $(2)" >&2
 	@if $(3); then touch $@; else touch $@-missing; \
 	echo "threadhold: this part cannot be installed here, for the reason above. $(4)" >&2; \
