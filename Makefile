@@ -15,7 +15,7 @@ endif
 UV := $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
-ROOMS := $(wildcard watch wire workers store chains documents graphs api ops web server.py)
+ROOMS := $(wildcard telemetry wire workers store chains documents retrieval graphs api ops web server.py)
 # More arguments for pytest or the benchmark: `make test ARGS="-k cancel"`, `make bench ARGS=--quick`
 ARGS ?=
 

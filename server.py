@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 _ROOT = Path(__file__).resolve().parent
-_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "store", "watch", "web", "wire", "workers")
+_PACKAGES = ("api", "chains", "documents", "graphs", "ops", "retrieval", "store", "telemetry", "web", "wire", "workers")
 
 
 def _shadows(entry: str) -> bool:
@@ -35,7 +35,7 @@ from ops import Parts, run
 from ops.files import read_text, read_toml
 from ops.owners import unopened
 from ops.settings import DOTENV, TOML, Settings
-from watch.version import installed_version
+from telemetry.version import installed_version
 
 if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
     from fastapi import FastAPI
@@ -51,26 +51,26 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     from api.app import build_app
     from api.depends import House
-    from api.interpreter import tuned_interpreter
+    from api.gc_tuning import tuned_interpreter
     from api.model_calls import ModelCalls
     from chains import EmbeddingRoutes, Prompts
     from chains.embedders import choose_embedder, words_only_notice
     from documents.extraction import Extractor
-    from graphs.attachments import Attachments
-    from graphs.ingestion import Ingestion
-    from graphs.pictures import Pictures
+    from graphs.admission import Limits
     from graphs.retention import Retention
     from graphs.runner import Runner
     from graphs.tools.caller import LateCaller
     from graphs.tools.file_search import FileSearch
-    from graphs.turns import Limits
-    from graphs.uploads import Uploads
+    from retrieval.attachments import Attachments
+    from retrieval.images import Pictures
+    from retrieval.ingestion import Ingestion
+    from retrieval.upload_parts import Uploads
     from store import open_store
-    from store.ages import SqliteAges
-    from store.ballast import BALLAST_BYTES
     from store.blobs import FolderBlobs
-    from store.export import owners
-    from store.room import rooms
+    from store.sqlite.ballast import BALLAST_BYTES
+    from store.sqlite.export import owners
+    from store.sqlite.room import rooms
+    from store.sqlite.thread_ages import SqliteAges
     from workers import open_workers
 
     settings = settings or Settings()

@@ -33,17 +33,17 @@ from api import (
     v1_files,
     vector_stores,
 )
+from api.access import Gate
+from api.access_log import PROBES, RequestFigures, Watch
 from api.azure import AzureAddresses
 from api.body_paths import BodyPaths
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
 from api.depends import House
-from api.guards import Gate
 from api.page import build_page
 from api.readiness import Readiness
 from api.turn_route import add_turn_routes
-from api.watching import PROBES, RequestFigures, Watch
-from watch.shares import Shares
+from telemetry.shares import Shares
 
 __all__ = ["Access", "build_app"]
 

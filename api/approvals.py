@@ -5,8 +5,8 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api.answers import answer
 from api.depends import Owner, Parts, RunId, ThreadId, must_get
+from api.json_response import answer
 from graphs.approvals import Approval, pending_approvals
 
 __all__ = ["router"]

@@ -6,16 +6,16 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
-from graphs.assistant_files import files_of, remember, store_of
-from graphs.places import furnish
+from api.json_response import answer
 from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
 from graphs.tools.toolset import make_toolset
+from retrieval.assistant_files import files_of, remember, store_of
+from retrieval.vector_store_drafts import furnish
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
-from watch.shares import REQUESTS
+from telemetry.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
 from wire.assistants import Assistant, AssistantCreate, AssistantModify, amend_assistant, new_assistant
 from wire.errors import Missing, Problem

@@ -8,7 +8,7 @@ several owners, one can use as much as is left free for the others. Excess reque
 import math
 from typing import Final
 
-from watch.shares import Shares
+from telemetry.shares import Shares
 from wire.errors import Unavailable
 
 __all__ = ["BodyMemory", "Share"]

@@ -7,8 +7,8 @@ parallel would delay every other request, so the largest bodies are processed on
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-from watch.context import acting_owner
-from watch.shares import REQUESTS, SharedThreads
+from telemetry.context import acting_owner
+from telemetry.shares import REQUESTS, SharedThreads
 
 __all__ = ["LARGE", "LARGE_AT_ONCE", "is_large", "work_on_body"]
 

@@ -14,16 +14,16 @@ from fastapi import Path as InPath
 from api.model_calls import ModelCalls
 from chains import EmbeddingRoutes, Routes
 from chains.embeddings import Embedder
-from graphs.attachments import Attachments
-from graphs.ingestion import Ingestion
+from graphs.admission import Limits
 from graphs.runner import Runner
-from graphs.turns import Limits
-from graphs.uploads import Uploads
+from retrieval.attachments import Attachments
+from retrieval.ingestion import Ingestion
+from retrieval.upload_parts import Uploads
 from store.blobs import Blobs
-from store.figures import StoreFigures
-from store.library import Library
 from store.ports import Kind, PageQuery, Row, Store, Vectors
-from store.room import Room
+from store.sqlite.files import Library
+from store.sqlite.metrics import StoreFigures
+from store.sqlite.room import Room
 from wire.errors import InvalidRequest, Missing, NotFound
 from wire.pages import ListQuery, list_envelope
 from wire.validation import MAX_ID, check_id, shown
@@ -61,7 +61,7 @@ _INCLUDED: Final[dict[str, Any]] = {"anyOf": None, "type": "array", "items": {"e
 
 
 class Writing(Protocol):
-    """`store.engine.Engine`, as far as it is watched."""
+    """`store.sqlite.database.Engine`, as far as it is watched."""
 
     @property
     def figures(self) -> StoreFigures: ...

@@ -4,13 +4,13 @@ import time
 
 from fastapi import APIRouter, Response
 
-from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import BatchId, House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.json_response import answer
 from api.store_files import POLL_AFTER, StatusFilter, list_places
-from graphs.places import add_places, refuse_expired, touch
-from store.library import Tally
+from retrieval.vector_store_drafts import add_places, refuse_expired, touch
 from store.ports import Insert, Patch, Row
+from store.sqlite.files import Tally
 from wire.errors import InvalidRequest, NotFound
 from wire.ids import new_id
 from wire.pages import Listing as ListOf

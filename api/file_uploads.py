@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.answers import answer
 from api.body_route import BodyRoute, parse_leniently
 from api.depends import Owner, Parts, UploadId
+from api.json_response import answer
 from api.uploads import announced_bytes, read_form
 from store.blobs import Writing
 from wire.uploads import (

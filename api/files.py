@@ -7,9 +7,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.answers import answer
 from api.body_route import parse_leniently
 from api.depends import FileId, House, Owner, Parts
+from api.json_response import answer
 from api.uploads import announced_bytes, read_form, too_large
 from store.ports import Insert, PageQuery, Row
 from wire.errors import InvalidRequest, StoreError

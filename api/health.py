@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.answers import answer
+from api.json_response import answer
 from api.readiness import Readiness
 
 __all__ = ["router"]

@@ -27,7 +27,7 @@ from api.sse import ByteStream, unless_left
 from chains import ChatInput, build_chat_chain
 from chains.bridge import TURNS
 from chains.chat import CALL_TURN
-from graphs.facade import OWNER, RunFacade, Turn
+from graphs.run_runnable import OWNER, RunFacade, Turn
 from wire.empty_objects import fill_langserve
 from wire.events import Event
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_rows, must_get
+from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
 from store.ports import Delete, Idle, Insert, Patch

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
+from api.access_log import RequestFigures
+from api.connection_limit import Door
 from api.depends import House
-from api.door import Door
-from api.watching import RequestFigures
 from chains import Builtin
-from store.room import free_bytes
-from watch.figures import Histogram
+from store.sqlite.room import free_bytes
+from telemetry.metrics import Histogram
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -16,7 +16,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from chains.bridge import Turns as BatchTurns
-from graphs.turns import InLine, Limits, Turns
+from graphs.admission import InLine, Limits, Turns
 
 __all__ = ["ModelCalls"]
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict
 
-from api.answers import answer
 from api.depends import Extensions, House, Parts
+from api.json_response import answer
 from wire.errors import NotFound, Unavailable
 from wire.validation import shown
 

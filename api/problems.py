@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from api.answers import answer
+from api.json_response import answer
 from wire.errors import (
     InvalidRequest,
     NotFound,

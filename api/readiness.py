@@ -13,7 +13,7 @@ from typing import Final
 
 from api.depends import House
 from chains.embedders import words_only_notice
-from store.room import MIN_FREE_BYTES, free_bytes
+from store.sqlite.room import MIN_FREE_BYTES, free_bytes
 from wire.errors import StoreError
 
 __all__ = ["Readiness"]

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
-from api.answers import answer, not_offered
 from api.body_route import BodyRoute
 from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
+from api.json_response import answer, not_offered
 from api.sse import EventStream
 from api.turn_route import TurnEndpoint
 from graphs.runner import Started

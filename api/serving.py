@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import uvicorn
 
-from api.door import Door
+from api.connection_limit import Door
 from api.hosts import LOOPBACK, host_name
 from wire.errors import Unavailable
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.answers import answer
 from api.depends import V1, Include, Listing, Owner, Parts, RunId, StepId, ThreadId, must_get
+from api.json_response import answer
 from store.ports import PageQuery, Row
 from wire.errors import NotFound
 from wire.pages import Listing as ListOf

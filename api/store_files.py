@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import FileId, House, Listing, Owner, Parts, VectorStoreId, must_get
-from graphs.places import place_row, refuse_expired, touch
-from store.library import place_id
+from api.json_response import answer
+from retrieval.vector_store_drafts import place_row, refuse_expired, touch
 from store.ports import PageQuery, Row
+from store.sqlite.files import place_id
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf

@@ -4,12 +4,12 @@ import time
 
 from fastapi import APIRouter, Response
 
-from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import V1, Listing, Owner, Parts, ThreadId, list_rows, must_get
+from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
-from graphs.places import furnish
+from retrieval.vector_store_drafts import furnish
 from store.ports import Insert, Patch, Row
 from wire.ids import new_id
 from wire.pages import Deletion, deletion

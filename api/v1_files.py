@@ -6,14 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.answers import answer
 from api.assistants import amend
 from api.body_route import BodyRoute
 from api.depends import AssistantId, FileId, House, Listing, MessageId, Owner, Parts, ThreadId, must_get
-from graphs.assistant_files import FILES, files_of, store_of
-from graphs.places import place_row
-from store.library import place_id
+from api.json_response import answer
+from retrieval.assistant_files import FILES, files_of, store_of
+from retrieval.vector_store_drafts import place_row
 from store.ports import Change, Delete, Patch, Row
+from store.sqlite.files import place_id
 from wire.assistants import AssistantModify
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListQuery, deletion, list_envelope

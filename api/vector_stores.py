@@ -6,13 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.answers import answer
 from api.body_route import BodyRoute
 from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.json_response import answer
 from api.sse import unless_left
-from graphs.places import draft_store, refuse_expired, touch
-from store.library import Tally
+from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
 from store.ports import Insert, PageQuery, Patch, Query, Row
+from store.sqlite.files import Tally
 from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf

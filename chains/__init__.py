@@ -1,6 +1,5 @@
 """What is one model call? Model lookup, context, the reply stream and the pass-through to the upstream."""
 
-from chains.asked import ReplyCall
 from chains.builtin import Builtin
 from chains.calls import ToolCalls
 from chains.chat import ChatInput, build_chat_chain
@@ -13,6 +12,7 @@ from chains.passage import Passage
 from chains.prompts import Prompts
 from chains.provider import Provider
 from chains.reply import Replies, chat_model
+from chains.reply_call import ReplyCall
 from chains.retries import RetryPolicy
 from chains.routes import Member, Routes
 from chains.tokens import Calibration

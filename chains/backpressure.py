@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
-from chains.leaving import on_leaving
+from chains.disconnect import on_leaving
 
 __all__ = ["BackpressureRunnable", "Reader", "context_without_reader", "find_reader", "grow_pieces"]
 

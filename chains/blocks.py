@@ -14,7 +14,7 @@ import aiohttp
 
 from chains.endpoint import Endpoint
 from chains.transport import failure
-from watch.figures import Counts
+from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
 __all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "Blocks", "blocks", "heard", "too_long", "when_closed", "whole"]

@@ -37,8 +37,8 @@ from chains.suspensions import OwnerSuspended, Suspensions
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.upstream import Upstream
 from chains.whole_answers import answer_each, answer_whole
-from watch.context import acting_owner
-from watch.figures import Counts
+from telemetry.context import acting_owner
+from telemetry.metrics import Counts
 from wire.errors import (
     InvalidRequest,
     PromptRefused,

@@ -17,17 +17,17 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, 
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import BaseModel, ConfigDict
 
-from chains.asked import Ask, ReplyCall
 from chains.backpressure import BackpressureRunnable, find_reader, grow_pieces
 from chains.bridge import BridgedRunnable
 from chains.call_chunks import Whole
 from chains.calls.turns import Learnt, Turns
-from chains.lean import EXCHANGE, Exchange
-from chains.leaving import on_leaving
+from chains.disconnect import on_leaving
+from chains.fast_client import EXCHANGE, Exchange
 from chains.prompts import DEFAULT_PROMPTS
 from chains.provider import Provider
 from chains.recent import Learned
 from chains.reply import TAKEN, chat_model
+from chains.reply_call import Ask, ReplyCall
 from chains.routes import Routes
 from chains.upstream import Upstream
 from wire.errors import RunError

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import orjson
 
-from chains.alike import Alike
+from chains.delta_template import Alike
 from chains.fragments import CallFragments, Fragment, Piece
-from chains.halves import Halves
 from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.quotes import Words
 from chains.refusals import MAX_SHOWN, explain, read_refusal, unquoted
+from chains.surrogates import Halves
 from chains.thoughts import Heard, Thoughts
 from wire.errors import RunError, UpstreamFailed
 

@@ -19,7 +19,7 @@ from chains.minilm import MiniLm
 from chains.passage import Passage
 from chains.refusals import read_refusal
 from chains.routes import Route, Routes, Source
-from watch.shares import REQUESTS, Shares
+from telemetry.shares import REQUESTS, Shares
 from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
 

@@ -25,7 +25,7 @@ from chains.gguf import Gguf, check_content
 from chains.read_ahead import read_ahead
 from chains.transport import CallLimits
 from chains.upstream import Upstream
-from watch.figures import Counts
+from telemetry.metrics import Counts
 from wire.errors import UpstreamFailed
 
 __all__ = ["ELSEWHERE", "Engine", "EngineEnded", "Shape", "Use"]

@@ -20,7 +20,7 @@ from chains.engine import Engine, Shape
 from chains.gguf import Gguf
 from chains.restarts import Restarts
 from chains.transport import CallLimits
-from watch.figures import Counts
+from telemetry.metrics import Counts
 from wire.errors import RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["LEAVE_S", "MAX_LOADED", "Engines"]

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from watch.shares import SharedThreads
+from telemetry.shares import SharedThreads
 from wire.errors import EmbeddingFailed
 
 __all__ = ["MiniLm", "is_installed"]

@@ -16,25 +16,25 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
-from chains.asked import ReplyCall
 from chains.blocks import heard
 from chains.calls import Abilities, Modes, concerns_tools
 from chains.completions import open_completion
 from chains.context import Prompt
 from chains.fitting import Uncounted, fit_prompt
-from chains.foreign import ChunkPlainer, explain_foreign
 from chains.forwarding import CHAT, Body, not_served
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
 from chains.passage import Passage
 from chains.prompts import DEFAULT_PROMPTS, Prompts
+from chains.provider_chunks import ChunkPlainer, explain_foreign
 from chains.recent import Learned
 from chains.refusals import Refusal, refusal_of
+from chains.reply_call import ReplyCall
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits
 from chains.turns import OwnTurn, restore_turns
-from watch.figures import Counts
+from telemetry.metrics import Counts
 from wire.errors import ContextOverflow, PromptRefused, RunError, UpstreamFailed, UpstreamProblem
 
 __all__ = ["Provider"]

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar, overload
 
-from watch.context import acting_owner
+from telemetry.context import acting_owner
 
 __all__ = ["MOST_MODELS", "Learned", "Recent"]
 

@@ -19,15 +19,15 @@ from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
-from chains.asked import ReplyCall
 from chains.call_chunks import with_calls
 from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
 from chains.chunks import TextChunk
 from chains.context import Prompt
+from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
 from chains.fitting import fit_prompt
-from chains.lean import EXCHANGE, Exchange, LeanCompletions
 from chains.passback import EXTRA_FIELDS, extra_fields
 from chains.prompts import DEFAULT_PROMPTS, Prompts
+from chains.reply_call import ReplyCall
 from chains.upstream import Upstream
 
 __all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed"]

@@ -19,7 +19,7 @@ from chains.context import Prompt
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.passage import Passage
 from chains.reply import ReplyCall
-from watch.figures import Counts
+from telemetry.metrics import Counts
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
 
 __all__ = ["Member", "Route", "Routes", "Source", "Speaker"]

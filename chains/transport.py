@@ -20,7 +20,7 @@ from chains.forwarding import Outgoing
 from chains.interim import FewInterimResponses
 from chains.refusals import Refusal, read_refusal
 from chains.retries import Retries, RetryPolicy, is_transient
-from watch.figures import Counts
+from telemetry.metrics import Counts
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["DEFAULT_LIMITS", "CallLimits", "Transport", "failure"]

@@ -12,20 +12,20 @@ import orjson
 from langchain_core.messages import BaseMessage
 
 from chains.blocks import whole
+from chains.context_window import Windows
 from chains.endpoint import Endpoint, parse_endpoint
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.models import Models
 from chains.negotiation import Known, Negotiation
-from chains.pace import Pace
 from chains.passage import Passage, normalize_error, open_passage
+from chains.read_batching import Pace
 from chains.recent import Learned
 from chains.refusals import Refusal, explain
 from chains.retries import Retries
 from chains.tokens import Calibration
 from chains.transport import DEFAULT_LIMITS, CallLimits, Transport, failure
-from chains.windows import Windows
-from watch.figures import Counts
-from watch.version import installed_version
+from telemetry.metrics import Counts
+from telemetry.version import installed_version
 from wire.errors import (
     InvalidRequest,
     PromptRefused,

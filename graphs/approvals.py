@@ -13,8 +13,8 @@ from graphs.tools.calls import Call, build_call
 from graphs.tools.operations import Operation
 from graphs.tools.toolset import make_toolset
 from store.ports import Row
-from watch.context import acting_owner
-from watch.shares import REQUESTS
+from telemetry.context import acting_owner
+from telemetry.shares import REQUESTS
 
 __all__ = ["Approval", "pending_approvals"]
 

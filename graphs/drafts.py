@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphs.assistant_files import FILES, files_of
+from retrieval.assistant_files import FILES, files_of
 from store.ports import Change, Insert, Row
 from wire.actions import mask_tools, restore_secrets
 from wire.events import encode

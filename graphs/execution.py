@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from graphs.live import Live, parked
+from graphs.active_run import Live, parked
+from graphs.admission import InLine, Limits, Turns
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
 from graphs.machine.state import RunContext
-from graphs.turns import InLine, Limits, Turns
 from store.ports import Store
-from watch.context import act_for, bind
+from telemetry.context import act_for, bind
 from wire.errors import RunError, StoreError, Unavailable
 from wire.events import Event, LastEvents
 

@@ -21,12 +21,12 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from chains import Replies, Upstream
-from chains.borrowed import BorrowedReplies
 from chains.bridge import BridgedRunnable, follow, join, run
-from chains.held import Held
-from chains.leaving import on_leaving
-from graphs.facade import RunChunk, RunFacade, Turn, whole
+from chains.disconnect import on_leaving
+from chains.langchain_model import BorrowedReplies
+from chains.lazy_resource import Held
 from graphs.machine.build import compile_run_graph
+from graphs.run_runnable import RunChunk, RunFacade, Turn, whole
 from graphs.runner import Runner
 from graphs.tools.caller import LateCaller
 from graphs.tools.local_functions import Given, Hands
@@ -111,7 +111,8 @@ class _House:
 
 
 class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
-    """Turns in (`graphs.facade.Turn` as a dict), the run's events out; invoke returns the last one, with the `text`.
+    """Takes turns (`graphs.run_runnable.Turn` as a dict) and yields the run's events; invoke returns the last one, with
+    the `text`.
 
     `config["configurable"]["thread_id"]` names the thread where the turn does not, and is made on first use. Such a
     thread's waiting run also goes on with `Command(resume=…)`: outputs by call id, or the one output; those of

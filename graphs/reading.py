@@ -7,13 +7,13 @@ reads its history only when it leaves the queue.
 from contextlib import ExitStack
 from typing import Any
 
-from graphs.live import Live
+from graphs.active_run import Live
+from graphs.admission import Turns, weigh
 from graphs.machine.state import RunContext
+from graphs.run_context import Surroundings
 from graphs.run_memory import exchange_memory, history_memory
 from graphs.start_errors import HeavyStart
-from graphs.surroundings import Surroundings
 from graphs.tools.toolset import ToolSet
-from graphs.turns import Turns, weigh
 from store.ports import Page, Row
 
 __all__ = ["count_reading", "read_if_free"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from langgraph.types import Command
 
-from graphs.live import Live
+from graphs.active_run import Live
 from graphs.log import RunLog
 from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
 from graphs.machine.metrics import RunFigures
@@ -26,7 +26,7 @@ from graphs.machine.parts import (
 )
 from graphs.machine.state import Reply
 from graphs.record import Recorder
-from graphs.support import Source
+from retrieval.grounding import Source
 from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
 from wire.events import own_data
 

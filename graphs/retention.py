@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.ages import Ages, Idleness
 from store.ports import Delete, Idle, Newest, Store
+from store.sqlite.thread_ages import Ages, Idleness
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]

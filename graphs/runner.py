@@ -16,27 +16,27 @@ from typing import Any, Final, Self
 
 from langgraph.types import Command
 
-from graphs.attachments import Attachments, searched_stores
+from graphs.active_run import Live
+from graphs.admission import InLine, Limits, weigh
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
-from graphs.idle import IdleRuns
-from graphs.live import Live
 from graphs.log import RunLog
 from graphs.machine.metrics import RunFigures
 from graphs.machine.state import Model, RunContext
-from graphs.outputs import check_outputs
-from graphs.pictures import Pictures
+from graphs.orphans import IdleRuns
 from graphs.reading import count_reading, read_if_free
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
+from graphs.run_context import Surroundings
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
-from graphs.surroundings import Surroundings
+from graphs.tool_outputs import check_outputs
 from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch
-from graphs.turns import InLine, Limits, weigh
+from retrieval.attachments import Attachments, searched_stores
+from retrieval.images import Pictures
 from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
-from watch.shares import Shares
+from telemetry.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
 from wire.runs import RunCreate, ThreadRunCreate

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from graphs.turns import weigh
-from watch.shares import Shares
+from graphs.admission import weigh
+from telemetry.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, ThreadBusy
 
 __all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "start_in_turn"]

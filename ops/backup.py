@@ -1,11 +1,11 @@
-"""`threadhold backup`: all that is remembered, copied to a folder while the server runs. See `store/backup.py`."""
+"""`threadhold backup`: copies everything to a folder while the server runs. See `store/sqlite/backup.py`."""
 
 from pathlib import Path
 
 from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import complain, say
-from store.backup import back_up
+from store.sqlite.backup import back_up
 
 __all__ = ["run_backup"]
 

@@ -21,8 +21,8 @@ from ops.owners import unopened
 from ops.parts import Configured, Parts
 from ops.question import ask
 from ops.terminal import say
-from store.beside import in_use, open_beside, snapshot
-from store.export import owners
+from store.sqlite.export import owners
+from store.sqlite.offline import in_use, open_beside, snapshot
 from wire.errors import Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from ops.owners import owner_of_export
 from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import complain
-from store.beside import open_beside, snapshot
-from store.export import count_exported, count_left_out, count_under_way, exported, owners
+from store.sqlite.export import count_exported, count_left_out, count_under_way, exported, owners
+from store.sqlite.offline import open_beside, snapshot
 from wire.dumps import missing_keys
 from wire.errors import ThreadholdError
 

@@ -18,13 +18,13 @@ from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import complain, say
 from store import SqliteStore, open_store
-from store.ballast import BALLAST_BYTES
-from store.beside import in_use
 from store.ports import Insert, Row
+from store.sqlite.ballast import BALLAST_BYTES
+from store.sqlite.offline import in_use
 from wire.errors import StoreError, StoreFailed
 
 if TYPE_CHECKING:
-    from store.beside import Watch
+    from store.sqlite.offline import Watch
 
 __all__ = ["run_import"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from watch.log import Format, Level
+from telemetry.log import Format, Level
 
 if TYPE_CHECKING:  # they take a second to import; commands do, when they need them
     from fastapi import FastAPI

@@ -13,10 +13,10 @@ from ops.parts import Configured
 from ops.progress import progress
 from ops.terminal import say
 from store import open_store
-from store.ages import SqliteAges, idleness
-from store.ballast import BALLAST_BYTES
-from store.beside import in_use, open_beside, snapshot
-from store.compaction import compact
+from store.sqlite.ballast import BALLAST_BYTES
+from store.sqlite.compaction import compact
+from store.sqlite.offline import in_use, open_beside, snapshot
+from store.sqlite.thread_ages import SqliteAges, idleness
 from wire.errors import StoreFailed, ThreadholdError
 
 __all__ = ["run_prune"]

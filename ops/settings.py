@@ -14,7 +14,7 @@ from pydantic_settings import (
 
 from api.hosts import is_loopback
 from ops.files import doubts, read_text, read_toml
-from watch.log import Format, Level
+from telemetry.log import Format, Level
 from wire.errors import ThreadholdError
 from wire.lists import split_aliases, split_keys, split_names
 

@@ -9,10 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from api.door import open_door
+from api.connection_limit import open_door
 from api.serving import open_port, serve
 from ops.parts import Configured, Parts
-from watch.log import open_log
+from telemetry.log import open_log
 
 if TYPE_CHECKING:  # takes a second to import
     from chains import Routes

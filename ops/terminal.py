@@ -6,7 +6,7 @@ code here writes to them. Names, models and errors of upstreams are untrusted te
 
 import sys
 
-from watch.plain import plain
+from telemetry.plain import plain
 
 __all__ = ["complain", "say"]
 

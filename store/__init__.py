@@ -4,6 +4,6 @@ The law of the room: one commit is all or nothing; what was answered for is on d
 (wrong owner, busy thread, wrong status) is refused inside the transaction, never by a check before it.
 """
 
-from store.sqlite import SqliteStore, open_store
+from store.sqlite.store import SqliteStore, open_store
 
 __all__ = ["SqliteStore", "open_store"]

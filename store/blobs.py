@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Protocol
 
-from store.disk import Disk
-from store.room import Claim, Room
+from store.sqlite.disk import Disk
+from store.sqlite.room import Claim, Room
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 

@@ -16,7 +16,7 @@ __all__ = ["FORM", "fold", "fold_passage", "fold_query", "fold_v1", "without_lon
 
 FORM: Final = 2
 """Number of the form that `fold_passage` writes. A file in the index records the form of its words; a change of the
-folding needs a new number and a schema step, and then `store.reindexing` rewrites what older versions stored."""
+folding needs a new number and a schema step, and then `store.sqlite.reindexing` rewrites what older versions stored."""
 
 _KEPT_MARK: Final = 0xF0000
 """Marks that are part of the spelling move to this private plane. The tokenizer of the index takes private-use

@@ -243,7 +243,19 @@ def test_a_start_ends_with_page_base_and_model(tmp_path: Path, given: dict[str, 
 @pytest.mark.parametrize("search", ["", ".", "inside"], ids=["none", "working directory", "absolute"])
 @pytest.mark.parametrize("command", [SERVER, (sys.executable, "-m", "server")], ids=["script", "module"])
 def test_folders_named_as_ours_shadow_nothing(tmp_path: Path, command: tuple[str, ...], search: str) -> None:
-    for name in ("api", "chains", "documents", "graphs", "ops", "store", "watch", "wire", "workers", "xllamacpp"):
+    for name in (
+        "api",
+        "chains",
+        "documents",
+        "graphs",
+        "ops",
+        "retrieval",
+        "store",
+        "telemetry",
+        "wire",
+        "workers",
+        "xllamacpp",
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package was imported')")
     assert_starts(tmp_path, command, search)

@@ -1,6 +1,6 @@
 """Every error the project raises on purpose, in one tree. Lower packages raise them. Only `api/problems.py` makes HTTP
-responses of them (`api/door.py`, `api/connection.py` and `api/serving.py` do so for what never reaches the app), and
-only `graphs/live.py` makes a run's `last_error`.
+responses of them (`api/connection_limit.py`, `api/connection.py` and `api/serving.py` do so for what never reaches the
+app), and only `graphs/active_run.py` makes a run's `last_error`.
 
     ThreadholdError
     ├── Problem                     the answer to a request

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from watch.context import acting_owner
+from telemetry.context import acting_owner
 from wire.errors import TooCostly
 from workers.budgets import CHECK, MEMORY_BYTES, Budget
 from workers.process import ChildProcess

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from langchain_core.messages import HumanMessage
 
-from chains.asked import Ask, ReplyCall
 from chains.calls.tally import text_of
 from chains.endpoint import Endpoint
 from chains.recent import Learned
+from chains.reply_call import Ask, ReplyCall
 from wire.errors import ContextOverflow, MalformedCall, PromptRefused, RateLimited, RunError, UpstreamFailed
 
 __all__ = ["Abilities", "Form", "Mode", "ToolCalls"]

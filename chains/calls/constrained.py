@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.asked import Ask, ReplyCall
 from chains.calls.abilities import Form
 from chains.calls.checks import calls_in, object_in, shape_call
 from chains.calls.holder import Holder
@@ -28,6 +27,7 @@ from chains.calls.plain import answered_calls, canonical, plain_messages, transc
 from chains.calls.shapes import MAX_CALLS, NONE, calls_shape, choice_shape
 from chains.calls.tally import Tally, texts_of
 from chains.prompts import Prompts, fill
+from chains.reply_call import Ask, ReplyCall
 
 __all__ = ["Constrained", "Unkept"]
 

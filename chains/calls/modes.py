@@ -15,7 +15,6 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 
-from chains.asked import Ask, ReplyCall
 from chains.calls.abilities import Abilities, Form
 from chains.calls.constrained import Constrained, Unkept
 from chains.calls.native import stream_native
@@ -26,6 +25,7 @@ from chains.calls.turns import Turns
 from chains.prompts import Prompts
 from chains.quotes import Words
 from chains.refusals import refusal_of
+from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["Modes", "concerns_tools"]

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langchain_core.messages.tool import tool_call
 
-from chains.asked import Ask, ReplyCall
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
 from chains.calls.offer import Checked, Offer, call_chunk
 from chains.calls.tally import Tally
 from chains.passback import EXTRA_FIELDS, extra_fields, replace_call
+from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, RunError
 
 __all__ = ["stream_native"]

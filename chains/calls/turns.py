@@ -14,12 +14,12 @@ from typing import Final, TypeAlias
 
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from chains.asked import Ask, ReplyCall
 from chains.calls.plain import fold_system, merge_turns, plain_messages, side, usual_turns
 from chains.fields import OTHER_STATUSES
 from chains.prompts import Prompts
 from chains.recent import Learned
 from chains.refusals import Refusal, refusal_of
+from chains.reply_call import Ask, ReplyCall
 from wire.errors import MalformedCall, PromptRefused, RunError, UpstreamFailed
 
 __all__ = ["Learnt", "Turns", "traits"]

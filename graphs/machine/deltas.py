@@ -14,7 +14,6 @@ from langchain_core.messages import AIMessageChunk
 
 from chains.passback import extra_fields
 from chains.reply import TAKEN
-from graphs.citations import Citations, Cited
 from graphs.machine.exchange import CALL_BYTES, check_calls, check_reply
 from graphs.machine.parts import (
     Call,
@@ -30,7 +29,8 @@ from graphs.machine.parts import (
     ThoughtDelta,
     Usage,
 )
-from graphs.support import Source
+from retrieval.citations import Citations, Cited
+from retrieval.grounding import Source
 from wire.ids import derive_id
 
 __all__ = ["NO_USAGE", "ReplyParts", "add_usage", "call_id", "reply_ids", "spell"]

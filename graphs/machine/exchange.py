@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 
 from graphs.machine.parts import Call
-from graphs.support import Source
 from graphs.tools.port import Outcome
+from retrieval.grounding import Source
 from wire.errors import InvalidRequest, RunError
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from watch.lines import fields
+from telemetry.lines import fields
 from wire.errors import RunError, ThreadholdError
 
 __all__ = ["tell_answer", "tell_prompt", "tell_run"]

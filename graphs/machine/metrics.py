@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from watch.figures import Counts, Histogram
+from telemetry.metrics import Counts, Histogram
 from wire.errors import RunError
 from wire.status import Status
 

@@ -17,8 +17,8 @@ from chains.reply import ReplyCall
 from graphs.machine.metrics import RunFigures
 from graphs.machine.parts import Call, Part, Usage
 from graphs.machine.spec import RunSpec
-from graphs.support import Source
 from graphs.tools.toolset import ToolSet
+from retrieval.grounding import Source
 
 __all__ = ["Act", "Model", "Reply", "RunContext", "RunState"]
 

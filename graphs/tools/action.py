@@ -22,8 +22,8 @@ from graphs.tools.operations import Operation
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, ServerTool, Tools
 from graphs.tools.reading import refused, unpack
 from graphs.tools.urls import check_url, split_url
-from watch.context import acting_owner
-from watch.shares import REQUESTS
+from telemetry.context import acting_owner
+from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 from wire.validation import shown
 from workers import DOCUMENT, workers

@@ -24,8 +24,8 @@ from graphs.tools.network import AddressRefused, AllowList, GuardedNetwork, Reso
 from graphs.tools.operations import Operation
 from graphs.tools.streams import read_at_most
 from graphs.tools.urls import check_url, join_url
-from watch.context import acting_owner
-from watch.shares import REQUESTS, Shares
+from telemetry.context import acting_owner
+from telemetry.shares import REQUESTS, Shares
 from wire.errors import ThreadholdError
 
 __all__ = ["ActionCaller"]

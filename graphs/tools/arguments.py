@@ -5,8 +5,8 @@ from typing import Any, Final
 from chains.calls.arguments import parse_arguments
 from chains.calls.checks import check_arguments
 from graphs.tools.operations import Operation
-from watch.context import acting_owner
-from watch.shares import REQUESTS
+from telemetry.context import acting_owner
+from telemetry.shares import REQUESTS
 from wire.errors import ThreadholdError, TooCostly
 
 __all__ = ["BadArguments", "read_arguments"]

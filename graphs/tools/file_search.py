@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
-from graphs.citations import marker
 from graphs.machine.parts import Call
-from graphs.places import touch
-from graphs.support import Source
 from graphs.tools.names import free_name
 from graphs.tools.port import CallInput, Kind, Offer, Outcome, StepCalls, Tools
+from retrieval.citations import marker
+from retrieval.grounding import Source
+from retrieval.vector_store_drafts import touch
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
 

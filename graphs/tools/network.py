@@ -16,8 +16,8 @@ from typing import Any, Final
 import httpcore2
 
 from graphs.tools.streams import PacedStream
-from watch.context import acting_owner
-from watch.shares import SharedThreads, Shares
+from telemetry.context import acting_owner
+from telemetry.shares import SharedThreads, Shares
 from wire.errors import ThreadholdError
 
 __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve", "is_public", "look_up"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphs.machine.parts import Call
-from graphs.support import Source
+from retrieval.grounding import Source
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources

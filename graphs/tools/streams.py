@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import httpcore2
 
-from watch.context import acting_owner
-from watch.shares import Shares
+from telemetry.context import acting_owner
+from telemetry.shares import Shares
 
 __all__ = ["Allowance", "PacedStream", "read_at_most"]
 

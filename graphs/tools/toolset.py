@@ -7,8 +7,8 @@ from typing import Any, Final
 from graphs.tools.kinds import KINDS
 from graphs.tools.port import Offer, ServerTool
 from graphs.tools.resources import NO_RESOURCES, Resources
-from watch.context import acting_owner
-from watch.shares import REQUESTS
+from telemetry.context import acting_owner
+from telemetry.shares import REQUESTS
 from wire.errors import InvalidRequest
 
 __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset", "make_toolset"]

@@ -21,15 +21,15 @@ from api.depends import House
 from chains import EmbeddingRoutes, Member, Replies, Routes, Upstream
 from chains.minilm import MiniLm
 from documents.extraction import Extractor
-from graphs.attachments import Attachments
-from graphs.facade import RunFacade
-from graphs.ingestion import Ingestion
+from graphs.run_runnable import RunFacade
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
-from graphs.uploads import Uploads
+from retrieval.attachments import Attachments
+from retrieval.ingestion import Ingestion
+from retrieval.upload_parts import Uploads
 from store import open_store
 from store.blobs import FolderBlobs
-from store.room import Room
+from store.sqlite.room import Room
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream

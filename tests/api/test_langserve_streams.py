@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from langchain_core.tracers import RunLogPatch
 
-from graphs.facade import RunFacade
+from graphs.run_runnable import RunFacade
 from tests.api.test_langserve import chunks_of, open_house, remote
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream

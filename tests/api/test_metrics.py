@@ -15,8 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests.api.conftest import World
+from tests.api.test_access_log import lines
 from tests.api.test_runs import TIME
-from tests.api.test_watching import lines
 from tests.process import ROOT, ServerProcess, free_port
 from tests.upstream import Fail, Reply, ScriptedUpstream
 

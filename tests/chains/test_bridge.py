@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from chains import bridge
-from chains.held import Held
+from chains.lazy_resource import Held
 from wire.errors import Unavailable
 
 asked_by: contextvars.ContextVar[str] = contextvars.ContextVar("asked_by", default="")

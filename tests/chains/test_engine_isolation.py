@@ -11,8 +11,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chains import Builtin, CallLimits, Replies, ReplyCall, Shape
+from telemetry.context import act_for
 from tests.chains.test_builtin import busy_slots, children, within
-from watch.context import act_for
 from wire.errors import InvalidRequest, PromptRefused, RateLimited, TooManyRequests, UpstreamFailed, UpstreamProblem
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("engine")]

@@ -215,7 +215,7 @@ async def test_errors_are_the_house_s_own(
 async def test_an_answer_without_end_is_ended_with_advice(
     up: ScriptedAnthropic, provide: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chains.foreign.MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr("chains.provider_chunks.MAX_ANSWER_BYTES", 1 << 20)
     long = "x" * 1_100_000
     for said in (Said(long), Said("So", thoughts=long), Said(calls=(("weather", {"place": long[:30_000]}),))):
         up.script(said)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from chains import Builtin, Shape
-from watch.context import act_for
+from telemetry.context import act_for
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("engine")]
 

@@ -10,9 +10,9 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
 from chains.recent import MOST_MODELS, Recent
+from telemetry.context import act_for
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Reply, ScriptedUpstream, Step
-from watch.context import act_for
 from wire.errors import RunError
 
 T = TypeVar("T")

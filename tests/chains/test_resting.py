@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall, Upstream
 from chains.blocks import Blocks
-from chains.pace import Pace
+from chains.read_batching import Pace
 from tests.chains.conftest import FAST, Connect, certified, trust
 from tests.faults.hostile import HostileUpstream, Wire, chunk, head
 from tests.upstream import Reply, ScriptedUpstream

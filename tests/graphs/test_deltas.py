@@ -18,7 +18,7 @@ from graphs.machine.parts import (
     ThoughtDelta,
     Usage,
 )
-from graphs.support import Source
+from retrieval.grounding import Source
 from wire.ids import derive_id
 
 SOURCES = {"0:0": Source(file_id="file-a", text="Owls hoot by night.", asked="")}

@@ -23,8 +23,8 @@ from graphs.machine.exchange import (
     share_of_left,
 )
 from graphs.machine.parts import CallAnswered, CallsMade, CallsOpened
-from graphs.support import Source
 from graphs.tools.port import Outcome
+from retrieval.grounding import Source
 from store.ports import Patch
 from tests.graphs.test_actions import action, said
 from tests.graphs.test_record import USAGE, Shelf, record, recorder

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 
+from graphs.admission import Limits
 from graphs.machine.build import compile_reply_graph, compile_run_graph
-from graphs.pictures import Pictures
-from graphs.turns import Limits
+from retrieval.images import Pictures
 from store.blobs import FolderBlobs
 from tests.graphs.world import TIME, WEATHER, until, world
 from tests.upstream import Reply, ScriptedUpstream

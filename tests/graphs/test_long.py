@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from store.ports import Insert, Row
-from tests.chains.test_windows import speak_llama
+from tests.chains.test_context_window import speak_llama
 from tests.graphs.world import OWNER, World, world
 from tests.upstream import Reply, ScriptedUpstream
 from wire.ids import new_id

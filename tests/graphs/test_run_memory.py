@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from graphs.admission import InLine, Limits, Turns
 from graphs.machine.exchange import NO_MEMORY
 from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
-from graphs.turns import InLine, Limits, Turns
 from tests.graphs.test_actions import action, said
 from tests.graphs.test_runner import answer
 from tests.graphs.tools.apis import Answer, Api

@@ -12,8 +12,8 @@ from chains import CallLimits, Replies, Upstream
 from graphs.runner import Runner, Started
 from graphs.tools.actions import ActionCaller
 from store import SqliteStore, open_store
-from store.engine import Trace
 from store.ports import Insert, PageQuery, Row
+from store.sqlite.database import Trace
 from tests.blocking import unblocked
 from tests.upstream import ScriptedUpstream
 from wire.assistants import AssistantCreate, new_assistant

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from store.backup import back_up
+from store.sqlite.backup import back_up
 from tests.ops.command import begin, command
 from tests.ops.conftest import data, download, talk, upload, whole
 from tests.process import ROOT, ServerProcess

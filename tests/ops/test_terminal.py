@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ops.terminal import complain, say
-from tests.house.test_rooms import TOP
+from telemetry.plain import plain
 from tests.ops.command import command
-from watch.plain import plain
+from tests.repository.test_packages import TOP
 
 ORDERS = [
     *(chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))),

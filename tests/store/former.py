@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sqlite_utils import Database
 
-from store.migrations import MIGRATIONS
+from store.sqlite.migrations import MIGRATIONS
 
 __all__ = ["write_former"]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from store.library import place_id
 from store.ports import ACTIVE, Append, Insert, Row, Store
+from store.sqlite.files import place_id
 from wire.events import Event, encode
 from wire.ids import new_id
 

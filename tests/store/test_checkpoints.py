@@ -14,8 +14,8 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from store import SqliteStore, open_store
-from store.checkpoints import SqliteCheckpoints
 from store.ports import DropCheckpoints, Patch
+from store.sqlite.checkpoints import SqliteCheckpoints
 from tests.store.rows import put_run
 
 

@@ -1,4 +1,4 @@
-"""Every law of `store/ports.py`, for every backend."""
+"""Every law of `store/ports/records.py`, for every backend."""
 
 import asyncio
 import gc

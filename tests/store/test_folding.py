@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from graphs.support import resting_places
+from retrieval.grounding import resting_places
 from store import SqliteStore, open_store
 from store.folding import fold, fold_passage, fold_v1, without_long_marks
 from store.ports import Chunk, Query
 from store.questions import without_phrasing
-from store.words import TOKENIZE
+from store.sqlite.fulltext import TOKENIZE
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from store import lookup, open_store
-from store.matrices import Matrices
+from store import open_store
 from store.ports import Chunk, Query
+from store.sqlite import search as lookup
+from store.sqlite.matrices import Matrices
 
 
 def vectors(count: int, seed: int) -> list[list[float]]:

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from store import open_store
-from store.migrations import MIGRATIONS, STEPS, migrate
+from store.sqlite.migrations import MIGRATIONS, STEPS, migrate
 from tests.store.rows import put, thread, upload
 from wire.errors import StoreFailed
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from store.pending import ANYTHING, Pending
 from store.ports import Append, Delete, DropCheckpoints, Idle, Insert, Patch, Retract
-from store.transactions import Commit
+from store.sqlite.pending import ANYTHING, Pending
+from store.sqlite.transactions import Commit
 from tests.store.rows import event, message, run, step, thread
 
 

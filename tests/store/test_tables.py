@@ -21,7 +21,7 @@ from store.ports import (
     Row,
     There,
 )
-from store.tables import ACTIVE_SQL
+from store.sqlite.tables import ACTIVE_SQL
 from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, upload, vector_store
 
 

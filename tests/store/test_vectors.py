@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from store.ports import Chunk, Found, Query, Vectors
-from store.sqlite import SqliteStore
+from store.sqlite.store import SqliteStore
 from tests.store.conftest import Opener
 from wire.errors import Missing, StoreError
 from wire.filters import Filter

@@ -12,8 +12,8 @@ import pytest
 
 from store import open_store
 from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
+from telemetry.context import act_for
 from tests.store.rows import event, message, put, put_run, thread
-from watch.context import act_for
 from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
 
 

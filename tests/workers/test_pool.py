@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from watch.context import act_for
+from telemetry.context import act_for
 from wire.errors import TooCostly
 from workers import CHECK, Budget, Pool
 

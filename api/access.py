@@ -1,0 +1,215 @@
+"""The gate in front of every route: host, origin, key, body. Pure ASGI, so that streams pass untouched.
+
+The laws: nothing gets in that is not JSON of a bearable size, or a file on its way to disk; a page on another origin
+cannot post; whoever has no key learns nothing; what breaks is answered by a last-resort 500, and logged under the
+request's id.
+
+No body is read for a request that its head refuses: by host, origin or key, or because no route takes it. No page of
+this server can be shown in a frame of another.
+"""
+
+import hmac
+import logging
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.bodies import read_body
+from api.body_memory import BodyMemory, Share
+from api.forwarding import FORM_PATHS
+from api.head import head_of
+from api.hosts import LOOPBACK, host_name
+from api.json_response import answer
+from api.large_answers import Answer, BrokenOff
+from api.problems import problem_answer
+from api.uploads import is_form
+from telemetry.context import act_for
+from wire.errors import Forbidden, Problem, Unauthorized
+from wire.ids import DEFAULT_OWNER
+from wire.paths import shown
+
+__all__ = ["Gate"]
+
+logger = logging.getLogger("threadhold.api")
+
+_PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/openapi.json"})
+_PUBLIC_FOLDERS: Final = ("/docs/", "/static-offline-docs/")
+_PLAYGROUNDS: Final = ("/chat/playground", "/assistant/playground")
+_PARTS: Final = re.compile(r"/uploads/[^/]+/parts")
+_UNFRAMED: Final = ((b"content-security-policy", b"frame-ancestors 'none'"), (b"x-frame-options", b"DENY"))
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Gate:
+    """Lets requests through to `app`, or answers them itself.
+
+    `keys` maps key to owner, empty is open mode. `hosts` are names that `Host` may be beside the loopback ones; None
+    lets any through. `origins` are those that may post beside the server's own.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Mapping[str, str],
+        hosts: Collection[str] | None,
+        origins: Collection[str],
+        max_body_bytes: int,
+        metrics_key: str = "",
+    ) -> None:
+        self._app = app
+        self._keys = {key.encode(): owner for key, owner in keys.items()}
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._origins = frozenset(origins)
+        self._max_body_bytes = max_body_bytes
+        self._bodies = BodyMemory(max_body_bytes, is_shared=len(set(keys.values())) > 1)
+        self._metrics_key = metrics_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        outgoing = Answer(scope, send, self._bodies)
+        share: Share | None = None
+        try:
+            if (owner := self._admit(scope)) is not None:
+                share = Share(self._bodies, owner)
+                receive = await read_body(scope, receive, self._max_body_bytes, share)
+            await self._answer(scope, receive, outgoing)
+            if outgoing.refusal is not None:
+                raise outgoing.refusal
+        except Problem as problem:
+            await problem_answer(problem)(scope, receive, send)
+        except Exception:
+            request_id = scope["state"]["request_id"]
+            logger.exception("request %s (%s %s) broke", request_id, scope["method"], scope["path"])
+            if outgoing.started:
+                raise
+            message = f"The server had an error while processing your request. Its log has more, under {request_id}."
+            error = {"message": message, "type": "server_error", "param": None, "code": None}
+            await answer({"error": error}, status=500)(scope, receive, send)
+        finally:
+            if share is not None:
+                share.release()
+
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _forbid_frames(message)
+            await outgoing.send(message)
+
+        try:
+            await self._app(scope, receive, send)
+        except BrokenOff as error:  # the connection is closed, as the answer has no end
+            logger.warning("an answer was aborted: %s", error)
+
+    def _admit(self, scope: Scope) -> str | None:
+        """Check everything that needs no route; return whose body is to be read now, or None. Raises Problem."""
+        headers = head_of(scope)
+        self._check_host(scope, headers)
+        self._check_origin(scope, headers)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["owner"] = owner = self._owner(scope, headers)
+        act_for(owner)
+        if scope["method"] in _SAFE:
+            return None
+        if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
+            return None  # the app answers 404 or 405
+        if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
+            return None  # read while it is written to disk, and limited there
+        return owner
+
+    def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
+        host = headers.get("host", "")
+        name = host_name(host)
+        if [name for name, _ in scope["headers"]].count(b"host") > 1:
+            raise Forbidden("The request has more than one `Host`.")
+        if name is None:
+            raise Forbidden(f"Host '{shown(host)}' is not a name or an address with an optional port.")
+        if self._hosts is None or (not host and scope["http_version"] < "1.1"):
+            return  # `Host` is optional in HTTP/1.0, which no browser speaks
+        if name not in LOOPBACK and name not in self._hosts:
+            raise Forbidden(f"Host '{shown(host)}' is not allowed; name it in ALLOWED_HOSTS.")
+
+    def _check_origin(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in _SAFE or origin in self._origins or "*" in self._origins:
+            return
+        try:
+            place = urlsplit(origin).netloc
+        except ValueError:
+            place = None
+        if place is None or place != headers.get("host"):
+            raise Forbidden(f"Origin '{shown(origin)}' is not allowed; name it in CORS_ORIGINS.")
+
+    def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        path = scope["path"]
+        if path == "/metrics":
+            return self._watcher(headers)
+        if not self._keys:
+            return DEFAULT_OWNER
+        is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
+        if is_public or scope["method"] == "OPTIONS":
+            return ""
+        if path.startswith(_PLAYGROUNDS):
+            raise Unauthorized(
+                "The playgrounds are closed while API_KEYS is set: their pages cannot send a key. Use the page at /, "
+                "or LangServe's RemoteRunnable with an Authorization header."
+            )
+        owners: list[str] = []
+        for given in _sent_keys(headers):
+            for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
+                if hmac.compare_digest(known, given):
+                    owners.append(its_owner)
+        if not owners:
+            raise _incorrect()
+        return owners[0]
+
+    def _watcher(self, headers: Mapping[str, str]) -> str:
+        """Figures are of all owners together, so that no owner's key opens them; and a loopback peer is no proof of
+        anything, as a proxy on this machine is one."""
+        if self._metrics_key and not any(hmac.compare_digest(self._metrics_key, key) for key in _sent_keys(headers)):
+            raise _incorrect()
+        if self._keys and not self._metrics_key:
+            raise Forbidden("/metrics is closed while API_KEYS is set; set METRICS_KEY, and send it as a Bearer key.")
+        return ""
+
+
+def _forbid_frames(start: Message) -> None:
+    """Keep a web page out of frames: a framing page could make users click what they do not see. The page at `/` has
+    a policy of its own, which includes this."""
+    headers = start.get("headers", ())
+    kind = next((value for name, value in headers if name == b"content-type"), b"")
+    if kind.startswith(b"text/html"):
+        told = {name for name, _ in headers}
+        start["headers"] = [*headers, *(each for each in _UNFRAMED if each[0] not in told)]
+
+
+def _takes_form(path: str) -> bool:
+    return path == "/files" or path in FORM_PATHS or _PARTS.fullmatch(path) is not None
+
+
+def _sent_keys(headers: Mapping[str, str]) -> list[bytes]:
+    """Return the keys that were sent: as Bearer, and as `api-key`, which is how Azure's clients send theirs.
+
+    Raises Unauthorized when there is none.
+    """
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    sent = (bearer if scheme.lower() == "bearer" else "", headers.get("api-key", ""))
+    keys = [key.strip().encode() for key in sent if key.strip()]
+    if not keys:
+        raise Unauthorized(
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using "
+            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or in an api-key header.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return keys
+
+
+def _incorrect() -> Unauthorized:
+    return Unauthorized("Incorrect API key provided.", headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,153 @@
+"""Every request is given an id, counted, and told in one line of the log. Pure ASGI, around everything else.
+
+Laws: the id is in the answer's `x-request-id`, and on every line that is logged for the request, and for the run that
+it starts. The line names the path, never its query, a header or a body. Figures know routes, not paths. What is asked
+for again and again by machines (`/health`, `/ready`, `/metrics`) is told at level debug.
+"""
+
+import logging
+import time
+from typing import Any, Final
+
+from opentelemetry import trace
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from telemetry.context import bind
+from telemetry.lines import fields
+from telemetry.metrics import Clock, Counts, Histogram
+from wire.ids import new_id
+
+__all__ = ["PROBES", "RequestFigures", "Watch"]
+
+logger = logging.getLogger("threadhold.requests")
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
+_NO_ROUTE: Final = "none"
+
+
+class RequestFigures:
+    """What was asked for, by route."""
+
+    def __init__(self) -> None:
+        self.answers = Counts()
+        """By (method, route, status); the status is `left` where the client left before its answer began."""
+        self.seconds: dict[tuple[str, str], Histogram] = {}
+        """By (method, route): until the answer began."""
+        self.open = 0
+        """Requests that are being answered, streams included."""
+        self.streams = 0
+        """Streams of events that are open."""
+
+    def began(self, method: str, route: str, seconds: float) -> None:
+        """Count how long an answer took to begin."""
+        histogram = self.seconds.get((method, route))
+        if histogram is None:
+            histogram = self.seconds[method, route] = Histogram()
+        histogram.add(seconds)
+
+
+class Watch:
+    """See the module."""
+
+    def __init__(self, app: ASGIApp, *, figures: RequestFigures, clock: Clock = time.perf_counter) -> None:
+        self._app = app
+        self._figures = figures
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id("req")
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id, self._figures, self._clock)
+        self._figures.open += 1
+        with bind(request_id=request_id, **_trace_id()):
+            try:
+                await self._app(scope, receive, answer.send)
+            finally:
+                self._figures.open -= 1
+                self._tell(scope, answer)
+
+    def _tell(self, scope: Scope, answer: "_Answer") -> None:
+        took_s = self._clock() - answer.asked_at
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route = _route(scope)
+        status = str(answer.status or "left")
+        self._figures.answers[method, route, status] += 1
+        if answer.status:
+            self._figures.began(method, route, answer.began_at - answer.asked_at)
+        if answer.streams:
+            self._figures.streams -= 1
+        level = logging.DEBUG if route in PROBES and answer.status else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        told: dict[str, Any] = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "route": route,
+            "status": answer.status,
+            "took_ms": round(took_s * 1000, 1),
+            "bytes": answer.bytes,
+            "owner": scope["state"].get("owner"),
+        }
+        ending = "" if answer.whole else ", left early"
+        if not answer.whole:
+            told["left"] = True
+        words = "%s %s %s in %.1f ms%s"
+        logger.log(level, words, scope["method"], scope["path"], status, took_s * 1000, ending, extra=fields(**told))
+
+
+class _Answer:
+    """What goes out for one request, looked at in passing."""
+
+    __slots__ = (
+        "_clock",
+        "_figures",
+        "_request_id",
+        "_send",
+        "asked_at",
+        "began_at",
+        "bytes",
+        "status",
+        "streams",
+        "whole",
+    )
+
+    def __init__(self, send: Send, request_id: str, figures: RequestFigures, clock: Clock) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._figures = figures
+        self._clock = clock
+        self.asked_at = self.began_at = clock()
+        self.bytes = 0
+        self.status = 0
+        self.streams = False
+        self.whole = False
+
+    async def send(self, message: Message) -> None:
+        """Pass on; a block of a stream costs an addition."""
+        if message["type"] == "http.response.body":
+            self.bytes += len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+        elif message["type"] == "http.response.start":
+            self.status, self.began_at = message["status"], self._clock()
+            headers = message["headers"] = [*message["headers"], (b"x-request-id", self._request_id.encode())]
+            if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers):
+                self.streams = True
+                self._figures.streams += 1
+        await self._send(message)
+
+
+def _trace_id() -> dict[str, str]:
+    """The trace that the request is part of, where requests are traced."""
+    context = trace.get_current_span().get_span_context()
+    return {"trace_id": trace.format_trace_id(context.trace_id)} if context.is_valid else {}
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route, without `/v1`; one word for what leads nowhere, or is answered before."""
+    path = getattr(scope.get("route"), "path", None)
+    return path.removeprefix("/v1") if isinstance(path, str) else _NO_ROUTE

@@ -1,0 +1,170 @@
+"""Limits the number of client connections, so that open connections keep enough file descriptors and memory.
+
+Invariants: a connection beyond the limit replaces the one that has been idle longest. If none is idle, its request gets
+503 with `Retry-After`. Health probes and metrics are still answered, on a few extra connections that close soon;
+connections beyond these are aborted. A connection that waits for an answer is never closed for a new one.
+"""
+
+import asyncio
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sized
+from typing import Any, ClassVar, Final
+
+import orjson
+
+from api.connection import Connection
+from api.file_limit import allow_files
+from wire.errors import Unavailable
+from wire.ids import new_id
+
+__all__ = ["Door", "open_door"]
+
+logger = logging.getLogger("threadhold")
+
+_PROBES: Final = frozenset({b"/health", b"/v1/health", b"/ready", b"/v1/ready", b"/metrics"})
+_RETRY_S: Final = 5
+_TELL_S: Final = 60.0
+_FEWEST: Final = 16
+_OWN_FILES: Final = 100  # the database's, uploads and what is read for indexing; 25 while it idles
+
+Send = Callable[[Any], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+
+
+def open_door(most: int) -> "Door":
+    """Make a door for `most` connections, or as many as there can be files for: each may need one to a model, too."""
+    files = allow_files(2 * most + _OWN_FILES)
+    room = most if files is None else max(_FEWEST, (files - _OWN_FILES) // 2)
+    if room < most:
+        told = "MAX_CONNECTIONS is %d, but with %d open files allowed there is room for %d; allow more (ulimit -n)"
+        logger.warning(told, most, files, room)
+    return Door(min(most, room))
+
+
+class Door:
+    """Counts connections. `connection` is what uvicorn takes for a class of them."""
+
+    IDLE_S: ClassVar[float] = 5.0
+    """How long a connection must have been idle before another one can replace it: active clients pause between
+    requests."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.refused = 0
+        """Refused connections."""
+        self.inside: Sized = ()
+        self._idle: OrderedDict[Connection, float] = OrderedDict()
+        """Idle connections, and since when (monotonic seconds), the longest first."""
+        self._told_at = -math.inf
+        self._untold = 0
+
+    def connection(self, *args: Any, **kwargs: Any) -> Connection:
+        """Return a connection that this door counts."""
+        return _Counted(self, *args, **kwargs)
+
+    def rest(self, connection: Connection, now: float) -> None:
+        """Note that a connection is idle."""
+        self._idle[connection] = now
+
+    def wake(self, connection: Connection) -> None:
+        """Note that a connection has a request or is closed."""
+        self._idle.pop(connection, None)
+
+    def make_room(self, now: float) -> bool:
+        """Close the connection that has been idle longest; return whether one was idle for `IDLE_S`."""
+        connection, since = next(iter(self._idle.items()), (None, now))
+        if connection is None or now - since < self.IDLE_S:
+            return False
+        self.wake(connection)
+        connection.transport.close()
+        return True
+
+    def refuse(self, now: float) -> None:
+        """Count a refused connection; log a flood of them once a minute (`now`: monotonic seconds)."""
+        self.refused += 1
+        self._untold += 1
+        if now - self._told_at >= _TELL_S:
+            told = "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
+            logger.warning(told, self.limit, self._untold)
+            self._told_at, self._untold = now, 0
+
+    async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Refuse a request on a connection beyond the limit. This is an ASGI app; the connection discards the body."""
+        del scope, receive
+        self.refuse(asyncio.get_running_loop().time())
+        message = (
+            f"{self.limit} connections to this server are open, as many as MAX_CONNECTIONS allows. "
+            f"Try again in {_RETRY_S} s."
+        )
+        body = orjson.dumps(Unavailable(message).body())
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", str(_RETRY_S).encode()),
+            (b"x-request-id", new_id("req").encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class _Counted(Connection):
+    """A connection that knows whether it exceeds the limit."""
+
+    SPARE: ClassVar[int] = 64
+    """Extra connections beyond the limit, for probes, and to send 503 to other requests."""
+
+    ASK_S: ClassVar[float] = 5.0
+    """How long an extra connection can stay open without a request."""
+
+    def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._door = door
+        self._waiting: asyncio.TimerHandle | None = None
+        door.inside = self.connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection, or refuse it."""
+        super().connection_made(transport)
+        beyond = len(self.connections) - self._door.limit
+        if beyond <= 0 or self._door.make_room(self.loop.time()):
+            self._door.rest(self, self.loop.time())
+        elif beyond > self.SPARE:
+            self._door.refuse(self.loop.time())
+            transport.abort()
+        else:
+            self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_waiting()
+        self._door.wake(self)
+        super().connection_lost(exc)
+
+    def start_request(self) -> None:
+        """Refuse the request while the limit is still exceeded, unless it is a probe."""
+        self._door.wake(self)
+        if self._waiting is None:
+            super().start_request()
+            return
+        self._stop_waiting()
+        if len(self.connections) <= self._door.limit:
+            super().start_request()
+            return
+        if self.url.partition(b"?")[0] not in _PROBES:
+            self.app = self._door.send_away
+        super().start_request()
+        self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        """Become idle, unless another request has arrived."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
+            self._door.rest(self, self.loop.time())
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

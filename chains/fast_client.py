@@ -1,0 +1,267 @@
+"""The client that ChatOpenAI is handed: aiohttp and orjson, plain dicts, no object per token.
+
+openai's own client builds typed models of every chunk, which costs fifty times the wire. ChatOpenAI takes dict chunks
+as well (`_astream`), and as it is only ever made to stream, `create(stream=True)` is all that it calls.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
+from chains.chunks import ChunkReader
+from chains.passback import ExtraFields, restore
+from chains.read_batching import Rests
+from chains.refusals import MAX_SHOWN, refusal_of
+from chains.retries import Retries, is_transient
+from chains.sse import SseDecoder
+from chains.transport import failure
+from chains.upstream import Upstream
+from wire.errors import RunError, UpstreamFailed
+
+__all__ = ["EXCHANGE", "Exchange", "LeanCompletions"]
+
+EXCHANGE: Final = "threadhold_exchange"
+"""Keyword under which a call carries its Exchange through ChatOpenAI to the client."""
+
+_DONE: Final = b"[DONE]"
+_AFTER_FINISH_S: Final = 1.5  # for usage and [DONE] after the finish reason
+_AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
+_CHUNKS: Final = 50  # passed on before other tasks get a turn: one read can return thousands
+_NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
+
+
+class Exchange:
+    """One call's hold on its connection, and fields that ChatOpenAI must not see (`response_format`).
+
+    Closing LangChain's generators closes the inner ones only some time later; `close` does it at once.
+    """
+
+    def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Any) -> None:
+        """With `together`, texts of one read come as one chunk, whose content is their list. `kept` are the extra
+        fields of messages by their places, as text (see `chains.passback`)."""
+        self.together = together
+        self.kept = kept
+        self.fields = fields
+        self.stream: ChunkStream | None = None
+
+    def close(self) -> None:
+        """Close the upstream's connection, unless its answer was read to the end."""
+        if self.stream is not None:
+            self.stream.close()
+
+
+class LeanCompletions:
+    """Stands in for `AsyncOpenAI().chat.completions`."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    async def create(self, **payload: Any) -> "ChunkStream":
+        """Return the answer's chunks. Raises RunError."""
+        exchange: Exchange = payload.pop(EXCHANGE, None) or Exchange()
+        assert payload.get("stream"), "ChatOpenAI is made to stream"
+        extra = payload.get("extra_body") or {}
+        body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
+        body = {**body, **extra, **exchange.fields}
+        body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
+        if exchange.kept and self._upstream.endpoint is not None:
+            url = self._upstream.endpoint.base
+            body["messages"] = restore(body["messages"], exchange.kept, url=url, model=model)
+        stream = ChunkStream(self._upstream, body, model, together=exchange.together)
+        exchange.stream = stream
+        await stream.open()
+        return stream
+
+
+class _BrokeOffError(Exception):
+    """The connection ended before the answer did; `told` is what the run fails with when it is not tried again."""
+
+    def __init__(self, told: RunError) -> None:
+        super().__init__(told.message)
+        self.told = told
+
+
+def _says(chunk: dict[str, Any]) -> bool:
+    return any(
+        delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
+        for delta in (choice["delta"] for choice in chunk["choices"])
+    )
+
+
+class ChunkStream:
+    """The chunks of one answer, as ChatOpenAI reads them: an async context manager and iterator."""
+
+    def __init__(self, upstream: Upstream, body: dict[str, Any], model: str, *, together: bool) -> None:
+        self._upstream = upstream
+        self._together = together
+        self._body = body
+        self._model = model
+        self._idle_s = upstream.limits.idle_s
+        self._negotiation = upstream.negotiation(model)
+        self._retries = Retries(upstream.limits.retry)
+        self._said = False
+        self._bytes = 0
+        self._newest_bytes = 0
+        self._blocks: Blocks | None = None
+        self._rests: Rests | None = None
+
+    async def open(self) -> None:
+        """Post the request. Raises RunError."""
+        self._response = await self._upstream.answer(self._body, self._negotiation, self._retries)
+        endpoint = self._upstream.endpoint
+        assert endpoint is not None  # or nothing would have answered
+        self._endpoint = endpoint
+        tools = self._body.get("tools")
+        self._reader = ChunkReader(
+            host=endpoint.host,
+            model=self._model,
+            learn_limit=self._upstream.learn_limit,
+            sent=self._body,
+            begins_with_thoughts=self._model in self._upstream.thinkers,
+            offered=[tool["function"]["name"] for tool in tools or ()],
+            extra=ExtraFields(endpoint.base, self._model) if tools else None,
+        )
+        self._decoder = SseDecoder()
+        self._rests = Rests(self._upstream.pace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
+        if self._rests is not None:
+            self._rests.close()
+        if self._blocks is not None:
+            self._blocks.close()
+        if (response := getattr(self, "_response", None)) is not None:
+            response.close()
+            self._upstream.note_thinker(self._model, begins=self._reader.begins_with_thoughts)
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return self._persistent()
+
+    def _chunks(self) -> AsyncGenerator[dict[str, Any]]:
+        kind = self._response.headers.get("Content-Type", "").lower()
+        if "html" in kind:
+            return self._page()
+        return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
+
+    async def _persistent(self) -> AsyncIterator[dict[str, Any]]:
+        """The answer's chunks. Until the first text or call, a stream that breaks off is retried, and a refusal that
+        names a field is answered by the request without it."""
+        while True:
+            try:
+                async with aclosing(self._chunks()) as chunks:
+                    async for chunk in chunks:
+                        self._said = self._said or _says(chunk)
+                        yield chunk
+                self._negotiation.settle()
+                return
+            except _BrokeOffError as broken:
+                self.close()
+                if self._said or not await self._retries.wait_to_retry():
+                    raise broken.told from broken
+            except RunError as error:
+                refusal = refusal_of(error)
+                if self._said or refusal is None or not await self._negotiation.drop_refused(refusal):
+                    raise
+                self.close()
+            await self.open()
+
+    async def _events(self) -> AsyncGenerator[dict[str, Any]]:
+        self._blocks = Blocks(self._response, idle_s=self._idle_s)
+        while block := await self._next_block():
+            self._bytes += len(block)
+            if self._bytes > MAX_ANSWER_BYTES:
+                raise too_long(self._endpoint.host, MAX_ANSWER_BYTES)
+            payloads = self._decoder.feed(block)
+            done = _DONE in payloads
+            for number, chunk in enumerate(self._read(payloads[: payloads.index(_DONE)] if done else payloads), 1):
+                yield chunk
+                if number % _CHUNKS == 0:
+                    await asyncio.sleep(0)
+            if done:
+                await self._drain()
+                if self._said and not self._reader.finished:  # an end mark of its own
+                    yield self._reader.end()
+                else:
+                    self._check_finished()
+                return
+        for chunk in self._read([payload for payload in self._decoder.end() if payload != _DONE]):
+            yield chunk
+        self._check_finished()
+
+    def _read(self, payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+        if self._together:
+            return self._reader.read_all(payloads)
+        return (chunk for payload in payloads if (chunk := self._reader.read(payload)) is not None)
+
+    async def _next_block(self) -> bytes:
+        """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
+        assert self._blocks is not None
+        if self._reader.finished:
+            self._blocks.limit(_AFTER_FINISH_S)
+        elif self._said and self._rests is not None:
+            await self._rests.rest(self._newest_bytes, self._blocks.held)
+        try:
+            block = await self._blocks.next()
+            self._newest_bytes = len(block)
+            return block
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if self._reader.finished:
+                return b""
+            told = failure(error, self._endpoint, idle_s=self._idle_s)
+            self._upstream.outcomes[(told.kind,)] += 1
+            if is_transient(error) or isinstance(error, aiohttp.ClientPayloadError):
+                raise _BrokeOffError(told) from error
+            raise told from error
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(_AFTER_DONE_S):
+                while await self._response.content.readany():
+                    pass
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.close()
+
+    def _check_finished(self) -> None:
+        if not self._reader.finished:
+            host = self._endpoint.host
+            told = f"{host}: the stream ended early, without a finish reason. See the upstream's log."
+            self._upstream.outcomes["broke_off",] += 1
+            raise _BrokeOffError(UpstreamFailed(told, kind="broke_off"))
+
+    async def _whole(self) -> AsyncGenerator[dict[str, Any]]:
+        """One JSON completion instead of a stream: the upstream ignores `stream`."""
+        body = await whole(
+            self._response,
+            self._endpoint,
+            idle_s=self._idle_s,
+            max_bytes=MAX_ANSWER_BYTES,
+            outcomes=self._upstream.outcomes,
+            advice=SHORTER_ANSWERS,
+        )
+        chunk = self._reader.read(body)
+        if chunk is None or not chunk["choices"]:
+            shown = body[:MAX_SHOWN].decode(errors="replace")
+            told = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
+            raise UpstreamFailed(told, kind="garbage", quote=repr(shown))
+        yield chunk
+
+    async def _page(self) -> AsyncGenerator[dict[str, Any]]:
+        raise UpstreamFailed(
+            f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
+            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`.",
+            kind="garbage",
+        )
+        yield {}  # pragma: no cover (makes this a generator)

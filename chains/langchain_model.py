@@ -1,0 +1,136 @@
+"""Model calls at any chat model of LangChain's, for programs that bring their own.
+
+Laws: as in `reply`, only RunError (and cancellation) comes out, and leaving the stream closes the model's own. The
+model keeps its name, its key and its defaults: only what was asked for is passed on.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.runnables import Runnable
+
+from chains.calls import Abilities, Modes, concerns_tools
+from chains.context import Prompt
+from chains.fitting import Uncounted, fit_prompt
+from chains.fragments import CallFragments, number_calls
+from chains.passback import EXTRA_FIELDS
+from chains.prompts import DEFAULT_PROMPTS
+from chains.provider_chunks import Weight
+from chains.recent import Learned
+from chains.reply_call import ReplyCall
+from chains.tokens import Calibration
+from chains.turns import OwnTurn, restore_turns
+from wire.errors import PromptRefused, RunError, UpstreamFailed
+
+__all__ = ["BorrowedReplies"]
+
+
+class BorrowedReplies:
+    """What `Replies` is for an upstream, for a chat model."""
+
+    def __init__(self, chat: BaseChatModel) -> None:
+        self._chat = chat
+        self._calibration = Calibration()
+        self._limits: Learned[int] = Learned()
+        self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
+
+    def context_limit(self, model: str) -> int | None:
+        """Return the context length in tokens that a refusal has told; a chat model does not say it by itself."""
+        return self._limits.get(model)
+
+    def learn_limit(self, model: str, limit: int) -> None:
+        """Remember a context length, in tokens."""
+        self._limits[model] = limit
+
+    async def calls_natively(self, model: str) -> bool:
+        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        return await self._modes.are_native(model)
+
+    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
+        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        ratio = self.tokens_per_char(model)
+        return await fit_prompt(prompt, model, Uncounted(self.context_limit), ratio=ratio, answer=answer)
+
+    def tokens_per_char(self, model: str) -> float:
+        """Return the estimate, corrected by every answer's usage."""
+        return self._calibration.ratio(model)
+
+    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
+        """Take in what a prompt of `chars` characters turned out to have."""
+        self._calibration.learn(model, chars=chars, tokens=prompt_tokens)
+
+    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
+        """Yield the answer as it comes; calls are checked as everywhere. Raises RunError."""
+        return self._modes.stream(call) if concerns_tools(call) else self._request(call)
+
+    async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+        name = type(self._chat).__name__
+        weight = Weight(name, "Give it a limit of tokens.")
+        calls = CallFragments([tool["function"]["name"] for tool in call.tools])
+        model = str(getattr(self._chat, "model_name", None) or getattr(self._chat, "model", ""))
+        turn = OwnTurn(name, model)
+        try:
+            stream = self._offering(call).astream(restore_turns(call.messages, name, model), **_asked(call))
+            async with aclosing(stream):  # type: ignore[type-var]
+                async for message in stream:
+                    chunk = _as_chunk(message)
+                    weight.add(chunk)
+                    if call.tools:
+                        turn.add(chunk)
+                    yield number_calls(calls, chunk)
+            if calls and (kept := turn.spell()):
+                yield AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: kept})
+        except RunError:
+            raise
+        except NotImplementedError as error:
+            raise PromptRefused(f"{name} takes no tools. Give another model, or none of them.") from error
+        # Every provider raises what it likes, and all of it means that this model call has failed.
+        except Exception as error:
+            raise UpstreamFailed(f"{name} failed: {type(error).__name__}: {error}", quote=str(error)) from error
+
+    def _offering(self, call: ReplyCall) -> Runnable[Any, AIMessage]:
+        if not call.tools:
+            return self._chat
+        asked: dict[str, Any] = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
+        choice = asked["tool_choice"]
+        if isinstance(choice, dict):  # LangChain's word for a named function is its name
+            asked["tool_choice"] = choice["function"]["name"]
+        return self._chat.bind_tools(call.tools, **{key: value for key, value in asked.items() if value is not None})
+
+
+def _asked(call: ReplyCall) -> dict[str, Any]:
+    asked = {
+        "temperature": call.temperature,
+        "top_p": call.top_p,
+        "max_tokens": call.max_tokens,
+        "reasoning_effort": call.reasoning_effort,
+        "response_format": None if call.response_format == "auto" else call.response_format,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _as_chunk(message: BaseMessage) -> AIMessageChunk:
+    """The message as a chunk: models that cannot stream give a whole one."""
+    if isinstance(message, AIMessageChunk):
+        return message
+    calls: list[Any] = message.tool_calls if isinstance(message, AIMessage) else []
+    return AIMessageChunk(
+        content=message.content,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata if isinstance(message, AIMessage) else None,
+        tool_call_chunks=[
+            {
+                "name": call["name"],
+                "args": json.dumps(call["args"]),
+                "id": call["id"],
+                "index": index,
+                "type": "tool_call_chunk",
+            }
+            for index, call in enumerate(calls)
+        ],
+    )

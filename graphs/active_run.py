@@ -1,0 +1,314 @@
+"""One run while it is executed in this process: its books, its log, and the task that drives its graph.
+
+The task is the only writer of the run. To stop it, say why in `stop` and cancel it; whatever comes first, an end of
+the graph or a stop, is what the run's row says, by compare-and-set.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from graphs.log import BLOCK, RunLog
+from graphs.machine.log_lines import tell_run
+from graphs.machine.metrics import RunFigures
+from graphs.machine.parts import MessageClosed, Part, RunEnded, TextDeltas
+from graphs.machine.state import RunContext
+from graphs.record import Recorded, Recorder
+from graphs.run_memory import exchange_memory
+from store.ports import Append, Change, DropCheckpoints, Patch, Row, Store
+from wire.errors import NotFound, RunError, StoreError, StoreFailed, Unavailable
+from wire.events import Event
+from wire.status import Status
+
+__all__ = ["Live", "Stop", "last_error", "parked"]
+
+logger = logging.getLogger("threadhold.runs")
+
+Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "deleted"]
+"""Why a task was stopped: the client cancelled; time was up; the server goes down; the first commit was refused;
+a later commit failed; the thread is gone."""
+
+_RESERVE_BEFORE = BLOCK // 2
+_READ_EVENTS = 1024
+"""More than one read of an answer brings: numbers that are kept free."""
+_SMALL_BYTES = 16 * 1024
+"""An output up to this size is kept even if no memory is free: it is counted, and new runs wait for it."""
+_FLUSH_EVENTS = 256
+_FLUSH_S = 0.25
+
+
+@dataclass(slots=True)
+class Live:
+    """One run in execution."""
+
+    owner: str
+    recorder: Recorder
+    log: RunLog
+    store: Store
+    figures: RunFigures
+    stop: Stop | None = None
+    task: asyncio.Task[None] | None = None
+    """From its first step on: one that is cancelled before never takes it."""
+    ending: bool = False
+    """The last commit is queued; nothing can change the outcome any more."""
+    checkpointed: bool = False
+    """Whether checkpoints may exist, to be dropped at the end."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    weight: int = 1
+    """How many runs it counts as (see `graphs.admission.weigh`)."""
+    memory: int = 0
+    """Bytes that `graphs.admission` counts for it."""
+    history_memory: int = 0
+    """The part of `memory` that its history takes."""
+    resize: Callable[[int, bool], bool] = lambda _memory, _only_if_free: True
+    """Changes the bytes that are counted for the executing run; on request, only if they are free."""
+    begun_at: float = 0.0
+    """When it was taken up here, on the event loop's clock, which nobody can set."""
+    _reserving: "asyncio.Future[list[Row]] | None" = None
+    steps: list[Row] = field(default_factory=list)
+    """The run's steps and messages as the store had them when it was taken up."""
+    messages: list[Row] = field(default_factory=list)
+    private: dict[str, Any] = field(default_factory=dict)
+    """What the run's row keeps for its continuation; written when the run pauses."""
+    _ended: RunEnded | None = None
+    """The graph's last word."""
+    _held: MessageClosed | None = None
+    _unstored: list[Event] = field(default_factory=list)
+    _flushed_at: float = 0.0
+    _begun_at: float = field(default_factory=time.monotonic)
+    _first_at: float | None = None
+    _error: BaseException | None = None
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run's wire object as it stands."""
+        return self.recorder.run
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        run_id: str = self.recorder.run["id"]
+        return run_id
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Take up the rows as they stand; whoever deletes some of them first restores from the rest instead."""
+        self.recorder.restore(self.steps, self.messages)
+
+    def say(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
+        """Queue progress: rows and events are visible at once, synced with the next answer or end (or `durable`)."""
+        events = self.log.number(recorded.events)
+        commit = self._write([*recorded.changes, *self._flushed(events)], durable=durable)
+        self.log.publish(events)
+        self._reserve()
+        return commit
+
+    def _say_deltas(self, deltas: Sequence[tuple[str, bytes]]) -> None:
+        """The hot path: a token, a thought or a piece of a call is shown at once and stored with its neighbours. What a
+        crash loses of them is generated anew (law 6), so nothing waits for this."""
+        events = self.log.number(deltas)
+        self.log.publish(events)
+        self._unstored.extend(events)
+        now = asyncio.get_running_loop().time()
+        if len(self._unstored) >= _FLUSH_EVENTS or now - self._flushed_at > _FLUSH_S:
+            self._write(self._flushed(()))
+            self._reserve()
+
+    def _flushed(self, events: Sequence[Event]) -> list[Change]:
+        """Take the events that wait to be stored, and these after them."""
+        waiting = [*self._unstored, *events]
+        self._unstored.clear()
+        self._flushed_at = asyncio.get_running_loop().time()
+        return [Append(self.run_id, waiting)]
+
+    def _write(self, changes: Sequence[Change], *, durable: bool = False) -> "asyncio.Future[list[Row]]":
+        commit = self.store.commit(changes, durable=durable)
+        commit.add_done_callback(self._written)
+        return commit
+
+    async def conclude(self, recorded: Recorded, *more: Change) -> None:
+        """Commit a pause or an end, synced, and only then show its events. Raises StoreError."""
+        self.ending = True
+        events = self.log.number(recorded.events)
+        *before, move = recorded.changes
+        if not isinstance(move, Patch):
+            raise AssertionError("a conclusion ends with the run's move")
+        # One patch a row and commit: the numbers go with the move.
+        # The graph now contains what was submitted, so the row need not keep it any longer.
+        done = {"submitted": None} if self.checkpointed else {}
+        move = replace(move, private={"next_event": self.log.next, **done, **self.private})
+        changes = [*before, move, *self._flushed(events), *more]
+        await self.store.commit(changes, durable=True)  # which stands, also where the wait for it is cancelled
+        self.log.publish(events)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Count how this take-up went, and log it."""
+        took_s = time.monotonic() - self._begun_at
+        first_s = None if self._first_at is None else self._first_at - self._begun_at
+        self.figures.runs[self.run["status"],] += 1
+        self.figures.run_seconds.add(took_s)
+        if first_s is not None:
+            self.figures.first_token_seconds.add(first_s)
+        tell_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
+
+    async def end(self, status: Status, **fields: Any) -> None:
+        """Move the run to one of its ends."""
+        drop = (DropCheckpoints(self.run_id),) if self.checkpointed else ()
+        recorded = Recorded()
+        if status in ("completed", "incomplete"):
+            recorded = self._last_close()
+        elif self._held is not None:  # all of it has come, and was paid for
+            self.recorder.book(self._held.usage)
+        recorded.extend(self.recorder.move(status, **fields))
+        await self.conclude(recorded, *drop)
+
+    def _last_close(self) -> Recorded:
+        """The close of the last message, held back so that it and the run's end are one commit: a message that is
+        completed belongs to a reply that no crash can bring a second time."""
+        held, self._held = self._held, None
+        return Recorded() if held is None else self.recorder.record(held)
+
+    def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
+        if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
+            logger.error("run %s: a commit failed, the run is stopped: %s", self.run_id, error)
+            self.halt("unwritten")
+
+    def _reserve(self) -> None:
+        """Keep the numbers that the row has reserved ahead of those in use."""
+        if self.log.ceiling - self.log.next > _RESERVE_BEFORE:
+            return
+        self.log.ceiling += BLOCK
+        patch = Patch("run", self.run_id, self.owner, private={"next_event": self.log.ceiling})
+        self._reserving = self._write([patch])
+
+    def halt(self, stop: Stop) -> None:
+        """Stop the task, unless its outcome is already on its way to the store. The first reason stays."""
+        if self.stop is None:
+            self.stop = stop
+        if self.task is not None and not self.ending:
+            self.task.cancel()
+
+    # --- driving --------------------------------------------------------------------------------------------------
+
+    def take_up(self) -> None:
+        """Say that the run is in progress, if it was not before."""
+        if self.run["status"] == "queued" and self.stop is None:
+            self.say(self.recorder.move("in_progress"))
+
+    async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
+        """Execute the graph until it pauses, ends or fails, and write that down."""
+        durability = {"durability": "sync"} if self.checkpointed else {}
+        updates = graph.astream(given, config, context=context, stream_mode="updates", **durability)
+        try:
+            async for update in updates:
+                if "__interrupt__" in update:
+                    await self._pause(**update["__interrupt__"][0].value)
+                    return
+        finally:
+            await updates.aclose()
+        reason = self._ended.reason if self._ended is not None else None
+        if reason is None:
+            await self.end("completed")
+        else:
+            await self.end("incomplete", incomplete_details={"reason": reason})
+
+    def hear(self, part: Part) -> None:
+        """Take in what a node tells. A run that is being stopped hears nothing more: its end is what comes next."""
+        if self.stop is not None:
+            return
+        if isinstance(part, TextDeltas):
+            self._say_deltas(self.recorder.text_deltas(part.texts))
+            return
+        if isinstance(part, RunEnded):
+            self._ended = part
+            return
+        recorded = self._last_close()
+        if isinstance(part, MessageClosed):
+            self._held = part
+        else:
+            recorded.extend(self.recorder.record(part))
+            if recorded.changes:
+                self.say(recorded)
+            elif recorded.events:
+                self._say_deltas(recorded.events)
+
+    def reserve(self, exchange_bytes: int) -> bool:
+        """Count memory for an output; False if it is large and no memory is free."""
+        memory = self.memory + exchange_memory(exchange_bytes)
+        return self.resize(memory, exchange_bytes > _SMALL_BYTES)
+
+    def note_output(self) -> None:
+        """Record the time of the model's first output. Parts cannot show it: some are the server's own notices."""
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+
+    async def room(self) -> None:
+        """Hold back before a number is used that a crash could give out again."""
+        reserving = self._reserving
+        if reserving is None:
+            return
+        if self.log.ceiling - self.log.next <= BLOCK + _READ_EVENTS:
+            await asyncio.wait((reserving,))
+        if reserving.done():
+            self._reserving = None
+
+    async def _pause(self, calls: Sequence[dict[str, Any]], exchange_bytes: int = 0) -> None:
+        wanted = [
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": call["name"], "arguments": call["arguments"]},
+            }
+            for call in calls
+        ]
+        self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
+        action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
+        await self.conclude(self.recorder.move("requires_action", required_action=action))
+
+    async def stopped(self) -> None:
+        """Write down what a stop means. Called once the graph is closed."""
+        match self.stop:
+            case "cancelled":
+                await self.end("cancelled")
+            case "expired":
+                await self.end("expired")
+            case "parked":
+                if (rest := self.recorder.flush()).changes:
+                    self.say(rest)
+                self.log.close(parked(self.run_id, self.log.next - 1))
+            case "unwritten":
+                # Rows and log lack what was said last: it is ended from what they have, once the store takes writes.
+                raise StoreFailed(_UNWRITTEN)
+            case "deleted":
+                self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
+            case "refused" | None:
+                pass
+
+    async def failed(self, error: BaseException) -> None:
+        """Write down that the run failed."""
+        self._error = error
+        await self.end("failed", last_error=last_error(error))
+
+
+def parked(run_id: str, after: int) -> Unavailable:
+    """What readers of a run are told that goes on when the server is back."""
+    return Unavailable(
+        f"The server is shutting down. Run {run_id} goes on when it is back: read its events from number {after}."
+    )
+
+
+_UNWRITTEN = "The server could not store the run's progress; see its log. Nothing that was acknowledged is lost."
+
+
+def last_error(error: BaseException) -> dict[str, str]:
+    """Return the wire's last_error: what a RunError says, and OpenAI's own sentence for what nobody foresaw."""
+    if isinstance(error, RunError):
+        return {"code": error.code, "message": error.message}
+    if isinstance(error, StoreError):
+        return {"code": "server_error", "message": _UNWRITTEN}
+    return {"code": "server_error", "message": "Sorry, something went wrong."}

@@ -1,0 +1,134 @@
+"""Runs that nobody executes: left by a crash or a stop, waiting for outputs, overdue, or broken.
+
+Each is looked at under its own lock, from its rows alone; compare-and-set in the store has the last word.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakValueDictionary
+
+from graphs.active_run import Live, Stop
+from graphs.admission import InLine, weigh_bytes
+from graphs.execution import Execution
+from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
+from graphs.run_context import Surroundings
+from graphs.run_memory import exchange_memory
+from store.ports import Append, Patch, Row, Store, Unfinished
+from wire.errors import StoreError
+
+__all__ = ["IdleRuns"]
+
+logger = logging.getLogger("threadhold.runs")
+
+_SWEEP_S: Final = 1.0
+
+
+class IdleRuns:
+    """Takes runs up again, and ends those that must end."""
+
+    def __init__(
+        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int], *, expiry_s: int
+    ) -> None:
+        self._store = store
+        self._execution = execution
+        self._surroundings = surroundings
+        self._clock = clock
+        self._expiry_s = expiry_s
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        execution.take_up = self.begin
+
+    def lock(self, run_id: str) -> asyncio.Lock:
+        """Return the lock under which a run that nobody executes is changed."""
+        lock = self._locks.get(run_id)
+        if lock is None:
+            lock = self._locks[run_id] = asyncio.Lock()
+        return lock
+
+    async def take_up(self) -> None:
+        """Let every run that another process left stand in line. Those that wait for the client go on waiting."""
+        for run in await self._store.unfinished():
+            if run.status in ("queued", "in_progress"):
+                turns, weight = self._execution.turns, weigh_bytes(run.size)
+                turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
+            elif run.status == "cancelling" and (row := await self._row(run)) is not None:
+                await self.finish(row, "cancelled")
+        self._execution.call()
+
+    async def begin(self, run: InLine) -> bool:
+        """Go on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
+        async with self.lock(run.run_id):
+            row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
+            if row is None or row.body["status"] not in ("queued", "in_progress"):
+                return False
+            live = make_live(self._store, row, self._clock, self._surroundings.figures)
+            live.weight, live.memory = run.weight, run.memory
+            self._execution.begin(live, self._resume(live, row), called=True)
+            return True
+
+    async def _resume(self, live: Live, row: Row) -> None:
+        await load_rows(live, row)
+        context = await self._surroundings.again(live, row, await self._surroundings.toolset(row))
+        used = exchange_memory(row.private.get("exchange_bytes", 0))
+        live.resize(live.history_memory + used, False)
+        if row.body["started_at"] is None:
+            plan = Plan(given={}, resumed=False)  # it has only stood in line: there is nothing to forget
+        else:
+            logger.info("run %s is taken up again", row.id)
+            plan = await plan_recovery(self._execution.graph, live, row)
+        reserved = Patch("run", row.id, row.owner, private={"next_event": live.log.ceiling})
+        numbered = live.log.number(plan.events)
+        # Synced before anything is sent: a second crash must not give a number out again.
+        await self._store.commit([reserved, *plan.changes, Append(row.id, numbered)], durable=True)
+        live.log.publish(numbered)
+        await self._execution.drive(live, plan.given, context, resumed=plan.resumed)
+
+    async def _row(self, run: Unfinished) -> Row | None:
+        return await self._store.get("run", run.id, run.owner, thread_id=run.thread_id)
+
+    async def sweep(self) -> None:
+        """Once a second, forever: expire what is overdue, and end what could not be ended when it should have been."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
+                    live.halt("expired")
+                for run in await self._store.unfinished(due_before=self._clock()):
+                    await self._expire(run)
+                if self._execution.broken:
+                    await self._end_broken()
+                self._execution.call()  # those that could not begin, for the store did not answer
+            except StoreError as error:
+                logger.error("overdue runs could not be ended, next try in %s s: %s", _SWEEP_S, error)
+
+    async def _expire(self, run: Unfinished) -> None:
+        live = self._execution.get(run.id)
+        if live is not None:
+            live.halt("expired")
+            return
+        async with self.lock(run.id):
+            row = await self._row(run)
+            unchanged = row is not None and row.body["status"] == run.status
+            if row is not None and unchanged and self._execution.get(run.id) is None:
+                await self.finish(row, "cancelled" if run.status == "cancelling" else "expired")
+
+    async def _end_broken(self) -> None:
+        """End the runs that broke by now; one that breaks meanwhile is seen to next time."""
+        broken = dict(self._execution.broken)
+        for run in await self._store.unfinished():
+            if run.id in broken and self._execution.get(run.id) is None:
+                async with self.lock(run.id):
+                    if (row := await self._row(run)) is not None:
+                        live = await revive(self._store, row, self._clock, self._surroundings.figures)
+                        await live.failed(broken[run.id])
+        for run_id in broken:
+            del self._execution.broken[run_id]
+
+    async def finish(self, row: Row, stop: Stop) -> None:
+        """End a run that nobody executes. Raises StoreError."""
+        live = await revive(self._store, row, self._clock, self._surroundings.figures)
+        live.stop = stop
+        await live.stopped()
+        live.log.close()
+        self._execution.turns.leave(row.id)

@@ -1,0 +1,323 @@
+"""Runs as one Runnable: a turn in, the run's events out, the same events and numbers as everywhere.
+
+The laws: only the reader that took a run up cancels it by leaving, one that re-attached never; failures travel as
+data, the last chunk; an assistant made for a model and instructions is found again for the same ones; where the thread
+has files, the run searches them, whether the assistant has `file_search` or not.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_core.runnables import RunnableConfig
+from pydantic import BaseModel, ConfigDict, Field
+
+from chains.backpressure import BackpressureRunnable, context_without_reader, find_reader
+from chains.bridge import BridgedRunnable
+from chains.disconnect import on_leaving
+from graphs.runner import Runner, Started
+from store.ports import Insert, Row, Store
+from wire.assistants import AssistantCreate, ModelName, new_assistant
+from wire.errors import InvalidRequest, NotFound, Problem, StoreError, ThreadholdError, as_problem
+from wire.events import RUN_ENDS, Event, encode
+from wire.ids import DEFAULT_OWNER, derive_id
+from wire.messages import MessageCreate
+from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
+from wire.threads import ThreadCreate
+from wire.validation import parse
+
+__all__ = ["OWNER", "RunChunk", "RunFacade", "Turn", "whole"]
+
+OWNER: Final = "__owner"
+"""Key of `config["configurable"]` that says whose objects these are; only the server may set it."""
+
+_FILE_SEARCH: Final = {"type": "file_search"}
+_PAUSES: Final = RUN_ENDS | {"thread.run.requires_action"}
+
+
+class Output(BaseModel):
+    """What a function returned."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tool_call_id: str = ""
+    output: str = ""
+
+
+class Turn(BaseModel):
+    """A new turn (`content`, `thread_id`, or both), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to
+    follow (`run_id`).
+
+    Defaults instead of None: LangServe's playground shows a blank page for what may be null. Its form has this order.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    content: str = Field("", description="Empty: the thread is run as it stands")
+    instructions: str = ""
+    model: ModelName = ""
+    thread_id: str = Field("", description="Empty: a new thread")
+    assistant_id: str = Field("", description="Empty: one is stored for model and instructions, and found again")
+    run_id: str = ""
+    tool_outputs: list[Output] = Field([], max_length=1_000)
+    file_ids: list[str] = Field(
+        [], max_length=500, description="Files for `content`: they go into the thread's vector store"
+    )
+    image_ids: list[str] = Field(
+        [], max_length=500, description="Ids of picture files that the model sees with `content`"
+    )
+    replaces: str = Field("", description="Message of the thread: it and all after it are deleted as the run starts")
+    after: int = Field(-1, description="Only events with a higher number")
+    temperature: float = Field(1.0, description="1 is left to the assistant, or to the model's own default")
+    max_completion_tokens: int = Field(-1, description="-1: no limit")
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+
+
+class RunChunk(BaseModel):
+    """One event: its name, its data, and its sequence number; the last one stands for a whole run."""
+
+    event: str
+    data: dict[str, Any]
+    id: int
+    text: str = Field("", description="Of all messages; of a whole run only, chunks of a stream have none")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What a reader has to do with a run; `started` only where the reader took it up."""
+
+    turn: Turn
+    owner: str
+    started: Started | None = None
+    starting: "asyncio.Future[Started] | None" = None
+    settled: bool = False
+    number: int = -1
+    logged: bool = False
+    """Whether a log or events are read. The run does not wait for their reader, so it does not report to it."""
+
+
+class RunFacade(BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]):
+    """See the module. Synchronous calls need a runner that was opened on the bridge's loop, as `graphs.local` does."""
+
+    name = "assistant"
+
+    def __init__(
+        self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, tells_failures: bool = True
+    ) -> None:
+        """Without `tells_failures` they are raised, as ThreadholdError."""
+        self._runner = runner
+        self._store = store
+        self._owner = owner
+        self._tells_failures = tells_failures
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """Return Turn."""
+        return Turn
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
+        """Return RunChunk."""
+        return RunChunk
+
+    async def ainvoke(
+        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run to the next pause or the end; returns the last event of the run itself, and the `text` of its messages.
+
+        A failure is returned as `error`.
+        """
+        return await whole(self.astream(input, config, **kwargs))
+
+    async def astream(
+        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events as they come."""
+        try:
+            reading = self._reading(input, config)
+        except InvalidRequest as error:
+            if not self._tells_failures:
+                raise
+            yield _chunk(_told(error, -1))
+            return
+
+        reader = find_reader(config)
+        reading.logged = reader is not None
+
+        async def chunks(_: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
+            if reader is not None:
+                await reader.wait()
+            async for batch in self._batches(reading):
+                for event in batch:
+                    yield _chunk(event)
+                    if reader is not None:
+                        await reader.wait()
+
+        async def given() -> AsyncIterator[dict[str, Any]]:
+            yield input
+
+        with on_leaving(lambda: self._left(reading)):
+            async for chunk in self._atransform_stream_with_config(given(), chunks, config, **kwargs):
+                yield chunk
+
+    async def batches(
+        self, input: dict[str, Any], config: RunnableConfig | None = None
+    ) -> AsyncIterator[Sequence[Event]]:
+        """Yield the same events, encoded, those together that came together. Callbacks hear nothing of it, and failures
+        are told."""
+        try:
+            reading = self._reading(input, config)
+        except InvalidRequest as error:
+            yield (_told(error, -1),)
+            return
+        with on_leaving(lambda: self._left(reading)):
+            async for batch in self._batches(reading):
+                yield batch
+
+    def _reading(self, input: dict[str, Any], config: RunnableConfig | None) -> _Reading:
+        turn = parse(Turn, input)
+        return _Reading(turn, (config or {}).get("configurable", {}).get(OWNER, self._owner), number=turn.after)
+
+    async def _batches(self, reading: _Reading) -> AsyncIterator[Sequence[Event]]:
+        try:
+            run_id = await self._taken_up(reading)
+            async with aclosing(self._runner.follow(run_id, after=reading.number)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    reading.number = batch[-1].number
+                    reading.settled = batch[-1].name in _PAUSES
+                    yield batch
+            reading.settled = True
+        except ThreadholdError as error:
+            if not self._tells_failures:
+                raise
+            yield (_told(as_problem(error), reading.number),)
+
+    def _left(self, reading: _Reading) -> None:
+        """The reader is gone: stop what it took up, unless it is settled or was to go on."""
+        if reading.settled or reading.turn.on_disconnect == "continue" or reading.starting is None:
+            return
+        owner = reading.owner
+
+        def stop(starting: "asyncio.Future[Started]") -> None:
+            if not starting.cancelled() and starting.exception() is None:
+                run = starting.result().run
+                self._runner.abandon(owner, run["thread_id"], run["id"])
+
+        reading.starting.add_done_callback(stop)
+
+    # --- taking up ------------------------------------------------------------------------------------------------
+
+    async def _taken_up(self, reading: _Reading) -> str:
+        """Start, resume or find the run; returns its id."""
+        turn = reading.turn
+        if turn.run_id and (turn.content or turn.image_ids):
+            raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there; not both.")
+        given = turn.content or turn.image_ids
+        if not turn.run_id and not given and (turn.file_ids or not turn.thread_id):
+            raise InvalidRequest("Give `content` for a new turn, or `run_id` for a run that is there.", param="content")
+        if turn.replaces and not turn.thread_id:
+            raise InvalidRequest("Give the `thread_id` of the message that the turn replaces.", param="thread_id")
+        if turn.run_id and not turn.tool_outputs:
+            return (await self._row(turn.run_id, reading.owner)).id
+        taking = self._resume(reading) if turn.run_id else self._start(reading)
+        context = context_without_reader() if reading.logged else None
+        reading.starting = asyncio.get_running_loop().create_task(taking, context=context)
+        started = await asyncio.shield(reading.starting)
+        reading.number = max(reading.number, started.after)
+        return started.run_id
+
+    async def _resume(self, reading: _Reading) -> Started:
+        given = {"tool_outputs": [output.model_dump() for output in reading.turn.tool_outputs]}
+        outputs = parse(SubmitToolOutputs, given)
+        row = await self._row(reading.turn.run_id, reading.owner)
+        checked = [output.model_dump() for output in outputs.tool_outputs]
+        return await self._runner.submit(reading.owner, row.body["thread_id"], row.id, checked)
+
+    async def _start(self, reading: _Reading) -> Started:
+        turn, owner = reading.turn, reading.owner
+        fields: dict[str, Any] = {"assistant_id": turn.assistant_id or await self._assistant(turn, owner)}
+        if turn.assistant_id and turn.model:
+            fields["model"] = turn.model
+        if turn.assistant_id and turn.instructions:
+            fields["instructions"] = turn.instructions
+        if turn.temperature != 1:
+            fields["temperature"] = turn.temperature
+        if turn.max_completion_tokens != -1:
+            fields["max_completion_tokens"] = turn.max_completion_tokens
+        if (tools := await self._tools_for_files(turn, fields["assistant_id"], owner)) is not None:
+            fields["tools"] = tools
+        attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in turn.file_ids]
+        told = {"role": "user", "content": _content(turn), "attachments": attachments}
+        messages = [parse(MessageCreate, told)] if told["content"] else []
+        if turn.thread_id:
+            request = parse(RunCreate, {**fields, "additional_messages": messages})
+            return await self._runner.start(owner, turn.thread_id, request, replaces=turn.replaces)
+        begun = parse(ThreadRunCreate, {**fields, "thread": ThreadCreate(messages=messages)})
+        return await self._runner.create_and_start(owner, begun)
+
+    async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[dict[str, Any]] | None:
+        """Return the assistant's tools and `file_search`, where the thread has files and the assistant lacks it."""
+        if not turn.file_ids:
+            thread = await self._store.get("thread", turn.thread_id, owner) if turn.thread_id else None
+            if thread is None or not thread.body["tool_resources"].get("file_search"):
+                return None
+        assistant = await self._store.get("assistant", assistant_id, owner)
+        tools: list[dict[str, Any]] = [] if assistant is None else assistant.body["tools"]
+        return None if any(tool["type"] == "file_search" for tool in tools) else [*tools, _FILE_SEARCH]
+
+    async def _assistant(self, turn: Turn, owner: str) -> str:
+        """Return the id of the assistant with this model and these instructions; it is made where there is none."""
+        id = derive_id("asst", "facade", owner, turn.model, turn.instructions)
+        if await self._store.get("assistant", id, owner) is None:
+            told = {
+                "model": turn.model,
+                "instructions": turn.instructions or None,
+                "metadata": {"threadhold": "facade"},
+            }
+            request = parse(AssistantCreate, told)
+            body = new_assistant(request, id=id, now=int(time.time()))
+            row = Row("assistant", id, owner, body, private={"tools": [], "sampling": {}})
+            try:
+                await self._store.commit([Insert(row)], durable=True)
+            except StoreError:
+                if await self._store.get("assistant", id, owner) is None:  # somebody else was quicker, or not
+                    raise
+        return id
+
+    async def _row(self, run_id: str, owner: str) -> Row:
+        row = await self._store.get("run", run_id, owner)
+        if row is None:
+            raise NotFound(f"No run found with id '{run_id}'.", param="run_id")
+        return row
+
+
+async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+    """Return the last event of the run itself, or `error`, with the `text` of all its messages."""
+    last: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    async for chunk in chunks:
+        name, data = chunk["event"], chunk["data"]
+        if name in ("thread.message.completed", "thread.message.incomplete"):
+            texts[data["id"]] = "".join(part["text"]["value"] for part in data["content"])
+        elif name == "error" or (name.startswith("thread.run.") and not name.startswith("thread.run.step.")):
+            last = chunk
+    return {**last, "text": "\n".join(texts.values())}
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    """Return the new message's content: its text alone, or its parts where pictures go with it."""
+    if not turn.image_ids:
+        return turn.content
+    text: list[dict[str, Any]] = [{"type": "text", "text": turn.content}] if turn.content else []
+    return [*text, *({"type": "image_file", "image_file": {"file_id": id}} for id in turn.image_ids)]
+
+
+def _chunk(event: Event) -> dict[str, Any]:
+    return {"event": event.name, "data": event.data(), "id": event.number}
+
+
+def _told(problem: Problem, number: int) -> Event:
+    """The problem as the REST API would answer it, and the status that it would have there."""
+    body = problem.body()
+    return Event(number, "error", encode({"error": {**body["error"], "status": problem.status}}))

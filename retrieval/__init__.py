@@ -1,0 +1,1 @@
+"""How do files become passages and citations? Ingestion, attachments, search results, grounding."""

@@ -1,0 +1,150 @@
+"""Files attached to messages: they go into the thread's `tool_resources`, and so into its vector store.
+
+Law: a message and what its attachments bring about are one commit. A thread has one vector store; the first
+attachment for `file_search` makes it, with an expiry of seven days after its last use.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from retrieval.vector_store_drafts import add_places, draft_store, furnish, touch
+from store.ports import Change, Delete, Insert, Patch, Row, Store, There
+from wire.errors import Missing
+from wire.vector_stores import NewPlace, VectorStoreCreate
+
+__all__ = ["Attachments", "attached_files", "searched_stores"]
+
+_EXPIRY: Final = {"anchor": "last_active_at", "days": 7}
+
+
+def attached_files(messages: Sequence[dict[str, Any]], tool: str) -> list[str]:
+    """Return the ids of the files that messages attach for a tool, each once."""
+    found = [
+        attachment["file_id"]
+        for message in messages
+        for attachment in message["attachments"]
+        if any(each["type"] == tool for each in attachment.get("tools") or ())
+    ]
+    return list(dict.fromkeys(found))
+
+
+def named_files(messages: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the ids of all files that messages speak of: attachments, and images."""
+    found = [attachment["file_id"] for message in messages for attachment in message["attachments"]]
+    parts = [part for message in messages for part in message["content"]]
+    found += [part["image_file"]["file_id"] for part in parts if part["type"] == "image_file"]
+    return list(dict.fromkeys(found))
+
+
+def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: Sequence[Change] = ()) -> list[str]:
+    """Return the ids of the vector stores that a run searches, each once; `changes` may change the thread's."""
+    changed = [each.body for each in changes if isinstance(each, Patch) and each.kind == "thread"]
+    bodies = [assistant, *([body for body in changed if "tool_resources" in body][-1:] or [thread])]
+    searched = [(body.get("tool_resources") or {}).get("file_search") or {} for body in bodies]
+    return list(dict.fromkeys(id for each in searched for id in each.get("vector_store_ids") or ()))
+
+
+@dataclass(slots=True)
+class _Drawer:
+    """A thread's resources while attachments are put into them."""
+
+    resources: dict[str, Any]
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def store_id(self) -> str | None:
+        """The thread's vector store."""
+        ids = self.resources.get("file_search", {}).get("vector_store_ids") or [None]
+        found: str | None = ids[0]
+        return found
+
+    def inserted(self, kind: str) -> dict[str, Row]:
+        """The rows of a kind that the changes add."""
+        return {each.row.id: each.row for each in self.changes if isinstance(each, Insert) and each.row.kind == kind}
+
+
+class Attachments:
+    """Makes the changes that messages bring with them. `wake` is called when places were committed."""
+
+    def __init__(
+        self, store: Store, *, wake: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._wake = wake
+        self._clock = clock
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of_new_thread(self, thread: Row, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
+        """Put real vector stores into the thread's `tool_resources`, and yield the changes to commit with it.
+
+        Raises InvalidRequest.
+        """
+        bodies = [message.body for message in messages]
+        resources, changes = furnish(thread.owner, thread.body["tool_resources"], now=int(self._clock()))
+        drawer = _Drawer(resources, changes)
+        await self._fill(drawer, thread.owner, bodies)
+        thread.body["tool_resources"] = drawer.resources
+        yield drawer.changes
+        if drawer.inserted("vector_store_file"):
+            self._wake()
+
+    @asynccontextmanager
+    async def of_messages(self, owner: str, thread_id: str, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
+        """Yield the changes to commit with new messages of a thread; no other attaches to it meanwhile.
+
+        Raises Missing where the thread is not there.
+        """
+        bodies = [message.body for message in messages]
+        if not named_files(bodies):
+            yield []
+            return
+        lock = self._locks.get(thread_id)
+        if lock is None:
+            lock = self._locks[thread_id] = asyncio.Lock()
+        async with lock:
+            thread = await self._store.get("thread", thread_id, owner)
+            if thread is None:
+                raise Missing("thread", thread_id)
+            drawer = _Drawer(thread.body["tool_resources"])
+            await self._fill(drawer, owner, bodies)
+            if drawer.resources != thread.body["tool_resources"]:
+                drawer.changes.append(Patch("thread", thread_id, owner, {"tool_resources": drawer.resources}))
+            yield drawer.changes
+        if drawer.inserted("vector_store_file"):
+            self._wake()
+
+    async def _fill(self, drawer: _Drawer, owner: str, messages: Sequence[dict[str, Any]]) -> None:
+        drawer.changes += [There("file", id, owner) for id in named_files(messages)]
+        if for_search := attached_files(messages, "file_search"):
+            await self._fill_store(drawer, owner, for_search)
+        if for_code := attached_files(messages, "code_interpreter"):
+            kept = drawer.resources.get("code_interpreter", {}).get("file_ids") or []
+            whole = list(dict.fromkeys([*kept, *for_code]))
+            drawer.resources = {**drawer.resources, "code_interpreter": {"file_ids": whole}}
+
+    async def _fill_store(self, drawer: _Drawer, owner: str, file_ids: Sequence[str]) -> None:
+        now = int(self._clock())
+        store = drawer.inserted("vector_store").get(drawer.store_id or "")
+        if store is None and drawer.store_id is not None:
+            store = await self._store.get("vector_store", drawer.store_id, owner)
+            if store is not None and store.body["status"] != "expired":
+                drawer.changes += touch(store, now=now, at_once=True)
+        if store is None or store.body["status"] == "expired":
+            asked = VectorStoreCreate.model_validate({"expires_after": _EXPIRY})
+            store, _ = draft_store(owner, asked, now=now)
+            drawer.changes.append(Insert(store))
+            drawer.resources = {**drawer.resources, "file_search": {"vector_store_ids": [store.id]}}
+        there = drawer.inserted("vector_store_file")
+        for place in add_places(owner, store.id, [NewPlace(file_id=id) for id in file_ids], now=now):
+            if place.id in there:
+                continue
+            known = await self._store.get("vector_store_file", place.id, owner)
+            if known is None or known.body["status"] in ("failed", "cancelled"):
+                gone = Delete("vector_store_file", place.id, owner, if_there=True)
+                drawer.changes += [gone, Insert(place)]

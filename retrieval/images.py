@@ -1,0 +1,99 @@
+"""Replaces pictures that messages name by file with what models accept: data in the message.
+
+Invariants: the newest pictures come first, and no more than a request can contain, including those that are already in
+messages. A picture that is not shown stays `image_file`, which the prompt refuses in the newest user message and
+mentions in an older one. Nothing of this is stored.
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Final
+
+from store.blobs import Blobs
+from store.ports import Store
+from telemetry.shares import REQUESTS
+from wire.errors import StoreError
+
+__all__ = ["MAX_BYTES", "Pictures"]
+
+MAX_BYTES: Final = 20 * 1024 * 1024
+"""Longest picture that is shown, as OpenAI has it."""
+
+_MAX_TOTAL: Final = 40 * 1024 * 1024
+"""Maximum characters of all pictures of a prompt, as URLs."""
+
+_KINDS: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+)
+
+
+class Pictures:
+    """Looks files up and reads them."""
+
+    def __init__(self, store: Store, blobs: Blobs) -> None:
+        self._store = store
+        self._blobs = blobs
+
+    async def show(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the messages, oldest first as they came, with `image_url` in place of `image_file`."""
+        shown = list(messages)
+        left = _MAX_TOTAL
+        for place in reversed(range(len(shown))):
+            content = shown[place].get("content")
+            if not isinstance(content, list):
+                continue
+            left -= sum(len(part["image_url"]["url"]) for part in content if part["type"] == "image_url")
+            if not any(part["type"] == "image_file" for part in content):
+                continue
+            parts = []
+            for part in content:
+                url = await self._url(owner, part["image_file"], left) if part["type"] == "image_file" else None
+                left -= len(url or "")
+                detail = None if url is None else part["image_file"].get("detail")
+                parts.append(
+                    part if url is None else {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+                )
+            shown[place] = {**shown[place], "content": parts}
+        return shown
+
+    async def measure(self, owner: str, messages: Sequence[dict[str, Any]]) -> int:
+        """Return the maximum number of characters of URLs that `show` adds."""
+        sizes: dict[str, int] = {}
+        total = 0
+        for message in reversed(messages):
+            content = message["content"] if isinstance(message.get("content"), list) else ()
+            for part in content:
+                if part["type"] != "image_file":
+                    continue
+                file_id = part["image_file"].get("file_id") or ""
+                if file_id not in sizes:
+                    file = await self._store.get("file", file_id, owner)
+                    sizes[file_id] = 0 if file is None else _url_chars(file.body["bytes"])
+                total += sizes[file_id]
+                if total >= _MAX_TOTAL:
+                    return _MAX_TOTAL
+        return total
+
+    async def _url(self, owner: str, image: dict[str, Any], most: int) -> str | None:
+        if most <= 0:
+            return None
+        file = await self._store.get("file", image.get("file_id") or "", owner)
+        if file is None or file.body["bytes"] > min(MAX_BYTES, most):
+            return None
+        try:
+            data = b"".join([block async for block in self._blobs.read(file.id)])
+        except StoreError:
+            return None
+        kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
+        if kind is None or (kind == "image/webp" and data[8:12] != b"WEBP"):
+            return None
+        encoded = await REQUESTS.run(owner, base64.b64encode, data)
+        return f"data:{kind};base64,{encoded.decode()}"
+
+
+def _url_chars(size: int) -> int:
+    """Return the number of characters of the `data:` URL of a picture with so many bytes; 0 if it is not shown."""
+    return 0 if size > MAX_BYTES else 32 + (size + 2) // 3 * 4

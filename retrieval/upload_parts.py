@@ -1,0 +1,281 @@
+"""Files that are uploaded in parts: creation, parts, completion, cancellation and expiry.
+
+Invariants: a part that was acknowledged is on disk until its upload ends; an upload is completed in one commit with the
+file that it becomes, so that a crash leaves it pending or completed; an upload that ended has no parts on disk, after
+the next start at the latest (`Blobs.sweep`). Whatever changes an upload holds its lock.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+from weakref import WeakValueDictionary
+
+from store.blobs import Blobs, BlobSize, Writing
+from store.ports import Insert, Patch, Row, Store
+from store.sqlite.files import Library
+from telemetry.context import acting_owner
+from telemetry.shares import DISK
+from wire.errors import InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
+from wire.files import FileCreate, FileExpiry, new_file
+from wire.ids import new_id
+from wire.uploads import MAX_PART_BYTES, MAX_PARTS, PART_TOO_LONG, UploadComplete, UploadCreate, new_part, new_upload
+
+__all__ = ["Uploads"]
+
+logger = logging.getLogger("threadhold.uploads")
+
+_SWEEP_S: Final = 20.0
+_MOST_TIMES: Final = 3
+"""The parts of an upload can have this many times its bytes, as a part whose answer was lost is sent again."""
+
+_PENDING = frozenset({"pending"})
+
+
+class Uploads:
+    """An async context manager: expired uploads are removed while it is entered. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        library: Library,
+        blobs: Blobs,
+        *,
+        max_bytes: int,
+        sweep_s: float = _SWEEP_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`max_bytes` is the largest file that an upload can become."""
+        self._store = store
+        self._library = library
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        self._sweep_s = sweep_s
+        self._clock = clock
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks = asyncio.TaskGroup()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._sweeping = self._tasks.create_task(self._sweep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def create(self, owner: str, asked: UploadCreate) -> dict[str, Any]:
+        """Return a new upload. Raises TooLarge, StoreError."""
+        if asked.bytes > self._max_bytes:
+            raise TooLarge(
+                f"`bytes` is {asked.bytes}, which is more than the {self._max_bytes} that MAX_FILE_BYTES allows.",
+                param="bytes",
+            )
+        async with self._blobs.writing(self._max_bytes, "", announced=asked.bytes):
+            pass  # refused before its parts are sent
+        body = new_upload(asked, id=new_id("upload"), now=self._now())
+        lifetime_s = None if asked.expires_after is None else asked.expires_after.seconds
+        private: dict[str, Any] = {"parts": {}, "mime_type": asked.mime_type, "file_lifetime_s": lifetime_s}
+        await self._store.commit([Insert(Row("upload", body["id"], owner, body, private=private))], durable=True)
+        return body
+
+    async def add_part(
+        self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
+    ) -> dict[str, Any]:
+        """Return a new part, whose bytes `receive` writes. `announced` is their number; 0 if unknown. The part is on
+        disk when this returns.
+
+        Raises NotFound, InvalidRequest if the upload accepts no parts, TooLarge, StoreError.
+        """
+        await self._pending(owner, id)  # refused before its bytes are received
+        part_id = new_id("part")
+        async with self._blobs.writing(MAX_PART_BYTES, PART_TOO_LONG, announced=announced) as writing:
+            await receive(writing)
+            size = await writing.keep(part_id)
+        try:
+            async with self._lock(id):
+                row = await self._pending(owner, id)
+                parts = _with_part(row, part_id, size.bytes)
+                await self._change(row, private={"parts": parts})
+        except (StoreError, Problem):  # nothing knows the part
+            await self._blobs.remove(part_id)
+            raise
+        return new_part(id=part_id, upload_id=id, now=self._now())
+
+    async def complete(self, owner: str, id: str, asked: UploadComplete) -> dict[str, Any]:
+        """Return the completed upload. Repeating the call that completed it returns it again.
+
+        Raises NotFound, InvalidRequest where the parts or the state do not allow it, StoreError.
+        """
+        of = hashlib.sha256("\n".join(asked.part_ids).encode()).hexdigest()
+        async with self._lock(id):
+            row = await self._must_get(owner, id)
+            if row.body["status"] == "completed" and row.private.get("completed_of") == of:
+                return row.body
+            self._check_pending(row)
+            _check_parts(row, asked.part_ids)
+            file_id = new_id("file")
+            size = await self._assemble(file_id, asked, row.body["bytes"])
+            body = self._new_file(row, file_id, size)
+            file = Row("file", file_id, owner, body, private={"sha256": size.sha256})
+            try:
+                completed = await self._change(
+                    row, {"status": "completed", "file": body}, {"parts": {}, "completed_of": of}, Insert(file)
+                )
+            except (StoreError, Problem):
+                await self._blobs.remove(file_id)
+                raise
+        await self._remove(row.private["parts"])
+        return completed.body
+
+    async def cancel(self, owner: str, id: str) -> dict[str, Any]:
+        """Return the cancelled upload. Raises NotFound, InvalidRequest, StoreError."""
+        async with self._lock(id):
+            row = await self._pending(owner, id)
+            return (await self._end(row, "cancelled")).body
+
+    # --- states ---------------------------------------------------------------------------------------------------
+
+    async def _must_get(self, owner: str, id: str) -> Row:
+        row = await self._store.get("upload", id, owner)
+        if row is None:
+            raise NotFound(Missing("upload", id).message, param="upload_id")
+        return row
+
+    async def _pending(self, owner: str, id: str) -> Row:
+        row = await self._must_get(owner, id)
+        self._check_pending(row)
+        return row
+
+    def _check_pending(self, row: Row) -> None:
+        status = row.body["status"]
+        if status == "pending" and row.body["expires_at"] <= self._now():
+            status = "expired"
+        if status != "pending":
+            raise _not_pending(row.id, status)
+
+    async def _change(
+        self, row: Row, body: dict[str, Any] | None = None, private: dict[str, Any] | None = None, *also: Insert
+    ) -> Row:
+        """Change a pending upload, on disk when this returns. Raises InvalidRequest, StoreError."""
+        change = Patch("upload", row.id, row.owner, body or {}, private or {}, only_if=_PENDING)
+        try:
+            changed = await self._store.commit([change, *also], durable=True)
+        except StatusConflict as conflict:
+            raise _not_pending(row.id, conflict.status) from conflict
+        return changed[0]
+
+    async def _end(self, row: Row, status: str) -> Row:
+        """Remove the parts, then commit the status: on a full disk, this makes space for the commit."""
+        await self._remove(row.private["parts"])
+        return await self._change(row, {"status": status}, {"parts": {}})
+
+    async def _remove(self, part_ids: Iterable[str]) -> None:
+        try:
+            for part_id in part_ids:
+                await self._blobs.remove(part_id)
+        except StoreError as error:  # the next start removes what nothing knows
+            logger.error("parts of an upload could not be removed: %s", error)
+
+    def _lock(self, id: str) -> asyncio.Lock:
+        lock = self._locks.get(id)
+        if lock is None:
+            lock = self._locks[id] = asyncio.Lock()
+        return lock
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    # --- completion -----------------------------------------------------------------------------------------------
+
+    async def _assemble(self, file_id: str, asked: UploadComplete, announced: int) -> BlobSize:
+        """Write the parts, in order, as the bytes of a file. Raises InvalidRequest for another MD5, StoreError."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        too_long = f"The upload is longer than the {self._max_bytes} bytes that MAX_FILE_BYTES allows."
+        async with self._blobs.writing(self._max_bytes, too_long, announced=announced) as writing:
+            for part_id in asked.part_ids:
+                if await self._blobs.path(part_id) is None:
+                    raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
+                async for block in self._blobs.read(part_id):
+                    if asked.md5 is not None:
+                        await DISK.run(acting_owner(), md5.update, block)
+                    await writing.write(block)
+            if asked.md5 is not None and asked.md5.strip().lower() != md5.hexdigest():
+                raise InvalidRequest(
+                    f"The MD5 of the parts is {md5.hexdigest()}, but `md5` is '{asked.md5[:64]}'. "
+                    "Check the parts and their order.",
+                    param="md5",
+                    code="invalid_value",
+                )
+            return await writing.keep(file_id)
+
+    def _new_file(self, row: Row, file_id: str, size: BlobSize) -> dict[str, Any]:
+        lifetime_s = row.private["file_lifetime_s"]
+        expiry = None if lifetime_s is None else FileExpiry(anchor="created_at", seconds=lifetime_s)
+        asked = FileCreate(purpose=row.body["purpose"], expires_after=expiry)
+        return new_file(asked, id=file_id, filename=row.body["filename"], size=size.bytes, now=self._now())
+
+    # --- expiry ---------------------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        """Expire uploads whose `expires_at` has passed, until cancelled."""
+        while True:
+            try:
+                for row in await self._library.due("upload", self._now()):
+                    await self._expire(row)
+            except StoreError as error:
+                logger.error("expired uploads could not be removed, next try in %g s: %s", self._sweep_s, error)
+            await asyncio.sleep(self._sweep_s)
+
+    async def _expire(self, found: Row) -> None:
+        async with self._lock(found.id):
+            row = await self._store.get("upload", found.id, found.owner)
+            if row is not None and row.body["status"] == "pending":  # it may have ended since it was found
+                await self._end(row, "expired")
+
+
+def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
+    """Return the upload's parts with one more. Raises InvalidRequest where that is too much."""
+    parts: dict[str, int] = row.private["parts"]
+    whole = row.body["bytes"]
+    if size > whole:
+        raise InvalidRequest(
+            f"The part has {size} bytes, but the whole upload has only {whole}. Send a smaller part.", param="data"
+        )
+    if sum(parts.values()) + size > _MOST_TIMES * whole:
+        raise InvalidRequest(
+            f"The parts have more than {_MOST_TIMES} times the {whole} bytes of the upload. Start another one."
+        )
+    if len(parts) >= MAX_PARTS:
+        raise InvalidRequest(
+            f"The upload has {len(parts)} parts, and at most {MAX_PARTS} are allowed. Start another with larger parts."
+        )
+    return {**parts, part_id: size}
+
+
+def _check_parts(row: Row, part_ids: Sequence[str]) -> None:
+    """Raise InvalidRequest unless these are parts of the upload, each once, with its bytes together."""
+    parts: dict[str, int] = row.private["parts"]
+    for part_id in part_ids:
+        if part_id not in parts:
+            raise InvalidRequest(f"The upload '{row.id}' has no part '{part_id}'.", param="part_ids")
+    if len(set(part_ids)) < len(part_ids):
+        raise InvalidRequest("`part_ids` names a part more than once. Name each part once.", param="part_ids")
+    size = sum(parts[part_id] for part_id in part_ids)
+    if size != row.body["bytes"]:
+        raise InvalidRequest(
+            f"The parts in `part_ids` have {size} bytes in total, but `bytes` of the upload is {row.body['bytes']}. "
+            "Name all parts, or start a new upload with the right `bytes`.",
+            param="part_ids",
+        )
+
+
+def _not_pending(id: str, status: str) -> InvalidRequest:
+    return InvalidRequest(f"The upload '{id}' is {status}; only a pending one can be changed. Start a new one.")

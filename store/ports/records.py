@@ -1,0 +1,276 @@
+"""The store as the rest of the server sees it: rows in, rows out, and lists of changes that commit together.
+
+A backend implements `Store`; `tests/store/test_conformance.py` is the law it must keep. A row's `body` is the wire
+object, public as it stands; what only the server may know (secrets of actions, submitted outputs, sequence numbers)
+is in `private`. Index columns (status, expires_at, purpose, usage_bytes) are read from the body by the backend.
+"""
+
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from wire.events import Event
+
+__all__ = [
+    "ACTIVE",
+    "Append",
+    "Beginning",
+    "Change",
+    "Delete",
+    "DropCheckpoints",
+    "Idle",
+    "Insert",
+    "Kind",
+    "Newest",
+    "Page",
+    "PageQuery",
+    "Patch",
+    "Retract",
+    "Row",
+    "Store",
+    "There",
+    "Unfinished",
+]
+
+_OfThreads = Literal["thread", "message", "run", "step"]
+_OfFiles = Literal["file", "vector_store", "vector_store_file", "file_batch", "upload"]
+Kind = Literal["assistant", _OfThreads, _OfFiles]
+
+ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
+"""Run statuses that lock the thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
+    `vector_store_id` on batches and on a store's files, `file_id` and (where it came in one) `batch_id` on the latter.
+
+    A store's file has the id of the file on the wire, but here that of its place, `store.sqlite.files.place_id`.
+    """
+
+    kind: Kind
+    id: str
+    owner: str
+    body: dict[str, Any]
+    thread_id: str | None = None
+    run_id: str | None = None
+    private: dict[str, Any] = field(default_factory=dict)
+    vector_store_id: str | None = None
+    batch_id: str | None = None
+    file_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What is told of an active run where there may be ten thousand of them."""
+
+    id: str
+    owner: str
+    thread_id: str
+    status: str
+    created_at: int
+    size: int
+    """The number of characters of the object's JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """A cursor page. Order is by insertion, which is by created_at with ties broken; `after`/`before` are object ids.
+
+    `before` gives the page that ends just before that object in the listing's order. A cursor stays valid after
+    its object was deleted.
+    """
+
+    limit: int = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order.
+
+    Rows of several megabytes in total span several pages, whatever the limit; a page has at least one row. `size` is
+    the number of their characters as stored.
+    """
+
+    rows: list[Row]
+    has_more: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a new run is made of: each row or None, and the thread's newest messages."""
+
+    assistant: Row | None
+    thread: Row | None
+    active: Row | None
+    """The thread's active run."""
+    newest: Page
+
+
+# --- changes: applied in order, all in one transaction, or not at all ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Add a row. A run is refused with ThreadBusy while its thread has an active one; a message, run or step
+    whose thread is not there (for this owner) is refused with Missing, and so is a store's file or batch without
+    its vector store, or without its file."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Merge top-level keys into a row's body and private part (None values are stored, not removed).
+
+    Raises Missing, or StatusConflict when `only_if` is given and body["status"] is not in it.
+    """
+
+    kind: Kind
+    id: str
+    owner: str
+    body: dict[str, Any] = field(default_factory=dict)
+    private: dict[str, Any] = field(default_factory=dict)
+    only_if: frozenset[str] | None = None
+    if_there: bool = False
+    """Do nothing, instead of raising Missing, where the row is gone; no row is returned for it then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a row and all that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector store's
+    files and batches; a file's places in vector stores). Raises Missing.
+
+    The parts of threads and vector stores are hidden at once and removed later, in short commits.
+    """
+
+    kind: Kind
+    id: str
+    owner: str
+    if_there: bool = False
+    """Do nothing, instead of raising Missing, where the row is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """Refuse the commit with Missing unless the row is there."""
+
+    kind: Kind
+    id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Refuse the commit with ThreadBusy while the thread has an active run, with Missing when it is not there."""
+
+    thread_id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Refuse the commit with ThreadMoved unless this is the thread's newest message (None: it has none)."""
+
+    thread_id: str
+    owner: str
+    message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add events to a run's log. Numbers rise within a log; the caller numbers them."""
+
+    run_id: str
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Retract:
+    """Remove from a run's log every event whose data `id` is one of `object_ids` (messages and steps)."""
+
+    run_id: str
+    object_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DropCheckpoints:
+    """Remove the LangGraph checkpoints of a run that has ended."""
+
+    run_id: str
+
+
+Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | DropCheckpoints
+
+
+class Store(Protocol):
+    """Nine methods. Reads see every commit that was requested earlier and touches the same thread."""
+
+    def commit(
+        self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
+    ) -> "Future[list[Row]]":
+        """Queue changes as one transaction, at once and in order of the calls; the future ends when it is committed.
+
+        Returns the rows after each Insert and Patch, in order. `durable` syncs the batch to disk before the future
+        ends; without it the commit survives the process, not a power cut. Raises (through the future) StoreError,
+        and then nothing of this commit was kept; other commits of the same batch stand. No changes at all fail where
+        others would: what answers to them can be written. `failed` is called before the future raises, and also where
+        nobody waits for it any more; cancelling it withdraws nothing.
+        """
+        ...
+
+    async def get(
+        self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Row | None:
+        """Return one row of this owner (and, where given, of this thread and run), or None."""
+        ...
+
+    async def page(
+        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Page:
+        """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that never was in this list."""
+        ...
+
+    async def active_run(self, thread_id: str, owner: str) -> Row | None:
+        """Return the thread's active run, or None."""
+        ...
+
+    async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
+        """Return what a run of this assistant on this thread begins with, as one read: up to so many `messages`, the
+        newest first."""
+        ...
+
+    async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:
+        """Return every owner's active runs, oldest first; with `due_before` (Unix s) only those that expire by then."""
+        ...
+
+    async def events(self, run_id: str, *, after: int, limit: int) -> list[Event]:
+        """Return up to `limit` events with a number above `after`, in order."""
+        ...
+
+    @property
+    def checkpoints(self) -> "BaseCheckpointSaver[str]":
+        """LangGraph's saver over the same writer. Its thread id is our run id.
+
+        `configurable["fresh"]` true means: nothing is stored yet, do not look. A checkpoint whose `exchange`
+        channel is empty or missing is not written (law 1: a run without tools writes none).
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Remove what belonged to deleted threads and vector stores; also done automatically. Raises StoreError."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what is queued, then close every connection. Commits after that fail with StoreError."""
+        ...
+
+
+# --- vectors: what files say, to be found by words and by meaning -------------------------------------------------

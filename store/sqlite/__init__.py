@@ -1,0 +1,1 @@
+"""How is it remembered in one SQLite file?"""

@@ -1,0 +1,219 @@
+"""A copy of all that is remembered, made while the server runs: the database, and the bytes of files.
+
+Laws: the copy is one moment's state, and has the bytes of every file that it knows of; it is read again and compared
+before it gets its name, so what has the name is whole. A folder of the form that `DATA_DIR` has: to put it there is to
+restore it. What is copied is not changed, and the server is never waited for nor made to wait.
+"""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from store.blobs import blob_names, blob_place, sync_folder
+from store.sqlite.offline import Watch, open_beside, snapshot
+from wire.errors import StoreFailed
+
+__all__ = ["DATABASE_NAME", "FILES_NAME", "Backup", "back_up"]
+
+DATABASE_NAME: Final = "threadhold.db"
+FILES_NAME: Final = "files"
+
+_PAGES: Final = 2_000  # of the database, between two words about the progress
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What was copied. `lost` are ids of files whose bytes the server itself has not, or not as they came."""
+
+    threads: int
+    files: int
+    bytes: int
+    lost: tuple[str, ...] = ()
+
+
+def back_up(database: Path | str, files: Path, target: Path, *, watch: Watch) -> Backup:
+    """Copy the database and the folder of files to a new folder `target`. Blocks.
+
+    It is made under another name beside it, which an interrupted one leaves behind and the next one removes.
+
+    Raises:
+        StoreFailed: `target` is there already, has no room, or the copy is not what it should be.
+        OSError: the disk refuses.
+    """
+    target, files = target.expanduser().absolute(), files.expanduser().absolute()
+    if target.exists():
+        raise StoreFailed(f"`{target}` exists already: name a new folder, such as one with today's date.")
+    aside = target.with_name(f"{target.name}.partial")
+    with open_beside(database, any_schema=True) as source:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True, mode=0o700)
+        _check_room(aside, source, files)
+        known = _copy_moment(source, files, aside, watch)
+    try:
+        lost = _verify(aside, known, files, watch)
+        backup = _described(aside, known, lost)
+        _sync(aside)
+        aside.rename(target)
+        sync_folder(target.parent)
+    except sqlite3.Error as error:
+        raise StoreFailed(f"The copy `{aside}` cannot be read: {error}.") from error
+    return backup
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database says of a file."""
+
+    bytes: int
+    sha256: str | None
+
+
+def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Watch) -> Mapping[str, _Known]:
+    """Copy files, then the database, then the files that came between; returns those of the database's moment.
+
+    A file that was deleted between is one too many or too few: too many go, and for too few the database's next moment,
+    which does not know it, is taken instead.
+    """
+    folder = aside / FILES_NAME
+    folder.mkdir(mode=0o700)
+    _copy_blobs(files, folder, blob_names(files), watch)
+    known: dict[str, _Known] = {}
+    for _ in range(_ATTEMPTS):
+        known = _copy_database(source, aside / DATABASE_NAME, watch)
+        there = set(blob_names(folder))
+        missing = [id for id in known if id not in there]
+        copied = _copy_blobs(files, folder, missing, watch)
+        if {id for id in missing if id not in copied} <= _known_files(source).keys():
+            break  # whose bytes are not there although they should be is told at the end
+    for name in blob_names(folder):
+        if name.removesuffix(".text") not in known:
+            blob_place(folder, name).unlink()
+    return known
+
+
+def _copy_database(source: sqlite3.Connection, copy: Path, watch: Watch) -> dict[str, _Known]:
+    os.close(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600))  # secrets are in it
+    with closing(sqlite3.connect(copy, isolation_level=None)) as target:
+        target.execute("PRAGMA synchronous = OFF")  # synced as a whole, when it is
+
+        page_bytes = source.execute("PRAGMA page_size").fetchone()[0]
+
+        def told(_: int, left: int, total: int) -> None:
+            watch("database", (total - left) * page_bytes, total * page_bytes)
+
+        with snapshot(source):
+            # The copying goes on in the snapshot that is open; without one, each commit would make it begin anew.
+            source.backup(target, pages=_PAGES, progress=told)
+            return _known_files(source)
+
+
+def _known_files(connection: sqlite3.Connection) -> dict[str, _Known]:
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'files'").fetchone() is None:
+        return {}  # of a version that had none
+    known = {}
+    for id, body, private in connection.execute("SELECT id, body, private FROM files ORDER BY seq"):
+        known[id] = _Known(orjson.loads(body)["bytes"], orjson.loads(private).get("sha256"))
+    return known
+
+
+def _copy_blobs(files: Path, folder: Path, names: list[str], watch: Watch) -> list[str]:
+    """Copy these; returns those that were there."""
+    copied = []
+    for number, name in enumerate(names, 1):
+        place = blob_place(folder, name)
+        place.parent.mkdir(exist_ok=True, mode=0o700)
+        try:
+            shutil.copyfile(blob_place(files, name), place)
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+        place.chmod(0o600)
+        copied.append(name)
+        watch("files", number, len(names))
+    return copied
+
+
+def _verify(aside: Path, known: Mapping[str, _Known], files: Path, watch: Watch) -> tuple[str, ...]:
+    """Read all of it again. Returns the files that are no better where they came from. Raises StoreFailed."""
+    watch("checking the database", 0, 1)
+    with closing(_reading(aside)) as copy:
+        found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
+    if found != ["ok"]:
+        raise StoreFailed(f"The database is damaged, and so is its copy `{aside}`: {'; '.join(found)}.")
+    lost = []
+    for number, (id, one) in enumerate(known.items(), 1):
+        if not _is_whole(blob_place(aside / FILES_NAME, id), one):
+            if _is_whole(blob_place(files, id), one):
+                raise StoreFailed(
+                    f"The copy of the file '{id}' in `{aside}` is not what was copied. Is the disk sound?"
+                )
+            lost.append(id)
+        watch("checking files", number, len(known))
+    return tuple(lost)
+
+
+def _is_whole(path: Path, known: _Known) -> bool:
+    try:
+        with path.open("rb") as file:
+            if known.sha256 is None:
+                return os.fstat(file.fileno()).st_size == known.bytes
+            return hashlib.file_digest(file, "sha256").hexdigest() == known.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _described(aside: Path, known: Mapping[str, _Known], lost: tuple[str, ...]) -> Backup:
+    with closing(_reading(aside)) as copy:
+        threads: int = copy.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
+    size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+    return Backup(threads, len(known) - len(lost), size, lost)
+
+
+def _reading(aside: Path) -> sqlite3.Connection:
+    """Read the copy without leaving anything beside it."""
+    return sqlite3.connect(f"{(aside / DATABASE_NAME).as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def _check_room(aside: Path, source: sqlite3.Connection, files: Path) -> None:
+    pages, size = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    needed = pages * size + sum(_size(blob_place(files, name)) for name in blob_names(files))
+    free = shutil.disk_usage(aside).free
+    if needed > free:
+        aside.rmdir()
+        raise StoreFailed(
+            f"`{aside.parent}` has {free / 1e6:.0f} MB free, and the copy needs {needed / 1e6:.0f} MB: make room, or "
+            "name a folder on another disk."
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # deleted meanwhile
+        return 0
+
+
+def _sync(aside: Path) -> None:
+    """Put all of it on disk, contents before names."""
+    _each(aside, lambda path: path.is_file(), _sync_file)
+    _each(aside, lambda path: path.is_dir(), sync_folder)
+    sync_folder(aside)
+
+
+def _each(folder: Path, which: Callable[[Path], bool], do: Callable[[Path], None]) -> None:
+    for path in folder.rglob("*"):
+        if which(path):
+            do(path)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

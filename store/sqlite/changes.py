@@ -1,0 +1,198 @@
+"""Changes made into operations on the one writing connection.
+
+Law: `prepare` runs on the event loop and takes a snapshot (whatever the caller does to its dicts afterwards, this is
+what will be stored); what it returns runs on the writing connection, inside a transaction, and either does the whole
+change or raises StoreError. Checks and writes share the transaction, so nothing can come between them.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final, NamedTuple, assert_never
+
+import orjson
+
+from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row, There
+from store.sqlite.event_log import append, retract
+from store.sqlite.owned_parts import leave
+from store.sqlite.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
+from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+
+__all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
+
+Operation = Callable[[sqlite3.Connection], Row | None]
+"""One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
+
+
+_LARGE_ROW: Final = 1024 * 1024
+"""What a change of an assistant counts as: its whole row is rewritten, with functions of up to 10 MB."""
+
+
+class Prepared(NamedTuple):
+    """A change, ready to run, and how many bytes it writes: None for what may touch any number of rows."""
+
+    run: Operation
+    size: int | None = None
+
+
+def prepare(change: Change) -> Prepared:
+    """Make the operation of a change. Raises TypeError for a body that is not JSON."""
+    match change:
+        case Insert(row):
+            return _insert(row)
+        case Patch():
+            return _patch(change)
+        case Delete(kind, id, owner, if_there):
+            return Prepared(_delete(kind, id, owner, if_there=if_there))
+        case There(kind, id, owner):
+            return Prepared(_there(kind, id, owner), 0)
+        case Idle(thread_id, owner):
+            return Prepared(_idle(thread_id, owner), 0)
+        case Append(run_id, events):
+            return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
+        case Newest(thread_id, owner, message_id):
+            return Prepared(_newest(thread_id, owner, message_id), 0)
+        case Retract(run_id, object_ids):
+            return Prepared(retract(run_id, sorted(object_ids)))
+        case DropCheckpoints(run_id):
+            return Prepared(drop_checkpoints(run_id))
+        case _:
+            assert_never(change)
+
+
+def touch(conn: sqlite3.Connection) -> None:
+    """Write a page that says what it said: without one, SQLite would not find out that it cannot write."""
+    conn.execute(f"PRAGMA user_version = {conn.execute('PRAGMA user_version').fetchone()[0]}")
+
+
+def drop_checkpoints(run_id: str) -> Operation:
+    """Remove LangGraph's checkpoints of one run, and the writes of its tasks."""
+
+    def run(conn: sqlite3.Connection) -> None:
+        conn.execute("DELETE FROM checkpoints WHERE run_id = ?", (run_id,))
+        conn.execute("DELETE FROM checkpoint_writes WHERE run_id = ?", (run_id,))
+
+    return run
+
+
+def _insert(row: Row) -> Prepared:
+    sql = TABLES[row.kind].insert
+    body, private = orjson.dumps(row.body), orjson.dumps(row.private)
+    values = insert_values(row, body.decode(), private.decode())
+    held = (row.thread_id, row.run_id, row.vector_store_id, row.batch_id, row.file_id)
+
+    def run(conn: sqlite3.Connection) -> Row:
+        try:
+            added = conn.execute(sql, values).rowcount
+        except sqlite3.IntegrityError as error:
+            raise _clash(conn, row.kind, row.id, row.thread_id) from error
+        if not added:
+            raise _gone_above(conn, row)
+        return Row(row.kind, row.id, row.owner, orjson.loads(body), *held[:2], orjson.loads(private), *held[2:])
+
+    return Prepared(run, len(body) + len(private))
+
+
+def _gone_above(conn: sqlite3.Connection, row: Row) -> Missing:
+    """Name what a row belongs to that is not there."""
+    above = [(kind, str(getattr(row, column))) for kind, column in TABLES[row.kind].above]
+    for kind, id in above:
+        if conn.execute(_there_sql(kind), (id, row.owner)).fetchone() is None:
+            return Missing(kind, id)
+    return Missing(*above[0])
+
+
+def _there_sql(kind: Kind) -> str:
+    return f"SELECT 1 FROM {TABLES[kind].name} WHERE id = ? AND owner = ?{TABLES[kind].visible}"
+
+
+def _there(kind: Kind, id: str, owner: str) -> Operation:
+    sql = _there_sql(kind)
+
+    def run(conn: sqlite3.Connection) -> None:
+        if conn.execute(sql, (id, owner)).fetchone() is None:
+            raise Missing(kind, id)
+
+    return run
+
+
+def _patch(change: Patch) -> Prepared:
+    kind, id, owner, only_if = change.kind, change.id, change.owner, change.only_if
+    select, _ = TABLES[kind].select_one({})
+    update = TABLES[kind].update
+    body, private = orjson.dumps(change.body), orjson.dumps(change.private)
+
+    def run(conn: sqlite3.Connection) -> Row | None:
+        found = conn.execute(select, (id, owner)).fetchone()
+        if found is None:
+            if change.if_there:
+                return None
+            raise Missing(kind, id)
+        row = decode(kind, found)
+        if only_if is not None and row.body.get("status") not in only_if:
+            raise StatusConflict(kind, id, str(row.body.get("status")))
+        row.body.update(orjson.loads(body))
+        row.private.update(orjson.loads(private))
+        try:
+            conn.execute(update, (*update_values(row), id, owner))
+        except sqlite3.IntegrityError as error:
+            raise _clash(conn, kind, id, row.thread_id) from error
+        return row
+
+    return Prepared(run, _LARGE_ROW if kind == "assistant" else len(body) + len(private))
+
+
+def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:
+    """Say in the house's words which unique index refused a row."""
+    if kind == "run" and thread_id is not None:
+        active = _active_run_id(conn, thread_id)
+        if active is not None and active != id:
+            return ThreadBusy(thread_id, active)
+    article = "an" if kind == "assistant" else "a"
+    return StoreError(f"There is {article} {kind.replace('_', ' ')} with id '{id}' already.")
+
+
+def _active_run_id(conn: sqlite3.Connection, thread_id: str) -> str | None:
+    found = conn.execute(f"SELECT id FROM runs WHERE thread_id = ? AND {ACTIVE_SQL}", (thread_id,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
+    table = TABLES[kind]
+    places = "".join(f"{column}, " for column in table.places if column != "file_id")
+    bury = (
+        f"INSERT OR REPLACE INTO tombstones (id, kind, owner, {places}seq) "
+        f"SELECT id, ?, owner, {places}seq FROM {table.name} WHERE id = ? AND owner = ?{table.visible}"
+    )
+    remove = f"DELETE FROM {table.name} WHERE id = ? AND owner = ?"
+
+    def operation(conn: sqlite3.Connection) -> None:
+        if not conn.execute(bury, (kind, id, owner)).rowcount:
+            if if_there:
+                return
+            raise Missing(kind, id)
+        leave(conn, kind, id, owner)
+        conn.execute(remove, (id, owner))
+
+    return operation
+
+
+def _idle(thread_id: str, owner: str) -> Operation:
+    def run(conn: sqlite3.Connection) -> None:
+        if conn.execute("SELECT 1 FROM threads WHERE id = ? AND owner = ?", (thread_id, owner)).fetchone() is None:
+            raise Missing("thread", thread_id)
+        active = _active_run_id(conn, thread_id)
+        if active is not None:
+            raise ThreadBusy(thread_id, active)
+
+    return run
+
+
+def _newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
+    sql = "SELECT id FROM messages WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
+
+    def run(conn: sqlite3.Connection) -> None:
+        found = conn.execute(sql, (owner, thread_id)).fetchone()
+        if (None if found is None else found[0]) != message_id:
+            raise ThreadMoved(thread_id)
+
+    return run

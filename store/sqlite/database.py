@@ -1,0 +1,308 @@
+"""One SQLite file, open: its lock, the writer thread, the readers, and what is on its way between them.
+
+Law: commits are made in the order in which they are asked for, and whoever asks never waits; a read waits for the
+commits that it must see and for no other; nobody else has the file open for writing while it is open here.
+"""
+
+import asyncio
+import os
+import sqlite3
+import tempfile
+import time
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlite_utils import Database
+
+from store.ports import Row
+from store.sqlite.ballast import Ballast, ballast_place
+from store.sqlite.changes import Operation, touch
+from store.sqlite.failures import failed
+from store.sqlite.lock import FileLock
+from store.sqlite.metrics import StoreFigures
+from store.sqlite.migrations import migrate
+from store.sqlite.pending import Pending
+from store.sqlite.readers import Readers
+from store.sqlite.transactions import Commit, Outcomes, never
+from store.sqlite.writer import Writer
+from telemetry.context import acting_owner
+from telemetry.shares import Shares
+from wire.errors import StoreError, StoreFailed, ThreadholdError
+
+__all__ = ["Engine", "LargeRead", "Trace"]
+
+_READERS: Final = 5
+_CLOSE_S: Final = 30.0
+_SOON_S: Final = 0.001
+"""How long a commit that nobody waits for stays back, unless one comes that is waited for: it would take the
+interpreter just when what the commit is about is being sent."""
+
+_SMALL_READ_BYTES: Final = 256 * 1024
+
+_LARGE_READS: Final = 2
+"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner: many of them would fill the memory before the first is
+used."""
+
+Trace = Callable[[str], None]
+"""Called with every SQL statement, values filled in, on the thread that runs it."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class LargeRead(ThreadholdError):
+    """A read would return more bytes than it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__("There is too much to read at once.")
+
+
+class Engine:
+    """The open file. Made by `Engine.open`, ended by `close`; belongs to the event loop that opened it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        loop: AbstractEventLoop,
+        synced: bool,
+        busy_timeout_s: float,
+        trace: Trace | None,
+        reserve_bytes: int = 0,
+    ) -> None:
+        """Open the file; blocks. When it raises, nothing is left open."""
+        self.pending = Pending()
+        self._loop = loop
+        self._closed = False
+        self._held: list[Commit] = []
+        with ExitStack() as undo:
+            self._lock = FileLock(path)
+            undo.callback(self._lock.release)
+            # Secrets are in it: for the owner of the process alone, and so its -wal and -shm.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            ballast = Ballast(ballast_place(path), reserve_bytes)
+            writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
+            reading = [
+                undo.enter_context(closing(_connect(path, busy_timeout_s, trace, read_only=True)))
+                for _ in range(_READERS)
+            ]
+            undo.pop_all()
+        self._readers = Readers(reading)
+        self._large_reads = Shares(0, least=_LARGE_READS)
+        self._connection = writing
+        self._writer = Writer(
+            writing,
+            loop=loop,
+            deliver=self._deliver,
+            busy_timeout_s=busy_timeout_s,
+            synced=synced,
+            ballast=ballast,
+        )
+        self._writer.start()
+
+    @classmethod
+    async def open(
+        cls, path: Path | None, *, busy_timeout_s: float, trace: Trace | None, reserve_bytes: int = 0
+    ) -> "Engine":
+        """Open a file; None opens a temporary one. Raises StoreFailed.
+
+        `reserve_bytes` of the disk are reserved for changes that free space (see `store.sqlite.ballast`).
+        """
+        loop = asyncio.get_running_loop()
+
+        def work() -> Engine:
+            if path is None:
+                return _Temporary(loop=loop, busy_timeout_s=busy_timeout_s, trace=trace)
+            try:
+                whole = path.expanduser().resolve()
+                whole.parent.mkdir(parents=True, exist_ok=True)
+                return cls(
+                    whole,
+                    loop=loop,
+                    synced=True,
+                    busy_timeout_s=busy_timeout_s,
+                    trace=trace,
+                    reserve_bytes=reserve_bytes,
+                )
+            except (OSError, sqlite3.Error) as error:
+                raise failed(f"The database `{path}` could not be opened", error) from error
+
+        return await asyncio.to_thread(work)
+
+    def queue(
+        self,
+        operations: Sequence[Operation],
+        *,
+        touches: frozenset[str],
+        durable: bool = False,
+        size: int | None = None,
+        moves: frozenset[str] = frozenset(),
+        ends: frozenset[str] = frozenset(),
+        saves: str | None = None,
+        renews: bool = False,
+        failed: Callable[[], None] | None = None,
+        relieves: Callable[[], bool] = never,
+    ) -> "Future[list[Row]]":
+        """Queue one commit; cancelling the future does not withdraw it. See `store.sqlite.transactions.Commit`."""
+        future: Future[list[Row]] = self._loop.create_future()
+        commit = Commit(
+            operations,
+            durable,
+            touches,
+            future,
+            size,
+            moves,
+            ends,
+            saves,
+            renews,
+            failed,
+            owner=acting_owner(),
+            relieves=relieves,
+        )
+        if self._closed or not self._writer.alive:
+            _fail(commit, StoreFailed("The store is closed."))
+            return future
+        self.pending.add(commit)
+        if not self._held and not durable:
+            self._loop.call_later(_SOON_S, self._put)
+        self._held.append(commit)
+        if durable:
+            self._put()
+        return future
+
+    async def probe(self) -> None:
+        """Commit and sync an empty change that counts as growing, so that a full disk refuses it. Raises StoreError."""
+        await self.queue([touch], touches=frozenset(), durable=True)
+
+    def _put(self) -> None:
+        held, self._held = self._held, []
+        for commit in held:
+            self._writer.put(commit)
+
+    @property
+    def figures(self) -> StoreFigures:
+        """What the writer did so far."""
+        return self._writer.figures
+
+    @property
+    def waiting(self) -> int:
+        """How many commits wait for the writer."""
+        return len(self._held) + self._writer.waiting
+
+    async def read(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""
+        return await self._readers.run(read, *args, **kwargs)
+
+    async def read_long(
+        self, owner: str, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Return `read(connection, …)` as `read` does, but owners take turns; see `Readers.run_long`."""
+        return await self._readers.run_long(owner, read, *args, **kwargs)
+
+    async def read_rows(self, owner: str, read: Callable[..., R], *args: Any) -> R:
+        """Return `read(connection, …)` of a few rows as `read` does. Large ones are read a few per owner at a time.
+
+        `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
+        """
+        with suppress(LargeRead):
+            return await self.read(partial(read, most=_SMALL_READ_BYTES), *args)
+        async with self._large_reads.share(owner):  # outside `with`, because the exception's frames hold what was read
+            return await self.read(read, *args)
+
+    async def close(self) -> None:
+        """Commit what is queued, end the threads, close the file; within half a minute, also when cancelled."""
+        if not self._closed:
+            self._closed = True
+            self._put()
+            self._writer.drain()
+            # Submitted at once, and it goes on where the wait for it is cancelled.
+            await asyncio.shield(self._loop.run_in_executor(None, self._close))
+
+    def _close(self) -> None:
+        end = time.monotonic() + _CLOSE_S
+        stopped = self._writer.stop(end)
+        self._readers.close(end)
+        if not stopped:  # its connection is in use, so the file stays locked
+            raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
+        # The writing connection goes last: it takes the WAL with it, which a read-only one cannot.
+        self._connection.close()
+        self._lock.release()
+
+    def _deliver(self, outcomes: Outcomes) -> None:
+        for commit, outcome in outcomes:
+            self.pending.remove(commit)
+            if isinstance(outcome, StoreError):
+                _fail(commit, outcome)
+                continue
+            for row in outcome:
+                self.pending.learn(row)
+            if not commit.future.done():
+                commit.future.set_result(outcome)
+
+
+class _Temporary(Engine):
+    """A file in a folder of its own that goes when the store is closed; never synced."""
+
+    def __init__(self, *, loop: AbstractEventLoop, busy_timeout_s: float, trace: Trace | None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="threadhold-")
+        path = Path(self._folder.name).resolve() / "threadhold.db"
+        super().__init__(path, loop=loop, synced=False, busy_timeout_s=busy_timeout_s, trace=trace)
+
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self._folder.cleanup()
+
+
+def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballast: Ballast) -> sqlite3.Connection:
+    """Open the only connection that writes and update its file; on a full disk, use the ballast's space."""
+    try:
+        connection = _prepared(path, busy_timeout_s, trace)
+    except sqlite3.OperationalError:
+        for _ in ballast.portions():
+            with suppress(sqlite3.OperationalError):
+                return _prepared(path, busy_timeout_s, trace)
+        raise
+    ballast.keep()
+    return connection
+
+
+def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3.Connection:
+    connection = _connect(path, busy_timeout_s, trace)
+    try:
+        # Journals of single statements stay in memory: a deletion depends on no other disk and no free space.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Debian's SQLite writes zeros over deleted data, through the log: a deletion would need as much space.
+        connection.execute("PRAGMA secure_delete = FAST")
+        migrate(Database(connection), str(path))
+        # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
+        connection.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")
+        connection.execute("DELETE FROM checkpoint_writes WHERE run_id NOT IN (SELECT id FROM runs)")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _fail(commit: Commit, error: StoreError) -> None:
+    if commit.failed is not None:
+        commit.failed()
+    if not commit.future.done():
+        commit.future.set_exception(error)
+        # Looked at once, so that asyncio does not complain about a progress commit that nobody awaits.
+        commit.future.exception()
+
+
+def _connect(path: Path, busy_timeout_s: float, trace: Trace | None, *, read_only: bool = False) -> sqlite3.Connection:
+    uri = path.as_uri() + ("?mode=ro" if read_only else "?mode=rw")
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.set_trace_callback(trace)
+    return connection

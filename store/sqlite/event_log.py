@@ -1,0 +1,101 @@
+"""The log of a run's events in the database: a row is a block of events that were stored together.
+
+Law: in a block the numbers follow each other without a gap, from `number` to `last`; `json` has a line an event (JSON
+that is encoded compactly has no line ends), and so has `name`, or it is one name for all. Rows from before there were
+blocks have no `last`, and one event.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from store.sqlite.tables import TABLES
+from wire.errors import Missing, StoreError
+from wire.events import Event
+
+__all__ = ["append", "read_events", "retract"]
+
+_MOST: Final = 256
+"""Events of a block, and of what a reader asks for at a time."""
+
+_VISIBLE: Final = TABLES["run"].visible
+_INSERT: Final = (
+    "INSERT INTO events (run_id, number, last, owner, name, json) "
+    f"SELECT id, ?, ?, owner, ?, CAST(? AS TEXT) FROM runs WHERE id = ?{_VISIBLE} AND coalesce("
+    "(SELECT coalesce(last, number) FROM events WHERE run_id = ? AND number <= ? ORDER BY number DESC LIMIT 1), -1) < ?"
+)
+_SELECT: Final = "SELECT number, name, CAST(json AS BLOB) FROM events WHERE run_id = ? "
+_FROM: Final = (
+    f"AND EXISTS (SELECT 1 FROM runs WHERE id = ?{_VISIBLE}) "
+    "AND number >= coalesce((SELECT max(number) FROM events WHERE run_id = ? AND number <= ?), 0) ORDER BY number"
+)
+
+Block = tuple[int, int, str, bytes]
+"""First and last number, names, data."""
+
+
+def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection], None]:
+    """Add events to a run's log. Raises Missing where there is no run, StoreError for a number that is taken."""
+    rows = [(first, last, names, data, run_id, run_id, last, first) for first, last, names, data in _blocks(events)]
+
+    def run(conn: sqlite3.Connection) -> None:
+        for values in rows:
+            if conn.execute(_INSERT, values).rowcount:
+                continue
+            if conn.execute(f"SELECT 1 FROM runs WHERE id = ?{_VISIBLE}", (run_id,)).fetchone() is None:
+                raise Missing("run", run_id)
+            raise StoreError(f"The log of the run '{run_id}' has an event with one of these numbers.")
+
+    return run
+
+
+def retract(run_id: str, object_ids: Sequence[str]) -> Callable[[sqlite3.Connection], None]:
+    """Remove every event whose data `id` is one of these. Happens after a crash only: the whole log is read."""
+    gone = frozenset(object_ids)
+
+    def run(conn: sqlite3.Connection) -> None:
+        for number, name, data in conn.execute(_SELECT, (run_id,)).fetchall():
+            events = list(_unpacked(number, name, data))
+            kept = [event for event in events if event.data().get("id") not in gone]
+            if len(kept) < len(events):
+                conn.execute("DELETE FROM events WHERE run_id = ? AND number = ?", (run_id, number))
+                append(run_id, kept)(conn)
+
+    return run
+
+
+def read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:
+    """Return up to `limit` events with numbers above `after`, in order."""
+    found: list[Event] = []
+    for number, name, data in conn.execute(_SELECT + _FROM, (run_id, run_id, run_id, after + 1)):
+        found += (event for event in _unpacked(number, name, data) if event.number > after)
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _blocks(events: Sequence[Event]) -> Iterator[Block]:
+    """Cut where a number is left out, and where a block is full."""
+    start = 0
+    while start < len(events):
+        most = events[start : start + _MOST]
+        if most[-1].number - most[0].number != len(most) - 1:  # hardly ever
+            gaps = (at for at, event in enumerate(most) if event.number - at != most[0].number)
+            most = most[: next(gaps)]
+        yield _packed(most)
+        start += len(most)
+
+
+def _packed(events: Sequence[Event]) -> Block:
+    names = {event.name for event in events}
+    name = names.pop() if len(names) == 1 else "\n".join(event.name for event in events)
+    data = b"\n".join([event.json for event in events])
+    if data.count(b"\n") != len(events) - 1:
+        raise StoreError("An event's data has a line end.")
+    return events[0].number, events[-1].number, name, data
+
+
+def _unpacked(number: int, name: str, data: bytes) -> Iterator[Event]:
+    lines = data.split(b"\n")
+    names = name.split("\n") if "\n" in name else [name] * len(lines)
+    return map(Event, range(number, number + len(lines)), names, lines)

@@ -1,0 +1,84 @@
+"""What an owner has, read for a dump: assistants, and threads with all that was said in them.
+
+Law: objects as the API shows them, nothing of what only the server may know; a run that is under way, and what it has
+not finished saying, is left out: a dump has what is settled.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from store.ports import ACTIVE, Kind, Row
+from store.sqlite.tables import ACTIVE_SQL, TABLES, decode
+
+__all__ = ["count_exported", "count_left_out", "count_under_way", "exported", "owners"]
+
+
+def owners(connection: sqlite3.Connection) -> list[str]:
+    """Return whose assistants and threads there are. From owner to owner, and not from row to row."""
+    found: set[str] = set()
+    for table in ("threads", "assistants"):
+        next_one = f"SELECT MIN(owner) FROM {table} WHERE owner > ?"
+        owner: str | None = ""
+        while (owner := connection.execute(next_one, (owner,)).fetchone()[0]) is not None:
+            found.add(owner)
+    return sorted(found)
+
+
+def count_exported(connection: sqlite3.Connection, owner: str) -> int:
+    """Return how many objects `exported` yields without a choice of threads."""
+    sql = "SELECT (SELECT COUNT(*) FROM assistants WHERE owner = ?) + (SELECT COUNT(*) FROM threads WHERE owner = ?)"
+    count: int = connection.execute(sql, (owner, owner)).fetchone()[0]
+    return count
+
+
+def count_left_out(connection: sqlite3.Connection, owner: str) -> tuple[int, int]:
+    """Return how many files and vector stores an owner has: they have no place in a dump."""
+    sql = "SELECT (SELECT COUNT(*) FROM files WHERE owner = ?), (SELECT COUNT(*) FROM vector_stores WHERE owner = ?)"
+    files, vector_stores = connection.execute(sql, (owner, owner)).fetchone()
+    return files, vector_stores
+
+
+def count_under_way(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> int:
+    """Return how many runs `exported` leaves out, as they have not ended."""
+    sql = f"SELECT COUNT(*) FROM runs WHERE owner = ? AND {ACTIVE_SQL}{TABLES['run'].visible}"
+    if not thread_ids:
+        count: int = connection.execute(sql, (owner,)).fetchone()[0]
+        return count
+    each = f"{sql} AND thread_id = ?"
+    return sum(int(connection.execute(each, (owner, id)).fetchone()[0]) for id in set(thread_ids))
+
+
+def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield assistants, then threads with their `messages` and `runs`, these with their `steps`; oldest first.
+
+    With `thread_ids` these threads only, in that order; an id that is not there is passed over. Within one `snapshot`.
+    """
+    if not thread_ids:
+        yield from (row.body for row in _rows(connection, "assistant", owner))
+        yield from (_whole(connection, thread) for thread in _rows(connection, "thread", owner))
+    select, _ = TABLES["thread"].select_one({})
+    for id in thread_ids:
+        if (found := connection.execute(select, (id, owner)).fetchone()) is not None:
+            yield _whole(connection, decode("thread", found))
+
+
+def _whole(connection: sqlite3.Connection, thread: Row) -> dict[str, Any]:
+    runs = [row for row in _rows(connection, "run", thread.owner, thread.id) if row.body["status"] not in ACTIVE]
+    steps: dict[str | None, list[dict[str, Any]]] = {row.id: [] for row in runs}
+    for row in _rows(connection, "step", thread.owner, thread.id):
+        if row.run_id in steps:
+            steps[row.run_id].append(row.body)
+    messages = [row.body for row in _rows(connection, "message", thread.owner, thread.id)]
+    return {
+        **thread.body,
+        "messages": [message for message in messages if message["status"] != "in_progress"],
+        "runs": [{**row.body, "steps": steps[row.id]} for row in runs],
+    }
+
+
+def _rows(connection: sqlite3.Connection, kind: Kind, owner: str, thread_id: str | None = None) -> Iterator[Row]:
+    table = TABLES[kind]
+    where, values = table.where({"thread_id": thread_id})
+    sql = f"SELECT {table.row} FROM {table.name} WHERE owner = ?{where} ORDER BY seq"
+    return (decode(kind, found) for found in connection.execute(sql, (owner, *values)))

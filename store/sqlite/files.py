@@ -1,0 +1,174 @@
+"""Files and vector stores, read: the lists that `Store.page` does not make, what waits, what is due, and the counts.
+
+Law: counts are counted, never kept, so that they cannot differ from the rows. Writing is `Store.commit`'s.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+import orjson
+
+from store.ports import Kind, Page, PageQuery, Row
+from store.sqlite.database import Engine
+from store.sqlite.pages import read_page
+from store.sqlite.tables import TABLES, decode
+from telemetry.context import acting_owner
+
+__all__ = ["Library", "SqliteLibrary", "Tally", "place_id"]
+
+Whole = Literal["vector_store_id", "batch_id"]
+"""Whose files are counted: a vector store's or a batch's."""
+
+Expiring = Literal["file", "vector_store", "upload"]
+"""Kinds of object that expire."""
+
+_STILL: Final[dict[Expiring, str]] = {
+    "file": "",
+    "vector_store": " AND status != 'expired'",
+    "upload": " AND status = 'pending'",
+}
+"""Further conditions for an object that is due and still exists."""
+
+_MOST: Final = 500
+"""Values in one statement; older SQLites take 999."""
+
+
+def place_id(vector_store_id: str, file_id: str) -> str:
+    """Return the row id of a file's place in a vector store."""
+    return f"{vector_store_id}/{file_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many files have which status, and the bytes that they take."""
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    usage_bytes: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The wire's `file_counts`."""
+        named = {name: self.by_status.get(name, 0) for name in ("in_progress", "completed", "failed", "cancelled")}
+        return {**named, "total": sum(named.values())}
+
+
+class Library(Protocol):
+    """Seven doors, all of them reads of what is committed."""
+
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+        """Return a page of files. Raises InvalidRequest for a cursor that never was in the list."""
+        ...
+
+    async def places(
+        self,
+        owner: str,
+        query: PageQuery,
+        *,
+        vector_store_id: str,
+        batch_id: str | None = None,
+        status: str | None = None,
+    ) -> Page:
+        """Return a page of a vector store's (and batch's) files; cursors are `place_id`s."""
+        ...
+
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        """Count the files of vector stores or batches of the acting owner; the result contains every id."""
+        ...
+
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+        """Return places that are `in_progress`, oldest first, except the given ones and those of the owners in `full`.
+        Owners with a place among the given ones come after all others."""
+        ...
+
+    async def places_of(self, file_id: str) -> list[Row]:
+        """Return a file's places in vector stores."""
+        ...
+
+    async def due(self, kind: Expiring, before: int) -> list[Row]:
+        """Return every owner's files, stores not yet expired, or pending uploads, whose `expires_at` (Unix s) is not
+        after `before`."""
+        ...
+
+    async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
+        """Return those ids that neither a file nor a part of a pending upload has, of any owner."""
+        ...
+
+
+class SqliteLibrary:
+    """See `Library`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+        return await self._engine.read_long(owner, read_page, "file", owner, query, {"purpose": purpose})
+
+    async def places(
+        self,
+        owner: str,
+        query: PageQuery,
+        *,
+        vector_store_id: str,
+        batch_id: str | None = None,
+        status: str | None = None,
+    ) -> Page:
+        pins = {"vector_store_id": vector_store_id, "batch_id": batch_id, "status": status}
+        return await self._engine.read_long(owner, read_page, "vector_store_file", owner, query, pins)
+
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        return await self._engine.read_long(acting_owner(), _tallies, whole, ids)
+
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+        served = {row.owner for row in besides}
+        return await self._engine.read(_waiting, limit, {row.id for row in besides}, served, sorted(full))
+
+    async def places_of(self, file_id: str) -> list[Row]:
+        return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
+
+    async def due(self, kind: Expiring, before: int) -> list[Row]:
+        return await self._engine.read(_rows, kind, f"expires_at <= ?{_STILL[kind]}", before)
+
+    async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
+        return await self._engine.read(_unknown, blob_ids)
+
+
+def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) -> list[Row]:
+    table = TABLES[kind]
+    found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}{table.visible}", (value,))
+    return [decode(kind, row) for row in found]
+
+
+def _waiting(
+    conn: sqlite3.Connection, limit: int, besides: set[str], served: set[str], full: Sequence[str]
+) -> list[Row]:
+    table = TABLES["vector_store_file"]
+    found: dict[str, Row] = {}
+    # Two statements, each in the order of the index, in place of one that sorts all that waits.
+    for owners in (sorted(served.union(full)), full):
+        where = f"status = 'in_progress' AND owner NOT IN ({', '.join('?' * len(owners))}){table.visible}"
+        sql = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY seq LIMIT ?"
+        for row in conn.execute(sql, (*owners, limit + len(besides))):
+            found.setdefault(row[0], decode("vector_store_file", row))
+    return [row for id, row in found.items() if id not in besides][:limit]
+
+
+def _tallies(conn: sqlite3.Connection, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+    tallies = {}
+    sql = f"SELECT status, COUNT(*), SUM(usage_bytes) FROM vector_store_files WHERE {whole} = ? GROUP BY status"
+    for id in ids:
+        counted = conn.execute(sql, (id,)).fetchall()
+        tallies[id] = Tally({status: count for status, count, _ in counted}, sum(size for *_, size in counted))
+    return tallies
+
+
+def _unknown(conn: sqlite3.Connection, blob_ids: Sequence[str]) -> list[str]:
+    known: set[str] = set()
+    for start in range(0, len(blob_ids), _MOST):
+        asked = blob_ids[start : start + _MOST]
+        sql = f"SELECT id FROM files WHERE id IN ({', '.join('?' * len(asked))})"
+        known.update(id for (id,) in conn.execute(sql, asked))
+    for (private,) in conn.execute("SELECT private FROM uploads WHERE status = 'pending'"):
+        known.update(orjson.loads(private)["parts"])
+    return [id for id in blob_ids if id not in known]

@@ -1,0 +1,23 @@
+"""What the writer did so far, counted by its thread; `api/metrics.py` reads it."""
+
+from typing import Final
+
+from telemetry.metrics import SECONDS, Histogram
+
+__all__ = ["StoreFigures"]
+
+_BATCH: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+class StoreFigures:
+    """Figures of one store."""
+
+    def __init__(self) -> None:
+        self.batch_commits = Histogram(_BATCH)
+        """Commits in a batch."""
+        self.batch_seconds = Histogram((0.0001, 0.00025, 0.0005, *SECONDS))
+        """From the begin of a batch until it was committed, and synced where it was to be."""
+        self.failed = 0
+        """Batches that the database itself did not take."""
+        self.refused = 0
+        """Commits that were refused for what they asked."""

@@ -1,0 +1,109 @@
+"""The store's file read beside the server that has it open, by commands that want no part in its lock.
+
+Law: nothing of it is changed. What is read within one `snapshot` is one moment's, however long it takes and whatever
+the server writes meanwhile; only its write-ahead log grows for as long.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sqlite_utils import Database
+
+from store.sqlite.ballast import Ballast, ballast_place
+from store.sqlite.lock import is_locked
+from store.sqlite.migrations import MIGRATIONS, STEPS
+from wire.errors import StoreFailed
+
+__all__ = ["Watch", "in_use", "open_beside", "snapshot"]
+
+_BUSY_S: Final = 10.0
+
+Watch = Callable[[str, int, int], None]
+"""Told how far something is: what, how much is done, of how much."""
+
+
+def in_use(database: str | Path) -> bool:
+    """Whether a process, a server most likely, has the file open for writing."""
+    return is_locked(_place(database))
+
+
+@contextmanager
+def open_beside(
+    database: str | Path, *, any_schema: bool = False, untouched: bool = False
+) -> Iterator[sqlite3.Connection]:
+    """Open the file for reading. Blocks.
+
+    Args:
+        any_schema: Take a file that an older version has written as it is.
+        untouched: Make no `-shm` beside a file that nobody has open; for a short look only.
+
+    Raises:
+        StoreFailed: there is none, it is no database of ours, or it cannot be read; also for errors of the block.
+    """
+    path = _place(database)
+    if not path.is_file():
+        raise StoreFailed(f"There is no database `{path}`: check DATA_DIR and DATABASE_URL, and the working directory.")
+    quiet = untouched and not path.with_name(path.name + "-wal").exists()
+    uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if quiet else ''}"
+    try:
+        with closing(_connect(uri, path)) as connection:
+            _check_schema(connection, path, any_schema=any_schema)
+            yield connection
+    except sqlite3.Error as error:
+        raise StoreFailed(f"The database `{path}` could not be read: {error}.") from error
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read one moment's state."""
+    connection.execute("BEGIN")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # BEGIN alone takes no snapshot
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _connect(uri: str, path: Path) -> sqlite3.Connection:
+    """Open the file; on a full disk the `-shm` that a reader creates gets its space from the ballast."""
+    try:
+        return _looked_into(uri)
+    except sqlite3.OperationalError:
+        if not is_locked(path):  # a running server has created it, and uses the ballast itself
+            for _ in Ballast(ballast_place(path), 0).portions():
+                with suppress(sqlite3.OperationalError):
+                    return _looked_into(uri)
+        raise
+
+
+def _looked_into(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _place(database: str | Path) -> Path:
+    return Path(database).expanduser().resolve()
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path, *, any_schema: bool) -> None:
+    applied = {step.name for step in MIGRATIONS.applied(Database(connection))}
+    if not applied:
+        raise StoreFailed(f"The file `{path}` is no database of Threadhold's.")
+    if newer := sorted(applied - set(STEPS)):
+        raise StoreFailed(
+            f"The database `{path}` was written by a newer threadhold (it has the schema step `{newer[-1]}`, the "
+            f"newest here is `{STEPS[-1]}`): use that version."
+        )
+    if not any_schema and (older := [step for step in STEPS if step not in applied]):
+        raise StoreFailed(
+            f"The database `{path}` was written by an older threadhold (it lacks the schema step `{older[0]}`): start "
+            "the server once, which brings it up to date."
+        )

@@ -1,0 +1,103 @@
+"""What is on its way to disk, and who has to wait for it.
+
+Law: a read sees every commit that was asked for before it and touches the same thread, and waits for no other. Commits
+are made in order, so that the youngest one that touches it is the only one to wait for. All of this happens on the
+event loop; nothing here blocks or locks.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Newest, Patch, Retract, Row, There
+from store.sqlite.transactions import Commit
+from wire.errors import StoreFailed
+
+__all__ = ["ANYTHING", "Pending"]
+
+ANYTHING: Final = "*"
+"""Touched by a change whose thread is not known here: every reader of a thread waits for it."""
+
+_MAX_THREADS: Final = 50_000
+"""Objects whose thread is remembered, about 10 MB; an older one counts as unknown, which is slower but never wrong."""
+
+_MAX_WAIT_S: Final = 60.0
+
+
+class Pending:
+    """The commits under way by what they touch, and which thread an object is in."""
+
+    def __init__(self) -> None:
+        self._youngest: dict[str, Commit] = {}
+        self._order: dict[Commit, int] = {}
+        self._count = 0
+        self._threads: dict[str, str] = {}
+
+    def learn(self, row: Row) -> None:
+        """Remember the thread of an object."""
+        if row.thread_id is not None and row.id not in self._threads:
+            if len(self._threads) >= _MAX_THREADS:
+                del self._threads[next(iter(self._threads))]
+            self._threads[row.id] = row.thread_id
+
+    def touched_by(self, changes: Iterable[Change]) -> frozenset[str]:
+        """Return ids of the objects, runs and threads that the changes touch."""
+        touched: set[str] = set()
+        for change in changes:
+            match change:
+                case Insert(row):
+                    self.learn(row)
+                    touched.add(row.id)
+                    if row.thread_id is not None:
+                        touched.add(row.thread_id)
+                case Patch(kind, id) | Delete(kind, id):
+                    touched.add(id)
+                    if kind in ("message", "run", "step"):
+                        touched.add(self._threads.get(id, ANYTHING))
+                case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
+                    # Logs and checkpoints are read by the run's id only.
+                    touched.add(run_id)
+                case Idle() | Newest() | There():
+                    pass
+        return frozenset(touched)
+
+    def add(self, commit: Commit) -> None:
+        """Enter a commit that is being queued."""
+        self._count += 1
+        self._order[commit] = self._count
+        for part in commit.touches:
+            self._youngest[part] = commit
+
+    def remove(self, commit: Commit) -> None:
+        """Strike out a commit that has ended, and wake those who wait for it."""
+        del self._order[commit]
+        for part in commit.touches:
+            if self._youngest.get(part) is commit:
+                del self._youngest[part]
+        if commit.settled is not None and not commit.settled.done():
+            commit.settled.set_result(None)
+
+    async def wait_for(self, *parts: str | None) -> None:
+        """Wait until nothing that was queued before now touches any of `parts`. Raises StoreFailed after a minute."""
+        if self._order:
+            found = [commit for part in parts if part is not None and (commit := self._youngest.get(part)) is not None]
+            await self._wait(found)
+
+    async def wait_for_all(self) -> None:
+        """Wait until everything that was queued before now is committed. Raises StoreFailed after a minute."""
+        if self._order:
+            await self._wait([next(reversed(self._order))])
+
+    def thread_of(self, id: str) -> str | None:
+        """Return the thread of an object, if it is known here."""
+        return self._threads.get(id)
+
+    async def _wait(self, commits: list[Commit]) -> None:
+        if not commits:
+            return
+        commit = max(commits, key=self._order.__getitem__)
+        if commit.settled is None:
+            commit.settled = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait([commit.settled], timeout=_MAX_WAIT_S)
+        if not done:
+            raise StoreFailed(f"The store did not commit within {_MAX_WAIT_S:.0f} s.")

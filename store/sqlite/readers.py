@@ -1,0 +1,167 @@
+"""Reading beside the writer: a few threads, each call with a read-only connection to itself.
+
+Invariants: no reader ever writes, not even a checkpoint of the WAL. Owners take turns with reads that can be long, and
+these leave threads free for all other reads.
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from store.sqlite.failures import failed
+from telemetry.shares import Shares
+from wire.errors import InvalidRequest, StoreFailed, ThreadholdError
+
+__all__ = ["Readers", "check_time"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KEPT_FREE: Final = 2
+"""Threads that long reads leave free for others."""
+
+_LONG_S: Final = 10.0
+_STEPS: Final = 10_000
+"""SQLite instructions between two checks of the time: about a millisecond."""
+
+
+class Readers:
+    """Runs functions of a read-only connection, as many at a time as there are connections."""
+
+    def __init__(self, connections: Sequence[sqlite3.Connection]) -> None:
+        self._executor = ThreadPoolExecutor(len(connections), "threadhold-reader")
+        self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()  # never empty: as many threads as connections
+        for connection in connections:
+            self._free.put(connection)
+        self._under_way: set[Future[Any]] = set()
+        self._closed = False
+        self._long = Shares(max(1, len(connections) - _KEPT_FREE), portion=1)
+
+    async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return `read(connection, …)`, called on a reader thread. Raises StoreFailed when the database fails."""
+        return await _result(self._submit(lambda connection: read(connection, *args, **kwargs)))
+
+    async def run_long(
+        self,
+        owner: str,
+        read: Callable[Concatenate[sqlite3.Connection, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Return `read(connection, …)` as `run` does, when it is the owner's turn. Use it for reads whose cost the
+        owner controls. A read can call `check_time`; SQLite's own work is interrupted when the time is up.
+
+        Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed when the database fails.
+        """
+        await self._long.acquire(owner)
+        work = _within_time(lambda connection: read(connection, *args, **kwargs))
+        try:
+            # The slot is free only when the thread is, even if nobody waits for the result any more.
+            future = self._submit(work, lambda: self._long.release(owner))
+        except BaseException:
+            self._long.release(owner)
+            raise
+        return await _result(future)
+
+    def close(self, end: float) -> None:
+        """Finish the reads under way until `end` (`time.monotonic`), then close the connections; one whose read takes
+        longer stays open."""
+        self._closed = True
+        self._executor.shutdown(wait=False)
+        wait(self._under_way, max(0.0, end - time.monotonic()))
+        while not self._free.empty():
+            self._free.get().close()
+
+    def _submit(
+        self, read: Callable[[sqlite3.Connection], R], done: Callable[[], None] = lambda: None
+    ) -> "asyncio.Future[R]":
+        """Start a read in a thread; `done` is called on the event loop when the thread is free.
+
+        `asyncio.wrap_future` is not used, because its futures form a cycle that holds each result until the garbage
+        collector runs.
+        """
+        if self._closed:
+            raise StoreFailed("The store is closed.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def work() -> None:
+            value, error = self._call(read)
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                loop.call_soon_threadsafe(_settle, future, value, error, done)
+
+        started = self._executor.submit(work)
+        self._under_way.add(started)
+        started.add_done_callback(self._under_way.discard)
+        return future
+
+    def _call(self, read: Callable[[sqlite3.Connection], R]) -> tuple[R | None, BaseException | None]:
+        connection = self._free.get()
+        try:
+            return read(connection), None
+        except (sqlite3.Error, ThreadholdError) as error:
+            return None, error.with_traceback(None)  # its frames hold what was read
+        except BaseException as error:
+            return None, error
+        finally:
+            self._free.put(connection)
+
+
+def _settle(
+    future: "asyncio.Future[R]", value: R | None, error: BaseException | None, done: Callable[[], None]
+) -> None:
+    done()
+    if future.done():  # its waiter was cancelled
+        return
+    if error is None:
+        future.set_result(value)  # type: ignore[arg-type]
+    else:
+        future.set_exception(error)
+
+
+_ENDS: Final = threading.local()
+
+
+def check_time() -> None:
+    """Raise InvalidRequest if a long read on this thread has taken too long. Costs well below a microsecond."""
+    end: float | None = getattr(_ENDS, "at", None)
+    if end is not None and time.monotonic() > end:
+        raise _too_long()
+
+
+def _within_time(call: Callable[[sqlite3.Connection], R]) -> Callable[[sqlite3.Connection], R]:
+    def work(connection: sqlite3.Connection) -> R:
+        end = _ENDS.at = time.monotonic() + _LONG_S
+        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            return call(connection)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+                raise _too_long() from error
+            raise
+        finally:
+            connection.set_progress_handler(None, 0)
+            _ENDS.at = None
+
+    return work
+
+
+def _too_long() -> InvalidRequest:
+    return InvalidRequest(
+        f"The request needs more than the {_LONG_S:g} seconds of reading that are allowed. Search fewer or smaller "
+        "vector stores, use shorter filters, or ask for fewer objects at a time.",
+        code="request_too_slow",
+    )
+
+
+async def _result(future: "asyncio.Future[R]") -> R:
+    try:
+        return await future
+    except sqlite3.Error as error:
+        raise failed("The store could not read", error) from error

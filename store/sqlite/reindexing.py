@@ -1,0 +1,116 @@
+"""Rewrites words that older versions indexed in the current form, in the background, while searches continue.
+
+Invariant: the words of a passage and the record of which passages are rewritten change in one commit. Therefore each
+passage is in the index once, in a known form, and a crash loses at most the commit under way. Only the full-text index
+changes: texts and vectors stay, because folding affects only words and embedders get the original text.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from store.folding import FORM, fold_passage, fold_v1
+from store.sqlite.changes import Operation
+from store.sqlite.database import Engine
+from store.sqlite.fulltext import mark
+
+__all__ = ["is_outdated", "reindex", "stored_words"]
+
+_READ: Final = 64
+"""Passages that are folded between two commits."""
+
+_REWRITTEN: Final = 8
+"""Passages a commit: each costs the writer twice what an addition does."""
+
+Words = tuple[int, str, str]
+"""A passage's number, the mark of its store, and its folded text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Passages of a file: what the index has, what it is to have instead, and how many of the file's are done then."""
+
+    file: int
+    start: int
+    stop: int
+    whole: bool
+    old: Sequence[Words]
+    new: Sequence[Words]
+
+
+def stored_words(store: int, rows: Sequence[tuple[int, str]], *, form: int, refolded: int) -> list[Words]:
+    """Return the words that the index has of passages (number and text) of a file.
+
+    `form` and `refolded` are the file's own: its first `refolded` passages have the current form already.
+    """
+    name = mark(store)
+    return [
+        (seq, name, fold_passage(text) if form == FORM or seq & 0xFFFFF < refolded else fold_v1(text))
+        for seq, text in rows
+    ]
+
+
+def is_outdated(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
+    """Return whether passages of these stores are in an older form."""
+    sql = f"SELECT 1 FROM index_files WHERE store = ? AND form < {FORM} AND state = 'whole' LIMIT 1"
+    return any(conn.execute(sql, (store,)).fetchone() is not None for store in stores)
+
+
+async def reindex(engine: Engine, changed: Callable[[], None]) -> AsyncIterator[int]:
+    """Rewrite file after file; yields how many are left, before the first one and after each.
+
+    After each commit, `changed` is called. Then it pauses for as long as the commit took, to let other work run.
+    """
+    while True:
+        left, file = await engine.read(_next_file)
+        yield left
+        if file is None:
+            return
+        more = True
+        while more:
+            since = time.monotonic()
+            found = await engine.read(_fold_slice, file)
+            if more := found is not None:
+                await engine.queue([_rewrite(found)], touches=frozenset())
+                changed()
+                await asyncio.sleep(time.monotonic() - since)
+
+
+def _next_file(conn: sqlite3.Connection) -> tuple[int, int | None]:
+    sql = f"SELECT count(*), min(seq) FROM index_files WHERE form < {FORM} AND state = 'whole'"
+    left, file = conn.execute(sql).fetchone()
+    return left, file
+
+
+def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
+    """Return the next passages to rewrite; None where the file is done, or gone. Called on a reader's thread."""
+    sql = f"SELECT store, refolded FROM index_files WHERE seq = ? AND form < {FORM} AND state = 'whole'"
+    found = conn.execute(sql, (file,)).fetchone()
+    if found is None:
+        return None
+    store, start = found
+    sql = "SELECT seq, text FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
+    rows = conn.execute(sql, ((file << 20) + start, (file + 1) << 20, _READ)).fetchall()
+    old = stored_words(store, rows, form=1, refolded=0)
+    new = stored_words(store, rows, form=FORM, refolded=0)
+    different = [at for at, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
+    at_once = different[:_REWRITTEN]
+    stop = at_once[-1] + 1 if len(different) > _REWRITTEN else len(rows)
+    whole = stop == len(rows) < _READ
+    return _Slice(file, start, start + stop, whole, [old[at] for at in at_once], [new[at] for at in at_once])
+
+
+def _rewrite(part: _Slice) -> Operation:
+    def run(conn: sqlite3.Connection) -> None:
+        sql = f"""UPDATE index_files SET refolded = ?, form = iif(?, {FORM}, form)
+                  WHERE seq = ? AND refolded = ? AND form < {FORM} AND state = 'whole'"""
+        if not conn.execute(sql, (part.stop, part.whole, part.file, part.start)).rowcount:
+            return  # removed meanwhile; what erases it goes by the row, too
+        sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
+        conn.executemany(sql, part.old)
+        conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", part.new)
+
+    return run

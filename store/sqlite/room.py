@@ -1,0 +1,132 @@
+"""Keeps disk space free by limiting data that only grows: uploads, extracted text and the file index.
+
+Invariants: no write through a claim leaves less than the reserve, however many write at once, because space that others
+have claimed but not yet written counts as used. Space that a client only announces is never claimed: the client could
+send slowly or not at all, and block all other writers.
+"""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from store.sqlite.failures import failed
+from wire.errors import ReserveReached
+
+__all__ = ["MIN_FREE_BYTES", "RESERVE_BYTES", "Claim", "Room", "free_bytes", "rooms"]
+
+MIN_FREE_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that a batch of the store and its log need in the worst case, with a margin; `/ready` reports if fewer are
+free."""
+
+RESERVE_BYTES: Final = MIN_FREE_BYTES + 8 * 1024 * 1024
+"""Bytes that uploads and the index leave free: those that `/ready` requires, and space for rows that are still
+written."""
+
+
+class Room:
+    """The disk that contains `folder`; all writers to it share one object."""
+
+    def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self._folder = folder
+        self._reserve_bytes = reserve_bytes
+        self._claimed = 0
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def claimed(self, size: int = 0, *, announced: int = 0) -> AsyncIterator["Claim"]:
+        """Claim `size` bytes for writes in the block, if there is also space for the `announced` bytes.
+
+        Raises ReserveReached, StoreFailed.
+        """
+        claim = Claim(self)
+        try:
+            await asyncio.to_thread(claim.extend, size, announced)
+            yield claim
+        finally:
+            claim.release()
+
+    async def check(self) -> None:
+        """Raise ReserveReached if nothing at all can be claimed, or StoreFailed."""
+        async with self.claimed():
+            pass
+
+    def take(self, size: int, announced: int = 0) -> None:
+        """Increase the claim; blocks. Raises ReserveReached, also if it would leave no space for `announced` bytes,
+        StoreFailed."""
+        with self._lock:
+            try:
+                free = free_bytes(self._folder)
+            except OSError as error:
+                raise failed(f"`{self._folder}` cannot be checked for free space", error) from error
+            if free - self._claimed - size - announced < self._reserve_bytes:
+                raise ReserveReached(
+                    f"The server's disk is nearly full: {_mb(size + announced)} more would leave less than the "
+                    f"{_mb(self._reserve_bytes)} that are reserved for deletions and conversations. Nothing was "
+                    "changed. Delete files, or free space on that disk, then try again."
+                )
+            self._claimed += size
+
+    def give_back(self, size: int) -> None:
+        """Reduce the claim by bytes that were written, or that will not be."""
+        with self._lock:
+            self._claimed -= size
+
+
+class Claim:
+    """The space that one writer can still use. A thread whose waiter was cancelled can use it after its release; what
+    it claims then is released at once."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._left = 0
+        self._released = False
+        self._lock = threading.Lock()
+
+    def extend(self, size: int, announced: int = 0) -> None:
+        """Make sure that `size` bytes can be written; see `Room.take`."""
+        with self._lock:
+            if not self._released and (size > self._left or not self._left):
+                more = max(0, size - self._left)
+                self._room.take(more, announced)
+                self._left += more
+
+    def write(self, file: IO[bytes], data: bytes) -> None:
+        """Write all of the data if there is space. Raises ReserveReached, StoreFailed, OSError."""
+        self.extend(len(data))
+        file.write(data)
+        with self._lock:  # the disk itself now counts it as used
+            written = min(len(data), self._left)
+            self._left -= written
+        self._room.give_back(written)
+
+    def release(self) -> None:
+        """Release what was not written; nothing stays claimed."""
+        with self._lock:
+            self._released = True
+            left, self._left = self._left, 0
+        self._room.give_back(left)
+
+
+def rooms(*folders: Path) -> list[Room]:
+    """Return the `Room` of each folder, the same one for folders on one disk; blocks. Raises OSError."""
+    found: dict[int, Room] = {}
+    return [found.setdefault(_nearest(folder).stat().st_dev, Room(folder)) for folder in folders]
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes the server can still write there; blocks. Raises OSError."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent  # created when something is written
+    return folder
+
+
+def _mb(size: int) -> str:
+    return f"{-(-size // (1024 * 1024))} MB"

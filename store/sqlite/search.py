@@ -1,0 +1,190 @@
+"""Searches of the index, on a reader's connection: words by BM25, meaning by cosine, both as one list.
+
+Laws: one search is one read transaction; a chunk of a file comes once, in whatever stores the file is; what is not
+whole, or not allowed by the filters, takes no place in either list.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from store.ports import Chunk, Found, Hit, Query
+from store.ranking import fuse
+from store.sqlite.fulltext import Words
+from store.sqlite.matrices import File, Matrices, Shelf, nearest
+from store.sqlite.readers import check_time
+from store.sqlite.reindexing import is_outdated
+from wire.filters import Filter, matches
+
+__all__ = ["Lookup"]
+
+_DEPTH: Final = 100
+"""Hits of each list that are fused, at least."""
+
+_WEIGHT: Final = 0.5
+"""Share of meaning in the ranking; `docs/decisions/search-ranking.md` says why."""
+
+Place = tuple[int, int]
+"""A file's number in the index, and a chunk's index in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    seq: int
+    id: str
+    shelf: Shelf
+
+
+class Lookup:
+    """Reads the index; keeps matrices and word counts between searches. Called from several reader threads."""
+
+    def __init__(self) -> None:
+        self._matrices = Matrices()
+        self._words = Words()
+
+    def close(self) -> None:
+        """Let go of what is kept."""
+        self._words.close()
+
+    def forget_counts(self) -> None:
+        """Count words anew: passages were rewritten."""
+        self._words.forget()
+
+    def search(self, conn: sqlite3.Connection, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
+        """See `store.ports.Vectors.search`."""
+        with _snapshot(conn):
+            stores = [
+                _Store(seq, id, self._matrices.shelf(conn, seq, revision))
+                for seq, id, revision in _stores(conn, owner, vector_store_ids)
+            ]
+            files = {file.seq: (store, file) for store in stores for file in store.shelf.files.values()}
+            allowed = None
+            if query.filters is not None:
+                wanted = query.filters
+                allowed = frozenset(seq for seq, (_, file) in files.items() if _is_allowed(wanted, file))
+            weight = _WEIGHT if query.weight is None else query.weight
+            depth = max(_DEPTH, 2 * query.limit)
+            meaning = self._by_meaning(conn, stores, query, depth, allowed) if weight else []
+            words = self._by_words(conn, stores, query, depth, allowed) if weight < 1 or not meaning else []
+            if not meaning or not words:
+                weight = float(bool(meaning))
+            hits = list(_hits(conn, fuse(words, meaning, weight), files, query))
+        unreached = frozenset(
+            file.file_id for _, file in files.values() if query.vector is None or file.model != query.model
+        )
+        return Found(hits, unreached)
+
+    def chunks(self, conn: sqlite3.Connection, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
+        """See `store.ports.Vectors.chunks`."""
+        with _snapshot(conn):
+            sql = "SELECT seq FROM index_files WHERE store = ? AND file_id = ? AND state = 'whole'"
+            for store, _, _ in _stores(conn, owner, [vector_store_id]):
+                found = conn.execute(sql, (store, file_id)).fetchone()
+                if found is not None:
+                    return _chunks(conn, found[0] << 20, (found[0] + 1) << 20)
+        return []
+
+    def models(self, conn: sqlite3.Connection, owner: str, vector_store_id: str) -> frozenset[str | None]:
+        """See `store.ports.Vectors.models`."""
+        with _snapshot(conn):
+            sql = "SELECT DISTINCT model FROM index_files WHERE store = ? AND state = 'whole'"
+            stores = _stores(conn, owner, [vector_store_id])
+            return frozenset(model for store, _, _ in stores for (model,) in conn.execute(sql, (store,)))
+
+    def _by_meaning(
+        self,
+        conn: sqlite3.Connection,
+        stores: Sequence[_Store],
+        query: Query,
+        depth: int,
+        allowed: frozenset[int] | None,
+    ) -> list[Place]:
+        if query.vector is None or query.model is None:
+            return []
+        found: list[tuple[float, Place]] = []
+        for store in stores:
+            matrix = store.shelf.matrix(conn, query.model)
+            if matrix is not None and matrix.vectors.shape[1] == len(query.vector):
+                near = nearest(matrix, query.vector, depth, allowed)
+                found += [(-cosine, (file, number)) for file, number, cosine in near]
+        return [place for _, place in sorted(found)[:depth]]
+
+    def _by_words(
+        self,
+        conn: sqlite3.Connection,
+        stores: Sequence[_Store],
+        query: Query,
+        depth: int,
+        allowed: frozenset[int] | None,
+    ) -> list[Place]:
+        whole = frozenset(seq for store in stores for seq in store.shelf.files)
+        total = sum(file.count for store in stores for file in store.shelf.files.values())
+        numbers = [store.seq for store in stores]
+        if not total:
+            return []
+        outdated = is_outdated(conn, numbers)
+        expression = self._words.expression(conn, query.text, stores=numbers, total=total, outdated=outdated)
+        if expression is None:
+            return []
+        sql, values = "SELECT rowid FROM index_words WHERE index_words MATCH ?", [expression]
+        if allowed is not None or _is_untidy(conn, numbers):
+            only = whole if allowed is None else allowed
+            sql += " AND (rowid >> 20) IN (SELECT value FROM json_each(?))"
+            values.append(orjson.dumps(sorted(only)).decode())
+        found = conn.execute(f"{sql} ORDER BY rank LIMIT ?", (*values, depth))
+        # The index keeps no text, so words are deleted by folding the passage again. A Python with a newer Unicode
+        # version folds newly assigned characters differently, and can leave words without a passage.
+        return [(seq >> 20, seq & 0xFFFFF) for (seq,) in found if seq >> 20 in whole]
+
+
+def _is_allowed(wanted: Filter, file: File) -> bool:
+    check_time()
+    return matches(wanted, file.attributes)
+
+
+@contextmanager
+def _snapshot(conn: sqlite3.Connection) -> Iterator[None]:
+    conn.execute("BEGIN")
+    try:
+        yield
+    finally:
+        conn.execute("ROLLBACK")
+
+
+def _stores(conn: sqlite3.Connection, owner: str, ids: Sequence[str]) -> list[tuple[int, str, int]]:
+    sql = """SELECT seq, vector_store_id, revision FROM index_stores
+             WHERE vector_store_id IN (SELECT value FROM json_each(?)) AND owner = ? AND hidden = 0 ORDER BY seq"""
+    return conn.execute(sql, (orjson.dumps(list(ids)).decode(), owner)).fetchall()
+
+
+def _is_untidy(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
+    sql = "SELECT 1 FROM index_files WHERE store = ? AND state <> 'whole' LIMIT 1"
+    return any(conn.execute(sql, (store,)).fetchone() is not None for store in stores)
+
+
+def _chunks(conn: sqlite3.Connection, start: int, stop: int) -> list[Chunk]:
+    sql = "SELECT seq, text, start, stop FROM index_chunks WHERE seq >= ? AND seq < ? ORDER BY seq"
+    return [Chunk(seq & 0xFFFFF, text, first, last) for seq, text, first, last in conn.execute(sql, (start, stop))]
+
+
+def _hits(
+    conn: sqlite3.Connection,
+    ranked: Sequence[tuple[Place, float]],
+    files: dict[int, tuple[_Store, File]],
+    query: Query,
+) -> Iterator[Hit]:
+    seen: set[tuple[str, int]] = set()
+    for (seq, number), score in ranked:
+        if len(seen) == query.limit or score < query.threshold:
+            return
+        store, file = files[seq]
+        if (file.file_id, number) in seen:
+            continue
+        seen.add((file.file_id, number))
+        at = (seq << 20) + number
+        (chunk,) = _chunks(conn, at, at + 1)
+        yield Hit(store.id, file.file_id, chunk, score, file.attributes)

@@ -1,0 +1,288 @@
+"""The store in one SQLite file: `store.ports.Store` as the rest of the house uses it.
+
+Law: what the port says, proven by `tests/store/test_conformance.py`. This file only joins the parts: which commits
+touch what (`pending`), what a change is in SQL (`changes`, `tables`), who writes and who reads (`engine`).
+"""
+
+import asyncio
+import sqlite3
+from asyncio import Future
+from collections.abc import Callable, Sequence, Set
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from store.ports import (
+    ACTIVE,
+    Append,
+    Beginning,
+    Change,
+    Delete,
+    DropCheckpoints,
+    Insert,
+    Kind,
+    Page,
+    PageQuery,
+    Patch,
+    Retract,
+    Row,
+    Unfinished,
+)
+from store.sqlite.changes import Prepared, prepare, touch
+from store.sqlite.checkpoints import Keeps, SqliteCheckpoints, has_exchange
+from store.sqlite.database import Engine, LargeRead, Trace
+from store.sqlite.event_log import read_events
+from store.sqlite.files import SqliteLibrary
+from store.sqlite.pages import MAX_BYTES, read_page
+from store.sqlite.pending import ANYTHING
+from store.sqlite.remains import Remains
+from store.sqlite.room import Room
+from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
+from store.sqlite.vectors import SqliteVectors
+from wire.events import Event
+
+__all__ = ["SqliteStore", "open_store"]
+
+_BUSY_TIMEOUT_S: Final = 5.0
+
+_STOPPED: Final = frozenset({"cancelling", "cancelled", "expired", "failed"})
+
+_FEW: Final = 16
+"""Changes of a commit that need not be a thread's."""
+
+
+async def open_store(
+    path: str | Path = ":memory:",
+    *,
+    busy_timeout_s: float = _BUSY_TIMEOUT_S,
+    trace: Trace | None = None,
+    keeps: Keeps = has_exchange,
+    reserve_bytes: int = 0,
+    room: Room | None = None,
+) -> "SqliteStore":
+    """Open a database file, creating it and its folder if necessary; `":memory:"` is discarded at the end.
+
+    Args:
+        busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
+        trace: Called with every SQL statement, values filled in.
+        keeps: Which LangGraph checkpoints are worth writing.
+        reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
+        room: Limits the index of files on the file's disk; None: only the disk itself limits it.
+
+    Raises:
+        StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
+    """
+    place = None if path == ":memory:" else Path(path)
+    engine = await Engine.open(place, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
+    store = SqliteStore(engine, keeps=keeps, room=room)
+    store.remains.wake()
+    return store
+
+
+class SqliteStore:
+    """See `store.ports.Store`; the documentation of each door is there."""
+
+    def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange, room: Room | None = None) -> None:
+        self.engine = engine
+        self.vectors = SqliteVectors(engine, room)
+        self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
+        self.library = SqliteLibrary(engine)
+        self.remains = Remains(engine)
+
+    def commit(
+        self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
+    ) -> "Future[list[Row]]":
+        moves, ends = _runs(changes)
+        prepared = [prepare(change) for change in changes]
+        if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
+            self.remains.wake()
+        return self.engine.queue(
+            [one.run for one in prepared] or [touch],
+            touches=self.engine.pending.touched_by(changes),
+            durable=durable,
+            size=_size(prepared),
+            moves=moves,
+            ends=ends,
+            failed=failed,
+            relieves=partial(_relieves, changes, ends),
+        )
+
+    async def get(
+        self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Row | None:
+        pending = self.engine.pending
+        await pending.wait_for(id, thread_id or pending.thread_of(id))
+        row = await self.engine.read_rows(owner, _read_row, kind, id, owner, thread_id, run_id)
+        return self._learned(row)
+
+    async def page(
+        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
+    ) -> Page:
+        if thread_id is not None:
+            await self.engine.pending.wait_for(thread_id, ANYTHING)
+        pins = {"thread_id": thread_id, "run_id": run_id}
+        page = await self.engine.read_long(owner, read_page, kind, owner, query, pins)
+        for row in page.rows:
+            self.engine.pending.learn(row)
+        return page
+
+    async def active_run(self, thread_id: str, owner: str) -> Row | None:
+        await self.engine.pending.wait_for(thread_id, ANYTHING)
+        return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
+
+    async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
+        await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
+        found = await self.engine.read_rows(owner, _read_beginning, owner, thread_id, assistant_id, messages)
+        for row in (found.active, *found.newest.rows):
+            self._learned(row)
+        return found
+
+    async def unfinished(self, *, due_before: int | None = None) -> list[Unfinished]:
+        await self.engine.pending.wait_for_all()
+        return await self.engine.read(_read_unfinished, due_before)
+
+    async def events(self, run_id: str, *, after: int, limit: int) -> list[Event]:
+        await self.engine.pending.wait_for(run_id)
+        return await self.engine.read(read_events, run_id, after, limit)
+
+    @property
+    def checkpoints(self) -> SqliteCheckpoints:
+        return self._checkpoints
+
+    async def tidy(self) -> None:
+        await self.remains.remove()
+
+    async def close(self) -> None:
+        self.remains.stop()
+        await self.engine.close()
+        await self.remains.stopped()
+        await asyncio.to_thread(self.vectors.close)
+
+    def _learned(self, row: Row | None) -> Row | None:
+        if row is not None:
+            self.engine.pending.learn(row)
+        return row
+
+
+def _size(prepared: Sequence[Prepared]) -> int | None:
+    """Return how many bytes are written; None for what may take long."""
+    size = 0 if len(prepared) <= _FEW else None
+    for one in prepared:
+        if size is None or one.size is None:
+            return None
+        size += one.size
+    return size
+
+
+def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the runs that the changes move, and those that they end or whose checkpoints they drop."""
+    moves, ends = set(), set()
+    for change in changes:
+        match change:
+            case Patch("run", id):
+                moves.add(id)
+                if change.body.get("status", "queued") not in ACTIVE:
+                    ends.add(id)
+            case Append(run_id) | Retract(run_id):
+                moves.add(run_id)
+            case DropCheckpoints(run_id):
+                ends.add(run_id)
+            case Insert(row) if row.kind == "step" and row.run_id is not None:
+                moves.add(row.run_id)
+    return frozenset(moves), frozenset(ends)
+
+
+def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
+    """Return whether a commit frees space, ends a run or is a barrier: these must succeed even on a full disk."""
+    if ends or not changes:
+        return True
+    if any(isinstance(change, Insert) for change in changes):
+        return False
+    return any(
+        isinstance(change, Delete | Retract) or (isinstance(change, Patch) and change.body.get("status") in _STOPPED)
+        for change in changes
+    )
+
+
+def _read_row(
+    conn: sqlite3.Connection,
+    kind: Kind,
+    id: str,
+    owner: str,
+    thread_id: str | None,
+    run_id: str | None,
+    most: int | None = None,
+) -> Row | None:
+    sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
+    found = conn.execute(sql, (id, owner, *pins)).fetchone()
+    return _bearable(kind, found, most)
+
+
+def _bearable(kind: Kind, found: Any, most: int | None) -> Row | None:
+    if found is None:
+        return None
+    _left(most, found)
+    return decode(kind, found)
+
+
+def _left(most: int | None, found: Any) -> int | None:
+    """Return how many bytes of JSON (about) may come behind these columns of `Table.row`. Raises LargeRead."""
+    if most is None:
+        return None
+    most -= len(found[7]) + len(found[8])
+    if most < 0:
+        raise LargeRead
+    return most
+
+
+def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int | None = None) -> Row | None:
+    table = TABLES["run"]
+    sql = f"SELECT {table.row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}{table.visible}"
+    found = conn.execute(sql, (thread_id, owner)).fetchone()
+    return _bearable("run", found, most)
+
+
+def _one(kind: Kind, condition: str) -> str:
+    return f"SELECT {TABLES[kind].row}, NULL, '{kind}' FROM {TABLES[kind].name} WHERE {condition} AND owner = ?"
+
+
+_BEGINNING: Final = " UNION ALL ".join(
+    (
+        _one("assistant", "id = ?"),
+        _one("thread", "id = ?"),
+        _one("run", f"{ACTIVE_SQL} AND thread_id = ?"),
+        f"SELECT *, 'message' FROM ({TABLES['message'].select_page(PageQuery(), {'thread_id': 'any'})[0]})",
+    )
+)
+
+
+def _read_beginning(
+    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
+) -> Beginning:
+    """One statement: one state of the file, and it is locked once, not four times."""
+    values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
+    rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
+    newest: list[Row] = []
+    size, has_more = 0, False
+    for found in conn.execute(_BEGINNING, values):
+        most = _left(most, found)
+        kind = found[-1]
+        if kind != "message":
+            rows[kind].append(decode(kind, found))
+            continue
+        long = len(found[7]) + len(found[8])
+        if len(newest) == messages or (newest and size + long > MAX_BYTES):
+            has_more = True
+            break
+        newest.append(decode(kind, found))
+        size += long
+    assistant, thread, active = (next(iter(rows[kind]), None) for kind in ("assistant", "thread", "run"))
+    return Beginning(assistant, thread, active, Page(newest, has_more, size))
+
+
+def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:
+    due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
+    visible = TABLES["run"].visible
+    columns = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
+    sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due}{visible} ORDER BY seq"
+    return [Unfinished(*found) for found in conn.execute(sql, values)]

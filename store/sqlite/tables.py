@@ -1,0 +1,174 @@
+"""SQL of the kinds of object: which table, which columns, which statement.
+
+Law: every statement compares the owner and is served by an index; none of them scans a table.
+`seq` rises with every insert and is the order of every listing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+import orjson
+
+from store.ports import ACTIVE, Kind, PageQuery, Row
+
+__all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
+
+Pins = Mapping[str, str | None]
+"""Column → value that rows must have; None and columns that a kind has not are left out."""
+
+ACTIVE_SQL: Final = "status IN (" + ", ".join(f"'{s}'" for s in sorted(ACTIVE)) + ")"
+"""Literal, and in the order of the partial index `runs_active`: the planner compares the text."""
+
+_PLACES: Final[dict[Kind, tuple[str, ...]]] = {
+    "assistant": (),
+    "thread": (),
+    "message": ("thread_id", "run_id"),
+    "run": ("thread_id",),
+    "step": ("thread_id", "run_id"),
+    "file": (),
+    "vector_store": (),
+    "vector_store_file": ("vector_store_id", "batch_id", "file_id"),
+    "file_batch": ("vector_store_id",),
+    "upload": (),
+}
+
+_INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
+    "run": ("status", "expires_at"),
+    "file": ("purpose", "expires_at"),
+    "vector_store": ("status", "expires_at"),
+    "vector_store_file": ("status", "usage_bytes"),
+    "upload": ("status", "expires_at"),
+}
+"""Columns beside the body that repeat a key of it."""
+
+_ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
+    "message": (("thread", "thread_id"),),
+    "run": (("thread", "thread_id"),),
+    "step": (("thread", "thread_id"),),
+    "vector_store_file": (("vector_store", "vector_store_id"), ("file", "file_id")),
+    "file_batch": (("vector_store", "vector_store_id"),),
+}
+"""What has to be there, of the same owner, for a row to be added, and which column names it."""
+
+DEFERRED: Final[frozenset[Kind]] = frozenset({"thread", "vector_store"})
+"""Kinds whose parts are removed after the commit that deletes them (see `store.sqlite.remains`)."""
+
+_HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Name, columns and prepared statements of one kind."""
+
+    kind: Kind
+    name: str
+    places: tuple[str, ...]
+    row: str
+    insert: str
+    update: str
+
+    indexed: tuple[str, ...]
+    above: tuple[tuple[Kind, str], ...]
+
+    visible: str
+    """A condition, with AND before it, that hides the remaining rows of deleted objects."""
+
+    def where(self, pins: Pins, *, places_only: bool = False) -> tuple[str, list[str]]:
+        """Return the conditions (after the owner's) that rows have to meet, and their values."""
+        known = self.places if places_only else (*self.places, *self.indexed)
+        given = [(column, value) for column, value in pins.items() if value is not None and column in known]
+        return "".join(f" AND {column} = ?" for column, _ in given), [value for _, value in given]
+
+    def select_one(self, pins: Pins) -> tuple[str, list[str]]:
+        """Return the statement for one row by (id, owner, *pins), and the values of the pins."""
+        where, values = self.where(pins)
+        return f"SELECT {self.row} FROM {self.name} WHERE id = ? AND owner = ?{where}{self.visible}", values
+
+    def select_cursor(self, pins: Pins) -> tuple[str, list[str]]:
+        """Return the statement for the place (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
+        where, values = self.where(pins, places_only=True)
+        found = f"WHERE id = ? AND owner = ?{where}"
+        return f"SELECT seq FROM {self.name} {found} UNION ALL SELECT seq FROM tombstones {found} AND kind = ?", values
+
+    def select_page(self, query: PageQuery, pins: Pins) -> tuple[str, list[str]]:
+        """Return the statement for up to `limit` rows by (owner, *pins, *cursor places in `query`'s order, limit).
+
+        A page that has only `before` comes in reverse, nearest to the cursor first.
+        """
+        where, values = self.where(pins)
+        ascending = query.order == "asc"
+        if query.after is not None:
+            where += f" AND seq {'>' if ascending else '<'} ?"
+        if query.before is not None:
+            where += f" AND seq {'<' if ascending else '>'} ?"
+        if query.after is None and query.before is not None:
+            ascending = not ascending
+        order = "ASC" if ascending else "DESC"
+        where = f"{where}{self.visible}"
+        return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
+
+    def select_any_beyond(self, order: str, pins: Pins) -> tuple[str, list[str]]:
+        """Return the statement that tells whether the list goes on beyond a place: (owner, *pins, seq)."""
+        where, values = self.where(pins)
+        beyond = "seq > ?" if order == "asc" else "seq < ?"
+        return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond}{self.visible} LIMIT 1", values
+
+
+def _table(kind: Kind) -> Table:
+    name, places, indexed = (
+        f"{kind}s" if kind != "file_batch" else "file_batches",
+        _PLACES[kind],
+        _INDEXED.get(kind, ()),
+    )
+    held = [column if column in places else f"NULL AS {column}" for column in _HELD]
+    columns = ("id", "owner", *places, *indexed, "body", "private")
+    values = ", ".join("?" * len(columns))
+    # A row is added only where what it belongs to is there, and this owner's: one statement, no race.
+    above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
+    condition = f" WHERE {' AND '.join(above)}" if above else ""
+    visible = [
+        f" AND EXISTS (SELECT 1 FROM {kind}s AS above WHERE above.id = {name}.{column} AND above.owner = {name}.owner)"
+        for kind, column in _ABOVE.get(kind, ())
+        if kind in DEFERRED
+    ]
+    sets = ", ".join(f"{column} = ?" for column in ("body", "private", *indexed))
+    return Table(
+        kind=kind,
+        name=name,
+        places=places,
+        row=", ".join(("id", "owner", *held, "body", "private")),
+        insert=f"INSERT INTO {name} ({', '.join(columns)}) SELECT {values}{condition}",
+        update=f"UPDATE {name} SET {sets} WHERE id = ? AND owner = ?",
+        indexed=indexed,
+        above=_ABOVE.get(kind, ()),
+        visible="".join(visible),
+    )
+
+
+TABLES: Final[dict[Kind, Table]] = {kind: _table(kind) for kind in get_args(Kind)}
+
+
+def insert_values(row: Row, body: str, private: str) -> list[Any]:
+    """Return the values that `Table.insert` takes."""
+    table = TABLES[row.kind]
+    values: list[Any] = [row.id, row.owner]
+    values += [getattr(row, column) for column in table.places]
+    values += [row.body.get(column) for column in table.indexed]
+    values += [body, private]
+    for _, column in table.above:
+        values += [getattr(row, column), row.owner]
+    return values
+
+
+def update_values(row: Row) -> list[Any]:
+    """Return the values that `Table.update` takes, before id and owner."""
+    values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
+    return values + [row.body.get(column) for column in TABLES[row.kind].indexed]
+
+
+def decode(kind: Kind, found: Any) -> Row:
+    """Make a Row of the columns of `Table.row`."""
+    id, owner, thread_id, run_id, vector_store_id, batch_id, file_id, body, private = found[:9]
+    body, private = orjson.loads(body), orjson.loads(private)
+    return Row(kind, id, owner, body, thread_id, run_id, private, vector_store_id, batch_id, file_id)

@@ -1,0 +1,54 @@
+"""How long ago threads were last used, read in pages, so that a store of any size is gone through in small steps.
+
+A thread is last used when it, its newest message or its newest run was made; reading it is no use.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Protocol
+
+from store.sqlite.database import Engine
+
+__all__ = ["Ages", "Idleness", "SqliteAges", "idleness"]
+
+
+@dataclass(frozen=True, slots=True)
+class Idleness:
+    """A thread, when it was last used (Unix seconds), and its newest message then. `seq` is its place in the store."""
+
+    seq: int
+    thread_id: str
+    owner: str
+    used_at: int
+    newest_id: str | None
+
+
+class Ages(Protocol):
+    """One door."""
+
+    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
+        """Return up to `limit` threads of every owner, those whose `seq` is above `after`, in order."""
+        ...
+
+
+class SqliteAges:
+    """See `Ages`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
+        return await self._engine.read(idleness, after, limit)
+
+
+def idleness(connection: sqlite3.Connection, after: int, limit: int) -> list[Idleness]:
+    """See `Ages.threads`; blocks."""
+    newest = "WHERE thread_id = threads.id AND owner = threads.owner ORDER BY seq DESC LIMIT 1"
+    made = "json_extract(body, '$.created_at')"
+    sql = f"""
+        SELECT seq, id, owner,
+            max({made}, coalesce((SELECT {made} FROM messages {newest}), 0),
+                coalesce((SELECT {made} FROM runs {newest}), 0)),
+            (SELECT id FROM messages {newest})
+        FROM threads WHERE seq > ? ORDER BY seq LIMIT ?"""
+    return [Idleness(*found) for found in connection.execute(sql, (after, limit))]

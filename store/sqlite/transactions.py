@@ -1,0 +1,251 @@
+"""A batch of commits as one transaction on the writing connection.
+
+Invariants: a commit that is refused leaves nothing behind and affects no other commit. A batch that fails as a whole
+(disk full, file locked) keeps nothing and fails every commit in it. A batch is synced to disk if one of its commits is
+durable. On a full disk, commits that free space are retried with the ballast's space, without the rest of their batch.
+"""
+
+import logging
+import sqlite3
+import time
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from store.ports import Row
+from store.sqlite.ballast import Ballast
+from store.sqlite.changes import Operation
+from store.sqlite.failures import failed
+from store.sqlite.metrics import StoreFigures
+from wire.errors import StoreError, StoreFailed, StoreLocked
+
+__all__ = ["Commit", "Outcomes", "Transactions", "never"]
+
+log = logging.getLogger("threadhold.store")
+
+_MOMENT_MS: Final = 250  # for a lock that has outlasted our patience already
+
+_REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
+"""What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
+
+
+_WARN_S: Final = 60.0
+
+_MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite reports if there is no space. It treats a quota, and growth of its shared memory, as I/O errors."""
+
+
+_LONG_BYTES: Final = 8 * 1024
+"""The size assumed for a commit that can touch any number of rows."""
+
+
+def _full() -> sqlite3.OperationalError:
+    """Return the error that SQLite raises on a full disk, for use before the disk is full."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
+
+
+def never() -> bool:
+    """The default of `Commit.relieves`."""
+    return False
+
+
+@dataclass(slots=True, eq=False)
+class Commit:
+    """Operations that stand or fall together, and who waits for them.
+
+    `size` is what they write, in bytes; None if they can touch any number of rows. `saves` is the run whose checkpoint
+    this writes, `renews` whether it is a whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it
+    changes.
+    """
+
+    operations: Sequence[Operation]
+    durable: bool
+    touches: frozenset[str]
+    future: "Future[list[Row]]"
+    size: int | None = None
+    moves: frozenset[str] = frozenset()
+    ends: frozenset[str] = frozenset()
+    saves: str | None = None
+    renews: bool = False
+    failed: Callable[[], None] | None = None
+    """Called on the loop when it was not kept."""
+    owner: str = ""
+    """The owner of the commit; owners take turns."""
+    relieves: Callable[[], bool] = never
+    """Whether it frees space or ends something; called only when the disk is full."""
+    settled: "Future[None] | None" = field(default=None)
+    """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
+
+    @property
+    def counted_bytes(self) -> int:
+        """What it writes, in bytes, as far as that is known."""
+        return _LONG_BYTES if self.size is None else self.size
+
+
+Outcomes = list[tuple[Commit, list[Row] | StoreError]]
+
+
+class Transactions:
+    """Runs batches, one after the other. Whoever calls sees to it that no two calls are under way."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, *, busy_timeout_s: float, synced: bool, ballast: Ballast | None = None
+    ) -> None:
+        """Without `synced` nothing ever waits for the disk.
+
+        A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
+        it is gone: commits that follow from each other must not wait that long one after the other.
+        """
+        self.figures = StoreFigures()
+        self._conn = connection
+        self._synced = synced
+        self._ballast = ballast
+        self._level = ""
+        self._patience_ms = int(busy_timeout_s * 1000)
+        self._waits_ms = self._patience_ms
+        self._set_ms = self._patience_ms
+        self._unsaved: set[str] = set()
+        self._warned_at = float("-inf")
+
+    def run(self, batch: Sequence[Commit]) -> Outcomes:
+        """Run and commit a batch; waits for locks and for the disk."""
+        unsaved, begun_at = set(self._unsaved), time.perf_counter()
+        try:
+            if not self._has_room(batch):
+                raise _full()
+            self._set(durable=any(commit.durable for commit in batch), wait_ms=self._waits_ms)
+            outcomes = self._together(batch)
+            if outcomes is None:
+                self._unsaved = set(unsaved)
+                outcomes = self._apart(batch)
+            if self._conn.in_transaction:
+                self._conn.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up()
+            self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
+            return self._failed(batch, error)
+        return self._kept(outcomes, begun_at)
+
+    def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
+        self._waits_ms = self._patience_ms
+        self.figures.batch_commits.add(len(outcomes))
+        self.figures.batch_seconds.add(time.perf_counter() - begun_at)
+        if self._ballast is not None:
+            self._ballast.keep()
+        return outcomes
+
+    def _failed(self, batch: Sequence[Commit], error: sqlite3.Error) -> Outcomes:
+        told = failed("The store could not commit", error)
+        if isinstance(told, StoreLocked):
+            self._waits_ms = min(self._patience_ms, _MOMENT_MS)
+        if self._ballast is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MAYBE_FULL:
+            return self._lost(batch, told)
+        relieving = [commit for commit in batch if commit.relieves()]
+        outcomes = self._relieve(relieving, self._ballast) if relieving else None
+        if outcomes is None:
+            return self._lost(batch, told)
+        if time.monotonic() - self._warned_at > _WARN_S:
+            self._warned_at = time.monotonic()
+            log.warning("the disk is full: changes that free space use the space that is reserved for them")
+        others = [commit for commit in batch if commit not in relieving]
+        return [*outcomes, *(self._lost(others, told) if others else [])]
+
+    def _relieve(self, batch: Sequence[Commit], ballast: Ballast) -> Outcomes | None:
+        """Run commits that free space, using the ballast's space; None if that is not enough."""
+        begun_at, unsaved = time.perf_counter(), set(self._unsaved)
+        for space in ballast.portions():
+            try:
+                self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
+                if ballast.growth(self._conn) < space // 2:
+                    self._rewind_log()  # otherwise it would take all of the space, and leave none for the batch
+                outcomes = self._apart(batch)
+                self._conn.execute("COMMIT")
+                if ballast.growth(self._conn) < space // 2:
+                    self._rewind_log()  # the pages are written into the file while there is space for its growth
+                break
+            except (sqlite3.Error, OSError):
+                self._give_up()
+                self._unsaved = set(unsaved)
+        else:
+            return None
+        return self._kept(outcomes, begun_at)
+
+    def _has_room(self, batch: Sequence[Commit]) -> bool:
+        if self._ballast is None:
+            return True
+        return self._ballast.has_room(self._conn, sum([commit.counted_bytes for commit in batch]))
+
+    def _rewind_log(self) -> None:
+        """Restart the log within the space that it has."""
+        with suppress(sqlite3.Error):
+            self._conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _lost(self, batch: Sequence[Commit], error: StoreError) -> Outcomes:
+        self.figures.failed += 1
+        log.error("a batch of %d commits failed: %s", len(batch), error.message)
+        return [(commit, error) for commit in batch]
+
+    def _set(self, *, durable: bool, wait_ms: int) -> None:
+        if wait_ms != self._set_ms:
+            self._conn.execute(f"PRAGMA busy_timeout = {wait_ms}")
+            self._set_ms = wait_ms
+        level = ("FULL" if durable else "NORMAL") if self._synced else "OFF"
+        if level != self._level:
+            self._conn.execute(f"PRAGMA synchronous = {level}")
+            self._level = level
+
+    def _give_up(self) -> None:
+        with suppress(sqlite3.Error):  # then the next BEGIN fails, and reports it
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        # SQLite may have rolled back by itself (disk full, I/O error): then there is nothing left to do.
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
+
+    def _together(self, batch: Sequence[Commit]) -> Outcomes | None:
+        """Run a batch as one; None, and nothing kept, where one of several is refused. Nearly none ever is, and two
+        statements more for each commit are a third of all."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        try:
+            return [(commit, self._run(commit)) for commit in batch]
+        except _REFUSED as error:
+            self._roll_back()
+            return [(batch[0], self._refuse(batch[0], error))] if len(batch) == 1 else None
+
+    def _apart(self, batch: Sequence[Commit]) -> Outcomes:
+        """Run a batch with a savepoint for each commit."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        outcomes: Outcomes = []
+        for commit in batch:
+            self._conn.execute("SAVEPOINT one")
+            try:
+                outcomes.append((commit, self._run(commit)))
+            except _REFUSED as error:
+                self._conn.execute("ROLLBACK TO one")
+                outcomes.append((commit, self._refuse(commit, error)))
+            self._conn.execute("RELEASE one")
+        return outcomes
+
+    def _run(self, commit: Commit) -> list[Row]:
+        self._check_saved(commit)
+        rows = [row for operation in commit.operations if (row := operation(self._conn)) is not None]
+        self._unsaved -= commit.ends
+        if commit.renews and commit.saves is not None:
+            self._unsaved.discard(commit.saves)
+        return rows
+
+    def _refuse(self, commit: Commit, error: Exception) -> StoreError:
+        if commit.saves is not None:
+            self._unsaved.add(commit.saves)
+        self.figures.refused += 1
+        return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
+
+    def _check_saved(self, commit: Commit) -> None:
+        """Refuse to acknowledge a run whose checkpoint, which nobody awaited, was lost; it may only be ended."""
+        if commit.durable and (lost := self._unsaved & commit.moves - commit.ends):
+            raise StoreFailed(f"The checkpoint of the run '{min(lost)}' could not be stored.")

@@ -1,0 +1,155 @@
+"""Commits changes in one thread, which alone has the writing connection.
+
+Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit:
+owners take turns, and one owner's changes keep their order. The thread survives a batch that fails. The event loop is
+woken once per batch.
+"""
+
+import sqlite3
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from store.sqlite.ballast import Ballast
+from store.sqlite.metrics import StoreFigures
+from store.sqlite.transactions import Commit, Outcomes, Transactions
+from wire.errors import StoreFailed
+
+__all__ = ["Writer"]
+
+_MAX_BATCH: Final = 256
+"""Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
+
+_MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+"""Approximate bytes of a transaction, for the same reason: about 50 ms of work."""
+
+
+class Writer:
+    """Has the writing connection to itself from its start to its end; whoever opened it closes it."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        loop: AbstractEventLoop,
+        deliver: Callable[[Outcomes], None],
+        busy_timeout_s: float,
+        synced: bool = True,
+        ballast: Ballast | None = None,
+    ) -> None:
+        """`deliver` is called on the loop, once a batch. See `Transactions` for the rest."""
+        self._transactions = Transactions(connection, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast)
+        self._loop = loop
+        self._deliver = deliver
+        self._lines: OrderedDict[str, deque[Commit]] = OrderedDict()
+        """Waiting changes by owner, the next owner first."""
+        self._under_way = False
+        self._called = False
+        self._ended = False
+        self._ending = threading.Lock()
+        self._jobs: SimpleQueue[list[Commit] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="threadhold-writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it waits for the thread to be up."""
+        self._thread.start()
+
+    def put(self, commit: Commit) -> None:
+        """Queue a commit; never waits. Called on the loop, as is `drain`."""
+        self._lines.setdefault(commit.owner, deque()).append(commit)
+        if not self._under_way and not self._called:
+            self._called = True
+            self._loop.call_soon(self._next)
+
+    def drain(self) -> None:
+        """Hand all that waits to the thread: the loop may not come to it any more."""
+        while self._lines:
+            self._send(self._taken())
+
+    @property
+    def figures(self) -> StoreFigures:
+        """What was done so far."""
+        return self._transactions.figures
+
+    @property
+    def waiting(self) -> int:
+        """How many commits are queued."""
+        return sum(map(len, self._lines.values()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is somebody to take commits."""
+        return not self._ended
+
+    def stop(self, end: float) -> bool:
+        """Commit what was drained and end, waiting until `end` (`time.monotonic`). Return whether it did."""
+        self._jobs.put(None)
+        self._thread.join(max(0.0, end - time.monotonic()))
+        return not self._thread.is_alive()
+
+    # --- on the loop ----------------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        """Pass the next batch to the thread, if there is one and the thread is idle."""
+        self._called = False
+        if not self._under_way and self._lines:
+            self._under_way = True
+            self._send(self._taken())
+
+    def _taken(self) -> list[Commit]:
+        batch: list[Commit] = []
+        size = 0
+        while self._lines and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
+            owner, line = self._lines.popitem(last=False)
+            commit = line.popleft()
+            if line:
+                self._lines[owner] = line  # behind all others
+            batch.append(commit)
+            size += commit.counted_bytes
+        return batch
+
+    def _send(self, batch: list[Commit]) -> None:
+        with self._ending:
+            if not self._ended:
+                self._jobs.put(batch)
+                return
+        self._back(_stopped(batch))
+
+    def _back(self, outcomes: Outcomes) -> None:
+        self._under_way = False
+        self._deliver(outcomes)
+        self._next()
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        batch: list[Commit] | None = None
+        try:
+            while (batch := self._jobs.get()) is not None:
+                self._hand_over(self._transactions.run(batch))
+                batch = None
+        finally:
+            # Nothing is left unless a defect ended the loop: then nobody may be left waiting for ever.
+            with self._ending:
+                self._ended = True
+            for left in (batch, *self._rest()):
+                if left is not None:
+                    self._hand_over(_stopped(left))
+
+    def _rest(self) -> Iterator[list[Commit] | None]:
+        with suppress(Empty):
+            while True:
+                yield self._jobs.get_nowait()
+
+    def _hand_over(self, outcomes: Outcomes) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            self._loop.call_soon_threadsafe(self._back, outcomes)
+
+
+def _stopped(batch: list[Commit]) -> Outcomes:
+    return [(commit, StoreFailed("The store's writer has stopped.")) for commit in batch]

@@ -1,0 +1,190 @@
+"""More clients than there is room for: those who are in stay, the others are told, and the server can be looked at."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from api.connection_limit import Door
+from tests.process import ServerProcess
+from tests.upstream import Reply, ScriptedUpstream
+
+NOWHERE = "http://127.0.0.1:9/v1"
+ASK = b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@contextmanager
+def crowd(port: int, size: int) -> Iterator[list[socket.socket]]:
+    """So many connections that ask nothing."""
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(size)]
+        time.sleep(0.2)  # until they are accepted
+        yield made
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the server has hung up."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_who_comes_when_all_places_are_taken_is_told_so_and_who_is_in_stays(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, MODEL_URL=NOWHERE, MAX_CONNECTIONS="4") as server,
+        httpx2.Client(base_url=server.url, timeout=10) as inside,
+    ):
+        assert inside.post("/v1/threads", json={}).status_code == 200
+        with crowd(server.port, 3):
+            assert inside.post("/v1/threads", json={}).status_code == 200
+            long = {"metadata": {"a": "x" * 400_000}}  # a body that does not come in one piece
+            for body, headers in (({}, {}), (long, {}), (long, {"Connection": "Upgrade", "Upgrade": "h2c"})):
+                refused = httpx2.post(f"{server.url}/v1/threads", json=body, headers=headers, timeout=10)
+                assert refused.status_code == 503
+                assert refused.headers["retry-after"] == "5"
+                assert refused.headers["connection"] == "close"
+                assert refused.headers["x-request-id"].startswith("req_")
+                error = refused.json()["error"]
+                assert error.keys() == {"message", "type", "param", "code"}
+                assert "4 connections" in error["message"]
+                assert "MAX_CONNECTIONS" in error["message"]
+            assert httpx2.get(f"{server.url}/health", timeout=10).status_code == 200
+            assert httpx2.get(f"{server.url}/v1/ready?x=y", timeout=10).json()["checks"]["store"] == "ok"
+            figures = httpx2.get(f"{server.url}/metrics", timeout=10).text
+            assert "threadhold_connections_open 5.0" in figures
+            assert "threadhold_connections_refused_total 3.0" in figures
+            assert inside.post("/v1/threads", json={}).status_code == 200
+        time.sleep(0.2)  # until it has seen them leave
+        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 200
+        assert server.log.read_text().count("as many as MAX_CONNECTIONS allows; refused") == 1
+
+
+def test_a_new_connection_replaces_idle_connections_only(
+    tmp_path: Path,
+) -> None:
+    """Connections without a key that request `/health` now and then keep nobody out."""
+    upstream = ScriptedUpstream()
+    upstream.default = lambda _: Reply("words " * 400, delay_s=0.02)
+    with (
+        upstream,
+        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="8") as server,
+        ExitStack() as held,
+        httpx2.Client(base_url=server.url, timeout=20) as reader,
+    ):
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+        answer = held.enter_context(reader.stream("POST", "/v1/chat/completions", json=body))
+        blocks = answer.iter_bytes()
+        next(blocks)
+        for _ in range(7):
+            client = held.enter_context(httpx2.Client(base_url=server.url, timeout=20))
+            assert client.get("/health").status_code == 200
+        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
+        time.sleep(Door.IDLE_S + 0.5)
+        others = [held.enter_context(httpx2.Client(base_url=server.url, timeout=20)) for _ in range(7)]
+        for client in others:
+            assert client.post("/v1/threads", json={}).status_code == 200
+        assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
+        assert b"[DONE]" in b"".join(blocks)
+
+
+@asynccontextmanager
+async def serving(door: Door) -> AsyncIterator[int]:
+    """An app behind a door; the port."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(app, port=0, http=door.connection, lifespan="off", log_config=None)  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        serve = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield listening.getsockname()[1]
+        server.should_exit = server.force_exit = True
+        await serve
+
+
+async def test_the_places_beyond_are_few_and_kept_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.connection_limit._Counted.SPARE", 2)
+    monkeypatch.setattr("api.connection_limit._Counted.ASK_S", 0.3)
+    door = Door(2)
+
+    async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        made = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.05)
+        return made
+
+    async with serving(door) as port, asyncio.timeout(10), contextlib.AsyncExitStack() as stack:
+        made = [await connect(port) for _ in range(5)]
+        for _, writer in made:
+            stack.callback(writer.close)
+        with contextlib.suppress(ConnectionError):
+            assert await made[4][0].read() == b""  # at once
+        assert door.refused == 1
+        began = time.monotonic()
+        for reader, _ in made[2:4]:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert time.monotonic() - began < 5
+        assert len(door.inside) == 2
+        reader, writer = await connect(port)
+        writer.write(ASK % b"health")
+        assert (await reader.read()).startswith(b"HTTP/1.1 204 ")  # and closed, whatever was asked for
+        writer.close()
+        reader, writer = await connect(port)
+        made[0][1].close()
+        await asyncio.sleep(0.05)
+        writer.write(ASK % b"v1/threads")  # there is room again, and it stays
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
+        await asyncio.sleep(0.4)
+        assert len(door.inside) == 2
+        writer.close()
+    assert door.refused == 1
+
+
+def test_the_limit_of_files_is_raised_where_it_may_be(tmp_path: Path) -> None:
+    low = ["sh", "-c", 'ulimit -Sn 128 && exec "$@"', "sh"]
+    with ServerProcess(tmp_path, before=low, MODEL_URL=NOWHERE, MAX_CONNECTIONS="200") as server:
+        log = server.log.read_text()
+        assert "open files: 500 are allowed, raised from 128" in log
+        assert "MAX_CONNECTIONS is" not in log
+        with crowd(server.port, 150) as made:
+            assert not any(ended(one) for one in made)
+
+
+def test_running_out_of_files_ends_and_spins_nothing(tmp_path: Path) -> None:
+    few = ["sh", "-c", 'ulimit -n 60 && exec "$@"', "sh"]
+    with ServerProcess(tmp_path, before=few, MODEL_URL=NOWHERE) as server:
+        assert "MAX_CONNECTIONS is 8192, but with 60 open files allowed there is room for 16" in server.log.read_text()
+        with crowd(server.port, 120) as made:
+            before = ticks(server.pid)
+            time.sleep(0.5)
+            assert ticks(server.pid) - before < 25
+            assert sum(ended(one) for one in made) > 60
+        time.sleep(0.2)
+        assert server.request("POST", "/v1/threads", {})["object"] == "thread"
+        assert "Traceback" not in server.log.read_text()
+
+
+def ticks(pid: int) -> int:
+    """Processor time, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat")
+    if not fields.exists():
+        pytest.skip("processor time is read from /proc, which this system lacks")
+    told = fields.read_text().rpartition(")")[2].split()
+    return int(told[11]) + int(told[12])

@@ -1,0 +1,74 @@
+"""The collector looks at what is old when there is time for it, and when garbage may have piled up."""
+
+import asyncio
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from api.gc_tuning import due, tuned_interpreter
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+    sys.setswitchinterval(interval)
+
+
+class Ring:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.ring = self
+
+
+def old_garbage() -> "weakref.ref[Ring]":
+    ring = Ring()
+    gc.collect(0)  # in use, so it is old from here on
+    return weakref.ref(ring)
+
+
+async def gone(garbage: "weakref.ref[Ring]", limit_s: float) -> bool:
+    for _ in range(int(limit_s / 0.05)):
+        if garbage() is None:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+@pytest.mark.usefixtures("as_before")
+async def test_old_garbage_goes_at_rest_and_stays_while_there_is_much_to_do() -> None:
+    executing = 1000
+    async with tuned_interpreter(lambda: executing):
+        garbage = old_garbage()
+        for _ in range(100):
+            gc.collect(0)
+        assert not await gone(garbage, 1.5)
+        executing = 0
+        assert await gone(garbage, 3.0)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "collector"]
+
+
+@pytest.mark.parametrize(
+    ("young", "old", "executing", "generation"),
+    [
+        (19, 0, 0, None),
+        (20, 0, 0, 1),
+        (20, 0, 1, None),
+        (249, 0, 50, None),
+        (250, 0, 50, 1),
+        (1199, 500, 1000, None),
+        (1200, 500, 1000, 1),
+        (20, 99, 0, 1),
+        (20, 100, 0, 2),
+    ],
+)
+def test_the_more_runs_are_under_way_the_later_the_old_are_looked_at(
+    young: int, old: int, executing: int, generation: int | None
+) -> None:
+    assert due((0, young, old), executing) == generation

@@ -1,0 +1,98 @@
+"""Streams are read as their words come, and rest only while the event loop is behind."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
+from chains.read_batching import Pace, Rests
+
+LARGE = 64 * 1024
+
+
+async def took_s(rests: Rests, newest_bytes: int = 100) -> float:
+    """Return how long a stream rests."""
+    began = time.perf_counter()
+    await rests.rest(newest_bytes, nullcontext)
+    return time.perf_counter() - began
+
+
+async def fall_behind(seconds: float, *, times: int = 10) -> None:
+    """Keep the loop from its timers for so long, again and again."""
+    for _ in range(times):
+        time.sleep(seconds)  # noqa: ASYNC251 - what is tried
+        await asyncio.sleep(0.001)
+
+
+async def test_nothing_rests_while_the_loop_keeps_up() -> None:
+    pace = Pace()
+    streams = [Rests(pace) for _ in range(1_000)]
+    await asyncio.sleep(0.1)
+    pauses = [await took_s(one) for one in streams[:50]]
+    assert sorted(pauses)[25] < 0.001
+    for one in streams:
+        one.close()
+
+
+async def test_streams_rest_the_longer_the_later_the_loop_is() -> None:
+    pauses = []
+    for behind_s in (0.01, 0.05):
+        stream = Rests(Pace())
+        await fall_behind(behind_s)
+        pauses.append(await took_s(stream))
+        stream.close()
+    assert 0.02 < pauses[0] < pauses[1]
+    assert pauses[1] < 0.5
+
+
+async def test_a_loop_that_has_caught_up_holds_nothing_back() -> None:
+    stream = Rests(Pace())
+    await fall_behind(0.05)
+    await asyncio.sleep(0.5)
+    pauses = [await took_s(stream) for _ in range(9)]
+    assert sorted(pauses)[4] < 0.001
+    stream.close()
+
+
+async def test_a_stream_that_brings_much_at_a_time_does_not_rest() -> None:
+    stream = Rests(Pace())
+    await fall_behind(0.05)
+    assert await took_s(stream, LARGE) < 0.01
+    stream.close()
+
+
+async def test_a_resting_stream_is_held_and_let_go_when_cancelled() -> None:
+    stream, moments = Rests(Pace()), []
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        moments.append("held")
+        try:
+            yield
+        finally:
+            moments.append("let go")
+
+    await fall_behind(0.05)
+    resting = asyncio.create_task(stream.rest(100, held))
+    await asyncio.sleep(0)
+    assert moments == ["held"]
+    resting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await resting
+    assert moments == ["held", "let go"]
+    stream.close()
+
+
+async def test_streams_are_counted_and_the_last_one_ends_the_measuring() -> None:
+    pace = Pace()
+    one, other = Rests(pace), Rests(pace)
+    await fall_behind(0.05)
+    assert pace.streams == 2
+    for stream in (one, one, other):
+        assert pace.late_s > 0
+        stream.close()
+    assert pace.streams == 0
+    await fall_behind(0.05)
+    assert pace.late_s == 0

@@ -1,0 +1,391 @@
+import asyncio
+import gc
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from graphs.admission import InLine, Limits, Turns, weigh
+from store.ports import PageQuery, Row
+from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
+from tests.upstream import Hang, Reply, ScriptedUpstream
+from wire.errors import InvalidRequest, TooManyRequests, Unavailable
+from wire.runs import RunCreate
+
+ONE = Limits(at_work=1)
+
+
+def in_line(owner: str, number: int, created_at: int = 1) -> InLine:
+    return InLine(f"run_{owner}{number}", owner, "thread_1", created_at)
+
+
+def called(turns: Turns) -> list[str]:
+    """Let one run after the other have its turn, until nobody stands in line."""
+    order = []
+    while (run := turns.call()) is not None:
+        order.append(run.run_id)
+        turns.leave(run.run_id)
+        turns.end(run.owner)
+    return order
+
+
+def test_owners_take_turns_and_the_oldest_run_of_each_goes_first() -> None:
+    turns = Turns(ONE)
+    for number in range(4):
+        turns.stand(in_line("ann", number, created_at=10 - number))
+    turns.stand(in_line("bob", 0, created_at=99))
+    turns.stand(in_line("bob", 1, created_at=99))
+    assert called(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
+
+
+def test_a_run_with_a_large_object_counts_as_several() -> None:
+    heavy = weigh({"tools": "x" * 3 * 16 * 1024})
+    assert (weigh({"tools": []}), heavy) == (1, 4)
+    turns = Turns(Limits(at_work=8))
+    for number in range(4):
+        turns.stand(replace(in_line("ann", number), weight=heavy))
+    began = [turns.call() for _ in range(4)]
+    assert [run is not None for run in began] == [True, True, False, False]
+    assert not turns.free("bob")
+    turns.end("ann", heavy)
+    assert turns.call() is not None
+
+
+def test_an_owner_leaves_a_part_to_others() -> None:
+    turns = Turns(Limits(at_work=8, share=0.75))
+    turns.begin("ann", 4)
+    assert not turns.free("ann", 3)
+    assert turns.free("ann", 2)
+    turns.begin("ann", 2)
+    assert (turns.free("ann"), turns.free("bob", 2), turns.free("bob", 3)) == (False, True, False)
+    turns.end("ann", 4)
+    assert turns.free("ann", 4)
+
+
+def test_a_run_heavier_than_the_limit_runs_alone() -> None:
+    turns = Turns(Limits(at_work=2))
+    assert turns.free("ann", 9)
+    turns.begin("ann", 9)
+    assert not turns.free("bob")
+    turns.end("ann", 9)
+    assert turns.free("bob")
+
+
+def test_no_more_are_called_than_may_be_at_work() -> None:
+    turns = Turns(Limits(at_work=3, at_work_per_owner=2))
+    for number in range(3):
+        turns.stand(in_line("ann", number))
+    first, second = turns.call(), turns.call()
+    assert [run.run_id for run in (first, second) if run] == ["run_ann0", "run_ann1"]
+    assert turns.call() is None, "two of one owner"
+    turns.stand(in_line("bob", 0))
+    turns.stand(in_line("eve", 0))
+    assert (run := turns.call()) is not None
+    assert run.owner == "bob"
+    assert turns.call() is None, "three in all"
+    assert not turns.free("eve")
+    turns.end("ann")
+    assert (run := turns.call()) is not None
+    assert run.owner == "eve", "whose turn it is, not who made room"
+
+
+def test_a_run_that_left_the_line_is_not_called_and_keeps_no_room() -> None:
+    turns = Turns(ONE)
+    turns.stand(in_line("ann", 0))
+    for number in range(1, 10_000):
+        turns.stand(in_line("ann", number))
+        turns.leave(f"run_ann{number}")
+    assert len(turns) == 1
+    assert sum(map(len, turns._lines.values())) < 200
+    assert called(turns) == ["run_ann0"]
+    assert not turns._lines
+    assert not turns._standing
+    assert not turns._working
+
+
+def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
+    now = [0.0]
+    turns = Turns(Limits(at_work=1, in_line=2, in_line_per_owner=1), clock=lambda: now[0])
+    turns.begin("ann")
+    with turns.entering("ann"), pytest.raises(TooManyRequests, match="1 of your runs wait") as refused:
+        turns.check("ann")
+    assert refused.value.headers == {"Retry-After": "1"}
+    turns.check("ann")  # the place that was kept is free again
+    turns.stand(in_line("bob", 0))
+    turns.stand(in_line("eve", 0))
+    with pytest.raises(TooManyRequests, match="2 runs wait"):
+        turns.check("ann")
+    for _ in range(4):
+        now[0] += 7.5
+        turns.end("ann")
+        turns.begin("ann")
+    with pytest.raises(TooManyRequests) as refused:
+        turns.check("ann")
+    assert refused.value.headers == {"Retry-After": "8"}
+
+
+def test_no_owner_keeps_others_out_of_the_queue() -> None:
+    turns = Turns(Limits(at_work=1, in_line=8, share=0.75))
+    turns.begin("ann")
+    for number in range(6):
+        turns.stand(in_line("ann", number))
+    with pytest.raises(TooManyRequests, match=r"6 of your runs wait .* one of several owners"):
+        turns.check("ann")
+    for number in range(2):
+        turns.stand(in_line("bob", number))
+    with pytest.raises(TooManyRequests, match="8 runs wait"):
+        turns.check("bob")
+    turns.check("eve")  # an owner without a queued run, however full the queue is
+    with turns.entering("eve"), pytest.raises(TooManyRequests):
+        turns.check("eve")
+    nobody = Turns(Limits(at_work=1, in_line=0, share=0.75))
+    nobody.begin("ann")
+    with pytest.raises(TooManyRequests):
+        nobody.check("bob")
+
+
+def test_a_run_without_memory_passes_an_owner_s_full_share() -> None:
+    turns = Turns(Limits(memory_bytes=1000, share=0.75))
+    turns.begin("ann", memory=900)  # more than the share: it was alone
+    assert turns.free("ann")
+    assert not turns.free("ann", memory=1)
+
+
+@pytest.mark.parametrize(
+    ("large", "limits"),
+    [({"weight": 6}, {"at_work": 8}), ({"weight": 20}, {"at_work": 8}), ({"memory": 700}, {"memory_bytes": 1000})],
+    ids=["runs", "more runs than there can be", "memory"],
+)
+def test_lighter_runs_pass_a_larger_one_for_a_moment_only(large: dict[str, int], limits: dict[str, int]) -> None:
+    now = [0.0]
+    turns = Turns(Limits(**limits, share=0.75), clock=lambda: now[0])
+    light = {"weight": 2, "memory": 250}
+    working = ["ann"] * 3
+    for owner in working:
+        turns.begin(owner, **light)
+    turns.stand(replace(in_line("eve", 0), **large))
+    while "eve" not in working:
+        turns.stand(replace(in_line("bob", int(now[0])), **light))
+        now[0] += 1.0
+        turns.end(working.pop(0), **light)
+        if (run := turns.call()) is not None:
+            turns.leave(run.run_id)
+            working.append(run.owner)
+    assert 5 <= now[0] <= 10
+
+
+@pytest.mark.parametrize(
+    ("large", "limits"),
+    [
+        ({"weight": 6}, {"at_work": 8}),
+        ({"weight": 4}, {"at_work": 8, "at_work_per_owner": 1}),
+        ({"memory": 700}, {"memory_bytes": 1000}),
+    ],
+    ids=["runs", "runs of an owner", "memory"],
+)
+def test_nothing_is_kept_for_a_run_that_its_owner_delays(large: dict[str, int], limits: dict[str, int]) -> None:
+    now = [0.0]
+    turns = Turns(Limits(**limits, share=0.75), clock=lambda: now[0])
+    light = {"weight": 1, "memory": 100}
+    for _ in range(5):
+        turns.begin("bob", **light)
+    turns.stand(replace(in_line("eve", 0), **large))
+    assert turns.call() is None
+    turns.begin("eve", **light)  # a light run passes the large one of the same owner
+    now[0] += 60.0
+    assert turns.call() is None
+    assert turns.free("dan", **light)
+    for owner in ("eve", *["bob"] * 5):
+        turns.end(owner, **light)
+    assert turns.call() is not None
+
+
+async def test_queued_runs_weigh_the_same_after_a_restart(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Hang())
+    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+        await w.begin()
+        queued = await w.begin(instructions="x" * 5 * 16 * 1024)
+        weight = w.runner._execution.turns.get(queued.run_id).weight  # type: ignore[union-attr]
+        await w.runner.drain(0)
+    assert weight == 6
+    upstream.script(Hang())
+    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+        again = w.runner._execution.turns.get(queued.run_id)
+        assert again is not None
+        assert again.weight == weight
+        await w.runner.drain(0)
+
+
+async def begin(w: World, owner: str, count: int) -> list[str]:
+    """Start runs of an owner, each on a thread of its own."""
+    assistant = await w.assistant(owner=owner)
+    return [
+        (await w.runner.start(owner, await w.thread("Hello", owner=owner), RunCreate(assistant_id=assistant))).run_id
+        for _ in range(count)
+    ]
+
+
+async def test_a_run_over_the_limit_is_queued_until_its_turn_and_its_reader_sees_it_all(
+    upstream: ScriptedUpstream,
+) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=ONE) as w:
+        first = await w.begin()
+        second = await w.begin()
+        assert second.run["status"] == "queued"
+        assert (await w.run(second))["started_at"] is None
+        reading = asyncio.create_task(w.events(second.run_id))
+        await upstream.eventually(lambda up: len(up.requests) == 1)
+        await asyncio.sleep(0.05)
+        assert not reading.done()
+        assert len(upstream.requests) == 1
+        await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
+        events = await reading
+        assert names(events)[:4] == ["run.created", "run.queued", "run.in_progress", "run.step.created"]
+        assert names(events)[-1] == "run.completed"
+        assert [event.number for event in events] == list(range(len(events)))
+        assert w.runner.waiting == 0
+
+
+async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: ScriptedUpstream) -> None:
+    async with world(upstream) as w:
+        assistant = await w.assistant(instructions="x" * 200_000)
+        threads = [await w.thread("Hello") for _ in range(5)]
+        async with asyncio.TaskGroup() as starts:
+            starting = [starts.create_task(w.start(thread, assistant)) for thread in threads]
+            held = []
+            while not all(each.done() for each in starting):
+                await asyncio.sleep(0.01)
+                held.append(sum(isinstance(each, Row) and each.kind == "assistant" for each in gc.get_objects()))
+    assert any(held), "no start was seen while it had read the assistant"
+    assert statistics.median(held) <= 1, held  # each start reads it, and releases it before it waits
+
+
+async def test_owners_share_the_model_evenly_whoever_came_first(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=ONE) as w:
+        first = await w.begin()
+        owners = dict.fromkeys(await begin(w, "greedy", 12), "greedy")
+        for name in ("ann", "bob"):
+            owners |= dict.fromkeys(await begin(w, name, 2), name)
+        ended: list[str] = []
+
+        async def wait(run_id: str) -> None:
+            await w.events(run_id)
+            ended.append(owners[run_id])
+
+        async with asyncio.TaskGroup() as readers:
+            for run_id in owners:
+                readers.create_task(wait(run_id))
+            await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
+        assert set(ended[:3]) == {"greedy", "ann", "bob"}
+        assert set(ended[3:6]) == {"greedy", "ann", "bob"}
+        assert set(ended[6:]) == {"greedy"}
+
+
+async def test_a_full_line_takes_no_more_and_keeps_nothing_of_them(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=Limits(at_work=1, in_line=2)) as w:
+        for _ in range(3):
+            await w.begin()
+        thread = await w.thread("Hello")
+        with pytest.raises(TooManyRequests, match="MAX_QUEUED_RUNS") as refused:
+            await w.start(thread, await w.assistant())
+        assert int(refused.value.headers["Retry-After"]) >= 1
+        assert (await w.store.page("run", OWNER, PageQuery(), thread_id=thread)).rows == []
+
+
+async def test_a_queued_run_can_be_cancelled_and_never_asks_the_model(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=ONE) as w:
+        first, second = await w.begin(), await w.begin()
+        reading = asyncio.create_task(w.events(second.run_id))
+        await asyncio.sleep(0)
+        told = await w.runner.cancel(OWNER, second.run["thread_id"], second.run_id)
+        assert told["status"] == "cancelling"
+        assert names(await reading)[-2:] == ["run.cancelling", "run.cancelled"]
+        assert w.runner.waiting == 0
+        with pytest.raises(InvalidRequest, match="Cannot cancel run with status 'cancelled'"):
+            await w.runner.cancel(OWNER, second.run["thread_id"], second.run_id)
+        await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
+        third = await w.begin()
+        assert names(await w.events(third.run_id))[-1] == "run.completed"
+        assert len(upstream.requests) == 2
+
+
+async def test_a_queued_run_expires_in_line(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=ONE, expiry_s=100) as w:
+        await w.begin()
+        second = await w.begin()
+        w.clock.now += 101
+        events = await w.events(second.run_id)
+        assert names(events) == ["run.created", "run.queued", "run.expired"]
+        assert (await w.run(second))["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        assert w.runner.waiting == 0
+
+
+async def test_a_thread_that_is_deleted_takes_its_queued_run_out_of_the_line(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=ONE) as w:
+        await w.begin()
+        second = await w.begin()
+        reading = asyncio.create_task(w.events(second.run_id))
+        await asyncio.sleep(0)
+        await w.runner.delete_thread(OWNER, second.run["thread_id"])
+        await reading
+        assert w.runner.waiting == 0
+
+
+async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream) -> None:
+    upstream.script(Hang())
+    async with world(upstream, limits=ONE) as w:
+        first, second = await w.begin(), await w.begin()
+        await w.runner.amend(OWNER, second.run["thread_id"], second.run_id, {"a": "b"})
+        await w.runner.cancel(OWNER, first.run["thread_id"], first.run_id)
+        last = (await w.events(second.run_id))[-1]
+        assert last.data()["metadata"] == {"a": "b"}
+        assert (await w.run(second))["metadata"] == {"a": "b"}
+
+
+async def test_outputs_are_taken_when_all_is_full_and_the_older_run_goes_first(upstream: ScriptedUpstream) -> None:
+    upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"})]), Hang(), Reply("Sunny."))
+    clock = Clock()
+    async with world(upstream, clock=clock, limits=Limits(at_work=1, in_line=1)) as w:
+        asked = await w.begin(tools=[WEATHER])
+        paused = await w.events(asked.run_id)
+        call = paused[-1].data()["required_action"]["submit_tool_outputs"]["tool_calls"][0]
+        clock.now += 5
+        busy, younger = await w.begin(), await w.begin()
+        outputs = [{"tool_call_id": call["id"], "output": "25"}]
+        again = await w.runner.submit(OWNER, asked.run["thread_id"], asked.run_id, outputs)
+        assert again.run["status"] == "queued"
+        assert w.runner.waiting == 2
+        reading = asyncio.create_task(w.events(asked.run_id, after=again.after))
+        await w.runner.cancel(OWNER, busy.run["thread_id"], busy.run_id)
+        events = await reading
+        assert names(events)[0] == "run.step.completed"
+        assert names(events)[-1] == "run.completed"
+        assert "threadhold.reset" not in names(events)
+        assert names(await w.events(younger.run_id))[-1] == "run.completed"
+        assert upstream.requests[2].body["messages"][-1]["content"] == "25"
+
+
+async def test_the_line_outlives_the_server(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Hang())
+    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+        await w.begin()
+        queued = [await w.begin() for _ in range(3)]
+        reading = asyncio.create_task(w.events(queued[0].run_id, after=1))
+        await upstream.eventually(lambda up: len(up.requests) == 1)
+        await asyncio.sleep(0.02)
+        await w.runner.drain(0)
+        with pytest.raises(Unavailable, match="read its events from number 1"):
+            await reading
+    async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
+        for one in queued:
+            events = await w.events(one.run_id)
+            assert names(events)[-1] == "run.completed"
+            assert "threadhold.reset" not in names(events)
+            assert len({event.number for event in events}) == len(events)

@@ -1,0 +1,41 @@
+"""The server's packages can be used as README says: no GPL, and no restriction that README does not mention."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from ops.licenses import license_of, packages
+from tests.repository.test_documents import section
+from tests.repository.test_packages import TOP
+from tests.repository.test_pins import EMBEDDINGS, ENGINE, RUNTIME, pins
+
+PACKAGES = sorted(pins(*RUNTIME, ENGINE, EMBEDDINGS))
+OPEN = re.compile(
+    r"0BSD|Apache|BSD|CC0|CNRI|ISC|MIT|MPL|Mozilla Public|PSF|Public Domain|Python Software Foundation|Unlicense|Zlib"
+)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_package_is_under_the_gpl(name: str) -> None:
+    assert not re.search(r"(?<!L)GPL|GNU (?!Lesser)|Affero", license_of(name))
+
+
+def test_every_license_that_restricts_use_is_named_in_the_readme() -> None:
+    restricting = [name for name in PACKAGES if not OPEN.search(license_of(name))]
+    told = section("Licenses").lower()
+    assert [name for name in restricting if name not in told] == []
+    assert restricting == ["langserve"]
+
+
+def test_the_command_lists_every_runtime_package() -> None:
+    done = subprocess.run(
+        [sys.executable, TOP / "server.py", "licenses"], capture_output=True, text=True, check=True, timeout=60
+    )
+    listed = {canonicalize_name(line.split()[0]) for line in done.stdout.splitlines()[:-1]}
+    assert set(pins(*RUNTIME[:1], ENGINE, EMBEDDINGS)) - listed == set()
+    assert "LangServe (not an open-source license)" in done.stdout
+    assert "hosted or managed service" in done.stdout
+    assert packages() == listed

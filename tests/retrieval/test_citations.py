@@ -1,0 +1,98 @@
+"""Citations: found at every cut of the stream, and nothing else is touched."""
+
+import pytest
+
+from retrieval.citations import MAX_CITATIONS, Citations, Cited, marker
+from retrieval.grounding import Source
+
+TEXT = "Marmots whistle when eagles circle."
+FILES = {"0:0": "file-a", "0:12": "file-b", "3:1": "file-c"}
+SOURCES = {place: Source(file_id=file_id, text=TEXT, asked="") for place, file_id in FILES.items()}
+
+
+def read(*pieces: str) -> list[str | Cited]:
+    """What comes out, neighbouring texts joined."""
+    citations = Citations(SOURCES)
+    out: list[str | Cited] = []
+    for piece in [*(part for text in pieces for part in citations.feed(text)), *citations.close()]:
+        if isinstance(piece, str) and out and isinstance(out[-1], str):
+            out[-1] += piece
+        else:
+            out.append(piece)
+    return out
+
+
+def test_a_marker_is_found_wherever_the_stream_is_cut() -> None:
+    text = "a【0:0†source】b【0:12】c[3:1†notes.pdf]d【 0 : 0 †x】"
+    whole = ["a", Cited("【0:0†source】", "file-a"), "b", Cited("【0:12】", "file-b"), "c"]
+    whole += [Cited("[3:1†notes.pdf]", "file-c"), "d", Cited("【 0 : 0 †x】", "file-a")]
+    for cut in range(len(text) + 1):
+        assert read(text[:cut], text[cut:]) == whole
+    assert read(*text) == whole
+
+
+def test_the_marker_that_the_model_is_shown_is_one() -> None:
+    assert read(marker(3, 1)) == [Cited(marker(3, 1), "file-c")]
+
+
+@pytest.mark.parametrize("wrong", ["【9:9†source】", "【0:1】", "[7:7†x]", "【0:0†source】"[:0]])
+def test_a_marker_of_nothing_is_taken_out(wrong: str) -> None:
+    assert read(f"a{wrong}", "b") == ["ab"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x[0:0]",
+        "list[1:2]",
+        "【note】",
+        "【",
+        "[",
+        "【0",
+        "【0:0†never closed",
+        "[[0:0]]",
+        "【0:0†two\nlines】",
+        "【00000:0】",
+    ],
+)
+def test_text_that_is_no_marker_comes_through_at_every_cut(text: str) -> None:
+    for cut in range(len(text) + 1):
+        assert read(text[:cut], text[cut:]) == [text]
+
+
+def test_nothing_is_held_back_that_cannot_become_a_marker() -> None:
+    citations = Citations(SOURCES)
+    assert list(citations.feed("Hello [there")) == ["Hello [there"]
+    assert list(citations.feed("【0:0†" + "x" * 100)) != []
+
+
+@pytest.mark.parametrize(
+    ("answer", "cited"),
+    [("Marmots whistle.", ["【0:0†source】"]), ("Marmots whistle【3:1】.", []), ("Hares do not.", [])],
+)
+def test_an_answer_that_cites_nothing_gets_what_it_rests_on(answer: str, cited: list[str]) -> None:
+    citations = Citations(SOURCES)
+    list(citations.feed(answer))
+    assert [found.marker for found in citations.rest(answer)] == cited
+
+
+def test_a_marker_in_what_is_no_part_of_the_answer_does_not_count() -> None:
+    citations = Citations(SOURCES)
+    list(citations.feed("Look at 【0:0†source】"))
+    citations.drop()
+    assert [found.file_id for found in citations.rest("Marmots whistle.")] == ["file-a"]
+
+
+@pytest.mark.parametrize("size", [1, 5, 10_000], ids=["by character", "in pieces", "in large pieces"])
+def test_markers_beyond_the_limit_are_taken_out(size: int) -> None:
+    text = "a【0:0†source】" * (MAX_CITATIONS + 100) + "b"
+    out = read(*(text[at : at + size] for at in range(0, len(text), size)))
+    assert [piece for piece in out if isinstance(piece, Cited)] == [Cited("【0:0†source】", "file-a")] * MAX_CITATIONS
+    assert out[-1] == "a" * 100 + "b"
+
+
+def test_an_answer_that_is_dropped_leaves_the_limit_to_the_next() -> None:
+    citations = Citations(SOURCES)
+    list(citations.feed("【0:0†source】" * MAX_CITATIONS))
+    citations.drop()
+    assert list(citations.feed("【0:0†source】")) == [Cited("【0:0†source】", "file-a")]

@@ -1,0 +1,59 @@
+"""What an answer rests on when it cites nothing: sentences are compared with passages, and guesses are not made."""
+
+import unicodedata
+
+import pytest
+
+from retrieval.grounding import Source, resting_places
+
+FERRY = "The ferry to Naxos leaves Piraeus at seven in the morning, on every day but Monday."
+WARRANTY = "Pumps of the Solvanic 3 series carry a warranty of 24 months from the day of purchase."
+SOURCES = {
+    "0:0": Source(file_id="file-f", text=FERRY, asked="When does the ferry to Naxos leave?"),
+    "0:1": Source(file_id="file-w", text=WARRANTY, asked="When does the ferry to Naxos leave?"),
+    "1:0": Source(file_id="file-w", text="Tea. " + WARRANTY, asked="warranty solvanic"),
+    "1:1": Source(file_id="file-j", text="那不勒斯的渡轮每天早上七点从比雷埃夫斯出发", asked="渡轮"),
+    "2:0": Source(file_id="file-k", text="환불은 구매일로부터 14일 이내에 신청해야 합니다.", asked="환불"),
+    "2:1": Source(file_id="file-h", text="वापसी चौदह दिनों के भीतर किताबें लौटाकर होती है", asked="वापसी"),
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "places"),
+    [
+        ("It leaves Piraeus at seven in the morning.", ["0:0"]),
+        ("Seven.", ["0:0"]),
+        ("Every MORNING at seven, from Pïraeus.", ["0:0"]),
+        ("The warranty is 24 months from purchase. The ferry leaves Piraeus every morning.", ["0:1", "0:0"]),
+        ("渡轮每天早上七点出发。", ["1:1"]),
+        ("구매일로부터 14일 이내에 신청하시면 됩니다.", ["2:0"]),
+        (unicodedata.normalize("NFD", "구매일로부터 14일 이내에 신청하시면 됩니다."), ["2:0"]),
+        ("चौदह दिनों के भीतर किताब लौटाएँ", ["2:1"]),
+        ("The \uff37\uff41\uff52\uff52\uff41\uff4e\uff54\uff59 is 24 mon\u00adths from purchase.", ["0:1"]),
+    ],
+)
+def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list[str]) -> None:
+    assert resting_places(answer, SOURCES) == places
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "...",
+        "The ferry to Naxos leaves.",
+        "I do not know when the ferry to Naxos leaves.",
+        "The files say nothing about that.",
+        "The ferry leaves Rafina at noon, and takes about four hours to reach Naxos.",
+        "환불은 불가능하며 배송은 삼일 걸립니다.",
+        "Sure! Happy to help you with that.",
+    ],
+)
+def test_the_question_said_again_and_other_words_rest_on_nothing(answer: str) -> None:
+    assert resting_places(answer, SOURCES) == []
+
+
+def test_three_passages_at_the_most_are_named() -> None:
+    texts = ["Alpine marmots hibernate", "Turtles migrate slowly", "Badgers burrow deeply", "Falcons hunt pigeons"]
+    sources = {f"0:{at}": Source(file_id="f", text=text, asked="") for at, text in enumerate(texts)}
+    assert resting_places(". ".join(texts), sources) == ["0:0", "0:1", "0:2"]

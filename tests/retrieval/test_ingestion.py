@@ -1,0 +1,305 @@
+"""Ingestion with a real store, real files and real readers; only the embedder is scripted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chains.embeddings import Embedder
+from documents.extraction import Extractor
+from retrieval.attachments import Attachments
+from retrieval.ingestion import Ingestion
+from retrieval.vector_store_drafts import draft_store
+from store import SqliteStore, open_store
+from store.blobs import FolderBlobs
+from store.ports import Delete, Insert, Query, Row
+from store.sqlite.files import place_id
+from tests.graphs.world import Clock
+from wire.errors import EmbeddingFailed
+from wire.files import FileCreate, new_file
+from wire.ids import new_id
+from wire.threads import ThreadCreate, new_thread
+from wire.vector_stores import VectorStoreCreate
+
+OWNER = "ann"
+DAY_S = 86_400
+
+
+@dataclass
+class Scripted:
+    """An embedder that does what `step` does before it answers."""
+
+    step: Callable[[Sequence[str]], Awaitable[None]] | None = None
+    asked: list[str] = field(default_factory=list)
+    name: str = "scripted"
+    dimensions: int | None = 2
+
+    async def embed(self, texts: Sequence[str], **_: object) -> list[list[float]]:
+        self.asked += texts
+        if self.step is not None:
+            await self.step(texts)
+        return [[1.0, 0.0] for _ in texts]
+
+    def weight(self, _query: str, /) -> float | None:
+        return None
+
+
+@dataclass
+class World:
+    store: SqliteStore
+    blobs: FolderBlobs
+    ingestion: Ingestion
+    clock: Clock
+
+    async def file(self, said: str | bytes = "Cats purr.", name: str = "a.txt", **fields: Any) -> str:
+        id = new_id("file")
+        async with self.blobs.writing(10**9, "") as writing:
+            await writing.write(said.encode() if isinstance(said, str) else said)
+            size = await writing.keep(id)
+        request = FileCreate.model_validate({"purpose": "assistants", **fields})
+        body = new_file(request, id=id, filename=name, size=size.bytes, now=int(self.clock()))
+        await self.store.commit([Insert(Row("file", id, OWNER, body))], durable=True)
+        return id
+
+    async def shelf(self, *file_ids: str, **fields: Any) -> str:
+        request = VectorStoreCreate.model_validate({"file_ids": list(file_ids), **fields})
+        store, places = draft_store(OWNER, request, now=int(self.clock()))
+        await self.ingestion.put(OWNER, places, Insert(store))
+        return store.id
+
+    async def place(self, vector_store_id: str, file_id: str) -> dict[str, Any]:
+        row = await self.store.get("vector_store_file", place_id(vector_store_id, file_id), OWNER)
+        return {} if row is None else row.body
+
+    async def found(self, vector_store_id: str, text: str = "cats") -> set[str]:
+        found = await self.store.vectors.search(OWNER, [vector_store_id], Query(text))
+        return {hit.file_id for hit in found.hits}
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, embedder: Embedder | None = None, clock: Clock | None = None, **options: Any
+) -> AsyncIterator[World]:
+    clock = clock or Clock()
+    store = await open_store(folder / "t.db")
+    blobs = FolderBlobs(folder / "files")
+    await blobs.open()
+    ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor(), clock=clock, **options)
+    try:
+        async with ingestion:
+            yield World(store, blobs, ingestion, clock)
+    finally:
+        await store.close()
+
+
+async def until(happens: Callable[[], Awaitable[Any]]) -> None:
+    async with asyncio.timeout(10):
+        while not await happens():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_left_in_progress_is_taken_up_at_the_next_start(tmp_path: Path) -> None:
+    stuck = asyncio.Event()
+
+    async def hang(_: Sequence[str]) -> None:
+        stuck.set()
+        await asyncio.sleep(60)
+
+    async with world(tmp_path, Scripted(hang)) as w:
+        files = [await w.file(f"Cat {number}.") for number in range(3)]
+        store = await w.shelf(*files)
+        await stuck.wait()
+    async with world(tmp_path, Scripted()) as w:
+        assert await w.ingestion.ready([store], 10)
+        assert [(await w.place(store, file))["status"] for file in files] == ["completed"] * 3
+        assert await w.found(store, "cat") == set(files)
+
+
+async def test_an_embedder_that_fails_fails_the_file_and_no_other(tmp_path: Path) -> None:
+    async def fail(texts: Sequence[str]) -> None:
+        if any("bad" in text for text in texts):
+            raise EmbeddingFailed("The model is down.")
+        if any("worse" in text for text in texts):
+            raise ZeroDivisionError
+
+    async with world(tmp_path, Scripted(fail)) as w:
+        files = [await w.file(said) for said in ("a bad cat", "a good cat", "a worse cat")]
+        store = await w.shelf(*files)
+        assert await w.ingestion.ready([store], 10)
+        bodies = [await w.place(store, file) for file in files]
+        assert [body["status"] for body in bodies] == ["failed", "completed", "failed"]
+        assert bodies[0]["last_error"] == {"code": "server_error", "message": "The model is down."}
+        assert bodies[2]["last_error"]["code"] == "server_error"
+        assert await w.found(store, "cat") == {files[1]}
+
+
+@pytest.mark.parametrize(
+    ("said", "details"),
+    [
+        ("Die Katze schläft.".encode(), None),
+        ("Die Katze schläft.".encode("cp1252"), "read as windows-1252"),
+        ("Die Katze schläft, träumt. ".encode() * 9 + b"\xfc", "1 byte is not valid"),
+        ("Die Katze \ufffd.".encode(), "U+FFFD"),
+    ],
+    ids=["certain", "guessed", "mended", "replaced"],
+)
+async def test_what_was_guessed_is_in_the_files_status_details(
+    tmp_path: Path, said: bytes, details: str | None
+) -> None:
+    async with world(tmp_path) as w:
+        file = await w.file(said)
+        shelf = await w.shelf(file)
+        assert await w.ingestion.ready([shelf], 10)
+        place = await w.place(shelf, file)
+        assert (place["status"], place["last_error"]) == ("completed", None)
+        row = await w.store.get("file", file, OWNER)
+        assert row is not None
+        told = row.body["status_details"]
+        assert told is None if details is None else details in told
+        assert row.body["status"] == "processed"
+
+
+async def test_a_file_is_read_once_for_all_stores(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        file = await w.file("Cats purr.")
+        assert await w.ingestion.ready([await w.shelf(file)], 10)
+        path = await w.blobs.path(file)
+        assert path is not None
+        await asyncio.to_thread(path.write_bytes, b"")  # reading it again would fail
+        second = await w.shelf(file)
+        assert await w.ingestion.ready([second], 10)
+        assert (await w.place(second, file))["status"] == "completed"
+
+
+@pytest.mark.parametrize("what", ["file", "place", "store", "row"])
+async def test_what_is_deleted_while_it_is_embedded_leaves_nothing(tmp_path: Path, what: str) -> None:
+    embedding, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Sequence[str]) -> None:
+        embedding.set()
+        await go_on.wait()
+
+    async with world(tmp_path, Scripted(wait)) as w:
+        file = await w.file()
+        store = await w.shelf(file)
+        await embedding.wait()
+        match what:
+            case "file":
+                await w.ingestion.delete_file(OWNER, file)
+            case "place":
+                await w.ingestion.delete_place(OWNER, store, file)
+            case "store":
+                await w.ingestion.delete_store(OWNER, store)
+            case _:  # behind the ingestion's back, which finds out at its end
+                await w.store.commit([Delete("vector_store_file", place_id(store, file), OWNER)], durable=True)
+        go_on.set()
+        assert await w.ingestion.ready([store], 10)
+        other = await w.shelf(await w.file("Cats sleep."))
+        assert await w.ingestion.ready([other], 10)
+        assert await w.found(store) == set()
+        assert await w.place(store, file) == {}
+
+
+@pytest.mark.parametrize("how", ["cancel", "put anew"])
+async def test_work_that_nobody_wants_any_more_is_stopped_at_once(tmp_path: Path, how: str) -> None:
+    stuck, stopped = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: Sequence[str]) -> None:
+        if stuck.is_set():
+            return
+        stuck.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    async with world(tmp_path, Scripted(hang), parallel=1) as w:
+        file = await w.file()
+        store = await w.shelf(file)
+        await stuck.wait()
+        if how == "cancel":
+            await w.ingestion.cancel(OWNER, store, None)
+        else:
+            place = await w.store.get("vector_store_file", place_id(store, file), OWNER)
+            assert place is not None
+            await w.ingestion.put(OWNER, [place])
+        assert stopped.is_set()
+        other = await w.shelf(await w.file("Cats sleep."))
+        assert await w.ingestion.ready([store, other], 10)
+        assert (await w.place(store, file))["status"] == ("cancelled" if how == "cancel" else "completed")
+
+
+async def test_ready_waits_as_long_as_it_may(tmp_path: Path) -> None:
+    async def hang(_: Sequence[str]) -> None:
+        await asyncio.sleep(60)
+
+    async with world(tmp_path, Scripted(hang), Clock(0)) as w:
+        store = await w.shelf(await w.file())
+        assert await w.ingestion.ready([], 0)
+        assert not await w.ingestion.ready([store], 0)
+
+
+async def test_files_and_stores_whose_time_has_come_go(tmp_path: Path) -> None:
+    async with world(tmp_path, sweep_s=0.02) as w:
+        file = await w.file()
+        short = await w.file(expires_after={"anchor": "created_at", "seconds": 3600})
+        store = await w.shelf(file, expires_after={"anchor": "last_active_at", "days": 2})
+        lasting = await w.shelf(file)
+        assert await w.ingestion.ready([store, lasting], 10)
+        w.clock.now += DAY_S
+
+        async def gone() -> bool:
+            return await w.store.get("file", short, OWNER) is None
+
+        await until(gone)
+        assert await w.blobs.path(short) is None
+        assert await w.found(store) == {file}
+        w.clock.now += DAY_S
+
+        async def expired() -> bool:
+            row = await w.store.get("vector_store", store, OWNER)
+            return row is not None and row.body["status"] == "expired"
+
+        await until(expired)
+
+        async def forgotten() -> bool:
+            return await w.found(store) == set()
+
+        await until(forgotten)
+        assert (await w.place(store, file))["status"] == "completed"  # still listed
+        assert await w.found(lasting) == {file}
+
+
+async def test_bytes_that_no_row_speaks_of_go_at_the_start(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        file = await w.file()
+        async with w.blobs.writing(100, "") as writing:
+            await writing.keep("file-orphan")
+    async with world(tmp_path) as w:
+        assert await w.blobs.path("file-orphan") is None
+        assert await w.blobs.path(file) is not None
+
+
+async def test_two_messages_at_once_make_one_store_for_their_thread(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        attachments = Attachments(w.store, wake=w.ingestion.wake, clock=w.clock)
+        body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)
+        await w.store.commit([Insert(Row("thread", body["id"], OWNER, body))], durable=True)
+        files = [await w.file(f"Cat {number}.") for number in range(4)]
+
+        async def attach(file: str) -> None:
+            said = {"attachments": [{"file_id": file, "tools": [{"type": "file_search"}]}], "content": []}
+            row = Row("message", new_id("msg"), OWNER, said, body["id"])
+            async with attachments.of_messages(OWNER, body["id"], [row]) as changes:
+                await w.store.commit([*changes, Insert(row)], durable=True)
+
+        await asyncio.gather(*map(attach, files))
+        thread = await w.store.get("thread", body["id"], OWNER)
+        assert thread is not None
+        (store,) = thread.body["tool_resources"]["file_search"]["vector_store_ids"]
+        assert await w.ingestion.ready([store], 10)
+        assert await w.found(store, "cat") == set(files)

@@ -1,0 +1,147 @@
+"""Files and vector stores in the store: what refers to what, counts, lists, what waits and what is due."""
+
+from dataclasses import replace
+
+import pytest
+
+from store import SqliteStore
+from store.ports import Delete, Insert, PageQuery, Patch, There
+from store.sqlite.files import place_id
+from tests.store.rows import file, file_batch, place, put, upload, vector_store
+from wire.errors import InvalidRequest, Missing
+
+ALL = PageQuery(limit=100, order="asc")
+
+
+async def test_a_place_wants_its_store_and_its_file_of_the_same_owner(store: SqliteStore) -> None:
+    vs, f, foreign = vector_store(), file(), file("bob")
+    await put(store, vs, f, foreign)
+    await put(store, place(vs, f))
+    for row, kind in ((place(vs, foreign), "file"), (place(vector_store(), f), "vector_store")):
+        with pytest.raises(Missing) as missed:
+            await put(store, row)
+        assert missed.value.kind == kind
+
+
+async def test_there_refuses_the_commit_of_another_owner_s_or_unknown_row(store: SqliteStore) -> None:
+    f, later = file(), file()
+    await put(store, f)
+    await store.commit([There("file", f.id, "ann")], durable=False)
+    for there in (There("file", f.id, "bob"), There("file", "file-none", "ann"), There("vector_store", f.id, "ann")):
+        with pytest.raises(Missing):
+            await store.commit([Insert(later), there], durable=False)
+    assert await store.get("file", later.id, "ann") is None
+
+
+async def test_deleting_a_file_takes_its_places_and_deleting_a_store_takes_all_in_it(store: SqliteStore) -> None:
+    one, two, f, g = vector_store(), vector_store(), file(), file()
+    batch = file_batch(one)
+    await put(store, one, two, f, g, batch, place(one, f, batch), place(one, g), place(two, f))
+    await store.commit([Delete("file", f.id, "ann")], durable=False)
+    assert await store.library.places_of(f.id) == []
+    assert (await store.library.tallies("vector_store_id", [one.id]))[one.id].counts["total"] == 1
+    await store.commit([Delete("vector_store", one.id, "ann")], durable=False)
+    assert await store.library.places_of(g.id) == []
+    assert await store.get("file_batch", batch.id, "ann") is None
+    assert await store.get("file", g.id, "ann") is not None
+
+
+async def test_a_deletion_of_what_may_be_gone_refuses_nothing(store: SqliteStore) -> None:
+    vs, f = vector_store(), file()
+    anew = place(vs, f, status="completed")
+    await put(store, vs, f)
+    for row in (place(vs, f), anew):
+        await store.commit([Delete("vector_store_file", row.id, "ann", if_there=True), Insert(row)], durable=False)
+    found = await store.get("vector_store_file", anew.id, "ann")
+    assert found is not None
+    assert found.body["status"] == "completed"
+    with pytest.raises(Missing):
+        await store.commit([Delete("vector_store_file", "vs_x/file-x", "ann")], durable=False)
+
+
+async def test_counts_are_those_of_the_rows_at_every_moment(store: SqliteStore) -> None:
+    vs, empty, files = vector_store(), vector_store(), [file() for _ in range(4)]
+    batch = file_batch(vs)
+    await put(store, vs, empty, batch, *files)
+    await put(store, *(place(vs, f, batch if at < 2 else None, usage_bytes=at) for at, f in enumerate(files)))
+    done = {"status": "completed", "usage_bytes": 100}
+    await store.commit([Patch("vector_store_file", place_id(vs.id, files[0].id), "ann", done)], durable=False)
+    tallies = await store.library.tallies("vector_store_id", [vs.id, empty.id])
+    assert tallies[vs.id].counts == {"in_progress": 3, "completed": 1, "failed": 0, "cancelled": 0, "total": 4}
+    assert (tallies[vs.id].usage_bytes, tallies[empty.id].counts["total"]) == (106, 0)
+    counted = (await store.library.tallies("batch_id", [batch.id]))[batch.id].counts
+    assert (counted["in_progress"], counted["completed"], counted["total"]) == (1, 1, 2)
+
+
+async def test_places_are_listed_by_store_batch_and_status(store: SqliteStore) -> None:
+    vs, other, files = vector_store(), vector_store(), [file() for _ in range(5)]
+    batch = file_batch(vs)
+    await put(store, vs, other, batch, *files, place(other, files[0]))
+    rows = [
+        place(vs, f, batch if at % 2 else None, status="failed" if at > 2 else "completed")
+        for at, f in enumerate(files)
+    ]
+    await put(store, *rows)
+
+    async def listed(query: PageQuery = ALL, **where: str) -> list[int]:
+        page = await store.library.places("ann", query, vector_store_id=vs.id, **where)
+        return [files.index(next(f for f in files if f.id == row.file_id)) for row in page.rows]
+
+    assert await listed() == [0, 1, 2, 3, 4]
+    assert await listed(batch_id=batch.id) == [1, 3]
+    assert await listed(batch_id=batch.id, status="failed") == [3]
+    assert await listed(replace(ALL, after=rows[1].id)) == [2, 3, 4]
+    await store.commit([Delete("vector_store_file", rows[1].id, "ann")], durable=False)
+    assert await listed(replace(ALL, after=rows[1].id), batch_id=batch.id) == [3]
+    page = await store.library.places("bob", ALL, vector_store_id=vs.id)
+    assert page.rows == []
+    with pytest.raises(InvalidRequest, match="No vector store file found with id 'file-none'"):
+        await listed(replace(ALL, after=place_id(vs.id, "file-none")))
+
+
+async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(store: SqliteStore) -> None:
+    rows = []
+    for owner in ("ann", "bob", "ann", "ann"):
+        vs, f = vector_store(owner), file(owner)
+        rows.append(place(vs, f))
+        await put(store, vs, f, rows[-1])
+    first, bobs, second, third = (row.id for row in rows)
+
+    async def waiting(limit: int, *besides: int) -> list[str]:
+        return [row.id for row in await store.library.waiting(limit, besides=[rows[at] for at in besides])]
+
+    assert await waiting(2) == [first, bobs]
+    assert await waiting(9, 0) == [bobs, second, third]
+    assert await waiting(1, 1) == [first]
+    assert await waiting(2, 0, 1) == [second, third]
+    done = Patch("vector_store_file", first, "ann", {"status": "completed"})
+    await store.commit([done], durable=False)
+    assert await waiting(9) == [bobs, second, third]
+
+
+async def test_what_is_due_is_told_until_it_is_dealt_with(store: SqliteStore) -> None:
+    f, vs = file(expires_at=100), vector_store("bob", expires_at=100)
+    await put(store, f, vs, file(), vector_store(), file(expires_at=None))
+    assert await store.library.due("file", 99) == []
+    assert [row.id for row in await store.library.due("file", 100)] == [f.id]
+    assert [row.id for row in await store.library.due("vector_store", 100)] == [vs.id]
+    await store.commit([Patch("vector_store", vs.id, "bob", {"status": "expired"})], durable=False)
+    assert await store.library.due("vector_store", 100) == []
+    pending = upload("bob", expires_at=100)
+    await put(store, pending, upload(expires_at=100, status="completed"), upload(expires_at=101))
+    assert [row.id for row in await store.library.due("upload", 100)] == [pending.id]
+
+
+async def test_unknown_files_are_told_also_by_the_thousand(store: SqliteStore) -> None:
+    f = file()
+    await put(store, f)
+    ids = [f"file-{number}" for number in range(1200)]
+    assert await store.library.unknown([*ids, f.id]) == ids
+
+
+async def test_parts_are_known_while_their_upload_is_pending(store: SqliteStore) -> None:
+    pending = upload("bob", "part_1", "part_2")
+    await put(store, pending, upload("ann", "part_3", status="cancelled"))
+    assert await store.library.unknown(["part_1", "part_2", "part_3"]) == ["part_3"]
+    await store.commit([Patch("upload", pending.id, "bob", {"status": "completed"})], durable=False)
+    assert await store.library.unknown(["part_1"]) == ["part_1"]

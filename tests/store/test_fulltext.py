@@ -1,0 +1,56 @@
+"""What of a query is looked for: rare words before common ones, within a bound."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from store import SqliteStore, open_store
+from store.folding import fold
+from store.ports import Chunk, Query
+from store.sqlite.fulltext import split
+
+
+@pytest.fixture
+async def statements() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def store(statements: list[str]) -> AsyncIterator[SqliteStore]:
+    opened = await open_store(trace=statements.append)
+    yield opened
+    await opened.close()
+
+
+async def look(store: SqliteStore, statements: list[str], text: str) -> list[str]:
+    """The words that the index was asked for."""
+    statements.clear()
+    await store.vectors.search("ann", ["vs"], Query(text))
+    asked = [statement for statement in statements if "text : (" in statement]
+    return asked[0].partition("text : (")[2].partition(")")[0].replace('"', "").split(" OR ") if asked else []
+
+
+async def test_a_word_that_is_everywhere_is_left_out_unless_it_is_all_there_is(
+    store: SqliteStore, statements: list[str]
+) -> None:
+    chunks = [Chunk(index, f"the cat{index % 3} {'zebra' if index == 7 else ''}", 0, 1) for index in range(1200)]
+    await store.vectors.add("ann", "vs", "file", chunks, model=None)
+    assert await look(store, statements, "The zebra, the cat1 and the unicorn") == ["zebra", "cat1"]
+    assert await look(store, statements, "the") == ["the"]
+    assert await look(store, statements, "unicorn") == []
+
+
+async def test_in_a_small_index_every_word_counts(store: SqliteStore, statements: list[str]) -> None:
+    chunks = [Chunk(index, "the cat", 0, 1) for index in range(20)]
+    await store.vectors.add("ann", "vs", "file", chunks, model=None)
+    assert await look(store, statements, "the cat") == ["the", "cat"]
+
+
+def test_words_are_told_apart_as_the_index_does() -> None:
+    assert split("A-b c_d, E2! naïve a") == ["a", "b", "c", "d", "e2", "naïve"]
+    assert split(" ".join(f"w{number}" for number in range(100)))[-1] == "w63"
+    assert fold("東京へ go\0on").split() == ["東京", "京へ", "go", "on"]
+
+
+def test_a_lone_character_of_an_unspaced_script_is_a_prefix() -> None:
+    assert split("책 환불 fer* 책* \uff0a x") == ["책*", "환불", "fer", "x"]

@@ -1,0 +1,92 @@
+"""Reading beside whoever has the store, and what is no store of ours."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from store import open_store
+from store.ports import Insert
+from store.sqlite.compaction import compact
+from store.sqlite.offline import in_use, open_beside, snapshot
+from tests.store.rows import thread
+from wire.errors import StoreFailed
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_on_the_loop() -> None:
+    """What is tested here blocks, as commands may; the store's other tests forbid it."""
+
+
+async def made(folder: Path) -> Path:
+    store = await open_store(folder / "x.db")
+    await store.commit([Insert(thread())], durable=True)
+    await store.close()
+    return folder / "x.db"
+
+
+def alter(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(sql)
+
+
+async def test_it_is_told_whether_somebody_has_it_and_no_lock_is_left(tmp_path: Path) -> None:
+    assert not in_use(tmp_path / "x.db")
+    assert os.listdir(tmp_path) == []
+    path = await made(tmp_path)
+    assert not in_use(path)
+    store = await open_store(path)
+    assert in_use(path)
+    await store.close()
+    assert not in_use(path)
+
+
+async def test_a_snapshot_stays_while_the_store_goes_on(tmp_path: Path) -> None:
+    path = await made(tmp_path)
+    store = await open_store(path)
+    count = "SELECT COUNT(*) FROM threads"
+    with open_beside(path) as beside, snapshot(beside):
+        await store.commit([Insert(thread())], durable=True)
+        assert beside.execute(count).fetchone() == (1,)
+    with open_beside(path) as beside, snapshot(beside):
+        assert beside.execute(count).fetchone() == (2,)
+    await store.close()
+
+
+async def test_nothing_can_be_written_beside(tmp_path: Path) -> None:
+    path = await made(tmp_path)
+    for untouched in (False, True):
+        with pytest.raises(StoreFailed, match="readonly"), open_beside(path, untouched=untouched) as beside:
+            beside.execute("DELETE FROM threads")
+
+
+async def test_another_version_s_file_is_refused_or_taken_as_it_is(tmp_path: Path) -> None:
+    path = await made(tmp_path)
+    alter(path, "UPDATE _sqlite_migrations SET name = 'm999_later' WHERE name = 'm005_index'")
+    with pytest.raises(StoreFailed, match="newer threadhold"), open_beside(path, any_schema=True):
+        pass
+    alter(path, "DELETE FROM _sqlite_migrations WHERE name = 'm999_later'")
+    with pytest.raises(StoreFailed, match=r"older threadhold.*start the server once"), open_beside(path):
+        pass
+    with open_beside(path, any_schema=True) as beside:
+        assert beside.execute("SELECT COUNT(*) FROM threads").fetchone() == (1,)
+
+
+async def test_a_file_of_somebody_else_is_no_store(tmp_path: Path) -> None:
+    alter(tmp_path / "x.db", "CREATE TABLE notes (text)")
+    with pytest.raises(StoreFailed, match="no database of Threadhold's"), open_beside(tmp_path / "x.db"):
+        pass
+    (tmp_path / "y.db").write_text("no database at all " * 100)
+    with pytest.raises(StoreFailed, match="could not be read"), open_beside(tmp_path / "y.db"):
+        pass
+
+
+async def test_a_store_that_somebody_has_is_not_made_smaller(tmp_path: Path) -> None:
+    path = await made(tmp_path)
+    store = await open_store(path)
+    with pytest.raises(StoreFailed, match="in use"):
+        compact(path)
+    await store.close()
+    assert compact(path) >= 0

@@ -1,0 +1,102 @@
+"""Whoever logs never waits for whoever reads."""
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from telemetry import log as house_log
+from telemetry.log import open_log
+
+logger = logging.getLogger("threadhold.x")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """A pipe that nobody reads: (reading end, writing stream)."""
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w")
+    yield reading, stream
+    os.close(reading)
+    stream.close()
+
+
+def test_a_terminal_gets_text_and_everything_else_json() -> None:
+    for stream, style, is_json in (
+        (Terminal(), "auto", False),
+        (io.StringIO(), "auto", True),
+        (Terminal(), "json", True),
+        (io.StringIO(), "text", False),
+    ):
+        with open_log(stream, style=style):  # type: ignore[arg-type]
+            logger.info("hello")
+        assert stream.getvalue().startswith("{") is is_json
+        assert stream.getvalue().count("\n") == 1
+
+
+def test_a_reader_that_stands_still_holds_up_nobody_and_hears_what_it_missed(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house_log, "_MOST", 100)
+    reading, stream = pipe
+    heard: list[bytes] = []
+
+    def read() -> None:
+        while block := os.read(reading, 65536):
+            heard.append(block)
+            if b"the end" in block:
+                return
+
+    with open_log(stream):
+        begun = time.monotonic()
+        for number in range(5_000):  # many times what a pipe and the queue hold
+            logger.info("line %d %s", number, "x" * 100)
+        assert time.monotonic() - begun < 5
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(0.2)
+        logger.info("the end")
+        reader.join(10)
+    lines = [json.loads(line) for line in b"".join(heard).split(b"\n") if line]
+    assert any("were dropped" in line["message"] for line in lines)
+    assert lines[-1]["message"] == "the end"
+
+
+def test_the_last_lines_are_written_and_a_stream_that_is_gone_is_borne() -> None:
+    stream = io.StringIO()
+    with open_log(stream, style="text"):
+        for number in range(1_000):
+            logger.info("line %d", number)
+    assert stream.getvalue().count("\n") == 1_000
+    with open_log(stream):
+        stream.close()
+        logger.info("into nothing")
+
+
+def test_levels_count_and_content_has_a_switch_of_its_own() -> None:
+    content = logging.getLogger("threadhold.content")
+    for level, switch, said in (("debug", False, []), ("error", True, ["secret talk"])):
+        stream = io.StringIO()
+        with open_log(stream, level=level, content=switch):  # type: ignore[arg-type]
+            content.debug("secret talk")
+        assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == said
+
+
+def test_a_warning_of_python_s_is_a_line_too() -> None:
+    stream = io.StringIO()
+    with warnings.catch_warnings(), open_log(stream):
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert json.loads(stream.getvalue())["logger"] == "py.warnings"

@@ -1,0 +1,116 @@
+import asyncio
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from telemetry.shares import SharedThreads, Shares
+
+
+async def _wait(shares: Shares, owner: str, order: list[str], *, urgent: bool = False) -> None:
+    async with shares.share(owner, urgent=urgent):
+        order.append(owner)
+        await asyncio.sleep(0)
+
+
+async def test_owners_take_turns_however_many_one_has_waiting() -> None:
+    shares, order = Shares(1), list[str]()
+    async with shares.share("x"), asyncio.TaskGroup() as group:
+        for owner in ("ann", "ann", "ann", "bob", "cid", "bob"):
+            group.create_task(_wait(shares, owner, order))
+        await asyncio.sleep(0)
+        shares.release("x")
+        await asyncio.sleep(0.05)
+        await shares.acquire("x")
+    assert order == ["ann", "bob", "cid", "ann", "bob", "ann"]
+    assert shares.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "portion", "held"),
+    [(8, 0, 1, [4, 2, 1, 1, 0]), (120, 4, 4, [100, 24, 8, 4, 4]), (0, 2, 1, [2, 2, 2, 2, 2])],
+    ids=["half", "nearly all", "a fixed number"],
+)
+def test_no_owner_can_take_all(size: int, least: int, portion: float, held: list[int]) -> None:
+    shares, taken = Shares(size, least=least, portion=portion), []
+    for owner in "abcde":
+        taken.append(0)
+        while shares.free(owner):
+            shares.take(owner)
+            taken[-1] += 1
+    assert taken == held
+
+
+async def test_urgent_work_goes_first_but_not_for_ever() -> None:
+    shares, order = Shares(1), list[str]()
+    await shares.acquire("x")
+    async with asyncio.TaskGroup() as group:
+        for number in range(12):
+            group.create_task(_wait(shares, f"question{number}", order, urgent=True))
+        group.create_task(_wait(shares, "book", order))
+        await asyncio.sleep(0)
+        shares.release("x")
+    assert 0 < order.index("book") <= 4
+
+
+async def test_a_cancelled_wait_takes_no_slot() -> None:
+    shares = Shares(1)
+    await shares.acquire("x")
+    waits = [asyncio.ensure_future(shares.acquire("ann")) for _ in range(3)]
+    await asyncio.sleep(0)
+    waits[0].cancel()
+    await asyncio.sleep(0)
+    shares.release("x")  # the second is granted the slot, and cancelled before it runs
+    waits[1].cancel()
+    await asyncio.wait(waits)
+    assert waits[2].done()
+    assert not waits[2].cancelled()
+    shares.release("ann")
+    assert shares.free("bob")
+    assert shares.waiting == 0
+
+
+async def test_a_thread_that_nobody_waits_for_still_counts() -> None:
+    workers, go, order = SharedThreads(2, "test", portion=1), threading.Event(), list[str]()
+    first = asyncio.ensure_future(workers.run("ann", go.wait, 10))
+    await asyncio.sleep(0.05)
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    second = asyncio.ensure_future(workers.run("ann", order.append, "ann"))
+    await asyncio.sleep(0.05)
+    assert not second.done(), "ann's other thread is busy, and the last one is for others"
+    since = time.monotonic()
+    await workers.run("bob", order.append, "bob")
+    assert time.monotonic() - since < 1
+    go.set()
+    await second
+    assert order == ["bob", "ann"]
+    await workers.close()
+
+
+async def test_what_a_thread_raises_reaches_the_caller() -> None:
+    workers = SharedThreads(1, "test")
+    with pytest.raises(ValueError, match="no"):
+        await workers.run("ann", int, "no")
+    assert await workers.run("ann", int, "7") == 7
+    await workers.close()
+
+
+def test_bytes_are_shared_as_slots_are() -> None:
+    shares = Shares(100, least=10, portion=1)
+    assert shares.free("ann", 60)
+    assert not shares.free("ann", 61)
+    shares.take("ann", 60)
+    assert [count for count in (30, 35, 36) if shares.free("bob", count)] == [30, 35]
+    shares.take("bob", 35)
+    assert [shares.free(owner, count) for owner, count in (("ann", 1), ("cid", 10), ("cid", 23), ("cid", 24))] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    shares.release("ann", 60)
+    shares.release("bob", 35)
+    assert shares.free("cid", 60)
