@@ -50,7 +50,7 @@ _OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environme
 def create_app(settings: Settings | None = None) -> "FastAPI":
     """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
     from api.app import build_app
-    from api.depends import House
+    from api.depends import Deps
     from api.gc_tuning import tuned_interpreter
     from api.model_calls import ModelCalls
     from chains import EmbeddingRoutes, Prompts
@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from graphs.tools.caller import LateCaller
     from graphs.tools.file_search import FileSearch
     from retrieval.attachments import Attachments
-    from retrieval.images import Pictures
+    from retrieval.images import Images
     from retrieval.ingestion import Ingestion
     from retrieval.upload_parts import Uploads
     from store import open_store
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     embedder = choose_embedder(settings.embeddings_model, routes)
 
     @asynccontextmanager
-    async def open_house() -> AsyncIterator[House]:
+    async def open_deps() -> AsyncIterator[Deps]:
         if embedder is None:
             logging.getLogger("threadhold").warning(words_only_notice())
         of_index, of_files = rooms(Path(settings.database).parent, settings.data_dir)
@@ -109,7 +109,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             caller,
             attachments=attachments,
             searcher=searcher,
-            pictures=Pictures(store, blobs),
+            pictures=Images(store, blobs),
             expiry_s=settings.run_expiry_s,
             max_tool_rounds=settings.max_tool_rounds,
             limits=limits,
@@ -122,7 +122,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
             retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
             tuned = tuned_interpreter(lambda: runner.executing)
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
-                yield House(
+                yield Deps(
                     store=store,
                     upstream=routes,
                     runner=runner,
@@ -149,7 +149,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                 await embedder.close()
 
     return build_app(
-        open_house, access=settings.access, version=installed_version(), unknown_fields=settings.unknown_fields
+        open_deps, access=settings.access, version=installed_version(), unknown_fields=settings.unknown_fields
     )
 
 

@@ -39,7 +39,7 @@ from api.azure import AzureAddresses
 from api.body_paths import BodyPaths
 from api.body_threads import LARGE_AT_ONCE
 from api.cors import Cors, normalize_origins
-from api.depends import House
+from api.depends import Deps
 from api.page import build_page
 from api.readiness import Readiness
 from api.turn_route import add_turn_routes
@@ -99,25 +99,25 @@ class Access:
 
 
 def build_app(
-    open_house: Callable[[], AbstractAsyncContextManager[House]],
+    open_deps: Callable[[], AbstractAsyncContextManager[Deps]],
     *,
     access: Access,
     version: str,
     unknown_fields: Literal["refuse", "ignore"] = "refuse",
 ) -> FastAPI:
-    """Put the app together; `open_house` is entered while it serves."""
+    """Put the app together; `open_deps` is entered while it serves."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_house() as house:
-            app.state.house, app.state.readiness = house, Readiness(house)
+        async with open_deps() as deps:
+            app.state.deps, app.state.readiness = deps, Readiness(deps)
             routes = list(app.router.routes)
-            app.include_router(await asyncio.to_thread(_langserve, house), include_in_schema=False)
+            app.include_router(await asyncio.to_thread(_langserve, deps), include_in_schema=False)
             app.state.body_paths = BodyPaths(app.router.routes)
             try:
                 yield
             finally:
-                app.router.routes[:] = routes  # they hold this house; the next start makes its own
+                app.router.routes[:] = routes  # they hold these dependencies; the next start makes its own
 
     requests = RequestFigures()
     middleware = [Middleware(AzureAddresses), Middleware(Watch, figures=requests)]
@@ -159,8 +159,8 @@ def build_app(
     return app
 
 
-def _langserve(house: House) -> APIRouter:
+def _langserve(deps: Deps) -> APIRouter:
     """LangServe's routes. They take their time, which only a server that starts has to spend."""
     from api.langserve import build_router
 
-    return build_router(house)
+    return build_router(deps)

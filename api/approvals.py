@@ -22,7 +22,7 @@ class Approvals(BaseModel):
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/approvals", response_model=Approvals)
-async def list_approvals(thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner) -> Response:
+async def list_approvals(thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner) -> Response:
     """List the actions that wait for approval, with the request that each would send (an extension)."""
-    row = await must_get(house, "run", run_id, owner, thread_id=thread_id)
+    row = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
     return answer({"object": "list", "data": await pending_approvals(row)})

@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, AssistantId, House, Listing, Owner, Parts, must_get
+from api.depends import V1, AssistantId, Deps, Listing, Owner, Parts, must_get
 from api.json_response import answer
 from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
-from retrieval.vector_store_drafts import furnish
+from retrieval.vector_store_drafts import create_inline_stores
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
 from telemetry.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
@@ -31,7 +31,7 @@ router = APIRouter(tags=["assistants"], route_class=BodyRoute)
 
 
 @router.post("/assistants", response_model=Assistant)
-async def create_assistant(body: AssistantCreate, house: Parts, owner: Owner, v1: V1) -> Response:
+async def create_assistant(body: AssistantCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Create an assistant."""
     now = int(time.time())
     made = new_assistant(body, id=new_id("asst"), now=now)
@@ -39,46 +39,46 @@ async def create_assistant(body: AssistantCreate, house: Parts, owner: Owner, v1
     await check_tools(tools)
     await check_schemas((), made["response_format"])
     private = {"tools": tools, "sampling": sampling(body)}
-    made["tool_resources"], furniture = furnish(owner, made["tool_resources"], now=now)
+    made["tool_resources"], furniture = create_inline_stores(owner, made["tool_resources"], now=now)
     if body.file_ids is not None:
         private |= remember(body.file_ids, furniture, now=now)
     row = Row("assistant", made["id"], owner, {**made, "tools": mask_tools(tools)}, private=private)
-    await house.store.commit([*furniture, Insert(row)], durable=True)
-    house.ingestion.wake()
+    await deps.store.commit([*furniture, Insert(row)], durable=True)
+    deps.ingestion.wake()
     return answer(show_assistant(row, v1=v1), v1=v1)
 
 
 @router.get("/assistants", response_model=ListOf[Assistant])
-async def list_assistants(query: Listing, house: Parts, owner: Owner, v1: V1) -> Response:
+async def list_assistants(query: Listing, deps: Parts, owner: Owner, v1: V1) -> Response:
     """List assistants, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
-    page = await house.store.page("assistant", owner, page_query)
+    page = await deps.store.page("assistant", owner, page_query)
     return answer(list_envelope([show_assistant(row, v1=v1) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/assistants/{assistant_id}", response_model=Assistant)
-async def get_assistant(assistant_id: AssistantId, house: Parts, owner: Owner, v1: V1) -> Response:
+async def get_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Read an assistant."""
-    return answer(show_assistant(await must_get(house, "assistant", assistant_id, owner), v1=v1), v1=v1)
+    return answer(show_assistant(await must_get(deps, "assistant", assistant_id, owner), v1=v1), v1=v1)
 
 
 @router.post("/assistants/{assistant_id}", response_model=Assistant)
 async def modify_assistant(
-    assistant_id: AssistantId, body: AssistantModify, house: Parts, owner: Owner, v1: V1
+    assistant_id: AssistantId, body: AssistantModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
     """Change what is given, leave the rest."""
-    row = await must_get(house, "assistant", assistant_id, owner)
-    return answer(show_assistant(await amend(house, row, body), v1=v1), v1=v1)
+    row = await must_get(deps, "assistant", assistant_id, owner)
+    return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
-async def delete_assistant(assistant_id: AssistantId, house: Parts, owner: Owner) -> Response:
+async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner) -> Response:
     """Delete an assistant; its runs go on and stay readable. Vector stores stay, but the one made for `file_ids`."""
-    row = await must_get(house, "assistant", assistant_id, owner)
-    await house.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
+    row = await must_get(deps, "assistant", assistant_id, owner)
+    await deps.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
     if (made := store_of(row)) is not None:
         with suppress(Missing):
-            await house.ingestion.delete_store(owner, made)
+            await deps.ingestion.delete_store(owner, made)
     return answer(deletion(assistant_id, "assistant"))
 
 
@@ -87,7 +87,7 @@ def show_assistant(row: Row, *, v1: bool) -> dict[str, Any]:
     return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
 
 
-async def amend(house: House, row: Row, body: AssistantModify) -> Row:
+async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
     """Change an assistant; returns its new row. The store that was made for earlier `file_ids` goes with them."""
     now = int(time.time())
     if body.file_ids is not None and _keeps_files(body, row):
@@ -109,14 +109,14 @@ async def amend(house: House, row: Row, body: AssistantModify) -> Row:
         kept = {name: value for name, value in row.private["sampling"].items() if name not in body.model_fields_set}
         private["sampling"] = kept | sampling(body)
     if "tool_resources" in changed:
-        changed["tool_resources"], furniture = furnish(row.owner, changed["tool_resources"], now=now)
+        changed["tool_resources"], furniture = create_inline_stores(row.owner, changed["tool_resources"], now=now)
     if body.file_ids is not None:
         private |= remember(body.file_ids, furniture, now=now)
-    rows = await house.store.commit([*furniture, Patch("assistant", row.id, row.owner, changed, private)], durable=True)
-    house.ingestion.wake()
+    rows = await deps.store.commit([*furniture, Patch("assistant", row.id, row.owner, changed, private)], durable=True)
+    deps.ingestion.wake()
     if (made := store_of(row)) is not None and store_of(rows[-1]) != made:
         with suppress(Missing):
-            await house.ingestion.delete_store(row.owner, made)
+            await deps.ingestion.delete_store(row.owner, made)
     return rows[-1]
 
 

@@ -18,6 +18,6 @@ _BODY: dict[str, Any] = {
 
 
 @router.post("/chat/completions", openapi_extra=_BODY)
-async def complete_chat(request: Request, house: Parts) -> Response:
+async def complete_chat(request: Request, deps: Parts) -> Response:
     """Pass a chat completion through. The client's key stays here; a client that leaves closes the upstream."""
-    return await forward_json(request, house, CHAT)
+    return await forward_json(request, deps, CHAT)

@@ -19,7 +19,7 @@ from api.file_limit import allow_files
 from wire.errors import Unavailable
 from wire.ids import new_id
 
-__all__ = ["Door", "open_door"]
+__all__ = ["ConnectionLimit", "open_door"]
 
 logger = logging.getLogger("threadhold")
 
@@ -33,17 +33,17 @@ Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 
-def open_door(most: int) -> "Door":
+def open_door(most: int) -> "ConnectionLimit":
     """Make a door for `most` connections, or as many as there can be files for: each may need one to a model, too."""
     files = allow_files(2 * most + _OWN_FILES)
     room = most if files is None else max(_FEWEST, (files - _OWN_FILES) // 2)
     if room < most:
         told = "MAX_CONNECTIONS is %d, but with %d open files allowed there is room for %d; allow more (ulimit -n)"
         logger.warning(told, most, files, room)
-    return Door(min(most, room))
+    return ConnectionLimit(min(most, room))
 
 
-class Door:
+class ConnectionLimit:
     """Counts connections. `connection` is what uvicorn takes for a class of them."""
 
     IDLE_S: ClassVar[float] = 5.0
@@ -119,7 +119,7 @@ class _Counted(Connection):
     ASK_S: ClassVar[float] = 5.0
     """How long an extra connection can stay open without a request."""
 
-    def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, door: ConnectionLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._door = door
         self._waiting: asyncio.TimerHandle | None = None

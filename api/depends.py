@@ -1,4 +1,4 @@
-"""What endpoints need: the parts of the house, the owner of the request, and ids that look like ids.
+"""What endpoints need: shared objects, the owner of the request, and valid ids.
 
 Dependencies are async without waiting for anything: FastAPI runs plain functions in a thread, a hop for each.
 """
@@ -33,9 +33,9 @@ __all__ = [
     "V1",
     "AssistantId",
     "BatchId",
+    "Deps",
     "Extensions",
     "FileId",
-    "House",
     "Include",
     "Listing",
     "MessageId",
@@ -71,7 +71,7 @@ class Writing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Deps:
     """The parts that `server.create_app` has put together."""
 
     store: Store
@@ -98,9 +98,9 @@ class House:
     """The queue of model calls that are not runs."""
 
 
-async def _house(request: Request) -> House:
-    house: House = request.app.state.house
-    return house
+async def _deps(request: Request) -> Deps:
+    deps: Deps = request.app.state.deps
+    return deps
 
 
 async def _owner(request: Request) -> str:
@@ -159,7 +159,7 @@ def check_include(asked: Sequence[str]) -> bool:
     return bool(asked)
 
 
-Parts = Annotated[House, Depends(_house)]
+Parts = Annotated[Deps, Depends(_deps)]
 Owner = Annotated[str, Depends(_owner)]
 V1 = Annotated[bool, Depends(_asks_v1)]
 Extensions = Annotated[bool, Depends(_asks_extensions)]
@@ -176,20 +176,20 @@ Include = Annotated[bool, Depends(_include)]
 Listing = Annotated[ListQuery, Query()]
 
 
-async def must_get(house: House, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
+async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
     """Return a row. Raises NotFound with the thread's name where the thread is what is missing."""
-    row = await house.store.get(kind, id, owner, thread_id=thread_id)
+    row = await deps.store.get(kind, id, owner, thread_id=thread_id)
     if row is None:
         if thread_id is not None:
-            await must_get(house, "thread", thread_id, owner)
+            await must_get(deps, "thread", thread_id, owner)
         raise NotFound(Missing(kind, id).message)
     return row
 
 
 async def list_rows(
-    house: House, kind: Kind, owner: str, query: ListQuery, *, thread_id: str | None = None, run_id: str | None = None
+    deps: Deps, kind: Kind, owner: str, query: ListQuery, *, thread_id: str | None = None, run_id: str | None = None
 ) -> dict[str, Any]:
     """Return one page in the list envelope."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
-    page = await house.store.page(kind, owner, page_query, thread_id=thread_id, run_id=run_id)
+    page = await deps.store.page(kind, owner, page_query, thread_id=thread_id, run_id=run_id)
     return list_envelope([row.body for row in page.rows], page.has_more)

@@ -13,9 +13,9 @@ router = APIRouter(tags=["embeddings"], route_class=BodyRoute)
 
 
 @router.post("/embeddings", response_model=EmbeddingList)
-async def create_embeddings(body: EmbeddingCreate, request: Request, house: Parts, owner: Owner) -> Response:
+async def create_embeddings(body: EmbeddingCreate, request: Request, deps: Parts, owner: Owner) -> Response:
     """Embed texts. If the client disconnects, the work stops."""
-    passage = await unless_left(request.receive, house.embeddings.answer(body, owner))
+    passage = await unless_left(request.receive, deps.embeddings.answer(body, owner))
     if passage is None:
         return Response(status_code=499)  # nobody reads it
     return Response(passage.body, passage.status, passage.headers, passage.content_type)

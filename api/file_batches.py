@@ -5,10 +5,10 @@ import time
 from fastapi import APIRouter, Response
 
 from api.body_route import BodyRoute
-from api.depends import BatchId, House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.depends import BatchId, Deps, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
 from api.store_files import POLL_AFTER, StatusFilter, list_places
-from retrieval.vector_store_drafts import add_places, refuse_expired, touch
+from retrieval.vector_store_drafts import add_store_files, refuse_expired, touch
 from store.ports import Insert, Patch, Row
 from store.sqlite.files import Tally
 from wire.errors import InvalidRequest, NotFound
@@ -22,34 +22,34 @@ router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches", response_model=FileBatch)
-async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, house: Parts, owner: Owner) -> Response:
+async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, deps: Parts, owner: Owner) -> Response:
     """Put files into the store; they are indexed in the background."""
     now = int(time.time())
-    store = await must_get(house, "vector_store", vector_store_id, owner)
+    store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     made = new_batch(id=new_id("vsfb"), vector_store_id=vector_store_id, now=now)
     batch = Row("file_batch", made["id"], owner, made, vector_store_id=vector_store_id)
-    places = add_places(owner, vector_store_id, body.places(), now=now, batch_id=batch.id)
-    await house.ingestion.put(owner, places, Insert(batch), *touch(store, now=now, at_once=True))
+    places = add_store_files(owner, vector_store_id, body.places(), now=now, batch_id=batch.id)
+    await deps.ingestion.put(owner, places, Insert(batch), *touch(store, now=now, at_once=True))
     return _answer(batch, Tally({"in_progress": len(places)}))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}", response_model=FileBatch)
-async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, house: Parts, owner: Owner) -> Response:
+async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Parts, owner: Owner) -> Response:
     """Read how a batch fares."""
-    return await _told(house, await _must_get_batch(house, vector_store_id, batch_id, owner))
+    return await _told(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel", response_model=FileBatch)
-async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, house: Parts, owner: Owner) -> Response:
+async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Parts, owner: Owner) -> Response:
     """Cancel what is not indexed yet."""
-    batch = await _must_get_batch(house, vector_store_id, batch_id, owner)
-    tally = (await house.library.tallies("batch_id", [batch_id]))[batch_id]
+    batch = await _must_get_batch(deps, vector_store_id, batch_id, owner)
+    tally = (await deps.library.tallies("batch_id", [batch_id]))[batch_id]
     status = show_batch(batch.body, tally.counts)["status"]
     if status != "in_progress":
         raise InvalidRequest(f"Cannot cancel file batch with status '{status}'.")
-    await house.ingestion.cancel(owner, vector_store_id, batch_id, Patch("file_batch", batch_id, owner, _CANCELLED))
-    return await _told(house, await _must_get_batch(house, vector_store_id, batch_id, owner))
+    await deps.ingestion.cancel(owner, vector_store_id, batch_id, Patch("file_batch", batch_id, owner, _CANCELLED))
+    return await _told(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}/files", response_model=ListOf[VectorStoreFile])
@@ -57,28 +57,28 @@ async def list_batch_files(
     vector_store_id: VectorStoreId,
     batch_id: BatchId,
     query: Listing,
-    house: Parts,
+    deps: Parts,
     owner: Owner,
     status: StatusFilter = None,
 ) -> Response:
     """List the batch's files, newest first; `filter` is a status."""
-    await _must_get_batch(house, vector_store_id, batch_id, owner)
-    return answer(await list_places(house, owner, vector_store_id, query, status=status, batch_id=batch_id))
+    await _must_get_batch(deps, vector_store_id, batch_id, owner)
+    return answer(await list_places(deps, owner, vector_store_id, query, status=status, batch_id=batch_id))
 
 
 _CANCELLED = {"status": "cancelled"}
 
 
-async def _must_get_batch(house: House, vector_store_id: str, batch_id: str, owner: str) -> Row:
-    row = await house.store.get("file_batch", batch_id, owner)
+async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner: str) -> Row:
+    row = await deps.store.get("file_batch", batch_id, owner)
     if row is None or row.vector_store_id != vector_store_id:
-        await must_get(house, "vector_store", vector_store_id, owner)
+        await must_get(deps, "vector_store", vector_store_id, owner)
         raise NotFound(f"No file batch found with id '{batch_id}'.")
     return row
 
 
-async def _told(house: House, batch: Row) -> Response:
-    return _answer(batch, (await house.library.tallies("batch_id", [batch.id]))[batch.id])
+async def _told(deps: Deps, batch: Row) -> Response:
+    return _answer(batch, (await deps.library.tallies("batch_id", [batch.id]))[batch.id])
 
 
 def _answer(batch: Row, tally: Tally) -> Response:

@@ -32,13 +32,13 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 
 @router.post("/uploads", response_model=Upload)
-async def create_upload(body: UploadCreate, house: Parts, owner: Owner) -> Response:
+async def create_upload(body: UploadCreate, deps: Parts, owner: Owner) -> Response:
     """Start the upload of a file in parts. The upload expires after an hour."""
-    return answer(await house.uploads.create(owner, body))
+    return answer(await deps.uploads.create(owner, body))
 
 
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
-async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, owner: Owner) -> Response:
+async def add_upload_part(upload_id: UploadId, request: Request, deps: Parts, owner: Owner) -> Response:
     """Add a part. It is on disk when this answers. Several parts can be sent at once."""
     headers: dict[str, str] = {}
     announced = announced_bytes(request, MAX_PART_BYTES)
@@ -47,16 +47,16 @@ async def add_upload_part(upload_id: UploadId, request: Request, house: Parts, o
         form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
         headers.update(parse_leniently(UploadPartCreate, form.fields, request)[1])
 
-    return answer(await house.uploads.add_part(owner, upload_id, receive, announced=announced), headers=headers)
+    return answer(await deps.uploads.add_part(owner, upload_id, receive, announced=announced), headers=headers)
 
 
 @router.post("/uploads/{upload_id}/complete", response_model=Upload)
-async def complete_upload(upload_id: UploadId, body: UploadComplete, house: Parts, owner: Owner) -> Response:
+async def complete_upload(upload_id: UploadId, body: UploadComplete, deps: Parts, owner: Owner) -> Response:
     """Make a file of the parts, in the order of `part_ids`."""
-    return answer(await house.uploads.complete(owner, upload_id, body))
+    return answer(await deps.uploads.complete(owner, upload_id, body))
 
 
 @router.post("/uploads/{upload_id}/cancel", response_model=Upload)
-async def cancel_upload(upload_id: UploadId, house: Parts, owner: Owner) -> Response:
+async def cancel_upload(upload_id: UploadId, deps: Parts, owner: Owner) -> Response:
     """Cancel an upload and remove its parts."""
-    return answer(await house.uploads.cancel(owner, upload_id))
+    return answer(await deps.uploads.cancel(owner, upload_id))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.body_route import parse_leniently
-from api.depends import FileId, House, Owner, Parts
+from api.depends import Deps, FileId, Owner, Parts
 from api.json_response import answer
 from api.uploads import announced_bytes, read_form, too_large
 from store.ports import Insert, PageQuery, Row
@@ -36,11 +36,11 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 
 @router.post("/files", response_model=File, openapi_extra=_BODY)
-async def create_file(request: Request, house: Parts, owner: Owner) -> Response:
+async def create_file(request: Request, deps: Parts, owner: Owner) -> Response:
     """Upload a file. It is on disk, and so is its row, when this answers."""
-    limit = house.max_file_bytes
+    limit = deps.max_file_bytes
     announced = announced_bytes(request, limit)
-    async with house.blobs.writing(limit, too_large(limit).message, announced=announced) as writing:
+    async with deps.blobs.writing(limit, too_large(limit).message, announced=announced) as writing:
         upload = await read_form(request, writing, max_bytes=limit)
         asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")
@@ -48,38 +48,38 @@ async def create_file(request: Request, house: Parts, owner: Owner) -> Response:
     body = new_file(asked, id=id, filename=upload.filename or "file", size=size.bytes, now=int(time.time()))
     try:
         row = Row("file", id, owner, body, private={"sha256": size.sha256})
-        await house.store.commit([Insert(row)], durable=True)
+        await deps.store.commit([Insert(row)], durable=True)
     except StoreError:
-        await house.blobs.remove(id)
+        await deps.blobs.remove(id)
         raise
     return answer(body, headers=headers)
 
 
 @router.get("/files", response_model=ListOf[File])
-async def list_files(query: Annotated[FileQuery, Query()], house: Parts, owner: Owner) -> Response:
+async def list_files(query: Annotated[FileQuery, Query()], deps: Parts, owner: Owner) -> Response:
     """List files, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None)
-    page = await house.library.files(owner, page_query, purpose=query.purpose)
+    page = await deps.library.files(owner, page_query, purpose=query.purpose)
     return answer(list_envelope([row.body for row in page.rows], page.has_more))
 
 
 @router.get("/files/{file_id}", response_model=File)
-async def get_file(file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_file(file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Read what is known of a file."""
-    return answer((await must_get_file(house, file_id, owner)).body)
+    return answer((await must_get_file(deps, file_id, owner)).body)
 
 
 @router.get("/files/{file_id}/content", response_class=Response)
-async def get_content(file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Download a file, unless it came for assistants: those are read through their vector stores."""
-    row = await must_get_file(house, file_id, owner)
+    row = await must_get_file(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
-    if await house.blobs.path(file_id) is None:
+    if await deps.blobs.path(file_id) is None:
         raise no_such_file(file_id)
     name = quote(row.body["filename"], safe="")
     return StreamingResponse(
-        house.blobs.read(file_id),
+        deps.blobs.read(file_id),
         media_type="application/octet-stream",
         headers={
             "Content-Length": str(row.body["bytes"]),
@@ -90,16 +90,16 @@ async def get_content(file_id: FileId, house: Parts, owner: Owner) -> Response:
 
 
 @router.delete("/files/{file_id}", response_model=Deletion)
-async def delete_file(file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def delete_file(file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Delete a file, and take it out of every vector store."""
-    await must_get_file(house, file_id, owner)
-    await house.ingestion.delete_file(owner, file_id)
+    await must_get_file(deps, file_id, owner)
+    await deps.ingestion.delete_file(owner, file_id)
     return answer({"id": file_id, "object": "file", "deleted": True})
 
 
-async def must_get_file(house: House, file_id: str, owner: str) -> Row:
+async def must_get_file(deps: Deps, file_id: str, owner: str) -> Row:
     """Return a file's row. Raises NotFound in the words that files have."""
-    row = await house.store.get("file", file_id, owner)
+    row = await deps.store.get("file", file_id, owner)
     if row is None:
         raise no_such_file(file_id)
     return row

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.azure import DEPLOYMENT
 from api.bodies import EMPTY_ARRAY
-from api.depends import House, Parts
+from api.depends import Deps, Parts
 from api.forms import receive_form
 from api.sse import ByteStream, unless_left
 from api.uploads import is_form
@@ -60,7 +60,7 @@ FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.take
 """Paths whose forms are read here and not at admission."""
 
 
-async def forward_json(request: Request, house: House, path: str) -> Response:
+async def forward_json(request: Request, deps: Deps, path: str) -> Response:
     """Send a JSON request on. If the client disconnects, the upstream request ends. Raises Problem."""
     sent = await request.body()
     body = orjson.loads(sent)
@@ -68,16 +68,16 @@ async def forward_json(request: Request, house: House, path: str) -> Response:
         body = fill_forwarded(body)
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid type: expected an object.", code="invalid_type")
-    return await _passed(request, house, path, body)
+    return await _passed(request, deps, path, body)
 
 
-async def _forward_form(request: Request, house: House, path: str) -> Response:
+async def _forward_form(request: Request, deps: Deps, path: str) -> Response:
     """Send a form on when it is complete; to an Azure deployment as its `model`. Raises Problem."""
     async with AsyncExitStack() as stack:
-        received = receive_form(request, house.folders[-1], house.room, max_bytes=house.max_file_bytes)
+        received = receive_form(request, deps.folders[-1], deps.room, max_bytes=deps.max_file_bytes)
         form = await stack.enter_async_context(received)
         named = with_model(form, getattr(request.state, DEPLOYMENT, ""))
-        response = await _passed(request, house, path, named)
+        response = await _passed(request, deps, path, named)
         # An upstream can begin its answer before it has read the whole form.
         return _Holding(response, stack.pop_all())
 
@@ -96,14 +96,14 @@ class _Holding(Response):
             await self._response(scope, receive, send)
 
 
-async def _passed(request: Request, house: House, path: str, body: Body) -> Response:
+async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Response:
     """Send a request on when its turn has come. Raises Problem."""
-    house.calls.check(request.state.owner)
+    deps.calls.check(request.state.owner)
     async with AsyncExitStack() as stack:
 
         async def call() -> Passage:
-            await stack.enter_async_context(house.calls.turn(request.state.owner))
-            return await house.upstream.pass_through(body, path)
+            await stack.enter_async_context(deps.calls.turn(request.state.owner))
+            return await deps.upstream.pass_through(body, path)
 
         passage = await unless_left(request.receive, call())
         if passage is None:
@@ -114,13 +114,13 @@ async def _passed(request: Request, house: House, path: str, body: Body) -> Resp
         return _Holding(stream, stack.pop_all())
 
 
-def _endpoint(entry: Forwarded) -> Callable[[Request, House], Awaitable[Response]]:
-    async def passed_on(request: Request, house: Parts) -> Response:
+def _endpoint(entry: Forwarded) -> Callable[[Request, Deps], Awaitable[Response]]:
+    async def passed_on(request: Request, deps: Parts) -> Response:
         kind = _FORM if is_form(request.headers) else _JSON
         if kind not in entry.takes:
             sent = request.headers.get("content-type", "")
             raise UnsupportedMedia(f"Unsupported content type '{shown(sent)}'. Send '{entry.takes[0]}'.")
-        return await (_forward_form if kind == _FORM else forward_json)(request, house, entry.path)
+        return await (_forward_form if kind == _FORM else forward_json)(request, deps, entry.path)
 
     passed_on.__doc__ = f"{entry.about} If the client disconnects, the upstream request ends."
     return passed_on

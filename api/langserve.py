@@ -21,13 +21,13 @@ from langserve import APIHandler, add_routes
 from langsmith.utils import tracing_is_enabled
 
 from api.bodies import EMPTY_ARRAY
-from api.depends import House
+from api.depends import Deps
 from api.langserve_bodies import body_check, check_config_hash
 from api.sse import ByteStream, unless_left
 from chains import ChatInput, build_chat_chain
 from chains.bridge import TURNS
 from chains.chat import CALL_TURN
-from graphs.run_runnable import OWNER, RunFacade, Turn
+from graphs.run_runnable import OWNER, RunRunnable, Turn
 from wire.empty_objects import fill_langserve
 from wire.events import Event
 
@@ -41,12 +41,12 @@ _CALLS: Final = frozenset({"invoke", "batch", "stream", "stream_log", "stream_ev
 _SHOWN: Final = ("input_schema", "output_schema", "config_schema", "config_hashes")
 
 
-def build_router(house: House) -> APIRouter:
-    """Return the routes for these parts of the house."""
+def build_router(deps: Deps) -> APIRouter:
+    """Return the routes for these dependencies."""
     # The playgrounds post to /stream_log, so LangServe goes on calling what LangChain has deprecated.
     warnings.filterwarnings("ignore", message=r"astream_log is deprecated", category=DeprecationWarning)
     router = APIRouter(route_class=_Route)
-    calls = house.calls
+    calls = deps.calls
 
     def with_owner(config: dict[str, Any], request: Request) -> dict[str, Any]:
         """Set the owner of the request; a value from the client is overwritten."""
@@ -61,14 +61,14 @@ def build_router(house: House) -> APIRouter:
 
     add_routes(
         router,
-        build_chat_chain(house.upstream, tells_failures=True),
+        build_chat_chain(deps.upstream, tells_failures=True),
         path="/chat",
         dependencies=[Depends(check_config_hash), Depends(body_check(ChatInput)), Depends(check_line)],
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SHOWN],
         per_req_config_modifier=with_owner,
         enable_feedback_endpoint=False,
     )
-    runs = RunFacade(house.runner, house.store)
+    runs = RunRunnable(deps.runner, deps.store)
     handler = _Runs(runs, path="/assistant", per_req_config_modifier=with_owner)
     checked = [Depends(check_config_hash), Depends(body_check(Turn))]
     for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, which they hide
@@ -142,7 +142,7 @@ class _Runs(APIHandler):
         if tracing_is_enabled():
             return await self.stream(request, config_hash=config_hash)
         config, given = await self._get_config_and_input(request, config_hash, endpoint="stream")
-        assert isinstance(self._runnable, RunFacade)
+        assert isinstance(self._runnable, RunRunnable)
         blocks = _frames(self._runnable.batches(given, config), str(config["run_id"]))
         return ByteStream(blocks, _nothing, "text/event-stream; charset=utf-8", ping=b": ping\r\n\r\n")
 

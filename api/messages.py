@@ -10,7 +10,7 @@ from api.depends import V1, Listing, MessageId, Owner, Parts, ThreadId, list_row
 from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
-from store.ports import Delete, Idle, Insert, Patch
+from store.ports import Delete, Insert, Patch, RequireNoActiveRun
 from wire.errors import InvalidRequest, ThreadBusy
 from wire.messages import Message, MessageCreate, MessageModify
 from wire.pages import Deletion, deletion
@@ -22,12 +22,12 @@ __all__ = ["TURN", "router"]
 router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
 
-async def create_message(thread_id: ThreadId, body: MessageCreate, house: Parts, owner: Owner, v1: V1) -> Response:
+async def create_message(thread_id: ThreadId, body: MessageCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Add a message. Refused while a run is active on the thread."""
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
     try:
-        async with house.attachments.of_messages(owner, thread_id, (row,)) as attached:
-            await house.store.commit([Idle(thread_id, owner), *attached, Insert(row)], durable=True)
+        async with deps.attachments.of_messages(owner, thread_id, (row,)) as attached:
+            await deps.store.commit([RequireNoActiveRun(thread_id, owner), *attached, Insert(row)], durable=True)
     except ThreadBusy as busy:
         message = f"Can't add messages to {thread_id} while a run {busy.run_id} is active."
         raise InvalidRequest(message) from busy
@@ -42,42 +42,42 @@ TURN = (TurnEndpoint("/threads/{thread_id}/messages", "messages", create_message
 async def list_messages(
     thread_id: ThreadId,
     query: Listing,
-    house: Parts,
+    deps: Parts,
     owner: Owner,
     v1: V1,
     run_id: Annotated[str | None, Query()] = None,
 ) -> Response:
     """List messages, newest first; with `run_id` only those that the run wrote."""
-    await must_get(house, "thread", thread_id, owner)
+    await must_get(deps, "thread", thread_id, owner)
     if run_id:
         check_id("run_id", run_id, "run")
-    page = await list_rows(house, "message", owner, query, thread_id=thread_id, run_id=run_id or None)
+    page = await list_rows(deps, "message", owner, query, thread_id=thread_id, run_id=run_id or None)
     return answer(page, v1=v1)
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}", response_model=Message)
-async def get_message(thread_id: ThreadId, message_id: MessageId, house: Parts, owner: Owner, v1: V1) -> Response:
+async def get_message(thread_id: ThreadId, message_id: MessageId, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Read a message."""
-    return answer((await must_get(house, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
+    return answer((await must_get(deps, "message", message_id, owner, thread_id=thread_id)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}/messages/{message_id}", response_model=Message)
 async def modify_message(
-    thread_id: ThreadId, message_id: MessageId, body: MessageModify, house: Parts, owner: Owner, v1: V1
+    thread_id: ThreadId, message_id: MessageId, body: MessageModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
     """Replace a message's metadata."""
-    row = await must_get(house, "message", message_id, owner, thread_id=thread_id)
+    row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
     if "metadata" in body.model_fields_set:
         change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
-        (row,) = await house.store.commit([change], durable=True)
+        (row,) = await deps.store.commit([change], durable=True)
         if row.run_id is not None:
-            house.runner.note_message(row.run_id, message_id, row.body["metadata"])
+            deps.runner.note_message(row.run_id, message_id, row.body["metadata"])
     return answer(row.body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)
-async def delete_message(thread_id: ThreadId, message_id: MessageId, house: Parts, owner: Owner) -> Response:
+async def delete_message(thread_id: ThreadId, message_id: MessageId, deps: Parts, owner: Owner) -> Response:
     """Delete a message."""
-    await must_get(house, "message", message_id, owner, thread_id=thread_id)
-    await house.store.commit([Delete("message", message_id, owner)], durable=True)
+    await must_get(deps, "message", message_id, owner, thread_id=thread_id)
+    await deps.store.commit([Delete("message", message_id, owner)], durable=True)
     return answer(deletion(message_id, "thread.message"))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request, Response
 
 from api.access_log import RequestFigures
-from api.connection_limit import Door
-from api.depends import House
+from api.connection_limit import ConnectionLimit
+from api.depends import Deps
 from chains import Builtin
 from store.sqlite.room import free_bytes
 from telemetry.metrics import Histogram
@@ -57,15 +57,15 @@ def _registry(state: Any) -> "CollectorRegistry":
     from prometheus_client.registry import Collector
 
     class Figures(Collector):
-        """The figures of the house that is open when they are asked for."""
+        """The metrics of the server that is open when they are requested."""
 
         def collect(self) -> "Iterator[Metric]":
             yield from _of_requests(state.requests)
             yield from _of_the_door(getattr(state, "door", None))
-            yield from _of_runs(state.house)
-            yield from _of_upstreams(state.house)
-            yield from _of_the_store(state.house)
-            yield from _of_the_server(state.version, state.found_ready, state.house.folders)
+            yield from _of_runs(state.deps)
+            yield from _of_upstreams(state.deps)
+            yield from _of_the_store(state.deps)
+            yield from _of_the_server(state.version, state.found_ready, state.deps.folders)
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -81,18 +81,18 @@ def _of_requests(figures: RequestFigures) -> "Iterator[Metric]":
     yield _gauge("streams_open", "Event streams being sent.", figures.streams)
 
 
-def _of_the_door(door: Door | None) -> "Iterator[Metric]":
+def _of_the_door(door: ConnectionLimit | None) -> "Iterator[Metric]":
     """Of connections, where this server serves itself."""
     if door is not None:
         yield _gauge("connections_open", "Connections of clients.", len(door.inside))
         yield _counter("connections_refused", "Connections beyond MAX_CONNECTIONS.", (), {(): door.refused})
 
 
-def _of_runs(house: House) -> "Iterator[Metric]":
-    figures = house.runner.figures
+def _of_runs(deps: Deps) -> "Iterator[Metric]":
+    figures = deps.runner.figures
     yield _counter("runs", "Runs that ended or paused, by status.", ("status",), figures.runs)
-    yield _gauge("runs_executing", "Runs being executed.", house.runner.executing)
-    yield _gauge("runs_queued", "Runs that wait for their turn.", house.runner.waiting)
+    yield _gauge("runs_executing", "Runs being executed.", deps.runner.executing)
+    yield _gauge("runs_queued", "Runs that wait for their turn.", deps.runner.waiting)
     yield _histogram("run_seconds", "From taking a run up until it ended or paused.", figures.run_seconds)
     yield _histogram("first_token_seconds", _FIRST_TOKEN, figures.first_token_seconds)
     yield _counter("replies", "Model calls of runs, by outcome.", ("outcome",), figures.replies)
@@ -102,26 +102,26 @@ def _of_runs(house: House) -> "Iterator[Metric]":
     yield _histogram("tool_call_seconds", "How long they took.", figures.tool_seconds)
 
 
-def _of_upstreams(house: House) -> "Iterator[Metric]":
+def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
     outcomes = {
         (member.name or "default", *outcome): count
-        for member in house.upstream.members
+        for member in deps.upstream.members
         for outcome, count in dict(member.source.outcomes).items()
     }
     told = "Requests to upstreams, tries that were repeated included."
     yield _counter("upstream_requests", told, ("upstream", "outcome"), outcomes)
     ends: Counter[tuple[str, ...]] = Counter()
-    for member in house.upstream.members:
+    for member in deps.upstream.members:
         if isinstance(member.source, Builtin):
             ends.update(member.source.engine_ends)
     yield _counter("engine_ends", "Built-in engines that ended on their own or hung, by reason.", ("reason",), ends)
 
 
-def _of_the_store(house: House) -> "Iterator[Metric]":
-    figures, ingestion = house.writer.figures, house.ingestion
+def _of_the_store(deps: Deps) -> "Iterator[Metric]":
+    figures, ingestion = deps.writer.figures, deps.ingestion
     yield _histogram("store_batch_commits", "Commits that shared a transaction.", figures.batch_commits)
     yield _histogram("store_batch_seconds", "From a transaction's begin until it was on disk.", figures.batch_seconds)
-    yield _gauge("store_commits_waiting", "Commits that wait for the writer.", house.writer.waiting)
+    yield _gauge("store_commits_waiting", "Commits that wait for the writer.", deps.writer.waiting)
     yield _counter("store_batches_failed", "Transactions that the database did not take.", (), {(): figures.failed})
     yield _counter("store_commits_refused", "Commits refused for what they asked.", (), {(): figures.refused})
     yield _counter("files_indexed", "Files, by how indexing ended.", ("status",), ingestion.indexed)

@@ -16,7 +16,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from chains.bridge import Turns as BatchTurns
-from graphs.admission import InLine, Limits, Turns
+from graphs.admission import Limits, QueuedRun, Turns
 
 __all__ = ["ModelCalls"]
 
@@ -58,7 +58,7 @@ class ModelCalls:
             self._turns.begin(owner)
             return
         number = next(self._numbers)
-        place = InLine(f"call {number}", owner, "", number)
+        place = QueuedRun(f"call {number}", owner, "", number)
         self._turns.stand(place)
         try:
             await place.left.wait()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict
 
-from api.depends import Extensions, House, Parts
+from api.depends import Deps, Extensions, Parts
 from api.json_response import answer
 from wire.errors import NotFound, Unavailable
 from wire.validation import shown
@@ -31,28 +31,28 @@ class Models(BaseModel):
 
 
 @router.get("/models", response_model=Models)
-async def list_models(house: Parts, extensions: Extensions) -> Response:
+async def list_models(deps: Parts, extensions: Extensions) -> Response:
     """List models; empty while no upstream is set, so that a program that only looks starts."""
-    return answer({"object": "list", "data": await _models(house)}, extensions=extensions)
+    return answer({"object": "list", "data": await _models(deps)}, extensions=extensions)
 
 
 @router.get("/models/{model:path}", response_model=Model)
-async def get_model(model: Annotated[str, Path()], house: Parts, extensions: Extensions) -> Response:
+async def get_model(model: Annotated[str, Path()], deps: Parts, extensions: Extensions) -> Response:
     """Read one model, by the name it is listed under or as `upstream/model`."""
-    for entry in await _models(house):
+    for entry in await _models(deps):
         if model in (entry["id"], entry.get("threadhold", {}).get("model")):
             return answer(entry, extensions=extensions)
     raise NotFound(f"The model '{shown(model)}' does not exist", param="model", code="model_not_found")
 
 
-async def _models(house: House) -> list[dict[str, Any]]:
+async def _models(deps: Deps) -> list[dict[str, Any]]:
     try:
-        listed = await house.upstream.models()
+        listed = await deps.upstream.models()
     except Unavailable:
         listed = []
-    entries = [_model(entry) for entry in listed] + house.embeddings.entries()
+    entries = [_model(entry) for entry in listed] + deps.embeddings.entries()
     known = {entry.get("id"): entry for entry in entries}
-    aliases = {name: target for name, target in house.aliases.items() if name != "*" and name not in known}
+    aliases = {name: target for name, target in deps.aliases.items() if name != "*" and name not in known}
     return entries + [
         {**known.get(target, {}), "id": name, "object": "model", "created": 0, "owned_by": "threadhold"}
         for name, target in aliases.items()

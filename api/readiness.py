@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from api.depends import House
+from api.depends import Deps
 from chains.embedders import words_only_notice
 from store.sqlite.room import MIN_FREE_BYTES, free_bytes
 from wire.errors import StoreError
@@ -29,12 +29,12 @@ _UPSTREAM_S: Final = 6.0
 
 
 class Readiness:
-    """The checks of one house, and what they last found."""
+    """The checks of one server, and their latest results."""
 
-    def __init__(self, house: House, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.warnings: Mapping[str, str] = {} if house.embedder is not None else {"embeddings": words_only_notice()}
+    def __init__(self, deps: Deps, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.warnings: Mapping[str, str] = {} if deps.embedder is not None else {"embeddings": words_only_notice()}
         """Optional part that is missing → what that means and how to install it."""
-        self._house = house
+        self._deps = deps
         self._clock = clock
         self._found: dict[str, str | None] = {}
         self._found_at = float("-inf")
@@ -51,7 +51,7 @@ class Readiness:
                         await asyncio.gather(
                             _in_time("the store", _STORE_S, self._store()),
                             _in_time("the disk", _DISK_S, self._disk()),
-                            _in_time("the upstream", _UPSTREAM_S, self._house.upstream.check()),
+                            _in_time("the upstream", _UPSTREAM_S, self._deps.upstream.check()),
                         ),
                         strict=True,
                     )
@@ -71,13 +71,13 @@ class Readiness:
     async def _store(self) -> str | None:
         """Commit nothing, synced: what a disk that is full or a file that is locked cannot do."""
         try:
-            await self._house.writer.probe()
+            await self._deps.writer.probe()
         except StoreError as error:
             return error.message
         return None
 
     async def _disk(self) -> str | None:
-        for folder in self._house.folders:
+        for folder in self._deps.folders:
             try:
                 free = await asyncio.to_thread(free_bytes, folder)
             except OSError as error:

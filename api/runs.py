@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from api.body_route import BodyRoute
-from api.depends import V1, Extensions, House, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
+from api.depends import V1, Deps, Extensions, Include, Listing, Owner, Parts, RunId, ThreadId, list_rows, must_get
 from api.json_response import answer, not_offered
 from api.sse import EventStream
 from api.turn_route import TurnEndpoint
@@ -31,18 +31,18 @@ _NUMBER: dict[str, Any] = {"pattern": "^[0-9]{0,18}$"}
 
 
 async def create_thread_and_run(
-    body: ThreadRunCreate, house: Parts, owner: Owner, v1: V1, extensions: Extensions, _: Include
+    body: ThreadRunCreate, deps: Parts, owner: Owner, v1: V1, extensions: Extensions, _: Include
 ) -> Response:
     """Create a thread and start a run on it."""
     check_id("assistant_id", body.assistant_id, "asst")
-    started = await house.runner.create_and_start(owner, body)
-    return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
+    started = await deps.runner.create_and_start(owner, body)
+    return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 async def create_run(
     thread_id: ThreadId,
     body: RunCreate,
-    house: Parts,
+    deps: Parts,
     owner: Owner,
     v1: V1,
     extensions: Extensions,
@@ -50,8 +50,8 @@ async def create_run(
 ) -> Response:
     """Start a run."""
     check_id("assistant_id", body.assistant_id, "asst")
-    started = await house.runner.start(owner, thread_id, body, contents=contents)
-    return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
+    started = await deps.runner.start(owner, thread_id, body, contents=contents)
+    return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 TURN = (
@@ -63,39 +63,39 @@ TURN = (
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])
 async def list_runs(
-    thread_id: ThreadId, query: Listing, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, query: Listing, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """List runs, newest first."""
-    await must_get(house, "thread", thread_id, owner)
-    return answer(await list_rows(house, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
+    await must_get(deps, "thread", thread_id, owner)
+    return answer(await list_rows(deps, "run", owner, query, thread_id=thread_id), v1=v1, extensions=extensions)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def get_run(
-    thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Read a run."""
-    run = await must_get(house, "run", run_id, owner, thread_id=thread_id)
+    run = await must_get(deps, "run", run_id, owner, thread_id=thread_id)
     return _run(run.body, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}", response_model=Run)
 async def modify_run(
-    thread_id: ThreadId, run_id: RunId, body: RunModify, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, run_id: RunId, body: RunModify, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
-        return await get_run(thread_id, run_id, house, owner, v1, extensions)
-    changed = await house.runner.amend(owner, thread_id, run_id, body.metadata or {})
+        return await get_run(thread_id, run_id, deps, owner, v1, extensions)
+    changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
     return _run(changed, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_model=Run)
 async def cancel_run(
-    thread_id: ThreadId, run_id: RunId, house: Parts, owner: Owner, v1: V1, extensions: Extensions
+    thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Cancel a run; its upstream is stopped."""
-    return _run(await house.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
+    return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=_STREAM)
@@ -103,15 +103,15 @@ async def submit_tool_outputs(
     thread_id: ThreadId,
     run_id: RunId,
     body: SubmitToolOutputs,
-    house: Parts,
+    deps: Parts,
     owner: Owner,
     v1: V1,
     extensions: Extensions,
 ) -> Response:
     """Give a waiting run its outputs, all of them."""
     outputs = [one.model_dump() for one in body.tool_outputs]
-    started = await house.runner.submit(owner, thread_id, run_id, outputs)
-    return _started(house, started, stream=body.stream, v1=v1, extensions=extensions)
+    started = await deps.runner.submit(owner, thread_id, run_id, outputs)
+    return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 @router.get(
@@ -122,7 +122,7 @@ async def submit_tool_outputs(
 async def follow_events(
     thread_id: ThreadId,
     run_id: RunId,
-    house: Parts,
+    deps: Parts,
     owner: Owner,
     v1: V1,
     after: Annotated[int | None, Query(ge=-1)] = None,
@@ -133,9 +133,9 @@ async def follow_events(
     Ends when the run pauses or has ended and everything was sent. Events and fields that OpenAI's API does not have
     are always sent here.
     """
-    await must_get(house, "run", run_id, owner, thread_id=thread_id)
+    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
     seen = _number(last_event_id)
-    events = house.runner.follow(run_id, after=min(seen if after is None else after, 2**62))
+    events = deps.runner.follow(run_id, after=min(seen if after is None else after, 2**62))
     return EventStream(events, v1=v1, extensions=True)
 
 
@@ -148,9 +148,9 @@ def _number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _started(house: House, started: Started, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
+def _started(deps: Deps, started: Started, *, stream: bool | None, v1: bool, extensions: bool) -> Response:
     if stream:
-        batches = house.runner.follow(started.run_id, after=started.after)
+        batches = deps.runner.follow(started.run_id, after=started.after)
         events = EventStream(batches, v1=v1, extensions=extensions)
         events.headers.update(not_offered(started.run))
         return events

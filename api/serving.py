@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import uvicorn
 
-from api.connection_limit import Door
+from api.connection_limit import ConnectionLimit
 from api.hosts import LOOPBACK, host_name
 from wire.errors import Unavailable
 
 if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
     from fastapi import FastAPI
 
-    from api.depends import House
+    from api.depends import Deps
 
 __all__ = ["open_port", "serve"]
 
@@ -56,7 +56,7 @@ def serve(
     make_app: Callable[[], "FastAPI"],
     listening: socket.socket,
     *,
-    door: Door,
+    door: ConnectionLimit,
     drain_s: float,
     ready: Callable[["FastAPI"], None],
 ) -> None:
@@ -64,9 +64,9 @@ def serve(
 
     Raises whatever building or opening the app raises.
     """
-    porch = _Porch(door)
+    gate = _StartupGate(door)
     config = uvicorn.Config(
-        porch,
+        gate,
         http=door.connection,  # type: ignore[arg-type] # called as a class is
         ws="none",
         log_config=None,
@@ -78,18 +78,18 @@ def serve(
         lifespan="off",  # `_open` enters it, so that its errors are reported in one sentence
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(_Server(config, porch, drain_s), porch, make_app, listening, ready))
+        runner.run(_serve(_Server(config, gate, drain_s), gate, make_app, listening, ready))
 
 
 async def _serve(
     server: "_Server",
-    porch: "_Porch",
+    gate: "_StartupGate",
     make_app: Callable[[], "FastAPI"],
     listening: socket.socket,
     ready: Callable[["FastAPI"], None],
 ) -> None:
     async with AsyncExitStack() as stack:
-        opening = asyncio.create_task(_open(stack, porch, make_app, ready), name="opening")
+        opening = asyncio.create_task(_open(stack, gate, make_app, ready), name="opening")
         opening.add_done_callback(lambda done: server.give_up() if not done.cancelled() and done.exception() else None)
         try:
             await server.serve(sockets=[listening])
@@ -101,19 +101,19 @@ async def _serve(
 
 
 async def _open(
-    stack: AsyncExitStack, porch: "_Porch", make_app: Callable[[], "FastAPI"], ready: Callable[["FastAPI"], None]
+    stack: AsyncExitStack, gate: "_StartupGate", make_app: Callable[[], "FastAPI"], ready: Callable[["FastAPI"], None]
 ) -> None:
     app = await asyncio.to_thread(make_app)
-    app.state.door = porch.door
+    app.state.door = gate.door
     await stack.enter_async_context(app.router.lifespan_context(app))
-    porch.open(app)
+    gate.open(app)
     ready(app)
 
 
-class _Porch:
+class _StartupGate:
     """Answers health checks until the app is ready; other requests wait, and are then passed to it."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: ConnectionLimit) -> None:
         self.app: FastAPI | None = None
         self.door = door
         self._opened = asyncio.Event()
@@ -172,22 +172,22 @@ class _Server(uvicorn.Server):
     """uvicorn waits for open connections before the lifespan ends; streams end only when their runs do. So runs are
     drained first, while the server still answers."""
 
-    def __init__(self, config: uvicorn.Config, porch: _Porch, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, gate: _StartupGate, drain_s: float) -> None:
         super().__init__(config)
-        self._porch = porch
+        self._gate = gate
         self._drain_s = drain_s
 
     def give_up(self) -> None:
         """End soon: the app will not be ready."""
-        self._porch.shut()
+        self._gate.shut()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then shut down."""
-        house: House | None = getattr(self._porch.app.state, "house", None) if self._porch.app is not None else None
+        deps: Deps | None = getattr(self._gate.app.state, "deps", None) if self._gate.app is not None else None
         logger.info("stopping")
-        if house is not None:
-            if house.runner.executing:
-                logger.info("waiting up to %g s for %d runs", self._drain_s, house.runner.executing)
-            await house.runner.drain(self._drain_s)
+        if deps is not None:
+            if deps.runner.executing:
+                logger.info("waiting up to %g s for %d runs", self._drain_s, deps.runner.executing)
+            await deps.runner.drain(self._drain_s)
         await super().shutdown(sockets)

@@ -81,7 +81,7 @@ class ByteStream(Response):
                 if self._ping is None:
                     await self._relay(send)
                 else:
-                    async with _Voice(send, self._ping, self._keep_alive_s) as voice:
+                    async with KeepAliveSend(send, self._ping, self._keep_alive_s) as voice:
                         await self._relay(voice)
         except UpstreamFailed as error:
             # Without the end of the body the connection is closed, which is how a client knows that bytes are missing.
@@ -160,7 +160,7 @@ async def _while_there(receive: Receive) -> AsyncIterator[None]:
         leaving.cancel()
 
 
-class _Voice:
+class KeepAliveSend:
     """A `send` that fills silence with pings: a timer looks now and then whether something was sent meanwhile."""
 
     def __init__(self, send: Send, ping: bytes, keep_alive_s: float) -> None:

@@ -19,22 +19,22 @@ router = APIRouter(tags=["run steps"])
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps", response_model=ListOf[RunStep])
 async def list_steps(
-    thread_id: ThreadId, run_id: RunId, query: Listing, house: Parts, owner: Owner, v1: V1, contents: Include
+    thread_id: ThreadId, run_id: RunId, query: Listing, deps: Parts, owner: Owner, v1: V1, contents: Include
 ) -> Response:
     """List steps, newest first."""
-    await must_get(house, "run", run_id, owner, thread_id=thread_id)
+    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
-    page = await house.store.page("step", owner, page_query, thread_id=thread_id, run_id=run_id)
+    page = await deps.store.page("step", owner, page_query, thread_id=thread_id, run_id=run_id)
     return answer(list_envelope([_shown(row, contents) for row in page.rows], page.has_more), v1=v1)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", response_model=RunStep)
 async def get_step(
-    thread_id: ThreadId, run_id: RunId, step_id: StepId, house: Parts, owner: Owner, v1: V1, contents: Include
+    thread_id: ThreadId, run_id: RunId, step_id: StepId, deps: Parts, owner: Owner, v1: V1, contents: Include
 ) -> Response:
     """Read a step."""
-    await must_get(house, "run", run_id, owner, thread_id=thread_id)
-    row = await house.store.get("step", step_id, owner, thread_id=thread_id, run_id=run_id)
+    await must_get(deps, "run", run_id, owner, thread_id=thread_id)
+    row = await deps.store.get("step", step_id, owner, thread_id=thread_id, run_id=run_id)
     if row is None:
         raise NotFound(f"No step found with id '{step_id}'.")
     return answer(_shown(row, contents), v1=v1)

@@ -11,15 +11,15 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from api.body_route import BodyRoute
-from api.depends import FileId, House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.depends import Deps, FileId, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
-from retrieval.vector_store_drafts import place_row, refuse_expired, touch
+from retrieval.vector_store_drafts import refuse_expired, store_file_row, touch
 from store.ports import PageQuery, Row
-from store.sqlite.files import place_id
+from store.sqlite.files import store_file_id
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
-from wire.vector_stores import NewPlace, PlaceModify, VectorStoreFile
+from wire.vector_stores import NewStoreFile, PlaceModify, VectorStoreFile
 
 __all__ = ["POLL_AFTER", "StatusFilter", "list_places", "router"]
 
@@ -41,70 +41,70 @@ class Content(BaseModel):
 
 
 @router.post("/vector_stores/{vector_store_id}/files", response_model=VectorStoreFile)
-async def add_store_file(vector_store_id: VectorStoreId, body: NewPlace, house: Parts, owner: Owner) -> Response:
+async def add_store_file(vector_store_id: VectorStoreId, body: NewStoreFile, deps: Parts, owner: Owner) -> Response:
     """Put a file into the store, or index it anew; the work is done in the background."""
     now = int(time.time())
-    store = await must_get(house, "vector_store", vector_store_id, owner)
+    store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
-    place = place_row(owner, vector_store_id, body, now=now)
-    await house.ingestion.put(owner, [place], *touch(store, now=now, at_once=True))
+    place = store_file_row(owner, vector_store_id, body, now=now)
+    await deps.ingestion.put(owner, [place], *touch(store, now=now, at_once=True))
     return _answer(place)
 
 
 @router.get("/vector_stores/{vector_store_id}/files", response_model=ListOf[VectorStoreFile])
 async def list_store_files(
-    vector_store_id: VectorStoreId, query: Listing, house: Parts, owner: Owner, status: StatusFilter = None
+    vector_store_id: VectorStoreId, query: Listing, deps: Parts, owner: Owner, status: StatusFilter = None
 ) -> Response:
     """List the store's files, newest first; `filter` is a status."""
-    await must_get(house, "vector_store", vector_store_id, owner)
-    return answer(await list_places(house, owner, vector_store_id, query, status=status))
+    await must_get(deps, "vector_store", vector_store_id, owner)
+    return answer(await list_places(deps, owner, vector_store_id, query, status=status))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
-async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Read how a file fares in the store."""
-    return _answer(await _must_get_place(house, vector_store_id, file_id, owner))
+    return _answer(await _must_get_place(deps, vector_store_id, file_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
 async def modify_store_file(
-    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, house: Parts, owner: Owner
+    vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, deps: Parts, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
-    await _must_get_place(house, vector_store_id, file_id, owner)
-    return _answer(await house.ingestion.set_attributes(owner, vector_store_id, file_id, body.attributes or {}))
+    await _must_get_place(deps, vector_store_id, file_id, owner)
+    return _answer(await deps.ingestion.set_attributes(owner, vector_store_id, file_id, body.attributes or {}))
 
 
 @router.delete("/vector_stores/{vector_store_id}/files/{file_id}", response_model=Deletion)
-async def remove_store_file(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def remove_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Take a file out of the store; the file itself stays."""
-    await _must_get_place(house, vector_store_id, file_id, owner)
-    await house.ingestion.delete_place(owner, vector_store_id, file_id)
+    await _must_get_place(deps, vector_store_id, file_id, owner)
+    await deps.ingestion.delete_store_file(owner, vector_store_id, file_id)
     return answer(deletion(file_id, "vector_store.file"))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
-async def get_store_content(vector_store_id: VectorStoreId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_store_content(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Return what the file says, as it was indexed; citations and chunks count their characters in it."""
-    place = await _must_get_place(house, vector_store_id, file_id, owner)
+    place = await _must_get_place(deps, vector_store_id, file_id, owner)
     if place.body["status"] != "completed":
         raise InvalidRequest(f"The file '{file_id}' is {place.body['status']}; only what is completed has content.")
-    if await house.blobs.path(f"{file_id}.text") is None:
+    if await deps.blobs.path(f"{file_id}.text") is None:
         raise NotFound(f"The text of the file '{file_id}' is not in this server's folder any more. Add the file again.")
-    return StreamingResponse(_content(house, f"{file_id}.text"), media_type="application/json")
+    return StreamingResponse(_content(deps, f"{file_id}.text"), media_type="application/json")
 
 
-async def _content(house: House, name: str) -> AsyncIterator[bytes]:
+async def _content(deps: Deps, name: str) -> AsyncIterator[bytes]:
     """Yield the page of a text in blocks: a text of 80 MB as one object would take seconds and 300 MB."""
     yield b'{"object":"vector_store.file_content.page","data":[{"type":"text","text":"'
     decoder = getincrementaldecoder("utf-8")()
-    async for block in house.blobs.read(name):
+    async for block in deps.blobs.read(name):
         yield orjson.dumps(decoder.decode(block))[1:-1]
     yield b'"}],"has_more":false,"next_page":null}'
 
 
 async def list_places(
-    house: House,
+    deps: Deps,
     owner: str,
     vector_store_id: str,
     query: ListQuery,
@@ -116,19 +116,19 @@ async def list_places(
     page_query = PageQuery(
         limit=query.limit,
         order=query.order,
-        after=place_id(vector_store_id, query.after) if query.after else None,
-        before=place_id(vector_store_id, query.before) if query.before else None,
+        after=store_file_id(vector_store_id, query.after) if query.after else None,
+        before=store_file_id(vector_store_id, query.before) if query.before else None,
     )
-    page = await house.library.places(
+    page = await deps.library.places(
         owner, page_query, vector_store_id=vector_store_id, batch_id=batch_id, status=status
     )
     return list_envelope([row.body for row in page.rows], page.has_more)
 
 
-async def _must_get_place(house: House, vector_store_id: str, file_id: str, owner: str) -> Row:
-    row = await house.store.get("vector_store_file", place_id(vector_store_id, file_id), owner)
+async def _must_get_place(deps: Deps, vector_store_id: str, file_id: str, owner: str) -> Row:
+    row = await deps.store.get("vector_store_file", store_file_id(vector_store_id, file_id), owner)
     if row is None:
-        await must_get(house, "vector_store", vector_store_id, owner)
+        await must_get(deps, "vector_store", vector_store_id, owner)
         raise NotFound(f"No file found with id '{file_id}' in vector store '{vector_store_id}'.")
     return row
 

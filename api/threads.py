@@ -9,7 +9,7 @@ from api.depends import V1, Listing, Owner, Parts, ThreadId, list_rows, must_get
 from api.json_response import answer
 from api.turn_route import TurnEndpoint
 from graphs.drafts import message_rows
-from retrieval.vector_store_drafts import furnish
+from retrieval.vector_store_drafts import create_inline_stores
 from store.ports import Insert, Patch, Row
 from wire.ids import new_id
 from wire.pages import Deletion, deletion
@@ -21,14 +21,14 @@ __all__ = ["TURN", "router"]
 router = APIRouter(tags=["threads"], route_class=BodyRoute)
 
 
-async def create_thread(body: ThreadCreate, house: Parts, owner: Owner, v1: V1) -> Response:
+async def create_thread(body: ThreadCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Create a thread and its messages, all in one commit."""
     now = int(time.time())
     made = new_thread(body, id=new_id("thread"), now=now)
     thread = Row("thread", made["id"], owner, made)
     messages = message_rows(body.messages or (), owner, made["id"], now=now)
-    async with house.attachments.of_new_thread(thread, messages) as attached:
-        await house.store.commit([*attached, Insert(thread), *(Insert(row) for row in messages)], durable=True)
+    async with deps.attachments.of_new_thread(thread, messages) as attached:
+        await deps.store.commit([*attached, Insert(thread), *(Insert(row) for row in messages)], durable=True)
     return answer(made, v1=v1)
 
 
@@ -37,28 +37,28 @@ TURN = (TurnEndpoint("/threads", "threads", create_thread, Thread),)
 
 
 @router.get("/threads", response_model=ListOf[Thread])
-async def list_threads(query: Listing, house: Parts, owner: Owner, v1: V1) -> Response:
+async def list_threads(query: Listing, deps: Parts, owner: Owner, v1: V1) -> Response:
     """List this owner's threads, newest first (an extension). A thread's title is its `metadata.title`."""
-    return answer(await list_rows(house, "thread", owner, query), v1=v1)
+    return answer(await list_rows(deps, "thread", owner, query), v1=v1)
 
 
 @router.get("/threads/{thread_id}", response_model=Thread)
-async def get_thread(thread_id: ThreadId, house: Parts, owner: Owner, v1: V1) -> Response:
+async def get_thread(thread_id: ThreadId, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Read a thread."""
-    return answer((await must_get(house, "thread", thread_id, owner)).body, v1=v1)
+    return answer((await must_get(deps, "thread", thread_id, owner)).body, v1=v1)
 
 
 @router.post("/threads/{thread_id}", response_model=Thread)
-async def modify_thread(thread_id: ThreadId, body: ThreadModify, house: Parts, owner: Owner, v1: V1) -> Response:
+async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: Parts, owner: Owner, v1: V1) -> Response:
     """Change what is given, leave the rest."""
     changed = amend_thread(body)
-    _, checks = furnish(owner, changed.get("tool_resources", {}), now=int(time.time()))
-    rows = await house.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
+    _, checks = create_inline_stores(owner, changed.get("tool_resources", {}), now=int(time.time()))
+    rows = await deps.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
     return answer(rows[0].body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}", response_model=Deletion)
-async def delete_thread(thread_id: ThreadId, house: Parts, owner: Owner) -> Response:
+async def delete_thread(thread_id: ThreadId, deps: Parts, owner: Owner) -> Response:
     """Delete a thread and all in it; a run on it is stopped."""
-    await house.runner.delete_thread(owner, thread_id)
+    await deps.runner.delete_thread(owner, thread_id)
     return answer(deletion(thread_id, "thread"))

@@ -18,8 +18,8 @@ from api.body_route import BodyRoute, Handler
 from api.depends import (
     EXTENSIONS_HEADER,
     V1,
+    Deps,
     Extensions,
-    House,
     Include,
     Owner,
     Parts,
@@ -77,9 +77,9 @@ def add_turn_routes(router: APIRouter, endpoints: Sequence[TurnEndpoint], prefix
         )
 
 
-def _house(request: Request) -> House:
-    house: House = request.app.state.house
-    return house
+def _deps(request: Request) -> Deps:
+    deps: Deps = request.app.state.deps
+    return deps
 
 
 def _owner(request: Request) -> str:
@@ -118,7 +118,7 @@ def _includes(request: Request) -> bool:
 
 
 _READERS: Final[dict[Any, Callable[[Request], Any]]] = {
-    Parts: _house,
+    Parts: _deps,
     Owner: _owner,
     V1: _asks_v1,
     ThreadId: _thread_id,

@@ -8,19 +8,19 @@ from fastapi import APIRouter, Response
 
 from api.assistants import amend
 from api.body_route import BodyRoute
-from api.depends import AssistantId, FileId, House, Listing, MessageId, Owner, Parts, ThreadId, must_get
+from api.depends import AssistantId, Deps, FileId, Listing, MessageId, Owner, Parts, ThreadId, must_get
 from api.json_response import answer
 from retrieval.assistant_files import FILES, files_of, store_of
-from retrieval.vector_store_drafts import place_row
+from retrieval.vector_store_drafts import store_file_row
 from store.ports import Change, Delete, Patch, Row
-from store.sqlite.files import place_id
+from store.sqlite.files import store_file_id
 from wire.assistants import AssistantModify
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf
 from wire.v1 import AssistantFile, AssistantFileCreate, MessageFile, file_object
 from wire.validation import parse
-from wire.vector_stores import NewPlace
+from wire.vector_stores import NewStoreFile
 
 __all__ = ["router"]
 
@@ -31,66 +31,66 @@ _MOST_FILES = 20
 
 @router.post("/assistants/{assistant_id}/files", response_model=AssistantFile)
 async def add_assistant_file(
-    assistant_id: AssistantId, body: AssistantFileCreate, house: Parts, owner: Owner
+    assistant_id: AssistantId, body: AssistantFileCreate, deps: Parts, owner: Owner
 ) -> Response:
     """Give an assistant a file."""
-    row = await must_get(house, "assistant", assistant_id, owner)
+    row = await must_get(deps, "assistant", assistant_id, owner)
     files = files_of(row)
     if body.file_id not in files and len(files) >= _MOST_FILES:
         raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MOST_FILES} are allowed.")
     now, store_id = int(time.time()), store_of(row)
     files.setdefault(body.file_id, now)
     if store_id is None:
-        await amend(house, row, parse(AssistantModify, {"file_ids": list(files)}))
+        await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
     else:
-        place = place_row(owner, store_id, NewPlace(file_id=body.file_id), now=now)
-        await house.ingestion.put(owner, [place], *_kept(row, files))
+        place = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
+        await deps.ingestion.put(owner, [place], *_kept(row, files))
     return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files", response_model=ListOf[AssistantFile])
-async def list_assistant_files(assistant_id: AssistantId, query: Listing, house: Parts, owner: Owner) -> Response:
+async def list_assistant_files(assistant_id: AssistantId, query: Listing, deps: Parts, owner: Owner) -> Response:
     """List an assistant's files."""
-    files = files_of(await must_get(house, "assistant", assistant_id, owner))
+    files = files_of(await must_get(deps, "assistant", assistant_id, owner))
     return answer(_page(files, query, assistant_id=assistant_id))
 
 
 @router.get("/assistants/{assistant_id}/files/{file_id}", response_model=AssistantFile)
-async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Read one of an assistant's files."""
-    files = files_of(await must_get(house, "assistant", assistant_id, owner))
+    files = files_of(await must_get(deps, "assistant", assistant_id, owner))
     return answer(_one(files, file_id, assistant_id=assistant_id))
 
 
 @router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
-async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, house: Parts, owner: Owner) -> Response:
+async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
     """Take a file from an assistant; the file itself stays."""
-    row = await must_get(house, "assistant", assistant_id, owner)
+    row = await must_get(deps, "assistant", assistant_id, owner)
     files = files_of(row)
     _one(files, file_id, assistant_id=assistant_id)
     del files[file_id]
     if (store_id := store_of(row)) is not None:
-        gone = Delete("vector_store_file", place_id(store_id, file_id), owner, if_there=True)
-        await house.ingestion.put(owner, [], gone, *_kept(row, files))
+        gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_there=True)
+        await deps.ingestion.put(owner, [], gone, *_kept(row, files))
     else:
-        await amend(house, row, parse(AssistantModify, {"file_ids": list(files)}))
+        await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
     return answer(deletion(file_id, "assistant.file"))
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files", response_model=ListOf[MessageFile])
 async def list_message_files(
-    thread_id: ThreadId, message_id: MessageId, query: Listing, house: Parts, owner: Owner
+    thread_id: ThreadId, message_id: MessageId, query: Listing, deps: Parts, owner: Owner
 ) -> Response:
     """List a message's files."""
-    return answer(_page(await _attached(house, owner, thread_id, message_id), query, message_id=message_id))
+    return answer(_page(await _attached(deps, owner, thread_id, message_id), query, message_id=message_id))
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}/files/{file_id}", response_model=MessageFile)
 async def get_message_file(
-    thread_id: ThreadId, message_id: MessageId, file_id: FileId, house: Parts, owner: Owner
+    thread_id: ThreadId, message_id: MessageId, file_id: FileId, deps: Parts, owner: Owner
 ) -> Response:
     """Read one of a message's files."""
-    files = await _attached(house, owner, thread_id, message_id)
+    files = await _attached(deps, owner, thread_id, message_id)
     return answer(_one(files, file_id, message_id=message_id))
 
 
@@ -103,8 +103,8 @@ def _kept(row: Row, files: Mapping[str, int]) -> list[Change]:
     return [Patch("assistant", row.id, row.owner, body, {FILES: dict(files)})]
 
 
-async def _attached(house: House, owner: str, thread_id: str, message_id: str) -> dict[str, int]:
-    body = (await must_get(house, "message", message_id, owner, thread_id=thread_id)).body
+async def _attached(deps: Deps, owner: str, thread_id: str, message_id: str) -> dict[str, int]:
+    body = (await must_get(deps, "message", message_id, owner, thread_id=thread_id)).body
     return {attachment["file_id"]: body["created_at"] for attachment in body["attachments"]}
 
 

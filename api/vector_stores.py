@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.body_route import BodyRoute
-from api.depends import House, Listing, Owner, Parts, VectorStoreId, must_get
+from api.depends import Deps, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
 from api.sse import unless_left
 from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
@@ -36,62 +36,62 @@ router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 
 @router.post("/vector_stores", response_model=VectorStore)
-async def create_vector_store(body: VectorStoreCreate, house: Parts, owner: Owner) -> Response:
+async def create_vector_store(body: VectorStoreCreate, deps: Parts, owner: Owner) -> Response:
     """Create a vector store; its files are indexed in the background."""
     store, places = draft_store(owner, body, now=int(time.time()))
-    await house.ingestion.put(owner, places, Insert(store))
+    await deps.ingestion.put(owner, places, Insert(store))
     return answer(show_vector_store(store.body, Tally({"in_progress": len(places)}).counts, 0))
 
 
 @router.get("/vector_stores", response_model=ListOf[VectorStore])
-async def list_vector_stores(query: Listing, house: Parts, owner: Owner) -> Response:
+async def list_vector_stores(query: Listing, deps: Parts, owner: Owner) -> Response:
     """List vector stores, newest first."""
     page_query = PageQuery(limit=query.limit, order=query.order, after=query.after or None, before=query.before or None)
-    page = await house.store.page("vector_store", owner, page_query)
-    return answer(list_envelope(await _shown(house, page.rows), page.has_more))
+    page = await deps.store.page("vector_store", owner, page_query)
+    return answer(list_envelope(await _shown(deps, page.rows), page.has_more))
 
 
 @router.get("/vector_stores/{vector_store_id}", response_model=VectorStore)
-async def get_vector_store(vector_store_id: VectorStoreId, house: Parts, owner: Owner) -> Response:
+async def get_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner: Owner) -> Response:
     """Read a vector store."""
-    return answer((await _shown(house, [await must_get(house, "vector_store", vector_store_id, owner)]))[0])
+    return answer((await _shown(deps, [await must_get(deps, "vector_store", vector_store_id, owner)]))[0])
 
 
 @router.post("/vector_stores/{vector_store_id}", response_model=VectorStore)
 async def modify_vector_store(
-    vector_store_id: VectorStoreId, body: VectorStoreModify, house: Parts, owner: Owner
+    vector_store_id: VectorStoreId, body: VectorStoreModify, deps: Parts, owner: Owner
 ) -> Response:
     """Change what is given, leave the rest."""
-    row = await must_get(house, "vector_store", vector_store_id, owner)
+    row = await must_get(deps, "vector_store", vector_store_id, owner)
     changed = amend_vector_store(body, row.body, now=int(time.time()))
-    rows = await house.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
-    return answer((await _shown(house, rows))[0])
+    rows = await deps.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
+    return answer((await _shown(deps, rows))[0])
 
 
 @router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
-async def delete_vector_store(vector_store_id: VectorStoreId, house: Parts, owner: Owner) -> Response:
+async def delete_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner: Owner) -> Response:
     """Delete a vector store; the files themselves stay."""
-    await house.ingestion.delete_store(owner, vector_store_id)
+    await deps.ingestion.delete_store(owner, vector_store_id)
     return answer(deletion(vector_store_id, "vector_store"))
 
 
 @router.post("/vector_stores/{vector_store_id}/search", response_model=ResultsPage)
 async def search_vector_store(
-    vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, house: Parts, owner: Owner
+    vector_store_id: VectorStoreId, body: VectorStoreSearch, request: Request, deps: Parts, owner: Owner
 ) -> Response:
     """Find the passages that match best, across all queries. Stops if the client disconnects."""
-    found = await unless_left(request.receive, _search(house, owner, vector_store_id, body))
+    found = await unless_left(request.receive, _search(deps, owner, vector_store_id, body))
     if found is None:
         return Response(status_code=499)  # nobody reads it
     return answer(found)
 
 
-async def _search(house: House, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, Any]:
-    store = await must_get(house, "vector_store", vector_store_id, owner)
+async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStoreSearch) -> dict[str, Any]:
+    store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
     if touched := touch(store, now=int(time.time())):
-        await house.store.commit(touched, durable=False)
-    embedder = house.embedder
+        await deps.store.commit(touched, durable=False)
+    embedder = deps.embedder
     chars = sum(map(len, body.queries))
     vectors: list[Any] = [None] * len(body.queries)
     if embedder is not None:
@@ -111,13 +111,13 @@ async def _search(house: House, owner: str, vector_store_id: str, body: VectorSt
             threshold=threshold or 0.0,
             weight=None if embedder is None else embedder.weight(text),
         )
-        found = await house.vectors.search(owner, [vector_store_id], query)
+        found = await deps.vectors.search(owner, [vector_store_id], query)
         for hit in found.hits:
             known = best.get((hit.file_id, hit.chunk.index))
             if known is None or known.score < hit.score:
                 best[hit.file_id, hit.chunk.index] = hit
     hits = sorted(best.values(), key=lambda hit: -hit.score)[: body.max_num_results]
-    names = await _names(house, owner, {hit.file_id for hit in hits})
+    names = await _names(deps, owner, {hit.file_id for hit in hits})
     results = [
         {
             "file_id": hit.file_id,
@@ -132,11 +132,11 @@ async def _search(house: House, owner: str, vector_store_id: str, body: VectorSt
     return results_page(body.queries, results)
 
 
-async def _names(house: House, owner: str, file_ids: set[str]) -> dict[str, str]:
-    rows = [await house.store.get("file", file_id, owner) for file_id in file_ids]
+async def _names(deps: Deps, owner: str, file_ids: set[str]) -> dict[str, str]:
+    rows = [await deps.store.get("file", file_id, owner) for file_id in file_ids]
     return {row.id: row.body["filename"] for row in rows if row is not None}
 
 
-async def _shown(house: House, rows: list[Row]) -> list[dict[str, Any]]:
-    tallies = await house.library.tallies("vector_store_id", [row.id for row in rows])
+async def _shown(deps: Deps, rows: list[Row]) -> list[dict[str, Any]]:
+    tallies = await deps.library.tallies("vector_store_id", [row.id for row in rows])
     return [show_vector_store(row.body, tallies[row.id].counts, tallies[row.id].usage_bytes) for row in rows]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from chains.delta_template import Alike
+from chains.delta_template import DeltaTemplate
 from chains.fragments import CallFragments, Fragment, Piece
 from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.quotes import Words
@@ -66,7 +66,7 @@ class ChunkReader:
         self._halves = Halves()
         self._extra = extra
         self._bare_text = _bare_text if extra is None else _lone_text
-        self._alike = Alike(self._bare_text)
+        self._alike = DeltaTemplate(self._bare_text)
         self._learn_limit = learn_limit
         self._sent = sent
         self.finished = False

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["Alike"]
+__all__ = ["DeltaTemplate"]
 
 _TRIES: Final = 8
 """How often in a row to learn what no other chunk was like: some upstreams say something else in each."""
@@ -17,7 +17,7 @@ _TRIES: Final = 8
 _OTHER: Final = "\x00another text"
 
 
-class Alike:
+class DeltaTemplate:
     """What the chunks of one stream have around their texts."""
 
     def __init__(self, find: Callable[[Any], str | None]) -> None:

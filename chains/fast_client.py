@@ -15,7 +15,7 @@ import aiohttp
 from chains.blocks import MAX_ANSWER_BYTES, SHORTER_ANSWERS, Blocks, too_long, whole
 from chains.chunks import ChunkReader
 from chains.passback import ExtraFields, restore
-from chains.read_batching import Rests
+from chains.read_batching import ReadPauses
 from chains.refusals import MAX_SHOWN, refusal_of
 from chains.retries import Retries, is_transient
 from chains.sse import SseDecoder
@@ -108,7 +108,7 @@ class ChunkStream:
         self._bytes = 0
         self._newest_bytes = 0
         self._blocks: Blocks | None = None
-        self._rests: Rests | None = None
+        self._rests: ReadPauses | None = None
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
@@ -127,7 +127,7 @@ class ChunkStream:
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
         self._decoder = SseDecoder()
-        self._rests = Rests(self._upstream.pace)
+        self._rests = ReadPauses(self._upstream.pace)
 
     async def __aenter__(self) -> Self:
         return self

@@ -26,10 +26,10 @@ from chains.tokens import Calibration
 from chains.turns import OwnTurn, restore_turns
 from wire.errors import PromptRefused, RunError, UpstreamFailed
 
-__all__ = ["BorrowedReplies"]
+__all__ = ["LangChainReplies"]
 
 
-class BorrowedReplies:
+class LangChainReplies:
     """What `Replies` is for an upstream, for a chat model."""
 
     def __init__(self, chat: BaseChatModel) -> None:

@@ -11,12 +11,12 @@ from typing import Generic, TypeVar
 
 from wire.errors import Unavailable
 
-__all__ = ["Held"]
+__all__ = ["LazyResource"]
 
 T = TypeVar("T")
 
 
-class Held(Generic[T]):
+class LazyResource(Generic[T]):
     """An asynchronous context manager's value, held open. Call its methods on one loop only."""
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:

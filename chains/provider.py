@@ -231,7 +231,7 @@ class Provider:
             self.outcomes[(error.kind,)] += 1
             raise
         except Exception as error:
-            # Any library may stand behind this, with errors of its own: this is where they enter the house's tree.
+            # Any library can be behind this, with errors of its own. Here they become errors of our tree.
             told = self._explained(error, model)
             self.outcomes[(told.kind,)] += 1
             raise told from error

@@ -1,4 +1,4 @@
-"""What other providers' LangChain models say, in the one dialect of the house: chunks, finish reasons, errors. Pure.
+"""Converts what other providers' LangChain models return to one form: chunks, finish reasons, errors. Pure.
 
 Laws: content blocks become text, thoughts go beside the text and never into it; usage is summed and comes once, last;
 whatever a provider's library raises becomes a RunError that names the upstream; no answer goes on for ever.

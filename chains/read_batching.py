@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
-__all__ = ["Pace", "Rests"]
+__all__ = ["Pace", "ReadPauses"]
 
 _LOOK_S: Final = 0.02
 """How often the loop's delay is measured while streams are read."""
@@ -65,7 +65,7 @@ class Pace:
         self._look_again()
 
 
-class Rests:
+class ReadPauses:
     """One stream's rests between two reads. Counts as a stream until `close`."""
 
     def __init__(self, pace: Pace) -> None:

@@ -1,4 +1,4 @@
-"""What an upstream's error means: HTTP status and body in, the right error of the house out. Pure.
+"""What an upstream's error means: takes HTTP status and body, returns the matching error of our tree. Pure.
 
 Servers agree on little: the body may be `{"error": {…}}`, `{"error": "…"}`, flat (vLLM), FastAPI's `detail`, or HTML;
 `code` may be a word or a number. Overflow is therefore told by `code`, `type` *or* wording.

@@ -22,7 +22,7 @@ from chains.reply import ReplyCall
 from telemetry.metrics import Counts
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
 
-__all__ = ["Member", "Route", "Routes", "Source", "Speaker"]
+__all__ = ["ChatBackend", "Member", "Route", "Routes", "Source"]
 
 _SHOWN: Final = 20
 
@@ -71,7 +71,7 @@ class Source(Protocol):
         ...
 
 
-class Speaker(Protocol):
+class ChatBackend(Protocol):
     """What answers model calls: `chains.Replies` is one, `chains.Provider` another."""
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
@@ -109,7 +109,7 @@ class Member:
 
     name: str
     source: Source
-    speaker: Speaker
+    speaker: ChatBackend
     models: tuple[str, ...] = ()
 
     def names(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from graphs.log import BLOCK, RunLog
-from graphs.machine.log_lines import tell_run
+from graphs.machine.log_lines import log_run
 from graphs.machine.metrics import RunFigures
 from graphs.machine.parts import MessageClosed, Part, RunEnded, TextDeltas
 from graphs.machine.state import RunContext
@@ -23,7 +23,7 @@ from wire.errors import NotFound, RunError, StoreError, StoreFailed, Unavailable
 from wire.events import Event
 from wire.status import Status
 
-__all__ = ["Live", "Stop", "last_error", "parked"]
+__all__ = ["ActiveRun", "Stop", "last_error", "parked"]
 
 logger = logging.getLogger("threadhold.runs")
 
@@ -41,7 +41,7 @@ _FLUSH_S = 0.25
 
 
 @dataclass(slots=True)
-class Live:
+class ActiveRun:
     """One run in execution."""
 
     owner: str
@@ -154,7 +154,7 @@ class Live:
         self.figures.run_seconds.add(took_s)
         if first_s is not None:
             self.figures.first_token_seconds.add(first_s)
-        tell_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
+        log_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
 
     async def end(self, status: Status, **fields: Any) -> None:
         """Move the run to one of its ends."""

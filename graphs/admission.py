@@ -22,7 +22,7 @@ import orjson
 from graphs.run_memory import UNKNOWN_BYTES
 from wire.errors import TooManyRequests
 
-__all__ = ["InLine", "Limits", "Turns", "weigh", "weigh_bytes"]
+__all__ = ["Limits", "QueuedRun", "Turns", "weigh", "weigh_bytes"]
 
 _ENDS: Final = 32
 """Ends of runs that the estimate of the next one is made from."""
@@ -57,7 +57,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class InLine:
+class QueuedRun:
     """A run that waits for its turn. `left` is set when it leaves the queue for any reason; `weight` is the number of
     runs that it counts as (see `weigh`)."""
 
@@ -99,12 +99,12 @@ class Turns:
         self._held = 0
         self._entering: Counter[str] = Counter()
         self._standing: Counter[str] = Counter()
-        self._known: dict[str, InLine] = {}
-        self._lines: dict[str, list[tuple[int, int, InLine]]] = {}
+        self._known: dict[str, QueuedRun] = {}
+        self._lines: dict[str, list[tuple[int, int, QueuedRun]]] = {}
         self._order: deque[str] = deque()
         self._numbers = itertools.count()
         self._ends: deque[float] = deque(maxlen=_ENDS)
-        self._passed: InLine | None = None
+        self._passed: QueuedRun | None = None
         """The run that others have passed for longest, because they need less."""
         self._passed_since = 0.0
 
@@ -232,7 +232,7 @@ class Turns:
         finally:
             _take(self._entering, owner)
 
-    def stand(self, run: InLine) -> None:
+    def stand(self, run: QueuedRun) -> None:
         """Let a run stand in line, limits or not: it is committed."""
         if run.run_id in self._known:
             return
@@ -240,14 +240,14 @@ class Turns:
         self._standing[run.owner] += 1
         self._line_up(run)
 
-    def _line_up(self, run: InLine) -> None:
+    def _line_up(self, run: QueuedRun) -> None:
         line = self._lines.get(run.owner)
         if line is None:
             line = self._lines[run.owner] = []
             self._order.append(run.owner)
         heapq.heappush(line, (run.created_at, next(self._numbers), run))
 
-    def stand_again(self, run: InLine) -> None:
+    def stand_again(self, run: QueuedRun) -> None:
         """Put a run back that was called and could not begin."""
         if not run.left.is_set():
             self._line_up(run)
@@ -257,7 +257,7 @@ class Turns:
         for run in self._known.values():
             run.left.set()
 
-    def get(self, run_id: str) -> InLine | None:
+    def get(self, run_id: str) -> QueuedRun | None:
         """Return the run if it stands in line, or is just being called."""
         return self._known.get(run_id)
 
@@ -274,7 +274,7 @@ class Turns:
                 line[:] = [place for place in line if not place[2].left.is_set()]
                 heapq.heapify(line)
 
-    def call(self) -> InLine | None:
+    def call(self) -> QueuedRun | None:
         """Return whose turn it is, counted as beginning, or None. It stands in line until it `leave`s."""
         for _ in range(len(self._order)):
             owner = self._order.popleft()

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from graphs.active_run import Live, parked
-from graphs.admission import InLine, Limits, Turns
+from graphs.active_run import ActiveRun, parked
+from graphs.admission import Limits, QueuedRun, Turns
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
@@ -36,7 +36,7 @@ class Execution:
     def __init__(self, store: Store, max_tool_rounds: int, limits: Limits | None = None) -> None:
         self.open = False
         self.turns = Turns(limits or Limits())
-        self.take_up: Callable[[InLine], Awaitable[bool]] | None = None
+        self.take_up: Callable[[QueuedRun], Awaitable[bool]] | None = None
         """Goes on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(store.checkpoints)
         self._reply_graph = compile_reply_graph()
@@ -44,7 +44,7 @@ class Execution:
         """Runs that broke without their end being stored; somebody must end them from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
-        self._lives: dict[str, Live] = {}
+        self._lives: dict[str, ActiveRun] = {}
         self._tasks = asyncio.TaskGroup()
 
     async def enter(self) -> None:
@@ -57,20 +57,20 @@ class Execution:
         await self.drain(0)
         await self._tasks.__aexit__(None, None, None)
 
-    def get(self, run_id: str) -> Live | None:
+    def get(self, run_id: str) -> ActiveRun | None:
         """Return the run if it is executed here and now."""
         return self._lives.get(run_id)
 
     def __len__(self) -> int:
         return len(self._lives)
 
-    def lasting(self, longer_than_s: float) -> list[Live]:
+    def lasting(self, longer_than_s: float) -> list[ActiveRun]:
         """Return the runs that have been executed here for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
         return [live for live in self._lives.values() if live.begun_at < since]
 
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a task of the house, ended by its canceller, at the latest with the group."""
+        """Run a task of the server; it ends with the group at the latest."""
         return self._tasks.create_task(work)
 
     async def drain(self, limit_s: float) -> None:
@@ -91,7 +91,7 @@ class Execution:
             for wait in late:
                 wait.cancel()
 
-    def begin(self, live: Live, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
+    def begin(self, live: ActiveRun, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
         """Execute a run: `work` drives it. One that was called from the line has been counted."""
         if not called:
             self.turns.begin(live.owner, live.weight, live.memory)
@@ -102,11 +102,11 @@ class Execution:
             self._tasks.create_task(self._supervise(live, work), name=live.run_id)
 
     def call(self) -> None:
-        """Let as many runs as there is room for come out of the line, each in a task of the house."""
+        """Start as many queued runs as the limits allow, each in a task of its own."""
         while self.open and (run := self.turns.call()) is not None:
             self._tasks.create_task(self._called(run), name=f"called {run.run_id}", context=run.context)
 
-    async def _called(self, run: InLine) -> None:
+    async def _called(self, run: QueuedRun) -> None:
         assert self.take_up is not None, "set before the first run stands in line"
         try:
             if await self.take_up(run):
@@ -124,7 +124,7 @@ class Execution:
         self.turns.end(owner, weight, memory)
         self.call()
 
-    def _resize(self, live: Live, memory: int, only_if_free: bool) -> bool:
+    def _resize(self, live: ActiveRun, memory: int, only_if_free: bool) -> bool:
         change = memory - live.memory
         if only_if_free and not self.turns.has_memory(live.owner, memory, live.memory):
             return False
@@ -134,7 +134,7 @@ class Execution:
             self.call()
         return True
 
-    async def drive(self, live: Live, given: Any, context: RunContext, *, resumed: bool) -> None:
+    async def drive(self, live: ActiveRun, given: Any, context: RunContext, *, resumed: bool) -> None:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if live.checkpointed else self._reply_graph
@@ -145,7 +145,7 @@ class Execution:
         }
         await live.drive(graph, given, config, context)
 
-    async def _supervise(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
+    async def _supervise(self, live: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
         """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits
         lawfully, if need be as soon as the store takes writes again (see `broken`)."""
         act_for(live.owner)

@@ -23,13 +23,13 @@ from pydantic import BaseModel
 from chains import Replies, Upstream
 from chains.bridge import BridgedRunnable, follow, join, run
 from chains.disconnect import on_leaving
-from chains.langchain_model import BorrowedReplies
-from chains.lazy_resource import Held
+from chains.langchain_model import LangChainReplies
+from chains.lazy_resource import LazyResource
 from graphs.machine.build import compile_run_graph
-from graphs.run_runnable import RunChunk, RunFacade, Turn, whole
+from graphs.run_runnable import RunChunk, RunRunnable, Turn, whole
 from graphs.runner import Runner
 from graphs.tools.caller import LateCaller
-from graphs.tools.local_functions import Given, Hands
+from graphs.tools.local_functions import Given, LocalFunctions
 from graphs.tools.toolset import build_toolset
 from store import open_store
 from store.ports import Insert, Row, Store
@@ -74,15 +74,15 @@ def build_run_graph(
         ThreadholdError: an address, a tool or an OpenAPI document is refused.
         ValueError: a function has no docstring to tell the model.
     """
-    hands = Hands(tools)
-    asked = {"model": model_name, "instructions": instructions or None, "tools": hands.specs}
+    functions = LocalFunctions(tools)
+    asked = {"model": model_name, "instructions": instructions or None, "tools": functions.specs}
     request: AssistantCreate = parse(AssistantCreate, asked)
-    build_toolset(hands.specs)
+    build_toolset(functions.specs)
     upstream = Upstream(model, api_key=api_key) if isinstance(model, str) else model
     allowed = tuple(actions_allow_hosts)
 
     @asynccontextmanager
-    async def open_house() -> AsyncIterator[_House]:
+    async def open_deps() -> AsyncIterator[_Deps]:
         async with AsyncExitStack() as stack:
             opened = await open_store(store)
             stack.push_async_callback(opened.close)
@@ -92,21 +92,21 @@ def build_run_graph(
             if isinstance(upstream, Upstream):
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
-            replies = Replies(upstream) if isinstance(upstream, Upstream) else BorrowedReplies(upstream)
+            replies = Replies(upstream) if isinstance(upstream, Upstream) else LangChainReplies(upstream)
             runner = Runner(opened, replies, caller, expiry_s=expiry_s, max_tool_rounds=max_tool_rounds)
-            assistant_id = await _keep_assistant(opened, request, hands.specs)
+            assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
-            facade = RunFacade(runner, opened, owner=DEFAULT_OWNER, tells_failures=False)
-            yield _House(opened, runner, facade, assistant_id)
+            facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, tells_failures=False)
+            yield _Deps(opened, runner, facade, assistant_id)
 
-    return RunGraph(open_house, hands)
+    return RunGraph(open_deps, functions)
 
 
 @dataclass(frozen=True, slots=True)
-class _House:
+class _Deps:
     store: Store
     runner: Runner
-    facade: RunFacade
+    facade: RunRunnable
     assistant_id: str
 
 
@@ -123,19 +123,19 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
 
     name = "run"
 
-    def __init__(self, open_house: Callable[[], AbstractAsyncContextManager[_House]], hands: Hands) -> None:
-        self._house = Held(open_house)
-        self._hands = hands
+    def __init__(self, open_deps: Callable[[], AbstractAsyncContextManager[_Deps]], functions: LocalFunctions) -> None:
+        self._deps = LazyResource(open_deps)
+        self._functions = functions
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Park what still runs, and close store and connections. A closed graph stays closed."""
-        run(self._house.close())
+        run(self._deps.close())
 
     async def aclose(self) -> None:
         """See `close`."""
-        await join(self._house.close())
+        await join(self._deps.close())
 
     def __enter__(self) -> Self:
         return self
@@ -190,15 +190,15 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
     async def _events(
         self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None, kwargs: dict[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        house = await self._house.get()
-        turn: dict[str, Any] | None = await _turn(house, self._hands, input, (config or {}).get("configurable", {}))
+        deps = await self._deps.get()
+        turn: dict[str, Any] | None = await _turn(deps, self._functions, input, (config or {}).get("configurable", {}))
         last: dict[str, Any] = {}
         while turn is not None:
-            async for last in house.facade.astream(turn, config, **kwargs):
+            async for last in deps.facade.astream(turn, config, **kwargs):
                 yield last
-            turn = await self._answered(house, turn, last)
+            turn = await self._answered(deps, turn, last)
 
-    async def _answered(self, house: _House, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
+    async def _answered(self, deps: _Deps, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
         """Make a waiting run's calls that are ours; returns the turn that goes on with them, None where there is
         nothing to do or the caller has calls to answer too: ours are made when those outputs come."""
         follows = turn.get("run_id") and not turn.get("tool_outputs")
@@ -206,16 +206,16 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
             return None
         waiting = last["data"]
         calls = _calls(waiting)
-        if not all(self._hands.has(call) for call in calls):
+        if not all(self._functions.has(call) for call in calls):
             return None
         cancels, made = turn.get("on_disconnect") != "continue", False
 
         def left() -> None:
             if cancels and not made:
-                house.runner.abandon(DEFAULT_OWNER, waiting["thread_id"], waiting["id"])
+                deps.runner.abandon(DEFAULT_OWNER, waiting["thread_id"], waiting["id"])
 
         with on_leaving(left):
-            outputs = await self._hands.outputs(calls)
+            outputs = await self._functions.outputs(calls)
             made = True
         return {"run_id": waiting["id"], "tool_outputs": outputs, "on_disconnect": turn.get("on_disconnect", "cancel")}
 
@@ -224,47 +224,47 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
 
 
 async def _turn(
-    house: _House, hands: Hands, input: dict[str, Any] | Command[Any], configurable: dict[str, Any]
+    deps: _Deps, functions: LocalFunctions, input: dict[str, Any] | Command[Any], configurable: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what the facade is given: thread and assistant named, and our own outputs beside the caller's."""
     named = str(configurable.get("thread_id") or "")
     if isinstance(input, Command):
-        return await _with_ours(house, hands, await _resumed(house, hands, input, named))
+        return await _with_ours(deps, functions, await _resumed(deps, functions, input, named))
     turn = dict(input) if isinstance(input, dict) else {"content": input}
     if turn.get("tool_outputs"):
-        return await _with_ours(house, hands, turn)
+        return await _with_ours(deps, functions, turn)
     if turn.get("run_id"):
         return turn
     if not turn.get("thread_id") and named:
-        await _keep(house.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
+        await _keep(deps.store, Row("thread", named, DEFAULT_OWNER, new_thread(ThreadCreate(), id=named, now=_now())))
         turn["thread_id"] = named
     if not turn.get("assistant_id"):
-        turn["assistant_id"] = house.assistant_id
+        turn["assistant_id"] = deps.assistant_id
     return turn
 
 
-async def _resumed(house: _House, hands: Hands, command: Command[Any], thread_id: str) -> dict[str, Any]:
+async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any], thread_id: str) -> dict[str, Any]:
     """Return a command as the turn that it stands for."""
-    row = await house.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
+    row = await deps.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
     if row is None or row.body["status"] != "requires_action":
         where = f"thread '{thread_id}'" if thread_id else 'the thread; name it in `config["configurable"]["thread_id"]`'
         raise InvalidRequest(f"No run waits on {where}.")
     outputs = command.resume
     if not isinstance(outputs, dict):
-        calls = [call for call in _calls(row.body) if not hands.has(call)]
+        calls = [call for call in _calls(row.body) if not functions.has(call)]
         if len(calls) != 1:
             raise InvalidRequest(f"{len(calls)} calls wait: give `resume` their outputs by call id.")
         outputs = {calls[0]["id"]: outputs}
     return {"run_id": row.id, "tool_outputs": [{"tool_call_id": id, "output": each} for id, each in outputs.items()]}
 
 
-async def _with_ours(house: _House, hands: Hands, turn: dict[str, Any]) -> dict[str, Any]:
+async def _with_ours(deps: _Deps, functions: LocalFunctions, turn: dict[str, Any]) -> dict[str, Any]:
     """Add the outputs of those waiting calls that the caller left to us."""
-    row = await house.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
+    row = await deps.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
     if row is None or row.body["status"] != "requires_action":
         return turn  # the runner says what is wrong
     given = {output.get("tool_call_id") for output in turn["tool_outputs"]}
-    ours = await hands.outputs([call for call in _calls(row.body) if call["id"] not in given])
+    ours = await functions.outputs([call for call in _calls(row.body) if call["id"] not in given])
     return {**turn, "tool_outputs": [*turn["tool_outputs"], *ours]}
 
 

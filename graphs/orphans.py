@@ -9,27 +9,27 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
-from graphs.active_run import Live, Stop
-from graphs.admission import InLine, weigh_bytes
+from graphs.active_run import ActiveRun, Stop
+from graphs.admission import QueuedRun, weigh_bytes
 from graphs.execution import Execution
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
-from graphs.run_context import Surroundings
+from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory
 from store.ports import Append, Patch, Row, Store, Unfinished
 from wire.errors import StoreError
 
-__all__ = ["IdleRuns"]
+__all__ = ["OrphanedRuns"]
 
 logger = logging.getLogger("threadhold.runs")
 
 _SWEEP_S: Final = 1.0
 
 
-class IdleRuns:
+class OrphanedRuns:
     """Takes runs up again, and ends those that must end."""
 
     def __init__(
-        self, store: Store, execution: Execution, surroundings: Surroundings, clock: Callable[[], int], *, expiry_s: int
+        self, store: Store, execution: Execution, surroundings: RunContexts, clock: Callable[[], int], *, expiry_s: int
     ) -> None:
         self._store = store
         self._execution = execution
@@ -51,12 +51,12 @@ class IdleRuns:
         for run in await self._store.unfinished():
             if run.status in ("queued", "in_progress"):
                 turns, weight = self._execution.turns, weigh_bytes(run.size)
-                turns.stand(InLine(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
+                turns.stand(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
             elif run.status == "cancelling" and (row := await self._row(run)) is not None:
                 await self.finish(row, "cancelled")
         self._execution.call()
 
-    async def begin(self, run: InLine) -> bool:
+    async def begin(self, run: QueuedRun) -> bool:
         """Go on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
         async with self.lock(run.run_id):
             row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
@@ -67,7 +67,7 @@ class IdleRuns:
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
-    async def _resume(self, live: Live, row: Row) -> None:
+    async def _resume(self, live: ActiveRun, row: Row) -> None:
         await load_rows(live, row)
         context = await self._surroundings.again(live, row, await self._surroundings.toolset(row))
         used = exchange_memory(row.private.get("exchange_bytes", 0))

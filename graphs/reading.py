@@ -7,10 +7,10 @@ reads its history only when it leaves the queue.
 from contextlib import ExitStack
 from typing import Any
 
-from graphs.active_run import Live
+from graphs.active_run import ActiveRun
 from graphs.admission import Turns, weigh
 from graphs.machine.state import RunContext
-from graphs.run_context import Surroundings
+from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, history_memory
 from graphs.start_errors import HeavyStart
 from graphs.tools.toolset import ToolSet
@@ -33,7 +33,7 @@ def count_reading(turns: Turns, owner: str, first: Page, *, its_turn: bool) -> E
 
 
 async def read_if_free(
-    turns: Turns, surroundings: Surroundings, live: Live, row: Row, toolset: ToolSet, given: dict[str, Any]
+    turns: Turns, surroundings: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets the weight and memory of
     `live`."""

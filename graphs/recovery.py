@@ -11,7 +11,7 @@ from typing import Any
 
 from langgraph.types import Command
 
-from graphs.active_run import Live
+from graphs.active_run import ActiveRun
 from graphs.log import RunLog
 from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
 from graphs.machine.metrics import RunFigures
@@ -46,15 +46,15 @@ class Plan:
     events: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-def make_live(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> Live:
+def make_live(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> ActiveRun:
     """Return the run ready to be taken up, its rows not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
-    live = Live(row.owner, recorder, RunLog(row.private["next_event"]), store, figures)
+    live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, figures)
     live.checkpointed = True
     return live
 
 
-async def load_rows(live: Live, row: Row) -> None:
+async def load_rows(live: ActiveRun, row: Row) -> None:
     """Read the run's steps and messages; the recorder is not restored from them yet."""
     rows: list[Row]
     kinds: tuple[tuple[Kind, list[Row]], ...] = (("step", live.steps), ("message", live.messages))
@@ -69,7 +69,7 @@ async def load_rows(live: Live, row: Row) -> None:
             cursor = page.rows[-1].id
 
 
-async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> Live:
+async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> ActiveRun:
     """Return a run that waits or was left, restored from all of its rows, and from its log: what it was saying."""
     live = make_live(store, row, clock, figures)
     await load_rows(live, row)
@@ -81,7 +81,7 @@ async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunF
     return live
 
 
-async def plan_recovery(graph: Any, live: Live, row: Row) -> Plan:
+async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
     """Compare the run's rows with its newest checkpoint and restore the recorder from what stands."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
     values: dict[str, Any] = snapshot.values or {}
@@ -111,7 +111,7 @@ def _given(snapshot: Any, row: Row) -> Any:
     return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
 
 
-def _forget(plan: Plan, live: Live, row: Row, doomed: set[str]) -> None:
+def _forget(plan: Plan, live: ActiveRun, row: Row, doomed: set[str]) -> None:
     plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
     plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
     plan.changes.append(Retract(row.id, frozenset(doomed)))
@@ -126,7 +126,7 @@ def _forget(plan: Plan, live: Live, row: Row, doomed: set[str]) -> None:
     plan.events.append(("threadhold.reset", own_data("threadhold.reset", data)))
 
 
-def _stands(reply: Reply, live: Live) -> bool:
+def _stands(reply: Reply, live: ActiveRun) -> bool:
     """Whether the rows show the checkpointed reply whole."""
     message_id, _, calls_step = reply_ids(live.run_id, reply["number"])
     message = next((row for row in live.messages if row.id == message_id), None)

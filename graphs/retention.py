@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Delete, Idle, Newest, Store
+from store.ports import Delete, RequireNewest, RequireNoActiveRun, Store
 from store.sqlite.thread_ages import Ages, Idleness
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
 
@@ -69,7 +69,7 @@ async def prune(
 
 async def _delete(store: Store, thread: Idleness) -> bool:
     id, owner = thread.thread_id, thread.owner
-    still = (Idle(id, owner), Newest(id, owner, thread.newest_id))
+    still = (RequireNoActiveRun(id, owner), RequireNewest(id, owner, thread.newest_id))
     with suppress(ThreadBusy, ThreadMoved, Missing):
         await store.commit([*still, Delete("thread", id, owner)], durable=False)
         return True

@@ -6,7 +6,7 @@ Made anew at every take-up; nothing of it is checkpointed.
 import asyncio
 from typing import Any, Final
 
-from graphs.active_run import Live
+from graphs.active_run import ActiveRun
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.machine.metrics import RunFigures
 from graphs.machine.spec import RunSpec
@@ -17,11 +17,11 @@ from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch
 from graphs.tools.resources import Resources
 from graphs.tools.toolset import ToolSet, make_toolset
-from retrieval.images import Pictures
+from retrieval.images import Images
 from store.ports import Page, Row, Store
 from wire.runs import RunCreate, ThreadRunCreate
 
-__all__ = ["Surroundings"]
+__all__ = ["RunContexts"]
 
 _CHARS_PER_TOKEN: Final = 8
 """Characters read for a token of context: more than any language needs, so that the prompt's own fit decides."""
@@ -31,7 +31,7 @@ _SEARCH_TOKENS: Final = 16_000
 """Tokens of passages that one search gives to the model, as OpenAI has it; where its context is not known, a third."""
 
 
-class Surroundings:
+class RunContexts:
     """Makes run contexts."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Surroundings:
         caller: Caller,
         max_tool_rounds: int,
         searcher: FileSearch | None = None,
-        pictures: Pictures | None = None,
+        pictures: Images | None = None,
     ) -> None:
         """Without a searcher `file_search` is a tool that is not built; without pictures `image_file` is refused."""
         self.max_tool_rounds = max_tool_rounds
@@ -93,13 +93,13 @@ class Surroundings:
         pictures = 0 if self._pictures is None else await self._pictures.measure(owner, history.messages)
         return history_memory(history.messages) + picture_memory(pictures)
 
-    async def again(self, live: Live, row: Row, toolset: ToolSet) -> RunContext:
+    async def again(self, live: ActiveRun, row: Row, toolset: ToolSet) -> RunContext:
         """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
         history = await self.history(row.body, row.owner, own=row.id)
         live.history_memory = await self.memory(row.owner, history)
         return self.context(live, row.private, toolset, history)
 
-    def context(self, live: Live, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
+    def context(self, live: ActiveRun, private: dict[str, Any], toolset: ToolSet, history: History) -> RunContext:
         """Make a run's context; `private` is its row's."""
 
         seen: list[dict[str, Any]] = []

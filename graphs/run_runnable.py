@@ -29,7 +29,7 @@ from wire.runs import RunCreate, SubmitToolOutputs, ThreadRunCreate
 from wire.threads import ThreadCreate
 from wire.validation import parse
 
-__all__ = ["OWNER", "RunChunk", "RunFacade", "Turn", "whole"]
+__all__ = ["OWNER", "RunChunk", "RunRunnable", "Turn", "whole"]
 
 OWNER: Final = "__owner"
 """Key of `config["configurable"]` that says whose objects these are; only the server may set it."""
@@ -99,7 +99,9 @@ class _Reading:
     """Whether a log or events are read. The run does not wait for their reader, so it does not report to it."""
 
 
-class RunFacade(BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]):
+class RunRunnable(
+    BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]
+):
     """See the module. Synchronous calls need a runner that was opened on the bridge's loop, as `graphs.local` does."""
 
     name = "assistant"

@@ -16,26 +16,26 @@ from typing import Any, Final, Self
 
 from langgraph.types import Command
 
-from graphs.active_run import Live
-from graphs.admission import InLine, Limits, weigh
+from graphs.active_run import ActiveRun
+from graphs.admission import Limits, QueuedRun, weigh
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.log import RunLog
 from graphs.machine.metrics import RunFigures
 from graphs.machine.state import Model, RunContext
-from graphs.orphans import IdleRuns
+from graphs.orphans import OrphanedRuns
 from graphs.reading import count_reading, read_if_free
 from graphs.record import Recorded, Recorder
 from graphs.recovery import revive
-from graphs.run_context import Surroundings
+from graphs.run_context import RunContexts
 from graphs.start_errors import busy, no_assistant, refused, require_turn, start_in_turn
 from graphs.tool_outputs import check_outputs
 from graphs.tools.caller import Caller
 from graphs.tools.file_search import FileSearch
 from retrieval.attachments import Attachments, searched_stores
-from retrieval.images import Pictures
-from store.ports import Append, Change, Delete, Newest, Patch, Row, Store
+from retrieval.images import Images
+from store.ports import Append, Change, Delete, Patch, RequireNewest, Row, Store
 from telemetry.shares import Shares
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StoreError, ThreadBusy, ThreadMoved, Unavailable
 from wire.events import Event
@@ -75,7 +75,7 @@ class Runner:
         *,
         attachments: Attachments | None = None,
         searcher: FileSearch | None = None,
-        pictures: Pictures | None = None,
+        pictures: Images | None = None,
         expiry_s: int = 600,
         max_tool_rounds: int = 20,
         limits: Limits | None = None,
@@ -85,10 +85,10 @@ class Runner:
         self._attachments = attachments or Attachments(store, clock=clock)
         self._expiry_s = expiry_s
         self._clock = clock
-        self._surroundings = Surroundings(store, model, caller, max_tool_rounds, searcher, pictures)
+        self._surroundings = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
         self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits)
-        self._idle = IdleRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
+        self._idle = OrphanedRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -148,7 +148,7 @@ class Runner:
         deleted meanwhile, so that the model would not be shown the thread as it is; HeavyStart if it is not
         `its_turn`."""
         self._accepting(owner)
-        found = await self._store.beginning(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
+        found = await self._store.run_start(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
         if thread is None:
             raise NotFound(f"No thread found with id '{thread_id}'.")
@@ -157,7 +157,7 @@ class Runner:
         require_turn(assistant.body, its_turn=its_turn)
         if active is not None:
             raise busy(ThreadBusy(thread_id, active.id))
-        guards: list[Change] = [Newest(thread_id, owner, first.rows[0].id if first.rows else None)]
+        guards: list[Change] = [RequireNewest(thread_id, owner, first.rows[0].id if first.rows else None)]
         if cut:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
             guards += gone
@@ -243,7 +243,7 @@ class Runner:
             return cancelling
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
-        """Cancel a run that nobody wants any more, in a task of the house; one that has ended is left alone."""
+        """Cancel a run that nobody wants any more, in a task of the server; does nothing if it has ended."""
 
         async def cancel() -> None:
             try:
@@ -294,7 +294,7 @@ class Runner:
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
-        live = Live(draft.row.owner, recorder, RunLog(0), self._store, self.figures)
+        live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.figures)
         events = draft.events()
         queued = draft.run
         live.weight = weigh(draft.run)
@@ -319,7 +319,7 @@ class Runner:
 
     async def _launch(
         self,
-        live: Live,
+        live: ActiveRun,
         changes: Sequence[Change],
         events: Sequence[tuple[str, bytes]],
         given: tuple[Any, bool],
@@ -344,11 +344,13 @@ class Runner:
             raise
         return Started(run, after)
 
-    async def _line_up(self, live: Live, changes: Sequence[Change], events: Sequence[tuple[str, bytes]]) -> Started:
-        """Commit a queued run, synced, and let it stand in line; what it needs is read when its turn has come."""
+    async def _line_up(
+        self, live: ActiveRun, changes: Sequence[Change], events: Sequence[tuple[str, bytes]]
+    ) -> Started:
+        """Commit a queued run, synced, and queue it; what it needs is read when its turn has come."""
         after = live.log.next - 1
         run = dict(live.run)
-        place = InLine(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
+        place = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
 
         def stand(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:

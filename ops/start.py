@@ -48,7 +48,7 @@ def _start(settings: Configured, parts: Parts) -> None:
         listening,
         door=open_door(settings.max_connections),
         drain_s=settings.drain_s,
-        ready=lambda app: _announce_ready(url, _models(settings, app.state.house.upstream)),
+        ready=lambda app: _announce_ready(url, _models(settings, app.state.deps.upstream)),
     )
 
 

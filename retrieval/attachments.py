@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from retrieval.vector_store_drafts import add_places, draft_store, furnish, touch
-from store.ports import Change, Delete, Insert, Patch, Row, Store, There
+from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
+from store.ports import Change, Delete, Insert, Patch, RequireRow, Row, Store
 from wire.errors import Missing
-from wire.vector_stores import NewPlace, VectorStoreCreate
+from wire.vector_stores import NewStoreFile, VectorStoreCreate
 
 __all__ = ["Attachments", "attached_files", "searched_stores"]
 
@@ -86,7 +86,7 @@ class Attachments:
         Raises InvalidRequest.
         """
         bodies = [message.body for message in messages]
-        resources, changes = furnish(thread.owner, thread.body["tool_resources"], now=int(self._clock()))
+        resources, changes = create_inline_stores(thread.owner, thread.body["tool_resources"], now=int(self._clock()))
         drawer = _Drawer(resources, changes)
         await self._fill(drawer, thread.owner, bodies)
         thread.body["tool_resources"] = drawer.resources
@@ -120,7 +120,7 @@ class Attachments:
             self._wake()
 
     async def _fill(self, drawer: _Drawer, owner: str, messages: Sequence[dict[str, Any]]) -> None:
-        drawer.changes += [There("file", id, owner) for id in named_files(messages)]
+        drawer.changes += [RequireRow("file", id, owner) for id in named_files(messages)]
         if for_search := attached_files(messages, "file_search"):
             await self._fill_store(drawer, owner, for_search)
         if for_code := attached_files(messages, "code_interpreter"):
@@ -141,7 +141,7 @@ class Attachments:
             drawer.changes.append(Insert(store))
             drawer.resources = {**drawer.resources, "file_search": {"vector_store_ids": [store.id]}}
         there = drawer.inserted("vector_store_file")
-        for place in add_places(owner, store.id, [NewPlace(file_id=id) for id in file_ids], now=now):
+        for place in add_store_files(owner, store.id, [NewStoreFile(file_id=id) for id in file_ids], now=now):
             if place.id in there:
                 continue
             known = await self._store.get("vector_store_file", place.id, owner)

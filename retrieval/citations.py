@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from retrieval.grounding import Source, resting_places
+from retrieval.grounding import Source, supporting_passages
 
 __all__ = ["MAX_CITATIONS", "Citations", "Cited", "marker"]
 
@@ -93,7 +93,7 @@ class Citations:
 
     def rest(self, answer: str) -> Iterator[Cited]:
         """Yield what the whole answer rests on, where it has cited nothing."""
-        for place in () if self._cited else resting_places(answer, self._sources):
+        for place in () if self._cited else supporting_passages(answer, self._sources):
             search, passage = place.split(":")
             yield Cited(marker(int(search), int(passage)), self._sources[place]["file_id"])
 

@@ -12,7 +12,7 @@ from typing import Final, TypedDict
 
 from store.folding import fold
 
-__all__ = ["Source", "resting_places"]
+__all__ = ["Source", "supporting_passages"]
 
 _MOST: Final = 3
 """Passages named for one answer; more of them tell a reader nothing."""
@@ -40,7 +40,7 @@ class Source(TypedDict):
     asked: str
 
 
-def resting_places(answer: str, sources: Mapping[str, Source]) -> list[str]:
+def supporting_passages(answer: str, sources: Mapping[str, Source]) -> list[str]:
     """Return the places (`search:passage`) that sentences of the answer rest on, in their order, at most three."""
     answer = answer[:_MOST_CHARS]
     passages = {

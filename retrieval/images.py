@@ -14,7 +14,7 @@ from store.ports import Store
 from telemetry.shares import REQUESTS
 from wire.errors import StoreError
 
-__all__ = ["MAX_BYTES", "Pictures"]
+__all__ = ["MAX_BYTES", "Images"]
 
 MAX_BYTES: Final = 20 * 1024 * 1024
 """Longest picture that is shown, as OpenAI has it."""
@@ -30,7 +30,7 @@ _KINDS: Final = (
 )
 
 
-class Pictures:
+class Images:
     """Looks files up and reads them."""
 
     def __init__(self, store: Store, blobs: Blobs) -> None:

@@ -20,7 +20,7 @@ from documents.extraction import Extractor
 from retrieval.indexing import Indexer, Limits
 from store.blobs import Blobs
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
-from store.sqlite.files import Library, place_id
+from store.sqlite.files import Library, store_file_id
 from store.sqlite.room import Room
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
@@ -86,7 +86,7 @@ class Ingestion:
         self._untidy = asyncio.Event()
         self._untidy.set()
         self._tasks = asyncio.TaskGroup()
-        self._house: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         left = await self._blobs.sweep(self._library.unknown)
@@ -94,13 +94,13 @@ class Ingestion:
             logger.info("removed %d blobs that a crash had left", left)
         await self._tasks.__aenter__()
         works = (self._work(), self._sweep(), self._tidy(), self._refresh())
-        self._house = [self._tasks.create_task(work) for work in works]
+        self._workers = [self._tasks.create_task(work) for work in works]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in (*self._house, *(task for _, task in self._busy.values())):
+        for task in (*self._workers, *(task for _, task in self._busy.values())):
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
@@ -148,7 +148,7 @@ class Ingestion:
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: dict[str, Any]) -> Row:
         """Replace a place's attributes, in its row and in the index. Raises Missing."""
-        id = place_id(vector_store_id, file_id)
+        id = store_file_id(vector_store_id, file_id)
         rows = await self._store.commit(
             [Patch("vector_store_file", id, owner, {"attributes": attributes})], durable=True
         )
@@ -170,10 +170,12 @@ class Ingestion:
         await self._gone(lambda id: id.endswith(f"/{file_id}"))
         await self._blobs.remove(file_id)
 
-    async def delete_place(self, owner: str, vector_store_id: str, file_id: str) -> None:
+    async def delete_store_file(self, owner: str, vector_store_id: str, file_id: str) -> None:
         """Take a file out of a vector store. Raises Missing."""
-        await self._store.commit([Delete("vector_store_file", place_id(vector_store_id, file_id), owner)], durable=True)
-        await self._gone(lambda id: id == place_id(vector_store_id, file_id))
+        await self._store.commit(
+            [Delete("vector_store_file", store_file_id(vector_store_id, file_id), owner)], durable=True
+        )
+        await self._gone(lambda id: id == store_file_id(vector_store_id, file_id))
 
     async def delete_store(self, owner: str, vector_store_id: str) -> None:
         """Delete a vector store; its files stay. Raises Missing."""

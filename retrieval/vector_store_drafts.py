@@ -1,30 +1,32 @@
 """New vector stores and places of files in them, before they are committed. Pure.
 
-Law: what a new object refers to is checked in the transaction that adds it (`There`, `Insert`), not before.
+Law: what a new object refers to is checked in the transaction that adds it (`RequireRow`, `Insert`), not before.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from store.ports import Change, Insert, Patch, Row, There
-from store.sqlite.files import place_id
+from store.ports import Change, Insert, Patch, RequireRow, Row
+from store.sqlite.files import store_file_id
 from wire.errors import InvalidRequest
 from wire.ids import new_id
 from wire.validation import parse
-from wire.vector_stores import NewPlace, VectorStoreCreate, expiry, new_place, new_vector_store
+from wire.vector_stores import NewStoreFile, VectorStoreCreate, expiry, new_store_file, new_vector_store
 
-__all__ = ["add_places", "draft_store", "furnish", "place_row", "refuse_expired", "touch"]
+__all__ = ["add_store_files", "create_inline_stores", "draft_store", "refuse_expired", "store_file_row", "touch"]
 
 _STALE_S: Final = 60
 """How exact `last_active_at` is, seconds."""
 
 
-def place_row(owner: str, vector_store_id: str, request: NewPlace, *, now: int, batch_id: str | None = None) -> Row:
-    """Make the row of a file's place in a vector store."""
-    body = new_place(request, vector_store_id=vector_store_id, now=now)
+def store_file_row(
+    owner: str, vector_store_id: str, request: NewStoreFile, *, now: int, batch_id: str | None = None
+) -> Row:
+    """Return the row of a vector store file."""
+    body = new_store_file(request, vector_store_id=vector_store_id, now=now)
     return Row(
         "vector_store_file",
-        place_id(vector_store_id, request.file_id),
+        store_file_id(vector_store_id, request.file_id),
         owner,
         body,
         vector_store_id=vector_store_id,
@@ -33,11 +35,11 @@ def place_row(owner: str, vector_store_id: str, request: NewPlace, *, now: int, 
     )
 
 
-def add_places(
-    owner: str, vector_store_id: str, requests: Iterable[NewPlace], *, now: int, batch_id: str | None = None
+def add_store_files(
+    owner: str, vector_store_id: str, requests: Iterable[NewStoreFile], *, now: int, batch_id: str | None = None
 ) -> list[Row]:
     """Make the rows of several places; the last one of a file counts."""
-    rows = [place_row(owner, vector_store_id, request, now=now, batch_id=batch_id) for request in requests]
+    rows = [store_file_row(owner, vector_store_id, request, now=now, batch_id=batch_id) for request in requests]
     return list({row.id: row for row in rows}.values())
 
 
@@ -45,22 +47,22 @@ def draft_store(owner: str, request: VectorStoreCreate, *, now: int, id: str | N
     """Make the rows of a vector store and of the files that it is to have."""
     body = new_vector_store(request, id=id or new_id("vs"), now=now)
     given = [
-        NewPlace(file_id=file_id, chunking_strategy=request.chunking_strategy) for file_id in request.file_ids or ()
+        NewStoreFile(file_id=file_id, chunking_strategy=request.chunking_strategy) for file_id in request.file_ids or ()
     ]
-    return Row("vector_store", body["id"], owner, body), add_places(owner, body["id"], given, now=now)
+    return Row("vector_store", body["id"], owner, body), add_store_files(owner, body["id"], given, now=now)
 
 
-def furnish(owner: str, resources: dict[str, Any], *, now: int) -> tuple[dict[str, Any], list[Change]]:
+def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> tuple[dict[str, Any], list[Change]]:
     """Return `tool_resources` whose `vector_stores` are real ones, and the changes that make these.
 
     What is named by its id is checked in the commit. Raises InvalidRequest for a store to be made beside one that is.
     """
     changes: list[Change] = [
-        There("file", file_id, owner) for file_id in resources.get("code_interpreter", {}).get("file_ids", ())
+        RequireRow("file", file_id, owner) for file_id in resources.get("code_interpreter", {}).get("file_ids", ())
     ]
     search: dict[str, Any] = resources.get("file_search", {})
     ids: Sequence[str] = search.get("vector_store_ids", ())
-    changes += [There("vector_store", id, owner) for id in ids]
+    changes += [RequireRow("vector_store", id, owner) for id in ids]
     if "vector_stores" not in search:
         return resources, changes
     if ids and search["vector_stores"]:
@@ -73,8 +75,8 @@ def furnish(owner: str, resources: dict[str, Any], *, now: int) -> tuple[dict[st
         store, _ = draft_store(owner, VectorStoreCreate(metadata=wanted.get("metadata")), now=now)
         strategy = wanted.get("chunking_strategy")
         ids_given = wanted.get("file_ids", ())
-        given = [parse(NewPlace, {"file_id": id, "chunking_strategy": strategy}) for id in ids_given]
-        changes += [Insert(store), *(Insert(place) for place in add_places(owner, store.id, given, now=now))]
+        given = [parse(NewStoreFile, {"file_id": id, "chunking_strategy": strategy}) for id in ids_given]
+        changes += [Insert(store), *(Insert(place) for place in add_store_files(owner, store.id, given, now=now))]
         made.append(store.id)
     return {**resources, "file_search": {"vector_store_ids": [*ids, *made]}}, changes
 

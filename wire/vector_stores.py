@@ -18,7 +18,7 @@ __all__ = [
     "ChunkingStrategy",
     "FileBatch",
     "FileBatchCreate",
-    "NewPlace",
+    "NewStoreFile",
     "PlaceModify",
     "VectorStore",
     "VectorStoreCreate",
@@ -28,7 +28,7 @@ __all__ = [
     "chunking",
     "expiry",
     "new_batch",
-    "new_place",
+    "new_store_file",
     "new_vector_store",
     "show_batch",
     "show_vector_store",
@@ -116,7 +116,7 @@ class VectorStoreModify(Request):
     metadata: Metadata | None = None
 
 
-class NewPlace(Request):
+class NewStoreFile(Request):
     """POST /vector_stores/{vector_store_id}/files, and each of a batch's `files`."""
 
     file_id: Id
@@ -134,7 +134,7 @@ class FileBatchCreate(Request):
     """POST /vector_stores/{vector_store_id}/file_batches: `file_ids`, or `files` with a choice for each."""
 
     file_ids: Annotated[list[Id], Field(min_length=1, max_length=2000)] | None = None
-    files: Annotated[list[NewPlace], Field(min_length=1, max_length=2000)] | None = None
+    files: Annotated[list[NewStoreFile], Field(min_length=1, max_length=2000)] | None = None
     chunking_strategy: ChunkingStrategy | None = None  # type: ignore[valid-type]
     attributes: Attributes | None = None
 
@@ -144,12 +144,12 @@ class FileBatchCreate(Request):
             raise ValueError("give file_ids or files, one of them and not both")
         return self
 
-    def places(self) -> list[NewPlace]:
+    def places(self) -> list[NewStoreFile]:
         """Return the files with what holds for each."""
         if self.files is not None:
             return self.files
         return [
-            NewPlace(file_id=id, chunking_strategy=self.chunking_strategy, attributes=self.attributes)
+            NewStoreFile(file_id=id, chunking_strategy=self.chunking_strategy, attributes=self.attributes)
             for id in self.file_ids or ()
         ]
 
@@ -266,7 +266,7 @@ def show_vector_store(body: dict[str, Any], counts: Counts, usage_bytes: int) ->
     return {**body, "status": status, "usage_bytes": usage_bytes, "file_counts": dict(counts)}
 
 
-def new_place(request: NewPlace, *, vector_store_id: str, now: int) -> dict[str, Any]:
+def new_store_file(request: NewStoreFile, *, vector_store_id: str, now: int) -> dict[str, Any]:
     """Make the wire object of a file that is to be indexed."""
     return {
         "id": request.file_id,

@@ -14,13 +14,13 @@ from langchain_core.messages import BaseMessage
 from telemetry.lines import fields
 from wire.errors import RunError, ThreadholdError
 
-__all__ = ["tell_answer", "tell_prompt", "tell_run"]
+__all__ = ["log_prompt", "log_reply", "log_run"]
 
 logger = logging.getLogger("threadhold.runs")
 content = logging.getLogger("threadhold.content")
 
 
-def tell_run(
+def log_run(
     run: dict[str, Any], *, owner: str, took_s: float, first_s: float | None, error: BaseException | None
 ) -> None:
     """Log how a run ended or paused, in one line; no text of it, nor of what others said about it."""
@@ -67,14 +67,14 @@ def _word(run: dict[str, Any]) -> str:
     return status
 
 
-def tell_prompt(run_id: str, messages: Sequence[BaseMessage]) -> None:
+def log_prompt(run_id: str, messages: Sequence[BaseMessage]) -> None:
     """Log what a model is asked, where content is asked for."""
     if content.isEnabledFor(logging.DEBUG):
         told = [{"role": message.type, "content": message.content} for message in messages]
         content.debug("run %s asks: %s", run_id, json.dumps(told, ensure_ascii=False, default=str))
 
 
-def tell_answer(run_id: str, text: str, calls: Sequence[Any]) -> None:
+def log_reply(run_id: str, text: str, calls: Sequence[Any]) -> None:
     """Log what it answered, where content is asked for."""
     if content.isEnabledFor(logging.DEBUG):
         content.debug("run %s is answered: %s", run_id, json.dumps([text, *calls], ensure_ascii=False, default=str))

@@ -8,7 +8,7 @@ from langchain_core.messages import BaseMessage
 from chains.context import Prompt, build_prompt
 from chains.reply import ReplyCall
 from graphs.machine.deltas import ReplyParts
-from graphs.machine.log_lines import tell_prompt
+from graphs.machine.log_lines import log_prompt
 from graphs.machine.parts import LeftOut, Usage
 from graphs.machine.state import RunContext, RunState
 from graphs.tools.toolset import ToolSet
@@ -74,7 +74,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
             context.tell(_left_out(context, prompt, parts.message_id))
         try:
             messages = prompt.messages()
-            tell_prompt(context.spec.id, messages)
+            log_prompt(context.spec.id, messages)
             chunks = context.model.stream(ReplyCall(messages=messages, **call))
             ended = seen = False
             try:

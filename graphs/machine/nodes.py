@@ -26,7 +26,7 @@ from graphs.machine.exchange import (
     fit_outcome,
     json_bytes,
 )
-from graphs.machine.log_lines import tell_answer
+from graphs.machine.log_lines import log_reply
 from graphs.machine.model_calls import ask_model, call_parameters, estimate_usage, fit_prompt
 from graphs.machine.parts import Call, CallAnswered, CallsAnswered, Part, RunEnded, Usage
 from graphs.machine.spans import reply_span, spend, tool_span
@@ -90,7 +90,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     except RunError:
         context.book(spent)
         raise
-    tell_answer(context.spec.id, parts.text, parts.calls())
+    log_reply(context.spec.id, parts.text, parts.calls())
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in await _ending(parts, booked):
         tell(part)

@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-__all__ = ["Given", "Hands"]
+__all__ = ["Given", "LocalFunctions"]
 
 logger = logging.getLogger("threadhold.tools")
 
@@ -20,7 +20,7 @@ Given = BaseTool | Callable[..., Any] | dict[str, Any]
 """A tool of LangChain's or a Python function, called here; or a tool as the API has it, for the caller or an API."""
 
 
-class Hands:
+class LocalFunctions:
     """The tools as assistants have them (`specs`), and the functions behind those that are called here."""
 
     def __init__(self, tools: Iterable[Given]) -> None:

@@ -17,21 +17,21 @@ from wire.events import Event
 __all__ = [
     "ACTIVE",
     "Append",
-    "Beginning",
     "Change",
     "Delete",
     "DropCheckpoints",
-    "Idle",
     "Insert",
     "Kind",
-    "Newest",
     "Page",
     "PageQuery",
     "Patch",
+    "RequireNewest",
+    "RequireNoActiveRun",
+    "RequireRow",
     "Retract",
     "Row",
+    "RunStart",
     "Store",
-    "There",
     "Unfinished",
 ]
 
@@ -104,7 +104,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class RunStart:
     """What a new run is made of: each row or None, and the thread's newest messages."""
 
     assistant: Row | None
@@ -159,7 +159,7 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class There:
+class RequireRow:
     """Refuse the commit with Missing unless the row is there."""
 
     kind: Kind
@@ -168,7 +168,7 @@ class There:
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class RequireNoActiveRun:
     """Refuse the commit with ThreadBusy while the thread has an active run, with Missing when it is not there."""
 
     thread_id: str
@@ -176,7 +176,7 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
+class RequireNewest:
     """Refuse the commit with ThreadMoved unless this is the thread's newest message (None: it has none)."""
 
     thread_id: str
@@ -207,7 +207,7 @@ class DropCheckpoints:
     run_id: str
 
 
-Change = Insert | Patch | Delete | There | Idle | Newest | Append | Retract | DropCheckpoints
+Change = Insert | Patch | Delete | RequireRow | RequireNoActiveRun | RequireNewest | Append | Retract | DropCheckpoints
 
 
 class Store(Protocol):
@@ -242,7 +242,7 @@ class Store(Protocol):
         """Return the thread's active run, or None."""
         ...
 
-    async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
         """Return what a run of this assistant on this thread begins with, as one read: up to so many `messages`, the
         newest first."""
         ...

@@ -11,7 +11,20 @@ from typing import Final, NamedTuple, assert_never
 
 import orjson
 
-from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Kind, Newest, Patch, Retract, Row, There
+from store.ports import (
+    Append,
+    Change,
+    Delete,
+    DropCheckpoints,
+    Insert,
+    Kind,
+    Patch,
+    RequireNewest,
+    RequireNoActiveRun,
+    RequireRow,
+    Retract,
+    Row,
+)
 from store.sqlite.event_log import append, retract
 from store.sqlite.owned_parts import leave
 from store.sqlite.tables import ACTIVE_SQL, TABLES, decode, insert_values, update_values
@@ -43,13 +56,13 @@ def prepare(change: Change) -> Prepared:
             return _patch(change)
         case Delete(kind, id, owner, if_there):
             return Prepared(_delete(kind, id, owner, if_there=if_there))
-        case There(kind, id, owner):
+        case RequireRow(kind, id, owner):
             return Prepared(_there(kind, id, owner), 0)
-        case Idle(thread_id, owner):
+        case RequireNoActiveRun(thread_id, owner):
             return Prepared(_idle(thread_id, owner), 0)
         case Append(run_id, events):
             return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
-        case Newest(thread_id, owner, message_id):
+        case RequireNewest(thread_id, owner, message_id):
             return Prepared(_newest(thread_id, owner, message_id), 0)
         case Retract(run_id, object_ids):
             return Prepared(retract(run_id, sorted(object_ids)))
@@ -142,7 +155,7 @@ def _patch(change: Patch) -> Prepared:
 
 
 def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:
-    """Say in the house's words which unique index refused a row."""
+    """Return the error for the unique index that refused a row."""
     if kind == "run" and thread_id is not None:
         active = _active_run_id(conn, thread_id)
         if active is not None and active != id:

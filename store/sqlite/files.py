@@ -16,7 +16,7 @@ from store.sqlite.pages import read_page
 from store.sqlite.tables import TABLES, decode
 from telemetry.context import acting_owner
 
-__all__ = ["Library", "SqliteLibrary", "Tally", "place_id"]
+__all__ = ["Library", "SqliteLibrary", "Tally", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
 """Whose files are counted: a vector store's or a batch's."""
@@ -35,7 +35,7 @@ _MOST: Final = 500
 """Values in one statement; older SQLites take 999."""
 
 
-def place_id(vector_store_id: str, file_id: str) -> str:
+def store_file_id(vector_store_id: str, file_id: str) -> str:
     """Return the row id of a file's place in a vector store."""
     return f"{vector_store_id}/{file_id}"
 
@@ -70,7 +70,7 @@ class Library(Protocol):
         batch_id: str | None = None,
         status: str | None = None,
     ) -> Page:
-        """Return a page of a vector store's (and batch's) files; cursors are `place_id`s."""
+        """Return a page of a vector store's (and batch's) files; cursors are `store_file_id`s."""
         ...
 
     async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:

@@ -9,7 +9,19 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from store.ports import Append, Change, Delete, DropCheckpoints, Idle, Insert, Newest, Patch, Retract, Row, There
+from store.ports import (
+    Append,
+    Change,
+    Delete,
+    DropCheckpoints,
+    Insert,
+    Patch,
+    RequireNewest,
+    RequireNoActiveRun,
+    RequireRow,
+    Retract,
+    Row,
+)
 from store.sqlite.transactions import Commit
 from wire.errors import StoreFailed
 
@@ -57,7 +69,7 @@ class Pending:
                 case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
                     # Logs and checkpoints are read by the run's id only.
                     touched.add(run_id)
-                case Idle() | Newest() | There():
+                case RequireNoActiveRun() | RequireNewest() | RequireRow():
                     pass
         return frozenset(touched)
 

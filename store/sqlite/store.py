@@ -1,4 +1,4 @@
-"""The store in one SQLite file: `store.ports.Store` as the rest of the house uses it.
+"""The store in one SQLite file: it implements `store.ports.Store`.
 
 Law: what the port says, proven by `tests/store/test_conformance.py`. This file only joins the parts: which commits
 touch what (`pending`), what a change is in SQL (`changes`, `tables`), who writes and who reads (`engine`).
@@ -15,7 +15,6 @@ from typing import Any, Final
 from store.ports import (
     ACTIVE,
     Append,
-    Beginning,
     Change,
     Delete,
     DropCheckpoints,
@@ -26,6 +25,7 @@ from store.ports import (
     Patch,
     Retract,
     Row,
+    RunStart,
     Unfinished,
 )
 from store.sqlite.changes import Prepared, prepare, touch
@@ -130,7 +130,7 @@ class SqliteStore:
         await self.engine.pending.wait_for(thread_id, ANYTHING)
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
-    async def beginning(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> Beginning:
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
         await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
         found = await self.engine.read_rows(owner, _read_beginning, owner, thread_id, assistant_id, messages)
         for row in (found.active, *found.newest.rows):
@@ -258,7 +258,7 @@ _BEGINNING: Final = " UNION ALL ".join(
 
 def _read_beginning(
     conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
-) -> Beginning:
+) -> RunStart:
     """One statement: one state of the file, and it is locked once, not four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
     rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
@@ -277,7 +277,7 @@ def _read_beginning(
         newest.append(decode(kind, found))
         size += long
     assistant, thread, active = (next(iter(rows[kind]), None) for kind in ("assistant", "thread", "run"))
-    return Beginning(assistant, thread, active, Page(newest, has_more, size))
+    return RunStart(assistant, thread, active, Page(newest, has_more, size))
 
 
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:

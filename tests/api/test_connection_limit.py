@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import uvicorn
 
-from api.connection_limit import Door
+from api.connection_limit import ConnectionLimit
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -91,7 +91,7 @@ def test_a_new_connection_replaces_idle_connections_only(
             client = held.enter_context(httpx2.Client(base_url=server.url, timeout=20))
             assert client.get("/health").status_code == 200
         assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 503
-        time.sleep(Door.IDLE_S + 0.5)
+        time.sleep(ConnectionLimit.IDLE_S + 0.5)
         others = [held.enter_context(httpx2.Client(base_url=server.url, timeout=20)) for _ in range(7)]
         for client in others:
             assert client.post("/v1/threads", json={}).status_code == 200
@@ -100,7 +100,7 @@ def test_a_new_connection_replaces_idle_connections_only(
 
 
 @asynccontextmanager
-async def serving(door: Door) -> AsyncIterator[int]:
+async def serving(door: ConnectionLimit) -> AsyncIterator[int]:
     """An app behind a door; the port."""
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -122,7 +122,7 @@ async def serving(door: Door) -> AsyncIterator[int]:
 async def test_the_places_beyond_are_few_and_kept_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.connection_limit._Counted.SPARE", 2)
     monkeypatch.setattr("api.connection_limit._Counted.ASK_S", 0.3)
-    door = Door(2)
+    door = ConnectionLimit(2)
 
     async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         made = await asyncio.open_connection("127.0.0.1", port)

@@ -17,11 +17,11 @@ from langserve.lzstring import LZString
 from starlette.testclient import TestClient
 
 from api.app import Access, build_app
-from api.depends import House
+from api.depends import Deps
 from chains import EmbeddingRoutes, Member, Replies, Routes, Upstream
 from chains.minilm import MiniLm
 from documents.extraction import Extractor
-from graphs.run_runnable import RunFacade
+from graphs.run_runnable import RunRunnable
 from graphs.runner import Runner
 from graphs.tools.actions import ActionCaller
 from retrieval.attachments import Attachments
@@ -52,7 +52,7 @@ async def remote(url: str) -> AsyncIterator[RemoteRunnable]:
 
 
 @asynccontextmanager
-async def open_house(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[House]:
+async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[Deps]:
     """What an app serves, in this process."""
     async with AsyncExitStack() as stack:
         store, caller, model = await open_store(), ActionCaller(), Upstream(upstream.url)
@@ -67,7 +67,7 @@ async def open_house(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[
         embeddings = EmbeddingRoutes(Routes([Member("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
         files = (library, vectors, None, embeddings, blobs, ingestion, uploads, Attachments(store), 1000)
-        yield House(store, model, runner, {}, *files, store.engine, (folder,), Room(folder))
+        yield Deps(store, model, runner, {}, *files, store.engine, (folder,), Room(folder))
 
 
 @pytest.fixture
@@ -322,17 +322,17 @@ def test_a_temperature_of_one_is_not_sent(assistant: RemoteRunnable, upstream: S
 def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Calls, deltas with what JSON escapes, a failure, and the frames around them."""
     upstream.script(Reply('Hé "there"\n😀'), Reply(tool_calls=[("now", {})]), Fail(400))
-    houses: list[House] = []
+    houses: list[Deps] = []
 
     @asynccontextmanager
-    async def open_next() -> AsyncIterator[House]:
-        async with open_house(upstream, tmp_path) as house:
-            houses.append(house)
-            yield house
+    async def open_next() -> AsyncIterator[Deps]:
+        async with open_deps(upstream, tmp_path) as deps:
+            houses.append(deps)
+            yield deps
 
     app = build_app(open_next, access=Access(hosts=None), version="0")
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        add_routes(app, RunFacade(houses[0].runner, houses[0].store), path="/plain", enabled_endpoints=["stream"])
+        add_routes(app, RunRunnable(houses[0].runner, houses[0].store), path="/plain", enabled_endpoints=["stream"])
         assistant = client.post("/assistants", json={"model": "m", "tools": [TOOL]}).json()["id"]
         given: list[dict[str, Any]] = [{}, {"content": "a", "run_id": "b"}, {"run_id": "run_unknown"}]
         for _ in range(3):
@@ -351,13 +351,13 @@ def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: Scripted
 def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    houses: list[House] = []
+    houses: list[Deps] = []
 
     @asynccontextmanager
-    async def open_next() -> AsyncIterator[House]:
-        async with open_house(upstream, tmp_path) as house:
-            houses.append(house)
-            yield house
+    async def open_next() -> AsyncIterator[Deps]:
+        async with open_deps(upstream, tmp_path) as deps:
+            houses.append(deps)
+            yield deps
 
     app = build_app(open_next, access=Access(hosts=None), version="0")
     counts = []

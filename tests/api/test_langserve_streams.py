@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from langchain_core.tracers import RunLogPatch
 
-from graphs.run_runnable import RunFacade
-from tests.api.test_langserve import chunks_of, open_house, remote
+from graphs.run_runnable import RunRunnable
+from tests.api.test_langserve import chunks_of, open_deps, remote
 from tests.process import ServerProcess
 from tests.upstream import Reply, ScriptedUpstream
 
@@ -61,8 +61,8 @@ def test_leaving_an_unread_log_cancels_its_run(server: ServerProcess, upstream: 
 
 async def test_a_run_s_log_buffers_a_bounded_amount(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(chunks=[f"{n} " for n in range(1000)]))
-    async with open_house(upstream, tmp_path) as house:
-        log: Any = RunFacade(house.runner, house.store).astream_log({"content": "hi"})
+    async with open_deps(upstream, tmp_path) as deps:
+        log: Any = RunRunnable(deps.runner, deps.store).astream_log({"content": "hi"})
         seen = ""
         async for patch in log:
             seen += str(patch)

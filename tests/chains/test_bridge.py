@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from chains import bridge
-from chains.lazy_resource import Held
+from chains.lazy_resource import LazyResource
 from wire.errors import Unavailable
 
 asked_by: contextvars.ContextVar[str] = contextvars.ContextVar("asked_by", default="")
@@ -109,7 +109,7 @@ async def test_what_is_held_is_opened_once_tried_anew_after_a_failure_and_closed
             yield "open"
         life.append("left")
 
-    held = Held(make)
+    held = LazyResource(make)
     with pytest.raises(LookupError):
         await held.get()
     assert await asyncio.gather(held.get(), held.get()) == ["open", "open"]

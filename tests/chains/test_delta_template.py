@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains.chunks import ChunkReader
-from chains.delta_template import Alike
+from chains.delta_template import DeltaTemplate
 
 
 def reader(*, parses: bool = False) -> ChunkReader:
@@ -72,7 +72,7 @@ def test_a_text_that_stands_elsewhere_too_is_not_taken_for_its_place() -> None:
 
 
 def test_most_chunks_of_a_stream_are_only_compared() -> None:
-    alike, parsed = Alike(content), 0
+    alike, parsed = DeltaTemplate(content), 0
     for number in range(50):
         payload = chunk(f"w{number} ")
         if alike.read(payload) is None:
@@ -88,7 +88,7 @@ def test_an_upstream_whose_chunks_all_differ_is_not_learned_for_ever() -> None:
         tried.append(data)
         return content(data)
 
-    alike = Alike(find)
+    alike = DeltaTemplate(find)
     for number in range(50):
         alike.learn(chunk("a", created=number), "a")
     assert len(tried) == 8
@@ -101,6 +101,6 @@ def content(data: Any) -> str | None:
 
 def test_a_text_within_another_string_is_no_place() -> None:
     payload = orjson.dumps({"note": 'say "a\\"'}) + b" "
-    alike = Alike(content)
+    alike = DeltaTemplate(content)
     alike.learn(payload, "a\\")
     assert alike.read(payload) is None

@@ -11,7 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from chains.langchain_model import BorrowedReplies
+from chains.langchain_model import LangChainReplies
 from chains.passback import EXTRA_FIELDS
 from chains.reply import ReplyCall
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -26,7 +26,7 @@ def call(**fields: Any) -> ReplyCall:
 
 async def whole(chat: Any, asked: ReplyCall) -> AIMessageChunk:
     made = AIMessageChunk(content="")
-    async for chunk in BorrowedReplies(chat).stream(asked):
+    async for chunk in LangChainReplies(chat).stream(asked):
         assert isinstance(chunk, AIMessageChunk)
         made += chunk
     return made

@@ -7,12 +7,12 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from chains.read_batching import Pace, Rests
+from chains.read_batching import Pace, ReadPauses
 
 LARGE = 64 * 1024
 
 
-async def took_s(rests: Rests, newest_bytes: int = 100) -> float:
+async def took_s(rests: ReadPauses, newest_bytes: int = 100) -> float:
     """Return how long a stream rests."""
     began = time.perf_counter()
     await rests.rest(newest_bytes, nullcontext)
@@ -28,7 +28,7 @@ async def fall_behind(seconds: float, *, times: int = 10) -> None:
 
 async def test_nothing_rests_while_the_loop_keeps_up() -> None:
     pace = Pace()
-    streams = [Rests(pace) for _ in range(1_000)]
+    streams = [ReadPauses(pace) for _ in range(1_000)]
     await asyncio.sleep(0.1)
     pauses = [await took_s(one) for one in streams[:50]]
     assert sorted(pauses)[25] < 0.001
@@ -39,7 +39,7 @@ async def test_nothing_rests_while_the_loop_keeps_up() -> None:
 async def test_streams_rest_the_longer_the_later_the_loop_is() -> None:
     pauses = []
     for behind_s in (0.01, 0.05):
-        stream = Rests(Pace())
+        stream = ReadPauses(Pace())
         await fall_behind(behind_s)
         pauses.append(await took_s(stream))
         stream.close()
@@ -48,7 +48,7 @@ async def test_streams_rest_the_longer_the_later_the_loop_is() -> None:
 
 
 async def test_a_loop_that_has_caught_up_holds_nothing_back() -> None:
-    stream = Rests(Pace())
+    stream = ReadPauses(Pace())
     await fall_behind(0.05)
     await asyncio.sleep(0.5)
     pauses = [await took_s(stream) for _ in range(9)]
@@ -57,14 +57,14 @@ async def test_a_loop_that_has_caught_up_holds_nothing_back() -> None:
 
 
 async def test_a_stream_that_brings_much_at_a_time_does_not_rest() -> None:
-    stream = Rests(Pace())
+    stream = ReadPauses(Pace())
     await fall_behind(0.05)
     assert await took_s(stream, LARGE) < 0.01
     stream.close()
 
 
 async def test_a_resting_stream_is_held_and_let_go_when_cancelled() -> None:
-    stream, moments = Rests(Pace()), []
+    stream, moments = ReadPauses(Pace()), []
 
     @contextmanager
     def held() -> Iterator[None]:
@@ -87,7 +87,7 @@ async def test_a_resting_stream_is_held_and_let_go_when_cancelled() -> None:
 
 async def test_streams_are_counted_and_the_last_one_ends_the_measuring() -> None:
     pace = Pace()
-    one, other = Rests(pace), Rests(pace)
+    one, other = ReadPauses(pace), ReadPauses(pace)
     await fall_behind(0.05)
     assert pace.streams == 2
     for stream in (one, one, other):

@@ -13,7 +13,7 @@ from tests.upstream import Fail, Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, PromptRefused, UpstreamProblem
 
 
-class House:
+class Deps:
     """Three servers: `first` (MODEL_URL's), `a` and `b`, and how often each was asked."""
 
     def __init__(self, servers: dict[str, ScriptedUpstream]) -> None:
@@ -47,11 +47,11 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def deps() -> Iterator[Deps]:
     with ScriptedUpstream() as first, ScriptedUpstream() as a, ScriptedUpstream() as b:
-        house = House({"first": first, "a": a, "b": b})
-        house.lists(first="local org/local both", a="x shared both", b="y shared")
-        yield house
+        deps = Deps({"first": first, "a": a, "b": b})
+        deps.lists(first="local org/local both", a="x shared both", b="y shared")
+        yield deps
 
 
 async def said(routes: Routes, model: str) -> str:
@@ -78,96 +78,96 @@ async def said(routes: Routes, model: str) -> str:
         ("c/x", {"first": ["c/x"]}),
     ],
 )
-async def test_a_name_means_one_upstream(house: House, name: str, asked: dict[str, list[str]]) -> None:
-    async with house.routes(aliases={"gpt-4": "b/y", "short": "x"}) as routes:
+async def test_a_name_means_one_upstream(deps: Deps, name: str, asked: dict[str, list[str]]) -> None:
+    async with deps.routes(aliases={"gpt-4": "b/y", "short": "x"}) as routes:
         for _ in range(2):
             assert await said(routes, name) == "Echo: hi"
-            assert house.asked() == asked
+            assert deps.asked() == asked
             with closing(await routes.pass_through({"model": name, "messages": []})) as passage:
                 async with aclosing(passage.blocks()) as blocks:
                     await anext(blocks)
-            assert house.asked() == asked
+            assert deps.asked() == asked
             await build_chat_chain(routes).ainvoke({"human": "hi"}, {"configurable": {"model": name}})
-            assert house.asked() == asked
+            assert deps.asked() == asked
 
 
-async def test_each_upstream_gets_its_own_key_only(house: House) -> None:
-    async with house.routes() as routes:
+async def test_each_upstream_gets_its_own_key_only(deps: Deps) -> None:
+    async with deps.routes() as routes:
         for name in ("local", "x", "y"):
             await said(routes, name)
-        for name, up in house.servers.items():
+        for name, up in deps.servers.items():
             assert {seen.headers["authorization"] for seen in up.requests} == {f"Bearer key-of-{name}"}
 
 
-async def test_the_chat_chain_learns_about_models_by_upstream(house: House) -> None:
+async def test_the_chat_chain_learns_about_models_by_upstream(deps: Deps) -> None:
     def picky(body: dict[str, Any]) -> Fail | Reply:
         refused = Fail(400, {"error": {"message": "System role not supported"}})
         return refused if body["messages"][0]["role"] == "system" else Reply("Fine.")
 
-    house.servers["a"].default = picky
-    async with house.routes() as routes:
+    deps.servers["a"].default = picky
+    async with deps.routes() as routes:
         chain = build_chat_chain(routes)
         for name in ("a/shared", "b/shared"):
             await chain.ainvoke({"system": "S", "human": "hi"}, {"configurable": {"model": name}})
-    assert [turn["role"] for turn in house.servers["b"].requests[-1].body["messages"]] == ["system", "user"]
+    assert [turn["role"] for turn in deps.servers["b"].requests[-1].body["messages"]] == ["system", "user"]
 
 
-async def test_an_ambiguous_name_names_its_candidates_and_asks_nobody(house: House) -> None:
-    async with house.routes() as routes:
+async def test_an_ambiguous_name_names_its_candidates_and_asks_nobody(deps: Deps) -> None:
+    async with deps.routes() as routes:
         with pytest.raises(PromptRefused, match=r"`shared`: name one of `a/shared`, `b/shared`"):
             await said(routes, "shared")
         with pytest.raises(InvalidRequest, match="`b/shared`"):
             await routes.pass_through({"model": "shared", "messages": []})
         with pytest.raises(InvalidRequest, match="must be a string"):
             await routes.pass_through({"model": 3, "messages": []})
-        assert house.asked() == {}
+        assert deps.asked() == {}
 
 
-async def test_without_a_nameless_upstream_an_unknown_name_is_refused(house: House) -> None:
-    async with house.routes(first=False) as routes:
+async def test_without_a_nameless_upstream_an_unknown_name_is_refused(deps: Deps) -> None:
+    async with deps.routes(first=False) as routes:
         with pytest.raises(PromptRefused, match=r"No upstream has the model `gpt`. There are `a/x`, .*`b/y`"):
             await said(routes, "gpt")
-        assert house.asked() == {}
+        assert deps.asked() == {}
         await said(routes, "")
-        assert house.asked() == {"a": ["x"]}
+        assert deps.asked() == {"a": ["x"]}
 
 
-async def test_models_of_the_file_are_all_that_an_upstream_has(house: House) -> None:
-    async with house.routes(models={"a": ["m1", "m2"]}) as routes:
+async def test_models_of_the_file_are_all_that_an_upstream_has(deps: Deps) -> None:
+    async with deps.routes(models={"a": ["m1", "m2"]}) as routes:
         await said(routes, "m2")
         await said(routes, "a/")
-        assert house.asked() == {"a": ["m2", "m1"]}
+        assert deps.asked() == {"a": ["m2", "m1"]}
         with pytest.raises(PromptRefused, match=r"does not have `x`; it has `a/m1`, `a/m2`"):
             await said(routes, "a/x")
         await said(routes, "x")
-        assert house.asked() == {"first": ["x"]}
+        assert deps.asked() == {"first": ["x"]}
 
 
-async def test_an_outage_of_the_first_sends_nothing_to_another_host(house: House) -> None:
-    house.servers["first"].models_reply = Fail(500)
-    async with house.routes(models={"b": ["named"]}) as routes:
+async def test_an_outage_of_the_first_sends_nothing_to_another_host(deps: Deps) -> None:
+    deps.servers["first"].models_reply = Fail(500)
+    async with deps.routes(models={"b": ["named"]}) as routes:
         await said(routes, "both")
-        assert house.asked() == {"first": ["both"]}
+        assert deps.asked() == {"first": ["both"]}
         await said(routes, "named")
-        assert house.asked() == {"b": ["named"]}
+        assert deps.asked() == {"b": ["named"]}
 
 
-async def test_what_needs_no_listing_waits_for_none(house: House) -> None:
-    for up in house.servers.values():
+async def test_what_needs_no_listing_waits_for_none(deps: Deps) -> None:
+    for up in deps.servers.values():
         up.models_reply = Hang()
-    async with house.routes(aliases={"short": "b/y"}) as routes:
+    async with deps.routes(aliases={"short": "b/y"}) as routes:
         await said(routes, "a/x")
         await said(routes, "short")
-        assert house.asked() == {"a": ["x"], "b": ["y"]}
+        assert deps.asked() == {"a": ["x"], "b": ["y"]}
 
 
-async def test_models_are_listed_under_the_shortest_name_that_means_them(house: House) -> None:
-    async with house.routes(models={"b": ["y", "shared"]}) as routes:
+async def test_models_are_listed_under_the_shortest_name_that_means_them(deps: Deps) -> None:
+    async with deps.routes(models={"b": ["y", "shared"]}) as routes:
         ids = [entry["id"] for entry in await routes.models()]
         assert ids == ["local", "org/local", "both", "x", "a/shared", "a/both", "y", "b/shared"]
         for id in ids:
             await said(routes, id)
-        told = house.asked()
+        told = deps.asked()
         assert told == {"first": ["local", "org/local", "both"], "a": ["x", "shared", "both"], "b": ["y", "shared"]}
         owners = {entry["id"]: entry.get("owned_by") for entry in await routes.models()}
         assert (owners["x"], owners["y"]) == ("a", "b")
@@ -175,25 +175,25 @@ async def test_models_are_listed_under_the_shortest_name_that_means_them(house: 
         assert (whole["x"], whole["b/shared"], whole["local"]) == ("a/x", "b/shared", None)
 
 
-async def test_one_upstream_down_hides_no_other_and_is_named(house: House) -> None:
-    house.servers["a"].models_reply = Fail(401)
-    async with house.routes() as routes:
+async def test_one_upstream_down_hides_no_other_and_is_named(deps: Deps) -> None:
+    deps.servers["a"].models_reply = Fail(401)
+    async with deps.routes() as routes:
         assert [entry["id"] for entry in await routes.models()] == ["local", "org/local", "both", "y", "shared"]
         told = await routes.check()
         assert told.startswith("`a`: ")
         assert "`api_key` of [upstreams.a]" in told
         assert "`b`" not in told
-    for up in house.servers.values():
+    for up in deps.servers.values():
         up.models_reply = Fail(500)
-    async with house.routes() as routes:
+    async with deps.routes() as routes:
         with pytest.raises(UpstreamProblem, match="500"):
             await routes.models()
         assert "the unnamed one: " in str(await routes.check())
 
 
-async def test_limits_and_ratios_are_the_upstream_s_own(house: House) -> None:
-    house.servers["b"].models = [{"id": "y", "max_model_len": 4096}]
-    async with house.routes(aliases={"short": "b/y"}) as routes:
+async def test_limits_and_ratios_are_the_upstream_s_own(deps: Deps) -> None:
+    deps.servers["b"].models = [{"id": "y", "max_model_len": 4096}]
+    async with deps.routes(aliases={"short": "b/y"}) as routes:
         await routes.models()
         assert [routes.context_limit(name) for name in ("y", "b/y", "short", "local")] == [4096, 4096, 4096, None]
         routes.learn_limit("y", 2048)

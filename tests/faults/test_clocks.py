@@ -29,12 +29,12 @@ def upstream() -> Iterator[ScriptedUpstream]:
 async def test_a_run_expires_in_time_although_the_clock_was_set_back(upstream: ScriptedUpstream) -> None:
     clock = Clock()
     upstream.script(Hang())
-    async with world(upstream, clock=clock, expiry_s=1) as house:
-        started = await house.begin()
+    async with world(upstream, clock=clock, expiry_s=1) as deps:
+        started = await deps.begin()
         await upstream.eventually(lambda up: up.open_streams == 1)
         clock.now -= 1_000_000
-        await house.events(started.run_id)
-        assert (await house.run(started))["status"] == "expired"
+        await deps.events(started.run_id)
+        assert (await deps.run(started))["status"] == "expired"
         await upstream.eventually(lambda up: up.open_streams == 0)
 
 

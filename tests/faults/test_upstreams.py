@@ -20,7 +20,7 @@ MAX_WAIT_S = 2.0
 Begin = Callable[[str], Any]
 
 
-class House:
+class Deps:
     """A server on hostile upstreams, and the runs that were begun there, one for each way."""
 
     def __init__(self, server: ServerProcess, upstream: HostileUpstream) -> None:
@@ -69,14 +69,14 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def deps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deps]:
     """All the ways that need no attention, under way at once: each waits for its retries."""
     ways = {name: told.way for name, told in {**WAYS, **FLOODS, **LONG_FLOODS}.items()}
     with (
         HostileUpstream(ways) as upstream,
         ServerProcess(tmp_path_factory.mktemp("hostile"), MODEL_URL=upstream.url, **SETTINGS) as server,
     ):
-        made = House(server, upstream)
+        made = Deps(server, upstream)
         for way in WAYS:
             made.begin(way)
         yield made
@@ -84,40 +84,40 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_run_on_a_broken_upstream_ends_with_a_reason_and_the_thread_goes_on(house: House, way: str) -> None:
-    house.check(way, WAYS[way])
+def test_a_run_on_a_broken_upstream_ends_with_a_reason_and_the_thread_goes_on(deps: Deps, way: str) -> None:
+    deps.check(way, WAYS[way])
 
 
 @pytest.mark.parametrize("way", FLOODS)
-def test_a_flood_is_ended_before_it_fills_the_memory_and_others_are_served_meanwhile(house: House, way: str) -> None:
-    drown(house, way, FLOODS[way])
+def test_a_flood_is_ended_before_it_fills_the_memory_and_others_are_served_meanwhile(deps: Deps, way: str) -> None:
+    drown(deps, way, FLOODS[way])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", LONG_FLOODS)
 def test_a_flood_of_chunks_is_ended_before_it_fills_the_memory(
-    house: House, way: str, record_property: Callable[[str, object], None]
+    deps: Deps, way: str, record_property: Callable[[str, object], None]
 ) -> None:
-    waited_s, grown_mb = drown(house, way, LONG_FLOODS[way])
+    waited_s, grown_mb = drown(deps, way, LONG_FLOODS[way])
     record_property("another waited at most, s", round(waited_s, 2))
     record_property("memory grown, MB", grown_mb)
 
 
-def drown(house: House, way: str, told: Told) -> tuple[float, int]:
+def drown(deps: Deps, way: str, told: Told) -> tuple[float, int]:
     """Let a flood come; returns how long another client waited at most, and by how much the memory grew."""
-    before = memory_mb(house.server.pid)
-    run = house.begin(way)
-    path = f"{house.server.url}/v1/threads/{run['thread_id']}/runs/{run['id']}"
+    before = memory_mb(deps.server.pid)
+    run = deps.begin(way)
+    path = f"{deps.server.url}/v1/threads/{run['thread_id']}/runs/{run['id']}"
     slowest, limit = 0.0, time.monotonic() + 100
     with httpx2.Client(timeout=30) as client:
         while client.get(path).json()["status"] in ("queued", "in_progress") and time.monotonic() < limit:
             asked = time.monotonic()
-            assert client.post(f"{house.server.url}/v1/threads", json={}).status_code == 200
+            assert client.post(f"{deps.server.url}/v1/threads", json={}).status_code == 200
             slowest = max(slowest, time.monotonic() - asked)
             time.sleep(0.05)
-    house.check(way, told)
-    grown = memory_mb(house.server.pid) - before
+    deps.check(way, told)
+    grown = memory_mb(deps.server.pid) - before
     assert grown < MAX_GROWN_MB
     assert slowest < MAX_WAIT_S
     return slowest, grown

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphs.admission import InLine, Limits, Turns, weigh
+from graphs.admission import Limits, QueuedRun, Turns, weigh
 from store.ports import PageQuery, Row
 from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
 from tests.upstream import Hang, Reply, ScriptedUpstream
@@ -16,8 +16,8 @@ from wire.runs import RunCreate
 ONE = Limits(at_work=1)
 
 
-def in_line(owner: str, number: int, created_at: int = 1) -> InLine:
-    return InLine(f"run_{owner}{number}", owner, "thread_1", created_at)
+def in_line(owner: str, number: int, created_at: int = 1) -> QueuedRun:
+    return QueuedRun(f"run_{owner}{number}", owner, "thread_1", created_at)
 
 
 def called(turns: Turns) -> list[str]:

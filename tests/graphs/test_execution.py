@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessageChunk
 
 from graphs.admission import Limits
 from graphs.machine.build import compile_reply_graph, compile_run_graph
-from retrieval.images import Pictures
+from retrieval.images import Images
 from store.blobs import FolderBlobs
 from tests.graphs.world import TIME, WEATHER, until, world
 from tests.upstream import Reply, ScriptedUpstream
@@ -88,7 +88,7 @@ async def test_a_stop_before_the_first_step_ends_the_run_as_well(upstream: Scrip
         assert not upstream.requests
 
 
-class SlowPictures(Pictures):
+class SlowPictures(Images):
     """Take their time, and each their own."""
 
     waits: Sequence[float] = (0.1, 0.05)

@@ -75,7 +75,7 @@ async def test_what_the_store_reads_for_a_run_is_bounded(
     row, asked = thread(), assistant()
     said = [message(row, content=parts, **more) for _ in range(11)]
     await store.commit([Insert(row), Insert(asked), *map(Insert, said)], durable=True)
-    first = (await store.beginning("ann", row.id, asked.id, 40)).newest if begun else None
+    first = (await store.run_start("ann", row.id, asked.id, 40)).newest if begun else None
     assert first is None or len(first.rows) == 1
     found = await load_history(store, "ann", row.id, run_id=None, first=first)
     assert [body["id"] for body in found.messages] == [one.id for one in said[-9:]]
@@ -90,7 +90,7 @@ async def test_the_first_page_is_the_same_however_it_is_read() -> None:
     said = [message(row, content=[_text("a" * 900_000)]) for _ in range(9)]
     await store.commit([Insert(row), Insert(asked), *map(Insert, said)], durable=True)
     for limit in (2, 40):
-        begun = (await store.beginning("ann", row.id, asked.id, limit)).newest
+        begun = (await store.run_start("ann", row.id, asked.id, limit)).newest
         page = await store.page("message", "ann", PageQuery(limit=limit), thread_id=row.id)
         assert (len(begun.rows), begun.has_more, begun.size) == (len(page.rows), page.has_more, page.size)
         assert len(page.rows) == min(limit, 4)

@@ -24,9 +24,9 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield scripted
 
 
-async def add(house: World, thread_id: str, text: str) -> None:
+async def add(deps: World, thread_id: str, text: str) -> None:
     body = new_message(MessageCreate(role="user", content=text), id=new_id("msg"), thread_id=thread_id, now=1)
-    await house.store.commit([Insert(Row("message", body["id"], OWNER, body, thread_id))], durable=True)
+    await deps.store.commit([Insert(Row("message", body["id"], OWNER, body, thread_id))], durable=True)
 
 
 def refused(upstream: ScriptedUpstream) -> int:
@@ -43,13 +43,13 @@ async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
         speak_llama(upstream, CONTEXT, chars_per_token=4)
     upstream.default = lambda body: Reply(f"Answer to: {body['messages'][-1]['content'][:20]} " + "word " * 40)
     caplog.set_level(logging.INFO, "threadhold.runs")
-    async with world(upstream) as house:
-        assistant, thread = await house.assistant(instructions="Be brief."), await house.thread()
+    async with world(upstream) as deps:
+        assistant, thread = await deps.assistant(instructions="Be brief."), await deps.thread()
         for turn in range(110):
-            await add(house, thread, f"Question {turn}: " + "why " * (20 + turn % 60))
-            started = await house.start(thread, assistant)
-            events = await house.events(started.run_id)
-            run = await house.run(started)
+            await add(deps, thread, f"Question {turn}: " + "why " * (20 + turn % 60))
+            started = await deps.start(thread, assistant)
+            events = await deps.events(started.run_id)
+            run = await deps.run(started)
             assert (run["status"], run["last_error"]) == ("completed", None), turn
             Run.model_validate(run)
             sent = upstream.requests[-1].body["messages"]
@@ -73,20 +73,20 @@ async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
 
 
 async def test_what_fits_is_not_said_to_be_left_out(upstream: ScriptedUpstream) -> None:
-    async with world(upstream) as house:
-        started = await house.begin("Hello")
-        events = await house.events(started.run_id)
-        assert "threadhold" not in await house.run(started)
+    async with world(upstream) as deps:
+        started = await deps.begin("Hello")
+        events = await deps.events(started.run_id)
+        assert "threadhold" not in await deps.run(started)
         assert not [event for event in events if event.name.startswith("threadhold.")]
 
 
 async def test_messages_that_were_not_even_read_are_counted_as_at_least(upstream: ScriptedUpstream) -> None:
     speak_llama(upstream, CONTEXT, chars_per_token=4)
-    async with world(upstream) as house:
-        await house.events((await house.begin()).run_id)  # the context is known from now on
-        thread = await house.thread(*("why " * 500 for _ in range(30)))
-        started = await house.start(thread, await house.assistant())
-        await house.events(started.run_id)
-        told: dict[str, Any] = (await house.run(started))["threadhold"]
+    async with world(upstream) as deps:
+        await deps.events((await deps.begin()).run_id)  # the context is known from now on
+        thread = await deps.thread(*("why " * 500 for _ in range(30)))
+        started = await deps.start(thread, await deps.assistant())
+        await deps.events(started.run_id)
+        told: dict[str, Any] = (await deps.run(started))["threadhold"]
         assert told["at_least"] is True
         assert 3 < told["left_out_messages"] < 30

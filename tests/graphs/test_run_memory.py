@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphs.admission import InLine, Limits, Turns
+from graphs.admission import Limits, QueuedRun, Turns
 from graphs.machine.exchange import NO_MEMORY
 from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
 from tests.graphs.test_actions import action, said
@@ -86,7 +86,7 @@ def test_a_run_larger_than_a_share_runs_alone() -> None:
 def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
     turns = Turns(TEN)
     for number, size in enumerate(sizes):
-        turns.stand(InLine(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
+        turns.stand(QueuedRun(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
     order = []
     while (run := turns.call()) is not None:
         order.append(run.run_id)
@@ -100,7 +100,7 @@ def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
 def test_a_large_run_does_not_overtake_queued_runs() -> None:
     turns = Turns(TEN)
     turns.begin("ann", memory=4 * MB)
-    turns.stand(InLine("run_1", "ann", "thread_1", 1, memory=5 * MB))
+    turns.stand(QueuedRun("run_1", "ann", "thread_1", 1, memory=5 * MB))
     assert not turns.free("ann", memory=MB + 1)
     assert turns.free("ann", memory=MB)
     assert turns.free("bob", memory=2 * MB)
@@ -109,7 +109,7 @@ def test_a_large_run_does_not_overtake_queued_runs() -> None:
 def test_a_run_smaller_than_expected_frees_memory() -> None:
     turns = Turns(TEN)
     for number in range(2):
-        turns.stand(InLine(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
+        turns.stand(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
     assert turns.call() is not None
     assert turns.call() is None, "one at a time is read"
     turns.resize("ann", MB - UNKNOWN_BYTES)

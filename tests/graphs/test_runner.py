@@ -10,7 +10,7 @@ import pytest
 
 from graphs.log import BLOCK
 from graphs.runner import Started
-from store.ports import Delete, Idle, Insert, Patch, Row
+from store.ports import Delete, Insert, Patch, RequireNoActiveRun, Row
 from tests.graphs.world import OWNER, TIME, WEATHER, Clock, World, names, text_of, until, world
 from tests.upstream import Fail, Hang, Raw, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, NotFound, ThreadBusy, ThreadholdError, Unavailable
@@ -300,7 +300,7 @@ async def test_a_message_that_came_before_the_run_is_shown_to_the_model(upstream
                 )
                 row = Row("message", body["id"], OWNER, body, thread)
                 with suppress(ThreadBusy):
-                    await small.store.commit([Idle(thread, OWNER), Insert(row)], durable=True)
+                    await small.store.commit([RequireNoActiveRun(thread, OWNER), Insert(row)], durable=True)
                     added.append(f"n{number}")
             started = await starting
             await small.events(started.run_id)

@@ -49,7 +49,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture(scope="module")
 def server(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("house"), MODEL_URL=upstream.url) as process:
+    with ServerProcess(tmp_path_factory.mktemp("server"), MODEL_URL=upstream.url) as process:
         yield process
 
 

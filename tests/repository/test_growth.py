@@ -8,7 +8,7 @@ import pytest
 from chains.calls.holder import Holder
 from chains.refusals import read_refusal
 from retrieval.citations import Citations
-from retrieval.grounding import resting_places
+from retrieval.grounding import supporting_passages
 from tests.effort import within
 
 NAMES = ["getWeather", "getTime"]
@@ -27,7 +27,7 @@ def cite(text: str) -> None:
 
 def rest(text: str) -> None:
     source: Any = {"file_id": "f", "text": "Hidden marmots whistle. " * 100, "asked": "what"}
-    resting_places(text, {f"0:{number}": source for number in range(300)})
+    supporting_passages(text, {f"0:{number}": source for number in range(300)})
 
 
 def refuse(text: str) -> None:

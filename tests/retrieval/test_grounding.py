@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from retrieval.grounding import Source, resting_places
+from retrieval.grounding import Source, supporting_passages
 
 FERRY = "The ferry to Naxos leaves Piraeus at seven in the morning, on every day but Monday."
 WARRANTY = "Pumps of the Solvanic 3 series carry a warranty of 24 months from the day of purchase."
@@ -33,7 +33,7 @@ SOURCES = {
     ],
 )
 def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list[str]) -> None:
-    assert resting_places(answer, SOURCES) == places
+    assert supporting_passages(answer, SOURCES) == places
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list
     ],
 )
 def test_the_question_said_again_and_other_words_rest_on_nothing(answer: str) -> None:
-    assert resting_places(answer, SOURCES) == []
+    assert supporting_passages(answer, SOURCES) == []
 
 
 def test_three_passages_at_the_most_are_named() -> None:
     texts = ["Alpine marmots hibernate", "Turtles migrate slowly", "Badgers burrow deeply", "Falcons hunt pigeons"]
     sources = {f"0:{at}": Source(file_id="f", text=text, asked="") for at, text in enumerate(texts)}
-    assert resting_places(". ".join(texts), sources) == ["0:0", "0:1", "0:2"]
+    assert supporting_passages(". ".join(texts), sources) == ["0:0", "0:1", "0:2"]

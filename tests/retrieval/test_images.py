@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from retrieval.images import Pictures
+from retrieval.images import Images
 from store import open_store
 from store.blobs import FolderBlobs
 from store.ports import Insert
@@ -26,8 +26,8 @@ async def test_pictures_in_messages_and_in_files_share_one_limit(tmp_path: Path)
     named = {"type": "image_file", "image_file": {"file_id": row.id}}
     for addresses, shown in ((4, ["image_url"]), (5, ["image_file"])):
         messages = [_message(named), *[_message(address)] * addresses]
-        found = await Pictures(store, blobs).show("ann", messages)
+        found = await Images(store, blobs).show("ann", messages)
         assert [part["type"] for part in found[0]["content"]] == shown
-    newest = await Pictures(store, blobs).show("ann", [*[_message(address)] * 5, _message(named)])
+    newest = await Images(store, blobs).show("ann", [*[_message(address)] * 5, _message(named)])
     assert newest[-1]["content"][0]["type"] == "image_url"
     await store.close()

@@ -17,7 +17,7 @@ from retrieval.vector_store_drafts import draft_store
 from store import SqliteStore, open_store
 from store.blobs import FolderBlobs
 from store.ports import Delete, Insert, Query, Row
-from store.sqlite.files import place_id
+from store.sqlite.files import store_file_id
 from tests.graphs.world import Clock
 from wire.errors import EmbeddingFailed
 from wire.files import FileCreate, new_file
@@ -72,7 +72,7 @@ class World:
         return store.id
 
     async def place(self, vector_store_id: str, file_id: str) -> dict[str, Any]:
-        row = await self.store.get("vector_store_file", place_id(vector_store_id, file_id), OWNER)
+        row = await self.store.get("vector_store_file", store_file_id(vector_store_id, file_id), OWNER)
         return {} if row is None else row.body
 
     async def found(self, vector_store_id: str, text: str = "cats") -> set[str]:
@@ -191,11 +191,11 @@ async def test_what_is_deleted_while_it_is_embedded_leaves_nothing(tmp_path: Pat
             case "file":
                 await w.ingestion.delete_file(OWNER, file)
             case "place":
-                await w.ingestion.delete_place(OWNER, store, file)
+                await w.ingestion.delete_store_file(OWNER, store, file)
             case "store":
                 await w.ingestion.delete_store(OWNER, store)
             case _:  # behind the ingestion's back, which finds out at its end
-                await w.store.commit([Delete("vector_store_file", place_id(store, file), OWNER)], durable=True)
+                await w.store.commit([Delete("vector_store_file", store_file_id(store, file), OWNER)], durable=True)
         go_on.set()
         assert await w.ingestion.ready([store], 10)
         other = await w.shelf(await w.file("Cats sleep."))
@@ -224,7 +224,7 @@ async def test_work_that_nobody_wants_any_more_is_stopped_at_once(tmp_path: Path
         if how == "cancel":
             await w.ingestion.cancel(OWNER, store, None)
         else:
-            place = await w.store.get("vector_store_file", place_id(store, file), OWNER)
+            place = await w.store.get("vector_store_file", store_file_id(store, file), OWNER)
             assert place is not None
             await w.ingestion.put(OWNER, [place])
         assert stopped.is_set()

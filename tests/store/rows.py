@@ -3,7 +3,7 @@
 from typing import Any
 
 from store.ports import ACTIVE, Append, Insert, Row, Store
-from store.sqlite.files import place_id
+from store.sqlite.files import store_file_id
 from wire.events import Event, encode
 from wire.ids import new_id
 
@@ -60,7 +60,7 @@ def upload(owner: str = "ann", *parts: str, **body: Any) -> Row:
 def place(of: Row, file: Row, batch: Row | None = None, *, status: str = "in_progress", usage_bytes: int = 0) -> Row:
     body = {"id": file.id, "object": "vector_store.file", "status": status, "usage_bytes": usage_bytes}
     at = {"vector_store_id": of.id, "batch_id": batch.id if batch else None, "file_id": file.id}
-    return Row("vector_store_file", place_id(of.id, file.id), of.owner, body, **at)  # type: ignore[arg-type]
+    return Row("vector_store_file", store_file_id(of.id, file.id), of.owner, body, **at)  # type: ignore[arg-type]
 
 
 def event(number: int, name: str = "thread.message.delta", id: str = "msg_1", **data: Any) -> Event:

@@ -12,12 +12,12 @@ from store.ports import (
     Append,
     Change,
     Delete,
-    Idle,
     Insert,
     Kind,
-    Newest,
     PageQuery,
     Patch,
+    RequireNewest,
+    RequireNoActiveRun,
     Retract,
     Row,
     Store,
@@ -131,7 +131,7 @@ async def test_a_commit_answers_the_row_after_each_insert_and_patch_in_order(sto
     r = run(t)
     changes: list[Change] = [
         Insert(t),
-        Idle(t.id, "ann"),
+        RequireNoActiveRun(t.id, "ann"),
         Insert(r),
         Append(r.id, [event(0)]),
         Patch("run", r.id, "ann", {"status": "in_progress"}),
@@ -198,13 +198,13 @@ async def test_an_active_run_locks_its_thread_and_an_ended_one_does_not(store: S
     active = await store.active_run(t.id, "ann")
     if status in ACTIVE:
         assert active == r
-        for changes in ([Insert(second)], [Idle(t.id, "ann"), Insert(message(t))]):
+        for changes in ([Insert(second)], [RequireNoActiveRun(t.id, "ann"), Insert(message(t))]):
             with pytest.raises(ThreadBusy) as busy:
                 await store.commit(changes, durable=False)
             assert (busy.value.thread_id, busy.value.run_id) == (t.id, r.id)
     else:
         assert active is None
-        await store.commit([Idle(t.id, "ann"), Insert(second)], durable=False)
+        await store.commit([RequireNoActiveRun(t.id, "ann"), Insert(second)], durable=False)
         assert await store.active_run(t.id, "ann") == second
 
 
@@ -230,24 +230,24 @@ async def test_other_threads_are_not_locked(store: Store) -> None:
     await put_run(store)
     await put_run(store)
     t, _ = await put_run(store, "completed")
-    await store.commit([Idle(t.id, "ann")], durable=False)
+    await store.commit([RequireNoActiveRun(t.id, "ann")], durable=False)
 
 
 async def test_a_beginning_is_what_each_of_its_parts_reads_alone(store: Store) -> None:
     a, t, query = assistant(), thread(), PageQuery(limit=2)
     await put(store, a, t)
-    empty = await store.beginning("ann", t.id, a.id, query.limit)
+    empty = await store.run_start("ann", t.id, a.id, query.limit)
     assert (empty.assistant, empty.thread, empty.active, empty.newest.rows) == (a, t, None, [])
     written = [message(t) for _ in range(3)]
     active = run(t)
     put_soon = store.commit([Insert(row) for row in (*written, active)], durable=False)
-    found = await store.beginning("ann", t.id, a.id, query.limit)  # it sees what was asked for before it
+    found = await store.run_start("ann", t.id, a.id, query.limit)  # it sees what was asked for before it
     assert found.active == active == await store.active_run(t.id, "ann")
     assert found.newest == await store.page("message", "ann", query, thread_id=t.id)
     assert found.newest.rows == written[:0:-1]
     assert found.newest.has_more
     await put_soon
-    foreign = await store.beginning("bob", t.id, a.id, query.limit)
+    foreign = await store.run_start("bob", t.id, a.id, query.limit)
     assert (foreign.assistant, foreign.thread, foreign.active, foreign.newest.rows) == (None, None, None, [])
 
 
@@ -255,7 +255,7 @@ async def test_an_active_run_is_its_owners(store: Store) -> None:
     t, _ = await put_run(store)
     assert await store.active_run(t.id, "bob") is None
     with pytest.raises(Missing):
-        await store.commit([Idle(t.id, "bob")], durable=False)
+        await store.commit([RequireNoActiveRun(t.id, "bob")], durable=False)
 
 
 @pytest.mark.parametrize("owner", ["ann", "bob"], ids=["no thread", "another owner's"])
@@ -294,7 +294,7 @@ async def test_a_deleted_run_takes_its_steps_and_log_and_frees_the_thread(store:
     assert await store.get("step", rows["step"].id, "ann") is None
     assert await store.events(r.id, after=-1, limit=10) == []
     assert await store.get("message", rows["message"].id, "ann") == rows["message"]
-    await store.commit([Idle(rows["thread"].id, "ann")], durable=False)
+    await store.commit([RequireNoActiveRun(rows["thread"].id, "ann")], durable=False)
 
 
 # --- pages --------------------------------------------------------------------------------------------------------
@@ -517,12 +517,14 @@ async def test_retract_takes_every_event_of_the_named_objects_and_no_other(store
 async def test_a_commit_for_a_thread_that_has_changed_is_refused(store: Store) -> None:
     t, r = await put_run(store)
     with pytest.raises(ThreadMoved):
-        await store.commit([Newest(t.id, t.owner, "msg_other"), Patch("run", r.id, t.owner, {"x": 1})], durable=False)
-    await store.commit([Newest(t.id, t.owner, None), Patch("run", r.id, t.owner, {"x": 2})], durable=False)
+        await store.commit(
+            [RequireNewest(t.id, t.owner, "msg_other"), Patch("run", r.id, t.owner, {"x": 1})], durable=False
+        )
+    await store.commit([RequireNewest(t.id, t.owner, None), Patch("run", r.id, t.owner, {"x": 2})], durable=False)
     first = message(t)
     with pytest.raises(ThreadMoved):
-        await store.commit([Insert(first), Newest(t.id, t.owner, None)], durable=False)
-    await store.commit([Insert(first), Newest(t.id, t.owner, first.id)], durable=False)
+        await store.commit([Insert(first), RequireNewest(t.id, t.owner, None)], durable=False)
+    await store.commit([Insert(first), RequireNewest(t.id, t.owner, first.id)], durable=False)
 
 
 async def test_a_patch_of_what_may_be_gone_does_nothing_then(store: Store) -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from store import SqliteStore
-from store.ports import Delete, Insert, PageQuery, Patch, There
-from store.sqlite.files import place_id
+from store.ports import Delete, Insert, PageQuery, Patch, RequireRow
+from store.sqlite.files import store_file_id
 from tests.store.rows import file, file_batch, place, put, upload, vector_store
 from wire.errors import InvalidRequest, Missing
 
@@ -26,8 +26,12 @@ async def test_a_place_wants_its_store_and_its_file_of_the_same_owner(store: Sql
 async def test_there_refuses_the_commit_of_another_owner_s_or_unknown_row(store: SqliteStore) -> None:
     f, later = file(), file()
     await put(store, f)
-    await store.commit([There("file", f.id, "ann")], durable=False)
-    for there in (There("file", f.id, "bob"), There("file", "file-none", "ann"), There("vector_store", f.id, "ann")):
+    await store.commit([RequireRow("file", f.id, "ann")], durable=False)
+    for there in (
+        RequireRow("file", f.id, "bob"),
+        RequireRow("file", "file-none", "ann"),
+        RequireRow("vector_store", f.id, "ann"),
+    ):
         with pytest.raises(Missing):
             await store.commit([Insert(later), there], durable=False)
     assert await store.get("file", later.id, "ann") is None
@@ -65,7 +69,7 @@ async def test_counts_are_those_of_the_rows_at_every_moment(store: SqliteStore) 
     await put(store, vs, empty, batch, *files)
     await put(store, *(place(vs, f, batch if at < 2 else None, usage_bytes=at) for at, f in enumerate(files)))
     done = {"status": "completed", "usage_bytes": 100}
-    await store.commit([Patch("vector_store_file", place_id(vs.id, files[0].id), "ann", done)], durable=False)
+    await store.commit([Patch("vector_store_file", store_file_id(vs.id, files[0].id), "ann", done)], durable=False)
     tallies = await store.library.tallies("vector_store_id", [vs.id, empty.id])
     assert tallies[vs.id].counts == {"in_progress": 3, "completed": 1, "failed": 0, "cancelled": 0, "total": 4}
     assert (tallies[vs.id].usage_bytes, tallies[empty.id].counts["total"]) == (106, 0)
@@ -96,7 +100,7 @@ async def test_places_are_listed_by_store_batch_and_status(store: SqliteStore) -
     page = await store.library.places("bob", ALL, vector_store_id=vs.id)
     assert page.rows == []
     with pytest.raises(InvalidRequest, match="No vector store file found with id 'file-none'"):
-        await listed(replace(ALL, after=place_id(vs.id, "file-none")))
+        await listed(replace(ALL, after=store_file_id(vs.id, "file-none")))
 
 
 async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(store: SqliteStore) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from retrieval.grounding import resting_places
+from retrieval.grounding import supporting_passages
 from store import SqliteStore, open_store
 from store.folding import fold, fold_passage, fold_v1, without_long_marks
 from store.ports import Chunk, Query
@@ -185,7 +185,7 @@ MARKS = {
 
 
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS)
-@pytest.mark.parametrize("fold_it", [fold, fold_passage, without_phrasing, lambda text: resting_places(text, {})])
+@pytest.mark.parametrize("fold_it", [fold, fold_passage, without_phrasing, lambda text: supporting_passages(text, {})])
 def test_marks_on_one_character_are_normalized_in_linear_time(fold_it: Callable[[str], Any], marks: str) -> None:
     """Sorting 90,000 of them takes a minute."""
     half = marks * (90_000 // len(marks))

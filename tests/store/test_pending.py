@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from store.ports import Append, Delete, DropCheckpoints, Idle, Insert, Patch, Retract
+from store.ports import Append, Delete, DropCheckpoints, Insert, Patch, RequireNoActiveRun, Retract
 from store.sqlite.pending import ANYTHING, Pending
 from store.sqlite.transactions import Commit
 from tests.store.rows import event, message, run, step, thread
@@ -94,4 +94,4 @@ def test_changes_touch_objects_threads_and_logs() -> None:
         of.id,
         "asst_x",
     }
-    assert pending.touched_by([Idle(of.id, "ann")]) == frozenset()
+    assert pending.touched_by([RequireNoActiveRun(of.id, "ann")]) == frozenset()

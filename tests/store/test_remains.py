@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from store import SqliteStore, open_store
-from store.ports import ACTIVE, Append, Chunk, Delete, Idle, Insert, PageQuery, Patch, Query, There
+from store.ports import ACTIVE, Append, Chunk, Delete, Insert, PageQuery, Patch, Query, RequireNoActiveRun, RequireRow
 from tests.store.rows import event, file, file_batch, message, place, put, run, step, thread, vector_store
 from wire.errors import Missing
 
@@ -43,14 +43,14 @@ async def test_a_deletion_hides_all_parts_before_they_are_removed() -> None:
             with pytest.raises(Missing):
                 await store.commit([change], durable=False)
         with pytest.raises(Missing):
-            await store.commit([There(row.kind, row.id, "ann")], durable=False)
-    for refused in (Insert(message(of)), Insert(step(r)), Append(r.id, [event(1)]), Idle(of.id, "ann")):
+            await store.commit([RequireRow(row.kind, row.id, "ann")], durable=False)
+    for refused in (Insert(message(of)), Insert(step(r)), Append(r.id, [event(1)]), RequireNoActiveRun(of.id, "ann")):
         with pytest.raises(Missing):
             await store.commit([refused], durable=False)
     assert await store.events(r.id, after=-1, limit=10) == []
     assert await store.active_run(of.id, "ann") is None
     assert await store.unfinished() == []
-    assert (await store.beginning("ann", of.id, "asst_x", 10)).newest.rows == []
+    assert (await store.run_start("ann", of.id, "asst_x", 10)).newest.rows == []
     assert await left(store) == 5
     store.remains._removing.release()
     await store.tidy()

@@ -32,7 +32,7 @@ async def test_no_statement_runs_on_the_event_loop(tmp_path: Path) -> None:
     await store.commit([Append(run.id, [])], durable=True)
     for each in (row, large, of):
         assert await store.get("thread", each.id, "ann") == each
-    assert len((await store.beginning("ann", row.id, asked.id, 20)).newest.rows) == 5
+    assert len((await store.run_start("ann", row.id, asked.id, 20)).newest.rows) == 5
     assert await store.active_run(row.id, "ann") is None
     await store.commit([Delete("thread", row.id, "ann")], durable=True)
     await store.close()

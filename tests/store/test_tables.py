@@ -13,13 +13,13 @@ from store.ports import (
     Append,
     Delete,
     DropCheckpoints,
-    Idle,
     Insert,
     PageQuery,
     Patch,
+    RequireNoActiveRun,
+    RequireRow,
     Retract,
     Row,
-    There,
 )
 from store.sqlite.tables import ACTIVE_SQL
 from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, upload, vector_store
@@ -37,7 +37,7 @@ async def everything_once(path: Path) -> list[str]:
     b = file_batch(v)
     p, u = place(v, f, b), upload()
     inserts = [Insert(row) for row in (a, t, f, v, b, p, u)]
-    await store.commit([*inserts, Idle(t.id, "ann"), Insert(r), Insert(m), Insert(s)], durable=False)
+    await store.commit([*inserts, RequireNoActiveRun(t.id, "ann"), Insert(r), Insert(m), Insert(s)], durable=False)
     config = {"configurable": {"thread_id": r.id, "checkpoint_ns": "", "checkpoint_id": "1"}}
     await store.checkpoints.aput_writes(config, [("exchange", 1)], "task")
     await store.checkpoints.aget_tuple(config)
@@ -47,7 +47,7 @@ async def everything_once(path: Path) -> list[str]:
     await store.active_run(t.id, "ann")
     await store.unfinished()
     await store.unfinished(due_before=1)
-    await store.commit([There("file", f.id, "ann")], durable=False)
+    await store.commit([RequireRow("file", f.id, "ann")], durable=False)
     await read_library(store, v.id, b.id, p, f.id)
     for row in (a, t, r, m, s, f, v, b, p, u):
         await store.get(row.kind, row.id, "ann", thread_id=row.thread_id, run_id=row.run_id)
@@ -64,18 +64,20 @@ async def everything_once(path: Path) -> list[str]:
     return seen
 
 
-async def read_library(store: SqliteStore, vector_store_id: str, batch_id: str, place_row: Row, file_id: str) -> None:
-    """Go through every door of the library."""
+async def read_library(
+    store: SqliteStore, vector_store_id: str, batch_id: str, store_file_row: Row, file_id: str
+) -> None:
+    """Call every method of the library."""
     library = store.library
     for after in (None, file_id):
         await library.files("ann", PageQuery(after=after), purpose="assistants")
-    for after, batch, status in product((None, place_row.id), (None, batch_id), (None, "completed")):
+    for after, batch, status in product((None, store_file_row.id), (None, batch_id), (None, "completed")):
         at = {"vector_store_id": vector_store_id, "batch_id": batch, "status": status}
         await library.places("ann", PageQuery(after=after), **at)
         await library.places("ann", PageQuery(before=after, order="asc"), **at)
     await library.tallies("vector_store_id", [vector_store_id])
     await library.tallies("batch_id", [batch_id])
-    await library.waiting(10, besides=[place_row])
+    await library.waiting(10, besides=[store_file_row])
     await library.places_of(file_id)
     await library.due("file", 1)
     await library.due("vector_store", 1)

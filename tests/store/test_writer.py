@@ -168,7 +168,7 @@ async def test_a_file_locked_by_a_foreign_program_fails_the_batch_and_later_ones
     await store.close()
 
 
-async def test_a_progress_commit_that_fails_unawaited_is_logged_once_by_the_house(
+async def test_a_progress_commit_that_fails_unawaited_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = await open_store(tmp_path / "t.db")

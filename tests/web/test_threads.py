@@ -17,11 +17,11 @@ def _thread(server: ServerProcess, title: str, *texts: str) -> str:
 
 
 def test_the_server_s_threads_are_listed_newest_first_and_open_by_a_press(page: Page, server: ServerProcess) -> None:
-    for title in ("Oldest", "Middle", "Newest"):
+    for title in ("Oldest", "Middle", "RequireNewest"):
         _thread(server, title, f"In {title}")
     page.reload()
     page.eventually(lambda: len(_listed(page)) == 3, "three threads are listed")
-    assert _listed(page) == ["Newest", "Middle", "Oldest"]
+    assert _listed(page) == ["RequireNewest", "Middle", "Oldest"]
     page.open_thread("Middle")
     page.shows("In Middle")
     assert page.by_id("title").text == "Middle"
