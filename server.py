@@ -96,10 +96,10 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         prompts = Prompts.changed(settings.prompts)
         searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
         limits = Limits(
-            at_work=settings.max_runs,
-            in_line=settings.max_queued_runs,
-            at_work_per_owner=settings.max_runs_per_owner,
-            in_line_per_owner=settings.max_queued_runs_per_owner,
+            max_executing=settings.max_runs,
+            max_queued=settings.max_queued_runs,
+            max_executing_per_owner=settings.max_runs_per_owner,
+            max_queued_per_owner=settings.max_queued_runs_per_owner,
             share=0.75 if settings.is_shared else 1.0,
             memory_bytes=settings.max_run_memory_bytes,
         )

@@ -16,7 +16,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from chains.bridge import Turns as BatchTurns
-from graphs.admission import Limits, QueuedRun, Turns
+from graphs.admission import Admission, Limits, QueuedRun
 
 __all__ = ["ModelCalls"]
 
@@ -28,9 +28,9 @@ class ModelCalls:
     """Counts running calls and queues the others."""
 
     def __init__(self, limits: Limits) -> None:
-        self._turns = Turns(limits, counted="requests")
+        self._turns = Admission(limits, counted="requests")
         self._numbers = itertools.count()
-        self._of_batches = min(_AT_ONCE, limits.at_work, limits.at_work_per_owner or _AT_ONCE)
+        self._of_batches = min(_AT_ONCE, limits.max_executing, limits.max_executing_per_owner or _AT_ONCE)
         self._batches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def check(self, owner: str) -> None:
@@ -59,7 +59,7 @@ class ModelCalls:
             return
         number = next(self._numbers)
         place = QueuedRun(f"call {number}", owner, "", number)
-        self._turns.stand(place)
+        self._turns.enqueue(place)
         try:
             await place.left.wait()
         except asyncio.CancelledError:

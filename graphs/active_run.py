@@ -99,7 +99,7 @@ class ActiveRun:
         """Take up the rows as they stand; whoever deletes some of them first restores from the rest instead."""
         self.recorder.restore(self.steps, self.messages)
 
-    def say(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
+    def commit_progress(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
         """Queue progress: rows and events are visible at once, synced with the next answer or end (or `durable`)."""
         events = self.log.number(recorded.events)
         commit = self._write([*recorded.changes, *self._flushed(events)], durable=durable)
@@ -130,7 +130,7 @@ class ActiveRun:
         commit.add_done_callback(self._written)
         return commit
 
-    async def conclude(self, recorded: Recorded, *more: Change) -> None:
+    async def commit_end(self, recorded: Recorded, *more: Change) -> None:
         """Commit a pause or an end, synced, and only then show its events. Raises StoreError."""
         self.ending = True
         events = self.log.number(recorded.events)
@@ -163,9 +163,9 @@ class ActiveRun:
         if status in ("completed", "incomplete"):
             recorded = self._last_close()
         elif self._held is not None:  # all of it has come, and was paid for
-            self.recorder.book(self._held.usage)
+            self.recorder.count_usage(self._held.usage)
         recorded.extend(self.recorder.move(status, **fields))
-        await self.conclude(recorded, *drop)
+        await self.commit_end(recorded, *drop)
 
     def _last_close(self) -> Recorded:
         """The close of the last message, held back so that it and the run's end are one commit: a message that is
@@ -176,7 +176,7 @@ class ActiveRun:
     def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
         if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
             logger.error("run %s: a commit failed, the run is stopped: %s", self.run_id, error)
-            self.halt("unwritten")
+            self.stop_for("unwritten")
 
     def _reserve(self) -> None:
         """Keep the numbers that the row has reserved ahead of those in use."""
@@ -186,7 +186,7 @@ class ActiveRun:
         patch = Patch("run", self.run_id, self.owner, private={"next_event": self.log.ceiling})
         self._reserving = self._write([patch])
 
-    def halt(self, stop: Stop) -> None:
+    def stop_for(self, stop: Stop) -> None:
         """Stop the task, unless its outcome is already on its way to the store. The first reason stays."""
         if self.stop is None:
             self.stop = stop
@@ -195,10 +195,10 @@ class ActiveRun:
 
     # --- driving --------------------------------------------------------------------------------------------------
 
-    def take_up(self) -> None:
+    def start(self) -> None:
         """Say that the run is in progress, if it was not before."""
         if self.run["status"] == "queued" and self.stop is None:
-            self.say(self.recorder.move("in_progress"))
+            self.commit_progress(self.recorder.move("in_progress"))
 
     async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
         """Execute the graph until it pauses, ends or fails, and write that down."""
@@ -217,7 +217,7 @@ class ActiveRun:
         else:
             await self.end("incomplete", incomplete_details={"reason": reason})
 
-    def hear(self, part: Part) -> None:
+    def on_part(self, part: Part) -> None:
         """Take in what a node tells. A run that is being stopped hears nothing more: its end is what comes next."""
         if self.stop is not None:
             return
@@ -233,7 +233,7 @@ class ActiveRun:
         else:
             recorded.extend(self.recorder.record(part))
             if recorded.changes:
-                self.say(recorded)
+                self.commit_progress(recorded)
             elif recorded.events:
                 self._say_deltas(recorded.events)
 
@@ -247,7 +247,7 @@ class ActiveRun:
         if self._first_at is None:
             self._first_at = time.monotonic()
 
-    async def room(self) -> None:
+    async def backpressure(self) -> None:
         """Hold back before a number is used that a crash could give out again."""
         reserving = self._reserving
         if reserving is None:
@@ -268,7 +268,7 @@ class ActiveRun:
         ]
         self.private = {"exchange_bytes": exchange_bytes, "memory": self.history_memory}
         action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": wanted}}
-        await self.conclude(self.recorder.move("requires_action", required_action=action))
+        await self.commit_end(self.recorder.move("requires_action", required_action=action))
 
     async def stopped(self) -> None:
         """Write down what a stop means. Called once the graph is closed."""
@@ -279,7 +279,7 @@ class ActiveRun:
                 await self.end("expired")
             case "parked":
                 if (rest := self.recorder.flush()).changes:
-                    self.say(rest)
+                    self.commit_progress(rest)
                 self.log.close(parked(self.run_id, self.log.next - 1))
             case "unwritten":
                 # Rows and log lack what was said last: it is ended from what they have, once the store takes writes.

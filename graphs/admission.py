@@ -22,7 +22,7 @@ import orjson
 from graphs.run_memory import UNKNOWN_BYTES
 from wire.errors import TooManyRequests
 
-__all__ = ["Limits", "QueuedRun", "Turns", "weigh", "weigh_bytes"]
+__all__ = ["Admission", "Limits", "QueuedRun", "weigh", "weigh_bytes"]
 
 _ENDS: Final = 32
 """Ends of runs that the estimate of the next one is made from."""
@@ -46,12 +46,13 @@ _SLACK: Final = 64
 class Limits:
     """Maximum numbers of runs; None means no limit. Runs that wait for the client are neither executing nor queued."""
 
-    at_work: int = 1024
-    in_line: int = 10_000
-    at_work_per_owner: int | None = None
-    in_line_per_owner: int | None = None
+    max_executing: int = 1024
+    max_queued: int = 10_000
+    max_executing_per_owner: int | None = None
+    max_queued_per_owner: int | None = None
     share: float = 1.0
-    """The share of `at_work` (a large run counts as several), `memory_bytes` and `in_line` that one owner can have."""
+    """The share of `max_executing` (a large run counts as several), `memory_bytes` and `max_queued` that one owner can
+    have."""
     memory_bytes: int = 512 * 1024 * 1024
     """Bytes that executing runs can hold in memory. A run larger than its owner's share runs alone."""
 
@@ -84,7 +85,7 @@ def weigh_bytes(size: int) -> int:
     return 1 + size // _HEAVY_BYTES
 
 
-class Turns:
+class Admission:
     """Counts executing runs and keeps the queue. `clock` returns monotonic seconds."""
 
     def __init__(self, limits: Limits, *, counted: str = "runs", clock: Callable[[], float] = time.monotonic) -> None:
@@ -132,19 +133,19 @@ class Turns:
             self._passed = passed = None
         if passed is None or self._clock() - self._passed_since < _PASSED_S:
             return True
-        runs = self._total + weight + min(passed.weight, limits.at_work)
+        runs = self._total + weight + min(passed.weight, limits.max_executing)
         held = self._held + memory + min(passed.memory, limits.memory_bytes)
-        return runs <= limits.at_work and held <= limits.memory_bytes
+        return runs <= limits.max_executing and held <= limits.memory_bytes
 
     def _fits(self, owner: str, weight: int, memory: int) -> bool:
-        fits = self._total + weight <= self._limits.at_work or not self._total
+        fits = self._total + weight <= self._limits.max_executing or not self._total
         return fits and self._has_share(owner, weight, memory) and (not memory or self._memory_fits(memory))
 
     def _has_share(self, owner: str, weight: int, memory: int) -> bool:
         """Whether the owner can have such a run, however much the others have."""
         limits = self._limits
-        runs = self._weights[owner] + weight <= limits.share * limits.at_work or not self._weights[owner]
-        is_allowed = limits.at_work_per_owner is None or self._working[owner] < limits.at_work_per_owner
+        runs = self._weights[owner] + weight <= limits.share * limits.max_executing or not self._weights[owner]
+        is_allowed = limits.max_executing_per_owner is None or self._working[owner] < limits.max_executing_per_owner
         return runs and is_allowed and (not memory or self._has_memory_share(owner, memory))
 
     def has_memory(self, owner: str, memory: int, held: int = 0) -> bool:
@@ -204,22 +205,22 @@ class Turns:
         limits = self._limits
         wait_s = self._until_next_s()
         own = self._standing[owner] + self._entering[owner]
-        most = limits.in_line_per_owner
+        most = limits.max_queued_per_owner
         if most is not None and own >= most:
             raise _too_many(
                 f"{most} of your {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER",
                 wait_s,
             )
-        has_others = limits.share < 1 and limits.in_line > 0  # then an owner without a queued run gets a place
-        if has_others and own >= max(1, int(limits.share * limits.in_line)):
+        has_others = limits.share < 1 and limits.max_queued > 0  # then an owner without a queued run gets a place
+        if has_others and own >= max(1, int(limits.share * limits.max_queued)):
             raise _too_many(
                 f"{own} of your {self._counted} wait for their turn already, as many as one of several owners can have "
-                f"where MAX_QUEUED_RUNS is {limits.in_line}",
+                f"where MAX_QUEUED_RUNS is {limits.max_queued}",
                 wait_s,
             )
-        if (own or not has_others) and len(self._known) + self._entering.total() >= limits.in_line:
+        if (own or not has_others) and len(self._known) + self._entering.total() >= limits.max_queued:
             raise _too_many(
-                f"{limits.in_line} {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s
+                f"{limits.max_queued} {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s
             )
 
     @contextmanager
@@ -232,7 +233,7 @@ class Turns:
         finally:
             _take(self._entering, owner)
 
-    def stand(self, run: QueuedRun) -> None:
+    def enqueue(self, run: QueuedRun) -> None:
         """Let a run stand in line, limits or not: it is committed."""
         if run.run_id in self._known:
             return
@@ -247,7 +248,7 @@ class Turns:
             self._order.append(run.owner)
         heapq.heappush(line, (run.created_at, next(self._numbers), run))
 
-    def stand_again(self, run: QueuedRun) -> None:
+    def requeue(self, run: QueuedRun) -> None:
         """Put a run back that was called and could not begin."""
         if not run.left.is_set():
             self._line_up(run)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from graphs.active_run import ActiveRun, parked
-from graphs.admission import Limits, QueuedRun, Turns
+from graphs.admission import Admission, Limits, QueuedRun
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
@@ -35,7 +35,7 @@ class Execution:
 
     def __init__(self, store: Store, max_tool_rounds: int, limits: Limits | None = None) -> None:
         self.open = False
-        self.turns = Turns(limits or Limits())
+        self.turns = Admission(limits or Limits())
         self.take_up: Callable[[QueuedRun], Awaitable[bool]] | None = None
         """Goes on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(store.checkpoints)
@@ -81,7 +81,7 @@ class Execution:
         if limit_s > 0:
             await self._wait(limit_s)
         for live in list(self._lives.values()):
-            live.halt("parked")
+            live.stop_for("parked")
         await self._wait(_CLOSE_S)
 
     async def _wait(self, limit_s: float) -> None:
@@ -115,7 +115,7 @@ class Execution:
             self.turns.leave(run.run_id)
         except StoreError as error:
             logger.error("run %s could not be taken up and stands in line again: %s", run.run_id, error)
-            self.turns.stand_again(run)
+            self.turns.requeue(run)
             self.turns.end(run.owner, run.weight, run.memory)
             return  # whoever sweeps calls again
         self._ended(run.owner, run.weight, run.memory)
@@ -138,7 +138,7 @@ class Execution:
         """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if live.checkpointed else self._reply_graph
-        live.take_up()
+        live.start()
         config = {
             "recursion_limit": self._recursion_limit,
             "configurable": {"thread_id": live.run_id, "fresh": not resumed},

@@ -51,7 +51,7 @@ class OrphanedRuns:
         for run in await self._store.unfinished():
             if run.status in ("queued", "in_progress"):
                 turns, weight = self._execution.turns, weigh_bytes(run.size)
-                turns.stand(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
+                turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
             elif run.status == "cancelling" and (row := await self._row(run)) is not None:
                 await self.finish(row, "cancelled")
         self._execution.call()
@@ -93,7 +93,7 @@ class OrphanedRuns:
             await asyncio.sleep(_SWEEP_S)
             try:
                 for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
-                    live.halt("expired")
+                    live.stop_for("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(run)
                 if self._execution.broken:
@@ -105,7 +105,7 @@ class OrphanedRuns:
     async def _expire(self, run: Unfinished) -> None:
         live = self._execution.get(run.id)
         if live is not None:
-            live.halt("expired")
+            live.stop_for("expired")
             return
         async with self.lock(run.id):
             row = await self._row(run)

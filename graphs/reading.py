@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from graphs.active_run import ActiveRun
-from graphs.admission import Turns, weigh
+from graphs.admission import Admission, weigh
 from graphs.machine.state import RunContext
 from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, history_memory
@@ -19,7 +19,7 @@ from store.ports import Page, Row
 __all__ = ["count_reading", "read_if_free"]
 
 
-def count_reading(turns: Turns, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
+def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
     """Count the memory of a history that begins with the page `first`, until the result is closed.
 
     Raises HeavyStart if the memory is not free, unless it is the owner's turn.
@@ -33,7 +33,7 @@ def count_reading(turns: Turns, owner: str, first: Page, *, its_turn: bool) -> E
 
 
 async def read_if_free(
-    turns: Turns, surroundings: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
+    turns: Admission, surroundings: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets the weight and memory of
     `live`."""

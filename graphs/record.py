@@ -94,7 +94,7 @@ class Recorder:
         """Whether a message is open."""
         return self._message is not None
 
-    def hear(self, events: Sequence[Event]) -> None:
+    def restore_text(self, events: Sequence[Event]) -> None:
         """Take up what the log says of the open message; its row has the text only once it is closed."""
         for event in events:
             if self._message is None or event.name not in ("thread.message.delta", "threadhold.reasoning.delta"):
@@ -279,11 +279,11 @@ class Recorder:
             error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
             self._close_step(done, "failed", usage=part.usage, error=error)
             return
-        self.book(part.usage)
+        self.count_usage(part.usage)
         private = {"usage": part.usage}
         done.changes.append(Patch("step", step["id"], self._owner, {"step_details": step["step_details"]}, private))
 
-    def book(self, usage: Usage) -> None:
+    def count_usage(self, usage: Usage) -> None:
         """Take tokens onto the open step and into the run's sum."""
         self._booked = usage
         self.usage = add_usage(self.usage, usage)
@@ -343,7 +343,7 @@ class Recorder:
         if (step := self.step) is None:
             return
         if usage is not None:
-            self.book(usage)
+            self.count_usage(usage)
         step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
         self._booked = None
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))

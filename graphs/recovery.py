@@ -76,7 +76,7 @@ async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunF
     live.restore()
     after = -1
     while live.recorder.is_speaking and (events := await store.events(row.id, after=after, limit=_READ_EVENTS)):
-        live.recorder.hear(events)
+        live.recorder.restore_text(events)
         after = events[-1].number
     return live
 

@@ -232,9 +232,9 @@ class Runner:
             executed = live is not None
             if live is None:
                 live = await revive(self._store, row, self._now, self.figures)
-            commit = live.say(live.recorder.move("cancelling"), durable=True)
+            commit = live.commit_progress(live.recorder.move("cancelling"), durable=True)
             cancelling = dict(live.run)
-            live.halt("cancelled")
+            live.stop_for("cancelled")
             await asyncio.shield(commit)
             if not executed:
                 await live.stopped()
@@ -273,7 +273,7 @@ class Runner:
         active = await self._store.active_run(thread_id, owner)
         async with self._idle.lock(active.id if active is not None else thread_id):
             if active is not None and (live := self._execution.get(active.id)) is not None:
-                live.halt("deleted")
+                live.stop_for("deleted")
                 await live.ended.wait()
             try:
                 await self._store.commit([Delete("thread", thread_id, owner)], durable=True)
@@ -334,7 +334,7 @@ class Runner:
         run = dict(live.run)
         # A refused commit stops the call that was started beside it, also where nobody waits any more.
         changed = [*changes, Append(live.run_id, numbered)]
-        commit = self._store.commit(changed, durable=True, failed=lambda: live.halt("refused"))
+        commit = self._store.commit(changed, durable=True, failed=lambda: live.stop_for("refused"))
         live.log.publish(numbered)
         self._execution.begin(live, self._execution.drive(live, given[0], context, resumed=given[1]))
         try:
@@ -354,7 +354,7 @@ class Runner:
 
         def stand(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:
-                self._execution.turns.stand(place)
+                self._execution.turns.enqueue(place)
                 self._execution.call()
 
         commit = self._store.commit([*changes, Append(live.run_id, live.log.number(events))], durable=True)

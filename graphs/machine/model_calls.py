@@ -71,7 +71,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
     """Stream one reply. If the upstream reports that the prompt is too long, drop the oldest turns and ask again."""
     while True:
         if prompt.dropped:
-            context.tell(_left_out(context, prompt, parts.message_id))
+            context.emit(_left_out(context, prompt, parts.message_id))
         try:
             messages = prompt.messages()
             log_prompt(context.spec.id, messages)
@@ -80,11 +80,11 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
             try:
                 async for chunk in chunks:
                     for part in parts.feed(chunk):
-                        context.tell(part)
+                        context.emit(part)
                     if not seen and parts.started:  # some models begin with an empty chunk
                         seen = True
                         context.note_output()
-                    await context.room()
+                    await context.backpressure()
                 ended = True
             finally:
                 if not ended and parts.started:
@@ -105,7 +105,7 @@ def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
     """Count the tokens of a reply that is broken off; the upstream will report none."""
     spent = parts.usage or estimate_usage(context, prompt, parts)
     context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
-    context.book(spent)
+    context.count_usage(spent)
 
 
 def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:

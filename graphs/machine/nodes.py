@@ -1,7 +1,7 @@
 """The nodes of a run.
 
 `pause` runs again from its top when it is resumed, so `interrupt` is its first statement and it does nothing else
-that could happen twice. Nodes tell their run what happens (`RunContext.tell`); they touch no store.
+that could happen twice. Nodes tell their run what happens (`RunContext.emit`); they touch no store.
 """
 
 import asyncio
@@ -51,12 +51,12 @@ async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Ask the model once; stream what it says as parts."""
     context = runtime.context
-    tell = context.tell
+    emit = context.emit
     answered = _answers(state)
     if answered:
         newest = state["reply"]
         calls_step = reply_ids(context.spec.id, newest["number"])[2]
-        tell(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
+        emit(CallsAnswered(calls_step, {call["id"]: state["outputs"].get(call["id"], "") for call in newest["calls"]}))
     usage = state.get("usage", NO_USAGE)
     prompt = await fit_prompt(context, [*state.get("exchange", ()), *answered], usage)
     budget = context.spec.max_completion_tokens
@@ -75,7 +75,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     if read_first is not None:
         spent = NO_USAGE
         for part in parts.feed(read_first):
-            tell(part)
+            emit(part)
     else:
         with context.figures.reply(), reply_span(context.spec) as span:
             sent = await ask_model(context, prompt, parts, call_parameters(state, context, usage, tools))
@@ -88,12 +88,12 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     try:
         added = count_calls(used, parts.text, calls, parts.extra_fields) if calls else 0
     except RunError:
-        context.book(spent)
+        context.count_usage(spent)
         raise
     log_reply(context.spec.id, parts.text, parts.calls())
     booked = add_usage(state.get("owed", NO_USAGE), spent)
     for part in await _ending(parts, booked):
-        tell(part)
+        emit(part)
     update: RunState = {
         "replies": number + 1,
         "usage": add_usage(usage, spent),
@@ -127,7 +127,7 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     with context.figures.tool(tool.label), tool_span(call, tool.label):
         outcome = await tool.call(call, CallInput(task["search"], max_bytes, question))
     outcome, added = fit_outcome(outcome, max_bytes, context.reserve)
-    context.tell(CallAnswered(task["step_id"], call["id"], outcome.output, outcome.details, outcome.contents))
+    context.emit(CallAnswered(task["step_id"], call["id"], outcome.output, outcome.details, outcome.contents))
     update: RunState = {"outputs": {call["id"]: outcome.output}, "exchange_bytes": added}
     if tool.returns_passages:
         update |= {"sources": dict(outcome.passages), "searches": 1}
@@ -149,7 +149,7 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
     """Say how the run ends."""
     reason: Any = state.get("ended")
-    runtime.context.tell(RunEnded(reason))
+    runtime.context.emit(RunEnded(reason))
     return {}
 
 

@@ -113,11 +113,11 @@ class RunContext:
     tools: ToolSet
     history: Callable[[], Awaitable[list[dict[str, Any]]]]
     """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""
-    tell: Callable[[Part], None]
+    emit: Callable[[Part], None]
     """Says to the run what happened: rows and events come of it at once."""
-    book: Callable[[Usage], None]
+    count_usage: Callable[[Usage], None]
     """Books tokens of a reply that is broken off, on the step that is open."""
-    room: Callable[[], Awaitable[None]]
+    backpressure: Callable[[], Awaitable[None]]
     """Waits, seldom, until the store has caught up with what was said; wanted between reads of an answer."""
     note_output: Callable[[], None] = lambda: None
     """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""

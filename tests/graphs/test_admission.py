@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from graphs.admission import Limits, QueuedRun, Turns, weigh
+from graphs.admission import Admission, Limits, QueuedRun, weigh
 from store.ports import PageQuery, Row
 from tests.graphs.world import OWNER, WEATHER, Clock, World, names, world
 from tests.upstream import Hang, Reply, ScriptedUpstream
 from wire.errors import InvalidRequest, TooManyRequests, Unavailable
 from wire.runs import RunCreate
 
-ONE = Limits(at_work=1)
+ONE = Limits(max_executing=1)
 
 
-def in_line(owner: str, number: int, created_at: int = 1) -> QueuedRun:
+def queued_run(owner: str, number: int, created_at: int = 1) -> QueuedRun:
     return QueuedRun(f"run_{owner}{number}", owner, "thread_1", created_at)
 
 
-def called(turns: Turns) -> list[str]:
+def called(turns: Admission) -> list[str]:
     """Let one run after the other have its turn, until nobody stands in line."""
     order = []
     while (run := turns.call()) is not None:
@@ -31,20 +31,20 @@ def called(turns: Turns) -> list[str]:
 
 
 def test_owners_take_turns_and_the_oldest_run_of_each_goes_first() -> None:
-    turns = Turns(ONE)
+    turns = Admission(ONE)
     for number in range(4):
-        turns.stand(in_line("ann", number, created_at=10 - number))
-    turns.stand(in_line("bob", 0, created_at=99))
-    turns.stand(in_line("bob", 1, created_at=99))
+        turns.enqueue(queued_run("ann", number, created_at=10 - number))
+    turns.enqueue(queued_run("bob", 0, created_at=99))
+    turns.enqueue(queued_run("bob", 1, created_at=99))
     assert called(turns) == ["run_ann3", "run_bob0", "run_ann2", "run_bob1", "run_ann1", "run_ann0"]
 
 
 def test_a_run_with_a_large_object_counts_as_several() -> None:
     heavy = weigh({"tools": "x" * 3 * 16 * 1024})
     assert (weigh({"tools": []}), heavy) == (1, 4)
-    turns = Turns(Limits(at_work=8))
+    turns = Admission(Limits(max_executing=8))
     for number in range(4):
-        turns.stand(replace(in_line("ann", number), weight=heavy))
+        turns.enqueue(replace(queued_run("ann", number), weight=heavy))
     began = [turns.call() for _ in range(4)]
     assert [run is not None for run in began] == [True, True, False, False]
     assert not turns.free("bob")
@@ -53,7 +53,7 @@ def test_a_run_with_a_large_object_counts_as_several() -> None:
 
 
 def test_an_owner_leaves_a_part_to_others() -> None:
-    turns = Turns(Limits(at_work=8, share=0.75))
+    turns = Admission(Limits(max_executing=8, share=0.75))
     turns.begin("ann", 4)
     assert not turns.free("ann", 3)
     assert turns.free("ann", 2)
@@ -64,7 +64,7 @@ def test_an_owner_leaves_a_part_to_others() -> None:
 
 
 def test_a_run_heavier_than_the_limit_runs_alone() -> None:
-    turns = Turns(Limits(at_work=2))
+    turns = Admission(Limits(max_executing=2))
     assert turns.free("ann", 9)
     turns.begin("ann", 9)
     assert not turns.free("bob")
@@ -73,14 +73,14 @@ def test_a_run_heavier_than_the_limit_runs_alone() -> None:
 
 
 def test_no_more_are_called_than_may_be_at_work() -> None:
-    turns = Turns(Limits(at_work=3, at_work_per_owner=2))
+    turns = Admission(Limits(max_executing=3, max_executing_per_owner=2))
     for number in range(3):
-        turns.stand(in_line("ann", number))
+        turns.enqueue(queued_run("ann", number))
     first, second = turns.call(), turns.call()
     assert [run.run_id for run in (first, second) if run] == ["run_ann0", "run_ann1"]
     assert turns.call() is None, "two of one owner"
-    turns.stand(in_line("bob", 0))
-    turns.stand(in_line("eve", 0))
+    turns.enqueue(queued_run("bob", 0))
+    turns.enqueue(queued_run("eve", 0))
     assert (run := turns.call()) is not None
     assert run.owner == "bob"
     assert turns.call() is None, "three in all"
@@ -91,10 +91,10 @@ def test_no_more_are_called_than_may_be_at_work() -> None:
 
 
 def test_a_run_that_left_the_line_is_not_called_and_keeps_no_room() -> None:
-    turns = Turns(ONE)
-    turns.stand(in_line("ann", 0))
+    turns = Admission(ONE)
+    turns.enqueue(queued_run("ann", 0))
     for number in range(1, 10_000):
-        turns.stand(in_line("ann", number))
+        turns.enqueue(queued_run("ann", number))
         turns.leave(f"run_ann{number}")
     assert len(turns) == 1
     assert sum(map(len, turns._lines.values())) < 200
@@ -106,14 +106,14 @@ def test_a_run_that_left_the_line_is_not_called_and_keeps_no_room() -> None:
 
 def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
     now = [0.0]
-    turns = Turns(Limits(at_work=1, in_line=2, in_line_per_owner=1), clock=lambda: now[0])
+    turns = Admission(Limits(max_executing=1, max_queued=2, max_queued_per_owner=1), clock=lambda: now[0])
     turns.begin("ann")
     with turns.entering("ann"), pytest.raises(TooManyRequests, match="1 of your runs wait") as refused:
         turns.check("ann")
     assert refused.value.headers == {"Retry-After": "1"}
     turns.check("ann")  # the place that was kept is free again
-    turns.stand(in_line("bob", 0))
-    turns.stand(in_line("eve", 0))
+    turns.enqueue(queued_run("bob", 0))
+    turns.enqueue(queued_run("eve", 0))
     with pytest.raises(TooManyRequests, match="2 runs wait"):
         turns.check("ann")
     for _ in range(4):
@@ -126,27 +126,27 @@ def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
 
 
 def test_no_owner_keeps_others_out_of_the_queue() -> None:
-    turns = Turns(Limits(at_work=1, in_line=8, share=0.75))
+    turns = Admission(Limits(max_executing=1, max_queued=8, share=0.75))
     turns.begin("ann")
     for number in range(6):
-        turns.stand(in_line("ann", number))
+        turns.enqueue(queued_run("ann", number))
     with pytest.raises(TooManyRequests, match=r"6 of your runs wait .* one of several owners"):
         turns.check("ann")
     for number in range(2):
-        turns.stand(in_line("bob", number))
+        turns.enqueue(queued_run("bob", number))
     with pytest.raises(TooManyRequests, match="8 runs wait"):
         turns.check("bob")
     turns.check("eve")  # an owner without a queued run, however full the queue is
     with turns.entering("eve"), pytest.raises(TooManyRequests):
         turns.check("eve")
-    nobody = Turns(Limits(at_work=1, in_line=0, share=0.75))
+    nobody = Admission(Limits(max_executing=1, max_queued=0, share=0.75))
     nobody.begin("ann")
     with pytest.raises(TooManyRequests):
         nobody.check("bob")
 
 
 def test_a_run_without_memory_passes_an_owner_s_full_share() -> None:
-    turns = Turns(Limits(memory_bytes=1000, share=0.75))
+    turns = Admission(Limits(memory_bytes=1000, share=0.75))
     turns.begin("ann", memory=900)  # more than the share: it was alone
     assert turns.free("ann")
     assert not turns.free("ann", memory=1)
@@ -154,19 +154,23 @@ def test_a_run_without_memory_passes_an_owner_s_full_share() -> None:
 
 @pytest.mark.parametrize(
     ("large", "limits"),
-    [({"weight": 6}, {"at_work": 8}), ({"weight": 20}, {"at_work": 8}), ({"memory": 700}, {"memory_bytes": 1000})],
+    [
+        ({"weight": 6}, {"max_executing": 8}),
+        ({"weight": 20}, {"max_executing": 8}),
+        ({"memory": 700}, {"memory_bytes": 1000}),
+    ],
     ids=["runs", "more runs than there can be", "memory"],
 )
 def test_lighter_runs_pass_a_larger_one_for_a_moment_only(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
-    turns = Turns(Limits(**limits, share=0.75), clock=lambda: now[0])
+    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     light = {"weight": 2, "memory": 250}
     working = ["ann"] * 3
     for owner in working:
         turns.begin(owner, **light)
-    turns.stand(replace(in_line("eve", 0), **large))
+    turns.enqueue(replace(queued_run("eve", 0), **large))
     while "eve" not in working:
-        turns.stand(replace(in_line("bob", int(now[0])), **light))
+        turns.enqueue(replace(queued_run("bob", int(now[0])), **light))
         now[0] += 1.0
         turns.end(working.pop(0), **light)
         if (run := turns.call()) is not None:
@@ -178,19 +182,19 @@ def test_lighter_runs_pass_a_larger_one_for_a_moment_only(large: dict[str, int],
 @pytest.mark.parametrize(
     ("large", "limits"),
     [
-        ({"weight": 6}, {"at_work": 8}),
-        ({"weight": 4}, {"at_work": 8, "at_work_per_owner": 1}),
+        ({"weight": 6}, {"max_executing": 8}),
+        ({"weight": 4}, {"max_executing": 8, "max_executing_per_owner": 1}),
         ({"memory": 700}, {"memory_bytes": 1000}),
     ],
     ids=["runs", "runs of an owner", "memory"],
 )
 def test_nothing_is_kept_for_a_run_that_its_owner_delays(large: dict[str, int], limits: dict[str, int]) -> None:
     now = [0.0]
-    turns = Turns(Limits(**limits, share=0.75), clock=lambda: now[0])
+    turns = Admission(Limits(**limits, share=0.75), clock=lambda: now[0])
     light = {"weight": 1, "memory": 100}
     for _ in range(5):
         turns.begin("bob", **light)
-    turns.stand(replace(in_line("eve", 0), **large))
+    turns.enqueue(replace(queued_run("eve", 0), **large))
     assert turns.call() is None
     turns.begin("eve", **light)  # a light run passes the large one of the same owner
     now[0] += 60.0
@@ -286,7 +290,7 @@ async def test_owners_share_the_model_evenly_whoever_came_first(upstream: Script
 
 async def test_a_full_line_takes_no_more_and_keeps_nothing_of_them(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
-    async with world(upstream, limits=Limits(at_work=1, in_line=2)) as w:
+    async with world(upstream, limits=Limits(max_executing=1, max_queued=2)) as w:
         for _ in range(3):
             await w.begin()
         thread = await w.thread("Hello")
@@ -352,7 +356,7 @@ async def test_metadata_given_to_a_queued_run_is_kept(upstream: ScriptedUpstream
 async def test_outputs_are_taken_when_all_is_full_and_the_older_run_goes_first(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "Rome"})]), Hang(), Reply("Sunny."))
     clock = Clock()
-    async with world(upstream, clock=clock, limits=Limits(at_work=1, in_line=1)) as w:
+    async with world(upstream, clock=clock, limits=Limits(max_executing=1, max_queued=1)) as w:
         asked = await w.begin(tools=[WEATHER])
         paused = await w.events(asked.run_id)
         call = paused[-1].data()["required_action"]["submit_tool_outputs"]["tool_calls"][0]

@@ -63,7 +63,7 @@ async def test_a_run_ends_when_its_reply_has_however_often_it_is_stopped(
         live: Any = small.runner._execution.get(started.run_id)
         await until(lambda: model.states)
         for _ in range(stops):
-            live.halt("expired")
+            live.stop_for("expired")
             await asyncio.sleep(0.05)
         await live.ended.wait()
         assert model.states == ["asked", "closing", "closed"]
@@ -79,7 +79,7 @@ async def test_a_stop_before_the_first_step_ends_the_run_as_well(upstream: Scrip
 
         def begin_and_stop(live: Any, *args: Any, **options: Any) -> None:
             begin(live, *args, **options)
-            live.halt("expired")
+            live.stop_for("expired")
 
         small.runner._execution.begin = begin_and_stop  # type: ignore[method-assign]
         started = await small.start(thread, assistant)
@@ -105,7 +105,7 @@ async def test_pictures_that_take_long_are_read_once_and_no_message_is_shown_twi
     upstream: ScriptedUpstream, tmp_path: Path, stands_in_line: bool
 ) -> None:
     upstream.script(Reply("First.", start_s=0.3), Reply(tool_calls=[("nobodyKnows", {})]), Reply("Sunny."))
-    async with world(upstream, limits=Limits(at_work=1 if stands_in_line else 2)) as small:
+    async with world(upstream, limits=Limits(max_executing=1 if stands_in_line else 2)) as small:
         surroundings: Any = small.runner._surroundings
         surroundings._pictures = pictures = SlowPictures(small.store, FolderBlobs(tmp_path))
         await small.begin()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphs.admission import Limits, QueuedRun, Turns
+from graphs.admission import Admission, Limits, QueuedRun
 from graphs.machine.exchange import NO_MEMORY
 from graphs.run_memory import UNKNOWN_BYTES, exchange_memory, history_memory
 from tests.graphs.test_actions import action, said
@@ -60,7 +60,7 @@ def test_a_history_counts_with_all_that_it_holds(messages: list[dict[str, Any]],
 
 
 def test_memory_is_limited_per_owner_and_in_total() -> None:
-    turns = Turns(TEN)
+    turns = Admission(TEN)
     turns.begin("ann", memory=4 * MB)
     assert [turns.free("ann", memory=size * MB) for size in (1, 2)] == [True, False]
     turns.begin("bob", memory=5 * MB)
@@ -71,7 +71,7 @@ def test_memory_is_limited_per_owner_and_in_total() -> None:
 
 
 def test_a_run_larger_than_a_share_runs_alone() -> None:
-    turns = Turns(TEN)
+    turns = Admission(TEN)
     assert turns.free("ann", memory=90 * MB)
     turns.begin("ann", memory=90 * MB)
     assert not turns.free("bob", memory=1)
@@ -84,9 +84,9 @@ def test_a_run_larger_than_a_share_runs_alone() -> None:
 
 @pytest.mark.parametrize("sizes", [[90, 90, 90], [1, 90, 1], [6, 6, 6, 6], [0, 90, 0]], ids=str)
 def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
-    turns = Turns(TEN)
+    turns = Admission(TEN)
     for number, size in enumerate(sizes):
-        turns.stand(QueuedRun(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
+        turns.enqueue(QueuedRun(f"run_{number}", f"owner{number % 2}", "thread_1", 1, memory=size * MB))
     order = []
     while (run := turns.call()) is not None:
         order.append(run.run_id)
@@ -98,18 +98,18 @@ def test_every_queued_run_gets_its_turn(sizes: list[int]) -> None:
 
 
 def test_a_large_run_does_not_overtake_queued_runs() -> None:
-    turns = Turns(TEN)
+    turns = Admission(TEN)
     turns.begin("ann", memory=4 * MB)
-    turns.stand(QueuedRun("run_1", "ann", "thread_1", 1, memory=5 * MB))
+    turns.enqueue(QueuedRun("run_1", "ann", "thread_1", 1, memory=5 * MB))
     assert not turns.free("ann", memory=MB + 1)
     assert turns.free("ann", memory=MB)
     assert turns.free("bob", memory=2 * MB)
 
 
 def test_a_run_smaller_than_expected_frees_memory() -> None:
-    turns = Turns(TEN)
+    turns = Admission(TEN)
     for number in range(2):
-        turns.stand(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
+        turns.enqueue(QueuedRun(f"run_{number}", "ann", "thread_1", 1, memory=UNKNOWN_BYTES))
     assert turns.call() is not None
     assert turns.call() is None, "one at a time is read"
     turns.resize("ann", MB - UNKNOWN_BYTES)
