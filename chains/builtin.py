@@ -19,7 +19,6 @@ import aiohttp
 from langchain_core.messages import BaseMessage
 
 from chains.blocks import when_closed
-from chains.demo import demo_request
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
@@ -52,9 +51,6 @@ from wire.errors import (
 __all__ = ["Builtin"]
 
 _NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
-# llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
-# looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
-_WATCHED: Final = {"return_progress": True}
 _FORMED: Final = {"repeat_penalty": 1.0}
 """For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
 _ALONE_S: Final = 5.0
@@ -144,6 +140,11 @@ class Builtin(Upstream):
         """Return a model's context in tokens once it was loaded, by any name that means it."""
         return self._contexts.get(self._known(model))
 
+    def reply_limit(self, model: str) -> int | None:
+        """Return how many tokens a model's answer can have if its request sets no limit."""
+        found = self._files.get(self._known(model))
+        return self._shape.reply_limit(found) if found is not None else self._shape.max_reply_tokens
+
     def learn_limit(self, model: str, limit: int) -> None:
         """Learn nothing: the engine itself reports its context."""
 
@@ -203,7 +204,7 @@ class Builtin(Upstream):
     ) -> aiohttp.ClientResponse:
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
-            asked = {**_completed(engine, fitted), **formed}
+            asked = {**engine.complete_request(fitted), **formed}
             await self._read_ahead(engine, slot, asked, CHAT)
             response = await engine.upstream.answer(asked, negotiation, retries)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
@@ -271,7 +272,7 @@ class Builtin(Upstream):
 
     async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
-            asked = _completed(engine, fitted)
+            asked = engine.complete_request(fitted)
             await self._read_ahead(engine, slot, asked, path)
             if not fitted.get("stream"):
                 passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
@@ -393,8 +394,3 @@ class Builtin(Upstream):
         entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": told}
         limit = self.context_limit(model.name)
         return {**entry, "context_length": limit} if limit else entry
-
-
-def _completed(engine: Engine, body: dict[str, Any]) -> dict[str, Any]:
-    """A request with what its model needs."""
-    return {**(demo_request(body) if engine.model.is_demo else body), **_WATCHED, "model": engine.model.name}

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from chains.demo import DEMO_REPLY_TOKENS
+from chains.demo import DEMO_REPLY_TOKENS, demo_request
 from chains.engine_watch import Watch
 from chains.gguf import Gguf, check_content
 from chains.read_ahead import read_ahead
@@ -36,6 +36,9 @@ _PROGRAM: Final = Path(__file__).with_name("llama.py")
 _BATCH: Final = 256  # tokens of a prompt at a time; one that is given up goes on till the end of its batch
 _CACHE_MIB: Final = 1_024  # of prompts that lost their place to others; llama.cpp's own 8 GiB are a server's
 _REPLY_TOKENS: Final = 1_024  # of a reply that nobody has limited: a small model may find no end
+# llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
+# looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
+_WATCHED: Final = {"return_progress": True}
 _KILL_S: Final = 5.0
 _LAST_BREATH_S: Final = 1.0  # a crash breaks connections up to half a second before the exit
 _IDLE_LOOK_S: Final = 0.05
@@ -49,13 +52,17 @@ _log = logging.getLogger("threadhold.engine")
 class Shape:
     """How a model is run: tokens of context for each answer, answers made at once, threads of a computation.
 
-    Without `max_reply_tokens` a model has a limit of its own; see `Engine`.
+    Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`.
     """
 
     context_size: int = 8_192
     parallel: int = 2
     threads: int = 1
     max_reply_tokens: int | None = None
+
+    def reply_limit(self, model: Gguf) -> int:
+        """Return how many tokens an answer can have if its request sets no limit."""
+        return self.max_reply_tokens or (DEMO_REPLY_TOKENS if model.is_demo else _REPLY_TOKENS)
 
 
 class EngineEnded(UpstreamFailed):
@@ -118,10 +125,6 @@ class Engine:
         return told if isinstance(told, int) else None
 
     @property
-    def _reply_tokens(self) -> int:
-        return DEMO_REPLY_TOKENS if self.model.is_demo else _REPLY_TOKENS
-
-    @property
     def alive(self) -> bool:
         """Whether its process runs."""
         return self._process is not None and self._process.returncode is None
@@ -130,6 +133,10 @@ class Engine:
     def busy(self) -> bool:
         """Whether somebody waits for an answer or reads one."""
         return self.asking > 0 or any(map(_is_open, self._uses))
+
+    def complete_request(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a request with what its model needs."""
+        return {**(demo_request(body) if self.model.is_demo else body), **_WATCHED, "model": self.model.name}
 
     async def read_ahead(self, body: Mapping[str, Any], path: str, has_company: Callable[[], bool]) -> None:
         """Read a long prompt in slices before its request, see `chains.read_ahead`."""
@@ -252,7 +259,7 @@ class Engine:
             told["url"],
             api_key=key,
             limits=self._limits,
-            max_reply_tokens=self._shape.max_reply_tokens or self._reply_tokens,
+            max_reply_tokens=self._shape.reply_limit(self.model),
             outcomes=self._outcomes,
         )
         self._upstream.overflow_advice = self._overflow_advice()

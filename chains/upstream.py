@@ -156,6 +156,10 @@ class Upstream:
             return None
         return told if isinstance(told, dict) else None
 
+    def reply_limit(self, model: str) -> int | None:  # noqa: ARG002 - the built-in engine's depends on the model
+        """Return how many tokens a model's answer can have if its request sets no limit; None if there is no limit."""
+        return self._max_reply_tokens
+
     def context_limit(self, model: str) -> int | None:
         """Return the model's context in tokens as far as it is known, without waiting: told by a refusal, else by the
         engine, else by its listing."""

@@ -62,6 +62,10 @@ class Told(Protocol):
 
     endpoint: Endpoint | None
 
+    def reply_limit(self, model: str) -> int | None:
+        """Return how many tokens a model's answer can have if its request sets no limit; None if there is no limit."""
+        ...
+
     async def props(self, model: str) -> dict[str, Any] | None:
         """Return llama.cpp's `/props`; None where there are none."""
         ...
@@ -98,6 +102,10 @@ class Abilities:
             self._modes[model] = found
             _log.info("model `%s`: tool calls in mode %s", model, found)
             return found
+
+    def reply_limit(self, model: str) -> int | None:
+        """Return how many tokens a model's answer can have if its request sets no limit; None if there is no limit."""
+        return None if self._upstream is None else self._upstream.reply_limit(model)
 
     def form(self, model: str) -> Form:
         """Return the best form that the model's server is not known to lack."""

@@ -32,7 +32,10 @@ from chains.reply_call import Ask, ReplyCall
 __all__ = ["Constrained", "Unkept"]
 
 _CHOICE_TOKENS: Final = 256  # a name takes few; a server that constrains nothing is cut off here
-_CALL_TOKENS: Final = 4_096  # where the run sets no limit: free objects have no bound of their own
+_CALL_TOKENS: Final = 4_096
+"""Tokens of a call without any other limit: free objects have no bound of their own."""
+_TIGHT_TOKENS: Final = 512
+"""Tokens that a first try leaves to a second one, whose strings are short."""
 _MAX_EXAMPLES: Final = 32
 _SHOWN_CHARS: Final = 300  # of a function's description, where it is chosen
 
@@ -51,6 +54,8 @@ class Constrained:
     offer: Offer
     prompts: Prompts
     form: Form
+    reply_limit: int | None = None
+    """Tokens of a call, if neither the run nor the client limits it."""
 
     async def stream(self) -> AsyncGenerator[AIMessageChunk]:
         """Yield the reply's chunks. Raises RunError; Unkept before anything is said."""
@@ -162,7 +167,7 @@ class Constrained:
             self._without_tools(plain_messages(self.call.messages, self.prompts, system=system)),
             response_format=self._format("call", schema),
         )
-        text, calls = await self._calls(asked, only=name)
+        text, calls = await self._calls(asked, only=name, spare=_TIGHT_TOKENS)
         if not calls and self.tally.finish == "length" and self.tally.left != 0:  # it rambles, in a string mostly
             tight = self._format("call", await shape_call(tool, tight=True))
             text, calls = await self._calls(replace(asked, response_format=tight, temperature=0.0), only=name)
@@ -172,9 +177,11 @@ class Constrained:
             calls = await self._repaired(asked, text, calls, only=name)
         return calls[:count]
 
-    async def _calls(self, asked: ReplyCall, *, only: str | None) -> tuple[str, list[Checked]]:
-        # Half of what is left, where that is limited: so that there is something left for a second try.
-        limit = _CALL_TOKENS if self.tally.left is None else min(_CALL_TOKENS, -(-self.tally.left // 2))
+    async def _calls(self, asked: ReplyCall, *, only: str | None, spare: int = 0) -> tuple[str, list[Checked]]:
+        """Ask for calls. `spare` tokens of a limited run, but at most half of what is left, are not used."""
+        limit = self.reply_limit or _CALL_TOKENS
+        if (left := self.tally.left) is not None:
+            limit = left - min(spare, left // 2)
         text = await self.tally.text(self.ask(replace(asked, max_tokens=limit)))
         written = await calls_in(text, self.offer.names, only=only)
         if self.tally.finish == "length":

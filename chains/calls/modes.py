@@ -163,7 +163,10 @@ class Modes:
         refused: RunError | None = None
         while form is not None:
             said = False
-            steps = Constrained(call, self.ask, tally, offer, self._prompts, form).stream()
+            constrained = Constrained(
+                call, self.ask, tally, offer, self._prompts, form, self._abilities.reply_limit(call.model)
+            )
+            steps = constrained.stream()
             try:
                 async with aclosing(steps):
                     async for chunk in steps:

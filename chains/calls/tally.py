@@ -27,7 +27,12 @@ class Tally:
         return max(0, self._max_tokens - (self._spent["output_tokens"] if self._spent else 0))
 
     async def follow(self, chunks: AsyncGenerator[AIMessageChunk]) -> AsyncGenerator[AIMessageChunk]:
-        """Yield one request's chunks without usage and finish reason."""
+        """Yield one request's chunks without usage and finish reason. If no tokens are left, make no request: engines
+        read a limit of 0 as none."""
+        if self.left == 0:
+            self.finish = "length"
+            await chunks.aclose()
+            return
         self.requests += 1
         self.finish = None
         usage: UsageMetadata | None = None

@@ -450,3 +450,15 @@ async def test_an_error_of_the_engine_has_openai_s_fields(engine: Open, stream: 
     assert passage.status == 400
     assert sorted(error) == ["code", "message", "param", "type"]
     assert error["code"] is None
+
+
+async def test_a_function_call_has_at_most_as_many_tokens_as_an_answer(engine: Open) -> None:
+    builtin = await engine(shape=Shape(context_size=1024, parallel=1, max_reply_tokens=7))
+    note = {"type": "object", "properties": {"note": {"type": "string", "minLength": 90}}, "required": ["note"]}
+    tool = {"type": "function", "function": {"name": "take_note", "parameters": note}}
+    named = {"type": "function", "function": {"name": "take_note"}}  # so that no request chooses a function
+    call = ReplyCall(model="", messages=[HumanMessage("Take a note.")], tools=[tool], tool_choice=named)
+    chunks = [chunk async for chunk in Replies(builtin, tool_calls="schema").stream(call)]
+    assert chunks[-1].response_metadata["finish_reason"] == "length"
+    assert chunks[-1].usage_metadata is not None
+    assert chunks[-1].usage_metadata["output_tokens"] == 14  # two tries

@@ -341,6 +341,50 @@ async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstr
     assert heard.last.response_metadata["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, [4_096, 4_096]),
+        ({"max_reply_tokens": 60}, [60, 60]),
+        ({"max_reply_tokens": 6_000}, [6_000, 6_000]),
+        ({"max_tokens": 100}, [50, 50]),
+        ({"max_tokens": 5_000}, [4_488, 512]),
+        ({"max_tokens": 9_000, "max_reply_tokens": 60}, [8_488, 512]),
+        ({"max_tokens": 1}, [1]),
+    ],
+    ids=["no limit", "setting", "large setting", "run", "large run", "run before setting", "one token"],
+)
+async def test_a_call_uses_all_of_the_limit_and_no_more(
+    up: ScriptedUpstream, given: dict[str, int], limits: list[int]
+) -> None:
+    def ramble(body: dict[str, Any]) -> Reply:
+        said = {"prompt_tokens": 9, "completion_tokens": body["max_tokens"], "total_tokens": 9 + body["max_tokens"]}
+        return Reply('{"name": "getWeather", "arguments": {"place": "Rome Rome', finish="length", usage=said)
+
+    up.default = ramble
+    upstream = Upstream(up.url, max_reply_tokens=given.get("max_reply_tokens"))
+    await upstream.open()
+    try:
+        call = asked(tool_choice=NAMED, max_tokens=given.get("max_tokens"))
+        heard = await hear(Replies(upstream, tool_calls="schema"), call)
+    finally:
+        await upstream.close()
+    assert [request.body["max_tokens"] for request in up.requests] == limits
+    assert heard.last.response_metadata["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("name", ["getWeather", "none"], ids=["call", "words"])
+async def test_no_request_follows_when_the_choice_used_up_the_limit(
+    up: ScriptedUpstream, connect: Connect, name: str
+) -> None:
+    spent = {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}
+    choice = Reply(json.dumps({"function": name, "calls": 1}), usage=spent)
+    heard = await reply(up, connect, "schema", choice, call=asked(max_tokens=12))
+    assert len(up.requests) == 1
+    assert (heard.text, heard.calls) == ("", [])
+    assert heard.last.response_metadata["finish_reason"] == "length"
+
+
 # --- servers that know less -------------------------------------------------------------------------------------------
 
 
