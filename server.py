@@ -30,12 +30,16 @@ def _shadows(entry: str) -> bool:
 sys.path.sort(key=_shadows)
 
 from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from ops import Parts, run
 from ops.files import read_text, read_toml
 from ops.owners import unopened
+from ops.setting_faults import spell_faults
 from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
+from wire.errors import InvalidSetting
 
 if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
     from fastapi import FastAPI
@@ -73,7 +77,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from store.sqlite.thread_ages import SqliteAges
     from workers import open_workers
 
-    settings = settings or Settings()
+    settings = settings or read_settings()
     settings.check()
     routes = _routes(settings)
     embedder = choose_embedder(settings.embeddings_model, routes)
@@ -235,14 +239,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def read_settings(**given: Any) -> Settings:
     """Return the settings; `given` comes before all files.
 
-    Raises ThreadholdError for a file that cannot be read, pydantic's ValidationError for what is wrong in it.
+    Raises InvalidSetting with a line for each fault, or for a file that cannot be read.
     """
     logging.getLogger("dotenv").setLevel(logging.ERROR)  # what it cannot read is among the settings' doubts
     for name, value in dotenv_values(stream=StringIO(read_text(DOTENV))).items():
         if name.startswith(_OF_LIBRARIES) and value:
             os.environ.setdefault(name, value)
     read_toml(TOML)
-    return Settings(**given)
+    try:
+        return Settings(**given)
+    except (ValidationError, SettingsError) as error:
+        raise InvalidSetting("\n".join(spell_faults(error, Settings))) from error
 
 
 if __name__ == "__main__":

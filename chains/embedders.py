@@ -6,7 +6,7 @@ from chains.installation import install_command
 from chains.minilm import MiniLm, is_installed
 from chains.routes import Routes
 from chains.upstream import Upstream
-from wire.errors import ThreadholdError
+from wire.errors import InvalidSetting
 
 __all__ = ["choose_embedder", "words_only_notice"]
 
@@ -16,7 +16,7 @@ def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
 
     None if the built-in model is not installed: files are then searched by words only.
 
-    Raises ThreadholdError where no upstream can be asked for it.
+    Raises InvalidSetting where no upstream can be asked for it.
     """
     if not setting:
         return MiniLm() if is_installed() else None
@@ -24,7 +24,7 @@ def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
     named = next((member for member in routes.members if member.name and member.name == prefix and rest), None)
     source, model = (routes.members[0].source, setting) if named is None else (named.source, rest)
     if not isinstance(source, Upstream) or isinstance(source, Builtin):
-        raise ThreadholdError(
+        raise InvalidSetting(
             f"EMBEDDINGS_MODEL is `{setting}`, but there is no OpenAI-compatible upstream to ask for it. "
             "Set MODEL_URL, write upstream/model, or unset it: then the built-in model is used."
         )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from wire.errors import ThreadholdError
+from wire.errors import InvalidSetting
 
 __all__ = ["Endpoint", "parse_endpoint", "proxy_for"]
 
@@ -86,23 +86,23 @@ def parse_endpoint(url: str, api_key: str | None, *, upstream: str = "") -> Endp
     """Read a URL with or without scheme, `/v1`, `/chat/completions` and trailing slash.
 
     `upstream` is the NAME of an `[upstreams.NAME]`, empty for MODEL_URL. Without any path `/v1` is added.
-    Raises ThreadholdError for what is no http(s) URL.
+    Raises InvalidSetting for what is no http(s) URL.
     """
     spelled = url.strip()
     setting, key_setting = "MODEL_URL", "MODEL_API_KEY"
     if upstream:
         setting, key_setting = (f"`{key}` of [upstreams.{upstream}]" for key in ("url", "api_key"))
+    refused = InvalidSetting(
+        f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{_shown(spelled)}'. Write an "
+        "address such as http://127.0.0.1:8080/v1."
+    )
     try:
         parts = urlsplit(spelled if "://" in spelled else f"http://{spelled}")
         port, name = parts.port, parts.hostname
     except ValueError:
-        raise ThreadholdError(
-            f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{_shown(spelled)}'"
-        ) from None
+        raise refused from None
     if parts.scheme not in ("http", "https") or not name:
-        raise ThreadholdError(
-            f"{setting if upstream else '`MODEL_URL`'} must be an http or https URL, got '{_shown(spelled)}'"
-        )
+        raise refused
     path = parts.path.rstrip("/")
     if path.endswith(_COMPLETIONS):
         path = path.removesuffix(_COMPLETIONS)
@@ -146,4 +146,5 @@ def _is_loopback(name: str) -> bool:
 
 def _shown(url: str) -> str:
     """The URL without what may be a password."""
-    return url.rsplit("@", 1)[-1]
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}" if separator else url.rsplit("@", 1)[-1]

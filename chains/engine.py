@@ -134,7 +134,7 @@ class Engine:
         """Whether somebody waits for an answer or reads one."""
         return self.asking > 0 or any(map(_is_open, self._uses))
 
-    def complete_request(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def complete_request(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return a request with what its model needs."""
         return {**(demo_request(body) if self.model.is_demo else body), **_WATCHED, "model": self.model.name}
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Self
 
-from wire.errors import ThreadholdError
+from wire.errors import InvalidSetting
 
 __all__ = ["DEFAULT_PROMPTS", "Prompts", "fill"]
 
@@ -74,11 +74,11 @@ class Prompts:
 
     @classmethod
     def changed(cls, texts: Mapping[str, str]) -> Self:
-        """Return the prompts with these texts in place of their own. Raises ThreadholdError for unknown names."""
+        """Return the prompts with these texts in place of their own. Raises InvalidSetting for unknown names."""
         known = {field.name for field in fields(cls)}
         for name in texts.keys() - known:
             listed = ", ".join(f"`{each}`" for each in sorted(known))
-            raise ThreadholdError(f"`[prompts]` has `{name[:60]}`, which is none of {listed}.")
+            raise InvalidSetting(f"`[prompts]` has `{name[:60]}`, which is none of {listed}.")
         return cls(**texts)
 
 

@@ -23,7 +23,7 @@ from ops.question import ask
 from ops.terminal import say
 from store.sqlite.export import owners
 from store.sqlite.offline import in_use, open_beside, snapshot
-from wire.errors import Problem, ThreadholdError, UpstreamFailed
+from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
 if TYPE_CHECKING:
     from chains import Routes
@@ -60,9 +60,10 @@ def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) ->
 
 
 def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterator[Finding]:
-    yield _settings(settings)
+    yield from _settings(settings)
     yield from (Finding("settings", "warning", doubt) for doubt in settings.doubts)
     yield from asyncio.run(_models(settings, parts, ask_model=ask_model))
+    yield from _app(settings, parts)
     served = False
     try:
         served = in_use(settings.database)
@@ -74,11 +75,29 @@ def _findings(settings: Configured, parts: Parts, *, ask_model: bool) -> Iterato
     yield _port(settings.host, settings.port, served=served)
 
 
-def _settings(settings: Configured) -> Finding:
+def _settings(settings: Configured) -> Iterator[Finding]:
     try:
         settings.check()
+    except InvalidSetting as error:
+        yield from (Finding("settings", "wrong", fault) for fault in error.message.splitlines())
+    else:
+        yield _usable(settings)
+
+
+def _app(settings: Configured, parts: Parts) -> Iterator[Finding]:
+    """Build the app as a start does, if it can be built as far as the findings before this one say."""
+    try:
+        settings.check()
+        parts.routes(settings)
+    except ThreadholdError:
+        return
+    try:
+        parts.app(settings)
     except ThreadholdError as error:
-        return Finding("settings", "wrong", error.message)
+        yield from (Finding("start", "wrong", fault) for fault in error.message.splitlines())
+
+
+def _usable(settings: Configured) -> Finding:
     if settings.unused:
         return Finding("settings", "warning", f"{', '.join(settings.unused)}: not built yet, and not used")
     if settings.model_url and settings.model_path is not None:

@@ -1,7 +1,8 @@
 """The words of the command line, and which command each one is.
 
 Laws: without a command it serves, as it always did; what cannot be done is one sentence on stderr without a traceback;
-the exit code is 0 when all was done, 1 when not, 2 for words that are not understood, 130 when it was interrupted.
+the exit code is 0 when all was done, 1 when not, 2 for words and settings that cannot be used, 130 when it was
+interrupted.
 """
 
 import argparse
@@ -11,12 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ops.durations import duration
 from ops.parts import Configured, Parts
 from ops.terminal import complain
-from wire.errors import ThreadholdError
+from wire.errors import InvalidSetting, ThreadholdError
 
 __all__ = ["run"]
 
@@ -24,7 +23,7 @@ _EPILOG = """\
 Settings come from the environment, .env and threadhold.toml; the README lists them.
 Threadhold is under the MIT license. LangServe, which serves /chat and /assistant, is not open source: its license
 forbids offering it to third parties as a hosted or managed service. `threadhold licenses` lists every package's.
-Exit codes: 0 done, 1 not done (a sentence on stderr says why), 2 words not understood, 130 interrupted.
+Exit codes: 0 done, 1 not done (a sentence on stderr says why), 2 words or settings not understood, 130 interrupted.
 """
 
 _BACKUP = "copy all that is stored, while the server runs or not, and read the copy again"
@@ -58,30 +57,19 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
     command: Command = options.run
     try:
         return command(options, parts.settings(**given), parts)
-    except ValidationError as error:
-        told = [f"{_setting_name(one)}: {_complaint(one)}" for one in error.errors()]
+    except InvalidSetting as error:
+        for fault in error.message.splitlines():
+            complain(fault)
+        return 2
     except BrokenPipeError:  # who reads has enough, as `head` does; nothing is left to tell, nor to flush at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ThreadholdError, OSError) as error:
-        told = [str(error)]
+        complain(str(error))
+        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    for each in told:
-        complain(each)
-    return 1
-
-
-def _setting_name(error: Any) -> str:
-    if not error["loc"]:
-        return "settings"
-    setting, *within = error["loc"]
-    return ".".join([str(setting).upper(), *map(str, within)])
-
-
-def _complaint(error: Any) -> str:
-    return "there is no such key" if error["type"] == "extra_forbidden" else str(error["msg"])
 
 
 def _parser(version: str) -> argparse.ArgumentParser:

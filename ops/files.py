@@ -13,26 +13,24 @@ from typing import Any, Final
 
 from dotenv.parser import parse_stream
 
-from wire.errors import ThreadholdError
+from wire.errors import InvalidSetting
 
-__all__ = ["doubts", "read_text", "read_toml"]
+__all__ = ["doubts", "near_name", "read_text", "read_toml"]
 
 _ALIKE: Final = 0.8
 """Of two names, as difflib compares them: `MODEL_ULR` and `MODEL_URL` are 0.89."""
 
 
 def read_text(name: str) -> str:
-    """Return what a file says, nothing where there is none. Raises ThreadholdError."""
+    """Return what a file says, nothing where there is none. Raises InvalidSetting."""
     try:
         return Path(name).read_text("utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise ThreadholdError(
-            f"{name} is no UTF-8 text (PowerShell's `>>` writes UTF-16). Save it as UTF-8."
-        ) from error
+        raise InvalidSetting(f"{name} is no UTF-8 text (PowerShell's `>>` writes UTF-16). Save it as UTF-8.") from error
     except OSError as error:
-        raise ThreadholdError(f"{name} cannot be read: {error.strerror}.") from error
+        raise InvalidSetting(f"{name} cannot be read: {error.strerror}.") from error
 
 
 def read_toml(name: str) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def read_toml(name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(name))
     except tomllib.TOMLDecodeError as error:
-        raise ThreadholdError(f"{name} is no TOML: {error}.") from error
+        raise InvalidSetting(f"{name} is no TOML: {error}.") from error
 
 
 def doubts(known: Collection[str], *, toml: Mapping[str, Any], dotenv: str) -> list[str]:
@@ -51,7 +49,7 @@ def doubts(known: Collection[str], *, toml: Mapping[str, Any], dotenv: str) -> l
 def _of_toml(known: Collection[str], toml: Mapping[str, Any]) -> Iterator[str]:
     for key in toml:
         if key not in known:
-            near = _near(key, known)
+            near = near_name(key, known)
             yield f"threadhold.toml: `{key}` is no setting" + (f"; did you mean `{near}`?" if near else "")
 
 
@@ -59,9 +57,10 @@ def _of_dotenv(known: Collection[str], dotenv: str) -> Iterator[str]:
     for binding in parse_stream(StringIO(dotenv)):
         if binding.error:
             yield f".env: line {binding.original.line} sets nothing; write NAME=value"
-        elif binding.key and binding.key.lower() not in known and (near := _near(binding.key, known)):
+        elif binding.key and binding.key.lower() not in known and (near := near_name(binding.key, known)):
             yield f".env: `{binding.key}` is no setting; did you mean `{near.upper()}`?"
 
 
-def _near(name: str, known: Collection[str]) -> str | None:
+def near_name(name: str, known: Collection[str]) -> str | None:
+    """Return the known name that a misspelled one is closest to; None if none is close."""
     return next(iter(get_close_matches(name.lower(), known, 1, _ALIKE)), None)

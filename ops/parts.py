@@ -77,8 +77,7 @@ class Configured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """How things are made. `settings` takes what the command line gives and raises pydantic's ValidationError, or
-    ThreadholdError."""
+    """How things are made. `settings` takes what the command line gives and raises InvalidSetting."""
 
     settings: Callable[..., Configured]
     app: Callable[[Any], "FastAPI"]

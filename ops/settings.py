@@ -1,9 +1,9 @@
 """Every setting, with its type, its default and its checks. Only `server.py` reads them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -15,8 +15,8 @@ from pydantic_settings import (
 from api.hosts import is_loopback
 from ops.files import doubts, read_text, read_toml
 from telemetry.log import Format, Level
-from wire.errors import ThreadholdError
-from wire.lists import split_aliases, split_keys, split_names
+from wire.errors import InvalidSetting
+from wire.lists import is_sendable, split_aliases, split_hosts, split_keys, split_networks, split_origins
 
 if TYPE_CHECKING:  # takes a second to import; `access` does, when the port is open
     from api.app import Access
@@ -27,6 +27,13 @@ DOTENV, TOML = ".env", "threadhold.toml"
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
 ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
+
+
+_LISTS: Final = {
+    "cors_origins": split_origins,
+    "allowed_hosts": split_hosts,
+    "actions_allow_hosts": split_networks,
+}
 
 
 class UpstreamSettings(BaseModel):
@@ -40,19 +47,26 @@ class UpstreamSettings(BaseModel):
     provider: str = "openai"
     tool_calls: ToolCalls | None = None
 
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, value: str) -> str:
+        return _sendable(value)
+
     @model_validator(mode="after")
     def _fits_its_provider(self) -> Self:
         if self.provider == "openai" and not self.url:
-            raise ValueError("`url` is missing; write an OpenAI-compatible address, or another `provider`")
+            raise ValueError("`url` is missing. Write an OpenAI-compatible address, or another `provider`.")
         if self.provider != "openai" and self.tool_calls:
-            raise ValueError("`tool_calls` is for OpenAI-compatible upstreams only; other providers are native")
+            raise ValueError(
+                "`tool_calls` is for OpenAI-compatible upstreams only. Remove it: other providers are native."
+            )
         return self
 
 
 class Settings(BaseSettings):
     """Every setting. Taken from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
 
-    model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True, allow_inf_nan=False)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
@@ -117,8 +131,9 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins", "allowed_hosts", "actions_allow_hosts", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        return split_names(value) if isinstance(value, str) else value
+    def _split(cls, value: Any, info: ValidationInfo) -> Any:
+        text = _one_text(value)
+        return _LISTS[info.field_name or ""](text) if isinstance(text, str) else value
 
     @field_validator("log_level", "log_format", "unknown_fields", mode="before")
     @classmethod
@@ -144,23 +159,32 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: Any) -> Any:
-        value = ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
-        return split_keys(value) if isinstance(value, str) else value
+        text = _one_text(value)
+        if isinstance(text, str):
+            return split_keys(text)
+        if value:  # a table in threadhold.toml would seem to name owners, but its names would be keys
+            raise ValueError("it must be one text or a list of texts. Write key or owner=key.")
+        return {}
+
+    @field_validator("model_api_key", "metrics_key")
+    @classmethod
+    def _check_key(cls, value: str) -> str:
+        return _sendable(value)
 
     @property
     def database(self) -> Path | str:
-        """The store's file. Raises ThreadholdError for what is not built."""
+        """The store's file. Raises InvalidSetting for what is not built."""
         if not self.database_url:
             return self.data_dir / "threadhold.db"
         scheme = self.database_url.partition("://")[0]
         if scheme != "sqlite":
-            raise ThreadholdError(
+            raise InvalidSetting(
                 f"DATABASE_URL is a '{scheme[:20]}' URL, but only SQLite is built yet. Unset it, or write "
                 "sqlite:///path/to/file.db."
             )
         path = self.database_url.removeprefix("sqlite://").removeprefix("/")
         if not path:
-            raise ThreadholdError("DATABASE_URL names no file; write sqlite:///path/to/file.db.")
+            raise InvalidSetting("DATABASE_URL names no file; write sqlite:///path/to/file.db.")
         return path
 
     @property
@@ -185,13 +209,19 @@ class Settings(BaseSettings):
         return [*self.api_keys, *own, *(one.api_key for one in self.upstreams.values())]
 
     def check(self) -> None:
-        """Refuse what must not be served. Raises ThreadholdError with a sentence."""
-        _ = self.database
+        """Refuse what must not be served. Raises InvalidSetting with a line for each fault."""
+        faults: list[str] = []
+        try:
+            _ = self.database
+        except InvalidSetting as error:
+            faults.append(error.message)
         if not self.api_keys and not is_loopback(self.host):
-            raise ThreadholdError(
+            faults.append(
                 f"HOST is {self.host or 'every address'}, which others can reach, but API_KEYS is empty. "
                 "Set API_KEYS, or serve on 127.0.0.1."
             )
+        if faults:
+            raise InvalidSetting("\n".join(faults))
 
     @property
     def access(self) -> "Access":
@@ -206,3 +236,19 @@ class Settings(BaseSettings):
             max_body_bytes=self.max_body_bytes,
             metrics_key=self.metrics_key,
         )
+
+
+def _one_text(value: Any) -> Any:
+    """Return a list of texts, as threadhold.toml can have it, as the environment has it."""
+    is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+    return ",".join(value) if is_list else value
+
+
+def _sendable(key: str) -> str:
+    """Return a key without white space around it. Raises ValueError if it cannot be sent."""
+    key = key.strip()
+    if not is_sendable(key):
+        raise ValueError(
+            "it has spaces or characters that HTTP headers cannot carry. Use ASCII letters, digits and punctuation."
+        )
+    return key

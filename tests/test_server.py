@@ -96,7 +96,7 @@ def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
     tmp_path: Path, environment: dict[str, str], words: str
 ) -> None:
     done = start(tmp_path, **environment)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == (1 if "DATA_DIR" in environment else 2), done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -108,7 +108,11 @@ def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
         ("threadhold.toml", "port = 1".encode("utf-16"), "threadhold.toml is no UTF-8 text"),
         (".env", "PORT=1".encode("utf-16"), ".env is no UTF-8 text"),
         (".env", None, ".env cannot be read: Is a directory."),
-        ("threadhold.toml", b"[upstreams.gpu]\nulr = 'http://x'", "UPSTREAMS.gpu.ulr: there is no such key"),
+        (
+            "threadhold.toml",
+            b"[upstreams.gpu]\nulr = 'http://x'",
+            "[upstreams.gpu]: `ulr` is not a setting. Use `url`, `api_key`, ",
+        ),
     ],
     ids=["no toml", "toml in UTF-16", "env in UTF-16", "a folder", "a wrong key"],
 )
@@ -118,7 +122,7 @@ def test_a_file_of_settings_that_cannot_be_read_is_a_sentence(
     (tmp_path / name).mkdir() if content is None else (tmp_path / name).write_bytes(content)
     for word in ("serve", "check"):
         done = start(tmp_path, word)
-        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert done.stderr.startswith(f"threadhold: {words}")
         assert done.stderr.count("\n") == 1
 

@@ -14,6 +14,7 @@ app), and only `graphs/active_run.py` makes a run's `last_error`.
     │   ├── UpstreamProblem         what `/chat/completions` passes on: the upstream's own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
     │   └── OutOfRoom               507: the server's disk is full
+    ├── InvalidSetting              a setting that cannot be used; nothing is served
     ├── StoreError                  a write that the store refused; nothing of its commit was kept
     │   ├── Missing                 a row that a change names is not there (for this owner)
     │   ├── ThreadBusy              the thread has an active run
@@ -41,6 +42,7 @@ __all__ = [
     "EmbeddingFailed",
     "Forbidden",
     "InvalidRequest",
+    "InvalidSetting",
     "MalformedCall",
     "Missing",
     "NotFound",
@@ -194,6 +196,10 @@ class OutOfRoom(Problem):
     status = 507
     type = "server_error"
     code = "insufficient_storage"
+
+
+class InvalidSetting(ThreadholdError):
+    """A setting, or a file of settings, that cannot be used. Several faults are several lines."""
 
 
 class StoreError(ThreadholdError):

@@ -1,8 +1,16 @@
 """Lists as settings have them, in one line with commas between. Pure; raises ValueError with a sentence."""
 
-from wire.ids import DEFAULT_OWNER
+import re
+from ipaddress import ip_network
+from typing import Final
 
-__all__ = ["split_aliases", "split_keys", "split_names"]
+from wire.ids import DEFAULT_OWNER
+from wire.paths import shown
+
+__all__ = ["split_aliases", "split_hosts", "split_keys", "split_names", "split_networks", "split_origins"]
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s*@]+/?", re.IGNORECASE)
+_HOST: Final = re.compile(r"\[[0-9a-f:.%]+\]|[^\[\]:@/\\?#,\s*]+", re.IGNORECASE)
 
 
 def split_names(text: str) -> tuple[str, ...]:
@@ -16,19 +24,75 @@ def split_aliases(text: str) -> dict[str, str]:
     for part in split_names(text):
         name, equals, target = (piece.strip() for piece in part.partition("="))
         if not (name and equals and target):
-            raise ValueError(f"'{part}' is no alias; write name=target, several with commas between them")
+            raise ValueError(f"`{shown(part)}` is not an alias. Write name=target, and commas between several.")
         aliases[name] = target
     return aliases
 
 
 def split_keys(text: str) -> dict[str, str]:
-    """Read `key`, which belongs to the default owner, and `owner=key`; returns owner by key."""
+    """Read `key`, which belongs to the default owner, and `owner=key`; returns owner by key.
+
+    The sentences name entries by their numbers: an entry can be a secret as a whole.
+    """
     keys: dict[str, str] = {}
-    for part in split_names(text):
+    for number, part in enumerate(split_names(text), 1):
         owner, equals, key = (piece.strip() for piece in part.partition("="))
         if equals and not (owner and key.strip("=")):
-            raise ValueError("an entry has an empty owner or key; write key or owner=key")
+            raise ValueError(f"entry {number} has no {'key' if owner else 'owner'}. Write key or owner=key.")
         key, owner = (key, owner) if equals else (owner, DEFAULT_OWNER)
+        if not is_sendable(key):
+            raise ValueError(
+                f"the key of entry {number} has spaces or characters that HTTP headers cannot carry. Use ASCII "
+                "letters, digits and punctuation, and commas between several keys."
+            )
         if keys.setdefault(key, owner) != owner:
-            raise ValueError(f"'{owner}' and '{keys[key]}' have the same key; give each owner its own")
+            raise ValueError(
+                f"`{shown(owner)}` and `{shown(keys[key])}` have the same key. Give each owner a key of its own."
+            )
+    if text.strip() and not keys:
+        raise ValueError("it has commas but no key, which would open the server to everybody. Write key or owner=key.")
     return keys
+
+
+def is_sendable(key: str) -> bool:
+    """Return whether clients can send a key in an HTTP header."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
+def split_origins(text: str) -> tuple[str, ...]:
+    """Read origins as browsers send them, `null` and `*`."""
+    origins = split_names(text)
+    for origin in origins:
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"`{shown(origin)}` is not an origin. Write scheme://host or scheme://host:port, such as "
+                "https://app.example.com, or `null` or `*`."
+            )
+    return origins
+
+
+def split_hosts(text: str) -> tuple[str, ...]:
+    """Read names and addresses as the header `Host` has them, without ports."""
+    hosts = split_names(text)
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(
+                f"`{shown(host)}` is not a host. Write a name or an address without scheme, port and path, and IPv6 "
+                "addresses in brackets."
+            )
+    return hosts
+
+
+def split_networks(text: str) -> tuple[str, ...]:
+    """Read host names, addresses and CIDRs."""
+    entries = split_names(text)
+    for entry in entries:
+        try:
+            ip_network(entry.strip("[]"), strict=False)
+        except ValueError:
+            if not _HOST.fullmatch(entry) or entry.startswith("["):
+                raise ValueError(
+                    f"`{shown(entry)}` is not a host or network. Write a name, an address or a CIDR such as "
+                    "10.0.0.0/8, without scheme and port."
+                ) from None
+    return entries

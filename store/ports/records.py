@@ -48,7 +48,7 @@ class Row:
     """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
     `vector_store_id` on batches and on a store's files, `file_id` and (where it came in one) `batch_id` on the latter.
 
-    A store's file has the id of the file on the wire, but here that of its place, `store.sqlite.files.place_id`.
+    A store's file has the id of the file on the wire, but here that of its place, `store.sqlite.files.store_file_id`.
     """
 
     kind: Kind

@@ -112,8 +112,37 @@ def test_the_model_is_asked_only_when_that_is_wanted(upstream: ScriptedUpstream,
 
 def test_a_setting_that_makes_no_sense_is_one_sentence(tmp_path: Path) -> None:
     done = command(tmp_path, "check", DRAIN_S="soon")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("threadhold: DRAIN_S: ")
+    assert (done.returncode, done.stdout) == (2, "")
+    told = "DRAIN_S is `soon`, but must be a number of at least 0. Correct it or remove it (default: `10`)."
+    assert done.stderr == f"threadhold: {told}\n"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"HOST": "0.0.0.0"},
+        {"HOST": "0.0.0.0", "DATABASE_URL": "postgres://u:secret@h/d"},
+        {"EMBEDDINGS_MODEL": "embed"},
+        {"MODEL_URL": "ftp://u:secret@host"},
+        {"API_KEYS": "ann=secret,bob=secret"},
+        {"PROMPTS": '{"wrongly": "x"}'},
+        {"UPSTREAMS": '{"gpu": {"url": "ftp://host"}}'},
+        {"MAX_RUNS": "0", "PORT": "70000"},
+    ],
+    ids=["open", "two faults", "embeddings", "model url", "keys", "prompts", "upstream", "two values"],
+)
+def test_check_and_start_refuse_settings_in_the_same_words(tmp_path: Path, settings: dict[str, str]) -> None:
+    settings = {"PORT": str(free_port()), **settings}
+    started = command(tmp_path, "serve", **settings)
+    assert started.returncode == 2, started.stderr
+    faults = [line.removeprefix("threadhold: ") for line in started.stderr.splitlines() if "threadhold: " in line]
+    checked = command(tmp_path, "check", **settings)
+    told = [line.split(maxsplit=2)[-1] for line in checked.stdout.splitlines() if line.startswith("wrong")]
+    told += [line.removeprefix("threadhold: ") for line in checked.stderr.splitlines()]
+    assert faults
+    assert set(faults) <= set(told)
+    assert checked.returncode in (1, 2)
+    assert "secret" not in started.stderr + checked.stdout + checked.stderr
 
 
 def test_what_is_written_and_sets_nothing_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Says what is wrong with settings: one line a fault, with the setting, its value, what is allowed and what to do.
+
+Invariant: the value of a secret is never shown. What is allowed comes from the settings' own JSON schema.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsError
+
+from ops.files import near_name
+from wire.paths import shown
+
+__all__ = ["spell_faults"]
+
+_SECRETS: Final = frozenset(
+    {"api_keys", "api_key", "model_api_key", "metrics_key", "s3_access_key", "s3_secret_key", "model_url", "url"}
+    | {"database_url", "redis_url"}
+)
+"""Keys, and addresses that can contain a password."""
+_KINDS: Final = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "`true` or `false`",
+    "string": "a text",
+    "array": "a list of texts",
+    "object": "a table of names and values",
+}
+
+
+def spell_faults(error: ValidationError | SettingsError, model: type[BaseModel]) -> list[str]:
+    """Return a sentence or two for each fault that pydantic found in settings of `model`."""
+    if isinstance(error, ValidationError):
+        return [_spell(each, model) for each in error.errors(include_url=False)]
+    name = next((name for name in model.model_fields if f'"{name}"' in str(error)), "")
+    return [f"{name.upper() or 'A setting'} must be JSON in the environment. Set it in threadhold.toml instead."]
+
+
+def _spell(error: Any, model: type[BaseModel]) -> str:
+    place = _place(error["loc"])
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
+    if error["type"] == "extra_forbidden":
+        return _unknown(error["loc"], model)
+    if error["type"] == "string_pattern_mismatch" and error["loc"][-1] == "[key]":
+        return f"{place}: names have letters, digits, `.`, `_` and `-`, and begin with a letter or a digit. Rename it."
+    schema = _schema(error["loc"], model.model_json_schema(mode="validation"))
+    default = schema.get("default")
+    told = f" (default: `{_value(default)}`)" if isinstance(default, str | int | float) and default != "" else ""
+    return f"{place} {_found(error)}must be {_allowed(schema)}. Correct it or remove it{told}."
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    """Name a setting as the README does: `MAX_RUNS`, or `url` of [upstreams.gpu]."""
+    names = [part for part in loc if isinstance(part, str) and part != "[key]"]
+    match names:
+        case []:
+            return "Settings"
+        case ["upstreams", name]:
+            return f"[upstreams.{shown(name)}]"
+        case ["upstreams", name, key, *_]:
+            return f"`{shown(key)}` of [upstreams.{shown(name)}]"
+        case ["prompts", name]:
+            return f"`{shown(name)}` of [prompts]"
+        case _:
+            return names[0].upper()
+
+
+def _found(error: Any) -> str:
+    """Describe the value, unless it is a secret."""
+    if _SECRETS & set(error["loc"]):
+        return ""
+    return f"is `{_value(error['input'])}`, but " if error["input"] != "" else "is empty, but "
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping | list | tuple):
+        return "a table" if isinstance(value, Mapping) else "a list"
+    return shown("".join(each if each.isprintable() else "?" for each in str(value)))
+
+
+def _schema(loc: Sequence[str | int], root: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a setting: the alternatives and references in it resolved, null left out."""
+    found: dict[str, Any] = root
+    for part in loc:
+        others = [*found.get("patternProperties", {}).values(), found.get("additionalProperties"), found.get("items")]
+        child = found.get("properties", {}).get(part) or next(filter(None, others), None)
+        found = _resolved(child, root)
+    return found
+
+
+def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        return {}
+    beside = {name: value for name, value in schema.items() if name not in ("anyOf", "$ref")}
+    if "$ref" in schema:
+        return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **beside}
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    return {**_resolved(options[0], root), **beside} if options else schema
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    if options := schema.get("enum"):
+        *first, last = (f"`{each}`" for each in options)
+        return f"{', '.join(first)} or {last}"
+    told = _KINDS.get(str(schema.get("type")), "a value of another kind")
+    least, above, most = (schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
+    if least is not None and most is not None:
+        return f"{told} from {least:g} to {most:g}"
+    if least is not None:
+        return f"{told} of at least {least:g}"
+    return f"{told} above {above:g}" if above is not None else told
+
+
+def _unknown(loc: Sequence[str | int], model: type[BaseModel]) -> str:
+    *outer, name = loc
+    known = _schema(outer, model.model_json_schema(mode="validation")).get("properties", {})
+    near = near_name(str(name), known)
+    advice = f"Did you mean `{near}`?" if near else f"Use {', '.join(f'`{each}`' for each in known)}."
+    return f"{_place(outer)}: `{shown(name)}` is not a setting. {advice}"
