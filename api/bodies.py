@@ -15,6 +15,7 @@ from api.body_memory import Share
 from api.body_threads import LARGE, work_on_body
 from api.depends import is_v1
 from api.head import head_of
+from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from wire.paths import shown
 
@@ -44,7 +45,7 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: Share
     headers = head_of(scope)
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
-        raise _too_large(max_bytes)
+        raise _limit(max_bytes).refuse(int(length))
     body = await _read(receive, max_bytes, share)
     if body:
         _check_type(headers)
@@ -67,7 +68,7 @@ async def _read(receive: Receive, max_bytes: int, share: Share) -> bytes:
         block, more = await receive_block(receive)
         size += len(block)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise _limit(max_bytes).refuse()
         if more or size > LARGE:
             share.take(len(block))
         blocks.append(block)
@@ -83,8 +84,8 @@ async def receive_block(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"The request body is longer than the {max_bytes} bytes that MAX_BODY_BYTES allows.")
+def _limit(max_bytes: int) -> ByteLimit:
+    return ByteLimit("The request body", max_bytes, "MAX_BODY_BYTES", "send it in several requests")
 
 
 def _check_type(headers: Mapping[str, str]) -> None:
@@ -100,8 +101,8 @@ def _check_type(headers: Mapping[str, str]) -> None:
 def _normal(body: bytes, *, model: str | None) -> bytes:
     if len(body) > MAX_VALUES and _count_values(body) > MAX_VALUES:
         raise TooLarge(
-            f"The request body has more than {MAX_VALUES} values, counting the elements of all arrays and the fields "
-            "of all objects. Send it in several requests."
+            f"The request body has more than the {MAX_VALUES} values that are allowed, counting the elements of all "
+            "arrays and the fields of all objects. Send it in several requests."
         )
     try:
         value = orjson.loads(body.removeprefix(codecs.BOM_UTF8))

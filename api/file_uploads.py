@@ -11,7 +11,7 @@ from api.uploads import announced_bytes, read_form
 from store.blobs import Writing
 from wire.uploads import (
     MAX_PART_BYTES,
-    PART_TOO_LONG,
+    PART_LIMIT,
     Upload,
     UploadComplete,
     UploadCreate,
@@ -44,7 +44,7 @@ async def add_upload_part(upload_id: UploadId, request: Request, deps: Parts, ow
     announced = announced_bytes(request, MAX_PART_BYTES)
 
     async def receive(writing: Writing) -> None:
-        form = await read_form(request, writing, max_bytes=MAX_PART_BYTES, file="data", too_long=PART_TOO_LONG)
+        form = await read_form(request, writing, PART_LIMIT, file="data")
         headers.update(parse_leniently(UploadPartCreate, form.fields, request)[1])
 
     return answer(await deps.uploads.add_part(owner, upload_id, receive, announced=announced), headers=headers)

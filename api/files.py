@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from api.body_route import parse_leniently
 from api.depends import Deps, FileId, Owner, Parts
 from api.json_response import answer
-from api.uploads import announced_bytes, read_form, too_large
+from api.uploads import announced_bytes, file_limit, read_form
 from store.ports import Insert, PageQuery, Row
 from wire.errors import InvalidRequest, StoreError
 from wire.files import File, FileCreate, FileQuery, UploadPurpose, new_file, no_such_file
@@ -38,10 +38,10 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 @router.post("/files", response_model=File, openapi_extra=_BODY)
 async def create_file(request: Request, deps: Parts, owner: Owner) -> Response:
     """Upload a file. It is on disk, and so is its row, when this answers."""
-    limit = deps.max_file_bytes
-    announced = announced_bytes(request, limit)
-    async with deps.blobs.writing(limit, too_large(limit).message, announced=announced) as writing:
-        upload = await read_form(request, writing, max_bytes=limit)
+    limit = file_limit(deps.max_file_bytes)
+    announced = announced_bytes(request, limit.most)
+    async with deps.blobs.writing(limit.most, limit.message(), announced=announced) as writing:
+        upload = await read_form(request, writing, limit)
         asked, headers = parse_leniently(FileCreate, upload.fields, request)
         id = new_id("file")
         size = await writing.keep(id)

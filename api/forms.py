@@ -21,7 +21,8 @@ from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
 from store.sqlite.disk import Disk
 from store.sqlite.room import Room
-from wire.errors import InvalidRequest, TooLarge
+from wire.byte_limits import ByteLimit
+from wire.errors import InvalidRequest
 
 __all__ = ["DiskForm", "receive_form"]
 
@@ -145,10 +146,10 @@ async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes:
 
     Raises TooLarge, InvalidRequest for a form that is broken or cut off, StoreFull if space is short, StoreFailed.
     """
-    too_large = TooLarge(f"The form is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
+    limit = ByteLimit("The form", max_bytes, "MAX_FILE_BYTES", "send a smaller file")
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes + SLACK:
-        raise too_large
+        raise limit.refuse(int(length))
     content_type = request.headers["content-type"]
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
@@ -157,7 +158,7 @@ async def receive_form(request: Request, folder: Path, room: Room, *, max_bytes:
         file = await _DISK.open(_open_nameless, folder)
         try:
             copy, size = _Copy(boundary), 0
-            async for block in _received(request, copy, max_bytes + SLACK, too_large):
+            async for block in _received(request, copy, limit):
                 size += len(block)
                 await _DISK.call(claim.write, file, block)
             await _DISK.call(file.flush)
@@ -172,15 +173,15 @@ def _open_nameless(folder: Path) -> IO[bytes]:
     return TemporaryFile(dir=folder)
 
 
-async def _received(request: Request, copy: _Copy, max_bytes: int, too_large: TooLarge) -> AsyncIterator[bytes]:
-    """Yield the part of the form to keep, in larger blocks than it arrives in. Raises `too_large`, InvalidRequest."""
+async def _received(request: Request, copy: _Copy, limit: ByteLimit) -> AsyncIterator[bytes]:
+    """Yield the part of the form to keep, in larger blocks than it arrives in. Raises TooLarge, InvalidRequest."""
     waiting, more, size = bytearray(), True, 0
     try:
         while more:
             block, more = await receive_block(request.receive)
             size += len(block)
-            if size > max_bytes:
-                raise too_large
+            if size > limit.most + SLACK:
+                raise limit.refuse()
             waiting += copy.feed(block)
             if len(waiting) >= _BLOCK:
                 yield bytes(waiting)

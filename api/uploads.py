@@ -5,7 +5,7 @@ before the first byte.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from python_multipart.exceptions import FormParserError
@@ -15,11 +15,12 @@ from starlette.requests import Request
 from api.bodies import receive_block
 from api.part_names import part_names
 from store.blobs import Writing
-from wire.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from wire.byte_limits import ByteLimit
+from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.files import clean_filename
 from wire.validation import shown
 
-__all__ = ["SLACK", "Upload", "announced_bytes", "is_form", "read_form", "too_large"]
+__all__ = ["SLACK", "Upload", "announced_bytes", "file_limit", "is_form", "read_form"]
 
 SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
@@ -34,9 +35,9 @@ def is_form(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
 
 
-def too_large(max_bytes: int) -> TooLarge:
-    """Tell the limit of a file."""
-    return TooLarge(f"The file is longer than the {max_bytes} bytes that MAX_FILE_BYTES allows.")
+def file_limit(max_bytes: int) -> ByteLimit:
+    """Return the limit of a file."""
+    return ByteLimit("The file", max_bytes, "MAX_FILE_BYTES", "send a smaller file")
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class _Form:
     def _begin(self) -> None:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+            raise InvalidRequest(f"The form has more than the {_MAX_PARTS} parts that are allowed. Send fewer.")
         self._headers = {}
 
     def _header_end(self) -> None:
@@ -121,7 +122,9 @@ class _Form:
             return
         self._spare -= end - start
         if self._spare < 0:
-            raise InvalidRequest(f"The form has more than {SLACK} bytes beside its file.")
+            raise InvalidRequest(
+                f"The form has more than the {SLACK} bytes that are allowed beside its file. Send shorter fields."
+            )
         if self._part is not None:
             self._part.data += data[start:end]
 
@@ -140,12 +143,10 @@ def announced_bytes(request: Request, max_bytes: int) -> int:
     return int(length) if length.isdigit() and int(length) <= max_bytes + SLACK else 0
 
 
-async def read_form(
-    request: Request, writing: Writing, *, max_bytes: int, file: str = "file", too_long: str = ""
-) -> Upload:
+async def read_form(request: Request, writing: Writing, limit: ByteLimit, *, file: str = "file") -> Upload:
     """Read a form, its part named `file` into `writing`. The file's name is cleaned.
 
-    `too_long` is the message for a file longer than `max_bytes`; the default names MAX_FILE_BYTES.
+    `limit` is that of the file, which `writing` enforces. A request that announces more is refused unread.
 
     Raises TooLarge, UnsupportedMedia (no form), InvalidRequest (broken, without a file, or cut off).
     """
@@ -154,8 +155,8 @@ async def read_form(
             f"Unsupported content type '{shown(request.headers.get('content-type', ''))}'. Send 'multipart/form-data'."
         )
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > max_bytes + SLACK:
-        raise TooLarge(too_long) if too_long else too_large(max_bytes)
+    if length.isdigit() and int(length) > limit.most + SLACK:
+        raise replace(limit, what=f"{limit.what}, with its form,").refuse(int(length))
     _, options = parse_options_header(request.headers["content-type"])
     try:
         form = _Form(options.get(b"boundary", b""), file)

@@ -27,7 +27,7 @@ _PARTS: Final = ("text", "refusal", "image_url", "input_audio", "file")
 def fit_messages(name: str, value: Any) -> list[dict[str, Any]]:
     """Return a chat's messages, without fields that no template knows. Raises InvalidRequest."""
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
-        raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages")
+        raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
     return [_fit_message(f"{name}[{place}]", message) for place, message in enumerate(value)]
 
 
@@ -40,7 +40,7 @@ def fit_prompt_text(name: str, value: Any) -> Any:
     if type(value[0]) is int:
         return _fit_tokens(name, value)
     if len(value) > _MAX_PROMPTS:
-        raise _wrong(name, f"an array of at most {_MAX_PROMPTS} prompts; it has {len(value)}")
+        raise _wrong(name, f"an array of at most {_MAX_PROMPTS} prompts{_count(value)}")
     return [each if isinstance(each, str) else _fit_tokens(name, each) for each in value]
 
 
@@ -86,7 +86,7 @@ def require_text(body: Mapping[str, Any]) -> None:
 
 def _fit_tokens(name: str, value: Any) -> list[int]:
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_TOKENS:
-        raise _wrong(name, "a string, or an array of strings or tokens")
+        raise _wrong(name, f"a string, or an array of strings or of at most {_MAX_TOKENS} tokens{_count(value)}")
     if not all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value):
         raise _wrong(name, f"an array of tokens, which are integers from 0 to {_MAX_TOKEN}")
     return value
@@ -119,7 +119,7 @@ def _fit_content(param: str, content: Any) -> Any:
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list) or len(content) > _MAX_PARTS:
-        raise _wrong(param, f"a string or an array of at most {_MAX_PARTS} content parts")
+        raise _wrong(param, f"a string or an array of at most {_MAX_PARTS} content parts{_count(content)}")
     for place, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _PARTS:
@@ -134,7 +134,7 @@ def _fit_content(param: str, content: Any) -> Any:
 
 def _fit_calls(param: str, calls: Any) -> list[dict[str, Any]]:
     if not isinstance(calls, list) or len(calls) > _MAX_CALLS:
-        raise _wrong(param, f"an array of at most {_MAX_CALLS} calls")
+        raise _wrong(param, f"an array of at most {_MAX_CALLS} calls{_count(calls)}")
     return [_fit_call(f"{param}[{place}]", call) for place, call in enumerate(calls)]
 
 
@@ -146,6 +146,10 @@ def _fit_call(param: str, call: Any) -> dict[str, Any]:
     if not isinstance(name, str) or not isinstance(arguments, str) or not isinstance(id, str):
         raise _wrong(param, "a call whose id, name and arguments are strings")
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _count(value: Any) -> str:
+    return f"; it has {len(value)}" if isinstance(value, list) else ""
 
 
 def _wrong(param: str, expected: str) -> InvalidRequest:

@@ -23,6 +23,8 @@ _MAX_BIASES: Final = 300
 _MAX_PROBABILITIES: Final = 20
 _MAX_KWARGS: Final = 16
 _MAX_TEXT: Final = 200
+_SHOWN_CHARS: Final = 40
+_OTHERWISE: Final = "Change the schema, or use a model that is not served by the built-in engine."
 
 _REASONING_FORMATS: Final = ("none", "auto", "deepseek", "deepseek-legacy")
 
@@ -142,8 +144,7 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
     for place, (function, found) in enumerate(zip(functions, bounded, strict=False)):
         if "refused" in found and not lenient:
             raise InvalidRequest(
-                f"Invalid schema for function '{function['name']}': {found['refused']} This restriction applies to the "
-                "built-in engine only.",
+                f"Invalid schema for function '{function['name']}': {found['refused']} {_OTHERWISE}",
                 param=f"tools[{place}].function.parameters",
                 code="invalid_function_parameters",
             )
@@ -151,8 +152,7 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
     if described is not None:
         if "refused" in bounded[-1]:
             raise InvalidRequest(
-                f"Invalid schema for response_format: {bounded[-1]['refused']} This restriction applies to the "
-                "built-in engine only.",
+                f"Invalid schema for response_format: {bounded[-1]['refused']} {_OTHERWISE}",
                 param="response_format",
                 code="invalid_json_schema",
             )
@@ -361,8 +361,10 @@ def _shown(value: Any) -> str:
     match value:
         case dict() | list():
             return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"
+        case str() if len(value) > _SHOWN_CHARS:
+            return f"'{value[:_SHOWN_CHARS]}…' ({len(value)} characters)"
         case str():
-            return f"'{value[:40]}'"
+            return f"'{value}'"
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]
-    return str(value)[:40]
+    return str(value)[:_SHOWN_CHARS]

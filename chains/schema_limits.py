@@ -79,12 +79,12 @@ def count_repetitions(schema: Mapping[str, Any]) -> int:
         if name in _LIMITS and value > MAX_REPEATS:
             continue  # left out, see `without_long_limits`
         if value > MAX_REPEATS:
-            raise SchemaRefused(f"`{name}` is {value:g}; at most {MAX_REPEATS} is allowed.")
+            raise SchemaRefused(f"`{name}` is {value:g}; at most {MAX_REPEATS} is allowed. Lower it.")
         repetitions += int(value)
     for name in (name for name in _BOUNDS if schema.get(name) is not None):
         value = schema[name]
         if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
-            raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53.")
+            raise SchemaRefused(f"`{name}` is {str(value)[:40]}; it must be a number within ±2^53. Leave it out.")
     _check_ranges(schema)
     return repetitions
 
@@ -104,7 +104,7 @@ def _check_ranges(schema: Mapping[str, Any]) -> None:
     given |= {name: given[name] + step for name, step in _STEPS.items() if name in given}
     for low, high in _PAIRS:
         if low in given and high in given and given[low] > given[high]:
-            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} allow no value.")
+            raise SchemaRefused(f"`{low}` {schema[low]} and `{high}` {schema[high]} allow no value. Correct one.")
     lows = [name for name in ("minimum", "exclusiveMinimum") if name in given]
     highs = [name for name in ("maximum", "exclusiveMaximum") if name in given]
     for name in (lows or highs) if not (lows and highs) else ():
@@ -163,14 +163,14 @@ def kinds_of(schema: Mapping[str, Any]) -> list[str]:
     """Return the types that a node names. Raises SchemaRefused for unknown ones."""
     told = schema.get("type")
     kinds = told if isinstance(told, list) else [] if told is None else [told]
-    limit("types of one value", len(kinds), len(KINDS))
+    limit("types of one value", len(kinds), len(KINDS), "Name each type once.")
     for kind in kinds:
         if kind not in KINDS:
             raise SchemaRefused(f"`type` is {str(kind)[:40]!r}; it must be a JSON Schema type.")
     return kinds
 
 
-def limit(what: str, value: int, most: int) -> None:
-    """Raise SchemaRefused if the value exceeds the limit."""
+def limit(what: str, value: int, most: int, advice: str) -> None:
+    """Raise SchemaRefused, with advice, if the value exceeds the limit."""
     if value > most:
-        raise SchemaRefused(f"It has too many {what}: {value}; at most {most} are allowed.")
+        raise SchemaRefused(f"It has too many {what}: {value}; at most {most} are allowed. {advice}")

@@ -53,7 +53,8 @@ class RuleNames:
         for name in names:
             if len(name) > MAX_NAME:
                 raise SchemaRefused(
-                    f"The property name `{name[:40]}…` has {len(name)} characters; at most {MAX_NAME} are allowed."
+                    f"The property name `{name[:40]}…` has {len(name)} characters; at most {MAX_NAME} are allowed. "
+                    "Use a shorter one."
                 )
         more = schema.get("additionalProperties")
         size = tree_size(names) if more is True or isinstance(more, dict) else 0

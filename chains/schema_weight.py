@@ -140,8 +140,13 @@ class _Weight:
     def of(self, schema: Any, depth: int) -> _Open:
         """Weigh a subschema."""
         self._totals.nodes += 1
-        limit("subschemas", self._totals.nodes, _MAX_NODES)
-        limit("levels", depth, _MAX_DEPTH)
+        limit(
+            "subschemas",
+            self._totals.nodes,
+            _MAX_NODES,
+            "Use fewer properties or references.",
+        )
+        limit("levels", depth, _MAX_DEPTH, "Use a flatter structure.")
         if schema is True or schema == {}:
             return _Open(_TEXT, _TEXT)
         if not isinstance(schema, dict):
@@ -166,7 +171,7 @@ class _Weight:
         if "number" in kinds or "integer" in kinds:
             digits = count_digits(schema)
             self._totals.digits += digits
-            limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS)
+            limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS, "Leave some of the limits out.")
             found.append(_Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits))
         if "object" in kinds or "properties" in schema or "additionalProperties" in schema:
             found.append(self._object(schema, depth))
@@ -190,7 +195,12 @@ class _Weight:
 
     def _add_repeats(self, count: int, depth: int) -> None:
         self._totals.repeats += count
-        limit("repetitions in its strings and arrays", self._totals.repeats, _MAX_REPEATS_TOTAL)
+        limit(
+            "repetitions in its strings and arrays",
+            self._totals.repeats,
+            _MAX_REPEATS_TOTAL,
+            "Lower `minLength`, `maxLength`, `minItems`, `maxItems` or the repetitions in patterns, or leave them out.",
+        )
         self._totals.names.add(1 + count, self._names, depth)
 
     def _string(self, schema: Mapping[str, Any], depth: int) -> _Open:
@@ -202,28 +212,30 @@ class _Weight:
         try:
             weight = pattern_weight(pattern)
         except PatternRefused as error:
-            raise SchemaRefused(f"`pattern` `{pattern[:60]}` {error}.") from error
+            raise SchemaRefused(f"`pattern` `{pattern[:60]}` {error}. Use a simpler pattern, or none.") from error
         self._add_repeats(weight.size, depth)
         return _Open(_TEXT * weight.open, _TEXT * weight.open)
 
     def _literals(self, values: list[Any]) -> _Open:
         self._totals.values += len(values)
-        limit("enum values", self._totals.values, _MAX_VALUES)
+        limit("enum values", self._totals.values, _MAX_VALUES, "Use fewer, or a string without `enum`.")
         self._add_text([_length(value) for value in values], "enum values")
         return _Open(len(values), len(values))
 
     def _add_text(self, lengths: list[int], what: str) -> None:
         self._totals.text += sum(lengths)
-        limit("characters of names and enum values", self._totals.text, _MAX_TEXT)
+        advice = "Use fewer or shorter ones."
+        limit("characters of names and enum values", self._totals.text, _MAX_TEXT, advice)
         if len(lengths) > _MANY and what != "required properties":
-            limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY)
+            limit(f"characters of {len(lengths)} {what}", sum(lengths), _MAX_TEXT_OF_MANY, advice)
 
     def _alternatives(self, given: Any, key: str, depth: int) -> _Open:
         branches = _list(given, key)
-        limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT)
+        limit(f"alternatives of one `{key}`", len(branches), MAX_WEIGHT, "Use fewer.")
         literals = [value for branch in branches for value in _literals(branch)]
         if len(literals) > _MANY:  # equivalent to one enum
-            limit(f"characters of {len(literals)} enum values", sum(map(_length, literals)), _MAX_TEXT_OF_MANY)
+            length = sum(map(_length, literals))
+            limit(f"characters of {len(literals)} enum values", length, _MAX_TEXT_OF_MANY, "Use fewer or shorter ones.")
         heads = [self._heads(branch) for branch in branches]
         exact = {head for each in heads for head in each}
         prefixes = Counter(head[:end] for each in heads for head in each for end in range(1, len(head) + 1))
@@ -301,7 +313,9 @@ class _Weight:
             self._path.pop()
             return weight
         if not any(mark >= since for mark in self._consumed):
-            raise SchemaRefused(f"`$ref` `{name[:80]}` refers to itself without a property or array in between.")
+            raise SchemaRefused(
+                f"`$ref` `{name[:80]}` refers to itself without a property or array in between. Put one in between."
+            )
         if any(mark >= since for mark in self._alike):
             raise SchemaRefused(
                 f"`$ref` `{name[:80]}` is recursive within alternatives that begin alike, whose number would double at "
@@ -310,18 +324,19 @@ class _Weight:
         return _Open(_TEXT, _TEXT)
 
     def _target(self, reference: Any) -> Any:
-        limit("characters in a `$ref`", len(reference) if isinstance(reference, str) else 0, _MAX_REFERENCE)
+        length = len(reference) if isinstance(reference, str) else 0
+        limit("characters in a `$ref`", length, _MAX_REFERENCE, "Use shorter names of definitions.")
         if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
-            raise SchemaRefused(f"`$ref` {str(reference)[:80]!r} points outside the schema; only `#/…` is allowed.")
+            raise SchemaRefused(f"`$ref` {str(reference)[:80]!r} points outside the schema. Use `$defs` and `#/…`.")
         node, is_map = self._root, False
         for part in reference.split("/")[1:]:
             if not isinstance(node, dict) or part not in node:
-                raise SchemaRefused(f"`$ref` `{reference[:80]}` points to nothing.")
+                raise SchemaRefused(f"`$ref` `{reference[:80]}` points to nothing. Add the definition.")
             if not is_map and part in DATA:
-                raise SchemaRefused(f"`$ref` `{reference[:80]}` points into `{part}`, which contains no schemas.")
+                raise SchemaRefused(f"`$ref` `{reference[:80]}` points into `{part}`, not at a schema. Use `$defs`.")
             node, is_map = node[part], not is_map and part in MAPS
         if is_map:
-            raise SchemaRefused(f"`$ref` `{reference[:80]}` points to a map of schemas, not to a schema.")
+            raise SchemaRefused(f"`$ref` `{reference[:80]}` points to a map of schemas. Add the name of one.")
         return node
 
 

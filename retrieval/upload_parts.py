@@ -19,10 +19,11 @@ from store.ports import Insert, Patch, Row, Store
 from store.sqlite.files import Library
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
+from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, Missing, NotFound, Problem, StatusConflict, StoreError, TooLarge
 from wire.files import FileCreate, FileExpiry, new_file
 from wire.ids import new_id
-from wire.uploads import MAX_PART_BYTES, MAX_PARTS, PART_TOO_LONG, UploadComplete, UploadCreate, new_part, new_upload
+from wire.uploads import MAX_PART_BYTES, MAX_PARTS, PART_LIMIT, UploadComplete, UploadCreate, new_part, new_upload
 
 __all__ = ["Uploads"]
 
@@ -75,7 +76,8 @@ class Uploads:
         """Return a new upload. Raises TooLarge, StoreError."""
         if asked.bytes > self._max_bytes:
             raise TooLarge(
-                f"`bytes` is {asked.bytes}, which is more than the {self._max_bytes} that MAX_FILE_BYTES allows.",
+                f"`bytes` is {asked.bytes}, which is more than the {self._max_bytes} that MAX_FILE_BYTES allows. Send "
+                "a smaller file or raise MAX_FILE_BYTES.",
                 param="bytes",
             )
         async with self._blobs.writing(self._max_bytes, "", announced=asked.bytes):
@@ -96,7 +98,7 @@ class Uploads:
         """
         await self._pending(owner, id)  # refused before its bytes are received
         part_id = new_id("part")
-        async with self._blobs.writing(MAX_PART_BYTES, PART_TOO_LONG, announced=announced) as writing:
+        async with self._blobs.writing(MAX_PART_BYTES, PART_LIMIT.message(), announced=announced) as writing:
             await receive(writing)
             size = await writing.keep(part_id)
         try:
@@ -198,8 +200,8 @@ class Uploads:
     async def _assemble(self, file_id: str, asked: UploadComplete, announced: int) -> BlobSize:
         """Write the parts, in order, as the bytes of a file. Raises InvalidRequest for another MD5, StoreError."""
         md5 = hashlib.md5(usedforsecurity=False)
-        too_long = f"The upload is longer than the {self._max_bytes} bytes that MAX_FILE_BYTES allows."
-        async with self._blobs.writing(self._max_bytes, too_long, announced=announced) as writing:
+        limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
+        async with self._blobs.writing(limit.most, limit.message(announced), announced=announced) as writing:
             for part_id in asked.part_ids:
                 if await self._blobs.path(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
@@ -249,9 +251,10 @@ def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
         raise InvalidRequest(
             f"The part has {size} bytes, but the whole upload has only {whole}. Send a smaller part.", param="data"
         )
-    if sum(parts.values()) + size > _MOST_TIMES * whole:
+    if (total := sum(parts.values()) + size) > _MOST_TIMES * whole:
         raise InvalidRequest(
-            f"The parts have more than {_MOST_TIMES} times the {whole} bytes of the upload. Start another one."
+            f"The parts have {total} bytes in total, which is more than {_MOST_TIMES} times the {whole} bytes of the "
+            "upload. Start another one."
         )
     if len(parts) >= MAX_PARTS:
         raise InvalidRequest(

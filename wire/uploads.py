@@ -8,13 +8,14 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wire.byte_limits import ByteLimit
 from wire.files import File, FileExpiry, UploadPurpose, clean_filename
 from wire.validation import Id, Request
 
 __all__ = [
     "MAX_PARTS",
     "MAX_PART_BYTES",
-    "PART_TOO_LONG",
+    "PART_LIMIT",
     "Upload",
     "UploadComplete",
     "UploadCreate",
@@ -27,7 +28,7 @@ __all__ = [
 MAX_PART_BYTES: Final = 64 * 1024 * 1024
 """As at OpenAI."""
 
-PART_TOO_LONG: Final = f"A part is longer than {MAX_PART_BYTES} bytes. Send the file in smaller parts."
+PART_LIMIT: Final = ByteLimit("The part", MAX_PART_BYTES, advice="send the file in smaller parts")
 
 MAX_PARTS: Final = 2_000
 """Parts of one upload. Our own limit, as the list of parts is rewritten with each part."""

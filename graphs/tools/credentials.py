@@ -24,6 +24,7 @@ _OPEN_HEADERS = frozenset(
 )
 _SHORTEST_SECRET = 4  # characters; replacing shorter ones would shred the text
 _MAX_HEADERS = 32
+_MAX_VALUE_CHARS = 8_192
 _MAX_HEADER_CHARS = 32_768  # of all names and values together
 _FIELDS = {
     "bearer": ("token",),
@@ -140,11 +141,18 @@ def _check_header(name: str, value: Any, param: str) -> None:
 def _check_text(value: Any, param: str) -> None:
     if not isinstance(value, str):
         raise InvalidRequest(f"Invalid type for '{param}': expected a string.", param=param, code="invalid_type")
-    if not _VALUE.fullmatch(value) or len(value) > 8_192:
-        message = (
-            f"Invalid value for '{param}': line breaks, control characters and more than 8192 characters are refused."
+    if len(value) > _MAX_VALUE_CHARS:
+        raise InvalidRequest(
+            f"'{param}' has {len(value)} characters; at most {_MAX_VALUE_CHARS} are allowed. Use a shorter value.",
+            param=param,
+            code="string_above_max_length",
         )
-        raise InvalidRequest(message, param=param, code="invalid_value")
+    if not _VALUE.fullmatch(value):
+        raise InvalidRequest(
+            f"Invalid value for '{param}': line breaks and control characters are refused.",
+            param=param,
+            code="invalid_value",
+        )
 
 
 def _read_auth(auth: Any, param: str) -> tuple[Literal["bearer", "basic", "api_key"], dict[str, str]]:

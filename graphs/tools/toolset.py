@@ -101,7 +101,7 @@ def build_toolset(tools: Sequence[dict[str, Any]], resources: Resources = NO_RES
     offers.sort(key=lambda offer: offer.position)
     served = {offer.tool.name: offer.tool for offer in offers if offer.tool is not None}
     if served and len(offers) > MAX_TOOLS:
-        message = f"`tools` offers {len(offers)} functions and operations; at most {MAX_TOOLS} are allowed"
+        message = f"`tools` offers {len(offers)} functions and operations; at most {MAX_TOOLS} are allowed. Use fewer."
         raise InvalidRequest(message, param="tools", code="array_above_max_length")
     names = frozenset(offer.spec["function"]["name"] for offer in offers)
     return ToolSet(

@@ -64,9 +64,10 @@ class Room:
                 raise failed(f"`{self._folder}` cannot be checked for free space", error) from error
             if free - self._claimed - size - announced < self._reserve_bytes:
                 raise ReserveReached(
-                    f"The server's disk is nearly full: {_mb(size + announced)} more would leave less than the "
-                    f"{_mb(self._reserve_bytes)} that are reserved for deletions and conversations. Nothing was "
-                    "changed. Delete files, or free space on that disk, then try again."
+                    f"The server's disk is nearly full: {_mb(max(0, free - self._claimed))} are free, and "
+                    f"{_mb(size + announced)} more would leave less than the {_mb(self._reserve_bytes)} that are "
+                    "reserved for deletions and conversations. Nothing was changed. Delete files, or free space on "
+                    "that disk, then try again."
                 )
             self._claimed += size
 

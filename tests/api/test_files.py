@@ -135,9 +135,9 @@ def test_a_file_can_be_told_to_expire(world: World) -> None:
         ([PURPOSE, DATA, SECONDS, SECONDS], b"--b--\r\n", 400, "more than one `expires_after[seconds]`"),
         ([PURPOSE, DATA], b"", 400, "has no end"),
         ([PURPOSE, ("form-data", b"x")], b"--b--\r\n", 400, "has no name"),
-        ([('form-data; name="purpose"', b"x" * 100_000), DATA], b"--b--\r\n", 400, "bytes beside its file"),
+        ([('form-data; name="purpose"', b"x" * 100_000), DATA], b"--b--\r\n", 400, "allowed beside its file"),
         ([PURPOSE, ('form-data; name="file"; filename="' + "x" * 256 + '"', b"")], b"--b--\r\n", 400, "at most 255"),
-        ([(f'form-data; name="{n}"', b"") for n in range(17)], b"--b--\r\n", 400, "more than 16 parts"),
+        ([(f'form-data; name="{n}"', b"") for n in range(17)], b"--b--\r\n", 400, "more than the 16 parts"),
     ],
     ids=[
         "no file",
@@ -176,7 +176,10 @@ def test_a_file_over_the_limit_is_refused_announced_or_not(tight: ServerProcess)
         for data in (b"x" * 200_001, b"x" * 5_000_000):
             answer = upload(client, data=data)
             assert answer.status_code == 413
-            assert "MAX_FILE_BYTES" in answer.json()["error"]["message"]
+            message = answer.json()["error"]["message"]
+            assert "more than the 200000 " in message
+            assert "raise MAX_FILE_BYTES" in message
+        assert message.startswith("The file, with its form, has 5000")  # as announced
 
         def unannounced() -> Any:
             yield form(PURPOSE, DATA, end=b"")["content"][:-2]

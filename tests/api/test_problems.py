@@ -78,10 +78,21 @@ def test_a_body_that_cannot_be_used_is_refused(
         assert error["code"] == code
 
 
+def test_a_body_over_the_limit_is_told_both_sizes_and_the_setting(client: httpx2.Client) -> None:
+    body = b'{"metadata": {"a": "' + b"x" * 300_000 + b'"}}'
+    answer = client.post("/threads", content=body, headers={"content-type": "application/json"})
+    assert error_of(answer, 413)["message"] == (
+        f"The request body has {len(body)} bytes, which is more than the 200000 that MAX_BODY_BYTES allows. "
+        "Send it in several requests or raise MAX_BODY_BYTES."
+    )
+
+
 def test_a_large_body_without_a_length_is_refused_too(client: httpx2.Client) -> None:
     chunks = (b'{"metadata": {"a": "' + b"x" * 100_000 for _ in range(3))
     answer = client.post("/threads", content=chunks, headers={"content-type": "application/json"})
-    assert error_of(answer, 413)["code"] == "request_too_large"
+    error = error_of(answer, 413)
+    assert error["code"] == "request_too_large"
+    assert error["message"].startswith("The request body has more than the 200000 bytes that MAX_BODY_BYTES allows. ")
 
 
 def test_a_number_beyond_64_bits_can_be_stored(world: World) -> None:

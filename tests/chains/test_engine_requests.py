@@ -206,6 +206,7 @@ def test_costly_tools_are_refused_for_clients_and_simplified_for_runs(tools: Any
         fit(tools=tools)
     assert caught.value.param == param
     if param.endswith("parameters"):
+        assert caught.value.message.endswith("or use a model that is not served by the built-in engine.")
         found = fitted({"messages": ASK, "tools": tools}, CHAT, lenient=True)["tools"]
         assert {"type": "object"} in [tool["function"]["parameters"] for tool in found]
 
@@ -217,6 +218,8 @@ def test_a_costly_response_format_is_refused(kind: str, of: Any) -> None:
     with pytest.raises(InvalidRequest, match="Invalid schema for response_format") as caught:
         fit(response_format=wanted)
     assert (caught.value.param, caught.value.code) == ("response_format", "invalid_json_schema")
+    advice = " Change the schema, or use a model that is not served by the built-in engine."
+    assert caught.value.message.endswith(advice)
 
 
 @pytest.mark.parametrize(
