@@ -122,9 +122,8 @@ class Indexer:
                 change = Patch("file", file.id, file.owner, {"status_details": extracted.note}, if_there=True)
                 await self._store.commit([change], durable=False)
             async with self._blobs.writing(_MAX_TEXT_BYTES, "The file's text is too long.") as writing:
-                for start in range(0, len(extracted.text), _LARGE_BYTES):
-                    part = extracted.text[start : start + _LARGE_BYTES]
-                    await writing.write(part.encode("utf-8", "replace"))
+                for block in extracted.blocks:
+                    await writing.write(block)
                 return (await writing.keep(name)).bytes
 
     async def _text(self, owner: str, file_id: str) -> str:

@@ -17,7 +17,7 @@ LONG = "Le café où j'étais hier était fermé à cause de la fête. Les élè
 async def said(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> str:
     path = tmp_path / "blob"
     await asyncio.to_thread(path.write_bytes, data)
-    return (await Extractor(limits).read(path, name)).text
+    return b"".join((await Extractor(limits).read(path, name)).blocks).decode()
 
 
 async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> Unreadable:
@@ -136,3 +136,12 @@ async def test_whoever_stops_waiting_ends_the_process(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert time.monotonic() - began < 5
+
+
+async def test_a_long_text_comes_in_blocks(tmp_path: Path) -> None:
+    text = "𝒳𝒴 a" * 1_000_000
+    path = tmp_path / "blob"
+    await asyncio.to_thread(path.write_text, text, "utf-8")
+    blocks = (await Extractor().read(path, "a.txt")).blocks
+    assert max(map(len, blocks)) <= 256 * 1024
+    assert b"".join(blocks).decode() == f"{text}\n"

@@ -1,9 +1,13 @@
 """All pictures of a prompt share one limit, in whatever form they are sent."""
 
+import base64
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from retrieval.images import Images
+import pytest
+
+from retrieval.images import Images, Pictures
 from store import open_store
 from store.blobs import FolderBlobs
 from store.ports import Insert
@@ -30,4 +34,21 @@ async def test_pictures_in_messages_and_in_files_share_one_limit(tmp_path: Path)
         assert [part["type"] for part in found[0]["content"]] == shown
     newest = await Images(store, blobs).show("ann", [*[_message(address)] * 5, _message(named)])
     assert newest[-1]["content"][0]["type"] == "image_url"
+    await store.close()
+
+
+@pytest.mark.parametrize("size", [12, 13, 14, 1024 * 1024, 2 * 1024 * 1024 + 1, 3 * 1024 * 1024 - 1])
+async def test_a_picture_of_any_size_is_shown_whole(tmp_path: Path, size: int) -> None:
+    data = b"RIFF\0\0\0\0WEBP" + Random(size).randbytes(size - 12)
+    store, blobs = await open_store(), FolderBlobs(tmp_path)
+    await blobs.open()
+    row = file(bytes=size)
+    await store.commit([Insert(row)], durable=True)
+    async with blobs.writing(size, "") as writing:
+        await writing.write(data)
+        await writing.keep(row.id)
+    (found,) = await Pictures(store, blobs).show(
+        "ann", [_message({"type": "image_file", "image_file": {"file_id": row.id}})]
+    )
+    assert found["content"][0]["image_url"]["url"] == f"data:image/webp;base64,{base64.b64encode(data).decode()}"
     await store.close()
