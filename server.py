@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         blobs = FolderBlobs(settings.data_dir / "files", of_files)
         ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor(), room=of_index)
         uploads = Uploads(store, store.library, blobs, max_bytes=settings.max_file_bytes)
-        attachments = Attachments(store, wake=ingestion.wake)
+        attachments = Attachments(store, store.library, wake=ingestion.wake)
         prompts = Prompts.changed(settings.prompts)
         searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
         limits = Limits(

@@ -13,7 +13,6 @@ from graphs.tools.action import action_origins, read_ahead
 from graphs.tools.feasible import check_schemas
 from graphs.tools.toolset import make_toolset
 from retrieval.assistant_files import files_of, remember, store_of
-from retrieval.vector_store_drafts import create_inline_stores
 from store.ports import Change, Delete, Insert, PageQuery, Patch, Row
 from telemetry.shares import REQUESTS
 from wire.actions import mask_tools, restore_secrets
@@ -39,11 +38,11 @@ async def create_assistant(body: AssistantCreate, deps: Parts, owner: Owner, v1:
     await check_tools(tools)
     await check_schemas((), made["response_format"])
     private = {"tools": tools, "sampling": sampling(body)}
-    made["tool_resources"], furniture = create_inline_stores(owner, made["tool_resources"], now=now)
+    made["tool_resources"], store_changes = await deps.attachments.create_inline_stores(owner, made["tool_resources"])
     if body.file_ids is not None:
-        private |= remember(body.file_ids, furniture, now=now)
+        private |= remember(body.file_ids, store_changes, now=now)
     row = Row("assistant", made["id"], owner, {**made, "tools": mask_tools(tools)}, private=private)
-    await deps.store.commit([*furniture, Insert(row)], durable=True)
+    await deps.store.commit([*store_changes, Insert(row)], durable=True)
     deps.ingestion.wake()
     return answer(show_assistant(row, v1=v1), v1=v1)
 
@@ -94,7 +93,7 @@ async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
         body = body.model_copy(update={"file_ids": None})
     changed = amend_assistant(body, row.body)
     private: dict[str, Any] = {}
-    furniture: list[Change] = []
+    store_changes: list[Change] = []
     if "tools" in changed:
         stored = row.private["tools"]
         with suppress(Problem):  # `check_tools` reports a refused document; a stored one can have become invalid
@@ -109,10 +108,14 @@ async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
         kept = {name: value for name, value in row.private["sampling"].items() if name not in body.model_fields_set}
         private["sampling"] = kept | sampling(body)
     if "tool_resources" in changed:
-        changed["tool_resources"], furniture = create_inline_stores(row.owner, changed["tool_resources"], now=now)
+        changed["tool_resources"], store_changes = await deps.attachments.create_inline_stores(
+            row.owner, changed["tool_resources"]
+        )
     if body.file_ids is not None:
-        private |= remember(body.file_ids, furniture, now=now)
-    rows = await deps.store.commit([*furniture, Patch("assistant", row.id, row.owner, changed, private)], durable=True)
+        private |= remember(body.file_ids, store_changes, now=now)
+    rows = await deps.store.commit(
+        [*store_changes, Patch("assistant", row.id, row.owner, changed, private)], durable=True
+    )
     deps.ingestion.wake()
     if (made := store_of(row)) is not None and store_of(rows[-1]) != made:
         with suppress(Missing):

@@ -29,7 +29,9 @@ async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, de
     refuse_expired(store)
     made = new_batch(id=new_id("vsfb"), vector_store_id=vector_store_id, now=now)
     batch = Row("file_batch", made["id"], owner, made, vector_store_id=vector_store_id)
-    places = add_store_files(owner, vector_store_id, body.places(), now=now, batch_id=batch.id)
+    given = body.places()
+    await deps.attachments.require(owner, [each.file_id for each in given])
+    places = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
     await deps.ingestion.put(owner, places, Insert(batch), *touch(store, now=now, at_once=True))
     return _answer(batch, Tally({"in_progress": len(places)}))
 

@@ -31,6 +31,7 @@ from graphs.runner import Runner
 from graphs.tools.caller import LateCaller
 from graphs.tools.local_functions import Given, LocalFunctions
 from graphs.tools.toolset import build_toolset
+from retrieval.attachments import Attachments
 from store import open_store
 from store.ports import Insert, Row, Store
 from wire.actions import mask_tools
@@ -93,7 +94,14 @@ def build_run_graph(
                 stack.push_async_callback(upstream.close)
                 await upstream.open()
             replies = Replies(upstream) if isinstance(upstream, Upstream) else LangChainReplies(upstream)
-            runner = Runner(opened, replies, caller, expiry_s=expiry_s, max_tool_rounds=max_tool_rounds)
+            runner = Runner(
+                opened,
+                replies,
+                caller,
+                attachments=Attachments(opened, opened.library),
+                expiry_s=expiry_s,
+                max_tool_rounds=max_tool_rounds,
+            )
             assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)
             facade = RunRunnable(runner, opened, owner=DEFAULT_OWNER, tells_failures=False)

@@ -73,7 +73,7 @@ class Runner:
         model: Model,
         caller: Caller,
         *,
-        attachments: Attachments | None = None,
+        attachments: Attachments,
         searcher: FileSearch | None = None,
         pictures: Images | None = None,
         expiry_s: int = 600,
@@ -82,7 +82,7 @@ class Runner:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._attachments = attachments or Attachments(store, clock=clock)
+        self._attachments = attachments
         self._expiry_s = expiry_s
         self._clock = clock
         self._surroundings = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)

@@ -1,7 +1,8 @@
 """Files attached to messages: they go into the thread's `tool_resources`, and so into its vector store.
 
 Law: a message and what its attachments bring about are one commit. A thread has one vector store; the first
-attachment for `file_search` makes it, with an expiry of seven days after its last use.
+attachment for `file_search` makes it, with an expiry of seven days after its last use. One request can name thousands
+of files: they are looked up in one query, and their rows are made in a thread, so that other requests go on.
 """
 
 import asyncio
@@ -9,17 +10,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
 from store.ports import Change, Delete, Insert, Patch, RequireRow, Row, Store
+from store.sqlite.files import Library, store_file_id
+from telemetry.shares import REQUESTS
 from wire.errors import Missing
 from wire.vector_stores import NewStoreFile, VectorStoreCreate
 
 __all__ = ["Attachments", "attached_files", "searched_stores"]
 
+T = TypeVar("T")
+
 _EXPIRY: Final = {"anchor": "last_active_at", "days": 7}
+_FEW: Final = 64
+"""Files whose rows are made on the event loop: about a millisecond."""
 
 
 def attached_files(messages: Sequence[dict[str, Any]], tool: str) -> list[str]:
@@ -72,21 +79,43 @@ class Attachments:
     """Makes the changes that messages bring with them. `wake` is called when places were committed."""
 
     def __init__(
-        self, store: Store, *, wake: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        library: Library,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._library = library
         self._wake = wake
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def require(self, owner: str, file_ids: Sequence[str]) -> None:
+        """Raise Missing if one of many files does not exist. The commit checks all files; this saves the work that
+        comes before it."""
+        if len(file_ids) > _FEW:
+            known = await self._library.statuses("file", owner, file_ids)
+            if (missing := next((id for id in file_ids if id not in known), None)) is not None:
+                raise Missing("file", missing)
+
+    async def create_inline_stores(self, owner: str, resources: dict[str, Any]) -> tuple[dict[str, Any], list[Change]]:
+        """Return what `places.furnish` does. Raises InvalidRequest, Missing for a file that does not exist."""
+        stores = resources.get("file_search", {}).get("vector_stores", ())
+        file_ids = [file_id for store in stores for file_id in store.get("file_ids", ())]
+        await self.require(owner, file_ids)
+        now = int(self._clock())
+        return await _in_thread(len(file_ids), owner, lambda: create_inline_stores(owner, resources, now=now))
 
     @asynccontextmanager
     async def of_new_thread(self, thread: Row, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
         """Put real vector stores into the thread's `tool_resources`, and yield the changes to commit with it.
 
-        Raises InvalidRequest.
+        Raises InvalidRequest, Missing for a file that does not exist.
         """
         bodies = [message.body for message in messages]
-        resources, changes = create_inline_stores(thread.owner, thread.body["tool_resources"], now=int(self._clock()))
+        resources, changes = await self.create_inline_stores(thread.owner, thread.body["tool_resources"])
         drawer = _Drawer(resources, changes)
         await self._fill(drawer, thread.owner, bodies)
         thread.body["tool_resources"] = drawer.resources
@@ -120,7 +149,9 @@ class Attachments:
             self._wake()
 
     async def _fill(self, drawer: _Drawer, owner: str, messages: Sequence[dict[str, Any]]) -> None:
-        drawer.changes += [RequireRow("file", id, owner) for id in named_files(messages)]
+        named = named_files(messages)
+        await self.require(owner, named)
+        drawer.changes += [RequireRow("file", id, owner) for id in named]
         if for_search := attached_files(messages, "file_search"):
             await self._fill_store(drawer, owner, for_search)
         if for_code := attached_files(messages, "code_interpreter"):
@@ -140,11 +171,20 @@ class Attachments:
             store, _ = draft_store(owner, asked, now=now)
             drawer.changes.append(Insert(store))
             drawer.resources = {**drawer.resources, "file_search": {"vector_store_ids": [store.id]}}
+        is_new = store.id in drawer.inserted("vector_store")
         there = drawer.inserted("vector_store_file")
-        for place in add_store_files(owner, store.id, [NewStoreFile(file_id=id) for id in file_ids], now=now):
-            if place.id in there:
-                continue
-            known = await self._store.get("vector_store_file", place.id, owner)
-            if known is None or known.body["status"] in ("failed", "cancelled"):
-                gone = Delete("vector_store_file", place.id, owner, if_there=True)
-                drawer.changes += [gone, Insert(place)]
+        wanted = [file_id for file_id in file_ids if store_file_id(store.id, file_id) not in there]
+        ids = [] if is_new else [store_file_id(store.id, id) for id in wanted]
+        statuses = await self._library.statuses("vector_store_file", owner, ids)
+        again = [id for id in wanted if statuses.get(store_file_id(store.id, id), "failed") in ("failed", "cancelled")]
+        given = (NewStoreFile(file_id=id) for id in again)
+        places = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))
+        for place in places:
+            if not is_new:
+                drawer.changes.append(Delete("vector_store_file", place.id, owner, if_there=True))
+            drawer.changes.append(Insert(place))
+
+
+async def _in_thread(count: int, owner: str, work: Callable[[], T]) -> T:
+    """Return `work()`, called in a thread if it concerns more than a few files."""
+    return work() if count <= _FEW else await REQUESTS.run(owner, work)

@@ -74,8 +74,9 @@ def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> 
     for wanted in search["vector_stores"]:
         store, _ = draft_store(owner, VectorStoreCreate(metadata=wanted.get("metadata")), now=now)
         strategy = wanted.get("chunking_strategy")
-        ids_given = wanted.get("file_ids", ())
-        given = [parse(NewStoreFile, {"file_id": id, "chunking_strategy": strategy}) for id in ids_given]
+        ids_given = list(dict.fromkeys(wanted.get("file_ids", ())))
+        first = [parse(NewStoreFile, {"file_id": id, "chunking_strategy": strategy}) for id in ids_given[:1]]
+        given = [first[0].model_copy(update={"file_id": id}) for id in ids_given]  # there can be thousands
         changes += [Insert(store), *(Insert(place) for place in add_store_files(owner, store.id, given, now=now))]
         made.append(store.id)
     return {**resources, "file_search": {"vector_store_ids": [*ids, *made]}}, changes

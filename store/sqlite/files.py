@@ -55,7 +55,7 @@ class Tally:
 
 
 class Library(Protocol):
-    """Seven doors, all of them reads of what is committed."""
+    """Eight reads of what is committed."""
 
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
         """Return a page of files. Raises InvalidRequest for a cursor that never was in the list."""
@@ -80,6 +80,10 @@ class Library(Protocol):
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
         """Return places that are `in_progress`, oldest first, except the given ones and those of the owners in `full`.
         Owners with a place among the given ones come after all others."""
+        ...
+
+    async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
+        """Return the status of each of these objects that exists, by id."""
         ...
 
     async def places_of(self, file_id: str) -> list[Row]:
@@ -124,6 +128,9 @@ class SqliteLibrary:
         served = {row.owner for row in besides}
         return await self._engine.read(_waiting, limit, {row.id for row in besides}, served, sorted(full))
 
+    async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
+        return await self._engine.read_long(owner, _statuses, kind, owner, ids)
+
     async def places_of(self, file_id: str) -> list[Row]:
         return await self._engine.read(_rows, "vector_store_file", "file_id = ?", file_id)
 
@@ -138,6 +145,18 @@ def _rows(conn: sqlite3.Connection, kind: Kind, where: str, value: str | int) ->
     table = TABLES[kind]
     found = conn.execute(f"SELECT {table.row} FROM {table.name} WHERE {where}{table.visible}", (value,))
     return [decode(kind, row) for row in found]
+
+
+def _statuses(conn: sqlite3.Connection, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
+    table = TABLES[kind]
+    found: dict[str, str | None] = {}
+    for start in range(0, len(ids), _MOST):
+        asked = ids[start : start + _MOST]
+        among = f"owner = ? AND id IN ({', '.join('?' * len(asked))}){table.visible}"
+        found.update(
+            conn.execute(f"SELECT id, json_extract(body, '$.status') FROM {table.name} WHERE {among}", (owner, *asked))
+        )
+    return found
 
 
 def _waiting(

@@ -169,3 +169,46 @@ def test_an_answer_names_the_tool_that_the_model_is_not_offered(world: World) ->
         thread = world.thread("Hi")
     assert made.headers["x-threadhold-not-offered"] == "code_interpreter"
     assert "x-threadhold-not-offered" not in world.client.post("/assistants", json={"model": "m"}).headers
+
+
+IDS = [f"file-{number}" for number in range(2_000)]
+
+
+def attached(ids: list[str], tools: list[dict[str, str]]) -> dict[str, Any]:
+    """A body of messages with up to 500 attachments each."""
+    attachments = [{"file_id": id, "tools": tools} for id in ids]
+    blocks = [attachments[start : start + 500] for start in range(0, len(ids), 500)]
+    return {"messages": [{"role": "user", "content": "a", "attachments": block} for block in blocks]}
+
+
+def made_of(ids: list[str]) -> dict[str, Any]:
+    return {"tool_resources": {"file_search": {"vector_stores": [{"file_ids": ids}]}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/threads", attached(IDS, SEARCH)),
+        ("/threads", attached(IDS, CODE)),
+        ("/threads", made_of(IDS)),
+        ("/assistants", {"model": "m", **made_of(IDS)}),
+        ("/vector_stores/{store}/file_batches", {"file_ids": IDS}),
+    ],
+    ids=["file_search", "code_interpreter", "thread's store", "assistant's store", "batch"],
+)
+def test_the_first_missing_one_of_many_files_is_named(world: World, path: str, body: dict[str, Any]) -> None:
+    path = path.format(store=world.post("/vector_stores", {})["id"])
+    error = world.post(path, body, 404)["error"]
+    assert error["message"] == "No such File object: file-0"
+
+
+def test_many_attached_files_are_searched_each_once(world: World) -> None:
+    ids = [world.file() for _ in range(70)]
+    thread = world.post("/threads", attached([*ids, *ids], SEARCH))
+    (store,) = thread["tool_resources"]["file_search"]["vector_store_ids"]
+    assert world.get(f"/vector_stores/{store}")["file_counts"]["total"] == 70
+    world.post(f"/threads/{thread['id']}/messages", attached([*ids[:65], world.file()], SEARCH)["messages"][0])
+    assert world.get(f"/vector_stores/{store}")["file_counts"]["total"] == 71
+    made = world.post("/threads", made_of([*ids, *ids]))
+    (store,) = made["tool_resources"]["file_search"]["vector_store_ids"]
+    assert world.get(f"/vector_stores/{store}")["file_counts"]["total"] == 70

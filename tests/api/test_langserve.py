@@ -59,14 +59,15 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         for part in (store, caller, model):
             stack.push_async_callback(part.close)
         await model.open()
-        runner = await stack.enter_async_context(Runner(store, Replies(model), caller))
+        attachments = Attachments(store, store.library)
+        runner = await stack.enter_async_context(Runner(store, Replies(model), caller, attachments=attachments))
         blobs, library, vectors = FolderBlobs(folder / "files"), store.library, store.vectors
         await blobs.open()
         ingestion = Ingestion(store, library, blobs, vectors, None, Extractor())
         await stack.enter_async_context(ingestion)
         embeddings = EmbeddingRoutes(Routes([Member("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
-        files = (library, vectors, None, embeddings, blobs, ingestion, uploads, Attachments(store), 1000)
+        files = (library, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
         yield Deps(store, model, runner, {}, *files, store.engine, (folder,), Room(folder))
 
 

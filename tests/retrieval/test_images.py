@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retrieval.images import Images, Pictures
+from retrieval.images import Images
 from store import open_store
 from store.blobs import FolderBlobs
 from store.ports import Insert
@@ -47,7 +47,7 @@ async def test_a_picture_of_any_size_is_shown_whole(tmp_path: Path, size: int) -
     async with blobs.writing(size, "") as writing:
         await writing.write(data)
         await writing.keep(row.id)
-    (found,) = await Pictures(store, blobs).show(
+    (found,) = await Images(store, blobs).show(
         "ann", [_message({"type": "image_file", "image_file": {"file_id": row.id}})]
     )
     assert found["content"][0]["image_url"]["url"] == f"data:image/webp;base64,{base64.b64encode(data).decode()}"
