@@ -273,7 +273,7 @@ class Builtin(Upstream):
     async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
             asked = engine.complete_request(fitted)
-            await self._read_ahead(engine, slot, asked, path)
+            ahead = await self._read_ahead(engine, slot, asked, path)
             if not fitted.get("stream"):
                 passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
             else:
@@ -282,12 +282,12 @@ class Builtin(Upstream):
                 engine.use(passage)
         passage.when_closed(lambda: self._release(slot, engine, broke=passage.broke))
         slots = self._slots[name]
-        return relay(with_openai_error(passage), lambda: len(slots) > 0)
+        return relay(with_openai_error(passage), lambda: len(slots) > 0, ahead=ahead)
 
-    async def _read_ahead(self, engine: Engine, slot: Slot, body: dict[str, Any], path: str) -> None:
-        """Read a long prompt without stopping other owners' answers, if there are any."""
-        if self._is_shared:
-            await engine.read_ahead(body, path, slot.has_company)
+    async def _read_ahead(self, engine: Engine, slot: Slot, body: dict[str, Any], path: str) -> int:
+        """Read a long prompt without stopping other owners' answers, if there are any. Return how many tokens were
+        read."""
+        return await engine.read_ahead(body, path, slot.has_company) if self._is_shared else 0
 
     @asynccontextmanager
     async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:

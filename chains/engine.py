@@ -138,12 +138,12 @@ class Engine:
         """Return a request with what its model needs."""
         return {**(demo_request(body) if self.model.is_demo else body), **_WATCHED, "model": self.model.name}
 
-    async def read_ahead(self, body: Mapping[str, Any], path: str, has_company: Callable[[], bool]) -> None:
-        """Read a long prompt in slices before its request, see `chains.read_ahead`."""
-        if self.context is not None:
-            await read_ahead(
-                self.upstream.require_transport(), body, path, context=self.context, has_company=has_company
-            )
+    async def read_ahead(self, body: Mapping[str, Any], path: str, has_company: Callable[[], bool]) -> int:
+        """Read a long prompt in slices before its request, see `chains.read_ahead`. Return how many tokens it read."""
+        if self.context is None:
+            return 0
+        transport = self.upstream.require_transport()
+        return await read_ahead(transport, body, path, context=self.context, has_company=has_company)
 
     def use(self, use: Use) -> None:
         """Count as busy until this is closed, or forgotten."""

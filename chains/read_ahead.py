@@ -29,24 +29,36 @@ _FEW_CHARS: Final = 1_000
 
 async def read_ahead(
     transport: Transport, body: Mapping[str, Any], path: str, *, context: int, has_company: Callable[[], bool]
-) -> None:
+) -> int:
     """Read all but the end of a prompt, if it is long and fits into `context` (tokens). Return early if the engine
-    refuses it: the request itself then gets the reason."""
+    refuses it: the request itself then gets the reason.
+
+    Returns how many tokens were read, without those that were cached.
+    """
+    count = 0
     if count_chars(body.get("messages" if path == CHAT else "prompt")) < _FEW_CHARS:
-        return
+        return count
     try:
         tokens = await _tokens(transport, body, path)
         if len(tokens) >= context:
-            return
+            return count
         for end in range(_SLICE, len(tokens), _SLICE):
             since = time.monotonic()
             asked = {"prompt": tokens[:end], "n_predict": 0, "cache_prompt": True}
-            if await _post(transport, "/completion", asked) is None:
-                return
+            if (answer := await _post(transport, "/completion", asked)) is None:
+                return count
+            count += _tokens_read(answer)
             if has_company():
                 await asyncio.sleep(time.monotonic() - since)
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return
+        pass
+    return count
+
+
+def _tokens_read(answer: Any) -> int:
+    timings = answer.get("timings") if isinstance(answer, dict) else None
+    count = timings.get("prompt_n") if isinstance(timings, dict) else None
+    return count if type(count) is int and count > 0 else 0
 
 
 async def _tokens(transport: Transport, body: Mapping[str, Any], path: str) -> list[Any]:

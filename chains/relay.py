@@ -8,9 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from chains.cached_tokens import subtract_cached, subtract_streamed
 from chains.passage import Passage, error_frame
 from wire.errors import UpstreamFailed
 
@@ -31,8 +32,9 @@ _TOO_SLOW: Final = (
 class _Buffer:
     """The part of a stream that the client has not read yet."""
 
-    def __init__(self, source: Passage, is_waited_for: Callable[[], bool]) -> None:
+    def __init__(self, source: Passage, is_waited_for: Callable[[], bool], ahead: int) -> None:
         self._source = source
+        self._ahead = ahead
         self._is_waited_for = is_waited_for
         self._blocks: deque[bytes] = deque()
         self._size = 0
@@ -66,7 +68,7 @@ class _Buffer:
 
     async def _fill(self) -> None:
         try:
-            async with aclosing(self._source.blocks()) as blocks:  # type: ignore[type-var]
+            async with aclosing(self._blocks_to_keep()) as blocks:  # type: ignore[type-var]
                 async for block in blocks:
                     self._add(block)
                     if self._size > _MOST_BYTES and not await self._has_space():
@@ -78,6 +80,10 @@ class _Buffer:
             self._source.close()
             self._ended = True
             self._grown.set()
+
+    def _blocks_to_keep(self) -> AsyncIterator[bytes]:
+        blocks = self._source.blocks()
+        return subtract_streamed(blocks, self._ahead) if self._ahead else blocks
 
     def _add(self, block: bytes) -> None:
         self._blocks.append(block)
@@ -127,13 +133,13 @@ class RelayedPassage(Passage):
             self.source.close()
 
 
-def relay(source: Passage, is_waited_for: Callable[[], bool]) -> Passage:
-    """Return a stream that is buffered as it arrives; any other passage unchanged.
+def relay(source: Passage, is_waited_for: Callable[[], bool], *, ahead: int = 0) -> Passage:
+    """Return a stream that is buffered as it arrives; any other passage as it is.
 
-    `is_waited_for` returns whether others wait for what the stream holds.
+    `is_waited_for` returns whether others wait for what the stream holds. `ahead` is the number of tokens of its
+    prompt that were read ahead, and do not count as cached.
     """
     if source.body is not None:
-        return source
-    return RelayedPassage(
-        source.status, source.content_type, source.headers, source=source, buffer=_Buffer(source, is_waited_for)
-    )
+        return replace(source, body=subtract_cached(source.body, ahead)) if ahead else source
+    buffer = _Buffer(source, is_waited_for, ahead)
+    return RelayedPassage(source.status, source.content_type, source.headers, source=source, buffer=buffer)

@@ -38,9 +38,27 @@ async def test_others_are_answered_while_a_long_prompt_is_read(path: str) -> Non
         assert answers >= 4  # one or two if the whole prompt were read at once
         usage = (await long)["usage"]
         assert usage["prompt_tokens"] > 1_200
-        assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] <= 256
+        assert usage["prompt_tokens_details"]["cached_tokens"] <= 64  # the template's, of the first request
     finally:
         await builtin.close()
+
+
+async def test_only_what_was_cached_before_a_request_is_reported() -> None:
+    body = {"messages": [{"role": "user", "content": LONG}], "max_tokens": 2}
+    streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    builtin = Builtin(None, shape=Shape(context_size=2048, parallel=2, threads=1), is_shared=True)
+    await builtin.open()
+    try:
+        passage = await builtin.pass_through(body)
+        counts = [orjson.loads(passage.body or b"")["usage"]["prompt_tokens_details"]["cached_tokens"]]
+        stream = await builtin.pass_through(streamed)
+        events = b"".join([block async for block in stream.blocks()]).split(b"\n\n")
+        (usage,) = [orjson.loads(event[6:])["usage"] for event in events if b'"usage"' in event]
+        counts.append(usage["prompt_tokens_details"]["cached_tokens"])
+    finally:
+        await builtin.close()
+    assert counts[0] == 0
+    assert 200 <= counts[1] <= usage["prompt_tokens"]
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_unread() -> None:
