@@ -1,9 +1,9 @@
 """Tool calls by the upstream's own `tools`: its fragments are held until their call is complete and in order.
 
-Laws: text is never held; a call goes out with its fragments as they came, in the order in which the calls began; a
-call that is wrong is mended, else asked for once more, else handed on as it is where the client takes it so (functions
-of the client's that are not strict), else told to the model. What a limit has cut off goes out as it
-is: the run ends there, and nobody is asked to carry it out.
+Laws: text is never held; a call goes out with its fragments as they came (those of a very long call joined), in the
+order in which the calls began; a call that is wrong is mended, else asked for once more, else handed on as it is where
+the client takes it so (functions of the client's that are not strict), else told to the model. What a limit has cut off
+goes out as it is: the run ends there, and nobody is asked to carry it out.
 """
 
 import logging
@@ -11,9 +11,10 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
-from langchain_core.messages.tool import tool_call
+from langchain_core.messages.tool import tool_call, tool_call_chunk
 
 from chains.call_chunks import chunk_of_calls
 from chains.calls.arguments import portable_arguments
@@ -28,6 +29,10 @@ __all__ = ["stream_native"]
 _log = logging.getLogger("threadhold.chains")
 
 _CUT = ("length", "content_filter")
+_MAX_CHUNKS: Final = 256
+"""Fragments of one call that are held, and let go at once, as they came; a chunk takes a kilobyte of memory."""
+_JOINED_CHARS: Final = 64 * 1024
+"""Characters of the chunks that further fragments are joined into."""
 _UNREADABLE = re.compile("malformed|unexpected_tool_call", re.IGNORECASE)
 """Gemini's finish reasons, such as `MALFORMED_FUNCTION_CALL`, of a stream that is otherwise good."""
 
@@ -50,7 +55,17 @@ class _Held:
         self.id = self.id or fragment.get("id")
         self.name += fragment.get("name") or ""
         self.arguments.append(fragment.get("args") or "")
-        self.chunks.append(chunk)
+        if len(self.chunks) < _MAX_CHUNKS:
+            self.chunks.append(chunk)
+
+    def fragments(self) -> list[AIMessageChunk]:
+        """Return the call as it came. After `_MAX_CHUNKS` fragments there are only arguments, which are joined:
+        `chains/fragments.py` puts the name before them, without empty fragments."""
+        rest = "".join(self.arguments[len(self.chunks) :])
+        pieces = (rest[start : start + _JOINED_CHARS] for start in range(0, len(rest), _JOINED_CHARS))
+        index = self.chunks[0].tool_call_chunks[0].get("index") if self.chunks else self.index
+        joined = (tool_call_chunk(name=None, args=piece, id=None, index=index) for piece in pieces)
+        return [*self.chunks, *(chunk_of_calls([fragment]) for fragment in joined)]
 
 
 @dataclass(slots=True)
@@ -88,7 +103,7 @@ class _Gate:
         if cut_off:
             for held in self.calls:
                 if not held.gone:
-                    for chunk in held.chunks:
+                    for chunk in held.fragments():
                         yield chunk
             return
         async for released in self._release(only_good=False):
@@ -122,7 +137,7 @@ class _Gate:
             if checked.problem or self.wrong:
                 self.wrong.append((held, checked))
             elif as_it_came:
-                for chunk in held.chunks:
+                for chunk in held.fragments():
                     yield chunk
             else:
                 yield call_chunk(held.index, held.name, checked.arguments, held.id)

@@ -19,6 +19,8 @@ _MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repai
 _MAX_CALLS: Final = 128
 _QUICK_COST: Final = 100_000  # the same for a text that is repaired on the event loop: about 3 ms
 _QUICK_CHARS: Final = 20_000
+_QUICK_MARKS: Final = 10_000
+"""Quotes and brackets of JSON that is read on the event loop, whatever its length: a few milliseconds."""
 
 _NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "function_arguments")
@@ -39,6 +41,24 @@ class Written:
     arguments: str
 
 
+class _Names:
+    """The names of the functions that are offered, also by their spelling in lower case."""
+
+    def __init__(self, offered: Collection[str]) -> None:
+        self._exact = frozenset(offered)
+        self._alike: dict[str, list[str]] = {}
+        for name in offered:
+            self._alike.setdefault(name.lower(), []).append(name)
+
+    def find(self, told: str) -> str | None:
+        """Return the one that a model means, None if it is none or not certain."""
+        name = told.strip().removeprefix("functions.")
+        if name in self._exact:
+            return name
+        alike = self._alike.get(name.lower(), ())
+        return alike[0] if len(alike) == 1 else None
+
+
 def find_calls(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
     """Return the calls in a text, in their order; names as they are offered where they differ in spelling only.
 
@@ -47,12 +67,13 @@ def find_calls(text: str, offered: Collection[str], *, only: str | None = None) 
     """
     if len(text) > _MAX_CHARS:
         return []
+    names = _Names(offered)
     calls: list[Written] = []
     bare: dict[str, Any] | None = None
     for value, place, mended in _values(text):
-        found = list(islice(_calls(value, offered), _MAX_CALLS - len(calls)))
+        found = list(islice(_calls(value, names), _MAX_CALLS - len(calls)))
         if not found and isinstance(value, dict):
-            if before := _name_before(text, place, offered):
+            if before := _name_before(text, place, names):
                 found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
             bare = bare or value
         calls += found
@@ -74,7 +95,9 @@ def is_quick(text: str) -> bool:
     if len(text) > _MAX_CHARS:
         return True
     marks = sum(map(text.count, "\"'{["))
-    return not marks or (len(text) <= _QUICK_CHARS and len(text) * marks <= _QUICK_COST) or _is_json(text)
+    if not marks or (len(text) <= _QUICK_CHARS and len(text) * marks <= _QUICK_COST):
+        return True
+    return marks <= _QUICK_MARKS and _is_json(text)
 
 
 def _is_json(text: str) -> bool:
@@ -175,49 +198,41 @@ def _is_rich(value: Any) -> bool:
     return isinstance(value, dict) and bool(value)
 
 
-def _calls(value: Any, offered: Collection[str]) -> Iterator[Written]:
+def _calls(value: Any, names: _Names) -> Iterator[Written]:
     if isinstance(value, list):
         for each in value:
             if isinstance(each, dict):
-                yield from _calls(each, offered)
+                yield from _calls(each, names)
         return
     if not isinstance(value, dict):
         return
     for key in _LISTS:
         if isinstance(inner := value.get(key), list) and inner:
-            yield from _calls(inner, offered)
+            yield from _calls(inner, names)
             return
     for key in ("function", "function_call", "tool_call"):
         if isinstance(inner := value.get(key), dict):
-            yield from _calls(inner, offered)
+            yield from _calls(inner, names)
             return
-    yield from _one(value, offered)
+    yield from _one(value, names)
 
 
-def _one(value: dict[str, Any], offered: Collection[str]) -> Iterator[Written]:
+def _one(value: dict[str, Any], names: _Names) -> Iterator[Written]:
     told = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
     given = next((key for key in _ARGUMENTS if key in value), None)
     if told is not None:
-        name = _known(told, offered)
+        name = names.find(told)
         if name is not None or given is not None:
             yield Written(name or told.strip(), _spell(value[given]) if given is not None else "{}")
         return
     for key, inner in value.items():  # {"getWeather": {"place": "Rome"}}
-        if isinstance(inner, dict) and (name := _known(key, offered)) is not None:
+        if isinstance(inner, dict) and (name := names.find(key)) is not None:
             yield Written(name, _spell(inner))
 
 
-def _known(told: str, offered: Collection[str]) -> str | None:
-    name = told.strip().removeprefix("functions.")
-    if name in offered:
-        return name
-    alike = [each for each in offered if each.lower() == name.lower()]
-    return alike[0] if len(alike) == 1 else None
-
-
-def _name_before(text: str, place: int, offered: Collection[str]) -> str | None:
+def _name_before(text: str, place: int, names: _Names) -> str | None:
     found = re.search(r"([A-Za-z0-9_.-]{1,80})\s{0,3}\(\s{0,3}\Z", text[max(0, place - 100) : place])
-    return _known(found[1], offered) if found else None
+    return names.find(found[1]) if found else None
 
 
 def _spell(arguments: Any) -> str:

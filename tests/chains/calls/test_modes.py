@@ -111,6 +111,30 @@ async def test_a_good_call_goes_out_with_its_own_fragments(up: ScriptedUpstream,
     assert heard.last.response_metadata["finish_reason"] == "tool_calls"
 
 
+def in_pieces(pieces: list[str], name: list[str], finish: str) -> Raw:
+    """A stream of one call, whose arguments and name come in these pieces."""
+    names = name + [""] * (len(pieces) - len(name))
+    functions = [{"arguments": piece, "name": part} for piece, part in zip(pieces, names, strict=True)]
+    deltas: list[Any] = [{"tool_calls": [{"index": 0, "function": function}]} for function in functions]
+    deltas[0]["tool_calls"][0]["id"] = "up1"
+    events = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    return Raw([b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events), b"data: [DONE]\n\n"])
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "length"])
+@pytest.mark.parametrize("name", [["getWeather"], ["get", "Weather"]], ids=["name", "name in two"])
+async def test_a_call_in_thousands_of_pieces_goes_out_in_few(
+    up: ScriptedUpstream, connect: Connect, name: list[str], finish: str
+) -> None:
+    arguments = json.dumps({"place": "Rome, Italy " * 2_000})
+    heard = await reply(up, connect, "native", in_pieces(["", "", *arguments], name, finish))
+    assert heard.calls == [("getWeather", json.loads(arguments))]
+    assert heard.fragments[0]["id"] == "up1"
+    assert [piece["args"] for piece in heard.fragments if piece["args"]][:9] == list(arguments[:9])
+    assert len(heard.fragments) < 300
+
+
 async def test_a_call_is_held_until_it_is_whole_and_text_never(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(chunks=["Let", " me"], tool_calls=[*ROME, ("getTime", {})], pause_after=6))
     replies = Replies(await connect(up.url), tool_calls="native")

@@ -1,6 +1,7 @@
 """Calls in texts: the ancestor's cases and others seen, and what holds for every text."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chains.calls.holder import Holder
-from chains.calls.parser import Written, find_calls, read_object
+from chains.calls.parser import Written, find_calls, is_quick, read_object
 from tests.effort import within
 
 NAMES = ("getWeather", "getTime")
@@ -156,3 +157,27 @@ def test_a_text_of_many_objects_is_searched_quickly(one: str) -> None:
     offered = [f"Function{place}" for place in range(128)] + ["f"]
     found = within(0.25, lambda: find_calls(text, offered))
     assert len(found) in (0, 128)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" + ",".join(['{"name":"zz"}'] * 13_900) + "]", "{" + ",".join(f'"k{n}":{{}}' for n in range(17_500)) + "}"],
+    ids=["objects", "keys"],
+)
+def test_json_with_many_names_is_searched_in_a_child(text: str) -> None:
+    assert not is_quick(text)
+    began = time.process_time()
+    assert find_calls(text, [f"function_{number}" for number in range(128)]) == []
+    assert time.process_time() - began < 0.08  # 0.1 to 0.5 s if each name were compared with all functions
+
+
+def test_long_json_with_few_names_is_read_at_once() -> None:
+    for value in ("x" * 190_000, [1] * 90_000):
+        text = json.dumps({"name": "f", "arguments": {"a": value}}, separators=(",", ":"))
+        assert is_quick(text)
+        assert [call.name for call in find_calls(text, ["f"])] == ["f"]
+
+
+def test_a_name_that_two_functions_share_in_lower_case_is_not_guessed() -> None:
+    assert [call.name for call in find_calls('{"name": "GETX", "arguments": {}}', ["getX", "Other"])] == ["getX"]
+    assert [call.name for call in find_calls('{"name": "GETX", "arguments": {}}', ["getX", "getx"])] == ["GETX"]
