@@ -22,6 +22,7 @@ from ops.parts import Configured, Parts
 from ops.question import ask
 from ops.terminal import say
 from store.sqlite.export import owners
+from store.sqlite.failures import find_obstacle
 from store.sqlite.offline import in_use, open_beside, snapshot
 from wire.errors import InvalidSetting, Problem, ThreadholdError, UpstreamFailed
 
@@ -177,6 +178,9 @@ def _embeddings(setting: str, routes: "Routes") -> Finding:
 
 def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Finding]:
     path = Path(database).expanduser().absolute()
+    if (obstacle := find_obstacle("The database", path.resolve())) is not None:
+        yield Finding("store", "wrong", obstacle)
+        return
     if not path.exists():
         yield _new_store(path)
         return
@@ -197,16 +201,16 @@ def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Findin
 
 def _new_store(path: Path) -> Finding:
     folder = _nearest(path.parent)
-    if not folder.is_dir():
-        return Finding("store", "wrong", f"{path} cannot be made: {folder} is a file and no folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding("store", "wrong", f"{path} cannot be made: no right to write in {folder}")
     return Finding("store", "ok", f"{path} is not there yet; the first start makes it")
 
 
 def _folder(about: str, folder: Path) -> Finding:
+    if (obstacle := find_obstacle("The folder", folder.expanduser().absolute(), is_folder=True)) is not None:
+        return Finding(about, "wrong", obstacle)
     nearest = _nearest(folder.expanduser().absolute())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding(about, "wrong", f"no right to write in {nearest}")
     return Finding(about, "ok", str(folder))
 

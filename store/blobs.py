@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from store.sqlite.disk import Disk
+from store.sqlite.failures import find_obstacle
 from store.sqlite.room import Claim, Room
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
@@ -92,6 +93,8 @@ class FolderBlobs:
 
         def make() -> None:
             self._folder = self._folder.expanduser().absolute()  # readers have working directories of their own
+            if (obstacle := find_obstacle("The folder", self._folder, is_folder=True)) is not None:
+                raise StoreFailed(obstacle)
             self._aside = self._folder / "incoming"
             self._aside.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder.chmod(0o700)

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 from store.ports import Row
 from store.sqlite.ballast import Ballast, ballast_place
 from store.sqlite.changes import Operation, touch
-from store.sqlite.failures import failed
+from store.sqlite.failures import failed, find_obstacle
 from store.sqlite.lock import FileLock
 from store.sqlite.metrics import StoreFigures
 from store.sqlite.migrations import migrate
@@ -119,6 +119,8 @@ class Engine:
                 return _Temporary(loop=loop, busy_timeout_s=busy_timeout_s, trace=trace)
             try:
                 whole = path.expanduser().resolve()
+                if (obstacle := find_obstacle("The database", whole)) is not None:
+                    raise StoreFailed(obstacle)
                 whole.parent.mkdir(parents=True, exist_ok=True)
                 return cls(
                     whole,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ops.command import command
+from tests.ops.command import begin, command
 from tests.ops.conftest import data
 from tests.process import ServerProcess, free_port
 from tests.upstream import Fail, ScriptedUpstream
@@ -172,7 +172,23 @@ def test_what_no_key_opens_is_named(upstream: ScriptedUpstream, tmp_path: Path) 
         assert told in server.log.read_text().replace("\\", "")
 
 
-def test_a_file_in_place_of_the_folder_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("")
-    done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()), DATA_DIR=str(tmp_path / "data"))
-    assert "is a file and no folder" in lines(done.stdout)["store"][1]
+@pytest.mark.parametrize(
+    ("place", "about", "words"),
+    [
+        ("data", "store", "data` is a file, not a folder"),
+        ("data/threadhold.db/x", "store", "threadhold.db` is a folder, not a file"),
+        ("data/files", "files", "files` is a file, not a folder"),
+    ],
+    ids=["data folder", "database", "files"],
+)
+def test_check_and_start_name_a_file_in_place_of_a_folder(
+    upstream: ScriptedUpstream, tmp_path: Path, place: str, about: str, words: str
+) -> None:
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("")
+    settings = {"MODEL_URL": upstream.url, "PORT": str(free_port()), "DATA_DIR": str(tmp_path / "data")}
+    told = lines(command(tmp_path, "check", **settings).stdout)[about][1]
+    assert words in told
+    started = begin(tmp_path, "serve", **settings)
+    assert told in started.communicate(timeout=30)[1]
+    assert started.returncode == 1
