@@ -187,6 +187,9 @@ def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Findin
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
         yield Finding("store", "wrong", f"{path} can be read but not written by this user, or its folder cannot")
         return
+    if not path.stat().st_size:
+        yield Finding("store", "ok", f"{path} is empty; the first start fills it")
+        return
     with open_beside(path, any_schema=True, untouched=True) as store, snapshot(store):
         threads = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
         messages = store.execute("SELECT COUNT(*) FROM messages").fetchone()[0]

@@ -89,6 +89,14 @@ def test_a_model_file_that_is_none_is_found_before_anybody_asks_it(tmp_path: Pat
     assert "is no GGUF file" in lines(done.stdout)["engine"][1]
 
 
+def test_an_empty_database_file_is_accepted_as_a_start_does(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    (tmp_path / "threadhold.db").touch()
+    done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
+    assert (done.returncode, lines(done.stdout)["store"][0]) == (0, "ok")
+    with ServerProcess(tmp_path, MODEL_URL=upstream.url) as server:
+        assert server.request("GET", "/ready")["status"] == "ready"
+
+
 def test_a_default_model_that_nobody_lists_is_a_warning(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     done = command(tmp_path, "check", MODEL_URL=upstream.url, DEFAULT_MODEL="gpt-9", PORT=str(free_port()))
     assert done.returncode == 0
