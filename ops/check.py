@@ -122,7 +122,8 @@ async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> lis
         findings = list(await asyncio.gather(*(_member(member, settings) for member in routes.members)))
         default = _default_model(settings.default_model, routes)
         findings += [default] if default is not None else []
-        findings.append(_embeddings(settings.embeddings_model, routes))
+        search = _embeddings(settings.embeddings_model, routes)
+        findings += [search] if search is not None else []
         if ask_model:
             answered, told = await ask(routes, settings.default_model)
             findings.append(Finding("answer", "ok" if answered else "wrong", told))
@@ -162,12 +163,12 @@ def _default_model(name: str, routes: "Routes") -> Finding | None:
     return Finding("default", "warning", f"DEFAULT_MODEL is {name}, which is not among the {len(listed)} models listed")
 
 
-def _embeddings(setting: str, routes: "Routes") -> Finding:
-    """Check which model embeds files."""
+def _embeddings(setting: str, routes: "Routes") -> Finding | None:
+    """Return which model embeds files; None if there is no such model, which `_app` reports."""
     try:
         embedder = choose_embedder(setting, routes)
-    except ThreadholdError as error:
-        return Finding("search", "wrong", error.message)
+    except ThreadholdError:
+        return None
     if embedder is None:
         return Finding("search", "warning", words_only_notice())
     return Finding("search", "ok", f"files are searched by words and by vectors of {embedder.name}")

@@ -101,7 +101,10 @@ class Attachments:
                 raise Missing("file", missing)
 
     async def create_inline_stores(self, owner: str, resources: dict[str, Any]) -> tuple[dict[str, Any], list[Change]]:
-        """Return what `places.furnish` does. Raises InvalidRequest, Missing for a file that does not exist."""
+        """Do what `vector_store_drafts.create_inline_stores` does, off the event loop.
+
+        Raises InvalidRequest, Missing for a file that does not exist.
+        """
         stores = resources.get("file_search", {}).get("vector_stores", ())
         file_ids = [file_id for store in stores for file_id in store.get("file_ids", ())]
         await self.require(owner, file_ids)

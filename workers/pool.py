@@ -93,7 +93,7 @@ class Pool:
             async with asyncio.timeout(self._patience_s + budget.wall_s):
                 return await asyncio.wrap_future(task.done)
         except TimeoutError:
-            raise TooCostly("RequireRow was no answer in time.", why="late") from None
+            raise TooCostly("There was no answer in time.", why="late") from None
         finally:
             self._abandon(task)
 

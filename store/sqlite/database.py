@@ -58,7 +58,7 @@ class LargeRead(ThreadholdError):
     """A read would return more bytes than it is allowed to."""
 
     def __init__(self) -> None:
-        super().__init__("RequireRow is too much to read at once.")
+        super().__init__("There is too much to read at once.")
 
 
 class Engine:

@@ -519,7 +519,7 @@ def test_an_export_replaces_no_file_and_a_thread_that_is_not_there_leaves_none(
     assert "exists already" in command(data(server), "export", tmp_path / "mine").stderr
     assert (tmp_path / "mine").read_text() == "dear"
     done = command(data(server), "export", tmp_path / "new", "--thread", "thread_none")
-    assert (done.returncode, "RequireRow is no thread thread_none" in done.stderr) == (1, True)
+    assert (done.returncode, "There is no thread thread_none" in done.stderr) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

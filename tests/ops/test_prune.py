@@ -66,7 +66,7 @@ def test_beside_a_server_it_only_counts(server: ServerProcess) -> None:
 
 def test_where_there_is_no_store_none_is_made(tmp_path: Path) -> None:
     done = command(tmp_path, "prune", "--older-than", "12h")
-    assert (done.returncode, "RequireRow is no database" in done.stderr) == (1, True)
+    assert (done.returncode, "There is no database" in done.stderr) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
 
