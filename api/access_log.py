@@ -1,7 +1,7 @@
 """Every request is given an id, counted, and told in one line of the log. Pure ASGI, around everything else.
 
 Laws: the id is in the answer's `x-request-id`, and on every line that is logged for the request, and for the run that
-it starts. The line names the path, never its query, a header or a body. Figures know routes, not paths. What is asked
+it starts. The line names the path, never its query, a header or a body. Metrics know routes, not paths. What is asked
 for again and again by machines (`/health`, `/ready`, `/metrics`) is told at level debug.
 """
 
@@ -17,7 +17,7 @@ from telemetry.lines import fields
 from telemetry.metrics import Clock, Counts, Histogram
 from wire.ids import new_id
 
-__all__ = ["PROBES", "RequestFigures", "Watch"]
+__all__ = ["PROBES", "RequestMetrics", "Watch"]
 
 logger = logging.getLogger("threadhold.requests")
 
@@ -26,7 +26,7 @@ PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 _NO_ROUTE: Final = "none"
 
 
-class RequestFigures:
+class RequestMetrics:
     """What was asked for, by route."""
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class RequestFigures:
 class Watch:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, *, figures: RequestFigures, clock: Clock = time.perf_counter) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, clock: Clock = time.perf_counter) -> None:
         self._app = app
-        self._figures = figures
+        self._metrics = metrics
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,13 +62,13 @@ class Watch:
             return
         request_id = new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id, self._figures, self._clock)
-        self._figures.open += 1
+        answer = _Answer(send, request_id, self._metrics, self._clock)
+        self._metrics.open += 1
         with bind(request_id=request_id, **_trace_id()):
             try:
                 await self._app(scope, receive, answer.send)
             finally:
-                self._figures.open -= 1
+                self._metrics.open -= 1
                 self._tell(scope, answer)
 
     def _tell(self, scope: Scope, answer: "_Answer") -> None:
@@ -76,11 +76,11 @@ class Watch:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = _route(scope)
         status = str(answer.status or "left")
-        self._figures.answers[method, route, status] += 1
+        self._metrics.answers[method, route, status] += 1
         if answer.status:
-            self._figures.began(method, route, answer.began_at - answer.asked_at)
+            self._metrics.began(method, route, answer.began_at - answer.asked_at)
         if answer.streams:
-            self._figures.streams -= 1
+            self._metrics.streams -= 1
         level = logging.DEBUG if route in PROBES and answer.status else logging.INFO
         if not logger.isEnabledFor(level):
             return
@@ -105,7 +105,7 @@ class _Answer:
 
     __slots__ = (
         "_clock",
-        "_figures",
+        "_metrics",
         "_request_id",
         "_send",
         "asked_at",
@@ -116,10 +116,10 @@ class _Answer:
         "whole",
     )
 
-    def __init__(self, send: Send, request_id: str, figures: RequestFigures, clock: Clock) -> None:
+    def __init__(self, send: Send, request_id: str, metrics: RequestMetrics, clock: Clock) -> None:
         self._send = send
         self._request_id = request_id
-        self._figures = figures
+        self._metrics = metrics
         self._clock = clock
         self.asked_at = self.began_at = clock()
         self.bytes = 0
@@ -137,7 +137,7 @@ class _Answer:
             headers = message["headers"] = [*message["headers"], (b"x-request-id", self._request_id.encode())]
             if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers):
                 self.streams = True
-                self._figures.streams += 1
+                self._metrics.streams += 1
         await self._send(message)
 
 

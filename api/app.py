@@ -34,7 +34,7 @@ from api import (
     vector_stores,
 )
 from api.access import Gate
-from api.access_log import PROBES, RequestFigures, Watch
+from api.access_log import PROBES, RequestMetrics, Watch
 from api.azure import AzureAddresses
 from api.body_paths import BodyPaths
 from api.body_threads import LARGE_AT_ONCE
@@ -119,8 +119,8 @@ def build_app(
             finally:
                 app.router.routes[:] = routes  # they hold these dependencies; the next start makes its own
 
-    requests = RequestFigures()
-    middleware = [Middleware(AzureAddresses), Middleware(Watch, figures=requests)]
+    requests = RequestMetrics()
+    middleware = [Middleware(AzureAddresses), Middleware(Watch, metrics=requests)]
     if origins := normalize_origins(access.origins):
         middleware.append(Middleware(Cors, origins=origins))
     middleware.append(

@@ -22,7 +22,7 @@ from retrieval.upload_parts import Uploads
 from store.blobs import Blobs
 from store.ports import Kind, PageQuery, Row, Store, Vectors
 from store.sqlite.files import Library
-from store.sqlite.metrics import StoreFigures
+from store.sqlite.metrics import StoreMetrics
 from store.sqlite.room import Room
 from wire.errors import InvalidRequest, Missing, NotFound
 from wire.pages import ListQuery, list_envelope
@@ -64,7 +64,7 @@ class Writing(Protocol):
     """`store.sqlite.database.Engine`, as far as it is watched."""
 
     @property
-    def figures(self) -> StoreFigures: ...
+    def metrics(self) -> StoreMetrics: ...
     @property
     def waiting(self) -> int: ...
     async def probe(self) -> None: ...

@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: the rooms' figures, put into its format when it asks. The only file that knows Prometheus.
+"""`/metrics` for Prometheus: the rooms' metrics, put into its format when it asks. The only file that knows Prometheus.
 
 Laws: nothing is counted here, so that requests and tokens cost nothing more; no label is an id, a raw path, or what a
 client wrote; the library is imported at the first scrape, into a registry of the app's own. Who may read it is the
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.access_log import RequestFigures
+from api.access_log import RequestMetrics
 from api.connection_limit import ConnectionLimit
 from api.depends import Deps
 from chains import Builtin
@@ -36,7 +36,7 @@ _FIRST_TOKEN = "From taking a run up until the model's first output: text, a tho
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Answer all figures, as text or OpenMetrics, as the reader likes."""
+    """Answer all metrics, as text or OpenMetrics, as the reader likes."""
     state = request.app.state
     state.found_ready = await state.readiness.checks()
     body, content_type = await asyncio.to_thread(_expose, state, request.headers.get("accept", ""))
@@ -56,7 +56,7 @@ def _registry(state: Any) -> "CollectorRegistry":
     from prometheus_client import CollectorRegistry, ProcessCollector
     from prometheus_client.registry import Collector
 
-    class Figures(Collector):
+    class Metrics(Collector):
         """The metrics of the server that is open when they are requested."""
 
         def collect(self) -> "Iterator[Metric]":
@@ -69,16 +69,16 @@ def _registry(state: Any) -> "CollectorRegistry":
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(Figures())
+    registry.register(Metrics())
     return registry
 
 
-def _of_requests(figures: RequestFigures) -> "Iterator[Metric]":
+def _of_requests(metrics: RequestMetrics) -> "Iterator[Metric]":
     asked = ("method", "route")
-    yield _counter("requests", "Requests answered.", (*asked, "status"), figures.answers)
-    yield _histograms("request_seconds", "Until the answer began.", asked, figures.seconds)
-    yield _gauge("requests_open", "Requests being answered, streams included.", figures.open)
-    yield _gauge("streams_open", "Event streams being sent.", figures.streams)
+    yield _counter("requests", "Requests answered.", (*asked, "status"), metrics.answers)
+    yield _histograms("request_seconds", "Until the answer began.", asked, metrics.seconds)
+    yield _gauge("requests_open", "Requests being answered, streams included.", metrics.open)
+    yield _gauge("streams_open", "Event streams being sent.", metrics.streams)
 
 
 def _of_the_door(door: ConnectionLimit | None) -> "Iterator[Metric]":
@@ -89,17 +89,17 @@ def _of_the_door(door: ConnectionLimit | None) -> "Iterator[Metric]":
 
 
 def _of_runs(deps: Deps) -> "Iterator[Metric]":
-    figures = deps.runner.figures
-    yield _counter("runs", "Runs that ended or paused, by status.", ("status",), figures.runs)
+    metrics = deps.runner.metrics
+    yield _counter("runs", "Runs that ended or paused, by status.", ("status",), metrics.runs)
     yield _gauge("runs_executing", "Runs being executed.", deps.runner.executing)
     yield _gauge("runs_queued", "Runs that wait for their turn.", deps.runner.waiting)
-    yield _histogram("run_seconds", "From taking a run up until it ended or paused.", figures.run_seconds)
-    yield _histogram("first_token_seconds", _FIRST_TOKEN, figures.first_token_seconds)
-    yield _counter("replies", "Model calls of runs, by outcome.", ("outcome",), figures.replies)
-    yield _histogram("reply_seconds", "From asking a model until it had answered.", figures.reply_seconds)
-    yield _counter("tokens", "Tokens of replies, prompt and completion.", ("kind",), figures.tokens)
-    yield _counter("tool_calls", "Calls that the server made itself.", ("kind",), figures.tools)
-    yield _histogram("tool_call_seconds", "How long they took.", figures.tool_seconds)
+    yield _histogram("run_seconds", "From taking a run up until it ended or paused.", metrics.run_seconds)
+    yield _histogram("first_token_seconds", _FIRST_TOKEN, metrics.first_token_seconds)
+    yield _counter("replies", "Model calls of runs, by outcome.", ("outcome",), metrics.replies)
+    yield _histogram("reply_seconds", "From asking a model until it had answered.", metrics.reply_seconds)
+    yield _counter("tokens", "Tokens of replies, prompt and completion.", ("kind",), metrics.tokens)
+    yield _counter("tool_calls", "Calls that the server made itself.", ("kind",), metrics.tools)
+    yield _histogram("tool_call_seconds", "How long they took.", metrics.tool_seconds)
 
 
 def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
@@ -118,12 +118,12 @@ def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
 
 
 def _of_the_store(deps: Deps) -> "Iterator[Metric]":
-    figures, ingestion = deps.writer.figures, deps.ingestion
-    yield _histogram("store_batch_commits", "Commits that shared a transaction.", figures.batch_commits)
-    yield _histogram("store_batch_seconds", "From a transaction's begin until it was on disk.", figures.batch_seconds)
+    metrics, ingestion = deps.writer.metrics, deps.ingestion
+    yield _histogram("store_batch_commits", "Commits that shared a transaction.", metrics.batch_commits)
+    yield _histogram("store_batch_seconds", "From a transaction's begin until it was on disk.", metrics.batch_seconds)
     yield _gauge("store_commits_waiting", "Commits that wait for the writer.", deps.writer.waiting)
-    yield _counter("store_batches_failed", "Transactions that the database did not take.", (), {(): figures.failed})
-    yield _counter("store_commits_refused", "Commits refused for what they asked.", (), {(): figures.refused})
+    yield _counter("store_batches_failed", "Transactions that the database did not take.", (), {(): metrics.failed})
+    yield _counter("store_commits_refused", "Commits refused for what they asked.", (), {(): metrics.refused})
     yield _counter("files_indexed", "Files, by how indexing ended.", ("status",), ingestion.indexed)
     yield _histogram("file_index_seconds", "How long indexing a file took.", ingestion.seconds)
     yield _gauge("files_indexing", "Files being indexed.", ingestion.busy)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from graphs.log import BLOCK, RunLog
 from graphs.machine.log_lines import log_run
-from graphs.machine.metrics import RunFigures
+from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import MessageClosed, Part, RunEnded, TextDeltas
 from graphs.machine.state import RunContext
 from graphs.record import Recorded, Recorder
@@ -48,7 +48,7 @@ class ActiveRun:
     recorder: Recorder
     log: RunLog
     store: Store
-    figures: RunFigures
+    metrics: RunMetrics
     stop: Stop | None = None
     task: asyncio.Task[None] | None = None
     """From its first step on: one that is cancelled before never takes it."""
@@ -150,10 +150,10 @@ class ActiveRun:
         """Count how this take-up went, and log it."""
         took_s = time.monotonic() - self._begun_at
         first_s = None if self._first_at is None else self._first_at - self._begun_at
-        self.figures.runs[self.run["status"],] += 1
-        self.figures.run_seconds.add(took_s)
+        self.metrics.runs[self.run["status"],] += 1
+        self.metrics.run_seconds.add(took_s)
         if first_s is not None:
-            self.figures.first_token_seconds.add(first_s)
+            self.metrics.first_token_seconds.add(first_s)
         log_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
 
     async def end(self, status: Status, **fields: Any) -> None:

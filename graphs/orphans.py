@@ -29,11 +29,11 @@ class OrphanedRuns:
     """Takes runs up again, and ends those that must end."""
 
     def __init__(
-        self, store: Store, execution: Execution, surroundings: RunContexts, clock: Callable[[], int], *, expiry_s: int
+        self, store: Store, execution: Execution, contexts: RunContexts, clock: Callable[[], int], *, expiry_s: int
     ) -> None:
         self._store = store
         self._execution = execution
-        self._surroundings = surroundings
+        self._contexts = contexts
         self._clock = clock
         self._expiry_s = expiry_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -62,14 +62,14 @@ class OrphanedRuns:
             row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
             if row is None or row.body["status"] not in ("queued", "in_progress"):
                 return False
-            live = make_live(self._store, row, self._clock, self._surroundings.figures)
+            live = make_live(self._store, row, self._clock, self._contexts.metrics)
             live.weight, live.memory = run.weight, run.memory
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 
     async def _resume(self, live: ActiveRun, row: Row) -> None:
         await load_rows(live, row)
-        context = await self._surroundings.again(live, row, await self._surroundings.toolset(row))
+        context = await self._contexts.again(live, row, await self._contexts.toolset(row))
         used = exchange_memory(row.private.get("exchange_bytes", 0))
         live.resize(live.history_memory + used, False)
         if row.body["started_at"] is None:
@@ -120,14 +120,14 @@ class OrphanedRuns:
             if run.id in broken and self._execution.get(run.id) is None:
                 async with self.lock(run.id):
                     if (row := await self._row(run)) is not None:
-                        live = await revive(self._store, row, self._clock, self._surroundings.figures)
+                        live = await revive(self._store, row, self._clock, self._contexts.metrics)
                         await live.failed(broken[run.id])
         for run_id in broken:
             del self._execution.broken[run_id]
 
     async def finish(self, row: Row, stop: Stop) -> None:
         """End a run that nobody executes. Raises StoreError."""
-        live = await revive(self._store, row, self._clock, self._surroundings.figures)
+        live = await revive(self._store, row, self._clock, self._contexts.metrics)
         live.stop = stop
         await live.stopped()
         live.log.close()

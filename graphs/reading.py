@@ -33,7 +33,7 @@ def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) 
 
 
 async def read_if_free(
-    turns: Admission, surroundings: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
+    turns: Admission, contexts: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
 ) -> RunContext | None:
     """Read what a run needs to continue with its outputs; None if it has to wait. Sets the weight and memory of
     `live`."""
@@ -43,6 +43,6 @@ async def read_if_free(
     if not turns.free(live.owner, live.weight, live.memory):
         return None
     with turns.reading(live.owner, live.memory):
-        context = await surroundings.again(live, row, toolset)
+        context = await contexts.again(live, row, toolset)
     live.memory = live.history_memory + exchange
     return context if turns.free(live.owner, live.weight, live.memory) else None

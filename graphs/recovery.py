@@ -14,7 +14,7 @@ from langgraph.types import Command
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
 from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
-from graphs.machine.metrics import RunFigures
+from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import (
     Call,
     CallDelta,
@@ -46,10 +46,10 @@ class Plan:
     events: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-def make_live(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> ActiveRun:
+def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return the run ready to be taken up, its rows not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
-    live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, figures)
+    live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
     live.checkpointed = True
     return live
 
@@ -69,9 +69,9 @@ async def load_rows(live: ActiveRun, row: Row) -> None:
             cursor = page.rows[-1].id
 
 
-async def revive(store: Store, row: Row, clock: Callable[[], int], figures: RunFigures) -> ActiveRun:
+async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
     """Return a run that waits or was left, restored from all of its rows, and from its log: what it was saying."""
-    live = make_live(store, row, clock, figures)
+    live = make_live(store, row, clock, metrics)
     await load_rows(live, row)
     live.restore()
     after = -1

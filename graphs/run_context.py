@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from graphs.active_run import ActiveRun
 from graphs.history import MAX_CHARS, History, load_history
-from graphs.machine.metrics import RunFigures
+from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
 from graphs.machine.state import Model, RunContext
 from graphs.run_memory import history_memory, picture_memory
@@ -45,7 +45,7 @@ class RunContexts:
     ) -> None:
         """Without a searcher `file_search` is a tool that is not built; without pictures `image_file` is refused."""
         self.max_tool_rounds = max_tool_rounds
-        self.figures = RunFigures()
+        self.metrics = RunMetrics()
         self._store = store
         self._model = model
         self._caller = caller
@@ -124,7 +124,7 @@ class RunContexts:
             note_output=live.note_output,
             reserve=live.reserve,
             clipped=history.clipped,
-            figures=self.figures,
+            metrics=self.metrics,
         )
 
     def _room(self, run: dict[str, Any]) -> int:

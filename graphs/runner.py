@@ -22,7 +22,7 @@ from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.log import RunLog
-from graphs.machine.metrics import RunFigures
+from graphs.machine.metrics import RunMetrics
 from graphs.machine.state import Model, RunContext
 from graphs.orphans import OrphanedRuns
 from graphs.reading import count_reading, read_if_free
@@ -85,10 +85,10 @@ class Runner:
         self._attachments = attachments
         self._expiry_s = expiry_s
         self._clock = clock
-        self._surroundings = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
+        self._contexts = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
         self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits)
-        self._idle = OrphanedRuns(store, self._execution, self._surroundings, self._now, expiry_s=expiry_s)
+        self._idle = OrphanedRuns(store, self._execution, self._contexts, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -109,9 +109,9 @@ class Runner:
         await self._execution.drain(limit_s)
 
     @property
-    def figures(self) -> RunFigures:
+    def metrics(self) -> RunMetrics:
         """What runs did so far."""
-        return self._surroundings.figures
+        return self._contexts.metrics
 
     @property
     def executing(self) -> int:
@@ -162,10 +162,10 @@ class Runner:
             first, gone = await cut_from(self._store, owner, thread_id, cut)
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
-        await self._surroundings.check(request, draft.run)
+        await self._contexts.check(request, draft.run)
         draft.row.private["contents"] = contents
         with count_reading(self._execution.turns, owner, first, its_turn=its_turn) as read:
-            history = await self._surroundings.history(draft.run, owner, first=first)
+            history = await self._contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)
             async with self._attachments.of_messages(owner, thread_id, draft.messages) as attached:
                 draft.row.private["vector_store_ids"] = searched_stores(assistant.body, thread.body, attached)
@@ -182,7 +182,7 @@ class Runner:
             raise no_assistant(request.assistant_id)
         require_turn(assistant.body, its_turn=its_turn)
         draft = draft_thread(request, assistant, owner, now=self._now(), expiry_s=self._expiry_s)
-        await self._surroundings.check(request, draft.run)
+        await self._contexts.check(request, draft.run)
         assert draft.thread is not None, "drafted with one"
         async with self._attachments.of_new_thread(draft.thread, draft.messages) as attached:
             draft.row.private["vector_store_ids"] = searched_stores(assistant.body, draft.thread.body)
@@ -201,9 +201,9 @@ class Runner:
                 raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
             used = row.private.get("exchange_bytes", 0)
             given = check_outputs(row.body["required_action"], outputs, used=used)
-            live = await revive(self._store, row, self._now, self.figures)
-            toolset, turns = await self._surroundings.toolset(row), self._execution.turns
-            context = await read_if_free(turns, self._surroundings, live, row, toolset, given)
+            live = await revive(self._store, row, self._now, self.metrics)
+            toolset, turns = await self._contexts.toolset(row), self._execution.turns
+            context = await read_if_free(turns, self._contexts, live, row, toolset, given)
             calls = row.body["required_action"]["submit_tool_outputs"]["tool_calls"]
             recorded = Recorded()
             if not any(call["function"]["name"] in toolset.served for call in calls):
@@ -231,7 +231,7 @@ class Runner:
                 raise InvalidRequest(f"Cannot cancel run with status '{status}'.")
             executed = live is not None
             if live is None:
-                live = await revive(self._store, row, self._now, self.figures)
+                live = await revive(self._store, row, self._now, self.metrics)
             commit = live.commit_progress(live.recorder.move("cancelling"), durable=True)
             cancelling = dict(live.run)
             live.stop_for("cancelled")
@@ -290,15 +290,15 @@ class Runner:
 
     async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
         """Start a drafted run, or queue it; until then, `read` counts the memory of its history."""
-        toolset = await self._surroundings.toolset(draft.row)
+        toolset = await self._contexts.toolset(draft.row)
         # A copy: the row is encoded later by the writer, while the run's body goes on changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
-        live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.figures)
+        live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.metrics)
         events = draft.events()
         queued = draft.run
         live.weight = weigh(draft.run)
-        live.memory = live.history_memory = await self._surroundings.memory(draft.row.owner, history)
+        live.memory = live.history_memory = await self._contexts.memory(draft.row.owner, history)
         read.close()  # from now on, what was read is counted for the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.turns.free(*needs):
@@ -311,7 +311,7 @@ class Runner:
         row = replace(draft.row, body=dict(recorder.run))
         if toolset.not_offered:
             logger.info("run %s: this server cannot offer %s", draft.row.id, ", ".join(toolset.not_offered))
-        context = self._surroundings.context(live, draft.row.private, toolset, history)
+        context = self._contexts.context(live, draft.row.private, toolset, history)
         with refused():
             changes = [*guards, *replace(draft, row=row).changes()]
             started = await self._launch(live, changes, events, ({}, False), context)

@@ -1,7 +1,7 @@
-"""Figures: plain numbers that a room counts up and `api/metrics.py` reads. No lock, no library.
+"""Metrics: plain numbers that a room counts up and `api/metrics.py` reads. No lock, no library.
 
 Law: each figure is counted by one thread only; another may read it at any moment, and is at most one event behind.
-Labels are from closed sets, never ids or what a client wrote, so that figures do not grow.
+Labels are from closed sets, never ids or what a client wrote, so that metrics do not grow.
 """
 
 from bisect import bisect_left

@@ -77,8 +77,8 @@ def test_it_answers_is_stopped_by_cancel_and_outlives_a_thread_that_is_too_long(
         first = ended(server, begin(server, "Say hello.", max_completion_tokens=300))
         assert first["status"] in ("completed", "incomplete"), first
         assert first["usage"]["completion_tokens"] > 0
-        figures = httpx2.get(f"{server.url}/metrics", timeout=30).text
-        assert 'threadhold_upstream_requests_total{outcome="ok",upstream="default"}' in figures
+        metrics = httpx2.get(f"{server.url}/metrics", timeout=30).text
+        assert 'threadhold_upstream_requests_total{outcome="ok",upstream="default"}' in metrics
         (engine,) = engines(server)
 
         said = [f"Fact {number}: the sky over town {number} is blue and wide." for number in range(60)]

@@ -12,13 +12,13 @@ from telemetry.metrics import Counts, Histogram
 from wire.errors import RunError
 from wire.status import Status
 
-__all__ = ["RunFigures"]
+__all__ = ["RunMetrics"]
 
 _TOLD: Final[tuple[Status, ...]] = ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
 
 
-class RunFigures:
-    """Figures of all runs."""
+class RunMetrics:
+    """Metrics of all runs."""
 
     def __init__(self) -> None:
         self.runs = Counts({(status,): 0 for status in _TOLD})

@@ -104,7 +104,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
 def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
     """Count the tokens of a reply that is broken off; the upstream will report none."""
     spent = parts.usage or estimate_usage(context, prompt, parts)
-    context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
+    context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])
     context.count_usage(spent)
 
 

@@ -77,11 +77,11 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         for part in parts.feed(read_first):
             emit(part)
     else:
-        with context.figures.reply(), reply_span(context.spec) as span:
+        with context.metrics.reply(), reply_span(context.spec) as span:
             sent = await ask_model(context, prompt, parts, call_parameters(state, context, usage, tools))
             spent = parts.usage or estimate_usage(context, sent, parts)
             spend(span, spent)
-        context.figures.spend(spent["prompt_tokens"], spent["completion_tokens"])
+        context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])
         if parts.usage is not None and parts.requests == 1:
             context.model.learn(context.spec.model, chars=sent.chars, prompt_tokens=spent["prompt_tokens"])
     calls = parts.calls() if tools.specs else []
@@ -124,7 +124,7 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
     async def question() -> str:
         return _newest_question(await context.history())
 
-    with context.figures.tool(tool.label), tool_span(call, tool.label):
+    with context.metrics.tool(tool.label), tool_span(call, tool.label):
         outcome = await tool.call(call, CallInput(task["search"], max_bytes, question))
     outcome, added = fit_outcome(outcome, max_bytes, context.reserve)
     context.emit(CallAnswered(task["step_id"], call["id"], outcome.output, outcome.details, outcome.contents))

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from chains.context import Prompt
 from chains.reply import ReplyCall
-from graphs.machine.metrics import RunFigures
+from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import Call, Part, Usage
 from graphs.machine.spec import RunSpec
 from graphs.tools.toolset import ToolSet
@@ -125,4 +125,4 @@ class RunContext:
     """Counts memory for an output of so many bytes; returns False if none is free, and the output is then omitted."""
     clipped: bool = False
     """Whether the thread has older messages that `history` does not have."""
-    figures: RunFigures = field(default_factory=RunFigures)
+    metrics: RunMetrics = field(default_factory=RunMetrics)

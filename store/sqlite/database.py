@@ -23,7 +23,7 @@ from store.sqlite.ballast import Ballast, ballast_place
 from store.sqlite.changes import Operation, touch
 from store.sqlite.failures import failed, find_obstacle
 from store.sqlite.lock import FileLock
-from store.sqlite.metrics import StoreFigures
+from store.sqlite.metrics import StoreMetrics
 from store.sqlite.migrations import migrate
 from store.sqlite.pending import Pending
 from store.sqlite.readers import Readers
@@ -186,9 +186,9 @@ class Engine:
             self._writer.put(commit)
 
     @property
-    def figures(self) -> StoreFigures:
+    def metrics(self) -> StoreMetrics:
         """What the writer did so far."""
-        return self._writer.figures
+        return self._writer.metrics
 
     @property
     def waiting(self) -> int:

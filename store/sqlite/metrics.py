@@ -4,13 +4,13 @@ from typing import Final
 
 from telemetry.metrics import SECONDS, Histogram
 
-__all__ = ["StoreFigures"]
+__all__ = ["StoreMetrics"]
 
 _BATCH: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
-class StoreFigures:
-    """Figures of one store."""
+class StoreMetrics:
+    """Metrics of one store."""
 
     def __init__(self) -> None:
         self.batch_commits = Histogram(_BATCH)

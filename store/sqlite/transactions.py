@@ -18,7 +18,7 @@ from store.ports import Row
 from store.sqlite.ballast import Ballast
 from store.sqlite.changes import Operation
 from store.sqlite.failures import failed
-from store.sqlite.metrics import StoreFigures
+from store.sqlite.metrics import StoreMetrics
 from wire.errors import StoreError, StoreFailed, StoreLocked
 
 __all__ = ["Commit", "Outcomes", "Transactions", "never"]
@@ -100,7 +100,7 @@ class Transactions:
         A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
         it is gone: commits that follow from each other must not wait that long one after the other.
         """
-        self.figures = StoreFigures()
+        self.metrics = StoreMetrics()
         self._conn = connection
         self._synced = synced
         self._ballast = ballast
@@ -132,8 +132,8 @@ class Transactions:
 
     def _kept(self, outcomes: Outcomes, begun_at: float) -> Outcomes:
         self._waits_ms = self._patience_ms
-        self.figures.batch_commits.add(len(outcomes))
-        self.figures.batch_seconds.add(time.perf_counter() - begun_at)
+        self.metrics.batch_commits.add(len(outcomes))
+        self.metrics.batch_seconds.add(time.perf_counter() - begun_at)
         if self._ballast is not None:
             self._ballast.keep()
         return outcomes
@@ -185,7 +185,7 @@ class Transactions:
             self._conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def _lost(self, batch: Sequence[Commit], error: StoreError) -> Outcomes:
-        self.figures.failed += 1
+        self.metrics.failed += 1
         log.error("a batch of %d commits failed: %s", len(batch), error.message)
         return [(commit, error) for commit in batch]
 
@@ -242,7 +242,7 @@ class Transactions:
     def _refuse(self, commit: Commit, error: Exception) -> StoreError:
         if commit.saves is not None:
             self._unsaved.add(commit.saves)
-        self.figures.refused += 1
+        self.metrics.refused += 1
         return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
 
     def _check_saved(self, commit: Commit) -> None:

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from store.sqlite.ballast import Ballast
-from store.sqlite.metrics import StoreFigures
+from store.sqlite.metrics import StoreMetrics
 from store.sqlite.transactions import Commit, Outcomes, Transactions
 from wire.errors import StoreFailed
 
@@ -72,9 +72,9 @@ class Writer:
             self._send(self._taken())
 
     @property
-    def figures(self) -> StoreFigures:
+    def metrics(self) -> StoreMetrics:
         """What was done so far."""
-        return self._transactions.figures
+        return self._transactions.metrics
 
     @property
     def waiting(self) -> int:

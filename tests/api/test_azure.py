@@ -180,7 +180,7 @@ def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstr
             world.thread()
             world.client.post("/deployments/m/chat/completions", json={"messages": [USER]})
             world.client.post("/threads", json={}, headers={"api-key": "secret-of-nobody"})
-        figures = httpx2.get(f"{process.url}/metrics", headers={"api-key": "watching"}).text
+        metrics = httpx2.get(f"{process.url}/metrics", headers={"api-key": "watching"}).text
         wanted = {("/v1/threads", "/threads", "ann"), ("/v1/chat/completions", "/chat/completions", "ann")}
         end = time.monotonic() + 5  # lines are written some time after they are logged
         while not wanted <= _logged(process) and time.monotonic() < end:
@@ -188,7 +188,7 @@ def test_azure_s_requests_are_logged_and_counted_as_ours(upstream: ScriptedUpstr
         log = process.log.read_text()
         assert wanted <= _logged(process)
     for route in ("/threads", "/chat/completions"):
-        assert f'threadhold_requests_total{{method="POST",route="{route}",status="200"}} 1.0' in figures
-    assert "/openai" not in figures
+        assert f'threadhold_requests_total{{method="POST",route="{route}",status="200"}} 1.0' in metrics
+    assert "/openai" not in metrics
     assert "secret-of" not in log
     assert "watching" not in log

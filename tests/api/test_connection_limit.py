@@ -62,9 +62,9 @@ def test_who_comes_when_all_places_are_taken_is_told_so_and_who_is_in_stays(tmp_
                 assert "MAX_CONNECTIONS" in error["message"]
             assert httpx2.get(f"{server.url}/health", timeout=10).status_code == 200
             assert httpx2.get(f"{server.url}/v1/ready?x=y", timeout=10).json()["checks"]["store"] == "ok"
-            figures = httpx2.get(f"{server.url}/metrics", timeout=10).text
-            assert "threadhold_connections_open 5.0" in figures
-            assert "threadhold_connections_refused_total 3.0" in figures
+            metrics = httpx2.get(f"{server.url}/metrics", timeout=10).text
+            assert "threadhold_connections_open 5.0" in metrics
+            assert "threadhold_connections_refused_total 3.0" in metrics
             assert inside.post("/v1/threads", json={}).status_code == 200
         time.sleep(0.2)  # until it has seen them leave
         assert httpx2.post(f"{server.url}/v1/threads", json={}, timeout=10).status_code == 200

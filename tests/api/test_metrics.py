@@ -1,4 +1,4 @@
-"""What an operator sees: figures, readiness and the log, while things break and are mended."""
+"""What an operator sees: metrics, readiness and the log, while things break and are mended."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from tests.process import ROOT, ServerProcess, free_port
 from tests.upstream import Fail, Reply, ScriptedUpstream
 
 
-def figures(server: ServerProcess, **headers: str) -> dict[tuple[str, ...], float]:
+def metrics(server: ServerProcess, **headers: str) -> dict[tuple[str, ...], float]:
     """Every sample, by its name and its label values in the order of the labels' names."""
     answer = httpx2.get(f"{server.url}/metrics", headers=headers, timeout=10)
     assert answer.status_code == 200, answer.text
@@ -33,7 +33,7 @@ def figures(server: ServerProcess, **headers: str) -> dict[tuple[str, ...], floa
 
 
 def risen(server: ServerProcess, before: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
-    now = figures(server)
+    now = metrics(server)
     return {at: value - before.get(at, 0) for at, value in now.items() if value != before.get(at, 0)}
 
 
@@ -48,7 +48,7 @@ def test_a_run_is_counted_with_its_tokens_and_its_first_one(
     server: ServerProcess, world: World, says: Callable[..., None]
 ) -> None:
     says(Reply("Hello there", usage={"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}))
-    before = figures(server)
+    before = metrics(server)
     world.ended(world.run())
     grown = risen(server, before)
     assert grown["runs_total", "completed"] == 1
@@ -78,7 +78,7 @@ def test_the_first_token_is_the_model_s_not_a_notice(
     server: ServerProcess, world: World, says: Callable[..., None], reply: Reply, fits: bool
 ) -> None:
     says(reply)
-    before = figures(server)
+    before = metrics(server)
     thread = world.thread(*(() if fits else ("word " * 1_000 for _ in range(5))), "short")
     body = {"assistant_id": world.assistant(tools=[TIME]), "max_prompt_tokens": 500}
     run = world.ended(world.post(f"/threads/{thread}/runs", body))
@@ -96,7 +96,7 @@ def test_a_resumed_run_s_first_token_is_its_own(server: ServerProcess, world: Wo
     run = world.ended(world.run(tools=[TIME]))
     (call,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
     outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "noon"}]}
-    before = figures(server)
+    before = metrics(server)
     world.ended(world.post(f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs))
     grown = risen(server, before)
     assert grown["first_token_seconds_count",] == 1
@@ -118,12 +118,12 @@ def test_a_search_by_the_server_is_no_first_token(tmp_path: Path) -> None:
         run = world.ended(world.post(f"/threads/{world.thread('Who purrs?')}/runs", {"assistant_id": assistant}))
         steps = world.get(f"/threads/{run['thread_id']}/runs/{run['id']}/steps")["data"]
         assert [step["type"] for step in steps] == ["message_creation", "tool_calls"]
-        assert figures(server)["first_token_seconds_sum",] >= SLOW_S
+        assert metrics(server)["first_token_seconds_sum",] >= SLOW_S
 
 
 def test_every_run_of_a_crowd_has_its_own_first_token(server: ServerProcess, world: World, upstream: Any) -> None:
     upstream.default = lambda body: Reply("late", start_s=SLOW_S)
-    before = figures(server)
+    before = metrics(server)
     for run in [world.run() for _ in range(12)]:
         world.ended(run)
     grown = risen(server, before)
@@ -136,7 +136,7 @@ def test_a_run_without_output_has_no_first_token(
     server: ServerProcess, world: World, says: Callable[..., None], reply: Any
 ) -> None:
     says(reply)
-    before = figures(server)
+    before = metrics(server)
     run = world.ended(world.run())
     assert ("first_token_seconds_count",) not in risen(server, before)
     (line,) = lines(server, run_id=run["id"], logger="threadhold.runs", status=run["status"])
@@ -147,12 +147,12 @@ def test_labels_do_not_grow_with_what_clients_write(server: ServerProcess, world
     world.client.get("/threads")
     world.client.request("BREW", "/threads")
     world.client.get("/nowhere")
-    before = figures(server)
+    before = metrics(server)
     for number in range(20):
         world.client.get(f"/nowhere/{number}")
         world.client.get(f"/threads/thread_{number:024}")
         world.client.request(f"BREW{number}", "/threads")
-    new = {at for at in figures(server).keys() - before.keys() if at[0] == "requests_total"}
+    new = {at for at in metrics(server).keys() - before.keys() if at[0] == "requests_total"}
     assert new <= {("requests_total", "GET", "/threads/{thread_id}", "404")}
 
 
@@ -162,9 +162,9 @@ def test_a_stream_is_open_until_it_ends(server: ServerProcess, world: World, say
     with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
         blocks = answer.iter_raw()  # held: without its iterator an answer is closed
         next(blocks)
-        seen = figures(server)
+        seen = metrics(server)
         assert (seen["streams_open",], seen["runs_executing",]) == (1, 1)
-    until(lambda: figures(server)["streams_open",] == 0)
+    until(lambda: metrics(server)["streams_open",] == 0)
 
 
 def test_the_readme_has_a_line_for_every_figure(server: ServerProcess, world: World) -> None:
@@ -223,7 +223,7 @@ def test_an_upstream_that_breaks_and_comes_back_is_seen_and_nothing_is_lost(tmp_
         until(lambda: "cannot be reached" in ready(server)["checks"]["upstream"])
         broken = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
         assert broken["status"] == "failed"
-        seen = figures(server)
+        seen = metrics(server)
         assert (seen["ready", "upstream"], seen["ready", "store"]) == (0, 1)
         assert seen["runs_total", "failed"] == seen["replies_total", "unreachable"] == 1
         assert seen["upstream_requests_total", "unreachable", "default"] >= 1
@@ -232,7 +232,7 @@ def test_an_upstream_that_breaks_and_comes_back_is_seen_and_nothing_is_lost(tmp_
             until(lambda: ready(server)["status"] == "ready")
             again = world.ended(world.post(f"/threads/{thread}/runs", {"assistant_id": assistant}))
             assert again["status"] == "completed"
-            seen = figures(server)
+            seen = metrics(server)
             assert (seen["ready", "upstream"], seen["upstream_requests_total", "failed", "default"]) == (1, 1)
         said = [message["role"] for message in world.get(f"/threads/{thread}/messages?order=asc")["data"]]
         assert said == ["user", "assistant", "assistant"]
@@ -265,7 +265,7 @@ def test_a_disk_that_takes_nothing_is_seen_and_seen_to_be_mended(upstream: Scrip
             until(lambda: ready(server)["checks"]["store"] != "ok")
             assert ready(server)["checks"]["upstream"] == "ok"
         until(lambda: ready(server)["status"] == "ready")
-        assert figures(server)["store_batches_failed_total",] >= 1
+        assert metrics(server)["store_batches_failed_total",] >= 1
 
 
 def test_a_probe_storm_asks_the_upstream_next_to_nothing(tmp_path: Path) -> None:

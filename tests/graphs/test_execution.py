@@ -57,8 +57,8 @@ async def test_a_run_ends_when_its_reply_has_however_often_it_is_stopped(
     upstream: ScriptedUpstream, tools: list[Any], stops: int
 ) -> None:
     async with world(upstream) as small:
-        surroundings: Any = small.runner._surroundings
-        surroundings._model = model = SlowToClose(surroundings._model)
+        contexts: Any = small.runner._contexts
+        contexts._model = model = SlowToClose(contexts._model)
         started = await small.begin(tools=tools)
         live: Any = small.runner._execution.get(started.run_id)
         await until(lambda: model.states)
@@ -106,8 +106,8 @@ async def test_pictures_that_take_long_are_read_once_and_no_message_is_shown_twi
 ) -> None:
     upstream.script(Reply("First.", start_s=0.3), Reply(tool_calls=[("nobodyKnows", {})]), Reply("Sunny."))
     async with world(upstream, limits=Limits(max_executing=1 if stands_in_line else 2)) as small:
-        surroundings: Any = small.runner._surroundings
-        surroundings._pictures = pictures = SlowPictures(small.store, FolderBlobs(tmp_path))
+        contexts: Any = small.runner._contexts
+        contexts._pictures = pictures = SlowPictures(small.store, FolderBlobs(tmp_path))
         await small.begin()
         await until(lambda: upstream.requests)
         looked = pictures.looks

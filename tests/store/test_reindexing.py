@@ -47,9 +47,9 @@ async def refresh(store: SqliteStore, commits: int | None = None) -> None:
                 pass
 
     task = asyncio.ensure_future(work())
-    before = store.engine.figures.batch_commits.total
+    before = store.engine.metrics.batch_commits.total
     while not task.done():
-        if commits is not None and store.engine.figures.batch_commits.total - before >= commits:
+        if commits is not None and store.engine.metrics.batch_commits.total - before >= commits:
             task.cancel()
         await asyncio.sleep(0)
     if not task.cancelled():

@@ -109,7 +109,7 @@ def error(page: Page, up: ScriptedUpstream) -> None:
     up.context = 60
     page.fill(page.by_id("human"), "word " * 90)
     page.click("send")
-    page.eventually(lambda: len(page.all("#log [role=alert]")) == 2, "the figures are shown")
+    page.eventually(lambda: len(page.all("#log [role=alert]")) == 2, "the metrics are shown")
     page.idle()
 
 

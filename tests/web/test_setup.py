@@ -1,4 +1,4 @@
-"""The set-up box: which server, model, assistant and figures; a dot that tells; changes without a reload."""
+"""The set-up box: which server, model, assistant and metrics; a dot that tells; changes without a reload."""
 
 from tests.process import ServerProcess
 from tests.upstream import ScriptedUpstream
