@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +69,9 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     from retrieval.images import Images
     from retrieval.ingestion import Ingestion
     from retrieval.upload_parts import Uploads
-    from store import open_store
+    from store.backend import open_backend
     from store.blobs import FolderBlobs
-    from store.sqlite.ballast import BALLAST_BYTES
-    from store.sqlite.export import owners
-    from store.sqlite.room import rooms
-    from store.sqlite.thread_ages import SqliteAges
+    from store.free_space import rooms
     from workers import open_workers
 
     settings = settings or read_settings()
@@ -87,43 +84,48 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         if embedder is None:
             logging.getLogger("threadhold").warning(words_only_notice())
         of_index, of_files = rooms(Path(settings.database).parent, settings.data_dir)
-        store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES, room=of_index)
-        caller = LateCaller(
-            allow_hosts=settings.actions_allow_hosts,
-            timeout_s=settings.action_timeout_s,
-            max_bytes=settings.action_max_bytes,
-        )
-        blobs = FolderBlobs(settings.data_dir / "files", of_files)
-        ingestion = Ingestion(store, store.library, blobs, store.vectors, embedder, Extractor(), room=of_index)
-        uploads = Uploads(store, store.library, blobs, max_bytes=settings.max_file_bytes)
-        attachments = Attachments(store, store.library, wake=ingestion.wake)
-        prompts = Prompts.changed(settings.prompts)
-        searcher = FileSearch(store, store.vectors, embedder, ready=ingestion.ready, prompts=prompts)
-        limits = Limits(
-            max_executing=settings.max_runs,
-            max_queued=settings.max_queued_runs,
-            max_executing_per_owner=settings.max_runs_per_owner,
-            max_queued_per_owner=settings.max_queued_runs_per_owner,
-            share=0.75 if settings.is_shared else 1.0,
-            memory_bytes=settings.max_run_memory_bytes,
-        )
-        runner = Runner(
-            store,
-            routes,
-            caller,
-            attachments=attachments,
-            searcher=searcher,
-            pictures=Images(store, blobs),
-            expiry_s=settings.run_expiry_s,
-            max_tool_rounds=settings.max_tool_rounds,
-            limits=limits,
-        )
-        try:
+        async with AsyncExitStack() as stack:
+            if embedder is not None:
+                stack.push_async_callback(embedder.close)
+            backend = await stack.enter_async_context(open_backend(settings.database, room=of_index))
+            stack.push_async_callback(routes.close)
+            store, files = backend.records, backend.files
+            caller = LateCaller(
+                allow_hosts=settings.actions_allow_hosts,
+                timeout_s=settings.action_timeout_s,
+                max_bytes=settings.action_max_bytes,
+            )
+            stack.push_async_callback(caller.close)
+            blobs = FolderBlobs(settings.data_dir / "files", of_files)
+            ingestion = Ingestion(store, files, blobs, backend.vectors, embedder, Extractor(), room=of_index)
+            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes)
+            attachments = Attachments(store, files, wake=ingestion.wake)
+            prompts = Prompts.changed(settings.prompts)
+            searcher = FileSearch(store, backend.vectors, embedder, ready=ingestion.ready, prompts=prompts)
+            limits = Limits(
+                max_executing=settings.max_runs,
+                max_queued=settings.max_queued_runs,
+                max_executing_per_owner=settings.max_runs_per_owner,
+                max_queued_per_owner=settings.max_queued_runs_per_owner,
+                share=0.75 if settings.is_shared else 1.0,
+                memory_bytes=settings.max_run_memory_bytes,
+            )
+            runner = Runner(
+                store,
+                routes,
+                caller,
+                attachments=attachments,
+                searcher=searcher,
+                pictures=Images(store, blobs),
+                expiry_s=settings.run_expiry_s,
+                max_tool_rounds=settings.max_tool_rounds,
+                limits=limits,
+            )
             await blobs.open()
             await routes.open()
-            if lost := unopened(await store.engine.read(owners), settings.api_keys):
+            if lost := unopened(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
-            retention = Retention(store, SqliteAges(store.engine), days=settings.retention_days)
+            retention = Retention(store, backend.ages, days=settings.retention_days)
             tuned = tuned_interpreter(lambda: runner.executing)
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(
@@ -131,8 +133,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     upstream=routes,
                     runner=runner,
                     aliases=settings.model_aliases,
-                    library=store.library,
-                    vectors=store.vectors,
+                    library=files,
+                    vectors=backend.vectors,
                     embedder=embedder,
                     embeddings=EmbeddingRoutes(routes, embedder, settings.embeddings_model),
                     blobs=blobs,
@@ -140,17 +142,11 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     uploads=uploads,
                     attachments=attachments,
                     max_file_bytes=settings.max_file_bytes,
-                    writer=store.engine,
+                    health=backend.health,
                     folders=(Path(settings.database).parent, settings.data_dir),
                     room=of_files,
                     calls=ModelCalls(limits),
                 )
-        finally:
-            await caller.close()
-            await routes.close()
-            await store.close()
-            if embedder is not None:
-                await embedder.close()
 
     return build_app(
         open_deps, access=settings.access, version=installed_version(), unknown_fields=settings.unknown_fields

@@ -6,7 +6,7 @@ Dependencies are async without waiting for anything: FastAPI runs plain function
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Query, Request
 from fastapi import Path as InPath
@@ -19,11 +19,8 @@ from graphs.runner import Runner
 from retrieval.attachments import Attachments
 from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
-from store.blobs import Blobs
-from store.ports import Kind, PageQuery, Row, Store, Vectors
-from store.sqlite.files import Library
-from store.sqlite.metrics import StoreMetrics
-from store.sqlite.room import Room
+from store.free_space import Room
+from store.ports import Blobs, Kind, Library, PageQuery, Row, Store, StoreHealth, Vectors
 from wire.errors import InvalidRequest, Missing, NotFound
 from wire.pages import ListQuery, list_envelope
 from wire.validation import MAX_ID, check_id, shown
@@ -60,16 +57,6 @@ INCLUDABLE: Final = "step_details.tool_calls[*].file_search.results[*].content"
 _INCLUDED: Final[dict[str, Any]] = {"anyOf": None, "type": "array", "items": {"enum": [INCLUDABLE]}}
 
 
-class Writing(Protocol):
-    """`store.sqlite.database.Engine`, as far as it is watched."""
-
-    @property
-    def metrics(self) -> StoreMetrics: ...
-    @property
-    def waiting(self) -> int: ...
-    async def probe(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Deps:
     """The parts that `server.create_app` has put together."""
@@ -88,8 +75,8 @@ class Deps:
     uploads: Uploads
     attachments: Attachments
     max_file_bytes: int
-    writer: Writing
-    """How the store's writer fares."""
+    health: StoreHealth
+    """The state of the store."""
     folders: tuple[Path, ...]
     """Where the database and files are."""
     room: Room

@@ -9,8 +9,7 @@ from api.depends import BatchId, Deps, Listing, Owner, Parts, VectorStoreId, mus
 from api.json_response import answer
 from api.store_files import POLL_AFTER, StatusFilter, list_places
 from retrieval.vector_store_drafts import add_store_files, refuse_expired, touch
-from store.ports import Insert, Patch, Row
-from store.sqlite.files import Tally
+from store.ports import Insert, Patch, Row, Tally
 from wire.errors import InvalidRequest, NotFound
 from wire.ids import new_id
 from wire.pages import Listing as ListOf

@@ -8,7 +8,7 @@ from api.body_route import BodyRoute, parse_leniently
 from api.depends import Owner, Parts, UploadId
 from api.json_response import answer
 from api.uploads import announced_bytes, read_form
-from store.blobs import Writing
+from store.ports import Writing
 from wire.uploads import (
     MAX_PART_BYTES,
     PART_LIMIT,

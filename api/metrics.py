@@ -18,7 +18,7 @@ from api.access_log import RequestMetrics
 from api.connection_limit import ConnectionLimit
 from api.depends import Deps
 from chains import Builtin
-from store.sqlite.room import free_bytes
+from store.free_space import free_bytes
 from telemetry.metrics import Histogram
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def _of_upstreams(deps: Deps) -> "Iterator[Metric]":
 
 
 def _of_the_store(deps: Deps) -> "Iterator[Metric]":
-    metrics, ingestion = deps.writer.metrics, deps.ingestion
+    metrics, ingestion = deps.health.metrics, deps.ingestion
     yield _histogram("store_batch_commits", "Commits that shared a transaction.", metrics.batch_commits)
     yield _histogram("store_batch_seconds", "From a transaction's begin until it was on disk.", metrics.batch_seconds)
-    yield _gauge("store_commits_waiting", "Commits that wait for the writer.", deps.writer.waiting)
+    yield _gauge("store_commits_waiting", "Commits that wait for the writer.", deps.health.waiting)
     yield _counter("store_batches_failed", "Transactions that the database did not take.", (), {(): metrics.failed})
     yield _counter("store_commits_refused", "Commits refused for what they asked.", (), {(): metrics.refused})
     yield _counter("files_indexed", "Files, by how indexing ended.", ("status",), ingestion.indexed)

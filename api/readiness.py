@@ -13,7 +13,7 @@ from typing import Final
 
 from api.depends import Deps
 from chains.embedders import words_only_notice
-from store.sqlite.room import MIN_FREE_BYTES, free_bytes
+from store.free_space import MIN_FREE_BYTES, free_bytes
 from wire.errors import StoreError
 
 __all__ = ["Readiness"]
@@ -71,7 +71,7 @@ class Readiness:
     async def _store(self) -> str | None:
         """Commit nothing, synced: what a disk that is full or a file that is locked cannot do."""
         try:
-            await self._deps.writer.probe()
+            await self._deps.health.probe()
         except StoreError as error:
             return error.message
         return None

@@ -14,8 +14,7 @@ from api.body_route import BodyRoute
 from api.depends import Deps, FileId, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
 from retrieval.vector_store_drafts import refuse_expired, store_file_row, touch
-from store.ports import PageQuery, Row
-from store.sqlite.files import store_file_id
+from store.ports import PageQuery, Row, store_file_id
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListQuery, deletion, list_envelope
 from wire.pages import Listing as ListOf

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from api.bodies import receive_block
 from api.part_names import part_names
-from store.blobs import Writing
+from store.ports import Writing
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, UnsupportedMedia
 from wire.files import clean_filename

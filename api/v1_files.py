@@ -12,8 +12,7 @@ from api.depends import AssistantId, Deps, FileId, Listing, MessageId, Owner, Pa
 from api.json_response import answer
 from retrieval.assistant_files import FILES, files_of, store_of
 from retrieval.vector_store_drafts import store_file_row
-from store.ports import Change, Delete, Patch, Row
-from store.sqlite.files import store_file_id
+from store.ports import Change, Delete, Patch, Row, store_file_id
 from wire.assistants import AssistantModify
 from wire.errors import InvalidRequest, NotFound
 from wire.pages import Deletion, ListQuery, deletion, list_envelope

@@ -11,8 +11,7 @@ from api.depends import Deps, Listing, Owner, Parts, VectorStoreId, must_get
 from api.json_response import answer
 from api.sse import unless_left
 from retrieval.vector_store_drafts import draft_store, refuse_expired, touch
-from store.ports import Insert, PageQuery, Patch, Query, Row
-from store.sqlite.files import Tally
+from store.ports import Insert, PageQuery, Patch, Query, Row, Tally
 from wire.errors import EmbeddingFailed
 from wire.pages import Deletion, deletion, list_envelope
 from wire.pages import Listing as ListOf

@@ -32,7 +32,7 @@ from graphs.tools.caller import LateCaller
 from graphs.tools.local_functions import Given, LocalFunctions
 from graphs.tools.toolset import build_toolset
 from retrieval.attachments import Attachments
-from store import open_store
+from store.backend import open_backend
 from store.ports import Insert, Row, Store
 from wire.actions import mask_tools
 from wire.assistants import AssistantCreate, new_assistant
@@ -85,8 +85,8 @@ def build_run_graph(
     @asynccontextmanager
     async def open_deps() -> AsyncIterator[_Deps]:
         async with AsyncExitStack() as stack:
-            opened = await open_store(store)
-            stack.push_async_callback(opened.close)
+            backend = await stack.enter_async_context(open_backend(store))
+            opened = backend.records
             await stack.enter_async_context(open_workers())
             caller = LateCaller(allow_hosts=allowed)
             stack.push_async_callback(caller.close)
@@ -98,7 +98,7 @@ def build_run_graph(
                 opened,
                 replies,
                 caller,
-                attachments=Attachments(opened, opened.library),
+                attachments=Attachments(opened, backend.files),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,
             )

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from store.ports import Delete, RequireNewest, RequireNoActiveRun, Store
-from store.sqlite.thread_ages import Ages, Idleness
+from store.ports import Ages, Delete, Idleness, RequireNewest, RequireNoActiveRun, Store
 from wire.errors import Missing, StoreError, ThreadBusy, ThreadMoved
 
 __all__ = ["DAY_S", "Pruned", "Retention", "prune"]

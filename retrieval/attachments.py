@@ -14,8 +14,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from retrieval.vector_store_drafts import add_store_files, create_inline_stores, draft_store, touch
-from store.ports import Change, Delete, Insert, Patch, RequireRow, Row, Store
-from store.sqlite.files import Library, store_file_id
+from store.ports import Change, Delete, Insert, Library, Patch, RequireRow, Row, Store, store_file_id
 from telemetry.shares import REQUESTS
 from wire.errors import Missing
 from wire.vector_stores import NewStoreFile, VectorStoreCreate

@@ -9,8 +9,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any, Final
 
-from store.blobs import Blobs
-from store.ports import Store
+from store.ports import Blobs, Store
 from telemetry.shares import REQUESTS
 from wire.errors import StoreError
 

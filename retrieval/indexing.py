@@ -18,8 +18,7 @@ from typing import Any, Final
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from documents.pieces import Piece, cut
-from store.blobs import Blobs
-from store.ports import Chunk, Patch, Row, Store, Vectors
+from store.ports import Blobs, Chunk, Patch, Row, Store, Vectors
 from telemetry.blocks import cut_blocks
 from telemetry.shares import DISK, INDEXING, Shares
 from wire.errors import Missing, Unreadable

@@ -18,10 +18,8 @@ from typing import Any, Final, Self
 from chains.embeddings import Embedder
 from documents.extraction import Extractor
 from retrieval.indexing import Indexer, Limits
-from store.blobs import Blobs
-from store.ports import Change, Delete, Insert, PageQuery, Patch, Row, Store, Vectors
-from store.sqlite.files import Library, store_file_id
-from store.sqlite.room import Room
+from store.free_space import Room
+from store.ports import Blobs, Change, Delete, Insert, Library, PageQuery, Patch, Row, Store, Vectors, store_file_id
 from telemetry.context import act_for
 from telemetry.metrics import Counts, Histogram
 from telemetry.shares import Shares

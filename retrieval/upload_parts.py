@@ -14,9 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
-from store.blobs import Blobs, BlobSize, Writing
-from store.ports import Insert, Patch, Row, Store
-from store.sqlite.files import Library
+from store.ports import Blobs, BlobSize, Insert, Library, Patch, Row, Store, Writing
 from telemetry.context import acting_owner
 from telemetry.shares import DISK
 from wire.byte_limits import ByteLimit

@@ -6,8 +6,7 @@ Law: what a new object refers to is checked in the transaction that adds it (`Re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from store.ports import Change, Insert, Patch, RequireRow, Row
-from store.sqlite.files import store_file_id
+from store.ports import Change, Insert, Patch, RequireRow, Row, store_file_id
 from wire.errors import InvalidRequest
 from wire.ids import new_id
 from wire.validation import parse

@@ -1,5 +1,8 @@
 """What can be remembered: the protocols of every backend, and the values that they take and return."""
 
+from store.ports.blobs import Blobs, BlobSize, Writing
+from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
+from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.records import (
     ACTIVE,
     Append,
@@ -24,15 +27,21 @@ from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
     "ACTIVE",
+    "Ages",
     "Append",
+    "BlobSize",
+    "Blobs",
     "Change",
     "Chunk",
     "Delete",
     "DropCheckpoints",
+    "Expiring",
     "Found",
     "Hit",
+    "Idleness",
     "Insert",
     "Kind",
+    "Library",
     "Page",
     "PageQuery",
     "Patch",
@@ -44,6 +53,12 @@ __all__ = [
     "Row",
     "RunStart",
     "Store",
+    "StoreHealth",
+    "StoreMetrics",
+    "Tally",
     "Unfinished",
     "Vectors",
+    "Whole",
+    "Writing",
+    "store_file_id",
 ]

@@ -5,24 +5,17 @@ Law: counts are counted, never kept, so that they cannot differ from the rows. W
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import orjson
 
-from store.ports import Kind, Page, PageQuery, Row
+from store.ports import Expiring, Kind, Page, PageQuery, Row, Tally, Whole
 from store.sqlite.database import Engine
 from store.sqlite.pages import read_page
 from store.sqlite.tables import TABLES, decode
 from telemetry.context import acting_owner
 
-__all__ = ["Library", "SqliteLibrary", "Tally", "store_file_id"]
-
-Whole = Literal["vector_store_id", "batch_id"]
-"""Whose files are counted: a vector store's or a batch's."""
-
-Expiring = Literal["file", "vector_store", "upload"]
-"""Kinds of object that expire."""
+__all__ = ["SqliteLibrary"]
 
 _STILL: Final[dict[Expiring, str]] = {
     "file": "",
@@ -33,71 +26,6 @@ _STILL: Final[dict[Expiring, str]] = {
 
 _MOST: Final = 500
 """Values in one statement; older SQLites take 999."""
-
-
-def store_file_id(vector_store_id: str, file_id: str) -> str:
-    """Return the row id of a file's place in a vector store."""
-    return f"{vector_store_id}/{file_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many files have which status, and the bytes that they take."""
-
-    by_status: dict[str, int] = field(default_factory=dict)
-    usage_bytes: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The wire's `file_counts`."""
-        named = {name: self.by_status.get(name, 0) for name in ("in_progress", "completed", "failed", "cancelled")}
-        return {**named, "total": sum(named.values())}
-
-
-class Library(Protocol):
-    """Eight reads of what is committed."""
-
-    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
-        """Return a page of files. Raises InvalidRequest for a cursor that never was in the list."""
-        ...
-
-    async def places(
-        self,
-        owner: str,
-        query: PageQuery,
-        *,
-        vector_store_id: str,
-        batch_id: str | None = None,
-        status: str | None = None,
-    ) -> Page:
-        """Return a page of a vector store's (and batch's) files; cursors are `store_file_id`s."""
-        ...
-
-    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
-        """Count the files of vector stores or batches of the acting owner; the result contains every id."""
-        ...
-
-    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
-        """Return places that are `in_progress`, oldest first, except the given ones and those of the owners in `full`.
-        Owners with a place among the given ones come after all others."""
-        ...
-
-    async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
-        """Return the status of each of these objects that exists, by id."""
-        ...
-
-    async def places_of(self, file_id: str) -> list[Row]:
-        """Return a file's places in vector stores."""
-        ...
-
-    async def due(self, kind: Expiring, before: int) -> list[Row]:
-        """Return every owner's files, stores not yet expired, or pending uploads, whose `expires_at` (Unix s) is not
-        after `before`."""
-        ...
-
-    async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
-        """Return those ids that neither a file nor a part of a pending upload has, of any owner."""
-        ...
 
 
 class SqliteLibrary:

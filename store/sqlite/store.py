@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from store.free_space import Room
 from store.ports import (
     ACTIVE,
     Append,
@@ -36,7 +37,6 @@ from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page
 from store.sqlite.pending import ANYTHING
 from store.sqlite.remains import Remains
-from store.sqlite.room import Room
 from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event

@@ -4,31 +4,11 @@ A thread is last used when it, its newest message or its newest run was made; re
 """
 
 import sqlite3
-from dataclasses import dataclass
-from typing import Protocol
 
+from store.ports import Idleness
 from store.sqlite.database import Engine
 
-__all__ = ["Ages", "Idleness", "SqliteAges", "idleness"]
-
-
-@dataclass(frozen=True, slots=True)
-class Idleness:
-    """A thread, when it was last used (Unix seconds), and its newest message then. `seq` is its place in the store."""
-
-    seq: int
-    thread_id: str
-    owner: str
-    used_at: int
-    newest_id: str | None
-
-
-class Ages(Protocol):
-    """One door."""
-
-    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
-        """Return up to `limit` threads of every owner, those whose `seq` is above `after`, in order."""
-        ...
+__all__ = ["SqliteAges", "idleness"]
 
 
 class SqliteAges:

@@ -14,11 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from store.ports import Row
+from store.ports import Row, StoreMetrics
 from store.sqlite.ballast import Ballast
 from store.sqlite.changes import Operation
 from store.sqlite.failures import failed
-from store.sqlite.metrics import StoreMetrics
 from wire.errors import StoreError, StoreFailed, StoreLocked
 
 __all__ = ["Commit", "Outcomes", "Transactions", "never"]

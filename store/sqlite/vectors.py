@@ -16,12 +16,12 @@ import numpy as np
 import orjson
 
 from store.folding import FORM
+from store.free_space import Room
 from store.ports import Chunk, Found, Query
 from store.sqlite.changes import Operation
 from store.sqlite.database import Engine
 from store.sqlite.matrices import STORED
 from store.sqlite.reindexing import reindex, stored_words
-from store.sqlite.room import Room
 from store.sqlite.search import Lookup
 from telemetry.blocks import cut_blocks
 from telemetry.shares import INDEXING

@@ -15,8 +15,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from store.ports import StoreMetrics
 from store.sqlite.ballast import Ballast
-from store.sqlite.metrics import StoreMetrics
 from store.sqlite.transactions import Commit, Outcomes, Transactions
 from wire.errors import StoreFailed
 

@@ -29,7 +29,8 @@ from retrieval.ingestion import Ingestion
 from retrieval.upload_parts import Uploads
 from store import open_store
 from store.blobs import FolderBlobs
-from store.sqlite.room import Room
+from store.free_space import Room
+from store.sqlite.health import SqliteHealth
 from tests.api.conftest import World
 from tests.process import ServerProcess
 from tests.upstream import Fail, Reply, ScriptedUpstream
@@ -68,7 +69,7 @@ async def open_deps(upstream: ScriptedUpstream, folder: Path) -> AsyncIterator[D
         embeddings = EmbeddingRoutes(Routes([Member("", model, Replies(model))]), MiniLm())
         uploads = Uploads(store, library, blobs, max_bytes=1000)
         files = (library, vectors, None, embeddings, blobs, ingestion, uploads, attachments, 1000)
-        yield Deps(store, model, runner, {}, *files, store.engine, (folder,), Room(folder))
+        yield Deps(store, model, runner, {}, *files, SqliteHealth(store.engine), (folder,), Room(folder))
 
 
 @pytest.fixture

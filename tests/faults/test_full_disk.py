@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from store.free_space import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
 from store.sqlite.ballast import BALLAST_BYTES
-from store.sqlite.room import MIN_FREE_BYTES, RESERVE_BYTES, free_bytes
 from tests.faults import disks
 from tests.faults.test_disk import check_refusal, streaming_run, take_next_turn, use_up, waiting_run
 from tests.process import ROOT, ServerProcess

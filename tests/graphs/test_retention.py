@@ -11,8 +11,8 @@ import pytest
 
 from graphs.retention import DAY_S, Retention, prune
 from store import SqliteStore, open_store
-from store.ports import Insert, PageQuery, Row
-from store.sqlite.thread_ages import Ages, Idleness, SqliteAges
+from store.ports import Ages, Idleness, Insert, PageQuery, Row
+from store.sqlite.thread_ages import SqliteAges
 from wire.messages import MessageCreate, new_message
 from wire.threads import ThreadCreate, new_thread
 

@@ -17,8 +17,7 @@ from retrieval.ingestion import Ingestion
 from retrieval.vector_store_drafts import draft_store
 from store import SqliteStore, open_store
 from store.blobs import FolderBlobs
-from store.ports import Delete, Insert, Query, Row
-from store.sqlite.files import store_file_id
+from store.ports import Delete, Insert, Query, Row, store_file_id
 from tests.graphs.world import Clock
 from wire.errors import EmbeddingFailed, Missing
 from wire.files import FileCreate, new_file

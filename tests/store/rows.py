@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from store.ports import ACTIVE, Append, Insert, Row, Store
-from store.sqlite.files import store_file_id
+from store.ports import ACTIVE, Append, Insert, Row, Store, store_file_id
 from wire.events import Event, encode
 from wire.ids import new_id
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from store.blobs import Blobs, FolderBlobs
+from store.blobs import FolderBlobs
+from store.ports import Blobs
 from wire.errors import StoreFailed, TooLarge
 
 ID = "file-abcDEF"

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from store import SqliteStore
-from store.ports import Delete, Insert, PageQuery, Patch, RequireRow
-from store.sqlite.files import store_file_id
+from store.ports import Delete, Insert, PageQuery, Patch, RequireRow, store_file_id
 from tests.store.rows import file, file_batch, place, put, upload, vector_store
 from wire.errors import InvalidRequest, Missing
 

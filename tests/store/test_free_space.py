@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from store.free_space import Claim, Room, free_bytes
 from store.sqlite.ballast import Ballast
-from store.sqlite.room import Claim, Room, free_bytes
 from wire.errors import ReserveReached
 
 MB = 1024 * 1024

@@ -1,0 +1,45 @@
+"""The one place that chooses a backend: `open_backend` opens what a database setting names, behind the ports."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.free_space import Room
+from store.ports import Ages, Library, Store, StoreHealth, Vectors
+from store.sqlite.ballast import BALLAST_BYTES
+from store.sqlite.health import SqliteHealth
+from store.sqlite.store import open_store
+from store.sqlite.thread_ages import SqliteAges
+
+__all__ = ["Backend", "open_backend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Everything that is remembered, except the bytes of files."""
+
+    records: Store
+    files: Library
+    vectors: Vectors
+    ages: Ages
+    health: StoreHealth
+
+
+@asynccontextmanager
+async def open_backend(database: str | Path, *, room: Room | None = None) -> AsyncIterator[Backend]:
+    """Open the store that `database` names: a file, created if necessary, or `":memory:"`.
+
+    `room` limits the index of files on the database's disk. Raises StoreFailed.
+    """
+    store = await open_store(database, reserve_bytes=0 if database == ":memory:" else BALLAST_BYTES, room=room)
+    try:
+        yield Backend(
+            records=store,
+            files=store.library,
+            vectors=store.vectors,
+            ages=SqliteAges(store.engine),
+            health=SqliteHealth(store.engine),
+        )
+    finally:
+        await store.close()

@@ -1,0 +1,99 @@
+"""The ports of files and vector stores, and of what expires: lists, counts and ages that `Store.page` does not give."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from store.ports.records import Kind, Page, PageQuery, Row
+
+__all__ = ["Ages", "Expiring", "Idleness", "Library", "Tally", "Whole", "store_file_id"]
+
+Whole = Literal["vector_store_id", "batch_id"]
+"""Whose files are counted: a vector store's or a batch's."""
+
+Expiring = Literal["file", "vector_store", "upload"]
+"""Kinds of object that expire."""
+
+
+def store_file_id(vector_store_id: str, file_id: str) -> str:
+    """Return the row id of a file's place in a vector store."""
+    return f"{vector_store_id}/{file_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many files have which status, and the bytes that they take."""
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    usage_bytes: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The wire's `file_counts`."""
+        named = {name: self.by_status.get(name, 0) for name in ("in_progress", "completed", "failed", "cancelled")}
+        return {**named, "total": sum(named.values())}
+
+
+class Library(Protocol):
+    """Eight reads of what is committed."""
+
+    async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
+        """Return a page of files. Raises InvalidRequest for a cursor that never was in the list."""
+        ...
+
+    async def places(
+        self,
+        owner: str,
+        query: PageQuery,
+        *,
+        vector_store_id: str,
+        batch_id: str | None = None,
+        status: str | None = None,
+    ) -> Page:
+        """Return a page of a vector store's (and batch's) files; cursors are `store_file_id`s."""
+        ...
+
+    async def tallies(self, whole: Whole, ids: Sequence[str]) -> dict[str, Tally]:
+        """Count the files of vector stores or batches of the acting owner; the result contains every id."""
+        ...
+
+    async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
+        """Return places that are `in_progress`, oldest first, except the given ones and those of the owners in `full`.
+        Owners with a place among the given ones come after all others."""
+        ...
+
+    async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
+        """Return the status of each of these objects that exists, by id."""
+        ...
+
+    async def places_of(self, file_id: str) -> list[Row]:
+        """Return a file's places in vector stores."""
+        ...
+
+    async def due(self, kind: Expiring, before: int) -> list[Row]:
+        """Return every owner's files, stores not yet expired, or pending uploads, whose `expires_at` (Unix s) is not
+        after `before`."""
+        ...
+
+    async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
+        """Return those ids that neither a file nor a part of a pending upload has, of any owner."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Idleness:
+    """A thread, when it was last used (Unix seconds), and its newest message then. `seq` is its place in the store."""
+
+    seq: int
+    thread_id: str
+    owner: str
+    used_at: int
+    newest_id: str | None
+
+
+class Ages(Protocol):
+    """One door."""
+
+    async def threads(self, *, after: int, limit: int) -> list[Idleness]:
+        """Return up to `limit` threads of every owner, those whose `seq` is above `after`, in order."""
+        ...
