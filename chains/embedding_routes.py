@@ -17,8 +17,9 @@ from chains.embeddings import Embedder, UpstreamEmbedder
 from chains.forwarding import EMBEDDINGS
 from chains.minilm import MiniLm
 from chains.passage import Passage
+from chains.ports import ModelSource
 from chains.refusals import read_refusal
-from chains.routes import Route, Routes, Source
+from chains.routes import Route, Routes
 from telemetry.shares import REQUESTS, Shares
 from wire.embeddings import EmbeddingCreate, decode_vector, encode_vector, new_embeddings
 from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavailable, UpstreamProblem
@@ -155,7 +156,7 @@ def _check_lengths(counts: list[int], model: str) -> None:
         )
 
 
-async def _ask(source: Source, model: str, asked: EmbeddingCreate, owner: str) -> Passage:
+async def _ask(source: ModelSource, model: str, asked: EmbeddingCreate, owner: str) -> Passage:
     """Ask an upstream; its vectors come in the requested form, even if the upstream does not know that form."""
     body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
     passage = await source.pass_through(body, EMBEDDINGS)

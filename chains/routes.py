@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from langchain_core.messages import AIMessageChunk
 
@@ -18,89 +18,15 @@ from chains.aliases import Aliases
 from chains.context import Prompt
 from chains.forwarding import CHAT, GENERATING, Body, model_of, with_model
 from chains.passage import Passage
+from chains.ports import ChatBackend, ModelSource
 from chains.reply import ReplyCall
-from telemetry.metrics import Counts
 from wire.errors import InvalidRequest, Problem, PromptRefused, RunError, UpstreamProblem
 
-__all__ = ["ChatBackend", "Member", "Route", "Routes", "Source"]
+__all__ = ["Member", "Route", "Routes"]
 
 _SHOWN: Final = 20
 
 _log = logging.getLogger("threadhold.chains")
-
-
-class Source(Protocol):
-    """An upstream as routes need it: `chains.Upstream` is one, `chains.Provider` another."""
-
-    @property
-    def outcomes(self) -> Counts:
-        """What became of each request to it, by one word: ok, or a kind of failure."""
-        ...
-
-    @property
-    def settled(self) -> bool:
-        """Whether `names` needs no waiting."""
-        ...
-
-    async def open(self) -> None:
-        """Get ready; connects nowhere yet."""
-        ...
-
-    async def close(self) -> None:
-        """Close every connection."""
-        ...
-
-    async def settle(self) -> None:
-        """Wait, for a limited time, until `settled`. Raises nothing."""
-        ...
-
-    def names(self) -> list[str]:
-        """The ids last listed."""
-        ...
-
-    async def models(self) -> list[dict[str, Any]]:
-        """Return the raw `/models` entries. Raises Problem."""
-        ...
-
-    async def check(self) -> str | None:
-        """Return None when it answers, else the reason in a sentence."""
-        ...
-
-    async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
-        """Answer a client's own request to a path of OpenAI's API. Raises Problem, NotFound for an unknown path."""
-        ...
-
-
-class ChatBackend(Protocol):
-    """What answers model calls: `chains.Replies` is one, `chains.Provider` another."""
-
-    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the answer's chunks. Raises RunError only."""
-        ...
-
-    def context_limit(self, model: str) -> int | None:
-        """Return the model's context length in tokens where it is known."""
-        ...
-
-    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt as the model can take it. Raises RunError."""
-        ...
-
-    async def calls_natively(self, model: str) -> bool:
-        """Whether the model's server makes tool calls itself. Raises RunError."""
-        ...
-
-    def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context length that the upstream has told."""
-        ...
-
-    def tokens_per_char(self, model: str) -> float:
-        """Return the calibrated estimate for this model."""
-        ...
-
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Correct the estimate by what an answer's usage told."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +34,7 @@ class Member:
     """One upstream: `name` is empty for MODEL_URL's, `models` for one that has what it lists."""
 
     name: str
-    source: Source
+    source: ModelSource
     speaker: ChatBackend
     models: tuple[str, ...] = ()
 

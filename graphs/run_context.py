@@ -6,11 +6,12 @@ Made anew at every take-up; nothing of it is checkpointed.
 import asyncio
 from typing import Any, Final
 
+from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
 from graphs.history import MAX_CHARS, History, load_history
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
-from graphs.machine.state import Model, RunContext
+from graphs.machine.state import RunContext
 from graphs.run_memory import history_memory, picture_memory
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
@@ -37,7 +38,7 @@ class RunContexts:
     def __init__(
         self,
         store: Store,
-        model: Model,
+        model: ChatBackend,
         caller: Caller,
         max_tool_rounds: int,
         searcher: FileSearch | None = None,

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from langgraph.types import Command
 
+from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
 from graphs.admission import Limits, QueuedRun, weigh
 from graphs.drafts import Draft, draft_run, draft_thread
@@ -23,7 +24,7 @@ from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.log import RunLog
 from graphs.machine.metrics import RunMetrics
-from graphs.machine.state import Model, RunContext
+from graphs.machine.state import RunContext
 from graphs.orphans import OrphanedRuns
 from graphs.reading import count_reading, read_if_free
 from graphs.record import Recorded, Recorder
@@ -70,7 +71,7 @@ class Runner:
     def __init__(
         self,
         store: Store,
-        model: Model,
+        model: ChatBackend,
         caller: Caller,
         *,
         attachments: Attachments,

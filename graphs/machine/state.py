@@ -5,22 +5,21 @@ with the thread. What cannot be checkpointed (connections, history, tools) is th
 """
 
 import operator
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NotRequired, Protocol
+from typing import Annotated, Any, NotRequired
 
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import BaseMessage
 from typing_extensions import TypedDict
 
-from chains.context import Prompt
-from chains.reply import ReplyCall
+from chains.ports import ChatBackend
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import Call, Part, Usage
 from graphs.machine.spec import RunSpec
 from graphs.tools.toolset import ToolSet
 from retrieval.grounding import Source
 
-__all__ = ["Act", "Model", "Reply", "RunContext", "RunState"]
+__all__ = ["Act", "Reply", "RunContext", "RunState"]
 
 
 class Reply(TypedDict):
@@ -72,44 +71,12 @@ class Act(TypedDict):
     """Maximum bytes that this call's output can add to the exchange; missing in checkpoints of earlier versions."""
 
 
-class Model(Protocol):
-    """What the graph needs of the chains room: `chains.Replies` is one, a test's script another."""
-
-    def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the reply's chunks. Raises RunError only."""
-        ...
-
-    def context_limit(self, model: str) -> int | None:
-        """Return the model's context length in tokens where it is known."""
-        ...
-
-    async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
-        ...
-
-    async def calls_natively(self, model: str) -> bool:
-        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
-        ...
-
-    def tokens_per_char(self, model: str) -> float:
-        """Return the calibrated estimate for this model."""
-        ...
-
-    def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Correct the estimate by what an answer's usage told."""
-        ...
-
-    def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context length that the upstream has told."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """What the nodes work with."""
 
     spec: RunSpec
-    model: Model
+    model: ChatBackend
     tools: ToolSet
     history: Callable[[], Awaitable[list[dict[str, Any]]]]
     """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""

@@ -4,7 +4,6 @@ from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.records import (
-    ACTIVE,
     Append,
     Change,
     Delete,
@@ -26,7 +25,6 @@ from store.ports.records import (
 from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 
 __all__ = [
-    "ACTIVE",
     "Ages",
     "Append",
     "BlobSize",

@@ -8,14 +8,13 @@ is in `private`. Index columns (status, expires_at, purpose, usage_bytes) are re
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from wire.events import Event
 
 __all__ = [
-    "ACTIVE",
     "Append",
     "Change",
     "Delete",
@@ -39,16 +38,13 @@ _OfThreads = Literal["thread", "message", "run", "step"]
 _OfFiles = Literal["file", "vector_store", "vector_store_file", "file_batch", "upload"]
 Kind = Literal["assistant", _OfThreads, _OfFiles]
 
-ACTIVE: Final = frozenset({"queued", "in_progress", "requires_action", "cancelling"})
-"""Run statuses that lock the thread."""
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
     `vector_store_id` on batches and on a store's files, `file_id` and (where it came in one) `batch_id` on the latter.
 
-    A store's file has the id of the file on the wire, but here that of its place, `store.sqlite.files.store_file_id`.
+    A store's file has the id of the file on the wire, but here that of its place, `store_file_id`.
     """
 
     kind: Kind

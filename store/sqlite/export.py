@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from store.ports import ACTIVE, Kind, Row
+from store.ports import Kind, Row
 from store.sqlite.tables import ACTIVE_SQL, TABLES, decode
+from wire.status import ACTIVE
 
 __all__ = ["count_exported", "count_left_out", "count_under_way", "exported", "owners"]
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from store.free_space import Room
 from store.ports import (
-    ACTIVE,
     Append,
     Change,
     Delete,
@@ -40,6 +39,7 @@ from store.sqlite.remains import Remains
 from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event
+from wire.status import ACTIVE
 
 __all__ = ["SqliteStore", "open_store"]
 

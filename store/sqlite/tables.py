@@ -10,7 +10,8 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from store.ports import ACTIVE, Kind, PageQuery, Row
+from store.ports import Kind, PageQuery, Row
+from wire.status import ACTIVE
 
 __all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
 

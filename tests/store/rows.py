@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from store.ports import ACTIVE, Append, Insert, Row, Store, store_file_id
+from store.ports import Append, Insert, Row, Store, store_file_id
 from wire.events import Event, encode
 from wire.ids import new_id
+from wire.status import ACTIVE
 
 
 def assistant(owner: str = "ann", **body: Any) -> Row:

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import pytest
 
 from store.ports import (
-    ACTIVE,
     Append,
     Change,
     Delete,
@@ -41,6 +40,7 @@ from tests.store.rows import (
     vector_store,
 )
 from wire.errors import InvalidRequest, Missing, StatusConflict, StoreError, ThreadBusy, ThreadMoved
+from wire.status import ACTIVE
 
 # --- rows ---------------------------------------------------------------------------------------------------------
 

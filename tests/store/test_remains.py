@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from store import SqliteStore, open_store
-from store.ports import ACTIVE, Append, Chunk, Delete, Insert, PageQuery, Patch, Query, RequireNoActiveRun, RequireRow
+from store.ports import Append, Chunk, Delete, Insert, PageQuery, Patch, Query, RequireNoActiveRun, RequireRow
 from tests.store.rows import event, file, file_batch, message, place, put, run, step, thread, vector_store
 from wire.errors import Missing
+from wire.status import ACTIVE
 
 TABLES = ("remains", "messages", "runs", "steps", "events", "vector_store_files", "file_batches")
 

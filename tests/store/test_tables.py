@@ -9,7 +9,6 @@ from pathlib import Path
 
 from store import SqliteStore, open_store
 from store.ports import (
-    ACTIVE,
     Append,
     Delete,
     DropCheckpoints,
@@ -23,6 +22,7 @@ from store.ports import (
 )
 from store.sqlite.tables import ACTIVE_SQL
 from tests.store.rows import assistant, event, file, file_batch, message, place, run, step, thread, upload, vector_store
+from wire.status import ACTIVE
 
 
 async def everything_once(path: Path) -> list[str]:
