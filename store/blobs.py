@@ -25,7 +25,6 @@ __all__ = ["FolderBlobs", "blob_names", "blob_place", "sync_folder"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.text)?")
 _BLOCK: Final = 1024 * 1024  # bytes
-_SWEEP: Final = 500
 
 _DISK: Final = Disk("The disk refused")
 
@@ -79,9 +78,7 @@ class FolderBlobs:
         await _DISK.call(self._empty_aside)
         names = await _DISK.call(blob_names, self._folder)
         ids = sorted({name.removesuffix(".text") for name in names})
-        gone: list[str] = []
-        for start in range(0, len(ids), _SWEEP):
-            gone += await unknown(ids[start : start + _SWEEP])
+        gone = await unknown(ids)  # once, because it reads all pending uploads
         for id in gone:
             await self.remove(id)
         return len(gone)

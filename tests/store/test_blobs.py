@@ -118,6 +118,19 @@ async def test_a_sweep_removes_what_no_row_speaks_of_and_what_was_never_finished
     assert await files(folder) == [ID, f"{ID}.text"]
 
 
+async def test_a_sweep_asks_once_however_many_blobs_there_are(blobs: Blobs) -> None:
+    for number in range(600):
+        await put(blobs, f"file-{number}", b"x")
+    asked: list[int] = []
+
+    async def unknown(ids: Sequence[str]) -> list[str]:
+        asked.append(len(ids))
+        return []
+
+    assert await blobs.sweep(unknown) == 0
+    assert asked == [600]
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x.text.text", "file-\n", "x\x00", "file-a.txt"])
 async def test_a_name_is_an_id_and_nothing_else(blobs: Blobs, name: str) -> None:
     for call in (blobs.path(name), blobs.remove(name), got(blobs, name), put(blobs, name, b"x")):
