@@ -45,7 +45,7 @@ venv = rm -rf $(1) && { $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 add = $(1)/bin/python -m pip install -qq --disable-pip-version-check $(2)
 endif
 
-.PHONY: help run install wheel test check bench soak pins clean python sdks uninstalled
+.PHONY: help run install wheel test quick check bench soak pins clean python sdks uninstalled
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -65,6 +65,9 @@ wheel: $(INSTALLED) ## Build the wheels of the server and of its demo model into
 # Each file's tests stay in one process, with the servers that they share; ARGS="-n 0" is one process for all.
 test: $(TESTABLE) sdks ## Install the test tools and the official SDKs too, then run every test.
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: $(TESTABLE) ## Run the tests that start no program, no browser and no engine: about a minute.
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not soak and not slow" $(ARGS)
 
 check: $(TESTABLE) ## Format, lint, types and import contracts.
 	$(BIN)/ruff format --check .

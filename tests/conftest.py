@@ -8,10 +8,13 @@ forked, and their clients trust one authority, nobody's.
 
 import os
 import platform
+import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 import trustme
@@ -19,6 +22,13 @@ import trustme
 from tests import process
 
 _lines: list[str] = []
+
+_PROGRAMS: Final = re.compile(
+    r"\b(ServerProcess|subprocess|Builtin|MiniLm|llama)\b|\btests\.(ops|sdk|web)\b|from ops\b"
+)
+"""Words in test modules that start servers, commands, a browser or an engine."""
+
+_SLOW_FOLDERS: Final = frozenset({"bench", "examples", "faults", "ops", "sdk", "web"})
 
 # A shell ignores SIGINT for what it starts in the background, and whatever we start would inherit that; a handler of
 # ours becomes the default again across exec.
@@ -41,6 +51,17 @@ def forks() -> Iterator[None]:
     process.forks = True
     yield
     process.forks = False
+
+
+@cache
+def _starts_programs(path: Path) -> bool:
+    return not _SLOW_FOLDERS.isdisjoint(path.parts) or _PROGRAMS.search(path.read_text()) is not None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that `make quick` leaves out."""
+    if _starts_programs(item.path):
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)  # when those that are not asked for are gone, and the others have their limits
