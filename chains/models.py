@@ -1,7 +1,7 @@
-"""Which model a name means, and what the upstream tells about its models.
+"""Resolves model names, and keeps what the upstream reports about its models.
 
 A name that needs no listing is resolved without one: a listing that fails or hangs never fails or slows such a run.
-One fetch at a time; what has become stale is used once more while it is fetched anew in the background.
+One fetch runs at a time. A stale listing stays in use while a new one is fetched in the background.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from wire.errors import PromptRefused, RunError, UpstreamFailed
 __all__ = ["Models", "listed_limit"]
 
 _FRESH_S: Final = 30.0
-_AGAIN_S: Final = 30.0  # after a failed fetch, before a run's name asks again
+_AGAIN_S: Final = 30.0
+"""Delay after a failed fetch before a run's model name triggers another."""
 _LIMIT_NAMES: Final = (
     "loaded_context_length",
     "max_model_len",
@@ -27,13 +28,14 @@ _LIMIT_NAMES: Final = (
     "context_length",
     "context_window",
 )
-_MIN_LEARNED: Final = 256  # older vLLM tells what its context leaves beside `max_tokens`, which can be next to nothing
+_MIN_LEARNED: Final = 256
+"""Smaller limits are ignored: older vLLM reports its context less `max_tokens`, which can be almost zero."""
 
 _log = logging.getLogger("threadhold.chains")
 
 
 class Models:
-    """The names: aliases, the listing with its age, and context limits, listed or learned from refusals."""
+    """Aliases, the listing with its age, and context limits, listed or learned from refusals."""
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class Models:
         self._learned: Learned[int] = Learned()
 
     async def listing(self, *, max_age_s: float = _FRESH_S) -> list[dict[str, Any]]:
-        """Return the upstream's entries, not older than `max_age_s`. Raises RunError."""
+        """Return the upstream's entries, at most `max_age_s` old. Raises RunError."""
         if self._listing is not None and time.monotonic() - self._fetched_at <= max_age_s:
             return self._listing
         return await asyncio.shield(self._refresh())
@@ -73,27 +75,27 @@ class Models:
         return await self._without_organisation(wanted) if "/" in wanted else wanted
 
     def names(self) -> list[str]:
-        """The ids last listed; empty before the first listing."""
+        """Return the ids last listed; empty before the first listing."""
         return [entry["id"] for entry in self._listing or ()]
 
     def entry(self, model: str) -> dict[str, Any] | None:
-        """The model's entry as last listed."""
+        """Return the model's entry as last listed."""
         return next((entry for entry in self._listing or () if entry["id"] == model), None)
 
     @property
     def settled(self) -> bool:
-        """Whether `names` is as good as it gets without waiting: listed once, or just asked for in vain."""
+        """Whether waiting cannot improve `names`: there is a listing, or a fetch has just failed."""
         return self._listing is not None or self._failed_lately()
 
     async def settle(self) -> None:
-        """Wait for the first listing; later ones are fetched in the background. Never raises for one that fails."""
+        """Wait for the first listing; later ones are fetched in the background. A listing that fails raises nothing."""
         if not self.settled:
             with contextlib.suppress(RunError):
                 await asyncio.shield(self._refresh())
         self._keep_fresh()
 
     def known_as(self, name: str) -> str:
-        """Return what `resolve` would, as far as that is known without waiting."""
+        """Return what `resolve` would return, as far as that is known without waiting."""
         wanted = name.strip() or self._default
         listed = self.names()
         if not wanted:
@@ -104,21 +106,21 @@ class Models:
         return bare if wanted not in listed and bare in listed else wanted
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context limit (tokens) that the upstream told in a refusal; it outranks the listed one."""
+        """Remember a context limit, in tokens, that a refusal stated; limits below `_MIN_LEARNED` are ignored."""
         if limit >= _MIN_LEARNED:
             self._learned[model] = limit
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context in tokens, as listed; None when nothing has told it. Never waits."""
+        """Return the model's context length in tokens as listed, None if it is not. Never waits."""
         entry = self.entry(model)
         return None if entry is None else listed_limit(entry)
 
     def learned_limit(self, model: str) -> int | None:
-        """Return what a refusal has told."""
+        """Return the context length that a refusal stated, in tokens."""
         return self._learned.get(model)
 
     async def close(self) -> None:
-        """Stop a fetch that is under way."""
+        """Cancel a running fetch."""
         if self._flight is not None:
             self._flight.cancel()
             with contextlib.suppress(asyncio.CancelledError, RunError):
@@ -152,10 +154,10 @@ class Models:
             self._refresh()
 
     def _refresh(self) -> "asyncio.Task[list[dict[str, Any]]]":
-        """Return the fetch under way, or start one; it is owned by this object and ended by `close`."""
+        """Return the running fetch, or start one; this object owns it and `close` ends it."""
         if self._flight is None or self._flight.done():
             self._flight = asyncio.create_task(self._update(), name="upstream-models")
-            self._flight.add_done_callback(_heard)
+            self._flight.add_done_callback(_log_failure)
         return self._flight
 
     async def _update(self) -> list[dict[str, Any]]:
@@ -169,13 +171,13 @@ class Models:
 
 
 def listed_limit(entry: Mapping[str, Any]) -> int | None:
-    """Return the context length that a `/models` entry tells, in tokens, None without one."""
+    """Return the context length in a `/models` entry, in tokens, None if it has none."""
     meta = entry.get("meta")
-    told = [entry.get(name) for name in _LIMIT_NAMES] + [meta.get("n_ctx") if isinstance(meta, dict) else None]
-    return next((value for value in told if type(value) is int and value > 0), None)
+    limits = [entry.get(name) for name in _LIMIT_NAMES] + [meta.get("n_ctx") if isinstance(meta, dict) else None]
+    return next((value for value in limits if type(value) is int and value > 0), None)
 
 
-def _heard(flight: "asyncio.Task[list[dict[str, Any]]]") -> None:
-    # A background refresh has nobody else to take its error; whoever waits for the flight gets it as well.
+def _log_failure(flight: "asyncio.Task[list[dict[str, Any]]]") -> None:
+    # Nothing else retrieves the error of a background refresh; code that awaits the fetch gets it as well.
     if not flight.cancelled() and (error := flight.exception()) is not None:
-        _log.debug("the upstream's models could not be listed: %s", error)
+        _log.debug("cannot list the upstream's models: %s", error)

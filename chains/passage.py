@@ -1,7 +1,7 @@
-"""The pass-through: an upstream's answer to a client's own request, such as `/chat/completions`, as it comes.
+"""The pass-through: an upstream's answer to a client's own request, such as `/chat/completions`, as it arrives.
 
-Status, content type and JSON bodies pass unchanged, errors too (but for our key, should one quote it). Whoever takes a
-Passage closes it; closing it, or the iterator, before the end closes the upstream.
+Status, content type and JSON bodies pass unchanged, errors too, except that our key is redacted. The caller that gets a
+Passage closes it. Closing it, or its iterator, before the end closes the upstream's connection.
 """
 
 import re
@@ -23,26 +23,27 @@ from wire.errors import InvalidRequest, NotFound, UpstreamFailed, UpstreamProble
 __all__ = ["Passage", "error_frame", "normalize_error", "open_passage", "with_openai_error"]
 
 _PASSED_HEADERS: Final = ("Retry-After", "retry-after-ms")
-"""Not `x-request-id`: an answer has one, the id under which our log has the request."""
+"""Without `x-request-id`: the answer has ours, which is the request's id in the log."""
 
-_MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024  # 2,048 vectors of 3,072 numbers, 20 digits each, and some more
+_MAX_EMBEDDINGS_BYTES: Final = 256 * 1024 * 1024
+"""Enough for 2,048 vectors of 3,072 numbers with 20 digits each."""
 _UNKNOWN_PATH: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*"Unexpected endpoint')
-"""LM Studio's answer to a path that it does not have; it comes with status 200."""
+"""LM Studio's answer to an unknown path; its status is 200."""
 
 _ERROR: Final = re.compile(rb'\s*\{\s*"error"\s*:')
-"""An error under a status of success, as OpenRouter sends them."""
+"""An error with a success status, as OpenRouter sends them."""
 
-_NO_WAY_ON: Final = "empty grammar stack"
+_GRAMMAR_EXHAUSTED: Final = "empty grammar stack"
 _UNKNOWN: Final = re.compile(
     r"^\W*(?:404\W*)?(?:(?:page|file|resource) )?(?:not found)?\W*$|\brequested ur[li]\b|\b(?:route|endpoint)s?\b",
     re.IGNORECASE,
 )
-"""What a 404 for an unknown path says, where it does not quote the path. Any other is about what the request names."""
+"""Messages of a 404 for an unknown path that do not quote the path. Any other 404 is about a name in the request."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Passage:
-    """An upstream's answer: whole in `body`, or, when that is None, as a stream through `blocks()`."""
+    """An upstream's answer: complete in `body`, or, if that is None, a stream read through `blocks()`."""
 
     status: int
     content_type: str
@@ -53,24 +54,30 @@ class Passage:
 
     @property
     def closed(self) -> bool:
-        """Whether the upstream has no more to do for it."""
+        """Whether the upstream has finished its work on this answer."""
         return self._response is None or self._response.closed
 
     @property
     def broke(self) -> bool:
-        """Whether its connection broke before its end."""
+        """Whether the connection broke before the answer's end."""
         return self._response is not None and self._response.content.exception() is not None
 
     def when_closed(self, act: Callable[[], None]) -> None:
-        """Call `act` when the upstream has finished its work on it; at once if it already has."""
+        """Call `act` when the upstream has finished its work on this answer, immediately if it already has."""
         if self._response is None:
             act()
         else:
             when_closed(self._response, act)
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes as they come. Where the upstream breaks off, an error frame is the last one of an event
-        stream; in anything else an error could not be told from the content, and UpstreamFailed is raised."""
+        """Yield the bytes as they arrive.
+
+        If the upstream breaks off, an event stream ends with an error frame. In other content types an error could not
+        be distinguished from the content.
+
+        Raises:
+            UpstreamFailed: if an answer that is not an event stream breaks off.
+        """
         if self._response is None or self._transport is None:
             yield self.body or b""
             return
@@ -80,16 +87,16 @@ class Passage:
                 async for block in parts:
                     yield block
         except (aiohttp.ClientError, OSError) as error:
-            why = failure(error, endpoint, idle_s=idle_s)
-            self._transport.outcomes[(why.kind,)] += 1
+            explained = failure(error, endpoint, idle_s=idle_s)
+            self._transport.outcomes[(explained.kind,)] += 1
             if "event-stream" not in self.content_type:
-                raise UpstreamFailed(f"the upstream broke off: {why.message}", kind=why.kind) from error
-            yield error_frame(f"the upstream broke off: {why.message}")
+                raise UpstreamFailed(f"the upstream broke off: {explained.message}", kind=explained.kind) from error
+            yield error_frame(f"the upstream broke off: {explained.message}")
         finally:
             self.close()
 
     def close(self) -> None:
-        """Close the upstream's connection, unless its answer has been read to the end."""
+        """Close the upstream's connection, unless the answer has been read to the end."""
         if self._response is not None:
             self._response.close()
 
@@ -103,11 +110,14 @@ def error_frame(message: str, code: str | None = None) -> bytes:
 async def open_passage(
     transport: Transport, body: bytes | Outgoing, path: str = CHAT, *, overflow_advice: str = ""
 ) -> Passage:
-    """Post a body to a path and return the answer, a stream of it unread.
+    """Post a body to a path and return the answer; a stream's body is not read yet.
 
-    A prompt longer than the model's context is refused in OpenAI's words, with `overflow_advice`. Embeddings are read
-    whole whatever their content type.
-    Raises UpstreamProblem when no answer came, NotFound when the upstream does not have the path.
+    The refusal of a prompt longer than the model's context gets OpenAI's wording and `overflow_advice`. Embeddings are
+    read completely, whatever their content type.
+
+    Raises:
+        UpstreamProblem: if there is no answer, or it cannot be passed on.
+        NotFound: if the upstream does not have the path.
     """
     try:
         response = await transport.send("POST", transport.endpoint.at(path), body)
@@ -127,16 +137,23 @@ async def open_passage(
     if response.status < 400:
         redirect = await transport.refusal(response)
         raise UpstreamProblem(explain(redirect, **transport.endpoint.told).message, http_status=502)
-    said = _without_key(await transport.error_body(response), transport.endpoint)
-    return normalize_error(Passage(response.status, kind, headers, said), transport.endpoint, path, overflow_advice)
+    redacted = _without_key(await transport.error_body(response), transport.endpoint)
+    return normalize_error(Passage(response.status, kind, headers, redacted), transport.endpoint, path, overflow_advice)
 
 
 def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_advice: str) -> Passage:
-    """Return an error answer as the client gets it: unchanged, but for what another upstream would say otherwise."""
+    """Return an error answer as the client gets it: unchanged, except where upstreams differ.
+
+    A context overflow becomes OpenAI's `context_length_exceeded`.
+
+    Raises:
+        NotFound: if the upstream does not have the path.
+        UpstreamProblem: if the error is not JSON.
+    """
     refusal = read_refusal(passage.body or b"", status=passage.status)
     if refusal.overflow and path in PROMPT_FIELDS and refusal.code != "context_length_exceeded":
-        told = overflow_body(refusal, param=PROMPT_FIELDS[path], advice=overflow_advice)
-        return Passage(400, "application/json", passage.headers, orjson.dumps(told))
+        replacement = overflow_body(refusal, param=PROMPT_FIELDS[path], advice=overflow_advice)
+        return Passage(400, "application/json", passage.headers, orjson.dumps(replacement))
     if passage.status == 404 and path != CHAT and _lacks_path(passage, refusal, path):
         raise _unknown_path(refusal, endpoint, path)
     if "json" not in passage.content_type:
@@ -145,39 +162,39 @@ def normalize_error(passage: Passage, endpoint: Endpoint, path: str, overflow_ad
 
 
 def with_openai_error(passage: Passage) -> Passage:
-    """Return llama.cpp's error with OpenAI's four fields, its `code` a string or null; any other passage unchanged."""
+    """Return llama.cpp's error with OpenAI's four fields and a `code` that is a string or null; others unchanged."""
     if passage.status < 400 or passage.body is None:
         return passage
-    told = orjson.loads(passage.body).get("error")
-    if not isinstance(told, dict):
+    original = orjson.loads(passage.body).get("error")
+    if not isinstance(original, dict):
         return passage
-    if _NO_WAY_ON in str(told.get("message")):
+    if _GRAMMAR_EXHAUSTED in str(original.get("message")):
         message = (
-            "The answer could not go on as `response_format` requires: `logit_bias` or `ignore_eos` excludes it. Leave "
-            "these parameters out."
+            "The answer cannot continue as `response_format` requires, because `logit_bias` or `ignore_eos` excludes "
+            "it. Omit these parameters."
         )
         return replace(passage, status=400, body=orjson.dumps(InvalidRequest(message).body()))
-    code = told.get("code")
+    code = original.get("code")
     error = {
-        "message": told.get("message"),
-        "type": told.get("type"),
-        "param": told.get("param"),
+        "message": original.get("message"),
+        "type": original.get("type"),
+        "param": original.get("param"),
         "code": code if isinstance(code, str) else None,
     }
     return replace(passage, body=orjson.dumps({"error": error}))
 
 
 def _lacks_path(passage: Passage, refusal: Refusal, path: str) -> bool:
-    """Tell whether a 404 is about the path, and not about the model, a voice or a file that the request names."""
+    """Return whether a 404 is about the path, not about the model, a voice or a file that the request names."""
     if "model" in f"{refusal.code} {refusal.message}".lower():
         return False
-    said = refusal.message
-    return "json" not in passage.content_type or path in said or _UNKNOWN.search(said) is not None
+    message = refusal.message
+    return "json" not in passage.content_type or path in message or _UNKNOWN.search(message) is not None
 
 
 def _unknown_path(refusal: Refusal, endpoint: Endpoint, path: str) -> NotFound:
-    answered = f"{endpoint.host} (which answered 404: {refusal.message or 'no message'})"
-    return not_served(path, answered)
+    responder = f"{endpoint.host} (which answered 404: {refusal.message or 'no message'})"
+    return not_served(path, responder)
 
 
 async def _whole(response: aiohttp.ClientResponse, transport: Transport, path: str) -> bytes:

@@ -1,11 +1,11 @@
 """Fields of an assistant turn that its engine requires back with the turn's tool calls. Pure, except for one log line.
 
 Thinking engines refuse the outputs of calls if the turn lacks the fields that they sent with it: DeepSeek's
-`reasoning_content`, OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field goes back
-as it was sent, whatever its name. Invariants: it goes only to the engine and model that sent it; it is neither logged
-nor shown to clients; a reply keeps at most `MAX_CHARS` characters of it, and `_MAX_ENTRIES` entries of a list; merging
-them takes linear time. Some engines refuse fields of their own, such as Groq's `channel`: `Negotiation` leaves those
-out.
+`reasoning_content`, OpenRouter's `reasoning_details`, Gemini's `extra_content` on a call. Every unknown field is sent
+back unchanged, whatever its name. Invariants: a field goes only to the engine and model that sent it; it is neither
+logged nor shown to clients; a reply keeps at most `MAX_CHARS` characters of them, and `_MAX_ENTRIES` entries of a list;
+merging takes linear time. Some engines refuse fields that they sent, such as Groq's `channel`: `Negotiation` omits
+those.
 
 Between the rounds of a run the fields are JSON text in the `additional_kwargs` of the turn's AIMessage, under
 `EXTRA_FIELDS`: `{"source", "message": {field: value}, "calls": {id: {field: value}}}`. Text can always be checkpointed.
@@ -40,16 +40,16 @@ MAX_CHARS: Final = 1_048_576
 _MAX_ENTRIES: Final = 10_000
 """Maximum entries of one list."""
 _MAX_ALIKE: Final = 4
-"""Maximum entries with the same `index` that a new entry of a list is compared with, the newest first."""
+"""A new entry of a list is compared with at most this many entries of the same `index`, the newest first."""
 _MAX_SPELLED: Final = 16
-"""How often the fields of one reply are serialized: some servers send fields after the finish reason."""
+"""Maximum serializations of one reply's fields: some servers send fields after the finish reason."""
 
 _MESSAGE: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
-"""Fields of an assistant message that OpenAI defines: they are sent back in their own way, or are of no use."""
+"""Fields of an assistant message that OpenAI defines: other code sends them back, or they are not needed."""
 _CALL: Final = frozenset({"index", "id", "type", "function"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
 _LABELS: Final = frozenset({"type", "index", "id", "format", "name", "role", "object", "status", "channel", "model"})
-"""Strings under these names are labels that servers repeat in every chunk; all others come in pieces that add up."""
+"""Strings under these names are labels that servers repeat in every chunk; all others are concatenated."""
 
 _log = logging.getLogger("threadhold.chains")
 
@@ -59,11 +59,11 @@ class _TooMuch(Exception):
 
 
 class _Pieces(list[str]):
-    """A string that comes in pieces."""
+    """A string that is streamed in pieces."""
 
 
 class _Entries(list[Any]):
-    """A list that comes in pieces, whose entries can be found by their `index`."""
+    """A list that is streamed in pieces, whose entries can be found by their `index`."""
 
     def __init__(self, entries: list[Any]) -> None:
         super().__init__()
@@ -83,15 +83,15 @@ class _Entries(list[Any]):
             if (index := _index_of(copy)) is not None:
                 self._by_index[index].append(copy)
 
-    def _like(self, told: Any) -> dict[str, Any] | None:
-        """Return the entry that an entry is merged into: it has the same index, and the same type and id if both have
-        them."""
-        index = _index_of(told)
+    def _like(self, new: Any) -> dict[str, Any] | None:
+        """Return the existing entry to merge a new one into: it has the same index, and the same type and id if both
+        have them."""
+        index = _index_of(new)
         if index is None or index not in self._by_index:
             return None
         entry: dict[str, Any]
         for entry in reversed(self._by_index[index][-_MAX_ALIKE:]):
-            if _agree(entry.get("type"), told.get("type")) and _agree(entry.get("id"), told.get("id")):
+            if _agree(entry.get("type"), new.get("type")) and _agree(entry.get("id"), new.get("id")):
                 return entry
         return None
 
@@ -110,9 +110,9 @@ class ExtraFields:
         self._has_more = False
         self._spelled = 0
 
-    def add(self, said: dict[str, Any], *, whole: bool = False) -> None:
+    def add(self, delta: dict[str, Any], *, whole: bool = False) -> None:
         """Add a delta's fields; those of a `whole` message replace what was streamed of them."""
-        self._merge(self._message, said, _MESSAGE, whole=whole)
+        self._merge(self._message, delta, _MESSAGE, whole=whole)
 
     def add_call(self, number: int, call: dict[str, Any], *, whole: bool = False) -> None:
         """Add the fields of a fragment of call `number`."""
@@ -123,22 +123,22 @@ class ExtraFields:
             self._merge(kept.setdefault("function", {}), function, _FUNCTION, whole=whole)
 
     def spell(self, ids: Sequence[str]) -> str | None:
-        """Return the fields as JSON text; `ids` are those of the calls. None without calls, or without new fields since
-        the last time."""
+        """Return the fields as JSON text; `ids` are those of the calls. None if there are no calls, or no new fields
+        since the previous call."""
         if not self._has_more or self._spelled == _MAX_SPELLED:
             return None
-        calls = {id: told for number, id in enumerate(ids) if (told := self._calls.get(number))}
+        calls = {id: fields for number, id in enumerate(ids) if (fields := self._calls.get(number))}
         if not self._is_kept or not ids or not (self._message or calls):
             return None
         self._has_more = False
         self._spelled += 1
         return keep({"source": self._source, "message": self._message, "calls": calls}, self._model)
 
-    def _merge(self, kept: dict[str, Any], told: dict[str, Any], known: frozenset[str], *, whole: bool) -> None:
-        if not self._is_kept or told.keys() <= known:
+    def _merge(self, kept: dict[str, Any], fields: dict[str, Any], known: frozenset[str], *, whole: bool) -> None:
+        if not self._is_kept or fields.keys() <= known:
             return
         try:
-            for name, value in told.items():
+            for name, value in fields.items():
                 if name not in known and value is not None:
                     self._count(value)
                     self._has_more = True
@@ -164,7 +164,7 @@ def _copy(value: Any) -> Any:
 
 
 def _joined(old: Any, new: Any, name: str) -> Any:
-    """Merge as OpenAI's SDK accumulates deltas: strings add up, objects are merged, lists by their entries' `index`."""
+    """Merge as OpenAI's SDK accumulates deltas: strings are concatenated, objects merged, lists merged by `index`."""
     if isinstance(old, _Pieces) and isinstance(new, str) and not _is_label(name):
         old.append(new)
         return old
@@ -198,7 +198,7 @@ def _text(value: Any) -> str:
 
 
 def _spelled(value: Any) -> Any:
-    """What orjson cannot write by itself: orjson writes subclasses of list through this where it is told to."""
+    """Convert what orjson cannot serialize: OPT_PASSTHROUGH_SUBCLASS passes subclasses of list to this function."""
     if isinstance(value, _Pieces):
         return "".join(value)
     if isinstance(value, _Entries):
@@ -206,10 +206,10 @@ def _spelled(value: Any) -> Any:
     raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
-def keep(told: dict[str, Any], model: str) -> str | None:
+def keep(fields: dict[str, Any], model: str) -> str | None:
     """Return the kept fields of a reply of `model` as text; None if they are too large or not JSON."""
     try:
-        text = orjson.dumps(told, _spelled, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+        text = orjson.dumps(fields, _spelled, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
     except TypeError:
         return None
     if len(text) > MAX_CHARS:
@@ -230,41 +230,41 @@ def _warn(model: str) -> None:
 
 def extra_fields(message: BaseMessage) -> str:
     """Return the kept fields of a message as text; empty if it has none."""
-    told: str = message.additional_kwargs.get(EXTRA_FIELDS, "")
-    return told
+    text: str = message.additional_kwargs.get(EXTRA_FIELDS, "")
+    return text
 
 
 def restore(messages: list[dict[str, Any]], kept: Mapping[int, str], *, url: str, model: str) -> list[dict[str, Any]]:
-    """Return messages in OpenAI's form with the fields that are `kept` of them, by their places in the list.
+    """Return messages in OpenAI's form with their `kept` fields, which are keyed by index in the list.
 
-    What another engine or another model has sent stays out.
+    Fields that another engine or model sent are omitted.
     """
     source = engine_id(url, model)
     restored = list(messages)
-    for place, text in kept.items():
-        told = orjson.loads(text)
-        if told["source"] == source:
-            message = messages[place]
-            calls = [_with_fields(call, told["calls"].get(call["id"])) for call in message.get("tool_calls", ())]
-            restored[place] = {**told["message"], **message, **({"tool_calls": calls} if calls else {})}
+    for index, text in kept.items():
+        fields = orjson.loads(text)
+        if fields["source"] == source:
+            message = messages[index]
+            calls = [_with_fields(call, fields["calls"].get(call["id"])) for call in message.get("tool_calls", ())]
+            restored[index] = {**fields["message"], **message, **({"tool_calls": calls} if calls else {})}
     return restored
 
 
-def _with_fields(call: dict[str, Any], told: dict[str, Any] | None) -> dict[str, Any]:
-    if not told:
+def _with_fields(call: dict[str, Any], fields: dict[str, Any] | None) -> dict[str, Any]:
+    if not fields:
         return call
-    return {**told, **call, "function": {**told.get("function", {}), **call["function"]}}
+    return {**fields, **call, "function": {**fields.get("function", {}), **call["function"]}}
 
 
 def replace_call(text: str, id: str, other: str | None) -> str:
-    """Return kept text in which call `id` has the fields of the only call of `other`, a repaired one."""
-    told, better = orjson.loads(text), orjson.loads(other or "{}").get("calls")
-    if not better or "calls" not in told:
+    """Return the kept text, with the fields of call `id` replaced by those of the only call in `other`, its repair."""
+    fields, repaired = orjson.loads(text), orjson.loads(other or "{}").get("calls")
+    if not repaired or "calls" not in fields:
         return text
-    told["calls"][id] = next(iter(better.values()))
-    return orjson.dumps(told).decode()
+    fields["calls"][id] = next(iter(repaired.values()))
+    return orjson.dumps(fields).decode()
 
 
 def engine_id(url: str, model: str) -> str:
-    """Return the name of a model at an address: a hash, as addresses may hold secrets."""
+    """Return an id for a model at an address: a hash, as addresses may hold secrets."""
     return sha256(f"{url}\n{model}".encode()).hexdigest()[:16]

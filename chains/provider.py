@@ -1,7 +1,7 @@
-"""An upstream that LangChain speaks to in its own tongue: Anthropic, and whatever else `init_chat_model` knows.
+"""An upstream with an API of its own, called through LangChain: Anthropic and what else `init_chat_model` supports.
 
-Laws: keys and addresses come from the file alone, never from the environment; the provider's package is optional and
-imported at its first use; only RunError comes out of a call; leaving a stream closes its connection.
+Invariants: keys and addresses come from `threadhold.toml` only, never from the environment; the provider's package is
+optional and imported at its first use; a call raises only RunError; leaving a stream closes its connection.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ _ANTHROPIC_URL: Final = "https://api.anthropic.com"
 _MAX_MODELS: Final = 64
 _LISTING_S: Final = 5.0
 _CHECKED_S: Final = 1.0
-"""For so long a listing shows that the upstream is there."""
+"""Maximum age of a listing that proves that the upstream is available."""
 
 
 class Provider:
-    """One provider, as a source and as a speaker (see `chains.routes`). `open` before use, `close` after."""
+    """One provider, as a `Source` and a `ChatBackend` (see `chains.routes`). `open` before use, `close` after."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Provider:
         max_reply_tokens: int | None = None,
         prompts: Prompts = DEFAULT_PROMPTS,
     ) -> None:
-        """Imports and connects nothing. `limits.retry` applies to Anthropic only, `limits.connect_s` to no provider.
-        `max_reply_tokens` limits answers that the client does not limit."""
+        """Neither imports the provider's package nor connects. `limits.retry` applies to Anthropic only,
+        `limits.connect_s` to no provider. `max_reply_tokens` limits answers that the client does not limit."""
         self.name = name
         self.calibration = Calibration()
         self.outcomes = Counts()
-        """What became of each call, by one word."""
+        """Counts of calls by outcome: `ok` or a kind of failure."""
         self._provider = provider.strip().lower().replace("-", "_")
         self._url = url or (_ANTHROPIC_URL if self._is_anthropic else None)
         self._key = api_key
@@ -87,25 +87,25 @@ class Provider:
 
     @property
     def host(self) -> str:
-        """What messages call it."""
+        """The provider's name in error messages."""
         return f"`{self.name}` ({self._provider})"
 
     async def open(self) -> None:
-        """Nothing yet: the provider's package is imported at the first use, and may not be there."""
+        """Do nothing: the provider's package is imported at the first use, and may not be installed."""
 
     async def close(self) -> None:
-        """Close the connections that are ours to close; other providers' models own theirs."""
+        """Close Anthropic's client; the models of other providers own their connections."""
         await self._models.close()
         self._chats.clear()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
-    # --- a source -------------------------------------------------------------------------------------------------
+    # --- Source ---------------------------------------------------------------------------------------------------
 
     @property
     def settled(self) -> bool:
-        """Whether `names` needs no waiting."""
+        """Whether `names` is complete without waiting."""
         return bool(self._named) or self._models.settled
 
     async def settle(self) -> None:
@@ -113,18 +113,18 @@ class Provider:
         await self._models.settle()
 
     def names(self) -> list[str]:
-        """The ids that the file names, else those last listed."""
+        """Return the model ids that `threadhold.toml` names, else those last listed."""
         return list(self._named) or self._models.names()
 
     async def models(self) -> list[dict[str, Any]]:
-        """Return entries as `/models` has them. Raises UpstreamProblem."""
+        """Return the entries of `/models`. Raises UpstreamProblem."""
         try:
             return await self._models.listing()
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
 
     async def check(self) -> str | None:
-        """Return None when it answers; of providers that list nothing, when their package is there."""
+        """Return None if Anthropic answers, or the model of another provider can be made; else the reason."""
         try:
             if self._is_anthropic:
                 await self._models.listing(max_age_s=_CHECKED_S)
@@ -148,25 +148,25 @@ class Provider:
         except RunError as error:
             raise UpstreamProblem(error.message, http_status=502) from error
 
-    # --- a speaker ------------------------------------------------------------------------------------------------
+    # --- ChatBackend ----------------------------------------------------------------------------------------------
 
     def context_limit(self, model: str) -> int | None:
-        """Return what a refusal has told, else what LangChain knows of the model."""
-        told = self._models.learned_limit(model) or self._models.context_limit(model)
+        """Return the context length that a refusal stated, else the listed one, else the one in LangChain's profile."""
+        limit = self._models.learned_limit(model) or self._models.context_limit(model)
         chat = self._chats.get(model)
         known: Any = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
-        return told if told is not None else known
+        return limit if limit is not None else known
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context length, in tokens, that a refusal told."""
+        """Remember a context length, in tokens, that a refusal stated."""
         self._models.learn_limit(model, limit)
 
     def tokens_per_char(self, model: str) -> float:
-        """Return the estimate for this model, corrected by every answer's usage."""
+        """Return the estimate for this model, which every answer's usage corrects."""
         return self.calibration.ratio(model)
 
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Take in what a prompt of `chars` characters turned out to have."""
+        """Correct the estimate with the token count of a prompt of `chars` characters."""
         self.calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
     async def calls_natively(self, model: str) -> bool:
@@ -174,36 +174,36 @@ class Provider:
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
         known = model or await self._models.resolve("")
-        await self._chat(known)  # LangChain's model knows its context; a count would be a request of its own
+        await self._chat(known)  # LangChain's model knows its context length; counting tokens would cost a request
         ratio = self.tokens_per_char(model)
         return await fit_prompt(prompt, known, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the answer as it comes; the last chunk carries finish reason and usage. Raises RunError."""
+        """Yield the answer's chunks as they arrive; the last has the finish reason and usage. Raises RunError."""
         return self._modes.stream(call) if concerns_tools(call) else self._modes.ask(call)
 
     async def follow(self, call: ReplyCall, config: RunnableConfig | None = None) -> AsyncGenerator[AIMessageChunk]:
-        """The same with LangChain's configuration, for callers whose callbacks want to follow.
+        """Yield the answer of one request, with a LangChain configuration whose callbacks follow it.
 
-        Until the first chunk, a refusal that names an option is answered by the call without it, and Anthropic's calls
-        are retried. The libraries of other providers retry by themselves.
+        Until the first chunk, a call that is refused because of an option is sent again without the option, and
+        Anthropic's calls are retried. The libraries of other providers retry by themselves.
         """
         negotiation = Negotiation(self._refused, call.model)
         retries = Retries(self._limits.retry)
-        said = False
+        has_chunks = False
         while True:
             try:
                 async with aclosing(self._follow(call, config, negotiation)) as chunks:
                     async for chunk in chunks:
-                        said = True
+                        has_chunks = True
                         yield chunk
                 negotiation.settle()
                 return
             except RunError as error:
                 refusal = refusal_of(error)
-                if not said:
+                if not has_chunks:
                     if refusal is not None and await negotiation.drop_refused(refusal):
                         continue
                     if self._is_anthropic and await _wait_to_retry(retries, error, refusal):
@@ -231,10 +231,10 @@ class Provider:
             self.outcomes[(error.kind,)] += 1
             raise
         except Exception as error:
-            # Any library can be behind this, with errors of its own. Here they become errors of our tree.
-            told = self._explained(error, model)
-            self.outcomes[(told.kind,)] += 1
-            raise told from error
+            # Foreign code: each provider's library raises its own errors, which become RunErrors here.
+            explained = self._explained(error, model)
+            self.outcomes[(explained.kind,)] += 1
+            raise explained from error
         if self._is_anthropic and plainer.finish is None:
             self.outcomes["broke_off",] += 1
             raise UpstreamFailed(f"{self.host}: the stream ended early, without a stop reason.", kind="broke_off")
@@ -243,15 +243,15 @@ class Provider:
 
     def _explained(self, error: Exception, model: str) -> RunError:
         key = f"`api_key` of [upstreams.{self.name}]"
-        told = explain_foreign(error, host=self.host, model=model, key=key)
+        explained = explain_foreign(error, host=self.host, model=model, key=key)
         if self._key and len(self._key) > 3:
-            told.message = told.message.replace(self._key, "***")
-            told.quote = told.quote.replace(self._key, "***")
-            told.args = (told.message,)
-        return told
+            explained.message = explained.message.replace(self._key, "***")
+            explained.quote = explained.quote.replace(self._key, "***")
+            explained.args = (explained.message,)
+        return explained
 
     def _bound(self, chat: BaseChatModel, call: ReplyCall, negotiation: Negotiation) -> Runnable[Any, Any]:
-        """The model with this call's options: those that were asked for, where the provider knows them."""
+        """Return the model bound to this call's options, as far as the provider supports them."""
         options: dict[str, Any] = {**self._sampling(call), **_format(chat, call)}
         if call.reasoning_effort not in (None, "none") and "reasoning_effort" in type(chat).model_fields:
             options["reasoning_effort"] = "low" if call.reasoning_effort == "minimal" else call.reasoning_effort
@@ -272,19 +272,19 @@ class Provider:
             return {"temperature": temperature, "top_p": top_p}
         if temperature is None:
             return {"top_p": top_p}
-        return {"temperature": min(temperature, 1.0)}  # Anthropic's end at 1, and newer ones refuse both together
+        return {"temperature": min(temperature, 1.0)}  # Anthropic's maximum is 1; newer models refuse both together
 
     def _choice(self, choice: Any) -> Any:
         if isinstance(choice, dict):
             return choice.get("function", {}).get("name")
         if choice == "none":
-            return {"type": "none"}  # Anthropic's; the tools stay, as the history may have calls
+            return {"type": "none"}  # Anthropic's form; the tools stay, as the history may contain calls
         return "any" if choice == "required" else None
 
     # --- the library ----------------------------------------------------------------------------------------------
 
     async def _chat(self, model: str) -> BaseChatModel:
-        """Return the LangChain model of that name, made once. Raises RunError where it cannot be made."""
+        """Return the LangChain model of that name, made once. Raises RunError if it cannot be made."""
         if (known := self._chats.get(model)) is not None:
             return known
         async with self._lock:
@@ -312,14 +312,17 @@ class Provider:
         except ImportError as error:
             raise UpstreamFailed(self._missing(error)) from error
         except Exception as error:
-            # A provider's constructor may refuse in its own way (no key, an unknown name), and says why.
+            # Foreign code: a provider's constructor raises its own errors (no key, an unknown name) with the reason.
             raise UpstreamFailed(f"{self.host} cannot be set up: {' '.join(str(error).split())[:500]}") from error
         self._check_keys(chat)
         return chat
 
     def _connect(self, chat: BaseChatModel) -> None:
-        """Give Anthropic's model one client of ours: its own would share a pool between event loops, be closed by
-        nobody, and send whatever headers ANTHROPIC_CUSTOM_HEADERS holds."""
+        """Give Anthropic's model a client that this object owns.
+
+        The model's own client would share a pool between event loops, never be closed, and send the headers in
+        ANTHROPIC_CUSTOM_HEADERS.
+        """
         if self._client is None:
             anthropic: Any = import_module("anthropic")
             self._client = anthropic.AsyncAnthropic(
@@ -332,13 +335,13 @@ class Provider:
         chat.__dict__["_async_client"] = self._client
 
     def _check_keys(self, chat: BaseChatModel) -> None:
-        """Refuse a key that the provider's library has found in the environment by itself."""
+        """Refuse a key that the provider's library took from the environment."""
         for name in type(chat).model_fields:
             secret = getattr(chat, name, None)
             if isinstance(secret, SecretStr) and secret.get_secret_value() not in ("", self._key):
                 raise UpstreamFailed(
-                    f"{self.host} would take `{name}` from the environment, but keys are taken from threadhold.toml "
-                    f"only. Set `api_key` in [upstreams.{self.name}]."
+                    f"{self.host} would take `{name}` from the environment, but Threadhold takes keys from "
+                    f"threadhold.toml only. Set `api_key` in [upstreams.{self.name}]."
                 )
 
     def _missing(self, error: ImportError) -> str:
@@ -358,7 +361,7 @@ class Provider:
                 page = await self._client.models.list(limit=1000)
         except RunError:
             raise
-        except Exception as error:  # see `follow`
+        except Exception as error:  # foreign code, as in `_follow`
             raise self._explained(error, "") from error
         entries: list[dict[str, Any]] = []
         for one in page.data:
@@ -379,7 +382,7 @@ async def _wait_to_retry(retries: Retries, error: RunError, refusal: Refusal | N
 
 
 def _format(chat: BaseChatModel, call: ReplyCall) -> dict[str, Any]:
-    """`response_format`, where it is a schema and the model is known to keep to one."""
+    """Return `response_format` if it is a schema and LangChain's profile says that the model supports one."""
     wanted = call.response_format
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
         return {}

@@ -1,7 +1,7 @@
 """Converts what other providers' LangChain models return to one form: chunks, finish reasons, errors. Pure.
 
-Laws: content blocks become text, thoughts go beside the text and never into it; usage is summed and comes once, last;
-whatever a provider's library raises becomes a RunError that names the upstream; no answer goes on for ever.
+Invariants: content blocks become text; thoughts are kept apart from the text; usage is summed and sent once, at the
+end; whatever a provider's library raises becomes a RunError that names the upstream; an answer's length is limited.
 """
 
 from collections.abc import Collection, Iterator
@@ -42,7 +42,7 @@ _FINISHES: Final = {
     "safety": "content_filter",
     "guardrail_intervened": "content_filter",
 }
-"""Providers' words for why an answer ended → OpenAI's."""
+"""Providers' finish reasons → OpenAI's."""
 
 _STATUSES: Final = (
     (ModelAuthenticationError, 401),
@@ -54,11 +54,11 @@ _STATUSES: Final = (
 
 
 _CHUNK_BYTES: Final = 300
-"""What a chunk counts beside what it says: about what it was on the wire, so that empty ones have an end, too."""
+"""Added to each chunk's size, about its overhead on the wire: thus a stream of empty chunks also reaches the limit."""
 
 
 class Weight:
-    """How much of one answer has come, by what its chunks say: what it was as bytes the library has not told."""
+    """The size of one answer so far, estimated from its chunks: the library does not report the bytes received."""
 
     def __init__(self, host: str, advice: str = SHORTER_ANSWERS) -> None:
         self._host = host
@@ -66,7 +66,7 @@ class Weight:
         self._bytes = 0
 
     def add(self, chunk: AIMessageChunk) -> None:
-        """Count a chunk. Raises UpstreamFailed when it is too much."""
+        """Count a chunk. Raises UpstreamFailed if the answer exceeds `MAX_ANSWER_BYTES`."""
         text, thoughts = _texts(chunk)
         calls = sum(len(call.get("args") or "") + len(call.get("name") or "") for call in chunk.tool_call_chunks)
         self._bytes += _CHUNK_BYTES + len(text) + len(thoughts) + calls
@@ -75,10 +75,10 @@ class Weight:
 
 
 class ChunkPlainer:
-    """Makes one stream's chunks plain; afterwards knows whether the answer finished."""
+    """Converts one stream's chunks; `finish` is the finish reason, None until it arrives."""
 
     def __init__(self, host: str, offered: Collection[str] = (), turn: OwnTurn | None = None) -> None:
-        """`offered` are the names of the functions that the request offers; `turn` keeps what goes back with calls."""
+        """`offered` are the names of the request's functions; `turn` keeps what is sent back with calls."""
         self._turn = turn
         self.finish: str | None = None
         self._calls = CallFragments(offered)
@@ -86,29 +86,29 @@ class ChunkPlainer:
         self._weight = Weight(host)
 
     def plain(self, chunk: AIMessageChunk) -> AIMessageChunk | None:
-        """Return the chunk with text, thoughts and calls only; None where it has none of them.
+        """Return the chunk with text, thoughts and calls only; None if it has none of them.
 
-        Raises UpstreamFailed when the answer has become too long.
+        Raises UpstreamFailed if the answer exceeds `MAX_ANSWER_BYTES`.
         """
         self._weight.add(chunk)
         if self._turn is not None:
             self._turn.add(chunk)
-        told = chunk.response_metadata
-        reason = told.get("stop_reason") or told.get("finish_reason") or told.get("done_reason")
+        metadata = chunk.response_metadata
+        reason = metadata.get("stop_reason") or metadata.get("finish_reason") or metadata.get("done_reason")
         if reason:
-            spelled = str(reason).lower()
-            self.finish = _FINISHES.get(spelled, spelled)
+            normalized = str(reason).lower()
+            self.finish = _FINISHES.get(normalized, normalized)
         if chunk.usage_metadata:
             self._usage = add_usage(self._usage, chunk.usage_metadata)
         text, thoughts = _texts(chunk)
         calls = number_calls(self._calls, chunk).tool_call_chunks
         if not (text or thoughts or calls):
             return None
-        beside = {"reasoning_content": thoughts} if thoughts else {}
-        return chunk_of_calls(calls, content=text, additional_kwargs=beside)
+        additional = {"reasoning_content": thoughts} if thoughts else {}
+        return chunk_of_calls(calls, content=text, additional_kwargs=additional)
 
     def end(self) -> AIMessageChunk:
-        """Return the last chunk: the finish reason, the whole usage, and what goes back with the calls."""
+        """Return the last chunk: the finish reason, the whole usage, and what is sent back with the calls."""
         kept = self._turn.spell() if self._turn is not None and self._calls else ""
         return AIMessageChunk(
             content="",
@@ -119,9 +119,9 @@ class ChunkPlainer:
 
 
 def _texts(chunk: AIMessageChunk) -> tuple[str, str]:
-    beside = str(chunk.additional_kwargs.get("reasoning_content") or "")
+    reasoning = str(chunk.additional_kwargs.get("reasoning_content") or "")
     if isinstance(chunk.content, str):
-        return chunk.content, beside
+        return chunk.content, reasoning
     text = thoughts = ""
     for block in chunk.content:
         if isinstance(block, str):
@@ -130,16 +130,16 @@ def _texts(chunk: AIMessageChunk) -> tuple[str, str]:
             text += block.get("text") or ""
         elif block.get("type") in ("thinking", "reasoning"):
             thoughts += block.get("thinking") or block.get("reasoning") or ""
-    return text, beside + thoughts
+    return text, reasoning + thoughts
 
 
 def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> RunError:
-    """Explain what a provider's library raised; `key` is the setting that holds the key."""
+    """Return the RunError for what a provider's library raised; `key` is the setting that holds the key."""
     refusal = _refusal(error)
     if isinstance(error, ContextOverflowError) or (refusal is not None and refusal.overflow):
-        told = refusal or Refusal(_said(error))
-        overflow = ContextOverflow(f"{host}: {told.message}", limit=told.room, used=told.used)
-        overflow.refusal = told
+        overflowed = refusal or Refusal(_message_of(error))
+        overflow = ContextOverflow(f"{host}: {overflowed.message}", limit=overflowed.room, used=overflowed.used)
+        overflow.refusal = overflowed
         return overflow
     if refusal is not None:
         return explain(refusal, host=host, model=model, key=key)
@@ -148,30 +148,30 @@ def explain_foreign(error: Exception, *, host: str, model: str, key: str) -> Run
             f"{host} was silent for too long. See its status, or raise UPSTREAM_TIMEOUT_S.", kind="silent"
         )
     if isinstance(error, ModelConnectionError | OSError) or "Connect" in type(error).__name__:
-        words = f"{host} cannot be reached ({_root(error)}). Check its address and the network."
-        return UpstreamFailed(words, kind="unreachable")
-    if isinstance(error, ValueError | TypeError | NotImplementedError):  # their own checks of what is asked for
-        return explain(Refusal(_said(error), status=400), host=host, model=model, key=key)
-    words = _said(error)
-    return UpstreamFailed(f"{host} failed ({type(error).__name__}): {words}", quote=words)
+        message = f"{host} cannot be reached ({_root(error)}). Check its address and the network."
+        return UpstreamFailed(message, kind="unreachable")
+    if isinstance(error, ValueError | TypeError | NotImplementedError):  # the library's own checks of the request
+        return explain(Refusal(_message_of(error), status=400), host=host, model=model, key=key)
+    message = _message_of(error)
+    return UpstreamFailed(f"{host} failed ({type(error).__name__}): {message}", quote=message)
 
 
 def _refusal(error: Exception) -> Refusal | None:
-    """What the provider's server said, None where the error is not one of its answers."""
+    """Return the refusal of the provider's server, None if the error is not one of its answers."""
     answer = getattr(error, "response", None)
-    told = [getattr(error, "status_code", None), getattr(answer, "status_code", None)]
-    told += [status for kind, status in _STATUSES if isinstance(error, kind)]
-    status = next((one for one in told if type(one) is int), None)
+    statuses = [getattr(error, "status_code", None), getattr(answer, "status_code", None)]
+    statuses += [status for kind, status in _STATUSES if isinstance(error, kind)]
+    status = next((one for one in statuses if type(one) is int), None)
     body = getattr(error, "body", None)
     if status is None and not (isinstance(body, dict) and body):
         return None
     if status is not None and status < 400:
-        status = None  # an error inside of a stream that had begun well
-    said: dict[str, Any] = body if isinstance(body, dict) and body else {"message": _said(error)}
-    return read_refusal(said, status=status)
+        status = None  # an error within a stream whose status was a success
+    content: dict[str, Any] = body if isinstance(body, dict) and body else {"message": _message_of(error)}
+    return read_refusal(content, status=status)
 
 
-def _said(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     return " ".join(str(error).split())[:500] or type(error).__name__
 
 

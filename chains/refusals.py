@@ -1,7 +1,7 @@
-"""What an upstream's error means: takes HTTP status and body, returns the matching error of our tree. Pure.
+"""Classifies an upstream's error: takes its HTTP status and body, returns the matching error of `wire.errors`. Pure.
 
-Servers agree on little: the body may be `{"error": {…}}`, `{"error": "…"}`, flat (vLLM), FastAPI's `detail`, or HTML;
-`code` may be a word or a number. Overflow is therefore told by `code`, `type` *or* wording.
+Servers use different formats. The body may be `{"error": {…}}`, `{"error": "…"}`, flat (vLLM), FastAPI's `detail`, or
+HTML; `code` may be a word or a number. Overflow is therefore recognized by `code`, `type` *or* wording.
 """
 
 import re
@@ -33,21 +33,23 @@ __all__ = ["Refusal", "explain", "overflow_body", "read_refusal", "refusal_of", 
 
 MAX_SHOWN: Final = 500
 _LISTED_MODELS: Final = 20
-_MAX_READ: Final = 8_000  # characters of a message that are searched
+_MAX_READ: Final = 8_000
+"""Maximum characters of a message that are searched."""
 _MAX_PATHS: Final = 50
 _MOST_NODES: Final = 500
 _NO_WORDS: Final = frozenset(
     {*UNREAD, "type", "code", "status", "object", "param", "role", "id", "request_id", "loc", "path", "url", "raw"}
     | {"provider_name"}
 )
-"""Members of error bodies that are no sentences."""
+"""Members of error bodies that hold no prose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An upstream's error, read: its message, and overflow figures where it is an overflow.
+    """A parsed upstream error: its message, and the token counts if it is a context overflow.
 
-    `limit` is the model's whole context, `room` what of it the prompt may take; tokens, None when not told.
+    `limit` is the model's whole context, `room` the part of it that the prompt can fill, `used` the prompt's length.
+    All are in tokens, None if the error does not state them.
     """
 
     message: str
@@ -66,7 +68,7 @@ class Refusal:
 
     @property
     def malformed(self) -> bool:
-        """Whether the model wrote a tool call that its own server cannot read."""
+        """Whether the model wrote a tool call that its own server cannot parse."""
         if self.status not in (None, 400, 422) and self.status < 500:
             return False
         if self.code in MALFORMED_CODES:
@@ -79,20 +81,20 @@ class Refusal:
 
     @property
     def names_turns(self) -> bool:
-        """Whether it may be about the messages' roles and their order, in whatever words and language."""
+        """Whether the error may be about the messages' roles and their order, in any wording or language."""
         return TURNS.search(f"{' '.join(self.paths)} {self.full or self.message}") is not None
 
     @property
     def is_about_form(self) -> bool:
-        """Whether the same prompt may be accepted in another form: not where it is filtered, or the key is refused."""
+        """Whether the same prompt may be accepted in another form: not if it is filtered, or the key is refused."""
         if self.blind or self.status in OTHER_STATUSES or self.code in NOT_THE_FORM_CODES:
             return False
-        said = self.full or self.message
-        return SURELY_TURNS.search(said) is not None or NOT_THE_FORM.search(said) is None
+        message = self.full or self.message
+        return SURELY_TURNS.search(message) is not None or NOT_THE_FORM.search(message) is None
 
     @property
     def blind(self) -> bool:
-        """Whether the model was shown a picture and cannot see."""
+        """Whether the model does not support the prompt's pictures."""
         return BLIND.search(self.message) is not None
 
     @property
@@ -106,24 +108,24 @@ class Refusal:
 
 
 def read_refusal(body: bytes | dict[str, Any], *, status: int | None = None) -> Refusal:
-    """Read an error body, or an error object inside a stream (then `status` may be in it)."""
+    """Parse an error body, or an error object inside a stream, which may contain the status itself."""
     data = _decoded(body)
     error = _error_object(data)
-    said = " ".join(str(error.get("message") or error.get("detail") or "").split())
+    message = " ".join(str(error.get("message") or error.get("detail") or "").split())
     if isinstance(inner := _passed_on(error), dict):
         inner = _error_object(inner)
-        said = f"{said}: {inner.get('message') or ''}"
+        message = f"{message}: {inner.get('message') or ''}"
         error = {**inner, **error, "type": inner.get("code") or inner.get("type") or error.get("type")}
     elif inner:
-        said = f"{said}: {inner}"
+        message = f"{message}: {inner}"
     words = _words(data)
-    full = " ".join(filter(None, [said, *(text for text in words if text not in said)]))[:_MAX_READ]
-    refusal = _refusal(error, said[:_MAX_READ] or full, status)
+    full = " ".join(filter(None, [message, *(text for text in words if text not in message)]))[:_MAX_READ]
+    refusal = _refusal(error, message[:_MAX_READ] or full, status)
     return replace(refusal, full=full, paths=named_paths([data, error])[:_MAX_PATHS])
 
 
 def refusal_of(error: RunError) -> Refusal | None:
-    """Return the refusal that an error explains, None where it is about something else."""
+    """Return the refusal that an error explains, None if it has another cause."""
     return error.refusal if isinstance(error.refusal, Refusal) else None
 
 
@@ -133,35 +135,35 @@ def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
     if status is None:
         status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
     code = next((code for code in codes if not code.isdigit()), "")
-    if error.get("failed_generation"):  # Groq shows what its model wrote, whatever it calls the error
+    if error.get("failed_generation"):  # Groq returns what its model wrote, whatever code the error has
         code = "tool_use_failed"
     if status in (401, 403, 404, 429):
         return Refusal(message, code=codes[0] if codes else "", status=status)
     match = next((found for pattern in OVERFLOW if (found := pattern.search(message))), None)
     if match is None and not OVERFLOW_CODES.intersection(codes):
         return Refusal(message, code=code, status=status)
-    told = match.groupdict() if match else {}
-    limit = _count(error.get("n_ctx")) or _count(told.get("limit"))
-    used = _count(error.get("n_prompt_tokens")) or _count(told.get("used"))
-    room = limit - (_count(told.get("answer")) or 0) if limit else None
+    captured = match.groupdict() if match else {}
+    limit = _count(error.get("n_ctx")) or _count(captured.get("limit"))
+    used = _count(error.get("n_prompt_tokens")) or _count(captured.get("used"))
+    room = limit - (_count(captured.get("answer")) or 0) if limit else None
     if room is not None and room <= 0:
-        return Refusal(message, code=code, status=status)  # the answer alone is too long: no prompt would fit
-    at = match.span("limit") if match and told.get("limit") and not error.get("n_ctx") else None
+        return Refusal(message, code=code, status=status)  # the answer limit alone is too large: no prompt would fit
+    at = match.span("limit") if match and captured.get("limit") and not error.get("n_ctx") else None
     return Refusal(message, code=code, overflow=True, limit=limit, room=room, used=used, status=status, limit_at=at)
 
 
 def unquoted(refusal: Refusal, words: Words) -> Refusal:
-    """Return a refusal without a limit that the request's author wrote: such a limit is not the server's own."""
+    """Return the refusal without its limit if that quotes the request: such a limit is not the server's own."""
     if refusal.limit_at is None or not words.quoted(refusal.message, *refusal.limit_at):
         return refusal
     return replace(refusal, limit=None, room=None, used=None)
 
 
 def overflow_body(refusal: Refusal, *, param: str, advice: str = "") -> dict[str, Any]:
-    """Return OpenAI's `context_length_exceeded` error for an overflow, whatever the server called it.
+    """Return OpenAI's `context_length_exceeded` error for an overflow, whatever code the server used.
 
-    Programs look for this code to shorten their prompt. `param` is the field that holds the prompt. The message has
-    OpenAI's words where both counts are known, else the server's own, and then `advice`.
+    Clients check this code to shorten their prompt. `param` is the field that holds the prompt. The message has
+    OpenAI's wording if both counts are known, else the server's own, followed by `advice`.
     """
     message = f"{refusal.message}."
     if refusal.limit and refusal.used:
@@ -192,7 +194,7 @@ def explain(
     url: str = "MODEL_URL",
     key: str = "MODEL_API_KEY",
 ) -> RunError:
-    """Return the run error for a refusal, with what a person can do about it.
+    """Return the run error for a refusal, with advice on how to fix it.
 
     `listed` are the upstream's models; `url` and `key` are the settings that hold its address and key.
     """
@@ -203,31 +205,31 @@ def explain(
 
 
 def _explained(refusal: Refusal, host: str, model: str, listed: list[str] | None, url: str, key: str) -> RunError:
-    said = refusal.message or "no message"
+    message = refusal.message or "no message"
     status = refusal.status
     if refusal.overflow:
-        return ContextOverflow(f"{host}: {said}", limit=refusal.room, used=refusal.used)
+        return ContextOverflow(f"{host}: {message}", limit=refusal.room, used=refusal.used)
     if refusal.blind:
         named = f"model `{model}`" if model else "the model"
-        told = f"{host}: {named} cannot see pictures: {said}. Ask one that can, or leave the picture out."
-        return PromptRefused(told)
+        explanation = f"{host}: {named} cannot see pictures: {message}. Ask one that can, or leave the picture out."
+        return PromptRefused(explanation)
     if status == 429 or "rate_limit" in refusal.code or refusal.code == "insufficient_quota":
-        return RateLimited(f"{host} is limiting requests (429): {said}")
+        return RateLimited(f"{host} is limiting requests (429): {message}")
     if status in (401, 403):
-        told = f"{host} refused the server's key ({status}): {said}. Set {key} to a valid key."
-        return UpstreamFailed(told, kind="key_refused")
+        explanation = f"{host} refused the server's key ({status}): {message}. Set {key} to a valid key."
+        return UpstreamFailed(explanation, kind="key_refused")
     if status == 404:
         lacks = f"does not serve model `{model}`" if model else "has nothing at this address"
-        return PromptRefused(f"{host} {lacks} (404): {said}. {_advice(listed, url)}")
+        return PromptRefused(f"{host} {lacks} (404): {message}. {_advice(listed, url)}")
     if refusal.malformed:
-        return MalformedCall(f"{host}: {said}", status=status)
+        return MalformedCall(f"{host}: {message}", status=status)
     if status is None or status >= 500:
         spelled = f" ({status})" if status else ""
-        told = f"{host} failed{spelled}: {said}. See the upstream's own log, then try again."
-        return UpstreamFailed(told, status=status)
+        explanation = f"{host} failed{spelled}: {message}. See the upstream's own log, then try again."
+        return UpstreamFailed(explanation, status=status)
     if status < 400:
-        return UpstreamFailed(f"{host} answered {status}: {said}. Check {url}.")
-    return PromptRefused(f"{host} refused the request ({status}): {said}")
+        return UpstreamFailed(f"{host} answered {status}: {message}. Check {url}.")
+    return PromptRefused(f"{host} refused the request ({status}): {message}")
 
 
 def _advice(listed: list[str] | None, url: str) -> str:
@@ -248,7 +250,7 @@ def _decoded(body: bytes | dict[str, Any]) -> Any:
 
 
 def _error_object(data: Any) -> dict[str, Any]:
-    """The error as one flat dict, whatever the server made of it."""
+    """Return the error as one flat dict, in whatever form the server sent it."""
     if isinstance(data, list) and data:  # Gemini wraps the object in a list
         data = data[0]
     if not isinstance(data, dict):
@@ -256,13 +258,13 @@ def _error_object(data: Any) -> dict[str, Any]:
     error = data.get("error") or data
     if isinstance(error, dict):
         return error
-    told = data.get("message") or data.get("detail")  # Spring's and Nest's `error` is the status in words
-    more = ", ".join(map(str, told)) if isinstance(told, list) else told
+    details = data.get("message") or data.get("detail")  # the `error` of Spring and Nest is the status in words
+    more = ", ".join(map(str, details)) if isinstance(details, list) else details
     return {**data, "message": f"{error}: {more}" if more else error}
 
 
 def _passed_on(error: dict[str, Any]) -> Any:
-    """What the server behind a gateway said: OpenRouter's own message is `Provider returned error`."""
+    """Return the error of the server behind a gateway: OpenRouter's own message is `Provider returned error`."""
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if not isinstance(raw, str):
@@ -274,7 +276,7 @@ def _passed_on(error: dict[str, Any]) -> Any:
 
 
 def _words(data: Any) -> list[str]:
-    """All sentences of an error body, under whatever names: `errors`, `msg`, `error_msg`, `description` …"""
+    """Return all prose of an error body, under any names: `errors`, `msg`, `error_msg`, `description` …"""
     words: list[str] = []
     nodes = [data]
     for node in nodes:
@@ -288,7 +290,7 @@ def _words(data: Any) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """An HTML page as a person would read it."""
+    """Return the visible text of an HTML page."""
     if "<" not in text:
         return text
     bare: list[str] = []
@@ -313,6 +315,6 @@ def _flat(text: str) -> str:
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
 
 
-def _count(told: Any) -> int | None:
-    digits = str(told).replace(",", "") if told is not None else ""
+def _count(value: Any) -> int | None:
+    digits = str(value).replace(",", "") if value is not None else ""
     return int(digits) if digits.isdigit() else None

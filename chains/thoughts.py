@@ -1,8 +1,8 @@
-"""What a model thinks aloud, told from what it says: `<think>` blocks in a stream of text. Pure.
+"""Separates a model's thoughts from its text: `<think>` blocks in a stream. Pure.
 
-A block may open where the answer begins or a line does, and its tags may be cut anywhere. Some chat templates put the
-opening tag into the prompt: then the answer begins with thoughts, and only `</think>` tells so. What was handed out as
-text by then is taken back, once a model: the next answers are known to begin that way.
+A block can open at the start of the answer or of a line, and its tags can be split anywhere. Some chat templates put
+the opening tag into the prompt. Then the answer begins with thoughts, which only `</think>` reveals, and the text
+yielded until then is taken back. This happens once per model: its next answers are known to begin with thoughts.
 """
 
 import re
@@ -16,11 +16,11 @@ _TAGS: Final = ("<think>", "<thinking>", "</think>", "</thinking>", "[THINK]", "
 _QUOTES: Final = ("`", "'", '"')
 _LONGEST: Final = max(map(len, _TAGS)) - 1
 _BLOCK: Final = 4_096
-"""Characters that are read at a time, because the rest is copied at each tag."""
+"""Characters that are read at a time: the rest is copied at each tag."""
 
 
 class Heard(NamedTuple):
-    """Text and thoughts of a piece; `taken`: all text before it was thoughts as well."""
+    """Text and thoughts of a piece; `taken` means that all text before it was thoughts as well."""
 
     text: str = ""
     thoughts: str = ""
@@ -28,37 +28,37 @@ class Heard(NamedTuple):
 
 
 class Thoughts:
-    """One answer's state. `begins`: the model is known to begin with thoughts."""
+    """One answer's state. `begins` means that the model is known to begin with thoughts."""
 
     def __init__(self, *, begins: bool = False) -> None:
         self._thinking = begins
         self._assumed = begins
-        self._fresh = True  # nothing but blank space was said
+        self._fresh = True  # the text so far is only white space
         self._was_open = begins
-        self._line = ""  # what was said last, enough of it to tell whether a line begins
+        self._line = ""  # the end of the text so far, enough to detect the start of a line
         self._held = ""
-        self._blank: list[str] = []  # blank space before anything else
-        self._all: list[str] = []  # thoughts that are only assumed to be some
+        self._blank: list[str] = []  # white space before any other text
+        self._all: list[str] = []  # thoughts that are only assumed to be thoughts
 
     @property
     def assumed_wrongly(self) -> bool:
-        """Whether the answer was to begin with thoughts and never closed them; known at the `end`."""
+        """Whether the answer was assumed to begin with thoughts but did not close them; known at the `end`."""
         return self._assumed and self._thinking
 
     @property
     def has_spoken(self) -> bool:
-        """Whether any text was said, beside blank space, that is not known to be thoughts."""
+        """Whether there was any text, apart from white space, that is not known to be thoughts."""
         return not self._fresh
 
     def is_plain(self, piece: str) -> bool:
-        """Whether a piece is text and nothing else, as nearly every token is; then it is taken in already."""
+        """Return whether a piece is only text, as nearly every token is; if so, the piece is already processed."""
         if self._thinking or self._fresh or self._held or "<" in piece or "[" in piece:
             return False
         self._line = _line(self._line, piece) if not piece or piece.isspace() else piece
         return True
 
     def feed(self, piece: str) -> Heard:
-        """Take in a piece of the stream; what may be the beginning of a tag is held back for the next one."""
+        """Process a piece of the stream; a possible start of a tag is held back until the next piece."""
         if self.is_plain(piece):
             return Heard(piece)
         texts: list[str] = []
@@ -68,40 +68,40 @@ class Thoughts:
             data, self._held = self._held + piece[start : start + _BLOCK], ""
             while data:
                 if self._thinking:
-                    data = self._think(data, thoughts)
+                    data = self._read_thoughts(data, thoughts)
                 else:
-                    data, takes = self._speak(data, texts)
-                    if takes:
+                    data, is_taken_back = self._read_text(data, texts)
+                    if is_taken_back:
                         taken, thoughts, texts = True, [*thoughts, *texts], []
         return Heard("".join(texts), "".join(thoughts), taken)
 
     def end(self) -> Heard:
-        """Return what was held back. Thoughts that were only assumed turn out to be the answer."""
+        """Return what was held back. If thoughts were assumed wrongly, they are returned as the answer's text."""
         held, self._held = "".join(self._blank) + self._held, ""
         self._blank.clear()
         if self.assumed_wrongly:
             return Heard("".join(self._all) + held)
         return Heard("", held) if self._thinking else Heard(held)
 
-    def _think(self, data: str, thoughts: list[str]) -> str:
+    def _read_thoughts(self, data: str, thoughts: list[str]) -> str:
         close = _CLOSE.search(data)
         if close is None:
             data, self._held = _split(data)
-            self._note(data, thoughts)
+            self._add_thought(data, thoughts)
             return ""
-        self._note(data[: close.start()], thoughts)
+        self._add_thought(data[: close.start()], thoughts)
         self._thinking, self._fresh = False, True
         self._all.clear()
         return data[close.end() :]
 
-    def _note(self, thought: str, thoughts: list[str]) -> None:
+    def _add_thought(self, thought: str, thoughts: list[str]) -> None:
         if thought:
             thoughts.append(thought)
             if self._assumed:
                 self._all.append(thought)
 
-    def _speak(self, data: str, texts: list[str]) -> tuple[str, bool]:
-        """Handle data outside of a block; returns the rest, and whether what was said were thoughts."""
+    def _read_text(self, data: str, texts: list[str]) -> tuple[str, bool]:
+        """Handle data outside a block; return the rest, and whether the text so far was thoughts."""
         if self._fresh:
             stripped = data.lstrip()
             if not stripped:
@@ -112,30 +112,31 @@ class Thoughts:
             self._blank.clear()
         mark = self._mark(data)
         if mark is None:
-            said, self._held = _split(data)
-            if self._fresh and not said.strip():
-                self._blank.append(said)
-                said = ""
-            self._say(said, texts)
+            text, self._held = _split(data)
+            if self._fresh and not text.strip():
+                self._blank.append(text)
+                text = ""
+            self._add_text(text, texts)
             return "", False
         if mark.re is _CLOSE:
             texts.append(data[: mark.start()])
             self._was_open = self._fresh = True
             return data[mark.end() :], True
         before = data[: mark.start()]
-        self._say("" if self._fresh and not before.strip() else before, texts)
+        self._add_text("" if self._fresh and not before.strip() else before, texts)
         self._thinking = self._was_open = True
         self._assumed = False
         return data[mark.end() :], False
 
-    def _say(self, said: str, texts: list[str]) -> None:
-        if said:
-            texts.append(said)
-            self._fresh = self._fresh and not said.strip()
-            self._line = _line(self._line, said) if said.isspace() else said
+    def _add_text(self, text: str, texts: list[str]) -> None:
+        if text:
+            texts.append(text)
+            self._fresh = self._fresh and not text.strip()
+            self._line = _line(self._line, text) if text.isspace() else text
 
     def _mark(self, data: str) -> "re.Match[str] | None":
-        """The first tag that counts: one that opens at a line's start, or a close without an open that is no quote."""
+        """Return the first effective tag: an opening tag at the start of a line, or an unquoted closing tag without an
+        opening one."""
         for found in _OPEN.finditer(data):
             if not (self._line + data[: found.start()]).rpartition("\n")[2].strip():
                 return found
@@ -153,7 +154,7 @@ def _line(line: str, blank: str) -> str:
 
 
 def _split(data: str) -> tuple[str, str]:
-    """Cut off an end that may be the beginning of a tag."""
+    """Split off an end that may be the start of a tag."""
     at = max(data.rfind("<", -_LONGEST), data.rfind("[", -_LONGEST))
     if at >= 0 and any(tag.startswith(data[at:]) for tag in _TAGS):
         return data[:at], data[at:]

@@ -1,7 +1,7 @@
-"""The way to the upstream: one pooled HTTP session, retries, time-outs, proxies, TLS.
+"""The HTTP transport to the upstream: one pooled session, retries, timeouts, proxies, TLS.
 
-Laws: a request is tried again only before the first byte of a good answer was handed out; redirects are not followed,
-so that no key and no prompt reaches another host; closing an answer or cancelling a call closes its connection at once.
+Invariants: a request is retried only before a successful answer is returned; redirects are not followed, so that no key
+and no prompt reaches another host; closing an answer or cancelling a call closes its connection immediately.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ _ERROR_BODY_S: Final = 5.0
 _KEEPALIVE_S: Final = 15.0
 _LARGE_BYTES: Final = 1024 * 1024
 _MOST_POOLED: Final = 1000
-"""So many dead connections are passed over at one request."""
+"""Maximum dead pooled connections that one request tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """The timeouts of a call, and when it is retried. `idle_s` limits the silence before the first byte and between two
+    """The timeouts and the retry policy of a call. `idle_s` limits the silence before the first byte and between two
     reads."""
 
     idle_s: float = 600.0
@@ -48,22 +48,22 @@ DEFAULT_LIMITS: Final = CallLimits()
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is learnt about one request on its way."""
+    """State of one attempt to send a request."""
 
     connects: bool = False
-    """It made a connection of its own, and took none from the pool."""
+    """The attempt made a new connection, and used none from the pool."""
 
 
 _ATTEMPT: ContextVar[_Attempt] = ContextVar("threadhold_attempt")
 
 
 class Transport:
-    """The session. `open` and `close` frame its life; requests outside of it fail."""
+    """The HTTP session of one upstream. Requests before `open` or after `close` fail."""
 
     def __init__(
         self, endpoint: Endpoint, *, user_agent: str, limits: CallLimits, outcomes: Counts | None = None
     ) -> None:
-        """`outcomes` counts what became of each request, by one word: a kind of failure, or what the status means."""
+        """`outcomes` counts requests by outcome: a kind of failure, or the meaning of the status."""
         self.outcomes = Counts() if outcomes is None else outcomes
         self.endpoint = endpoint
         self.limits = limits
@@ -78,7 +78,7 @@ class Transport:
         self._proxy_headers: dict[str, str] | None = None
 
     async def open(self) -> None:
-        """Make the session. The TLS context is made now, so that a SSL_CERT_FILE set at start counts."""
+        """Make the session and its TLS context, which uses the current SSL_CERT_FILE."""
         secure: ssl.SSLContext | bool = True
         if self.endpoint.base.startswith("https:"):
             secure = await asyncio.to_thread(ssl.create_default_context)
@@ -105,14 +105,15 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
-            await asyncio.sleep(0)  # connections that were closed a moment ago let go of their sockets in the next turn
+            await asyncio.sleep(0)  # connections release their sockets in the event loop's next iteration
 
     async def send(
         self, method: str, url: str, body: bytes | Outgoing | None = None, *, is_probe: bool = False
     ) -> aiohttp.ClientResponse:
-        """Send once, whatever the status. A dead kept-alive connection is replaced at once, without counting.
+        """Send a request once, and return the answer with any status.
 
-        A probe asks for what other servers have: a refusal of it is an answer, and no outcome that anybody counts.
+        A dead kept-alive connection is replaced immediately, without counting an outcome. A probe asks for a feature
+        that only some servers have: a 4xx answer to it is not counted either.
 
         Raises aiohttp.ClientError, TimeoutError or OSError; `failure` explains them.
         """
@@ -130,7 +131,7 @@ class Transport:
     async def _request(
         self, session: aiohttp.ClientSession, method: str, url: str, body: bytes | Outgoing | None
     ) -> aiohttp.ClientResponse:
-        passed = 0
+        failures = 0
         headers = None
         if isinstance(body, Outgoing):
             headers = {"Content-Type": body.content_type, "Content-Length": str(body.size)}
@@ -152,9 +153,9 @@ class Transport:
                 aiohttp.ClientOSError,
                 aiohttp.ClientConnectionResetError,  # no ClientOSError, though as much a dead connection
             ) as error:
-                # Each turn of the loop uses one pooled connection up, so that it ends with a fresh one.
-                passed += 1
-                is_dead = not attempt.connects and passed < _MOST_POOLED
+                # Each iteration discards one pooled connection, so that the loop ends with a new one.
+                failures += 1
+                is_dead = not attempt.connects and failures < _MOST_POOLED
                 if not is_dead or isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
                     raise
 
@@ -165,7 +166,7 @@ class Transport:
 
         Returns a 2xx answer, its body unread, or the last refusal.
 
-        Raises UpstreamFailed when no answer came.
+        Raises RunError if there is no answer.
         """
         retries = retries or Retries(self.limits.retry)
         while True:
@@ -182,17 +183,18 @@ class Transport:
                     return refusal
 
     async def refusal(self, response: aiohttp.ClientResponse) -> Refusal:
-        """Read an error answer and close it."""
+        """Parse an error answer and close it."""
         status = response.status
         if 300 <= status < 400:
             response.close()
-            where = response.headers.get("Location", "nowhere")
-            return Refusal(self.endpoint.redact(f"it redirects to {where[:200]}, which is not followed"), status=status)
+            location = response.headers.get("Location", "nowhere")
+            message = f"it redirects to {location[:200]}, which is not followed"
+            return Refusal(self.endpoint.redact(message), status=status)
         body = await self.error_body(response)
         return read_refusal(self.endpoint.redact(body.decode(errors="replace")).encode(), status=status)
 
     async def error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read what comes of an error body within a few seconds, then close the answer."""
+        """Read an error body, limited in time and to about `MAX_ERROR_BYTES`, then close the answer."""
         body = bytearray()
         try:
             async with asyncio.timeout(_ERROR_BODY_S):
@@ -201,7 +203,7 @@ class Transport:
                     if len(body) > MAX_ERROR_BYTES:
                         break
         except (aiohttp.ClientError, TimeoutError, OSError):
-            pass  # the status says enough
+            pass  # the status is enough
         finally:
             response.release() if response.content.at_eof() else response.close()
         return bytes(body)
@@ -216,41 +218,45 @@ def _meaning(status: int) -> str:
 
 
 def failure(error: Exception, endpoint: Endpoint, *, idle_s: float) -> RunError:
-    """Explain why no answer came, or why it broke off."""
+    """Return the error that explains why there is no answer, or why it broke off."""
     host = endpoint.host
     match error:
         case aiohttp.SocketTimeoutError():
-            told = f"{host} was silent for {idle_s:g} s. See its log, or raise UPSTREAM_TIMEOUT_S."
-            return UpstreamFailed(told, kind="silent")
+            message = f"{host} was silent for {idle_s:g} s. See its log, or raise UPSTREAM_TIMEOUT_S."
+            return UpstreamFailed(message, kind="silent")
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return UpstreamFailed(
-                f"{host} did not take the connection in time. Check {endpoint.setting} and the network.",
+                f"{host} did not accept the connection in time. Check {endpoint.setting} and the network.",
                 kind="unreachable",
             )
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            why = endpoint.redact(str(error))
-            told = f"TLS with {host} failed: {why}. Name the authority's file in SSL_CERT_FILE."
-            return UpstreamFailed(told, kind="tls")
+            reason = endpoint.redact(str(error))
+            message = f"TLS with {host} failed: {reason}. Set SSL_CERT_FILE to the certificate authority's file."
+            return UpstreamFailed(message, kind="tls")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return UpstreamFailed(
                 f"The proxy on the way to {host} failed ({_kind(error)}). Check HTTPS_PROXY, NO_PROXY.", kind="proxy"
             )
         case aiohttp.ClientConnectorError():
-            why = error.os_error.strerror or "name not found"
+            reason = error.os_error.strerror or "name not found"
             return UpstreamFailed(
-                f"{host} cannot be reached: {why}. Is the upstream running, and {endpoint.setting} right?",
+                f"{host} cannot be reached: {reason}. Is the upstream running, and {endpoint.setting} right?",
                 kind="unreachable",
             )
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | ConnectionError():
-            told = f"{host} closed the connection in the middle of the answer. See the upstream's log."
-            return UpstreamFailed(told, kind="broke_off")
+            message = f"{host} closed the connection in the middle of the answer. See the upstream's log."
+            return UpstreamFailed(message, kind="broke_off")
         case _:
-            told = f"{host} gave no usable HTTP answer ({_kind(error)}). Check {endpoint.setting}."
-            return UpstreamFailed(told, kind="garbage")
+            message = f"{host} gave no usable HTTP answer ({_kind(error)}). Check {endpoint.setting}."
+            return UpstreamFailed(message, kind="garbage")
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Called by aiohttp within the request, or a task of it. Its trace hooks tell the same for a tenth of a request."""
+    """Make a socket, and record that the attempt connects.
+
+    aiohttp calls this within the request or a task of it. Its trace hooks report the same but cost a tenth of a
+    request.
+    """
     if (attempt := _ATTEMPT.get(None)) is not None:
         attempt.connects = True
     family, kind, protocol, *_ = address
@@ -270,7 +276,7 @@ def _kind(error: Exception) -> str:
 
 
 def _payload(body: bytes | Outgoing | None) -> Any:
-    """Return a body in the best form for aiohttp: a large one in blocks, between which other tasks run."""
+    """Return a body as aiohttp sends it best: a large one in blocks, between which other tasks run."""
     if isinstance(body, Outgoing):
         return body.blocks()
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body

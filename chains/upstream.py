@@ -1,6 +1,7 @@
-"""An upstream: any OpenAI-compatible server, MODEL_URL's or a named one. What it lists, answers, whether it is there.
+"""An upstream, which is any OpenAI-compatible server: its models, its answers, and whether it is available.
 
-Nothing is ever sent to another host because of a model's name, and the clients' own keys are never sent at all.
+It is the server at MODEL_URL or a named upstream. Invariants: a model's name never sends a request to another host;
+clients' own keys are never sent.
 """
 
 import asyncio
@@ -40,16 +41,17 @@ __all__ = ["UNSET", "Upstream"]
 
 UNSET: Final = "No model is set. Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 _LISTING_S: Final = 5.0
-_LATE_S: Final = 1.0  # after the limit of silence, which has words of its own
+_LATE_S: Final = 1.0
+"""Added to the silence limit, so that silence is reported with its own message."""
 _CHECKED_S: Final = 1.0
-"""For so long a listing shows that the upstream is there."""
+"""Maximum age of a listing that proves that the upstream is available."""
 _REPLY_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 _MAX_LISTING_BYTES: Final = 16 * 1024 * 1024
 _MAX_EMBEDDINGS_BYTES: Final = 64 * 1024 * 1024
 
 
 class Upstream:
-    """One upstream. `open` before use, `close` after; both may be called without a MODEL_URL."""
+    """One upstream. `open` before use, `close` after; both can be called without a MODEL_URL."""
 
     def __init__(
         self,
@@ -64,22 +66,22 @@ class Upstream:
         name: str = "",
         outcomes: Counts | None = None,
     ) -> None:
-        """Connects nowhere. `name` is that of `[upstreams.NAME]`; `max_reply_tokens` limits answers that the client
-        does not limit; `outcomes` is where requests are counted.
+        """Connects to nothing. `name` is that of `[upstreams.NAME]`; `max_reply_tokens` limits answers that the client
+        does not limit; `outcomes` counts the requests.
 
-        Raises ThreadholdError for a URL that is none.
+        Raises ThreadholdError if the URL is invalid.
         """
         self.limits = limits
         self.endpoint: Endpoint | None = parse_endpoint(url, api_key, upstream=name) if url else None
         self.outcomes = Counts() if outcomes is None else outcomes
-        """What became of each request to it, by one word; see `Transport`."""
+        """Counts of requests by outcome; see `Transport`."""
         self.overflow_advice = ""
-        """What a refusal of a prompt that is too long advises besides shortening it."""
+        """Advice, other than shortening, in the refusal of a prompt that is too long."""
         self.pace = Pace()
         self.calibration = Calibration()
         self._max_reply_tokens = max_reply_tokens
         self.thinkers: Learned[bool] = Learned()
-        """Models whose answers begin with thoughts that no tag opens."""
+        """Models whose answers begin with thoughts without an opening tag."""
         self._refused: Known = Learned()
         self._models = Models(self._fetch_models, aliases=aliases or {}, default=default_model)
         self._windows = Windows(lambda: self._transport, self._models)
@@ -89,12 +91,12 @@ class Upstream:
             self._transport = Transport(self.endpoint, user_agent=agent, limits=self.limits, outcomes=self.outcomes)
 
     async def open(self) -> None:
-        """Make the connection pool; connects nowhere yet."""
+        """Make the connection pool, without connecting."""
         if self._transport is not None:
             await self._transport.open()
 
     async def close(self) -> None:
-        """Stop what is under way and close every connection."""
+        """Stop running requests for models and context limits, and close every connection."""
         try:
             await self._windows.close()
             await self._models.close()
@@ -103,7 +105,7 @@ class Upstream:
                 await self._transport.close()
 
     async def resolve(self, model: str) -> str:
-        """Return the name that the upstream knows the model by. Raises UpstreamFailed when there is none."""
+        """Return the model's name at the upstream; see `Models.resolve`. Raises RunError."""
         self.require_transport()
         return await self._models.resolve(model)
 
@@ -117,7 +119,7 @@ class Upstream:
             raise UpstreamProblem(error.message, http_status=502) from error
 
     async def check(self) -> str | None:
-        """Return None when the upstream answers, else the reason in a sentence."""
+        """Return None if the upstream answers, else the reason in a sentence."""
         try:
             self.require_transport()
             await self._models.listing(max_age_s=_CHECKED_S)
@@ -129,20 +131,20 @@ class Upstream:
 
     @property
     def settled(self) -> bool:
-        """Whether `names` needs no waiting; see `settle`."""
+        """Whether `names` is complete without waiting; see `settle`."""
         return self._transport is None or self._models.settled
 
     async def settle(self) -> None:
-        """Wait, once and for a limited time, for the first listing. Never raises for one that fails."""
+        """Wait, once and for a limited time, for the first listing. A listing that fails raises nothing."""
         if self._transport is not None:
             await self._models.settle()
 
     def names(self) -> list[str]:
-        """The ids last listed, without waiting."""
+        """Return the ids last listed, without waiting."""
         return self._models.names()
 
     async def props(self, model: str) -> dict[str, Any] | None:
-        """Return llama.cpp's `/props` for a model, None from everybody else. Waits a few seconds at the most."""
+        """Return llama.cpp's `/props` for a model, None from any other server. Waits at most `_LISTING_S`."""
         if self._transport is None:
             return None
         try:
@@ -151,18 +153,18 @@ class Upstream:
                 if response.status != 200:
                     response.close()
                     return None
-                told = orjson.loads(await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES))
+                props = orjson.loads(await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES))
         except (aiohttp.ClientError, TimeoutError, OSError, RunError, orjson.JSONDecodeError):
             return None
-        return told if isinstance(told, dict) else None
+        return props if isinstance(props, dict) else None
 
     def reply_limit(self, model: str) -> int | None:  # noqa: ARG002 - the built-in engine's depends on the model
         """Return how many tokens a model's answer can have if its request sets no limit; None if there is no limit."""
         return self._max_reply_tokens
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context in tokens as far as it is known, without waiting: told by a refusal, else by the
-        engine, else by its listing."""
+        """Return the model's context length in tokens if it is known, without waiting: from a refusal, else from the
+        engine, else from its listing."""
         known = self._models.known_as(model)
         return (
             self._models.learned_limit(known)
@@ -171,7 +173,7 @@ class Upstream:
         )
 
     async def ask_limit(self, model: str) -> int | None:
-        """The same, after asking the engine in limited time where it was not asked yet."""
+        """Return `context_limit`, after asking the engine, for a limited time, if it has not been asked yet."""
         known = self._models.known_as(model)
         if known and self._models.learned_limit(known) is None:
             await self._windows.ask(known)
@@ -180,11 +182,11 @@ class Upstream:
     async def count_tokens(
         self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
     ) -> int | None:
-        """Return how many tokens a prompt is, None where the engine does not tell."""
+        """Return how many tokens a prompt has, None if the engine does not report it."""
         return await self._windows.count(self._models.known_as(model), messages, tools)
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context limit in tokens that a refusal told."""
+        """Remember a context limit, in tokens, that a refusal stated."""
         self._models.learn_limit(self._models.known_as(model), limit)
 
     def note_thinker(self, model: str, *, begins: bool) -> None:
@@ -195,7 +197,7 @@ class Upstream:
             self.thinkers.forget(model)
 
     def negotiation(self, model: str) -> Negotiation:
-        """Return what a request for this model begins with."""
+        """Return the negotiation of a new request for this model."""
         return Negotiation(self._refused, model)
 
     async def answer(
@@ -203,7 +205,7 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         """Post a completion, with the retries that the call has left; return the 2xx answer unread. Raises RunError.
 
-        A refusal that names a field of the request is answered by the request without it; see `Negotiation`.
+        A request that is refused because of one of its fields is sent again without the field; see `Negotiation`.
         """
         model = str(payload.get("model", ""))
         body = self._dialect(payload)
@@ -224,18 +226,18 @@ class Upstream:
             raise await self._explained(answer, model)
         host, limit_s = transport.endpoint.host, self.limits.idle_s
         try:
-            # The work is done when the head has come: what drips now, for hours if it likes, is no model's silence.
+            # The model's work is done when the head arrives: the silence limit alone would let a body drip for hours.
             async with asyncio.timeout(limit_s + _LATE_S):
                 return orjson.loads(await self._whole(answer, limit_s, _MAX_EMBEDDINGS_BYTES))
         except orjson.JSONDecodeError as error:
-            raise UpstreamFailed(f"{host} answered `/embeddings` with something else than JSON.") from error
+            raise UpstreamFailed(f"{host} did not answer `/embeddings` with JSON.") from error
         except TimeoutError as error:
             raise self._late("send its vectors", limit_s) from error
 
     async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
-        """Send a client's request on and return the answer, errors of the upstream included.
+        """Forward a client's request and return the answer, including errors of the upstream.
 
-        Nothing is tried again here: the client has its own retries. Cancelling the call closes the upstream.
+        Requests are not retried: the client has its own retries. Cancelling the call closes the upstream's connection.
         Raises Unavailable, InvalidRequest, UpstreamProblem, NotFound.
         """
         if self._transport is None:
@@ -251,12 +253,12 @@ class Upstream:
         return await open_passage(self._transport, encoded, path, overflow_advice=self.overflow_advice)
 
     def normalize_error(self, refused: Passage, path: str) -> Passage:
-        """Return an error that came within a stream as one that came before it. Raises NotFound."""
+        """Return an error from within a stream as one from before it. Raises NotFound, UpstreamProblem."""
         assert self.endpoint is not None
         return normalize_error(refused, self.endpoint, path, self.overflow_advice)
 
     def _limited(self, body: dict[str, Any], path: str) -> dict[str, Any]:
-        """Limit the answer where the client set no limit."""
+        """Return the body with a limit of the answer if the client set none."""
         if path not in GENERATING:
             return body
         payload = dict(body)
@@ -267,7 +269,7 @@ class Upstream:
         return payload
 
     async def _explained(self, refusal: Refusal, model: str) -> RunError:
-        """Make a run error of a refusal; asks for the models when it needs to name them."""
+        """Return the run error for a refusal; fetches the listing if the error names the models."""
         listed: list[str] | None = None
         if refusal.overflow and refusal.limit:
             self.learn_limit(model, refusal.limit)
@@ -300,19 +302,19 @@ class Upstream:
         return await whole(response, endpoint, idle_s=idle_s, max_bytes=max_bytes, outcomes=self.outcomes)
 
     def _late(self, what: str, limit_s: float) -> UpstreamFailed:
-        """What did not come in time, before its head or behind it."""
+        """Return the error for an answer that did not arrive in time, its head or its body."""
         self.outcomes["silent",] += 1
         host = self.require_transport().endpoint.host
         return UpstreamFailed(f"{host} did not {what} within {limit_s:g} s. See its log.", kind="silent")
 
     def require_transport(self) -> Transport:
-        """Return the way to the upstream. Raises UpstreamFailed if none is set."""
+        """Return the transport to the upstream. Raises UpstreamFailed if MODEL_URL is not set."""
         if self._transport is None:
             raise UpstreamFailed(UNSET)
         return self._transport
 
     def _dialect(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Drop what is not set, and call the answer's limit what the host calls it."""
+        """Return the payload without unset fields, and with the host's name for the answer's limit."""
         kept = {name: value for name, value in payload.items() if value is not None}
         limit = kept.pop("max_completion_tokens", None) or kept.pop("max_tokens", None) or self._max_reply_tokens
         kept.pop("max_tokens", None)
@@ -330,14 +332,14 @@ def _encode(payload: dict[str, Any]) -> bytes:
 
 
 def _entries(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
-    """The entries with an id, from any of the shapes in use: `{"data": […]}`, `{"models": […]}`, a bare list."""
+    """Return the entries with an id, from any of the forms in use: `{"data": […]}`, `{"models": […]}`, a bare list."""
     try:
-        told = orjson.loads(body)
+        data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        told = f"{endpoint.host} answered `/models` with something else than JSON. Check {endpoint.setting}."
-        raise UpstreamFailed(told) from error
-    if isinstance(told, dict):
-        told = told.get("data") or told.get("models")
-    entries = [entry for entry in told or () if isinstance(entry, dict)] if isinstance(told, list) else []
+        message = f"{endpoint.host} did not answer `/models` with JSON. Check {endpoint.setting}."
+        raise UpstreamFailed(message) from error
+    if isinstance(data, dict):
+        data = data.get("data") or data.get("models")
+    entries = [entry for entry in data or () if isinstance(entry, dict)] if isinstance(data, list) else []
     named = [{"id": entry.get("id") or entry.get("name"), **entry} for entry in entries]
     return [entry for entry in named if isinstance(entry["id"], str)]

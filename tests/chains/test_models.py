@@ -130,7 +130,7 @@ async def test_any_listing_can_be_answered(up: ScriptedUpstream, connect: Connec
     up.models_reply = Raw([body], content_type="application/json")
     upstream = await connect(up.url)
     if body == b"<html>":
-        with pytest.raises(UpstreamProblem, match="something else than JSON"):
+        with pytest.raises(UpstreamProblem, match="did not answer `/models` with JSON"):
             await upstream.models()
     else:
         assert await upstream.models() == []
