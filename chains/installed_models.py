@@ -16,7 +16,7 @@ _NAMED: Final = 20
 
 
 def installed_models(path: Path | None) -> dict[str, Gguf]:
-    """Return the models by name. Blocks. Raises UpstreamFailed if there is none, or no engine to run it."""
+    """Return the models by name. Blocks. Raises UpstreamFailed if there is no model, or no engine to run it."""
     try:
         installed = importlib.util.find_spec(_LIBRARY) is not None
     except (ImportError, ValueError):
@@ -30,6 +30,6 @@ def installed_models(path: Path | None) -> dict[str, Gguf]:
 
 
 def spelled(names: list[str]) -> str:
-    """Return names of models for a sentence, the first few of many."""
+    """Return model names as text for a sentence; after the first `_NAMED`, only their number."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(f"`{name}`" for name in names[:_NAMED]) + more

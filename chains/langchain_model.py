@@ -1,7 +1,7 @@
-"""Model calls at any chat model of LangChain's, for programs that bring their own.
+"""Model calls through any LangChain chat model, for programs that pass their own.
 
-Laws: as in `reply`, only RunError (and cancellation) comes out, and leaving the stream closes the model's own. The
-model keeps its name, its key and its defaults: only what was asked for is passed on.
+Invariants: as in `reply`, a call raises only RunError or is cancelled, and leaving the stream closes the model's own.
+The model keeps its name, its key and its defaults: only options that the call sets are passed on.
 """
 
 import json
@@ -30,7 +30,7 @@ __all__ = ["LangChainReplies"]
 
 
 class LangChainReplies:
-    """What `Replies` is for an upstream, for a chat model."""
+    """The `ChatBackend` (see `chains.routes`) for one LangChain chat model."""
 
     def __init__(self, chat: BaseChatModel) -> None:
         self._chat = chat
@@ -39,7 +39,8 @@ class LangChainReplies:
         self._modes = Modes(Abilities(None, "native"), DEFAULT_PROMPTS, self._request)
 
     def context_limit(self, model: str) -> int | None:
-        """Return the context length in tokens that a refusal has told; a chat model does not say it by itself."""
+        """Return the context length in tokens that a refusal stated, None if none did: a chat model does not report
+        it."""
         return self._limits.get(model)
 
     def learn_limit(self, model: str, limit: int) -> None:
@@ -47,24 +48,24 @@ class LangChainReplies:
         self._limits[model] = limit
 
     async def calls_natively(self, model: str) -> bool:
-        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        """Whether the model's server makes tool calls itself. Raises RunError."""
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
         ratio = self.tokens_per_char(model)
         return await fit_prompt(prompt, model, Uncounted(self.context_limit), ratio=ratio, answer=answer)
 
     def tokens_per_char(self, model: str) -> float:
-        """Return the estimate, corrected by every answer's usage."""
+        """Return the estimate, which every answer's usage corrects."""
         return self._calibration.ratio(model)
 
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Take in what a prompt of `chars` characters turned out to have."""
+        """Correct the estimate with the token count of a prompt of `chars` characters."""
         self._calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the answer as it comes; calls are checked as everywhere. Raises RunError."""
+        """Yield the answer as it arrives; tool calls are checked as for every backend. Raises RunError."""
         return self._modes.stream(call) if concerns_tools(call) else self._request(call)
 
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
@@ -74,7 +75,8 @@ class LangChainReplies:
         model = str(getattr(self._chat, "model_name", None) or getattr(self._chat, "model", ""))
         turn = OwnTurn(name, model)
         try:
-            stream = self._offering(call).astream(restore_turns(call.messages, name, model), **_asked(call))
+            bound = self._with_tools(call)
+            stream = bound.astream(restore_turns(call.messages, name, model), **_sampling_options(call))
             async with aclosing(stream):  # type: ignore[type-var]
                 async for message in stream:
                     chunk = _as_chunk(message)
@@ -87,34 +89,34 @@ class LangChainReplies:
         except RunError:
             raise
         except NotImplementedError as error:
-            raise PromptRefused(f"{name} takes no tools. Give another model, or none of them.") from error
-        # Every provider raises what it likes, and all of it means that this model call has failed.
+            raise PromptRefused(f"{name} does not support tools. Use another model, or no tools.") from error
+        # Foreign code: each provider raises its own errors, and every one means that this model call failed.
         except Exception as error:
             raise UpstreamFailed(f"{name} failed: {type(error).__name__}: {error}", quote=str(error)) from error
 
-    def _offering(self, call: ReplyCall) -> Runnable[Any, AIMessage]:
+    def _with_tools(self, call: ReplyCall) -> Runnable[Any, AIMessage]:
         if not call.tools:
             return self._chat
-        asked: dict[str, Any] = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
-        choice = asked["tool_choice"]
-        if isinstance(choice, dict):  # LangChain's word for a named function is its name
-            asked["tool_choice"] = choice["function"]["name"]
-        return self._chat.bind_tools(call.tools, **{key: value for key, value in asked.items() if value is not None})
+        options: dict[str, Any] = {"tool_choice": call.tool_choice, "parallel_tool_calls": call.parallel_tool_calls}
+        choice = options["tool_choice"]
+        if isinstance(choice, dict):  # LangChain expects only the function's name
+            options["tool_choice"] = choice["function"]["name"]
+        return self._chat.bind_tools(call.tools, **{key: value for key, value in options.items() if value is not None})
 
 
-def _asked(call: ReplyCall) -> dict[str, Any]:
-    asked = {
+def _sampling_options(call: ReplyCall) -> dict[str, Any]:
+    options = {
         "temperature": call.temperature,
         "top_p": call.top_p,
         "max_tokens": call.max_tokens,
         "reasoning_effort": call.reasoning_effort,
         "response_format": None if call.response_format == "auto" else call.response_format,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _as_chunk(message: BaseMessage) -> AIMessageChunk:
-    """The message as a chunk: models that cannot stream give a whole one."""
+    """Return the message as a chunk: models that cannot stream return a complete message."""
     if isinstance(message, AIMessageChunk):
         return message
     calls: list[Any] = message.tool_calls if isinstance(message, AIMessage) else []

@@ -1,7 +1,7 @@
 """Resources that are opened on first use and closed once, all on the bridge's loop.
 
-One task enters the context and leaves it again, as task groups inside want it; a failed opening is tried anew by the
-next that asks.
+One task enters the context and exits it, as task groups inside it require. After opening has failed, the next `get`
+tries again.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class LazyResource(Generic[T]):
         self._closed = False
 
     async def get(self) -> T:
-        """Return the value, opened if need be. Raises Unavailable once closed, or whatever opening raises."""
+        """Return the value, and open it if necessary. Raises Unavailable once closed, or what opening raises."""
         if self._closed:
             raise Unavailable("This graph is closed. Build another one, or close it later.")
         if self._opened is None:
@@ -37,7 +37,7 @@ class LazyResource(Generic[T]):
         return await asyncio.shield(self._opened)
 
     async def close(self) -> None:
-        """Leave the context, if it was entered; waits for that. Further calls change nothing."""
+        """Exit the context if it was entered, and wait for that. Further calls change nothing."""
         self._closed = True
         if self._task is not None and self._leave is not None:
             self._leave.set()
@@ -48,9 +48,9 @@ class LazyResource(Generic[T]):
             async with self._make() as value:
                 opened.set_result(value)
                 await leave.wait()
-        except Exception as error:  # whoever asked is told, not this task's owner
+        except Exception as error:  # the callers of `get` receive it, not this task's owner
             if opened.done():
                 raise
             self._opened = self._task = None
             opened.set_exception(error)
-            opened.exception()  # seen, also where nobody waits any more
+            opened.exception()  # marks it as retrieved, even if no caller waits any more

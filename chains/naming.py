@@ -1,7 +1,7 @@
 """Finds how a server's text names a field that it refuses, whatever the field's name. Pure.
 
-In the text that is searched, one mark replaces the field's name, so no pattern is compiled for a name: untrusted
-clients send names by the thousand.
+A mark replaces the field's name in the searched text, so that no pattern is compiled per name: untrusted clients can
+send thousands of names.
 """
 
 import re
@@ -44,13 +44,13 @@ _AFTER: Final = (
 )
 _OTHERS: Final = rf"(?:{_QUOTE}[\w.$]+{_QUOTE}(?:,| and| or) ?){{0,8}}"
 _REFUSED: Final = tuple(
-    re.compile(way, re.IGNORECASE)
-    for way in (rf"\b{_BEFORE}{_OTHERS}{_NAME}", rf"{_ASKED}{_OTHERS}{_NAME}", rf"{_NAME}{_AFTER}")
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (rf"\b{_BEFORE}{_OTHERS}{_NAME}", rf"{_ASKED}{_OTHERS}{_NAME}", rf"{_NAME}{_AFTER}")
 )
 _SPECIAL: Final = (re.compile(_NAME),)
 _BARE: Final = tuple(
-    re.compile(way)
-    for way in (rf"[{_QUOTES}]\s?{_MARK}\s?[{_QUOTES}]", rf"{_NOT_LATIN}\s?{_MARK}", rf"{_MARK}\s?{_NOT_LATIN}")
+    re.compile(pattern)
+    for pattern in (rf"[{_QUOTES}]\s?{_MARK}\s?[{_QUOTES}]", rf"{_NOT_LATIN}\s?{_MARK}", rf"{_MARK}\s?{_NOT_LATIN}")
 )
 _OFFERED: Final = re.compile(
     rf"\b(?:use|try|set|send|specify|provide)\b {_QUOTE}{_MARK}[^.]{{0,20}}\binstead\b", re.IGNORECASE
@@ -116,18 +116,21 @@ class Naming:
         return _WANTED.search(self.masked) is not None
 
     def refused_at(self) -> list[int]:
-        """Return where the text refuses the field in known words."""
+        """Return the positions at which the text refuses the field in a known wording."""
         return self._found(_REFUSED)
 
     def alone_at(self) -> list[int]:
-        """Return where the text names the field, in any language. `stream_options` is not a word of any language;
-        `temperature` is one, unless it is quoted or in a sentence in another script."""
+        """Return the positions at which the text names the field, in any language.
+
+        `stream_options` is not a word in any language. `temperature` is one, and is a field's name only if it is quoted
+        or next to another script.
+        """
         return self._found(_SPECIAL if "_" in self.name or self.name.startswith("$") else _BARE)
 
-    def _found(self, ways: tuple[re.Pattern[str], ...]) -> list[int]:
+    def _found(self, patterns: tuple[re.Pattern[str], ...]) -> list[int]:
         found: list[int] = []
-        for way in ways:
-            for match in way.finditer(self.masked):
+        for pattern in patterns:
+            for match in pattern.finditer(self.masked):
                 number = self.masked.count(_MARK, 0, match.start())
                 found.append(self.starts[number])
         return found

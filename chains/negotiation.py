@@ -33,21 +33,21 @@ class Negotiation:
         self._model = model
         self._changes: list[Change] = []
         self._sent: dict[str, Any] = {}
-        self._beside: Any = ()
+        self._more_texts: Any = ()
         self._first: Refusal | None = None
         self._tries = 0
 
-    def applied(self, body: dict[str, Any], beside: Any = ()) -> dict[str, Any]:
+    def applied(self, body: dict[str, Any], more_texts: Any = ()) -> dict[str, Any]:
         """Return the body to send, with the changes known for the model and those of this request.
 
-        `beside` is what is sent in addition: texts, in lists and dicts.
+        `more_texts` are the texts that are sent in addition to the body, in lists and dicts.
         """
-        self._beside = beside
+        self._more_texts = more_texts
         self._sent = apply_changes(body, (*self._known.get(self._model, ()), *self._changes))
         return self._sent
 
     async def drop_refused(self, refusal: Refusal) -> bool:
-        """Drop the fields that a refusal names. Returns False when there is nothing left to drop."""
+        """Drop the fields that a refusal names. Returns False if there is nothing to drop."""
         self._tries += 1
         if refusal.overflow or refusal.malformed or refusal.blind or self._tries > _MOST_TRIES:
             return False
@@ -59,7 +59,7 @@ class Negotiation:
         return bool(fresh)
 
     def _find(self, refusal: Refusal) -> list[Change]:
-        words = Words(self._sent, self._beside)
+        words = Words(self._sent, self._more_texts)
         return find_changes(
             self._sent, words, paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
         )
@@ -72,7 +72,7 @@ class Negotiation:
         """Return a refusal without a limit that it only quotes."""
         if refusal.limit_at is None:
             return refusal
-        return await asyncio.to_thread(lambda: unquoted(refusal, Words(self._sent, self._beside)))
+        return await asyncio.to_thread(lambda: unquoted(refusal, Words(self._sent, self._more_texts)))
 
     def _blamed(self, refusal: Refusal) -> Refusal:
         named = {change.name for change in self._changes}

@@ -15,20 +15,20 @@ __all__ = ["ChatBackend", "ModelSource"]
 
 
 class ModelSource(Protocol):
-    """An upstream as routes need it: `chains.Upstream` is one, `chains.Provider` another."""
+    """What `Routes` needs of an upstream: `chains.Upstream` and `chains.Provider` implement it."""
 
     @property
     def outcomes(self) -> Counts:
-        """What became of each request to it, by one word: ok, or a kind of failure."""
+        """Counts of requests by outcome: `ok` or a kind of failure."""
         ...
 
     @property
     def settled(self) -> bool:
-        """Whether `names` needs no waiting."""
+        """Whether `names` is complete without waiting."""
         ...
 
     async def open(self) -> None:
-        """Get ready; connects nowhere yet."""
+        """Prepare for requests, without connecting."""
         ...
 
     async def close(self) -> None:
@@ -36,11 +36,11 @@ class ModelSource(Protocol):
         ...
 
     async def settle(self) -> None:
-        """Wait, for a limited time, until `settled`. Raises nothing."""
+        """Wait, for a limited time, until `settled`. A listing that fails raises nothing."""
         ...
 
     def names(self) -> list[str]:
-        """The ids last listed."""
+        """Return the ids last listed."""
         ...
 
     async def models(self) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ class ModelSource(Protocol):
         ...
 
     async def check(self) -> str | None:
-        """Return None when it answers, else the reason in a sentence."""
+        """Return None if it answers, else the reason in a sentence."""
         ...
 
     async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
@@ -57,19 +57,18 @@ class ModelSource(Protocol):
 
 
 class ChatBackend(Protocol):
-    """What answers model calls: `chains.Replies` is one, `chains.Provider` another, a test's script a third."""
+    """Answers model calls: `chains.Replies` and `chains.Provider` implement it."""
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the reply's chunks. Raises RunError only."""
+        """Yield the answer's chunks. Raises RunError only."""
         ...
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context length in tokens where it is known."""
+        """Return the model's context length in tokens, None if it is unknown."""
         ...
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt shortened to the model's context, with space for an answer of up to `answer` tokens. Raises
-        RunError."""
+        """Return the prompt shortened to the model's context. Raises RunError."""
         ...
 
     async def calls_natively(self, model: str) -> bool:
@@ -77,7 +76,7 @@ class ChatBackend(Protocol):
         ...
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context length that the upstream reported."""
+        """Remember a context length, in tokens, that the upstream stated."""
         ...
 
     def tokens_per_char(self, model: str) -> float:
@@ -85,5 +84,5 @@ class ChatBackend(Protocol):
         ...
 
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Correct the estimate by the usage that a reply reported."""
+        """Correct the estimate with an answer's usage."""
         ...

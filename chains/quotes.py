@@ -1,4 +1,4 @@
-"""Distinguishes the text of a request from the words of a server that quotes it. Pure.
+"""Distinguishes text that a server quotes from a request from the server's own words. Pure.
 
 Servers quote prompts, property names and enum values in their errors. What an error says about the server is
 remembered, so untrusted text must not pass for the server's own words.
@@ -13,32 +13,32 @@ from chains.changes import NAMED_CHILDREN
 __all__ = ["Words"]
 
 _WINDOW: Final = 12
-"""Characters beside a word: if the request also contains this many of them, the word is a quote."""
+"""Characters next to a word: if the request also contains this many of them, the word is a quote."""
 _OF_SCHEMAS: Final = ("tools", "functions", "response_format")
 _UNWRITTEN: Final = ("model", "messages")
 """Fields whose keys are the server's own."""
 
 
 class Words:
-    """Texts and names of one request's body, and of what is sent `beside` it. Large bodies take 10 ms per megabyte."""
+    """Texts and names of one request's body, and of `more_texts` sent with it. Large bodies take 10 ms per megabyte."""
 
-    def __init__(self, body: dict[str, Any], beside: Any = ()) -> None:
+    def __init__(self, body: dict[str, Any], more_texts: Any = ()) -> None:
         names: list[str] = []
         keywords: list[str] = []
         for field, value in body.items():
             if field not in _UNWRITTEN:
                 _collect(value, names, keywords if field in _OF_SCHEMAS else names)
-        _collect(beside, names, keywords)
+        _collect(more_texts, names, keywords)
         self._names = _fold("\0".join(names))
-        self._all = "\0".join(map(_fold, chain(_strings([body, beside]), names, keywords)))
+        self._all = "\0".join(map(_fold, chain(_strings([body, more_texts]), names, keywords)))
 
     def have_name(self, name: str) -> bool:
         """Return whether a name in the request contains this one."""
         return _fold(name) in self._names
 
     def quoted(self, text: str, start: int, end: int) -> bool:
-        """Return whether a server's text from `start` to `end` is a quote: the request has it with the same text beside
-        it."""
+        """Return whether a server's text from `start` to `end` is a quote: the request contains it with the same
+        adjacent text."""
         least = end - start + _WINDOW // 2
         windows = (text[max(0, start - _WINDOW) : end], text[start : end + _WINDOW])
         return any(_fold(part) in self._all for part in windows if len(part) >= least)

@@ -1,8 +1,8 @@
 """Reads long prompts into the built-in engine in slices, so that other owners' answers continue in between.
 
-llama.cpp fills each batch from its slots in order. A prompt of 7,000 tokens that is read at once would make a short one
-wait to its end, and leave other answers one token per batch. A slice stays in the slot's cache, where the request
-itself finds it. While another owner is served, a pause as long as the slice follows each slice.
+llama.cpp fills each batch from its slots in order. Without slices, a short prompt would wait until a prompt of 7,000
+tokens is read, and other answers would get one token per batch. A slice stays in the slot's cache, where the request
+itself finds it. While another owner is served, each slice is followed by a pause of the same length.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ async def read_ahead(
     transport: Transport, body: Mapping[str, Any], path: str, *, context: int, has_company: Callable[[], bool]
 ) -> int:
     """Read all but the end of a prompt, if it is long and fits into `context` (tokens). Return early if the engine
-    refuses it: the request itself then gets the reason.
+    refuses the prompt: the request itself then gets the reason.
 
     Returns how many tokens were read, without those that were cached.
     """
@@ -44,8 +44,8 @@ async def read_ahead(
             return count
         for end in range(_SLICE, len(tokens), _SLICE):
             since = time.monotonic()
-            asked = {"prompt": tokens[:end], "n_predict": 0, "cache_prompt": True}
-            if (answer := await _post(transport, "/completion", asked)) is None:
+            request = {"prompt": tokens[:end], "n_predict": 0, "cache_prompt": True}
+            if (answer := await _post(transport, "/completion", request)) is None:
                 return count
             count += _tokens_read(answer)
             if has_company():

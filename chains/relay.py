@@ -1,7 +1,7 @@
-"""Relays a stream of the built-in engine: buffers it, so that a slow client does not hold the engine.
+"""Relays a stream of the built-in engine through a buffer, so that a slow client does not block the engine.
 
-Invariant: how long the engine's slot is held depends on the engine. If the buffer is full, the client holds the slot
-only while nobody else waits for one; otherwise the stream ends with an error frame.
+Invariant: how long a request holds the engine's slot depends on the engine. If the buffer is full, the client holds the
+slot only while no other request waits for one; otherwise the stream ends with an error frame.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class _Buffer:
         self._error: UpstreamFailed | None = None
 
     async def read(self) -> AsyncGenerator[bytes]:
-        """Yield buffered bytes as soon as there are any, until the stream ends. Raises UpstreamFailed as it does."""
+        """Yield buffered bytes as soon as there are any, until the stream ends. Raises the stream's UpstreamFailed."""
         filling = asyncio.create_task(self._fill())
         try:
             while True:

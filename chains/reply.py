@@ -1,8 +1,8 @@
-"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and the lean client.
+"""One model call: messages in, message chunks out, through langchain-openai's ChatOpenAI and `LeanCompletions`.
 
-Laws: only RunError (and cancellation) comes out; leaving the stream closes the upstream's connection at once; what is
-None is not sent; the model's name never changes what else is sent. A call without functions is one request, handed on
-as it comes; how functions are called is the business of `chains/calls/`.
+Invariants: a call raises only RunError, or is cancelled; leaving the stream closes the upstream's connection
+immediately; None values are not sent; the model's name does not change other fields. A call without functions is one
+request, whose chunks are yielded as they arrive; `chains/calls/` implements function calling.
 """
 
 from collections.abc import AsyncGenerator
@@ -33,10 +33,10 @@ from chains.upstream import Upstream
 __all__ = ["TAKEN", "Replies", "ReplyCall", "chat_model", "is_followed"]
 
 TAKEN = "threadhold_taken"
-"""Key of a chunk's `additional_kwargs`: all text before it was thoughts (no tag had opened them)."""
+"""Key of a chunk's `additional_kwargs`: all text before it was thoughts without an opening tag."""
 
 _NAME = "threadhold"
-_NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI that is built before a MODEL_URL is set
+_NOWHERE = "http://127.0.0.1:9/v1"  # the discard port, for a ChatOpenAI without a MODEL_URL
 
 
 class Replies:
@@ -50,34 +50,34 @@ class Replies:
         self._modes = Modes(Abilities(upstream, tool_calls), prompts, self._request)
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context length in tokens where it is known."""
+        """Return the model's context length in tokens, None if it is unknown."""
         return self.upstream.context_limit(model)
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context length, in tokens, that the upstream has told."""
+        """Remember a context length, in tokens, that the upstream stated."""
         self.upstream.learn_limit(model, limit)
 
     def tokens_per_char(self, model: str) -> float:
-        """Return the estimate for this model, corrected by every answer's usage."""
+        """Return the estimate for this model, which every answer's usage corrects."""
         return self.upstream.calibration.ratio(model)
 
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Take in what a prompt of `chars` characters turned out to have."""
+        """Correct the estimate with the token count of a prompt of `chars` characters."""
         self.upstream.calibration.learn(model, chars=chars, tokens=prompt_tokens)
 
     async def calls_natively(self, model: str) -> bool:
-        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
+        """Whether the model's server makes tool calls itself; may ask the server the first time. Raises RunError."""
         return await self._modes.are_native(model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
+        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
         return await fit_prompt(prompt, model, self.upstream, ratio=self.tokens_per_char(model), answer=answer)
 
     def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Yield the answer as it comes; the last chunks carry finish reason and usage.
+        """Yield the answer as it arrives; the last chunks have the finish reason and usage.
 
-        Calls look alike in every mode of calling: `tool_call_chunks` with index, name and arguments; what stayed wrong
-        is in `invalid_tool_calls`, its `error` being what the model is to be told.
+        Calls have the same form in every mode of calling: `tool_call_chunks` with index, name and arguments. A call
+        that could not be repaired is in `invalid_tool_calls`; its `error` is the message for the model.
 
         Raises RunError: RateLimited, PromptRefused, ContextOverflow, UpstreamFailed.
         """
@@ -86,7 +86,7 @@ class Replies:
     async def _request(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Make one request."""
         traced = is_followed(var_child_runnable_config.get())
-        kept = {place: text for place, message in enumerate(call.messages) if (text := extra_fields(message))}
+        kept = {index: text for index, message in enumerate(call.messages) if (text := extra_fields(message))}
         exchange = Exchange(together=call.together and not traced, kept=kept, **_fields(call))
         carried: dict[str, Any] = {"model": call.model, "stream_usage": True, EXCHANGE: exchange}
         stream = self._traced(call, carried) if traced else self._untraced(call, carried)
@@ -103,7 +103,7 @@ class Replies:
                 yield chunk
 
     async def _untraced(self, call: ReplyCall, carried: dict[str, Any]) -> AsyncGenerator[AIMessageChunk]:
-        """The same without what `astream` does for callbacks, at every call and token, when there is none."""
+        """Do the same without the work of `astream` for callbacks, at every call and token: there are no callbacks."""
         async for generated in self._chat._astream(call.messages, **carried):  # noqa: SLF001
             message = generated.message
             if isinstance(message, AIMessageChunk):
@@ -113,20 +113,20 @@ class Replies:
 
 
 def is_followed(config: RunnableConfig | None) -> bool:
-    """Tell whether somebody follows LangChain's callbacks: a handler in this config, LangSmith by its usual variables,
+    """Return whether anything uses LangChain's callbacks: a handler in this config, LangSmith by its usual variables,
     or a global debug switch."""
     callbacks = (config or {}).get("callbacks")
     handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None)
     return bool(handlers or tracing_is_enabled() or get_debug() or get_verbose())
 
 
-_SAID = ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata={"model_provider": "openai"}))
+_TEXT_CHUNK = ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata={"model_provider": "openai"}))
 
 
-def _said(content: str | list[str]) -> ChatGenerationChunk:
-    """Return what ChatOpenAI makes of a chunk of text, in half the time: pydantic checks nothing that is known.
+def _text_chunk(content: str | list[str]) -> ChatGenerationChunk:
+    """Return what ChatOpenAI makes of a chunk of text, in half the time, because pydantic validates nothing.
 
-    A list or dict of it is never shared with another's.
+    Chunks never share a list or dict.
     """
     fresh: dict[str, Any] = {
         "content": content,
@@ -137,7 +137,7 @@ def _said(content: str | list[str]) -> ChatGenerationChunk:
         "tool_call_chunks": [],
     }
     text = content if isinstance(content, str) else "".join(content)
-    return _SAID.model_copy(update={"message": _SAID.message.model_copy(update=fresh), "text": text})
+    return _TEXT_CHUNK.model_copy(update={"message": _TEXT_CHUNK.message.model_copy(update=fresh), "text": text})
 
 
 def _fragment(call: dict[str, Any]) -> ToolCallChunk:
@@ -148,32 +148,32 @@ def _fragment(call: dict[str, Any]) -> ToolCallChunk:
 
 
 class ThinkingChatOpenAI(ChatOpenAI):
-    """ChatOpenAI, which drops `reasoning_content` and unknown fields: here they stay, beside the text."""
+    """ChatOpenAI that keeps `reasoning_content` and unknown fields, in `additional_kwargs`."""
 
     def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *args: Any) -> ChatGenerationChunk | None:
         if type(chunk) is TextChunk:
-            return _said(chunk["choices"][0]["delta"]["content"])
+            return _text_chunk(chunk["choices"][0]["delta"]["content"])
         choices = chunk["choices"]
         calls = choices[0]["delta"].pop("tool_calls", None) if choices else None
         generated = super()._convert_chunk_to_generation_chunk(chunk, *args)
         if calls and generated is not None and isinstance(generated.message, AIMessageChunk):
             generated.message = with_calls(generated.message, [_fragment(call) for call in calls])
         if choices and generated is not None:
-            delta, beside = choices[0]["delta"], generated.message.additional_kwargs
+            delta, additional = choices[0]["delta"], generated.message.additional_kwargs
             if "reasoning_content" in delta:
-                beside["reasoning_content"] = delta["reasoning_content"]
+                additional["reasoning_content"] = delta["reasoning_content"]
                 if "taken" in delta:
-                    beside[TAKEN] = True
+                    additional[TAKEN] = True
             if EXTRA_FIELDS in delta:
-                beside[EXTRA_FIELDS] = delta[EXTRA_FIELDS]
+                additional[EXTRA_FIELDS] = delta[EXTRA_FIELDS]
         return generated
 
 
 def chat_model(upstream: Upstream) -> ChatOpenAI:
-    """Return a ChatOpenAI whose streams go through the lean client; `model` may be bound to any name.
+    """Return a ChatOpenAI whose streams go through `LeanCompletions`; `model` can be bound to any name.
 
-    All is set here that ChatOpenAI would else take from the environment (base URL, key) or guess from the model's
-    name (temperature, Responses API, system role). It gets no key, and makes no clients of openai's beside ours.
+    Everything is set that ChatOpenAI would otherwise take from the environment (base URL, key) or guess from the
+    model's name (temperature, Responses API, system role). It gets no real key, and makes no clients of its own.
     """
     lean = LeanCompletions(upstream)
     return ThinkingChatOpenAI(
@@ -185,13 +185,13 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
         streaming=True,
         stream_usage=True,
         stream_chunk_timeout=None,  # the transport limits silence
-        max_retries=0,  # `chains.retries` does it
+        max_retries=0,  # `chains.retries` retries
         use_responses_api=False,
     )
 
 
 def _fields(call: ReplyCall) -> dict[str, Any]:
-    """The body's fields beside model and messages; they go round ChatOpenAI, which would change some of them."""
+    """Return the body's fields other than model and messages; they bypass ChatOpenAI, which would change some."""
     tools = call.tools or None
     return {
         "tools": tools,

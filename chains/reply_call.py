@@ -1,4 +1,4 @@
-"""One model call as a value: what is asked for, whoever answers it."""
+"""One model call as a value, for every backend."""
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ __all__ = ["Ask", "ReplyCall"]
 
 @dataclass(frozen=True, slots=True)
 class ReplyCall:
-    """What to ask for. None means: not sent. `tools` are OpenAI's function tools."""
+    """The call's fields. None means that the field is not sent. `tools` are OpenAI's function tools."""
 
     model: str
-    """Any name, as the run has it: it is resolved on the way."""
+    """The name as the run has it; the backend resolves it."""
 
     messages: list[BaseMessage]
     tools: list[dict[str, Any]] = field(default_factory=list)
@@ -26,9 +26,9 @@ class ReplyCall:
     reasoning_effort: str | None = None
     max_tokens: int | None = None
     lenient: frozenset[str] = frozenset()
-    """Functions whose calls go out as the model made them where they do not fit the schema after one repair."""
+    """Functions whose calls are yielded unchanged if they do not match the schema after one repair."""
     together: bool = False
-    """Texts that come in one read may come as one chunk, its content their list."""
+    """Whether texts of one read can be yielded as one chunk, whose content is a list of them."""
 
 
 Ask: TypeAlias = Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]]

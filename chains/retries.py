@@ -53,9 +53,9 @@ class Retries:
         self._used = 0
 
     async def wait_to_retry(self, *, transient: bool = True, headers: Mapping[str, str] | None = None) -> bool:
-        """Wait for the next attempt and return True. Return False at once if the call is not retried any more.
+        """Wait for the next attempt and return True; return False immediately if the call is not retried any more.
 
-        `transient` says whether the failure can pass by itself; `headers` are those of the upstream's response.
+        `transient` means that the failure can pass by itself; `headers` are those of the upstream's response.
         """
         if headers is not None:
             transient = _SHOULD_RETRY.get(headers.get("x-should-retry", ""), transient)
@@ -69,7 +69,7 @@ class Retries:
 def is_transient(error: Exception) -> bool:
     """Whether the request failed before the upstream started to work on it.
 
-    A read timeout is not transient: a retry would give a slow model only more to do.
+    A read timeout is not transient: a retry would only add to a slow model's load.
     """
     never = (aiohttp.SocketTimeoutError, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
     return isinstance(error, aiohttp.ClientConnectionError | TimeoutError | OSError) and not isinstance(error, never)

@@ -1,8 +1,9 @@
-"""Several upstreams as one: which of them a model's name means, and what they offer together.
+"""Combines several upstreams: routes each model name to one of them, and lists their models together.
 
-Laws: routing is what the file says and nothing else. `name/model` is the upstream of that name; a name alone is the one
-upstream that has it, an ambiguous one is an error that names the candidates; what no upstream has goes to MODEL_URL's,
-which is nameless and first, and whose own models keep their bare names. An upstream that is down hides no other.
+Invariants: only the configuration determines routing. `name/model` is a model of the upstream of that name. A bare name
+is routed to the one upstream that has it; an ambiguous one is an error that names the candidates. A name that no
+upstream has goes to the unnamed upstream at MODEL_URL, which is first and whose models keep their bare names. An
+upstream that is down hides no other.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ _log = logging.getLogger("threadhold.chains")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One upstream: `name` is empty for MODEL_URL's, `models` for one that has what it lists."""
+    """One upstream. `name` is empty for MODEL_URL's; `models` is empty if the upstream's listing applies."""
 
     name: str
     source: ModelSource
@@ -39,29 +40,29 @@ class Member:
     models: tuple[str, ...] = ()
 
     def names(self) -> Sequence[str]:
-        """The models that it is known to have."""
+        """Return the models that it is known to have."""
         return self.models or self.source.names()
 
     def qualified(self, model: str) -> str:
-        """The name that means this upstream's model whatever the others have."""
+        """Return the name that means this upstream's model, whatever models the other upstreams have."""
         return f"{self.name}/{model}" if self.name else model
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a call goes, and what the model is called there (empty: its default)."""
+    """The upstream of a call, and the model's name there; empty means its default."""
 
     member: Member
     model: str
 
 
 class Routes:
-    """The upstreams, in the order of the file, MODEL_URL's first. `open` before use, `close` after."""
+    """The upstreams, MODEL_URL's first, then in the order of `threadhold.toml`. `open` before use, `close` after."""
 
     def __init__(
         self, members: Sequence[Member], *, aliases: Mapping[str, str] | None = None, default_model: str = ""
     ) -> None:
-        """Connects nowhere. There must be a member."""
+        """Connects to nothing. At least one member is required."""
         self.members = tuple(members)
         self._aliases = Aliases(aliases or {})
         self._default = default_model
@@ -73,19 +74,19 @@ class Routes:
             await member.source.open()
 
     async def close(self) -> None:
-        """Close every upstream, also when closing one of them fails."""
+        """Close every upstream, even if closing one of them fails."""
         async with AsyncExitStack() as stack:
             for member in self.members:
                 stack.push_async_callback(member.source.close)
 
-    # --- which one ------------------------------------------------------------------------------------------------
+    # --- routing --------------------------------------------------------------------------------------------------
 
     async def route(self, name: str) -> Route:
-        """Return where calls to the model of that name go; waits for listings only the first time.
+        """Return the route of calls to the model of that name; waits for listings only the first time.
 
-        Raises PromptRefused for a name that is ambiguous, or that no upstream may have.
+        Raises PromptRefused for a name that is ambiguous or that no upstream has.
         """
-        if (route := self._at_once(name)) is not None:
+        if (route := self._known_route(name)) is not None:
             return route
         await asyncio.gather(*(member.source.settle() for member in self.members if not member.models))
         return self._by_listing(self._meant(name))
@@ -94,8 +95,8 @@ class Routes:
         wanted = name.strip() or self._default
         return self._aliases.target(wanted) or wanted if wanted else ""
 
-    def _at_once(self, name: str) -> Route | None:
-        """The route as far as it needs no listing that is still to come; None where it does."""
+    def _known_route(self, name: str) -> Route | None:
+        """Return the route, None if it depends on a listing that has not arrived yet. Raises PromptRefused."""
         wanted = self._meant(name)
         first = self.members[0]
         if not self._named:
@@ -119,8 +120,7 @@ class Routes:
         return model
 
     def _by_listing(self, wanted: str) -> Route:
-        """The one upstream that has the name. Where the nameless one could not be listed, only `models` of the file
-        leads elsewhere: nothing goes to another host because this one is down."""
+        """Return the route to the one upstream that has the name, else to the unnamed one. Raises PromptRefused."""
         first = self.members[0]
         if (route := self._listed(wanted)) is not None:
             return route
@@ -130,7 +130,12 @@ class Routes:
         raise PromptRefused(f"No upstream has the model `{wanted}`. There {'are ' + has if has else 'is none'}.")
 
     def _listed(self, wanted: str) -> Route | None:
-        """The one upstream that has the name, None where none has. Raises PromptRefused where several have."""
+        """Return the route to the one upstream that has the name, None if none has. Raises PromptRefused if several
+        have.
+
+        If the unnamed upstream has no listing, another is chosen only if its configured `models` have the name: no
+        request goes to another host because this one is down.
+        """
         first = self.members[0]
         having = [member for member in self.members if wanted in member.names()]
         if not first.name and (first in having or not first.source.names()):
@@ -142,15 +147,15 @@ class Routes:
 
     def _known(self, name: str) -> Route | None:
         try:
-            return self._at_once(name)
+            return self._known_route(name)
         except RunError:
             return None
 
-    # --- what runs ask for ----------------------------------------------------------------------------------------
+    # --- calls of runs --------------------------------------------------------------------------------------------
 
     def stream(self, call: ReplyCall) -> AsyncIterator[AIMessageChunk]:
-        """Yield the answer as it comes. Raises RunError; nothing stands between where the route is known."""
-        route = self._at_once(call.model)
+        """Yield the answer as it arrives; the backend's own stream if the route is known. Raises RunError."""
+        route = self._known_route(call.model)
         if route is None:
             return self._stream_later(call)
         return route.member.speaker.stream(call if route.model == call.model else replace(call, model=route.model))
@@ -163,59 +168,59 @@ class Routes:
                 yield chunk
 
     def context_limit(self, model: str) -> int | None:
-        """Return the model's context length in tokens where it is known."""
+        """Return the model's context length in tokens, None if it is unknown."""
         route = self._known(model)
         return None if route is None else route.member.speaker.context_limit(route.model)
 
     async def fit(self, model: str, prompt: Prompt, *, answer: int | None) -> Prompt:
-        """Return the prompt as the model can take it, with room for an answer of up to `answer` tokens."""
-        route = self._at_once(model) or await self.route(model)
+        """Return the prompt shortened to the model's context, with room for an answer of up to `answer` tokens."""
+        route = self._known_route(model) or await self.route(model)
         return await route.member.speaker.fit(route.model, prompt, answer=answer)
 
     async def calls_natively(self, model: str) -> bool:
-        """Whether the model's server makes tool calls itself; may ask it, the first time. Raises RunError."""
-        route = self._at_once(model) or await self.route(model)
+        """Whether the model's server makes tool calls itself; may ask the server the first time. Raises RunError."""
+        route = self._known_route(model) or await self.route(model)
         return await route.member.speaker.calls_natively(route.model)
 
     def learn_limit(self, model: str, limit: int) -> None:
-        """Remember a context length, in tokens, that an upstream has told."""
+        """Remember a context length, in tokens, that an upstream stated."""
         if (route := self._known(model)) is not None:
             route.member.speaker.learn_limit(route.model, limit)
 
     def tokens_per_char(self, model: str) -> float:
-        """Return the estimate for this model, corrected by every answer's usage."""
+        """Return the estimate for this model, which every answer's usage corrects."""
         route = self._known(model)
         member, known = (self.members[0], "") if route is None else (route.member, route.model)
         return member.speaker.tokens_per_char(known)
 
     def learn(self, model: str, *, chars: int, prompt_tokens: int) -> None:
-        """Take in what a prompt of `chars` characters turned out to have."""
+        """Correct the estimate with the token count of a prompt of `chars` characters."""
         if (route := self._known(model)) is not None:
             route.member.speaker.learn(route.model, chars=chars, prompt_tokens=prompt_tokens)
 
-    # --- what clients ask for -------------------------------------------------------------------------------------
+    # --- requests of clients --------------------------------------------------------------------------------------
 
     async def models(self) -> list[dict[str, Any]]:
-        """Return the entries of all upstreams, each under the shortest id that means it and nothing else.
+        """Return the entries of all upstreams, each with its shortest unambiguous id.
 
-        Raises Problem when no upstream could be listed.
+        Raises Problem if no upstream could be listed.
         """
-        told = await asyncio.gather(*map(_listing, self.members))
-        entries = [entries for entries in told if not isinstance(entries, Problem)]
+        listings = await asyncio.gather(*map(_listing, self.members))
+        entries = [entries for entries in listings if not isinstance(entries, Problem)]
         if not entries:
-            raise next(problem for problem in told if isinstance(problem, Problem))
-        listed = [list(of) if not isinstance(of, Problem) else [] for of in told]
+            raise next(problem for problem in listings if isinstance(problem, Problem))
+        listed = [list(of_member) if not isinstance(of_member, Problem) else [] for of_member in listings]
         having: dict[str, int] = {}
-        for entry in (entry for of in listed for entry in of):
+        for entry in (entry for of_member in listed for entry in of_member):
             having[entry["id"]] = having.get(entry["id"], 0) + 1
         return [
             {**entry, "id": member.qualified(entry["id"]) if having[entry["id"]] > 1 else entry["id"]}
-            for member, of in zip(self.members, listed, strict=True)
-            for entry in of
+            for member, of_member in zip(self.members, listed, strict=True)
+            for entry in of_member
         ]
 
     async def check(self) -> str | None:
-        """Return None when every upstream answers, else which one does not, and why."""
+        """Return None if every upstream answers, else which ones do not, and why."""
         reasons = await asyncio.gather(*(member.source.check() for member in self.members))
         if not self._named:
             return reasons[0]
@@ -223,7 +228,7 @@ class Routes:
         return " ".join(f"{name}: {why}" for name, why in zip(names, reasons, strict=True) if why) or None
 
     async def pass_through(self, body: Body, path: str = CHAT) -> Passage:
-        """Send a client's own request to the upstream that its model means. Raises Problem."""
+        """Send a client's own request to the upstream of its model. Raises Problem."""
         model = model_of(body)
         try:
             route = await (self.route(model) if path in GENERATING else self._named_route(model))
@@ -234,9 +239,9 @@ class Routes:
         return await route.member.source.pass_through(with_model(body, route.model), path)
 
     async def _named_route(self, name: str) -> Route:
-        """Return where a request goes that does not generate text.
+        """Return the route of a request that does not generate text.
 
-        The default model and `*` of MODEL_ALIASES stand for models that do, and do not count.
+        The default model and `*` of MODEL_ALIASES do not apply, because they are for models that generate text.
         """
         wanted = self.alias(name)
         if not wanted or not self._named:
@@ -244,13 +249,13 @@ class Routes:
         return await self.find(name) or self._by_listing(wanted)
 
     def alias(self, name: str) -> str:
-        """Return what MODEL_ALIASES has for exactly this name, else the name."""
+        """Return the target of exactly this name in MODEL_ALIASES, else the name."""
         return self._aliases.exact(name.strip())
 
     async def find(self, name: str) -> Route | None:
-        """Return the upstream that a name's prefix means, or that lists the model; None where there is neither.
+        """Return the upstream that a name's prefix means, or that lists the model; None if there is neither.
 
-        Names as in MODEL_ALIASES, without `*`. Waits for listings the first time. Raises PromptRefused.
+        MODEL_ALIASES applies, without `*`. Waits for listings the first time. Raises PromptRefused.
         """
         wanted = self.alias(name)
         prefix, slash, rest = wanted.partition("/")
@@ -261,7 +266,10 @@ class Routes:
 
 
 async def _listing(member: Member) -> list[dict[str, Any]] | Problem:
-    """The entries; those that the file names need no upstream that answers. Named upstreams' say whose they are."""
+    """Return an upstream's entries, or why it could not be listed.
+
+    Models that `threadhold.toml` names need no request. The entries of named upstreams have its name as the owner.
+    """
     if member.models:
         return [_owned(member, {"id": model, "object": "model", "created": 0}) for model in member.models]
     try:

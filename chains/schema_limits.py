@@ -38,7 +38,7 @@ _WORDS: Final = frozenset(
 DATA: Final = ("enum", "const")
 """Keywords that hold values, not schemas."""
 MAX_REPEATS: Final = 1_999
-"""llama.cpp refuses a grammar that repeats more often."""
+"""llama.cpp refuses a grammar with more repetitions."""
 _MAX_NUMBER: Final = 2**53
 _MAX_ONE_SIDED: Final = 10**15
 """llama.cpp 2026.10 hangs on a limit of 16 digits, such as 2e15, without a limit on the other side."""
@@ -109,8 +109,8 @@ def _check_ranges(schema: Mapping[str, Any]) -> None:
     highs = [name for name in ("maximum", "exclusiveMaximum") if name in given]
     for name in (lows or highs) if not (lows and highs) else ():
         if (given[name] if lows else -given[name]) >= _MAX_ONE_SIDED:
-            beside = "maximum" if lows else "minimum"
-            raise SchemaRefused(f"`{name}` {schema[name]} has 16 digits or more; it also needs a `{beside}`.")
+            other = "maximum" if lows else "minimum"
+            raise SchemaRefused(f"`{name}` {schema[name]} has 16 digits or more; it also needs a `{other}`.")
 
 
 def without_long_limits(schema: Any) -> Any:
@@ -128,9 +128,9 @@ def without_long_limits(schema: Any) -> Any:
 
 
 def without_lone_merges(schema: Any) -> Any:
-    """Return a schema in which an `allOf` of one schema, with only annotations beside it, is replaced by that schema.
+    """Return a schema in which each `allOf` of one schema, next to annotations only, is replaced by that schema.
 
-    Pydantic 1 writes every described field this way. llama.cpp expands an `allOf` in place, without a rule of its own.
+    Pydantic 1 writes every described field this way. llama.cpp expands an `allOf` in place, without its own rule.
     """
     if isinstance(schema, list):
         return [without_lone_merges(each) for each in schema]
@@ -161,8 +161,8 @@ def _fitted_keyword(name: str, value: Any) -> Any:
 
 def kinds_of(schema: Mapping[str, Any]) -> list[str]:
     """Return the types that a node names. Raises SchemaRefused for unknown ones."""
-    told = schema.get("type")
-    kinds = told if isinstance(told, list) else [] if told is None else [told]
+    given = schema.get("type")
+    kinds = given if isinstance(given, list) else [] if given is None else [given]
     limit("types of one value", len(kinds), len(KINDS), "Name each type once.")
     for kind in kinds:
         if kind not in KINDS:

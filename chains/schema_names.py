@@ -1,7 +1,7 @@
 """Limits the property names of a JSON Schema, which llama.cpp copies into the rules of its grammar. Pure.
 
 llama.cpp names each rule after all properties on its path, and cleans these names with recursive regular expressions.
-Beside `additionalProperties`, it builds a tree of the names' characters, with one level of native recursion for each.
+For `additionalProperties`, it builds a tree of the names' characters, with one level of native recursion for each.
 With a stack of 8 MiB, a name of 30,000 characters crashes xllamacpp 2026.10. 45 nested names of 256 characters above
 400,000 repetitions take 39 s and 4.8 GB.
 """

@@ -34,20 +34,20 @@ __all__ = ["MAX_WEIGHT", "SchemaRefused", "bound_schemas", "check_schema"]
 MAX_WEIGHT: Final = 1_000
 """Maximum weight open at once: an enum value weighs 1, an optional property 2, a string or a pattern's position 10."""
 _MAX_NODES: Final = 3_000
-"""Subschemas; those behind references count at each use."""
+"""Maximum subschemas; those behind references count at each use."""
 _MAX_DEPTH: Final = 48
 _MAX_VALUES: Final = 2_000
-"""Enum values in all; how many can be open at once is limited by the weight."""
+"""Maximum enum values in total; `MAX_WEIGHT` limits how many can be open at once."""
 _MAX_TEXT: Final = 60_000
-"""Characters of property names and enum values, in all."""
+"""Maximum characters of all property names and enum values."""
 _MANY: Final = 250
 _MAX_TEXT_OF_MANY: Final = 15_000
 """OpenAI's limit for enums of over 250 values: a longer common beginning makes more tokens evaluate all values."""
 _MAX_REPEATS_TOTAL: Final = 400_000
-"""Repetitions in all limits of strings and lists, and positions in patterns: each is an element of the grammar in
-memory. 1.9 million take 4 s and 800 MB."""
+"""Maximum repetitions in all limits of strings and lists, and positions in patterns. Each is an element of the grammar
+in memory; 1.9 million take 4 s and 800 MB."""
 _MAX_REFERENCE: Final = 1_000
-"""Characters of a `$ref`, which is read anew at each use."""
+"""Maximum characters of a `$ref`, which is parsed at each use."""
 
 _OPTIONAL: Final = 2
 _TEXT: Final = 10
@@ -55,7 +55,7 @@ _NUMBER: Final = 4
 _DIGIT: Final = 10
 """A digit of an integer's limits: llama.cpp writes the numbers between two limits as alternatives, digit by digit."""
 _MAX_DIGITS: Final = 4_000
-"""Digits in the limits of all integers: 120 of them from 1 to 2^53, or 1,000 from 0 to 100."""
+"""Maximum digits in the limits of all integers: 120 of them from 1 to 2^53, or 1,000 from 0 to 100."""
 _ANY: Final = frozenset((kind,) for kind in KINDS)
 _TYPES: Final = {
     str: "string",
@@ -91,7 +91,7 @@ class _Totals:
 
 
 def bound_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
-    """Return `{"schema": …}` as llama.cpp can take it, or `{"refused": sentence}`, for each schema of one request."""
+    """Return, for each schema of one request, `{"schema": …}` as llama.cpp accepts it, or `{"refused": sentence}`."""
     totals = _Totals()
     return [_bound(schema, totals) for schema in schemas]
 
@@ -128,7 +128,7 @@ class _Weight:
         self._root = root
         self._totals = totals
         self._path: list[str] = []
-        """References that are being followed, outermost first; `""` stands for the root itself."""
+        """References that are being followed, outermost first; `""` is the root itself."""
         self._names = 0
         """Characters of property names on the path to the current subschema."""
         self._consumed: list[int] = []
@@ -253,8 +253,8 @@ class _Weight:
         return _Open(first, max(first, apart, together))
 
     def _heads(self, schema: Any) -> frozenset[tuple[str, ...]]:
-        """How values of an alternative can begin. If two heads are equal, or one is a prefix of the other, the text
-        does not show at once which alternative it is."""
+        """Return how values of an alternative can begin. If two heads are equal, or one is a prefix of the other, the
+        start of the text does not show which alternative it is."""
         for _ in range(_MAX_DEPTH):
             if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
                 break
@@ -292,8 +292,10 @@ class _Weight:
         return _Open(1, max([2, *(weight + 1 for weight in self._inside(inner, depth))]))
 
     def _inside(self, schemas: list[tuple[str, Any]], depth: int) -> Iterator[int]:
-        """Weights within an object or a list, in which the text shows unambiguously where each value begins. `schemas`
-        are those of its properties by name, or of its elements without one."""
+        """Yield the weights within an object or a list, whose text shows unambiguously where each value begins.
+
+        `schemas` are those of its properties by name, or of its elements, whose name is empty.
+        """
         self._consumed.append(len(self._path))
         for name, schema in schemas:
             self._names += len(name)
@@ -341,7 +343,7 @@ class _Weight:
 
 
 def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """An object's first required property and, if it is fixed, its value: llama.cpp writes required properties
+    """Return an object's first required property and, if it is fixed, its value: llama.cpp writes required properties
     first, in the order of `properties`."""
     properties, required = schema.get("properties"), _required(schema)
     if not isinstance(properties, dict):
@@ -357,7 +359,7 @@ def _object_head(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _literals(schema: Any) -> list[Any]:
-    """Values that an alternative allows, if it lists them."""
+    """Return the values that an alternative allows, if it lists them."""
     if not isinstance(schema, dict):
         return []
     values = schema.get("enum", [schema["const"]] if "const" in schema else [])

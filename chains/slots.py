@@ -96,7 +96,7 @@ class Slots:
                 waiting.granted.result().release()  # granted and cancelled at the same moment
             else:
                 self._remove(owner, waiting)
-                self._grant()  # it may have been the one that all others waited behind
+                self._grant()  # all others may have waited for this request
             raise
 
     def give_back(self, owner: str, count: int) -> None:
@@ -111,7 +111,7 @@ class Slots:
         while (owner := self._next()) is not None:
             waiting = self._lines[owner][0]
             if waiting.count > self._free:
-                return  # it is its turn: others do not overtake it, or it would never get several at once
+                return  # others do not overtake a request whose turn it is, or it would never get several slots
             self._free -= waiting.count
             self._held[owner] += waiting.count
             self.mixed += self.is_mixed

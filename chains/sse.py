@@ -1,8 +1,8 @@
-"""Server-sent events as they come from a socket: bytes in, the `data` of whole events out. Pure.
+"""Decodes server-sent events: takes bytes as they arrive, returns the `data` of complete events. Pure.
 
-Follows the event stream format of the HTML standard (https://html.spec.whatwg.org/multipage/server-sent-events.html)
-with one leniency: an event that the end of the stream cut off before its blank line is given out by `end`, because
-some servers leave the last blank line away. It never splits a character: only ASCII bytes are looked at.
+It follows the event stream format of the HTML standard
+(https://html.spec.whatwg.org/multipage/server-sent-events.html) with one exception: `end` returns a last event without
+a blank line, because some servers omit that line. It never splits a character, as it splits at ASCII bytes only.
 """
 
 import re
@@ -15,7 +15,7 @@ __all__ = ["SseDecoder"]
 MAX_EVENT_BYTES: Final = 32 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _PLAIN: Final = re.compile(rb"data: ([^\n]+)\n\n")
-_AROUND: Final = len(b"data: \n\n")
+_FRAMING: Final = len(b"data: \n\n")
 
 
 class SseDecoder:
@@ -23,7 +23,7 @@ class SseDecoder:
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_event_bytes
-        self._rest: list[bytes] = []  # of a line whose end has not come; joined once, however small the reads are
+        self._rest: list[bytes] = []  # blocks of an incomplete line; joined once, however small the reads are
         self._data: list[bytes] = []
         self._bytes = 0
         self._rest_bytes = 0
@@ -31,7 +31,7 @@ class SseDecoder:
         self._after_cr = False
 
     def feed(self, block: bytes) -> list[bytes]:
-        """Take the next bytes and return the data of the events they complete, in order. Raises UpstreamFailed."""
+        """Process the next bytes; return the data of the events they complete, in order. Raises UpstreamFailed."""
         if not self._begun:
             block = self._joined(block)
             if len(block) < len(_BOM) and _BOM.startswith(block):
@@ -62,16 +62,19 @@ class SseDecoder:
 
     @staticmethod
     def _plain(block: bytes) -> tuple[list[bytes], bytes]:
-        """Return the data of the events that a block begins with, and the rest; none unless each is one line of data,
-        as all are that models send. The same as line by line, in a fifth of the time."""
+        """Return the data of the complete events at the start of a block, and the rest.
+
+        Returns no events unless each is one line of data, as with all model servers. Decoding line by line gives the
+        same result, but takes five times as long.
+        """
         end = block.rfind(b"\n\n") + 2
         payloads = _PLAIN.findall(block, 0, end)
-        if end < 2 or sum(map(len, payloads)) + _AROUND * len(payloads) != end:
+        if end < 2 or sum(map(len, payloads)) + _FRAMING * len(payloads) != end:
             return [], block
         return payloads, block[end:]
 
     def _joined(self, block: bytes) -> bytes:
-        """Take what is kept, with the block after it."""
+        """Return the kept bytes followed by the block, and clear them."""
         if self._rest:
             block = b"".join((*self._rest, block))
             self._rest.clear()
@@ -84,7 +87,7 @@ class SseDecoder:
             self._rest_bytes += len(block)
 
     def _plain_line_ends(self, block: bytes) -> bytes:
-        # A CR ends its line at once; an LF that follows, perhaps in the next read, belongs to it.
+        # A CR ends its line immediately; an LF that follows, perhaps in the next read, belongs to it.
         if self._after_cr and block:
             block = block.removeprefix(b"\n")
             self._after_cr = False

@@ -1,7 +1,7 @@
 """Suspends owners whose requests end the built-in engine, so that the engine stays available to the others.
 
-Invariants: an owner's record starts only with the end of an engine that worked for nobody else. A suspension is short
-at first and grows with each further end. The record is forgotten after a time without one.
+Invariants: an owner's record starts only with the end of an engine that worked for no other owner. A suspension is
+short at first and grows with each further end. The record is forgotten after a time without one.
 """
 
 import logging

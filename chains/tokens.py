@@ -1,4 +1,4 @@
-"""How many tokens a prompt has, without a tokenizer: characters times a ratio that each answer's usage corrects."""
+"""Estimates a prompt's tokens without a tokenizer: characters times a ratio that each answer's usage corrects."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from chains.recent import Learned
 __all__ = ["DEFAULT_RATIO", "Calibration"]
 
 DEFAULT_RATIO: Final = 0.3
-"""Tokens per character before anything was learned: English needs about 0.25, code and other languages more."""
+"""Tokens per character before any usage is known: English needs about 0.25, code and other languages more."""
 
 _LOWEST: Final = 0.02
 _HIGHEST: Final = 4.0
@@ -22,13 +22,13 @@ class Calibration:
         self._ratios: Learned[float] = Learned()
 
     def ratio(self, model: str) -> float:
-        """Return the tokens per character to expect."""
+        """Return the expected tokens per character."""
         return self._ratios.get(model, DEFAULT_RATIO)
 
     def learn(self, model: str, *, chars: int, tokens: int) -> None:
-        """Take in that a prompt of `chars` characters had `tokens` tokens; nonsense and short prompts are ignored."""
+        """Correct the ratio with a prompt of `chars` characters and `tokens` tokens; short prompts are ignored."""
         if chars < _FEWEST_CHARS or tokens <= 0:
             return
-        seen = min(max(tokens / chars, _LOWEST), _HIGHEST)
+        measured = min(max(tokens / chars, _LOWEST), _HIGHEST)
         known = self._ratios.get(model)
-        self._ratios[model] = seen if known is None else known + _WEIGHT * (seen - known)
+        self._ratios[model] = measured if known is None else known + _WEIGHT * (measured - known)

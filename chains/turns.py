@@ -1,7 +1,7 @@
-"""Assistant turns of LangChain models, sent back as their own library made them.
+"""Assistant turns of LangChain models, sent back in the form in which their own library made them.
 
-Anthropic requires its thinking blocks back, signatures and order unchanged, before the outputs of the calls that follow
-them; Google's library keeps signatures in `additional_kwargs`. Invariants: those of `chains.passback`.
+Anthropic requires its thinking blocks back, with unchanged signatures and order, before the outputs of the calls that
+follow them. Google's library keeps signatures in `additional_kwargs`. The invariants of `chains.passback` apply.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from chains.passback import engine_id, extra_fields, keep
 __all__ = ["OwnTurn", "restore_turns"]
 
 _CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
-_BESIDE: Final = ("tool_calls", "function_call", "refusal")
+_KNOWN_ADDITIONAL: Final = ("tool_calls", "function_call", "refusal")
 _MAX_WORK: Final = 2_000_000
-"""Maximum pieces of content times their blocks: LangChain searches all blocks for that of each piece."""
+"""Maximum product of content pieces and their blocks: for each piece, LangChain searches all blocks."""
 
 
 class OwnTurn:
-    """One streamed reply, as its library's chunks add up. `source` and `model` name the engine."""
+    """One streamed reply as the sum of its library's chunks. `source` and `model` name the engine."""
 
     def __init__(self, source: str, model: str) -> None:
         self._source = engine_id(source, model)
@@ -30,11 +30,11 @@ class OwnTurn:
         self._chunks: list[AIMessageChunk] = []
 
     def add(self, chunk: AIMessageChunk) -> None:
-        """Take a chunk before it is changed."""
+        """Add a chunk before it is converted."""
         self._chunks.append(chunk)
 
     def spell(self) -> str:
-        """Return what goes back as JSON text; empty if the turn is only text and calls."""
+        """Return the turn as JSON text; empty if it has only text and calls, or cannot be kept."""
         pieces = [
             AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
             for chunk in self._chunks
@@ -46,13 +46,13 @@ class OwnTurn:
             return ""
         try:
             whole = sum_chunks(pieces)
-        except (TypeError, ValueError):  # a library's own chunks that LangChain cannot add
+        except (TypeError, ValueError):  # chunks of a library that LangChain cannot add
             return ""
         blocks = [block for block in whole.content if block] if isinstance(whole.content, list) else []
-        beside = {name: value for name, value in whole.additional_kwargs.items() if name not in _BESIDE}
-        if not beside and all(isinstance(block, str) or block.get("type") in ("text", *_CALLS) for block in blocks):
+        additional = {name: value for name, value in whole.additional_kwargs.items() if name not in _KNOWN_ADDITIONAL}
+        if not additional and all(isinstance(block, str) or block.get("type") in ("text", *_CALLS) for block in blocks):
             return ""
-        return keep({"source": self._source, "content": blocks, "beside": beside}, self._model) or ""
+        return keep({"source": self._source, "content": blocks, "beside": additional}, self._model) or ""
 
 
 def _work(pieces: list[AIMessageChunk]) -> int:
@@ -63,7 +63,8 @@ def _work(pieces: list[AIMessageChunk]) -> int:
 
 
 def restore_turns(messages: Sequence[BaseMessage], source: str, model: str) -> list[BaseMessage]:
-    """Return the messages with the turns of this engine as it made them; others stay as they are."""
+    """Return the messages with this engine's turns in their original form; other messages are unchanged or lose
+    their kept fields."""
     return [_restored(message, engine_id(source, model)) for message in messages]
 
 
@@ -71,12 +72,12 @@ def _restored(message: BaseMessage, source: str) -> BaseMessage:
     text = extra_fields(message)
     if not text or not isinstance(message, AIMessage):
         return message
-    told = orjson.loads(text)
-    if told["source"] != source or "content" not in told:
+    kept = orjson.loads(text)
+    if kept["source"] != source or "content" not in kept:
         return AIMessage(message.content, tool_calls=message.tool_calls)
     ids = {call["id"] for call in message.tool_calls}
-    blocks: list[Any] = [block for block in told["content"] if not _is_call(block) or block.get("id") in ids]
-    return AIMessage(blocks or message.content, tool_calls=message.tool_calls, additional_kwargs=told["beside"])
+    blocks: list[Any] = [block for block in kept["content"] if not _is_call(block) or block.get("id") in ids]
+    return AIMessage(blocks or message.content, tool_calls=message.tool_calls, additional_kwargs=kept["beside"])
 
 
 def _is_call(block: Any) -> bool:

@@ -20,8 +20,8 @@ async def answer_whole(upstream: Upstream, body: dict[str, Any], path: str, begu
 
     Raises UpstreamProblem.
     """
-    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    passage = await upstream.pass_through(asked, path)
+    streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    passage = await upstream.pass_through(streamed, path)
     begun()
     if passage.body is not None:  # refused
         return passage

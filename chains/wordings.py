@@ -1,4 +1,4 @@
-"""Patterns of what servers say when they refuse a request or fail, for `chains.refusals`. Pure."""
+"""Patterns of servers' error messages, for `chains.refusals`. Pure."""
 
 import re
 from typing import Final
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 OVERFLOW_CODES: Final = {"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"}
-# Wordings seen, each with the groups `limit`, `used`, `answer` (tokens kept for the answer) where it tells them.
+# Known messages, with the groups `limit`, `used`, `answer` (tokens reserved for the answer) if they state them.
 OVERFLOW: Final = tuple(
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
@@ -37,12 +37,12 @@ OVERFLOW: Final = tuple(
         r"maximum context length (?:is|of) (?P<limit>[\d,]+) tokens.*?(?:resulted in|requested)(?: about)?"
         r" (?P<used>[\d,]+) tokens",
         r"exceed(?:s)? the configured limit of (?P<limit>[\d,]+) tokens.*?resulted in (?P<used>[\d,]+)",
-        # llama.cpp, now and before
+        # llama.cpp, current and older
         r"request \((?P<used>[\d,]+) tokens\) exceeds the available context size \((?P<limit>[\d,]+) tokens\)",
         r"exceeds? the available context size",
         # llama-cpp-python
         r"requested tokens \((?P<used>[\d,]+)\) exceed context window of (?P<limit>[\d,]+)",
-        # LM Studio, through the years
+        # LM Studio, several versions
         r"trying to keep the first (?P<used>[\d,]+) tokens when.*?context.*?context length of only (?P<limit>[\d,]+)",
         r"n_keep:?\s*\(?(?P<used>\d+)\)?\s*>=\s*n_ctx:?\s*\(?(?P<limit>\d+)",
         r"tokens to keep from the initial prompt is greater than the context length",
@@ -57,15 +57,15 @@ OVERFLOW: Final = tuple(
         r"prompt contains (?P<used>[\d,]+) tokens.*?model with (?P<limit>[\d,]+) maximum context",
         r"input token count \((?P<used>[\d,]+)\) exceeds the maximum number of tokens allowed \((?P<limit>[\d,]+)",
         r"exceed context limit: (?P<used>[\d,]+) \+ (?P<answer>[\d,]+) > (?P<limit>[\d,]+)",
-        # nothing but the fact
+        # any server, without numbers
         r"(?:exceed\w*|(?:longer|larger|greater) than|too long for) (?:the )?(?:model'?s? )?(?:maximum |available )?"
         r"context (?:length|window|size|limit)",
         r"maximum context length|context (?:length|window) (?:is )?exceeded|prompt is too long",
     )
 )
 
-# A tool call of the model's that its own server cannot read. llama.cpp ("peg-native", "hermes 2 pro" …), Groq, Ollama
-# (JSON, and the XML of Qwen's coders), vLLM and SGLang (gpt-oss among them), LM Studio, and the same in unknown words.
+# The model's tool call cannot be parsed by its own server. llama.cpp ("peg-native", "hermes 2 pro" …), Groq, Ollama
+# (JSON, and the XML of Qwen's coders), vLLM and SGLang (gpt-oss among them), LM Studio, and similar messages of others.
 _CALL: Final = r"(?:tool|function)[ _-]?(?:call|us(?:e|age)|arg)(?!\w*[ _-]?ids?\b)\w*"
 _FAILS: Final = (
     r"(?:fail\w*|error|could ?n[o']t|cannot|can't|unable|invalid|malformed|unparsable|un(?:able|expected)|incomplete)"
@@ -84,7 +84,7 @@ MALFORMED: Final = re.compile(
     r"|attempted to call (?:a )?(?:tool|function)\b.{0,80}\bnot in\b",
     re.IGNORECASE,
 )
-# A failure that is a JSON reader's: with status 400 it may be about the request, but a server that fails has read that.
+# Errors of a JSON parser. With status 400 they may be about the request; a server that fails has already parsed that.
 UNREADABLE: Final = re.compile(
     r"\bjson\b.{0,40}(?:invalid|unexpected|parse|unmarshal|decode)"
     r"|(?:invalid|unexpected|parse|unmarshal|decode)\w*.{0,40}\bjson"
@@ -94,9 +94,9 @@ UNREADABLE: Final = re.compile(
 )
 MALFORMED_CODES: Final = {"tool_use_failed", "output_parse_failed", "tool_call_parse_error", "malformed_function_call"}
 OF_THE_REQUEST: Final = re.compile(r"\b(?:messages|tools)(?:\[|\.\d|\.\[)", re.IGNORECASE)
-"""A refusal that points into the request is not about what the model wrote."""
+"""Matches a path into the request: such a refusal is not about what the model wrote."""
 
-# llama.cpp and Ollama (as 500), vLLM, OpenAI, LM Studio: a picture for a model that has no eyes
+# llama.cpp and Ollama (with status 500), vLLM, OpenAI, LM Studio: the model does not support pictures.
 BLIND: Final = re.compile(
     r"image input is not supported|is not a multimodal model|image_url is only supported by certain models|"
     r"missing data required for image input|does not support (?:images?|vision|multimodal)",
@@ -104,7 +104,7 @@ BLIND: Final = re.compile(
 )
 
 
-# A prompt that is filtered, a key, an account or a model that is unknown: no other form of the request would help.
+# A filtered prompt, or a problem with the key, the account or the model: no other form of the request would help.
 NOT_THE_FORM: Final = re.compile(
     r"content[ _-]?(?:management )?(?:policy|filter)|\bmoderation\b|\bflagged\b|\bsafety\b|\binappropriate\b"
     r"|\bharmful\b|\bapi[ _-]?key\b|\bauthenticat|\bunauthori[sz]ed\b|\bquota\b|\bbilling\b|\bbalance\b|\bcredits?\b"
@@ -126,14 +126,14 @@ SURELY_TURNS: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-# Servers that answer 500 for what they would refuse every time
+# Permanent refusals that some servers send with status 500.
 FINAL: Final = re.compile(
     r"unexpected keyword argument|extra inputs are not permitted|roles? (?:must|should)|roles are supported"
     r"|not supported|\bjinja\b|chat[_ ]template|(?:unexpected|invalid|unknown) (?:message )?role\b",
     re.IGNORECASE,
 )
 
-# Roles are named in every language; what is said of them differs from server to server.
+# Terms for roles and turns in several languages: the rest of the message differs between servers.
 TURNS: Final = re.compile(
     r"\broles?\b|\b(?:system|developer|assistant)\b|system_(?:prompt|message|instruction)|alternat|interleav|multiturn"
     r"|\b(?:successive|consecutive|adjacent)\b|\bin a row\b|\bturns?\b"
@@ -142,5 +142,5 @@ TURNS: Final = re.compile(
     r"|\bjinja\b|chat[_ ]template|角色|роль|役割|역할|交替|交互|连续|連続|번갈아|연속"
     r"|[首末最]一?[后後]?一?[条條]|第一[条條]|(?:系统|系統|用户|助手)(?:消息|提示|指令)"
     r"|システム(?:メッセージ|プロンプト)|시스템 ?(?:메시지|프롬프트)|системн",
-    re.IGNORECASE | re.ASCII,  # names stand right beside Chinese text
+    re.IGNORECASE | re.ASCII,  # names adjoin Chinese text
 )

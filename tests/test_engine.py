@@ -153,7 +153,7 @@ def with_another_demo(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("prepare", "said"),
-    [(without_engine, "engine is not installed"), (with_another_demo, "damaged or was exchanged")],
+    [(without_engine, "engine is not installed"), (with_another_demo, "damaged or was replaced")],
     ids=["no wheel", "hash"],
 )
 def test_what_hinders_it_is_one_sentence_everywhere_and_the_server_starts(

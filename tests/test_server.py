@@ -229,7 +229,7 @@ SERVER = (sys.executable, str(ROOT / "server.py"))
         ({"MODEL_URL": "http://user:pw@127.0.0.1:9/v1"}, "model: the first that http://127.0.0.1:9/v1 lists"),
         ({"MODEL_URL": "http://127.0.0.1:9/v1", "DEFAULT_MODEL": "qwen"}, "model: qwen"),
         ({"UPSTREAMS": '{"gpu": {"url": "http://127.0.0.1:9/v1"}}'}, "model: gpu/…"),
-        ({}, "model: SmolLM2-135M-Instruct, a demo of 135 million parameters, which speaks English only"),
+        ({}, "model: SmolLM2-135M-Instruct, a demo of 135 million parameters, which knows little and only English"),
         ({"MODEL_PATH": "/none.gguf"}, "model: none; the warning above says what to do"),
     ],
     ids=["address", "default model", "upstreams", "demo", "missing file"],

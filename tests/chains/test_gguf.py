@@ -71,7 +71,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
 
 
 def test_where_there_is_none_the_message_says_what_to_set(tmp_path: Path) -> None:
-    for path, said in ((tmp_path, "without any .gguf file"), (tmp_path / "typo", "does not exist")):
+    for path, said in ((tmp_path, "without .gguf files"), (tmp_path / "typo", "does not exist")):
         with pytest.raises(UpstreamFailed, match="MODEL_PATH") as caught:
             find_models(path)
         assert said in caught.value.message
@@ -79,9 +79,9 @@ def test_where_there_is_none_the_message_says_what_to_set(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_no_model_is_refused_before_the_engine_sees_it(tmp_path: Path) -> None:
-    with pytest.raises(UpstreamFailed, match="no GGUF file"):
+    with pytest.raises(UpstreamFailed, match="is not a GGUF file"):
         check_content(Gguf("page", put(tmp_path / "page.gguf", b"<html>not found</html>")))
     with pytest.raises(UpstreamFailed, match="cannot be read"):
         check_content(Gguf("gone", tmp_path / "gone.gguf"))
-    with pytest.raises(UpstreamFailed, match="damaged or was exchanged"):
+    with pytest.raises(UpstreamFailed, match="damaged or was replaced"):
         check_content(Gguf("demo", put(tmp_path / "demo.gguf"), sha256="0" * 64))

@@ -77,7 +77,7 @@ async def test_whatever_a_model_raises_is_told_as_a_run_error(up: ScriptedUpstre
     up.script(Fail(400, {"error": {"message": "no such thing"}}))
     with pytest.raises(UpstreamFailed, match=r"ChatOpenAI failed: \w+: .*no such thing"):
         await whole(openai, call())
-    with pytest.raises(PromptRefused, match="takes no tools"):
+    with pytest.raises(PromptRefused, match="does not support tools"):
         await whole(FakeListChatModel(responses=["x"]), call(tools=TOOLS))
 
 

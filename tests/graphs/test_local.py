@@ -243,7 +243,7 @@ def test_any_chat_model_of_langchain_s_will_do() -> None:
         assert text_of(list(graph.stream({"content": "what?"}))) == "It is a loom."
     with build_run_graph(FakeListChatModel(responses=["x"]), tools=[get_weather]) as graph:
         failed = graph.invoke({"content": "?"})
-    assert failed["data"]["last_error"]["message"].startswith("FakeListChatModel takes no tools.")
+    assert failed["data"]["last_error"]["message"].startswith("FakeListChatModel does not support tools.")
 
 
 @pytest.mark.timeout(60)

@@ -86,7 +86,7 @@ def test_what_would_not_do_is_named_and_the_rest_looked_at_all_the_same(
 def test_a_model_file_that_is_none_is_found_before_anybody_asks_it(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"<html>not found</html>")
     done = command(tmp_path, "check", MODEL_PATH=str(tmp_path / "m.gguf"), PORT=str(free_port()))
-    assert "is no GGUF file" in lines(done.stdout)["engine"][1]
+    assert "is not a GGUF file" in lines(done.stdout)["engine"][1]
 
 
 def test_an_empty_database_file_is_accepted_as_a_start_does(upstream: ScriptedUpstream, tmp_path: Path) -> None:
