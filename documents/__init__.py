@@ -1,6 +1,6 @@
-"""What does a file say? Its text, and the text in pieces.
+"""Extracts the text of files, and cuts text into pieces.
 
-The laws of the room: a file is never believed. It is read in a process of its own, with limits of time, memory and
-output, that ends when it has read this one file; whatever is wrong with it becomes an Unreadable, and harms no other.
-(Nothing is imported here: the process that reads a file starts by importing this.)
+Invariants: files are untrusted. Each is read in a separate process with limits of time, memory and output, which ends
+after this one file. Every failure becomes an Unreadable and affects no other file. This module imports nothing, because
+the process that reads a file imports it first.
 """

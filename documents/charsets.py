@@ -1,6 +1,6 @@
-"""Decodes text files: byte order mark, UTF-8, the declared encoding, then the code page that fits the whole text.
+"""Decodes text files: by byte order mark, UTF-8, the declared encoding, then the code page that fits the whole text.
 
-Invariant: a byte that the encoding does not have is never dropped silently: the note says what was guessed or replaced.
+Invariant: no invalid byte is dropped silently; the note reports what was guessed or replaced.
 """
 
 import codecs
@@ -25,7 +25,7 @@ _WIDE: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _SAMPLE: Final = 64 * 1024
 _PRINTABLE: Final = re.compile(rb"[\t\n\r -~]")
 _MOST_PRINTABLE: Final = 0.75
-"""Above this share of printable bytes, a text with zero bytes is not UTF-16, where they are half of it or less."""
+"""Above this share of printable bytes, a text with zero bytes is not UTF-16, in which at most half are printable."""
 _HIGH: Final = bytes(range(0x80, 0x100))
 _DECLARATIONS: Final = (
     re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]+)"),
@@ -38,11 +38,11 @@ _ESCAPES: Final = (
     (re.compile(rb"\x1b\$\)C"), "iso2022_kr"),
 )
 _FEW: Final = 2.0
-"""Valid characters of several bytes for each invalid byte, from which any text is UTF-8."""
+"""Least valid multi-byte characters per invalid byte for a text to be UTF-8."""
 _WESTERN_FEW: Final = 0.25
-"""The same where the result reads as European words. By chance, East Asian texts have up to 0.5, but not such words."""
+"""The same if the result has European words. East Asian texts have up to 0.5 by chance, but not such words."""
 _LINES_FEW: Final = 0.1
-"""Characters in lines that are UTF-8, for each byte beyond ASCII in those that are not."""
+"""Least non-ASCII characters in the lines that are UTF-8, per non-ASCII byte in the other lines."""
 _FEWEST_LETTERS: Final = 3
 _CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
 _STRANGE: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
@@ -51,14 +51,14 @@ _MOST_STRANGE: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The text, and for the file's status what was guessed or replaced."""
+    """The text; `note` reports what was guessed or replaced, for the file's status."""
 
     text: str
     note: str | None = None
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode a text file. Raises Refused for what is not text."""
+    """Decode a text file. Raises Refused if the file is not text."""
     decoded = (
         _marked(data)
         or _utf8(data)
@@ -77,7 +77,7 @@ def decode(data: bytes) -> Decoded:
 
 
 def _is_strange(text: str) -> bool:
-    """Tell whether a text begins with more control characters than a text has."""
+    """Return whether a text begins with more control characters than real text has."""
     return len(_STRANGE.findall(text[:_SAMPLE])) > max(1, _MOST_STRANGE * min(len(text), _SAMPLE))
 
 
@@ -101,17 +101,17 @@ def _utf8(data: bytes) -> Decoded | None:
 
 
 def _wide(data: bytes) -> Decoded | None:
-    """UTF-16 or UTF-32 without a mark: zero bytes give it away, those of line ends and spaces at the least."""
+    """Decode UTF-16 or UTF-32 without a mark, which zero bytes reveal, at least those of line ends and spaces."""
     sample = data[:_SAMPLE]
     if b"\x00" not in data or len(data) % 2 or len(_PRINTABLE.findall(sample)) > _MOST_PRINTABLE * len(sample):
         return None
-    found = {encoding: _count_ascii(sample, encoding) for encoding in _WIDE}
-    best = max(found, key=lambda encoding: found[encoding])
-    return _strict(data, best) if found[best] else None
+    ascii_counts = {encoding: _count_ascii(sample, encoding) for encoding in _WIDE}
+    best = max(ascii_counts, key=lambda encoding: ascii_counts[encoding])
+    return _strict(data, best) if ascii_counts[best] else None
 
 
 def _count_ascii(data: bytes, encoding: str) -> int:
-    """Return how many characters are ASCII; 0 where many are ones that no text has."""
+    """Return how many characters are ASCII; 0 if many do not occur in text."""
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
@@ -121,7 +121,7 @@ def _count_ascii(data: bytes, encoding: str) -> int:
 
 
 def _declared(data: bytes) -> Decoded | None:
-    """Go by what the file says of itself, as long as every byte is valid in it."""
+    """Decode with the encoding that the file declares, if every byte is valid in it."""
     for declaration in _DECLARATIONS:
         if found := declaration.search(data[:8192]):
             name = _web_name(found[1].decode("ascii", "replace"))
@@ -130,7 +130,7 @@ def _declared(data: bytes) -> Decoded | None:
 
 
 def _web_name(label: str) -> str | None:
-    """Return Python's name of the encoding that browsers use for a label; None for UTF-8 and what is not known."""
+    """Return Python's name of the encoding that browsers use for a label; None for UTF-8 and unknown labels."""
     for name in (label, label.removeprefix("x-"), label.removeprefix("dos-")):
         try:
             found = codecs.lookup({"sjis": "cp932", "windows-874": "cp874"}.get(name.lower(), name)).name
@@ -143,7 +143,7 @@ def _web_name(label: str) -> str | None:
 
 
 def _nearly_utf8(data: bytes) -> Decoded | None:
-    """A few invalid bytes among UTF-8: lines of another program, or a character cut at the beginning or the end."""
+    """Decode UTF-8 with a few invalid bytes: another program's lines, or a character cut at the start or the end."""
     valid, invalid = _count_utf8(data)
     head, tail = _cut_lengths(data)
     if invalid == head + tail and (valid or (head == 0 and _ends_in_utf8(data, tail))):
@@ -155,7 +155,7 @@ def _nearly_utf8(data: bytes) -> Decoded | None:
 
 
 def _has_utf8_lines(data: bytes) -> bool:
-    """Tell whether some lines are UTF-8 as a whole and read well, such as those that were appended to an older file."""
+    """Return whether some lines are entirely UTF-8 with European words, as if appended to an older file."""
     lines = [line for line in data.splitlines(keepends=True) if not line.isascii()]
     text = "".join(line.decode() for line in lines if not _is_invalid(line))
     others = sum(_count_high(line) for line in lines if _is_invalid(line))
@@ -164,7 +164,7 @@ def _has_utf8_lines(data: bytes) -> bool:
 
 
 def _mixed(data: bytes) -> Decoded:
-    """Decode UTF-8 among which are lines of another encoding: what is in none of them is windows-1252."""
+    """Decode UTF-8 mixed with lines in another encoding; other invalid bytes are read as windows-1252."""
     lines = data.splitlines(keepends=True)
     foreign = b"".join(line for line in lines if _is_foreign(line))
     name = guess_encoding(foreign) if foreign else "cp1252"
@@ -173,8 +173,8 @@ def _mixed(data: bytes) -> Decoded:
     read = _lenient(
         b"".join(line.decode(name, "replace").encode() if _is_foreign(line) else line for line in lines), "utf-8"
     )
-    said = f"{_bytes(_count_high(foreign))} not valid {_label('utf-8')}; read as {_label(name)}."
-    return Decoded(read.text, said if read.note is None else f"{said} {read.note}")
+    note = f"{_bytes(_count_high(foreign))} not valid {_label('utf-8')}; read as {_label(name)}."
+    return Decoded(read.text, note if read.note is None else f"{note} {read.note}")
 
 
 def _is_foreign(line: bytes) -> bool:
@@ -191,7 +191,7 @@ def _is_invalid(data: bytes) -> bool:
 
 
 def _count_utf8(data: bytes) -> tuple[int, int]:
-    """Return how many characters of several bytes there are, and how many bytes that are not valid."""
+    """Return the number of multi-byte characters and the number of invalid bytes."""
     kept = data.decode("utf-8", "ignore")
     return len(kept) - (len(data) - _count_high(data)), len(data) - len(kept.encode())
 
@@ -201,7 +201,7 @@ def _count_high(data: bytes) -> int:
 
 
 def _surrogates(data: bytes) -> Decoded | None:
-    """CESU-8, which databases and Java write: UTF-8 of UTF-16, with six bytes for an emoji."""
+    """Decode CESU-8, which databases and Java write: each UTF-16 unit in UTF-8, so that an emoji has six bytes."""
     try:
         return Decoded(data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16"))
     except UnicodeDecodeError:
@@ -209,7 +209,7 @@ def _surrogates(data: bytes) -> Decoded | None:
 
 
 def _cut_lengths(data: bytes) -> tuple[int, int]:
-    """Return how many bytes at the beginning end a character that is cut, and how many at the end begin one."""
+    """Return how many bytes at the start are the rest of a cut character, and how many at the end begin one."""
     head = len(data[:3]) - len(data[:3].lstrip(_CONTINUATIONS))
     decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     decoder.decode(data[-4:])
@@ -217,7 +217,8 @@ def _cut_lengths(data: bytes) -> tuple[int, int]:
 
 
 def _ends_in_utf8(data: bytes, tail: int) -> bool:
-    """Tell whether what is cut is UTF-8 where nothing else says so: a capital behind a small letter is no other's."""
+    """Return whether a cut character is UTF-8, if the rest is ASCII: in windows-1252, it would be a capital after a
+    lower-case letter."""
     before = data[-tail - 1 : -tail]
     return bool(before) and (tail > 1 or (data[-1:] in (b"\xc2", b"\xc3") and before.islower()))
 
@@ -225,8 +226,8 @@ def _ends_in_utf8(data: bytes, tail: int) -> bool:
 def _guessed(data: bytes) -> Decoded:
     name = guess_encoding(data)
     decoded = _strict(data, name) or _lenient(data, name)
-    said = f"The file is not UTF-8; its text was read as {_label(name)}."
-    return Decoded(decoded.text, said if decoded.note is None else f"{said} {decoded.note}")
+    note = f"The file is not UTF-8; its text was read as {_label(name)}."
+    return Decoded(decoded.text, note if decoded.note is None else f"{note} {decoded.note}")
 
 
 def _strict(data: bytes, encoding: str) -> Decoded | None:
@@ -237,17 +238,20 @@ def _strict(data: bytes, encoding: str) -> Decoded | None:
 
 
 def _lenient(data: bytes, encoding: str, *, lost: int = 0) -> Decoded:
-    """Decode; bytes that are not valid are read as windows-1252, which is where stray ones mostly come from."""
+    """Decode with windows-1252 for invalid bytes, because most stray bytes are in that encoding.
+
+    In UTF-16 and UTF-32, invalid bytes become U+FFFD. `lost` is the number of bytes that the caller has left out.
+    """
     counts = {"read": 0, "lost": lost}
 
-    def mend(error: UnicodeError) -> tuple[str, int]:
+    def replace(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeDecodeError)
         some = error.object[error.start : error.end]
         text = "\ufffd" if encoding.startswith("utf-") and encoding != "utf-8" else some.decode("cp1252", "replace")
         counts["lost" if "\ufffd" in text else "read"] += len(some)
         return text, error.end
 
-    codecs.register_error("threadhold", mend)
+    codecs.register_error("threadhold", replace)
     text = data.decode(encoding, "threadhold")
     notes = []
     if counts["read"]:

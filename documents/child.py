@@ -1,8 +1,8 @@
 """The process that reads one file: `python -m documents.child PATH SUFFIX LIMITS`; the text goes to stdout.
 
-Exit 0: the text is complete; stderr ends with a line of JSON, `{"note": ...}`, if there is something to say about it.
-Exit 3: the file is refused, and stderr ends with a line of JSON that says why. Anything else (killed for time or
-memory, a crash of a library) is for the parent to interpret.
+Exit 0: the text is complete; stderr ends with a line of JSON, `{"note": ...}`, if there is a note on the text.
+Exit 3: the file is refused; stderr ends with a line of JSON, `{"code": ..., "message": ...}`. The parent interprets any
+other end: killed for time or memory, or a library's crash.
 """
 
 import json
@@ -21,12 +21,12 @@ __all__ = ["REFUSED", "main"]
 REFUSED = 3
 
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]")
-"""Characters that no text shows and that break words for search."""
+"""Characters that are invisible in text and split words for search."""
 _PAGE_BREAKS: Final = str.maketrans("\x0b\x0c", "\n\n")
 
 
 def _limit(limits: dict[str, Any]) -> None:
-    """Bind this process to its limits: address space, processor time, no file written, no core, low priority."""
+    """Limit this process: address space, processor time, no writes to files, no core dump, low priority."""
     if sys.platform == "win32":
         return
     import resource
@@ -39,13 +39,13 @@ def _limit(limits: dict[str, Any]) -> None:
     ):
         try:
             resource.setrlimit(kind, (most, most))
-        except (ValueError, OSError):  # macOS knows no RLIMIT_AS, and a lower hard limit may be set already
+        except (ValueError, OSError):  # macOS does not support RLIMIT_AS; a lower hard limit may already be set
             continue
     os.nice(10)
 
 
 def _write(path: Path, suffix: str, limits: dict[str, Any]) -> str | None:
-    """Write the text; returns what is to be said about it."""
+    """Write the text; return a note on what was guessed or replaced, if anything."""
     kind = tell_kind(path, suffix, max_unpacked_bytes=limits["unpacked_bytes"])
     reading = Reading(kind, path, limits["chars"] * 4)
     left = limits["chars"]
@@ -65,22 +65,22 @@ def _write(path: Path, suffix: str, limits: dict[str, Any]) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Read the file; returns the exit code."""
+    """Read the file; return the exit code."""
     path, suffix, limits = Path(arguments[0]), arguments[1], json.loads(arguments[2])
     _limit(limits)
     try:
         note = _write(path, suffix, limits)
     except Refused as refused:
-        told = refused
+        refusal = refused
     except MemoryError:
-        told = broken(f"The file cannot be read within {limits['memory_bytes'] >> 20} MB of memory.")
-    except Exception as error:  # whatever a library does with what it cannot read
-        told = broken(f"The file is broken, or not what its name says ({type(error).__name__}).")
+        refusal = broken(f"The file cannot be read within {limits['memory_bytes'] >> 20} MB of memory.")
+    except Exception as error:  # foreign code: libraries raise their own errors for files that they cannot read
+        refusal = broken(f"The file is damaged, or of a different kind than it seems ({type(error).__name__}).")
     else:
         if note is not None:
             print(json.dumps({"note": note}), file=sys.stderr)  # noqa: T201 - to the parent
         return 0
-    print(json.dumps({"code": told.code, "message": told.message}), file=sys.stderr)  # noqa: T201 - to the parent
+    print(json.dumps({"code": refusal.code, "message": refusal.message}), file=sys.stderr)  # noqa: T201 - to the parent
     return REFUSED
 
 

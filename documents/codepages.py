@@ -1,9 +1,9 @@
-"""Guesses the code page of text that is not UTF-8, by the whole text, not by its beginning.
+"""Guesses the code page of text that is not UTF-8, from the whole text, not only its beginning.
 
-A detector alone takes short Western texts for Greek, Icelandic Macintosh and worse, so the decision has two steps. If
-the commonest Latin code pages give words of one European language, the commonest of them wins. Otherwise the detector
-(chardet, limited to the usual code pages) decides, helped where it is weak: with katakana, with words in capitals, and
-with words that no script spells so.
+A detector alone takes short Western texts for Greek or Macintosh Icelandic, so the decision has two steps. If the
+commonest Latin code pages give words of one European language, the commonest of these code pages is chosen. Otherwise
+the detector (chardet, limited to the usual code pages) decides. Extra rules correct its weaknesses: katakana, words in
+capitals, and words that no script spells that way.
 """
 
 import re
@@ -24,7 +24,7 @@ _OTHERS: Final = (
 _JAPANESE: Final = ("cp932", "euc-jp")
 """Tried before the detector, which misses katakana."""
 _CASED: Final = ("cp1251", "koi8-r", "koi8-u", "cp866", "iso8859-5", "cp1253", "iso8859-7")
-"""Code pages of scripts with capitals."""
+"""Code pages of non-Latin scripts with capitals."""
 _FEWEST_CAPITALS: Final = 5
 _RARE: Final = {"mac-cyrillic": 0.5, "iso8859-5": 0.5, "iso8859-7": 0.9}
 """Factors on the detector's confidence in code pages that have a commoner rival with the same letters."""
@@ -43,7 +43,7 @@ SUPERSETS: Final = {
     "ascii": "cp1252",
     "tis_620": "cp874",
 }
-"""Python's name of an encoding → the encoding that has all of its characters and those that programs add."""
+"""Python's name of an encoding → the encoding that has all of its characters and those that programs add to it."""
 
 _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
     "western": (
@@ -57,7 +57,7 @@ _LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
 _FAMILY: Final = {"cp1250": "central", "iso8859-2": "central", "cp1254": "turkish", "cp1257": "baltic"}
 
 _LONGEST_RUN: Final = {"western": 2, "central": 4, "turkish": 3, "baltic": 3}
-"""Letters beyond ASCII in a row; the words of other scripts have more."""
+"""Maximum consecutive non-ASCII letters; the words of other scripts have more."""
 
 _WORD: Final = re.compile(rb"[A-Za-z0-9'\x80-\xff]*[\x80-\xff][A-Za-z0-9'\x80-\xff]*")
 _TEXT_WORD: Final = re.compile(r"[A-Za-z0-9'\x80-\U0010ffff]*[\x80-\U0010ffff][A-Za-z0-9'\x80-\U0010ffff]*")
@@ -66,7 +66,7 @@ _LINE: Final = re.compile(rb"[^\n]{1,2000}")
 _MOST_WORDS: Final = 20_000
 _MOST_READ: Final = 4_000_000
 _MOST_SAMPLE: Final = 150_000
-"""Bytes that are looked at word by word, and by the detector; gathered over the whole text."""
+"""Approximate number of bytes that the detector examines, taken evenly from the whole text."""
 _PIECES: Final = re.compile(r"[^\W\d_²³¹¼½¾ªº]+|\d+|[²³¹¼½¾ªº]+|[^\w\s]+|_+|\s+")
 _PUNCTUATION: Final = frozenset("“”„‘’‚«»‹›–—…•·¡¿\u00a0")
 _AFTER_LETTERS: Final = frozenset("®™°’“”„‘‚«»‹›–—…·€×\u00a0\u00ad")
@@ -74,40 +74,40 @@ _ELISION: Final = frozenset("’·–—×\u00a0\u00ad")
 _UNITS: Final = frozenset(["m", "mm", "cm", "dm", "km", "ft", "in", "s"])
 _KNOWN: Final = _PUNCTUATION | _AFTER_LETTERS | frozenset("²³ªº£§©±÷µ¢¥¶†‡‰¼½¾→←≤≥≠≈∞√")
 _LINES: Final = re.compile(r"[\u2502\u2551]|.?(?:([\u2500\u2550\u2588\u2591\u2592\u2593])\1+[\u2500-\u259f]?)+")
-"""Tables and bars as DOS programs draw them."""
+"""Tables and bars that DOS programs draw."""
 _NOT_WESTERN: Final = re.compile("ñ(?![aeiouáéíóúü])|œ(?![cdilnstu])", re.IGNORECASE)
 """Polish words with "ń" and "ś", read as windows-1252."""
 _KANA: Final = re.compile("[\u3041-\u3096\u30a1-\u30fc]")
 _HALF_WIDTH: Final = re.compile("[\uff61-\uff9f]")
 _LATIN_KANA: Final = re.compile("[A-Za-z][\u3041-\u30fc]|[\u3041-\u30fc][A-Za-z]")
 _MIXED: Final = re.compile(r"[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]|\ufffd|[ךםןףץ][א-ת]|[\u05f0-\u05f2]")
-"""Also Hebrew letters that only end words, and those of Yiddish."""
+"""Mixed scripts, Hebrew final letters within a word, and the letters of Yiddish."""
 _ASCII: Final = re.compile(r"[\x00-\x7f]")
 _MOST_IMPLAUSIBLE: Final = 0.3
-"""The share of implausible words up to which a text is in the Latin script."""
+"""Maximum share of implausible words for a text to be in the Latin script."""
 _TIE: Final = 0.02
 _SURER: Final = 2.0
-"""How much surer the detector must be of a rarer code page than of windows-1252 (plus `_MARGIN`)."""
+"""Factor by which the detector's confidence in a rarer code page must exceed that in windows-1252 (plus `_MARGIN`)."""
 _MARGIN: Final = 0.004
 _LEAST_SURE: Final = 0.03
 _MUCH_SURER: Final = 10.0
-"""How sure the detector must be of an East Asian code page, and how much surer than of Latin ones."""
+"""The detector's confidence in an East Asian code page must exceed `_LEAST_SURE`, and that in Latin ones times this."""
 _TURKISH: Final = 0.7
-"""The same factor of Turkish, which is commoner than Icelandic, where its letters would be Nordic ones."""
+"""The same factor for Turkish if its letters would be Nordic: Turkish is commoner than Icelandic."""
 _NORDIC: Final = frozenset("ðþýÐÞÝ")
-"""Where windows-1252 has these, Turkish and Baltic code pages have much commoner letters."""
+"""At the codes of these in windows-1252, Turkish and Baltic code pages have much commoner letters."""
 _RIVALS: Final = frozenset({"cp1250", "cp1254", "cp1257", "iso8859-2"})
-"""Code pages in which the same words can be plausible; those of DOS and Macintosh give words in only one of them."""
+"""Code pages in which the same bytes can be plausible words; with those of DOS and Macintosh, only one gives words."""
 
 
 def guess_encoding(data: bytes) -> str:
-    """Return the Python name of the encoding that fits `data` best; some bytes may not fit even that."""
+    """Return Python's name of the encoding that fits `data` best; some bytes may be invalid even in that."""
     sample = collect_sample(data, _MOST_READ)
     words = _collect_words(sample)
     strange = {encoding: _implausible(words, encoding) for encoding in _LATIN}
     least = min(strange.values())
     if strange["cp1252"] == 0 and not any(_has_letters(word) for word in words):
-        return "cp1252"  # signs only, as in "5 €" and "20 °C"
+        return "cp1252"  # only signs, as in "5 €" and "20 °C"
     for encoding in _JAPANESE:
         if _has_kana(sample.decode(encoding, "replace")):
             return encoding
@@ -127,7 +127,7 @@ def guess_encoding(data: bytes) -> str:
 
 
 def reads_as_western(text: str) -> bool:
-    """Tell whether the words beyond ASCII are those of Western European languages."""
+    """Return whether the non-ASCII words are those of Western European languages."""
     words = Counter(found[0] for found in _TEXT_WORD.finditer(text))
     strange = sum(count for word, count in words.items() if not _is_western(word))
     return strange <= _FEW_STRANGE * words.total()
@@ -135,13 +135,13 @@ def reads_as_western(text: str) -> bool:
 
 def _is_western(word: str) -> bool:
     if min(letter for letter in word if letter > "\x7f") >= "\u0800":
-        return True  # three bytes that fit together by chance are rare
+        return True  # three bytes rarely form a valid character by chance
     letters = {letter for letter in word.lower() if letter > "\x7f" and letter.isalpha()}
     return _reads_well(word, _LONGEST_RUN["western"]) and any(letters <= {*some, "µ"} for some in _LANGUAGES["western"])
 
 
 def _is_east_asian(sure: dict[str, float]) -> bool:
-    """Tell whether the detector finds pairs of bytes that are characters, and hardly anything Latin."""
+    """Return whether the detector finds double-byte characters and hardly anything Latin."""
     latin, eastern = (
         max((sure.get(name, 0.0) for name in names), default=0.0) for names in (_LATIN_NAMES, _EAST_ASIAN)
     )
@@ -149,7 +149,7 @@ def _is_east_asian(sure: dict[str, float]) -> bool:
 
 
 def _is_other_script(name: str, words: Counter[bytes]) -> bool:
-    """Tell whether the words are of one script each; those of East Asia stand beside Latin letters without a space."""
+    """Return whether most words have one script each; East Asian text, which adjoins Latin letters, is exempt."""
     if name in _LATIN_NAMES:
         return False
     if name in _EAST_ASIAN:
@@ -159,7 +159,7 @@ def _is_other_script(name: str, words: Counter[bytes]) -> bool:
 
 
 def _is_odd(word: str) -> bool:
-    """Tell whether a word mixes scripts, has capitals within it, or signs between letters."""
+    """Return whether a word mixes scripts, or has capitals or signs between letters."""
     if _MIXED.search(word):
         return True
     for found in _PIECES.finditer(word):
@@ -173,9 +173,9 @@ def _is_odd(word: str) -> bool:
 
 
 def _choose_latin(alike: list[str], sure: dict[str, float], nordic: bool) -> str:
-    """Choose among code pages that fit alike: the commonest, unless the detector is enough surer of a rival."""
+    """Choose from equally plausible code pages: the commonest, unless the detector clearly prefers a rival."""
     first = alike[0]
-    western = max(sure.get(_plain(name), 0.0) for name in (first, "iso8859-15"))  # a stray byte may exclude the first
+    western = max(sure.get(_plain(name), 0.0) for name in (first, "iso8859-15"))  # a stray byte can exclude the first
     floors = dict.fromkeys(_RIVALS, western * (1.0 if nordic else _SURER) + _MARGIN)
     if nordic:
         floors["cp1254"] = western * _TURKISH
@@ -184,7 +184,7 @@ def _choose_latin(alike: list[str], sure: dict[str, float], nordic: bool) -> str
 
 
 def _detect(sample: bytes) -> dict[str, float]:
-    """Return the detector's confidence in each encoding, by Python's name."""
+    """Return the detector's confidence in each encoding, keyed by Python's name."""
     import chardet
 
     found = chardet.detect_all(
@@ -202,9 +202,9 @@ def _detect(sample: bytes) -> dict[str, float]:
 
 
 def _detect_capitals(words: Counter[bytes]) -> dict[str, float]:
-    """Return the detector's confidence in code pages where all words are capitals, for the words in lower case.
+    """Return the detector's confidence, for the words in lower case, in code pages in which all words are capitals.
 
-    It knows little of capitals: a headline in Russian is Greek or Chinese to it.
+    The detector handles capitals badly: it takes a headline in Russian for Greek or Chinese.
     """
     confidences: dict[str, float] = {}
     for name in _CASED:
@@ -217,7 +217,7 @@ def _detect_capitals(words: Counter[bytes]) -> dict[str, float]:
 
 
 def _has_kana(text: str) -> bool:
-    """Tell whether a text is Japanese: much kana, and hardly ever with Latin letters beside it."""
+    """Return whether a text is Japanese: it has much kana, which rarely adjoins Latin letters."""
     kana = len(_KANA.findall(text))
     beyond = len(text) - len(_ASCII.findall(text))
     strange = text.count("\ufffd") + len(_HALF_WIDTH.findall(text))
@@ -240,7 +240,7 @@ _LATIN_NAMES: Final = frozenset(_plain(name) for name in (*_LATIN, "iso8859-1", 
 
 
 def _collect_words(data: bytes) -> Counter[bytes]:
-    """Return the words with bytes beyond ASCII, with how often they occur."""
+    """Return the words with non-ASCII bytes and how often they occur."""
     words: Counter[bytes] = Counter()
     for found in _WORD.finditer(data):
         word = found[0]
@@ -250,7 +250,7 @@ def _collect_words(data: bytes) -> Counter[bytes]:
 
 
 def collect_sample(data: bytes, most_bytes: int = _MOST_SAMPLE) -> bytes:
-    """Return lines with bytes beyond ASCII, evenly from the whole text: what says most about its encoding."""
+    """Return lines with non-ASCII bytes, evenly from the whole text: they reveal most about its encoding."""
     lines = (found[0] for found in _LINE.finditer(data))
     strange = list(dict.fromkeys(line for line in lines if not line.isascii()))  # repetition misleads the detector
     step = max(1, sum(map(len, strange)) // most_bytes)
@@ -261,7 +261,7 @@ def collect_sample(data: bytes, most_bytes: int = _MOST_SAMPLE) -> bytes:
 
 
 def _implausible(words: Counter[bytes], encoding: str) -> float:
-    """Return the share of words that no language of the code page has, by the language that fits them best."""
+    """Return the share of words that are implausible in the code page's languages, of which the best-fitting counts."""
     family = _FAMILY.get(encoding, "western")
     languages = [frozenset(letters + letters.upper() + "µ") for letters in _LANGUAGES[family]]
     strange, misfits = 0, [0] * len(languages)
@@ -273,10 +273,10 @@ def _implausible(words: Counter[bytes], encoding: str) -> float:
             strange += count
             continue
         letters = frozenset(letter for letter in text if letter > "\x7f" and letter.isalpha())
-        for place, language in enumerate(languages):
+        for index, language in enumerate(languages):
             if not letters <= language:
-                misfits[place] += count
-    # Several languages in a file are usual: most words decide, and a word that none of them has counts in full.
+                misfits[index] += count
+    # Files often have several languages, so a misfit with one language counts half, and an implausible word in full.
     return (strange + min(misfits) / 2) / total if total else 1.0
 
 
@@ -293,17 +293,17 @@ class _Part:
 
 
 def _reads_well(text: str, longest_run: int) -> bool:
-    """Tell whether a word's letters and signs stand where they stand in European languages."""
+    """Return whether the order of a word's letters and signs is plausible in European languages."""
     if "\u2500" <= max(text) <= "\u259f" and _LINES.fullmatch(text):
         return True
     parts = [_Part(found[0], found[0][0].isalpha() and found[0][0] not in "ªº") for found in _PIECES.finditer(text)]
     return all(
-        _spelled(part.text, longest_run) if part.letters else _placed(parts, place) for place, part in enumerate(parts)
+        _spelled(part.text, longest_run) if part.letters else _placed(parts, index) for index, part in enumerate(parts)
     )
 
 
 def _spelled(word: str, longest_run: int) -> bool:
-    """Letters: few in a row beyond ASCII, and capitals only at the beginning or throughout."""
+    """Return whether few consecutive letters are non-ASCII, and only the first or all letters are capitals."""
     longest = max(map(len, _ASCII.split(word)))
     if longest > longest_run or 3 < len(word) == longest:
         return False
@@ -312,17 +312,17 @@ def _spelled(word: str, longest_run: int) -> bool:
 
 
 def _ascii_case(word: str) -> bool:
-    """Tell whether a mixture of cases is ASCII's alone, as in names of products."""
+    """Return whether only ASCII letters are capitals within the word, as in names of products."""
     return not any(letter > "\x7f" and letter.isupper() for letter in word[1:])
 
 
-def _placed(parts: list[_Part], place: int) -> bool:
-    """Tell whether signs stand where they can: known ones, few in a row, each beside what it belongs to."""
-    signs = [sign for sign in parts[place].text if sign > "\x7f"]
+def _placed(parts: list[_Part], index: int) -> bool:
+    """Return whether the signs are known, few in a row, and next to characters to which they belong."""
+    signs = [sign for sign in parts[index].text if sign > "\x7f"]
     if any(sign not in _KNOWN for sign in signs) or (len(set(signs)) > 1 and not _is_punctuation(signs)):
         return False
-    before = parts[place - 1].text if place > 0 else ""
-    after = place + 1 < len(parts) and parts[place + 1].letters
+    before = parts[index - 1].text if index > 0 else ""
+    after = index + 1 < len(parts) and parts[index + 1].letters
     return all(_placed_sign(sign, before, after) for sign in signs)
 
 

@@ -11,7 +11,7 @@ _MOST_DEEP: Final = 3
 
 
 def read_drawing(package: Package, part: Part, depth: int = 0) -> str:
-    """Return a part's text, and that of the charts and diagrams in it."""
+    """Return a part's text and that of its charts and diagrams, down to `_MOST_DEEP` levels."""
 
     def related(id: str) -> str:
         found = package.by_id(part, id)

@@ -1,4 +1,4 @@
-"""A file's text, read in a process of its own that is killed when it takes too long or says too much."""
+"""Reads a file's text in a separate process, which is killed if it exceeds its time limit."""
 
 import asyncio
 import json
@@ -19,14 +19,15 @@ logger = logging.getLogger("threadhold.documents")
 
 _ROOT: Final = str(Path(__file__).parents[1])
 _BLOCK: Final = 256 * 1024
-_TOLD: Final = 64 * 1024  # bytes of stderr that are looked at
+_MOST_STDERR: Final = 64 * 1024
+"""Maximum bytes of stderr that are kept."""
 _KILL_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one file: seconds, bytes of address space, characters of text (20 million are about 5 million tokens), and
-    bytes that an archive may unpack to."""
+    """Limits of one file: seconds, bytes of address space, characters of text (20 million are about 5 million tokens),
+    and bytes of an archive's unpacked content."""
 
     time_s: int = 120
     memory_bytes: int = 1024 * 1024 * 1024
@@ -36,10 +37,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A file's text, as blocks of UTF-8 that can end within a character; `note` tells its owner what was guessed or
-    replaced, such as the encoding.
+    """A file's text, as blocks of UTF-8 that can end within a character. `note` reports to the file's owner what was
+    guessed or replaced, such as the encoding.
 
-    Decoding or joining 80 MB in one call would stop every thread of the server for a tenth of a second.
+    The blocks are not joined, because decoding or joining 80 MB in one call would stop every thread of the server for a
+    tenth of a second.
     """
 
     blocks: Sequence[bytes]
@@ -47,21 +49,22 @@ class Extracted:
 
 
 class Extractor:
-    """Reads files. How many at once is the caller's to bound."""
+    """Reads files. The caller limits how many are read concurrently."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
 
     async def read(self, path: Path, filename: str) -> Extracted:
-        """Return the file's text. Its bytes decide its kind; among kinds of text, the ending of `filename` does.
+        """Return the file's text.
 
-        Raises Unreadable. When it is cancelled, it ends the process.
+        The content determines the file's kind; the suffix of `filename` decides only between kinds of text, and for old
+        Excel files. Raises Unreadable. Cancelling the call ends the process.
         """
         limits = self._limits
-        told = {name: getattr(limits, name) for name in ("time_s", "memory_bytes", "chars", "unpacked_bytes")}
+        limit_values = {name: getattr(limits, name) for name in ("time_s", "memory_bytes", "chars", "unpacked_bytes")}
         suffix = PurePosixPath(filename).suffix.lower()[:16]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "documents.child", str(path), suffix, json.dumps(told)),
+            *(sys.executable, "-P", "-m", "documents.child", str(path), suffix, json.dumps(limit_values)),
             cwd=_ROOT,
             env=child_environment(),
             stdin=asyncio.subprocess.DEVNULL,
@@ -72,7 +75,7 @@ class Extractor:
         try:
             async with asyncio.timeout(limits.time_s):
                 blocks, errors = await asyncio.gather(
-                    _drain(process.stdout, limits.chars * 4 + _BLOCK), _drain(process.stderr, _TOLD)
+                    _drain(process.stdout, limits.chars * 4 + _BLOCK), _drain(process.stderr, _MOST_STDERR)
                 )
                 code = await process.wait()
         except TimeoutError:
@@ -109,22 +112,22 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _note(errors: bytes) -> str | None:
-    """Return the note that a process left that ended well; libraries may have written warnings before it."""
+    """Return the note of a process that succeeded; libraries may have written warnings before it."""
     last = errors.strip().rpartition(b"\n")[2]
     try:
-        told: dict[str, Any] = json.loads(last)
+        report: dict[str, Any] = json.loads(last)
     except ValueError:
         return None
-    return str(told["note"]) if isinstance(told, dict) and "note" in told else None
+    return str(report["note"]) if isinstance(report, dict) and "note" in report else None
 
 
 def _refusal(code: int, errors: bytes) -> Unreadable:
-    """Say why a process ended that did not end well."""
+    """Return the error that explains why a process failed."""
     if code == REFUSED:
-        told: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])
-        return Unreadable(told["message"], code=told["code"])
-    logger.warning("a reader ended with %d: %s", code, errors[-500:].decode("utf-8", "replace"))
-    return _invalid("The file broke its reader: it needs too much time or memory, or is damaged.")
+        report: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])
+        return Unreadable(report["message"], code=report["code"])
+    logger.warning("a file reader ended with %d: %s", code, errors[-500:].decode("utf-8", "replace"))
+    return _invalid("Reading the file failed: it needs too much time or memory, or is damaged.")
 
 
 def _invalid(message: str) -> Unreadable:

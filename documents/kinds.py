@@ -1,4 +1,4 @@
-"""Detects the kind of a file by its content. Its name decides only among kinds of text, and for old Excel files."""
+"""Detects a file's kind by its content. Its name decides only between kinds of text, and for old Excel files."""
 
 import re
 import zipfile
@@ -25,7 +25,7 @@ _OFFICE: Final[dict[str, Kind]] = {
     "spreadsheetml": "sheets",
     "ms-excel": "sheets",
 }
-"""What the content type of a package's main part contains, of documents, templates, shows, with macros or without."""
+"""Substrings of the main part's content type: documents, templates and shows, with or without macros."""
 _ROOTS: Final[dict[str, Kind]] = {
     "{wordprocessingml/main}document": "docx",
     "{presentationml/main}presentation": "pptx",
@@ -57,9 +57,9 @@ def tell_kind(path: Path, suffix: str, *, max_unpacked_bytes: int) -> Kind:
 
 
 def office_kind(package: Package, main: Part) -> Kind | None:
-    """Return the kind of an Office document by its main part's content type, else by the element that it begins with.
+    """Return the kind of an Office document by its main part's content type, else by the part's root element.
 
-    Raises lxml's errors where the part is not XML.
+    Raises lxml's errors if the part is not XML.
     """
     for mark, kind in _OFFICE.items():
         if mark in main.content_type:
@@ -88,10 +88,10 @@ def _in_zip(path: Path, max_unpacked_bytes: int) -> Kind:
             entries = archive.infolist()
             mimetype = archive.read("mimetype")[:100] if "mimetype" in archive.namelist()[:1] else b""
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise broken(f"The file is a broken archive: {error}.") from error
+        raise broken(f"The file is a damaged archive: {error}.") from error
     size = sum(entry.file_size for entry in entries)
     if size > max_unpacked_bytes:
-        raise broken(f"The file unpacks to {size} bytes; at most {max_unpacked_bytes} are read.")
+        raise broken(f"The file unpacks to {size} bytes; at most {max_unpacked_bytes} are allowed. Split it.")
     if any(entry.flag_bits & 1 for entry in entries):
         raise broken("The file is encrypted: upload it without a password.")
     if mimetype.startswith(b"application/vnd.oasis.opendocument.spreadsheet"):
@@ -108,15 +108,15 @@ def _in_package(path: Path) -> Kind | None:
             main = package.main()
             return None if main is None else office_kind(package, main)
     except (etree.LxmlError, zipfile.BadZipFile) as error:
-        raise broken(f"The file is broken: {error}.") from error
+        raise broken(f"The file is damaged: {error}.") from error
 
 
 def _in_ole(path: Path, suffix: str) -> Kind:
     with path.open("rb") as file:
-        # The names of the streams are in its directory, which may be anywhere; a document this long is not read.
-        found = _ENCRYPTED in file.read(64 * 1024 * 1024)
-    if found:
+        # The directory with the names of the streams can be anywhere in the file; only the first 64 MiB are searched.
+        is_encrypted = _ENCRYPTED in file.read(64 * 1024 * 1024)
+    if is_encrypted:
         raise broken("The file is encrypted: upload it without a password.")
     if suffix == ".xls":
         return "sheets"
-    raise unsupported("The file is a document of an old Office: save it in today's format.")
+    raise unsupported("The file is in an old Office format: save it in a current format.")

@@ -1,7 +1,7 @@
 """Collects the text of Open XML parts while they are parsed. No tree is kept, and nesting can have any depth.
 
-An element that arranges text has a frame; when it ends, the frame is merged into the one around it. `after` holds what
-is anchored in a paragraph and follows it: text boxes, notes, comments, descriptions of pictures.
+An element that arranges text has a frame, which is merged into the enclosing frame when the element ends. `after` holds
+texts that are anchored in a paragraph and follow it: text boxes, notes, comments, descriptions of pictures.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _MICROSOFT: Final = ("http://schemas.microsoft.com/office/", "urn:schemas-micros
 
 @dataclass(slots=True)
 class Frame:
-    """The text of one element so far. `cells` are those of a row, `chosen` is an alternative that has text."""
+    """The text of one element so far. `cells` are those of a row; `chosen` is the first alternative with text."""
 
     name: str
     text: list[str] = field(default_factory=list)
@@ -41,12 +41,12 @@ class Frame:
         self.after += other.after
 
     def lines(self) -> str:
-        """Return all of it, without line ends around it."""
+        """Return the whole text, without leading and trailing line ends."""
         return "\n".join(["".join(self.text).strip("\n"), *self.after]).strip("\n")
 
 
 def attribute(attributes: XmlAttributes, local: str) -> str | None:
-    """Return an attribute by its local name, whatever its namespace."""
+    """Return an attribute by its local name, in any namespace."""
     for name, value in attributes.items():
         if name == local or name.endswith("}" + local):
             return value
@@ -54,14 +54,14 @@ def attribute(attributes: XmlAttributes, local: str) -> str | None:
 
 
 def is_on(attributes: XmlAttributes) -> bool:
-    """Return the value of a property that is on where it has none."""
+    """Return the value of a boolean property, which is true if it has no value."""
     return (attribute(attributes, "val") or "1").lower() not in ("0", "false", "off")
 
 
 class TextTarget:
-    """A parser target for `Package.feed`; what DrawingML and all of Open XML have in common.
+    """A parser target for `Package.feed`, for the elements of DrawingML and those common to all of Open XML.
 
-    Subclasses add to the tables. `related` returns the text of the part that a relationship of this part leads to.
+    Subclasses add to the tables. `related` returns the text of the target of a relationship of this part.
     """
 
     skipped: frozenset[str] = frozenset()
@@ -79,9 +79,9 @@ class TextTarget:
         self._starts: dict[str, Callable[[XmlAttributes], None]] = {
             f"{_DRAWING}br": lambda _: self._put("\n"),
             f"{_DRAWING}tab": lambda _: self._put("\t"),
-            f"{CHART}chart": lambda found: self._place(attribute(found, "id")),
-            f"{_CX}chart": lambda found: self._place(attribute(found, "id")),
-            f"{_DGM}relIds": lambda found: self._place(attribute(found, "dm")),
+            f"{CHART}chart": lambda found: self._append_related(attribute(found, "id")),
+            f"{_CX}chart": lambda found: self._append_related(attribute(found, "id")),
+            f"{_DGM}relIds": lambda found: self._append_related(attribute(found, "dm")),
         }
         self._ends: dict[str, Callable[[Frame, Frame], None]] = {
             f"{_DRAWING}p": _end_line,
@@ -101,7 +101,7 @@ class TextTarget:
     # --- called by the parser ----------------------------------------------------------------------------------------
 
     def start(self, tag: str, attributes: XmlAttributes, namespaces: Mapping[str | None, str] | None = None) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         name = plain_name(tag)
         if namespaces:
             self._prefixes |= {prefix or "": uri for prefix, uri in namespaces.items()}
@@ -114,19 +114,19 @@ class TextTarget:
             return
         if name in self._ends:
             self._frames.append(Frame(name))
-        begin = self._starts.get(name)
-        if begin is not None:
-            begin(attributes)
+        start_element = self._starts.get(name)
+        if start_element is not None:
+            start_element(attributes)
         self._path.append(name)
         self._collecting = name in self._texts
 
     def data(self, text: str) -> None:
-        """Character data of the innermost element."""
+        """Handle character data of the innermost element."""
         if self._collecting and not self._skip:
             self._put(text)
 
     def end(self, _: str) -> None:
-        """An element ends."""
+        """Handle the end of an element."""
         if self._skip:
             self._skip -= 1
             return
@@ -138,11 +138,11 @@ class TextTarget:
             merge(frame, self._frames[-1])
 
     def close(self) -> None:
-        """The part ends."""
+        """Do nothing at the end of the part."""
 
     @property
     def text(self) -> str:
-        """All of the part's text."""
+        """The part's whole text."""
         return self._frames[0].lines()
 
     # --- for subclasses ----------------------------------------------------------------------------------------------
@@ -156,23 +156,23 @@ class TextTarget:
         return name == f"{_COMPATIBILITY}Fallback" and self._frames[-1].chosen is not None
 
     def _note_skipped(self, name: str, attributes: XmlAttributes) -> None:
-        """An element within what is not shown."""
+        """Handle the start of an element within skipped content."""
 
     def _understands(self, prefix: str) -> bool:
-        """Tell whether Office knows the namespace; one that is not declared, it does not."""
+        """Return whether Office supports the namespace of a prefix; undeclared ones are not supported."""
         uri = self._prefixes.get(prefix, "")
         return uri.startswith(_MICROSOFT) or plain_namespace(uri).startswith(_KNOWN_NAMESPACES)
 
     def _put(self, text: str) -> None:
         self._frames[-1].text.append(text)
 
-    def _place(self, id: str | None) -> None:
-        """Put the text of a related part behind the paragraph."""
+    def _append_related(self, id: str | None) -> None:
+        """Append the text of a related part after the paragraph."""
         if id:
-            self._caption(self._related(id))
+            self._append_caption(self._related(id))
 
-    def _caption(self, text: str | None) -> None:
-        """Put a text behind the paragraph, if it is one."""
+    def _append_caption(self, text: str | None) -> None:
+        """Append a text after the paragraph, unless it is blank."""
         if text and text.strip():
             self._frames[-1].after.append(text.strip())
 
@@ -190,7 +190,7 @@ def _end_cell(frame: Frame, parent: Frame) -> None:
 
 
 def end_row(frame: Frame, parent: Frame) -> None:
-    """Cells with tabs between them; only a row of one cell, which is a layout rather than a table, keeps its lines."""
+    """Join a row's cells with tabs. Only a row of one cell keeps its lines, because it is a layout, not a table."""
     cells = frame.cells
     if frame.hidden:
         return

@@ -1,4 +1,4 @@
-"""The numbers of Word's lists and headings, which Word shows and the document only describes. Bullets are left out."""
+"""The numbers of Word's lists and headings, which the document describes but does not contain. Bullets are omitted."""
 
 import re
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _MOST_ROMAN: Final = 4000
 
 @dataclass(frozen=True, slots=True)
 class Styles:
-    """Styles by id: those of hidden text, and those that are numbered (list id, level; None if not given)."""
+    """Ids of styles of hidden text; list id and level of numbered styles by style id, None if not given."""
 
     hidden: frozenset[str] = frozenset()
     numbered: dict[str, tuple[str | None, int | None]] = field(default_factory=dict)
@@ -35,12 +35,12 @@ class _Level:
 
 @dataclass(slots=True)
 class Numbering:
-    """Counts the paragraphs of a document in their order."""
+    """Counts the numbered paragraphs of a document, in document order."""
 
     lists: dict[str, dict[int, _Level]] = field(default_factory=dict)
-    """By the id of a list (`w:num`), its levels."""
+    """The levels of each list, by the list's id (`w:num`)."""
     shared: dict[str, str] = field(default_factory=dict)
-    """By the id of a list, the definition whose counters it goes on with."""
+    """The definition whose counters a list continues, by the list's id."""
     counters: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def label(self, id: str, level: int) -> str:
@@ -50,15 +50,15 @@ class Numbering:
             return ""
         counters = self.counters.setdefault(self.shared.get(id, id), {})
         counters[level] = counters.get(level, levels[level].start - 1) + 1
-        for deeper in [found for found in counters if found > level]:
+        for deeper in [counted for counted in counters if counted > level]:
             del counters[deeper]
         if levels[level].format in ("bullet", "none"):
             return ""
 
-        def number(found: re.Match[str]) -> str:
-            place = int(found[1]) - 1
-            at = levels.get(place, _Level(1, "decimal", ""))
-            return _format(counters.get(place, at.start), at.format)
+        def number(match: re.Match[str]) -> str:
+            other = int(match[1]) - 1
+            shown = levels.get(other, _Level(1, "decimal", ""))
+            return _format(counters.get(other, shown.start), shown.format)
 
         return re.sub(r"%([1-9])", number, levels[level].text)
 
@@ -77,7 +77,7 @@ def _format(count: int, kind: str) -> str:
 
 
 def read_numbering(root: Any) -> Numbering:
-    """Read the part `numbering`."""
+    """Parse the part `numbering`."""
     definitions: dict[str, dict[int, _Level]] = {}
     found = Numbering()
     for item in _children(root, "abstractNum"):
@@ -87,7 +87,7 @@ def read_numbering(root: Any) -> Numbering:
         levels = dict(definitions.get(definition, {}))
         found.shared[id] = definition
         for override in _children(item, "lvlOverride"):
-            found.shared[id] = f"{definition}/{id}"  # it starts anew
+            found.shared[id] = f"{definition}/{id}"  # the list restarts its numbers
             levels |= _overridden(override, levels)
         found.lists[id] = levels
     return found
@@ -113,7 +113,7 @@ def _levels(item: Any) -> dict[int, _Level]:
 
 
 def read_styles(root: Any) -> Styles:
-    """Read the part `styles`; a style has what the one it is based on has."""
+    """Parse the part `styles`; a style inherits from the style that it is based on."""
     own: dict[str, Any] = {attribute(item.attrib, "styleId") or "": item for item in _children(root, "style")}
     hidden: set[str] = set()
     numbered: dict[str, tuple[str | None, int | None]] = {}

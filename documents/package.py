@@ -39,7 +39,7 @@ class _Relationship:
 
 @lru_cache(maxsize=4096)
 def plain_namespace(uri: str) -> str:
-    """Return an Open XML namespace without its edition; others stay as they are."""
+    """Return an Open XML namespace without its edition; other namespaces are unchanged."""
     for prefix in _PREFIXES:
         if uri.startswith(prefix):
             return uri.removeprefix(prefix).replace("/2006", "", 1)
@@ -58,7 +58,7 @@ class Package:
 
     def __init__(self, source: Path | IO[bytes]) -> None:
         self._archive = zipfile.ZipFile(source)
-        # Names may be percent-encoded, as the convention wants, and old .NET programs write backslashes.
+        # Names can be percent-encoded, as the convention requires, and old .NET programs write backslashes.
         self._names = {unquote(name).replace("\\", "/").lstrip("/").lower(): name for name in self._archive.namelist()}
         self._defaults: dict[str, str] = {}
         self._overrides: dict[str, str] = {}
@@ -71,14 +71,14 @@ class Package:
         self._archive.close()
 
     def main(self) -> Part | None:
-        """Return the part that the package is about: by its relationship, else by its content type."""
+        """Return the main part: by its relationship, else by its content type."""
         parts = (self._part(name) for name, kind in self._overrides.items() if kind.endswith(".main+xml"))
         return next(self.related(None, "officeDocument"), None) or next(filter(None, parts), None)
 
     def related(self, part: Part | None, *kinds: str) -> Iterator[Part]:
-        """Yield the parts that a part (None: the package) has relationships of these kinds to, in their order.
+        """Yield the targets of a part's relationships of these kinds, in their order; None means the package itself.
 
-        A kind is the last segment of the relationship's type, the same in strict files.
+        A kind is the last segment of the relationship's type, which is the same in strict files.
         """
         for relationship in self._relationships(part):
             if relationship.type.rpartition("/")[2].lower() in {kind.lower() for kind in kinds}:
@@ -87,7 +87,7 @@ class Package:
                     yield found
 
     def by_id(self, part: Part, id: str) -> Part | None:
-        """Return the part that a relationship leads to."""
+        """Return the target of a part's relationship."""
         for relationship in self._relationships(part):
             if relationship.id == id:
                 return self._part(relationship.target)
@@ -98,9 +98,9 @@ class Package:
         return self._archive.read(self._names[part.name.lower()])
 
     def feed(self, part: Part, target: Any) -> None:
-        """Parse a part in blocks, into a target with `start(tag, attributes, namespaces)`, `end` and `data`.
+        """Parse a part in blocks; `target` has `start(tag, attributes, namespaces)`, `end`, `data` and `close`.
 
-        No entity is resolved and nothing external is loaded.
+        Entities are not resolved, and nothing external is loaded.
         """
         parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True, huge_tree=True)
         with self._archive.open(self._names[part.name.lower()]) as file:
@@ -144,6 +144,6 @@ class Package:
 
 
 def _resolve(folder: str, target: str) -> str:
-    """Return the name of the part that a target means, from the folder of the part that has the relationship."""
+    """Return the part name of a relationship's target, relative to the folder of the relationship's part."""
     target = unquote(re.sub(r"[#?].*", "", target)).replace("\\", "/")
     return posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")

@@ -1,4 +1,4 @@
-"""The text of a PDF, page by page: words that line ends divide are joined; form values and notes are included."""
+"""The text of a PDF, page by page. Words that a line end divides are joined; form values and notes are included."""
 
 import ctypes
 import re
@@ -11,15 +11,15 @@ from documents.refusals import broken
 __all__ = ["join_lines", "read_pdf"]
 
 _BREAK: Final = re.compile("((?:\\w[\\w'\u2019-]*)?\\w)(?:[\x02\ufffe]|[-\u2010]\n|\xad\n?)(?=(\\w+))")
-"""A word up to where a line ends, and how the next line goes on. PDFium gives U+0002 or U+FFFE for a hyphen and the
-line end behind it, also for a soft hyphen."""
+"""The part of a word before a line end, and the word after it. PDFium returns U+0002 or U+FFFE for a hyphen or soft
+hyphen followed by a line end."""
 _HYPHENATED: Final = re.compile(r"\w+(?:-\w+)+")
 _HANGING: Final = frozenset(re.findall(r"\w+", "und oder bzw sowie et ou and or y e o en of og och eller"))
-"""Words before which a hyphen stands for the rest of a compound: German "Vor- und Nachteile"."""
+"""Words before which a hyphen replaces the rest of a compound: German "Vor- und Nachteile"."""
 _LIGATURES: Final = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _NOTES: Final = ("TEXT", "FREETEXT", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "STAMP", "CARET", "INK")
 _PASSWORD: Final = 1 << 13
-"""The flag of a form's field whose value is not shown."""
+"""The flag of a form field whose value is not shown."""
 
 
 def read_pdf(path: Path) -> Iterator[str]:
@@ -32,7 +32,7 @@ def read_pdf(path: Path) -> Iterator[str]:
         if "password" in str(error).lower():
             raise broken("The PDF is encrypted: upload it without a password.") from error
         raise broken(f"The PDF cannot be read: {error}") from error
-    document.init_forms()  # does nothing where there is no form
+    document.init_forms()  # does nothing if there is no form
     hyphenated: set[str] = set()
     for page in document:
         words = page.get_textpage()
@@ -46,9 +46,9 @@ def read_pdf(path: Path) -> Iterator[str]:
 def join_lines(text: str, hyphenated: set[str] | frozenset[str] = frozenset()) -> str:
     """Join words that a hyphen at the end of a line divides.
 
-    The hyphen stays where it is the word's own: in a word that has other hyphens, before a digit or a capital (unless
-    all letters are capitals), and in `hyphenated` words, which the document has elsewhere with their hyphen. They are
-    in lower case.
+    A hyphen that belongs to the word stays: in a word that has other hyphens, before a digit or a capital (unless all
+    letters are capitals), and in `hyphenated` words, which occur with a hyphen elsewhere in the document. Those are in
+    lower case.
     """
 
     def join(found: re.Match[str]) -> str:
@@ -65,13 +65,13 @@ def join_lines(text: str, hyphenated: set[str] | frozenset[str] = frozenset()) -
 
 
 def _annotations(document: Any, page: Any) -> Iterator[str]:
-    """Yield a line for each field that is filled in, and the text of each note; each once."""
+    """Yield a line for each form field with a value, and the text of each note, without duplicates."""
     from pypdfium2 import raw
 
     notes = {getattr(raw, f"FPDF_ANNOT_{name}") for name in _NOTES}
     seen: set[str] = set()
-    for place in range(raw.FPDFPage_GetAnnotCount(page)):
-        annotation = raw.FPDFPage_GetAnnot(page, place)
+    for index in range(raw.FPDFPage_GetAnnotCount(page)):
+        annotation = raw.FPDFPage_GetAnnot(page, index)
         if not annotation:
             continue
         try:
@@ -112,9 +112,9 @@ def _field(form: Any, annotation: Any) -> str:
 def _selected(form: Any, annotation: Any) -> Iterator[str]:
     from pypdfium2 import raw
 
-    for place in range(raw.FPDFAnnot_GetOptionCount(form, annotation)):
-        if raw.FPDFAnnot_IsOptionSelected(form, annotation, place):
-            yield _string(raw.FPDFAnnot_GetOptionLabel, form, annotation, place)
+    for index in range(raw.FPDFAnnot_GetOptionCount(form, annotation)):
+        if raw.FPDFAnnot_IsOptionSelected(form, annotation, index):
+            yield _string(raw.FPDFAnnot_GetOptionLabel, form, annotation, index)
 
 
 def _string(function: Callable[..., int], *arguments: Any) -> str:

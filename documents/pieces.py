@@ -1,8 +1,8 @@
-"""A text in pieces that overlap, for an index. Pure.
+"""Cuts a text into overlapping pieces for an index. Pure.
 
-Law: a piece is exactly `text[start:end]`; pieces come in order, every one ends behind the one before, and no word of
-the text is in none of them. A token is counted as four bytes of UTF-8, which is near the truth for English, and on the
-safe side for other scripts: no tokenizer agrees with every embedder, and none need be loaded.
+Invariants: a piece is exactly `text[start:end]`; pieces are in order, each ends after the previous one, and every word
+of the text is in at least one. A token counts as four bytes of UTF-8, which is accurate for English and conservative
+for other scripts. No tokenizer is loaded, because none agrees with every embedder.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ __all__ = ["BYTES_PER_TOKEN", "Piece", "cut"]
 BYTES_PER_TOKEN: Final = 4
 
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
-"""Where a piece had best end, best first; they are looked for in its last half."""
+"""Preferred ends of a piece, the best first; they are searched in its second half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Character offsets in the text, and what is between them."""
+    """Character offsets in the text, and the text between them."""
 
     start: int
     end: int
@@ -29,15 +29,15 @@ class Piece:
 def cut(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[Piece]:
     """Yield the pieces. Those of one text overlap by about `overlap_tokens`, which is at most half of `max_tokens`."""
     most, overlap = max_tokens * BYTES_PER_TOKEN, overlap_tokens * BYTES_PER_TOKEN
-    start, end, said = _skip_space(text, 0), 0, 0
+    start, end, last_end = _skip_space(text, 0), 0, 0
     while start < len(text):
-        reach = _reach(text, start, most)
-        stop = reach if reach == len(text) else _best_break(text, start, reach)
-        if stop <= end:  # the overlap left no room for a break behind the last piece's end
-            stop = reach
+        limit = _limit(text, start, most)
+        stop = limit if limit == len(text) else _best_break(text, start, limit)
+        if stop <= end:  # because of the overlap, the break is not after the previous piece's end
+            stop = limit
         piece = text[start:stop].rstrip()
-        if start + len(piece) > said:
-            said = start + len(piece)
+        if start + len(piece) > last_end:
+            last_end = start + len(piece)
             yield Piece(start, start + len(piece), piece)
         if stop >= len(text):
             return
@@ -45,25 +45,25 @@ def cut(text: str, *, max_tokens: int, overlap_tokens: int) -> Iterator[Piece]:
         start = _next_start(text, start, stop, overlap)
 
 
-def _reach(text: str, start: int, most: int) -> int:
-    """Return where `most` bytes from `start` end; a whole character at least."""
+def _limit(text: str, start: int, most: int) -> int:
+    """Return the position `most` bytes after `start`, at least one whole character."""
     part = text[start : start + most]
     if part.isascii():
         return start + len(part)
     return start + max(1, len(part.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")))
 
 
-def _best_break(text: str, start: int, reach: int) -> int:
-    half = start + (reach - start) // 2
+def _best_break(text: str, start: int, limit: int) -> int:
+    half = start + (limit - start) // 2
     for mark in _BREAKS:
-        found = text.rfind(mark, half, reach)
+        found = text.rfind(mark, half, limit)
         if found != -1:
             return found + len(mark)
-    return reach
+    return limit
 
 
 def _next_start(text: str, start: int, stop: int, overlap: int) -> int:
-    """Return the beginning of a word about `overlap` bytes before `stop`, behind `start`."""
+    """Return the start of a word about `overlap` bytes before `stop`, and after `start`."""
     back = stop
     if overlap:
         part = text[max(start + 1, stop - overlap) : stop]

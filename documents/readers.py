@@ -19,23 +19,23 @@ from documents.refusals import broken
 __all__ = ["Reading", "read_office"]
 
 _MOST_EMBEDDED: Final = 3
-"""How deep documents within documents are read."""
+"""Maximum nesting of documents within documents."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """The text of one file. `note` says what was guessed or replaced; it is complete when the text is."""
+    """The text of one file. `note` reports what was guessed or replaced; it is complete after the last part."""
 
     kind: Kind
     path: Path
     max_bytes: int
-    """Of a text file."""
+    """Maximum size of a text file."""
     note: str | None = None
 
     def parts(self) -> Iterator[str]:
-        """Yield the text; between two parts belongs a line end.
+        """Yield the text in parts, which a line end separates.
 
-        Raises Refused, and whatever the libraries raise for a broken file.
+        Raises Refused, and what the libraries raise for a damaged file.
         """
         match self.kind:
             case "pdf":
@@ -69,7 +69,7 @@ class Reading:
 
 
 def read_office(source: Path | io.BytesIO, depth: int = 0) -> Iterator[str]:
-    """Yield the text of a Word document or a presentation that is `depth` deep in others."""
+    """Yield the text of a Word document or a presentation at nesting level `depth`."""
     from documents.slides import read_slides
     from documents.word import read_word
 
@@ -87,7 +87,7 @@ def read_office(source: Path | io.BytesIO, depth: int = 0) -> Iterator[str]:
 
 
 def _read_embedded(part: Part, data: bytes, depth: int) -> str:
-    """Return the text of a file that a Word document includes (`w:altChunk`): HTML, plain text, mail or Word."""
+    """Return the text of a file that a Word document includes (`w:altChunk`): HTML, plain text, mail or Office."""
     from documents.webpages import read_page
 
     kind = part.content_type

@@ -1,4 +1,4 @@
-"""Why a file says nothing: the two codes of the wire, and a sentence for who uploaded it."""
+"""Why a file is not read: one of two error codes, and a message for the user who uploaded the file."""
 
 from typing import Literal
 
@@ -20,10 +20,10 @@ class Refused(Exception):
 
 
 def unsupported(what: str) -> Refused:
-    """Say that files of this kind are not read, and which are."""
+    """Return the refusal of an unsupported kind of file, which lists the supported kinds."""
     return Refused("unsupported_file", f"{what} {SUPPORTED}")
 
 
 def broken(message: str) -> Refused:
-    """Say what is wrong with this file."""
+    """Return the refusal of an invalid file."""
     return Refused("invalid_file", message)

@@ -1,4 +1,4 @@
-"""The cells of a spreadsheet, row by row and as people write them; then the text boxes and comments of each sheet."""
+"""The text of a spreadsheet: each sheet's rows, with values as people write them, then its text boxes and comments."""
 
 import datetime
 import re
@@ -17,12 +17,12 @@ __all__ = ["cell_text", "read_sheets"]
 _S: Final = "{spreadsheetml/main}"
 _THREADED: Final = "{http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments}"
 _DIGITS: Final = 15
-"""How many digits Excel keeps of a number."""
+"""Significant digits that Excel keeps of a number."""
 _EXACT: Final = 2.0**53
-"""Up to here, floating point numbers have every whole number: those of cards and accounts are found by their digits."""
+"""Up to this, floating point represents every whole number: card and account numbers keep all their digits."""
 _MOST_WHOLE: Final = 1e21
 _DURATION: Final = re.compile(r"(-?)PT(\d+)H(\d+)M(\d+)(?:[.,]\d+)?S")
-"""A duration of a day or more in OpenDocument, which comes as a string."""
+"""A duration of a day or more in OpenDocument, which the library returns as a string."""
 
 
 def read_sheets(path: Path) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _number_text(value: float) -> str:
 
 
 def _date_text(value: datetime.datetime) -> str:
-    # Days are floating point numbers in Excel: what is left of a second is rounding.
+    # Excel stores dates as floating point numbers of days: fractions of a second are rounding errors.
     value = (value + datetime.timedelta(microseconds=500_000)).replace(microsecond=0)
     if value.time() == datetime.time():
         return value.date().isoformat()
@@ -85,11 +85,11 @@ def _duration_text(value: datetime.timedelta) -> str:
     return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-# --- what stands on sheets ------------------------------------------------------------------------------------------
+# --- drawings and comments ------------------------------------------------------------------------------------------
 
 
 class _CommentText(TextTarget):
-    """Reads the comments of a sheet, of the old kind and of the new."""
+    """Reads the comments of a sheet, both classic and threaded."""
 
     texts = frozenset({f"{_S}t", f"{_THREADED}text"})
     skipped = frozenset({f"{_S}authors", f"{_S}rPh"})
@@ -104,7 +104,7 @@ def _end_comment(frame: Frame, parent: Frame) -> None:
 
 
 def _read_extras(path: Path) -> dict[str, list[str]]:
-    """Return the texts of drawings, charts and comments by the sheet's name; none for what is not Open XML."""
+    """Return the texts of drawings, charts and comments by the sheet's name; empty for other formats than Open XML."""
     if not zipfile.is_zipfile(path):
         return {}
     with Package(path) as package:
@@ -124,7 +124,7 @@ def _sheet_extras(package: Package, sheet: Part) -> Iterator[str]:
     for drawing in package.related(sheet, "drawing"):
         yield read_drawing(package, drawing)
     threaded = list(package.related(sheet, "threadedComment"))
-    for comments in threaded or package.related(sheet, "comments"):  # the old ones then say only to update Excel
+    for comments in threaded or package.related(sheet, "comments"):  # classic ones then only say to update Excel
         target = _CommentText()
         package.feed(comments, target)
         yield target.text

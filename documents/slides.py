@@ -1,6 +1,6 @@
 """All text of a presentation, slide by slide: shapes, groups, tables, charts, SmartArt, notes and comments.
 
-`.pptx`, `.pptm`, `.potx` and `.ppsx`, transitional and strict, are read alike, which python-pptx does not do.
+It reads `.pptx`, `.pptm`, `.potx` and `.ppsx`, transitional and strict; python-pptx does not support all of them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _NOT_SHOWN: Final = ("sldNum", "sldImg", "dt")
 
 
 def read_slides(package: Package, main: Part) -> Iterator[str]:
-    """Yield the text of each slide, its notes and its comments, followed by an empty line."""
+    """Yield the text of each slide, then of its notes and comments, then an empty line."""
     for slide in _list_slides(package, main):
         for part in (slide, *package.related(slide, "notesSlide"), *package.related(slide, "comments")):
             target = _SlideText(package, part)
@@ -28,7 +28,7 @@ def read_slides(package: Package, main: Part) -> Iterator[str]:
 
 
 def _list_slides(package: Package, main: Part) -> list[Part]:
-    """Return the slides in the order of the presentation."""
+    """Return the slides in presentation order."""
     items = package.tree(main).iter("{*}sldId")
     ids = [id for item in items if plain_name(item.tag) == f"{_P}sldId" and (id := _relationship(item.attrib))]
     return [part for id in ids if (part := package.by_id(main, id)) is not None]
@@ -61,7 +61,7 @@ class _SlideText(TextTarget):
     def _start_shape(self, attributes: XmlAttributes) -> None:
         if (attribute(attributes, "hidden") or "0").lower() in ("1", "true"):
             self._frames[-1].hidden = True
-        self._caption(attribute(attributes, "descr"))
+        self._append_caption(attribute(attributes, "descr"))
 
     def _start_placeholder(self, attributes: XmlAttributes) -> None:
         if attribute(attributes, "type") in _NOT_SHOWN:

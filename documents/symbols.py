@@ -1,4 +1,4 @@
-"""Characters of Microsoft's symbol fonts as Unicode: `w:sym` names them by their place in the font."""
+"""Maps characters of Microsoft's symbol fonts to Unicode: `w:sym` identifies them by their code in the font."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _SYMBOL: Final = (
     " !∀#∃%&∋()∗+,−./0123456789:;<=>?≅ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ[∴]⊥_‾αβχδεφγηιϕκλμνοπθρστυϖωξψζ{|}∼"
     "                                 €ϒ′≤⁄∞ƒ♣♦♥♠↔←↑→↓°±″≥×∝∂•÷≠≡≈…|—↵ℵℑℜ℘⊗⊕∅∩∪⊃⊇⊄⊂⊆∈∉∠∇®©™∏√⋅¬∧∨⇔⇐⇑⇒⇓◊〈®©™∑"
 )
-"""Of the font Symbol, from 0x20 on."""
+"""Characters of the font Symbol, from code 0x20."""
 _WINGDINGS: Final = {
     0x22: "✂",
     0x28: "☎",
@@ -33,14 +33,14 @@ _WINGDINGS_2: Final = {0x4F: "✗", 0x50: "✓", 0x51: "☒", 0x52: "☑", 0x53:
 
 
 def symbol(font: str, code: int) -> str:
-    """Return the character at `code` (with or without the offset 0xF000); empty for an ornament without a meaning."""
-    place = code - 0xF000 if 0xF000 <= code <= 0xF0FF else code
+    """Return the character at `code` (with or without the offset 0xF000); empty for an ornament without meaning."""
+    offset = code - 0xF000 if 0xF000 <= code <= 0xF0FF else code
     match font.lower():
         case "symbol":
-            return _SYMBOL[place - 0x20] if 0 <= place - 0x20 < len(_SYMBOL) else ""
+            return _SYMBOL[offset - 0x20] if 0 <= offset - 0x20 < len(_SYMBOL) else ""
         case "wingdings":
-            return _WINGDINGS.get(place, "")
+            return _WINGDINGS.get(offset, "")
         case "wingdings 2":
-            return _WINGDINGS_2.get(place, "")
+            return _WINGDINGS_2.get(offset, "")
         case _:
             return "" if 0xE000 <= code <= 0xF8FF or not 0 < code < 0x110000 else chr(code)

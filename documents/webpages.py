@@ -1,7 +1,7 @@
-"""The text of an HTML page as a browser shows it or reads it aloud, after its title and description.
+"""The text of an HTML page: its title and description, then the text that a browser shows or reads aloud.
 
-The parser reports elements one by one, so that nesting can have any depth. The tree that inscriptis lays out is kept
-shallow.
+The parser reports elements one by one, so that nesting can have any depth. The tree for inscriptis, which does the
+layout, is kept shallow.
 """
 
 import re
@@ -15,7 +15,7 @@ __all__ = ["read_page"]
 
 _SKIPPED: Final = frozenset({"script", "style", "datalist", "iframe", "annotation", "annotation-xml"})
 _DEEPEST: Final = 100
-"""Elements within elements that are laid out; deeper ones only end lines."""
+"""Maximum depth of elements in the tree; deeper ones only break lines."""
 _BLOCKS: Final = frozenset(
     (
         *("section", "form", "fieldset", "legend", "details", "summary", "dialog", "dl", "dt", "dd", "option"),
@@ -34,14 +34,14 @@ _BLOCKS: Final = frozenset(
         ),
     )
 )
-"""Elements that begin a line, and that inscriptis does not know."""
+"""Elements that begin a line but that inscriptis does not support."""
 _KNOWN_BLOCKS: Final = _BLOCKS | {"div", "p", "li", "tr", "td", "br", "table", "ul", "ol", "h1", "h2", "h3", "article"}
 _HIDDEN_INPUTS: Final = ("hidden", "password", "checkbox", "radio", "file", "color", "range")
 _EMPTY_LINES: Final = re.compile(r"\n(?:[ \t]*\n){2,}")
 _REFERENCES: Final = {
     code: bytes([code]).decode("cp1252") for code in range(0x80, 0xA0) if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
-"""References such as `&#146;` are numbers of windows-1252, as browsers read them."""
+"""References such as `&#146;` are codes in windows-1252, as in browsers."""
 _SPACES: Final = re.compile(r"\s+")
 _BLOCK: Final = 64 * 1024
 
@@ -62,7 +62,7 @@ def read_page(html: str) -> str:
 
 @dataclass(slots=True)
 class _Open:
-    """An element around here: its name in the tree if it is there, and a label for the case that it has no text."""
+    """An open element: its name in the tree, if it is there, and the label to use if the element has no text."""
 
     shown: str | None
     label: str | None
@@ -82,7 +82,7 @@ class _Page:
         self._title: list[str] | None = None
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         if tag == "title" and not self._titled:
             self._title = []
         elif tag == "meta":
@@ -97,7 +97,7 @@ class _Page:
             self.data(f" {text.strip()} ")
 
     def data(self, text: str) -> None:
-        """Text of the innermost element."""
+        """Handle text of the innermost element."""
         if self._title is not None:
             self._title.append(text)
         elif not self._skip:
@@ -106,7 +106,7 @@ class _Page:
                 self._forget_labels()
 
     def end(self, tag: str) -> None:
-        """An element ends."""
+        """Handle the end of an element."""
         if tag == "title" and self._title is not None:
             self._add_head("".join(self._title))
             self._title, self._titled = None, True
@@ -116,7 +116,7 @@ class _Page:
             self._end_innermost()
 
     def close(self) -> Any:
-        """The page ends; returns the tree."""
+        """Return the tree at the end of the page."""
         while self._open:
             self._end_innermost()
         self._builder.end("div")
@@ -162,7 +162,7 @@ def _is_skipped(tag: str, attributes: Mapping[str, str]) -> bool:
 
 
 def _replacement(tag: str, attributes: Mapping[str, str]) -> str | None:
-    """Return what stands for an element that has no text of its own."""
+    """Return the text of an attribute that replaces the element's missing content."""
     if tag in ("img", "area"):
         return attributes.get("alt")
     if tag == "input" and attributes.get("type", "text").lower() not in _HIDDEN_INPUTS:

@@ -1,8 +1,8 @@
 """All text that Word shows, in reading order: of `.docx`, `.docm`, `.dotx` and `.dotm`, transitional and strict.
 
-This reader is our own because no library reads all of it. python-docx and mammoth lose content controls, text boxes,
-notes or fields; docx2python fails on documents that Word opens; office-oxide, the closest, loses phonetic guides and
-blocks with alternatives, and its wheels require a newer Linux than ours; kreuzberg takes 100 MB and lacks headers and
+This reader exists because no library reads all of it. python-docx and mammoth lose content controls, text boxes, notes
+or fields. docx2python fails on documents that Word opens. office-oxide, the closest, loses phonetic guides and blocks
+with alternatives, and its wheels require a newer Linux than ours. kreuzberg takes 100 MB and lacks headers and
 comments.
 """
 
@@ -42,7 +42,7 @@ def read_word(package: Package, part: Part, embedded: Callable[[Package, Part], 
 
 @dataclass(slots=True)
 class _Notes:
-    """Footnotes, endnotes and comments by kind and id; those that are referred to, whether shown or deleted."""
+    """Footnotes, endnotes and comments by kind and id. `referred` are those with a reference, shown or deleted."""
 
     texts: dict[tuple[str, str], str] = field(default_factory=dict)
     referred: set[tuple[str, str]] = field(default_factory=set)
@@ -50,7 +50,7 @@ class _Notes:
 
 
 class _Story:
-    """What the parts of one document share."""
+    """State that the parts of one document share."""
 
     def __init__(self, package: Package, main: Part, embedded: Callable[[Package, Part], str]) -> None:
         self.package = package
@@ -67,7 +67,7 @@ class _Story:
             package.feed(part, _WordText(self, part))
 
     def edges(self, kind: str) -> list[Part]:
-        """Return the headers or the footers, each once."""
+        """Return the headers or the footers, without duplicates."""
         return list(dict.fromkeys(self.package.related(self.main, kind)))
 
     def read(self, part: Part) -> str:
@@ -77,7 +77,7 @@ class _Story:
         return target.text
 
     def left_over(self) -> Iterator[str]:
-        """Yield what follows the body: endnotes, then notes without a reference."""
+        """Yield the texts that follow the body: endnotes, then notes without a reference."""
         yield from self.notes.endnotes
         for key, text in self.notes.texts.items():
             if key not in self.notes.referred:
@@ -102,13 +102,13 @@ class _WordText(TextTarget):
         self._story = story
         self._part = part
         self._fields: list[bool] = []
-        """Of each field around here: whether its code is being read rather than its result."""
+        """For each open field: whether its code is being read, and not its result."""
         self._choices: list[str] = []
         self._chosen = 0
         self._checked = False
         self._starts |= {
-            f"{_W}{name}": begin
-            for name, begin in {
+            f"{_W}{name}": start_element
+            for name, start_element in {
                 "tab": lambda _: self._put("\t"),
                 "ptab": lambda _: self._put("\t"),
                 "br": lambda _: self._put("\n"),
@@ -139,9 +139,9 @@ class _WordText(TextTarget):
             }.items()
         }
         self._starts |= {
-            "{drawingml/wordprocessingDrawing}docPr": lambda found: self._caption(attribute(found, "descr")),
-            f"{_V}shape": lambda found: self._caption(attribute(found, "alt")),
-            f"{_V}textpath": lambda found: self._caption(attribute(found, "string")),
+            "{drawingml/wordprocessingDrawing}docPr": lambda found: self._append_caption(attribute(found, "descr")),
+            f"{_V}shape": lambda found: self._append_caption(attribute(found, "alt")),
+            f"{_V}textpath": lambda found: self._append_caption(attribute(found, "string")),
             f"{_M}den": lambda _: self._put("/"),
             f"{_M}sup": lambda _: self._put("^"),
             f"{_M}sub": lambda _: self._put("_"),
@@ -162,11 +162,11 @@ class _WordText(TextTarget):
             f"{_M}d": _end_parenthesis,
         }
 
-    # --- what is shown -----------------------------------------------------------------------------------------------
+    # --- visibility --------------------------------------------------------------------------------------------------
 
     def _is_skipped(self, name: str, attributes: XmlAttributes) -> bool:
         if name in (f"{_W}del", f"{_W}moveFrom"):
-            return not self._parent().endswith("Pr")  # there it says that the paragraph or row is deleted
+            return not self._parent().endswith("Pr")  # in properties, it means that the paragraph or row is deleted
         return super()._is_skipped(name, attributes)
 
     def _note_skipped(self, name: str, attributes: XmlAttributes) -> None:
@@ -179,7 +179,7 @@ class _WordText(TextTarget):
             super()._put(text)
 
     def _start_deleted_property(self, _: XmlAttributes) -> None:
-        # A row or cell is gone; a paragraph whose mark is deleted runs on into the next.
+        # A row or cell is deleted; a paragraph whose mark is deleted is joined with the next.
         if self._parent() in (f"{_W}trPr", f"{_W}tcPr"):
             self._frames[-1].hidden = True
         elif self._path[-2:] == [f"{_W}pPr", f"{_W}rPr"]:
@@ -217,14 +217,14 @@ class _WordText(TextTarget):
             self._level = int(level)
 
     def _end_paragraph(self, frame: Frame, parent: Frame) -> None:
-        self._fields = [False] * len(self._fields)  # a code ends with its paragraph, lest one left open hide the rest
+        self._fields = [False] * len(self._fields)  # a code ends with its paragraph, or an open one would hide the rest
         text = "".join(frame.text)
-        if frame.cells:  # readings of a phonetic guide, behind the text so that its words stay whole
+        if frame.cells:  # a phonetic guide follows the text, so that words stay whole
             text = f"{text} ({' '.join(frame.cells)})"
         parent.text += [text, "" if frame.id == "joined" else "\n", *(f"{after}\n" for after in frame.after)]
 
     def end(self, tag: str) -> None:
-        """An element ends; with its properties, a paragraph's number is known."""
+        """Handle the end of an element; a paragraph's number is known at the end of its properties."""
         numbered = not self._skip and self._path[-1:] == [f"{_W}pPr"] and self._list is not None
         if numbered and self._list is not None:
             label = self._story.numbering.label(self._list, self._level or 0)
@@ -263,8 +263,8 @@ class _WordText(TextTarget):
             self._start_result(attributes)
 
     def _start_result(self, attributes: XmlAttributes) -> None:
-        place = attribute(attributes, "val") or ""
-        self._chosen = int(place) if place.isdigit() else 0
+        index = attribute(attributes, "val") or ""
+        self._chosen = int(index) if index.isdigit() else 0
 
     def _start_entry(self, attributes: XmlAttributes) -> None:
         self._choices.append(attribute(attributes, "val") or "")
@@ -289,7 +289,7 @@ class _WordText(TextTarget):
         if kind == "endnote":
             notes.endnotes.append(text)
         else:
-            self._caption(text)
+            self._append_caption(text)
 
     def _start_note(self, attributes: XmlAttributes) -> None:
         frame = self._frames[-1]
