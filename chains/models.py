@@ -19,7 +19,7 @@ from wire.errors import PromptRefused, RunError, UpstreamFailed
 __all__ = ["Models", "listed_limit"]
 
 _FRESH_S: Final = 30.0
-_AGAIN_S: Final = 30.0
+_RETRY_DELAY_S: Final = 30.0
 """Delay after a failed fetch before a run's model name triggers another."""
 _LIMIT_NAMES: Final = (
     "loaded_context_length",
@@ -60,9 +60,13 @@ class Models:
         return await asyncio.shield(self._refresh())
 
     async def resolve(self, name: str) -> str:
-        """Return the name to send: the alias, else the name without its organization if only that is listed. An empty
-        name means the default, else the first model listed. Raises UpstreamFailed if there is none, PromptRefused if
-        the name is too long.
+        """Return the name to send: the alias, else the name without its organization if only that is listed.
+
+        An empty name means the default, else the first model listed.
+
+        Raises:
+            UpstreamFailed: if no model is named and none is listed.
+            PromptRefused: if the name is too long.
         """
         wanted = name.strip() or self._default
         if not wanted:
@@ -85,7 +89,7 @@ class Models:
     @property
     def settled(self) -> bool:
         """Whether waiting cannot improve `names`: there is a listing, or a fetch has just failed."""
-        return self._listing is not None or self._failed_lately()
+        return self._listing is not None or self._failed_recently()
 
     async def settle(self) -> None:
         """Wait for the first listing; later ones are fetched in the background. A listing that fails raises nothing."""
@@ -137,7 +141,7 @@ class Models:
     async def _without_organisation(self, name: str) -> str:
         listed = self.names()
         bare = name.rsplit("/", 1)[-1]
-        if name not in listed and bare not in listed and self._stale() and not self._failed_lately():
+        if name not in listed and bare not in listed and self._stale() and not self._failed_recently():
             with contextlib.suppress(RunError):
                 await asyncio.shield(self._refresh())
             listed = self.names()
@@ -146,11 +150,11 @@ class Models:
     def _stale(self) -> bool:
         return time.monotonic() - self._fetched_at > _FRESH_S
 
-    def _failed_lately(self) -> bool:
-        return time.monotonic() - self._failed_at < _AGAIN_S
+    def _failed_recently(self) -> bool:
+        return time.monotonic() - self._failed_at < _RETRY_DELAY_S
 
     def _keep_fresh(self) -> None:
-        if self._stale() and not self._failed_lately():
+        if self._stale() and not self._failed_recently():
             self._refresh()
 
     def _refresh(self) -> "asyncio.Task[list[dict[str, Any]]]":

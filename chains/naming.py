@@ -11,8 +11,8 @@ from typing import Final
 __all__ = ["Naming"]
 
 _MARK: Final = "\0"
-_MOST_PLACES: Final = 20
-"""Maximum places of one name that are examined."""
+_MOST_OCCURRENCES: Final = 20
+"""Maximum occurrences of one name that are examined."""
 
 _QUOTES: Final = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"  # quotation marks of several languages
 _QUOTE: Final = rf"[{_QUOTES}\[(]{{0,2}}"
@@ -68,7 +68,7 @@ _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """A text with the places of one name: `masked` has a mark for each, `starts` has their positions in the text."""
+    """A text and the occurrences of one name: `masked` has a mark for each, `starts` has their positions."""
 
     name: str
     masked: str
@@ -76,7 +76,7 @@ class Naming:
 
     @classmethod
     def find(cls, name: str, text: str, lowered: str) -> "Naming | None":
-        """Return the places of a name as a separate word; None if there is none.
+        """Return the occurrences of a name as a separate word; None if there are none.
 
         `lowered` is `Naming.fold(text)`; a lower-case name is found in any case.
         """
@@ -86,7 +86,7 @@ class Naming:
         starts: list[int] = []
         parts: list[str] = []
         done = at = 0
-        while len(starts) < _MOST_PLACES and (at := searched.find(name, at)) >= 0:
+        while len(starts) < _MOST_OCCURRENCES and (at := searched.find(name, at)) >= 0:
             end = at + len(name)
             prefix = _PREFIX.search(text, max(0, at - 12), at)
             start = prefix.start() if prefix else at

@@ -69,7 +69,7 @@ class Negotiation:
         return await self.trusted(self._blamed(refusal))
 
     async def trusted(self, refusal: Refusal) -> Refusal:
-        """Return a refusal without a limit that it only quotes."""
+        """Return the refusal without its limit if that quotes the request."""
         if refusal.limit_at is None:
             return refusal
         return await asyncio.to_thread(lambda: unquoted(refusal, Words(self._sent, self._more_texts)))

@@ -41,7 +41,7 @@ _MAX_ENTRIES: Final = 10_000
 """Maximum entries of one list."""
 _MAX_ALIKE: Final = 4
 """A new entry of a list is compared with at most this many entries of the same `index`, the newest first."""
-_MAX_SPELLED: Final = 16
+_MAX_SERIALIZATIONS: Final = 16
 """Maximum serializations of one reply's fields: some servers send fields after the finish reason."""
 
 _MESSAGE: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
@@ -108,7 +108,7 @@ class ExtraFields:
         self._chars = 0
         self._is_kept = True
         self._has_more = False
-        self._spelled = 0
+        self._serializations = 0
 
     def add(self, delta: dict[str, Any], *, whole: bool = False) -> None:
         """Add a delta's fields; those of a `whole` message replace what was streamed of them."""
@@ -125,13 +125,13 @@ class ExtraFields:
     def spell(self, ids: Sequence[str]) -> str | None:
         """Return the fields as JSON text; `ids` are those of the calls. None if there are no calls, or no new fields
         since the previous call."""
-        if not self._has_more or self._spelled == _MAX_SPELLED:
+        if not self._has_more or self._serializations == _MAX_SERIALIZATIONS:
             return None
         calls = {id: fields for number, id in enumerate(ids) if (fields := self._calls.get(number))}
         if not self._is_kept or not ids or not (self._message or calls):
             return None
         self._has_more = False
-        self._spelled += 1
+        self._serializations += 1
         return keep({"source": self._source, "message": self._message, "calls": calls}, self._model)
 
     def _merge(self, kept: dict[str, Any], fields: dict[str, Any], known: frozenset[str], *, whole: bool) -> None:
@@ -197,7 +197,7 @@ def _text(value: Any) -> str:
     return "".join(value) if isinstance(value, _Pieces) else str(value)
 
 
-def _spelled(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Convert what orjson cannot serialize: OPT_PASSTHROUGH_SUBCLASS passes subclasses of list to this function."""
     if isinstance(value, _Pieces):
         return "".join(value)
@@ -209,7 +209,7 @@ def _spelled(value: Any) -> Any:
 def keep(fields: dict[str, Any], model: str) -> str | None:
     """Return the kept fields of a reply of `model` as text; None if they are too large or not JSON."""
     try:
-        text = orjson.dumps(fields, _spelled, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+        text = orjson.dumps(fields, _to_json, orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
     except TypeError:
         return None
     if len(text) > MAX_CHARS:

@@ -37,7 +37,7 @@ _MAX_READ: Final = 8_000
 """Maximum characters of a message that are searched."""
 _MAX_PATHS: Final = 50
 _MOST_NODES: Final = 500
-_NO_WORDS: Final = frozenset(
+_NOT_PROSE: Final = frozenset(
     {*UNREAD, "type", "code", "status", "object", "param", "role", "id", "request_id", "loc", "path", "url", "raw"}
     | {"provider_name"}
 )
@@ -99,7 +99,7 @@ class Refusal:
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed a moment later."""
+        """Whether the same request may succeed if it is retried."""
         if self.overflow or self.malformed or self.blind or self.status is None or self.code == "insufficient_quota":
             return False
         if self.status == 501 or (self.status >= 500 and FINAL.search(self.message)):
@@ -130,7 +130,7 @@ def refusal_of(error: RunError) -> Refusal | None:
 
 
 def _refusal(error: dict[str, Any], full: str, status: int | None) -> Refusal:
-    message = _flat(full)
+    message = _one_line(full)
     codes = [str(error.get(name)) for name in ("code", "type") if error.get(name) is not None]
     if status is None:
         status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
@@ -246,7 +246,7 @@ def _decoded(body: bytes | dict[str, Any]) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {"message": _plain(body.decode(errors="replace"))}
+        return {"message": _html_text(body.decode(errors="replace"))}
 
 
 def _error_object(data: Any) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def _passed_on(error: dict[str, Any]) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return _plain(raw)
+        return _html_text(raw)
 
 
 def _words(data: Any) -> list[str]:
@@ -285,11 +285,11 @@ def _words(data: Any) -> list[str]:
         elif len(nodes) < _MOST_NODES and isinstance(node, list):
             nodes += node[:_MOST_NODES]
         elif len(nodes) < _MOST_NODES and isinstance(node, dict):
-            nodes += [value for name, value in node.items() if name not in _NO_WORDS]
+            nodes += [value for name, value in node.items() if name not in _NOT_PROSE]
     return words
 
 
-def _plain(text: str) -> str:
+def _html_text(text: str) -> str:
     """Return the visible text of an HTML page."""
     if "<" not in text:
         return text
@@ -310,7 +310,7 @@ def _plain(text: str) -> str:
     return unescape(" ".join([first, *bare]))
 
 
-def _flat(text: str) -> str:
+def _one_line(text: str) -> str:
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
 

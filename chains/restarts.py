@@ -30,14 +30,14 @@ class Restarts:
         self._series[name] = (before + 1, now)
 
     def delay_s(self, name: str) -> float:
-        """Return how long its next start must still wait."""
+        """Return how long the model's next start must still wait."""
         ends, at = self._series.get(name, (0, 0.0))
         if ends < 2:
             return 0.0
         return max(0.0, at + min(_LONGEST_S, _FIRST_S * 2.0 ** min(ends - 2, 10)) - self._clock())
 
     async def wait(self, name: str) -> None:
-        """Wait until it may start."""
+        """Wait until an engine of this model is allowed to start."""
         if delay_s := self.delay_s(name):
             _log.warning("%s ended %d times in a row; it starts in %.0f s", name, self._series[name][0], delay_s)
             await asyncio.sleep(delay_s)

@@ -115,7 +115,7 @@ class Routes:
         if not model:
             return member.models[0] if member.models else ""
         if member.models and model not in member.models:
-            has = _spelled(f"{member.name}/{one}" for one in member.models)
+            has = _join_names(f"{member.name}/{one}" for one in member.models)
             raise PromptRefused(f"`models` of the upstream `{member.name}` does not have `{model}`; it has {has}.")
         return model
 
@@ -126,8 +126,9 @@ class Routes:
             return route
         if not first.name:
             return Route(first, wanted)
-        has = _spelled(member.qualified(model) for member in self.members for model in member.names())
-        raise PromptRefused(f"No upstream has the model `{wanted}`. There {'are ' + has if has else 'is none'}.")
+        has = _join_names(member.qualified(model) for member in self.members for model in member.names())
+        advice = f"Use one of {has}." if has else "No models are listed."
+        raise PromptRefused(f"No upstream has the model `{wanted}`. {advice}")
 
     def _listed(self, wanted: str) -> Route | None:
         """Return the route to the one upstream that has the name, None if none has. Raises PromptRefused if several
@@ -141,7 +142,7 @@ class Routes:
         if not first.name and (first in having or not first.source.names()):
             having = [member for member in having if member is first or (member.models and first not in having)]
         if len(having) > 1:
-            candidates = _spelled(member.qualified(wanted) for member in having)
+            candidates = _join_names(member.qualified(wanted) for member in having)
             raise PromptRefused(f"Several upstreams have the model `{wanted}`: name one of {candidates}.")
         return Route(having[0], wanted) if having else None
 
@@ -287,7 +288,7 @@ def _owned(member: Member, entry: dict[str, Any]) -> dict[str, Any]:
     return {"owned_by": member.name, **entry, "threadhold": ours}
 
 
-def _spelled(names: Any) -> str:
+def _join_names(names: Any) -> str:
     listed = [f"`{name}`" for name in names]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more

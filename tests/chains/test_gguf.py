@@ -1,4 +1,4 @@
-"""Which files are models, under which names, and what is said where there is none."""
+"""Which files are models, their names, and the error if there is none."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_the_demo_is_found_in_either_package(tmp_path: Path, monkeypatch: pytest
         check_content(demo)
 
 
-def test_a_package_whose_file_is_gone_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_its_file_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "threadhold_demo_model-9.dist-info"
     put(info / "METADATA", b"Metadata-Version: 2.1\nName: threadhold-demo-model\nVersion: 9\n")
     put(info / "RECORD", b"threadhold_demo_model/m.gguf,,\n")
@@ -64,17 +64,17 @@ def test_a_split_model_is_one(tmp_path: Path) -> None:
     assert find_models(tmp_path) == [Gguf("big", first)]
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_folders_distinguish_files_of_the_same_name(tmp_path: Path) -> None:
     for name in ("m.gguf", "ann/m.gguf", "bob/m.gguf"):
         put(tmp_path / name)
     assert [model.name for model in find_models(tmp_path)] == ["m", "ann/m", "bob/m"]
 
 
-def test_where_there_is_none_the_message_says_what_to_set(tmp_path: Path) -> None:
-    for path, said in ((tmp_path, "without .gguf files"), (tmp_path / "typo", "does not exist")):
+def test_without_a_model_the_message_names_the_settings(tmp_path: Path) -> None:
+    for path, part in ((tmp_path, "without .gguf files"), (tmp_path / "typo", "does not exist")):
         with pytest.raises(UpstreamFailed, match="MODEL_PATH") as caught:
             find_models(path)
-        assert said in caught.value.message
+        assert part in caught.value.message
         assert str(path) in caught.value.message
 
 

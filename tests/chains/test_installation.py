@@ -22,7 +22,7 @@ def make_checkout(folder: Path) -> Path:
 
 
 def install(site: Path, direct_url: object) -> Path:
-    """Write what an installer records about the distribution; without `direct_url` it came from an index."""
+    """Write an installer's record of the distribution; without `direct_url` it came from an index."""
     info = site / "threadhold-0.1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: threadhold\nVersion: 0.1.0\n")
@@ -53,7 +53,7 @@ def test_a_copy_from_a_checkout_is_installed_from_it_with_the_extra(tmp_path: Pa
     assert requirements(site) == [f"{checkout}[engine]"]
 
 
-def test_a_wheel_beside_the_demo_model_s_is_installed_with_the_extra(tmp_path: Path) -> None:
+def test_a_wheel_next_to_the_demo_model_s_is_installed_with_the_extra(tmp_path: Path) -> None:
     dist = tmp_path / "a folder"
     dist.mkdir()
     (dist / "threadhold_demo_model-0.1.2-py3-none-any.whl").touch()
@@ -79,7 +79,7 @@ def test_if_the_package_cannot_be_found_its_source_is_installed(tmp_path: Path, 
     assert requirements(install(tmp_path, direct_url)) == ["--no-deps", "xllamacpp", SOURCE]
 
 
-def test_code_that_nobody_installed_gets_the_source_too(tmp_path: Path) -> None:
+def test_code_that_is_not_installed_gets_the_source_too(tmp_path: Path) -> None:
     assert requirements(tmp_path) == ["--no-deps", "xllamacpp", SOURCE]
 
 

@@ -1,4 +1,4 @@
-"""Chat models of LangChain's as the graph's model: a real one, and ones that cannot stream or take no tools."""
+"""LangChain chat models as the graph's model: a real one, and ones that cannot stream or do not support tools."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -34,7 +34,7 @@ async def whole(chat: Any, asked: ReplyCall) -> AIMessageChunk:
 
 @pytest.fixture
 async def openai(up: ScriptedUpstream) -> AsyncIterator[ChatOpenAI]:
-    """A model with connections of its own, which end with the test: LangChain's are kept for the whole process."""
+    """A model with its own connections, which end with the test: LangChain keeps its connections for the process."""
     async with httpx2.AsyncClient() as http:
         yield ChatOpenAI(
             base_url=up.url,
@@ -46,9 +46,7 @@ async def openai(up: ScriptedUpstream) -> AsyncIterator[ChatOpenAI]:
         )
 
 
-async def test_the_model_keeps_its_name_and_gets_what_was_asked_for_only(
-    up: ScriptedUpstream, openai: ChatOpenAI
-) -> None:
+async def test_the_model_keeps_its_name_and_gets_only_set_options(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
     made = await whole(openai, call(temperature=0.5))
     assert made.content == "Echo: hello there"
     assert made.usage_metadata is not None
@@ -68,12 +66,12 @@ async def test_tools_and_their_choice_are_bound(
     up.script(Reply(tool_calls=[("now", {"a": 1})]))
     made = await whole(openai, call(tools=TOOLS, tool_choice=choice))
     assert [each["args"] for each in made.tool_calls] == [{"a": 1}]
-    told = up.requests[-1].body.get("tool_choice")
-    assert (told["function"]["name"] if isinstance(told, dict) else told) == sent
+    received = up.requests[-1].body.get("tool_choice")
+    assert (received["function"]["name"] if isinstance(received, dict) else received) == sent
     assert up.requests[-1].body["tools"][0]["function"]["name"] == "now"
 
 
-async def test_whatever_a_model_raises_is_told_as_a_run_error(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
+async def test_every_error_of_a_model_becomes_a_run_error(up: ScriptedUpstream, openai: ChatOpenAI) -> None:
     up.script(Fail(400, {"error": {"message": "no such thing"}}))
     with pytest.raises(UpstreamFailed, match=r"ChatOpenAI failed: \w+: .*no such thing"):
         await whole(openai, call())
@@ -104,9 +102,9 @@ async def test_an_answer_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
         await whole(FakeListChatModel(responses=["x" * 4_000]), call())
 
 
-async def test_calls_that_the_provider_does_not_number_are_told_apart() -> None:
+async def test_calls_without_an_index_are_distinguished() -> None:
     class Unnumbered(FakeListChatModel):
-        """Google's and others stream whole calls, all without an index."""
+        """Streams complete calls without an index, as Google's model and others do."""
 
         def bind_tools(self, tools: Any, **kwargs: Any) -> Any:  # noqa: ARG002
             return self
@@ -120,8 +118,8 @@ async def test_calls_that_the_provider_does_not_number_are_told_apart() -> None:
     assert [(made["name"], made["id"]) for made in made.tool_calls] == [("now", "a"), ("now", "b")]
 
 
-@pytest.mark.parametrize("beside", [{"signatures": {"a": "c2ln"}}, {"odd": object()}], ids=["JSON", "no JSON"])
-async def test_the_library_s_own_fields_go_back_with_the_calls(beside: Any) -> None:
+@pytest.mark.parametrize("additional", [{"signatures": {"a": "c2ln"}}, {"odd": object()}], ids=["JSON", "no JSON"])
+async def test_the_library_s_own_fields_go_back_with_the_calls(additional: Any) -> None:
     asked: list[Any] = []
 
     class Signing(FakeListChatModel):
@@ -134,26 +132,26 @@ async def test_the_library_s_own_fields_go_back_with_the_calls(beside: Any) -> N
             for text in ("I think", "."):
                 block = {"type": "thinking", "thinking": text, "index": 0}
                 yield ChatGenerationChunk(message=AIMessageChunk(content=[block]))  # type: ignore[list-item]
-            message = AIMessageChunk(content="", additional_kwargs=beside, tool_call_chunks=[made])  # type: ignore[list-item]
+            message = AIMessageChunk(content="", additional_kwargs=additional, tool_call_chunks=[made])  # type: ignore[list-item]
             yield ChatGenerationChunk(message=message)
 
     chat = Signing(responses=["unused"])
     made = await whole(chat, call(tools=TOOLS))
     kept = {EXTRA_FIELDS: made.additional_kwargs[EXTRA_FIELDS]} if EXTRA_FIELDS in made.additional_kwargs else {}
-    said = AIMessage("", tool_calls=made.tool_calls, additional_kwargs=kept)
-    messages = [HumanMessage("hello there"), said, ToolMessage("noon", tool_call_id="a")]
+    turn = AIMessage("", tool_calls=made.tool_calls, additional_kwargs=kept)
+    messages = [HumanMessage("hello there"), turn, ToolMessage("noon", tool_call_id="a")]
     await whole(chat, ReplyCall(model="", messages=messages, tools=TOOLS))
     back = asked[-1][1]
-    if "odd" in beside:
+    if "odd" in additional:
         assert (back.content, back.additional_kwargs) == ("", {})
     else:
         assert back.content == [{"type": "thinking", "thinking": "I think.", "index": 0}]
-        assert back.additional_kwargs == beside
+        assert back.additional_kwargs == additional
     assert back.tool_calls == made.tool_calls
 
 
 class Looping(FakeListChatModel):
-    """Calls a function again and again."""
+    """Calls a function in every reply."""
 
     def bind_tools(self, tools: Any, **_: Any) -> Any:  # noqa: ARG002
         return self

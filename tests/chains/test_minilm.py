@@ -1,4 +1,4 @@
-"""The built-in embedder: near for what means the same, whole for long texts, offline, off the event loop."""
+"""The built-in embedder: similar meanings are near, long texts are embedded completely, offline, off the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,12 +24,12 @@ async def embedder() -> AsyncIterator[MiniLm]:
 
 
 async def cosines(embedder: MiniLm, *texts: str) -> list[float]:
-    """How near the first text is to each of the others."""
+    """The similarity of the first text to each of the others."""
     first, *others = np.array(await embedder.embed(texts))
     return [float(first @ other) for other in others]
 
 
-async def test_what_means_the_same_is_near_whatever_its_words(embedder: MiniLm) -> None:
+async def test_texts_of_the_same_meaning_are_near_in_any_wording(embedder: MiniLm) -> None:
     with blockbuster_ctx():
         same, other = await cosines(
             embedder, "How do I get my money back?", "Refunds are paid within a week.", "The cat sleeps on the sofa."
@@ -115,7 +115,7 @@ def test_meaning_counts_little_in_scripts_it_was_not_trained_on(query: str, trus
     ],
     ids=["Thai", "Lao", "Japanese", "Korean"],
 )
-async def test_what_is_first_by_words_stays_first_there(
+async def test_the_best_full_text_match_stays_first_there(
     embedder: MiniLm, query: str, document: str, distractor: str
 ) -> None:
     store = await open_store()

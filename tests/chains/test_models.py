@@ -53,7 +53,7 @@ async def test_an_empty_name_means_the_default_before_the_first_listed(up: Scrip
     assert await (await connect(up.url)).resolve("") == "test-model"
 
 
-async def test_no_name_and_nothing_listed_says_what_to_set(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_without_a_name_and_a_listing_the_error_names_the_setting(up: ScriptedUpstream, connect: Connect) -> None:
     up.models = []
     with pytest.raises(RunError, match="DEFAULT_MODEL"):
         await (await connect(up.url)).resolve("")
@@ -87,7 +87,7 @@ async def test_many_askers_share_one_fetch(up: ScriptedUpstream, connect: Connec
     assert up.models_asked == 1
 
 
-async def test_an_asker_that_leaves_takes_the_fetch_from_nobody(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_cancelled_caller_does_not_end_the_fetch_of_others(up: ScriptedUpstream, connect: Connect) -> None:
     up.models_reply = Hang()
     upstream = await connect(up.url)
     first, second = (asyncio.create_task(upstream.models()) for _ in range(2))
@@ -101,7 +101,7 @@ async def test_an_asker_that_leaves_takes_the_fetch_from_nobody(up: ScriptedUpst
         await second
 
 
-async def test_closing_ends_a_fetch_under_way(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_closing_ends_a_running_fetch(up: ScriptedUpstream, connect: Connect) -> None:
     up.models_reply = Hang()
     upstream = await connect(up.url)
     await upstream.resolve("plain")
@@ -145,13 +145,13 @@ async def test_models_without_an_upstream_are_a_problem(connect: Connect) -> Non
         await (await connect(url)).models()
 
 
-async def test_check_tells_the_reason_or_none(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_check_returns_the_reason_or_none(up: ScriptedUpstream, connect: Connect) -> None:
     assert await (await connect(up.url)).check() is None
     up.models_reply = Fail(404)
     assert await (await connect(up.url)).check() is None
-    for reply, said in [(Fail(401), "MODEL_API_KEY"), (Fail(500), "failed (500)"), (Fail(429), "429")]:
+    for reply, part in [(Fail(401), "MODEL_API_KEY"), (Fail(500), "failed (500)"), (Fail(429), "429")]:
         up.models_reply = reply
-        assert said in str(await (await connect(up.url)).check())
+        assert part in str(await (await connect(up.url)).check())
     assert "Set MODEL_URL" in str(await (await connect(None)).check())
 
 
@@ -181,6 +181,6 @@ async def test_a_learned_limit_outranks_the_listed_one(up: ScriptedUpstream, con
     assert upstream.context_limit("m") == 32768
     upstream.learn_limit("m", 4096)
     assert upstream.context_limit("m") == 4096
-    upstream.learn_limit("m", 3)  # old vLLM's remainder beside max_tokens
+    upstream.learn_limit("m", 3)  # what old vLLM's context leaves after max_tokens
     assert upstream.context_limit("m") == 4096
     assert upstream.context_limit("other") is None

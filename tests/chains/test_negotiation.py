@@ -29,7 +29,7 @@ def asked(**fields: Any) -> ReplyCall:
     return ReplyCall(**{"model": "test-model", "messages": [HumanMessage("Hi")], **fields})
 
 
-async def say(replies: Replies, call: ReplyCall | None = None) -> str:
+async def ask(replies: Replies, call: ReplyCall | None = None) -> str:
     return "".join([str(chunk.content) async for chunk in replies.stream(call or asked())])
 
 
@@ -50,7 +50,7 @@ def as_json(body: dict[str, Any]) -> Step:
 
 
 def picky(*names: str, how: Callable[[dict[str, Any]], Step] = as_status) -> Callable[[dict[str, Any]], Step]:
-    """A server that refuses these fields, one after the other."""
+    """A server that refuses these fields, one after another."""
 
     def answer(body: dict[str, Any]) -> Step:
         sent = [name for name in names if name in body]
@@ -67,17 +67,17 @@ async def test_a_refused_field_is_left_out_remembered_and_logged_once(
     up.default = picky("stream_options", how=how)
     replies = Replies(await connect(up.url))
     for _ in range(3):
-        assert await say(replies) == "Fine."
+        assert await ask(replies) == "Fine."
     assert len(up.requests) == 4
     assert sum("stream_options" in record.getMessage() for record in caplog.records) == 1
-    assert await say(replies, asked(model="other")) == "Fine."
+    assert await ask(replies, asked(model="other")) == "Fine."
     assert len(up.requests) == 6
 
 
 async def test_several_fields_go_one_after_the_other(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options", "temperature", "top_p", "reasoning_effort")
     call = asked(temperature=0.5, top_p=0.5, reasoning_effort="low", max_tokens=9)
-    assert await say(Replies(await connect(up.url)), call) == "Fine."
+    assert await ask(Replies(await connect(up.url)), call) == "Fine."
     assert len(up.requests) == 5
     assert up.requests[-1].body.keys() == {"model", "messages", "stream", "max_tokens"}
 
@@ -86,24 +86,24 @@ async def test_a_field_that_stays_refused_fails_with_the_first_refusal(up: Scrip
     numbers = iter(range(100))
     up.default = lambda _: Fail(400, error(f"stream_options is not supported, time {next(numbers)}"))
     with pytest.raises(PromptRefused, match="time 0"):
-        await say(Replies(await connect(up.url)))
+        await ask(Replies(await connect(up.url)))
     assert len(up.requests) == 2
 
 
-async def test_what_did_not_help_is_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_change_that_did_not_help_is_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url))
     up.script(Fail(400, error("stream_options is not supported")), Fail(400, error("No.")), Reply("Fine."))
     with pytest.raises(PromptRefused):
-        await say(replies)
-    assert await say(replies) == "Fine."
+        await ask(replies)
+    assert await ask(replies) == "Fine."
     assert "stream_options" in up.requests[-1].body
 
 
-async def test_nothing_is_sent_again_after_the_first_token(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_nothing_is_resent_after_the_first_token(up: ScriptedUpstream, connect: Connect) -> None:
     words = b'data: {"choices": [{"index": 0, "delta": {"content": "Well"}}]}\n\n'
     up.script(Raw([words, b"data: " + json.dumps(error("stream_options is not supported")).encode() + b"\n\n"]))
     with pytest.raises(Exception, match="stream_options"):
-        await say(Replies(await connect(up.url)))
+        await ask(Replies(await connect(up.url)))
     assert len(up.requests) == 1
 
 
@@ -112,44 +112,44 @@ async def test_a_refused_limit_is_renamed_and_never_left_out(up: ScriptedUpstrea
     up.default = lambda body: refusal if "max_tokens" in body else Reply("Fine.")
     replies = Replies(await connect(up.url))
     for _ in range(2):
-        assert await say(replies, asked(max_tokens=7)) == "Fine."
+        assert await ask(replies, asked(max_tokens=7)) == "Fine."
     assert [seen.body.get("max_completion_tokens") for seen in up.requests] == [None, 7, 7]
     up.default = picky("max_tokens", "max_completion_tokens")
     with pytest.raises(PromptRefused, match="max_"):
-        await say(Replies(await connect(up.url)), asked(max_tokens=7))
+        await ask(Replies(await connect(up.url)), asked(max_tokens=7))
 
 
 async def test_a_refused_value_is_left_out_and_others_are_sent(up: ScriptedUpstream, connect: Connect) -> None:
-    told = "'temperature' does not support 0.2 with this model. Only the default (1) value is supported."
-    refusal = Fail(400, error(told, param="temperature", code="unsupported_value"))
+    message = "'temperature' does not support 0.2 with this model. Only the default (1) value is supported."
+    refusal = Fail(400, error(message, param="temperature", code="unsupported_value"))
     up.default = lambda body: refusal if body.get("temperature") == 0.2 else Reply("Fine.")
     replies = Replies(await connect(up.url))
     for temperature in (0.2, 0.2, 1.0):
-        assert await say(replies, asked(temperature=temperature)) == "Fine."
+        assert await ask(replies, asked(temperature=temperature)) == "Fine."
     assert [seen.body.get("temperature") for seen in up.requests] == [0.2, None, None, 1.0]
 
 
 @pytest.mark.parametrize("absent", [False, True])
-async def test_null_content_beside_calls_is_sent_as_servers_accept_it(
+async def test_null_content_with_calls_is_sent_as_servers_accept_it(
     up: ScriptedUpstream, connect: Connect, absent: bool
 ) -> None:
-    def told(body: dict[str, Any]) -> Step:
+    def refuse_null(body: dict[str, Any]) -> Step:
         content = body["messages"][1].get("content", "absent")
         good = content == ("absent" if absent else "")
         return Reply("Fine.") if good else Fail(422, error("messages.1.content: must be a non-empty string"))
 
-    up.default = told
+    up.default = refuse_null
     replies = Replies(await connect(up.url), tool_calls="native")
-    assert await say(replies, asked(messages=CALLED, tools=[WEATHER])) == "Fine."
+    assert await ask(replies, asked(messages=CALLED, tools=[WEATHER])) == "Fine."
     before = len(up.requests)
-    assert await say(replies, asked(messages=CALLED, tools=[WEATHER])) == "Fine."
+    assert await ask(replies, asked(messages=CALLED, tools=[WEATHER])) == "Fine."
     assert len(up.requests) == before + 1
 
 
-async def test_functions_lose_only_what_is_refused_of_them(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_functions_lose_only_their_refused_fields(up: ScriptedUpstream, connect: Connect) -> None:
     refusal = Fail(400, error("'strict' is not a recognized parameter"))
     up.default = lambda body: refusal if "strict" in body["tools"][0]["function"] else Reply("Fine.")
-    assert await say(Replies(await connect(up.url), tool_calls="native"), asked(tools=[WEATHER])) == "Fine."
+    assert await ask(Replies(await connect(up.url), tool_calls="native"), asked(tools=[WEATHER])) == "Fine."
     assert up.requests[-1].body["tools"][0]["function"].keys() == {"name", "parameters"}
 
 
@@ -166,7 +166,7 @@ async def test_a_required_call_is_asked_for_without_the_word(up: ScriptedUpstrea
 async def test_a_format_that_is_refused_fails_and_names_it(up: ScriptedUpstream, connect: Connect) -> None:
     up.formats = ()
     with pytest.raises(PromptRefused, match="response_format"):
-        await say(Replies(await connect(up.url)), asked(response_format={"type": "json_object"}))
+        await ask(Replies(await connect(up.url)), asked(response_format={"type": "json_object"}))
     assert len(up.requests) == 1
 
 
@@ -175,16 +175,16 @@ class _Watcher(BaseTracer):
         del run
 
 
-async def test_chains_that_langchain_follows_are_asked_again_too(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_traced_chains_are_resent_too(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options")
     chain = build_chat_chain(await connect(up.url))
     assert await chain.ainvoke({"human": "Hi"}, {"callbacks": [_Watcher()]}) == "Fine."
 
 
-async def test_what_clients_send_themselves_passes_untouched(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_requests_of_clients_pass_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky("stream_options")
     upstream = await connect(up.url)
-    assert await say(Replies(upstream)) == "Fine."
+    assert await ask(Replies(upstream)) == "Fine."
     body = {"model": "test-model", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
     passage = await upstream.pass_through(body)
     assert passage.status == 400

@@ -24,8 +24,8 @@ def block(index: int | None, text: str = "x") -> AIMessageChunk:
 
 @pytest.mark.parametrize("count", [2, 32, 33, 1_100])
 def test_blocks_are_merged_by_index_in_order(count: int) -> None:
-    told = spelled([*(block(0, f"({place})") for place in range(count)), *(block(1, "y") for _ in range(count))])
-    blocks = orjson.loads(told)["content"]
+    kept = spelled([*(block(0, f"({number})") for number in range(count)), *(block(1, "y") for _ in range(count))])
+    blocks = orjson.loads(kept)["content"]
     assert [each["thinking"] for each in blocks] == ["".join(f"({n})" for n in range(count)), "y" * count]
 
 

@@ -1,4 +1,4 @@
-"""`/chat/completions` passed through: bytes as they come, errors as they are, closed when the client leaves."""
+"""`/chat/completions` passed through: bytes as they arrive, errors unchanged, closed when the client disconnects."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ async def test_a_whole_answer_passes_as_it_is(up: ScriptedUpstream, connect: Con
     assert up.requests[-1].headers["authorization"] == "Bearer sk-ours"
 
 
-async def test_a_stream_passes_byte_by_byte_as_it_comes(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_stream_passes_byte_by_byte_as_it_arrives(up: ScriptedUpstream, connect: Connect) -> None:
     parts = [b"data: {nope\r\n\r\n", b": odd\n\n", "data: é".encode()[:-1], b"\xa9\n\n", b"data: [DONE]"]
     up.script(Raw(parts, delay_s=0.01))
     passage = await (await connect(up.url)).pass_through({**BODY, "stream": True})
@@ -40,7 +40,7 @@ async def test_a_stream_passes_byte_by_byte_as_it_comes(up: ScriptedUpstream, co
     assert [block async for block in passage.blocks()] == parts
 
 
-async def test_the_first_block_comes_before_the_last_is_written(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_the_first_block_arrives_before_the_last_is_written(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("one two", pause_after=2))
     passage = await (await connect(up.url)).pass_through({**BODY, "stream": True})
     async with aclosing(passage.blocks()) as blocks:  # type: ignore[type-var]
@@ -50,18 +50,18 @@ async def test_the_first_block_comes_before_the_last_is_written(up: ScriptedUpst
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 503])
-async def test_errors_pass_with_status_and_body_and_are_not_tried_again(
+async def test_errors_pass_with_status_and_body_without_a_retry(
     up: ScriptedUpstream, connect: Connect, status: int
 ) -> None:
-    told = {"error": {"message": "because", "type": "t", "param": "p", "code": "c"}}
-    up.script(Fail(status, told, {"Retry-After": "7"}))
+    error = {"error": {"message": "because", "type": "t", "param": "p", "code": "c"}}
+    up.script(Fail(status, error, {"Retry-After": "7"}))
     for stream in (False, True):
-        up.script(Fail(status, told, {"Retry-After": "7"}))
+        up.script(Fail(status, error, {"Retry-After": "7"}))
         passage = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
         assert passage.status == status
         assert passage.content_type == "application/json"
         assert passage.headers == {"Retry-After": "7"}
-        assert orjson.loads(passage.body or b"") == told
+        assert orjson.loads(passage.body or b"") == error
     assert len(up.requests) == 2
 
 
@@ -74,7 +74,7 @@ async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, sta
 
 
 @pytest.mark.parametrize(
-    ("step", "status", "said"),
+    ("step", "status", "pattern"),
     [
         (Fail(502, "<h1>Bad gateway</h1>"), 502, "Bad gateway"),
         (Fail(404, "not here"), 404, "MODEL_URL"),
@@ -82,13 +82,13 @@ async def test_our_key_does_not_pass(up: ScriptedUpstream, connect: Connect, sta
     ],
     ids=["html 502", "text 404", "redirect"],
 )
-async def test_what_is_no_json_becomes_a_problem(
-    up: ScriptedUpstream, connect: Connect, step: Fail, status: int, said: str
+async def test_a_body_that_is_not_json_becomes_a_problem(
+    up: ScriptedUpstream, connect: Connect, step: Fail, status: int, pattern: str
 ) -> None:
     up.script(step)
-    with pytest.raises(UpstreamProblem, match=said) as told:
+    with pytest.raises(UpstreamProblem, match=pattern) as caught:
         await (await connect(up.url)).pass_through(BODY)
-    assert told.value.http_status == status
+    assert caught.value.http_status == status
 
 
 async def test_no_upstream_is_a_problem(connect: Connect) -> None:
@@ -96,16 +96,16 @@ async def test_no_upstream_is_a_problem(connect: Connect) -> None:
         await (await connect(None)).pass_through(BODY)
     with ScriptedUpstream() as gone:
         url = gone.url
-    with pytest.raises(UpstreamProblem, match="cannot be reached") as told:
+    with pytest.raises(UpstreamProblem, match="cannot be reached") as caught:
         await (await connect(url)).pass_through(BODY)
-    assert told.value.http_status == 502
+    assert caught.value.http_status == 502
 
 
 async def test_silence_is_a_504(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Hang())
-    with pytest.raises(UpstreamProblem, match="silent") as told:
+    with pytest.raises(UpstreamProblem, match="silent") as caught:
         await (await connect(up.url, limits=CallLimits(0.1, 0.1))).pass_through(BODY)
-    assert told.value.http_status == 504
+    assert caught.value.http_status == 504
 
 
 async def test_a_bad_body_is_an_invalid_request(up: ScriptedUpstream, connect: Connect) -> None:
@@ -154,9 +154,7 @@ async def test_a_client_that_leaves_in_mid_stream_closes_the_upstream(up: Script
             await up.eventually(lambda up, closed=closed: up.closed_early > closed)  # type: ignore[misc]
 
 
-async def test_silence_in_mid_stream_ends_with_an_error_frame_that_says_so(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_silence_in_mid_stream_ends_with_an_error_frame(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Raw([b"data: {}\n\n"], then="hang"))
     upstream = await connect(up.url, limits=HASTY)
     passage = await upstream.pass_through({**BODY, "stream": True})
@@ -210,11 +208,11 @@ OVERFLOWS = {
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("status", "told", "message"), OVERFLOWS.values(), ids=OVERFLOWS)
+@pytest.mark.parametrize(("status", "overflow", "message"), OVERFLOWS.values(), ids=OVERFLOWS)
 async def test_every_server_s_overflow_becomes_openai_s(
-    up: ScriptedUpstream, connect: Connect, status: int, told: object, message: str, stream: bool
+    up: ScriptedUpstream, connect: Connect, status: int, overflow: object, message: str, stream: bool
 ) -> None:
-    up.script(Fail(status, {"error": told}))
+    up.script(Fail(status, {"error": overflow}))
     passage = await (await connect(up.url)).pass_through({**BODY, "stream": stream})
     error = {"type": "invalid_request_error", "param": "messages", "code": "context_length_exceeded"}
     assert passage.status == 400
@@ -222,21 +220,21 @@ async def test_every_server_s_overflow_becomes_openai_s(
 
 
 async def test_an_overflow_in_openai_s_own_form_passes_unchanged(up: ScriptedUpstream, connect: Connect) -> None:
-    told = {"error": {"message": "too long", "type": "t", "param": "p", "code": "context_length_exceeded", "more": 1}}
-    up.script(Fail(400, told))
+    error = {"error": {"message": "too long", "type": "t", "param": "p", "code": "context_length_exceeded", "more": 1}}
+    up.script(Fail(400, error))
     passage = await (await connect(up.url)).pass_through(BODY)
-    assert orjson.loads(passage.body or b"") == told
+    assert orjson.loads(passage.body or b"") == error
 
 
 async def test_words_about_length_are_no_overflow_without_a_context(up: ScriptedUpstream, connect: Connect) -> None:
-    told = {"error": {"message": "prompt is too long, the maximum is 1000 characters"}}
-    up.extra["/v1/images/generations"] = lambda _: Fail(400, told)
+    error = {"error": {"message": "prompt is too long, the maximum is 1000 characters"}}
+    up.extra["/v1/images/generations"] = lambda _: Fail(400, error)
     passage = await (await connect(up.url)).pass_through({"prompt": "x"}, "/images/generations")
-    assert orjson.loads(passage.body or b"") == told
+    assert orjson.loads(passage.body or b"") == error
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer",
     [
         {"detail": "Not Found"},
         {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}},
@@ -248,15 +246,15 @@ async def test_words_about_length_are_no_overflow_without_a_context(up: Scripted
     ids=["vllm", "llama.cpp", "azure", "groq", "kong", "empty"],
 )
 async def test_an_upstream_s_unknown_path_is_a_404_naming_settings(
-    up: ScriptedUpstream, connect: Connect, said: dict[str, object]
+    up: ScriptedUpstream, connect: Connect, answer: dict[str, object]
 ) -> None:
-    up.extra["/v1/audio/speech"] = lambda _: Fail(404, said)
+    up.extra["/v1/audio/speech"] = lambda _: Fail(404, answer)
     with pytest.raises(NotFound, match=r"127\.0\.0\.1:\d+ .*404.*does not serve `/audio/speech`\. Set MODEL_URL"):
         await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer",
     [
         {"error": {"message": "Voice 'nova' not found", "param": "voice"}},
         {"detail": "Speaker not found: nova"},
@@ -265,11 +263,11 @@ async def test_an_upstream_s_unknown_path_is_a_404_naming_settings(
     ids=["openai", "fastapi", "file"],
 )
 async def test_a_404_about_something_else_passes(
-    up: ScriptedUpstream, connect: Connect, said: dict[str, object]
+    up: ScriptedUpstream, connect: Connect, answer: dict[str, object]
 ) -> None:
-    up.extra["/v1/audio/speech"] = lambda _: Fail(404, said)
+    up.extra["/v1/audio/speech"] = lambda _: Fail(404, answer)
     passage = await (await connect(up.url)).pass_through({"input": "Hi"}, "/audio/speech")
-    assert (passage.status, orjson.loads(passage.body or b"")) == (404, said)
+    assert (passage.status, orjson.loads(passage.body or b"")) == (404, answer)
 
 
 async def test_silence_is_limited_on_every_path(up: ScriptedUpstream, connect: Connect) -> None:
@@ -286,7 +284,7 @@ async def test_lm_studio_s_200_for_an_unknown_path_becomes_404(up: ScriptedUpstr
 
 
 async def test_an_unknown_model_gets_the_upstream_s_own_404(up: ScriptedUpstream, connect: Connect) -> None:
-    told = {"error": {"message": "The model 'tts-9' does not exist", "code": "model_not_found"}}
-    up.extra["/v1/audio/speech"] = lambda _: Fail(404, told)
+    error = {"error": {"message": "The model 'tts-9' does not exist", "code": "model_not_found"}}
+    up.extra["/v1/audio/speech"] = lambda _: Fail(404, error)
     passage = await (await connect(up.url)).pass_through({"model": "tts-9"}, "/audio/speech")
-    assert (passage.status, orjson.loads(passage.body or b"")) == (404, told)
+    assert (passage.status, orjson.loads(passage.body or b"")) == (404, error)

@@ -1,4 +1,4 @@
-"""Fields that an engine sends beside a reply with tool calls go back to it, and to no other engine."""
+"""Extra fields of a reply with tool calls are sent back to their engine, and to no other."""
 
 import json
 from typing import Any
@@ -24,9 +24,9 @@ def called(arguments: str = '{"place":"Rome"}', **more: Any) -> dict[str, Any]:
 
 
 def stream(*deltas: dict[str, Any], finish: str = "tool_calls") -> Raw:
-    told = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-    told.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-    return Raw([*(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in told), b"data: [DONE]\n\n"])
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    return Raw([*(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"])
 
 
 def whole(message: dict[str, Any]) -> Raw:
@@ -46,7 +46,7 @@ async def made(replies: Replies, call: ReplyCall | None = None) -> AIMessageChun
 
 
 def answered(message: AIMessageChunk) -> list[BaseMessage]:
-    """The round as a run keeps it: over a checkpoint, so that it must be JSON."""
+    """The round as a run keeps it: in a checkpoint, so that it must be JSON."""
     kept = message.additional_kwargs.get(EXTRA_FIELDS)
     beside = {EXTRA_FIELDS: json.loads(json.dumps(kept))} if kept else {}
     outputs = [ToolMessage("20", tool_call_id=str(call["id"])) for call in message.tool_calls]
@@ -54,7 +54,7 @@ def answered(message: AIMessageChunk) -> list[BaseMessage]:
 
 
 def turn(up: ScriptedUpstream, number: int = -1) -> dict[str, Any]:
-    """The assistant's turn in a request, without what all have."""
+    """The assistant's turn in a request, without the fields that all turns have."""
     sent = next(message for message in up.requests[number].body["messages"] if message["role"] == "assistant")
     calls = [{name: value for name, value in call.items() if name != "type"} for call in sent["tool_calls"]]
     return {**{name: value for name, value in sent.items() if name not in ("role", "content")}, "tool_calls": calls}
@@ -63,7 +63,7 @@ def turn(up: ScriptedUpstream, number: int = -1) -> dict[str, Any]:
 CALL = {"id": "c1", "function": {"name": "f", "arguments": '{"place": "Rome"}'}}
 DETAIL = {"type": "reasoning.text", "format": "x-v1", "index": 0}
 BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
-    # name: (the deltas, what the turn goes back with)
+    # name: (the deltas, the fields that are sent back)
     "DeepSeek": (
         [{"content": None, "reasoning_content": "I "}, {"content": "", "reasoning_content": "think"}, called()],
         {"reasoning_content": "I think"},
@@ -137,7 +137,7 @@ BACK: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("deltas", "back"), BACK.values(), ids=BACK)
-async def test_unknown_fields_go_back_in_their_place(
+async def test_unknown_fields_are_sent_back_where_they_were(
     up: ScriptedUpstream, connect: Connect, deltas: Any, back: Any
 ) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
@@ -165,7 +165,9 @@ async def test_a_whole_message_after_its_stream_doubles_nothing(up: ScriptedUpst
     assert turn(up) == back
 
 
-async def test_fields_come_once_and_last_where_a_stream_finishes_twice(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_fields_are_yielded_once_and_last_if_a_stream_finishes_twice(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
     deltas = [({"reasoning_content": "a"}, None), (called(), "tool_calls"), ({"reasoning_content": "b"}, "tool_calls")]
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas]
     up.script(Raw([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]))
@@ -211,7 +213,7 @@ async def test_a_repair_request_has_the_fields_and_adds_its_own(up: ScriptedUpst
     message = AIMessageChunk(content="")
     async for chunk in replies.stream(asked()):
         if EXTRA_FIELDS in chunk.additional_kwargs:
-            message.additional_kwargs[EXTRA_FIELDS] = chunk.additional_kwargs[EXTRA_FIELDS]  # the newest counts
+            message.additional_kwargs[EXTRA_FIELDS] = chunk.additional_kwargs[EXTRA_FIELDS]  # the latest applies
         message += chunk.model_copy(update={"additional_kwargs": {}})
     repair = turn(up)
     assert (repair["reasoning_content"], repair["tool_calls"][0]["extra_content"]) == ("I think", SIGNED)
@@ -278,7 +280,7 @@ async def test_own_fields_stay_if_a_refusal_does_not_refuse_them(up: ScriptedUps
     assert len(up.requests) == 2
 
 
-async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_repeated_refusal_is_reported_and_not_remembered(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.script(stream({"reasoning_content": "I"}, called()))
     messages = answered(await made(replies))
@@ -301,7 +303,7 @@ async def test_a_refusal_that_goes_on_is_told_and_teaches_nothing(up: ScriptedUp
     ],
     ids=["a string", "pieces", "entries"],
 )
-async def test_too_much_is_not_kept_and_the_run_goes_on(
+async def test_fields_beyond_the_limit_are_not_kept_and_the_run_continues(
     up: ScriptedUpstream, connect: Connect, deltas: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
@@ -317,9 +319,9 @@ async def test_modes_without_native_calls_send_no_fields_back(up: ScriptedUpstre
     up.script(Reply('{"name": "f", "arguments": {"place": "Rome"}}'))
     beside = {EXTRA_FIELDS: json.dumps({"source": "s", "message": {"x": 1}, "calls": {}})}
     call = {"name": "f", "args": {"place": "Rome"}, "id": "c1", "type": "tool_call"}
-    said = AIMessage("", tool_calls=[call], additional_kwargs=beside)  # type: ignore[list-item]
+    turn = AIMessage("", tool_calls=[call], additional_kwargs=beside)  # type: ignore[list-item]
     replies = Replies(await connect(up.url), tool_calls="prompt")
-    await made(replies, asked(said, ToolMessage("20", tool_call_id="c1")))
+    await made(replies, asked(turn, ToolMessage("20", tool_call_id="c1")))
     assert "x" not in str(up.requests[-1].body["messages"][-2:])
 
 

@@ -1,4 +1,4 @@
-"""Anthropic through langchain-anthropic, against a server that speaks as Anthropic does."""
+"""Anthropic through langchain-anthropic, against a server with Anthropic's API."""
 
 import asyncio
 import subprocess
@@ -68,7 +68,7 @@ async def test_an_option_that_is_refused_is_left_out_and_remembered(
     assert [body["max_tokens"] for body in up.bodies] == [9, 9, 9]
 
 
-async def test_text_comes_in_pieces_with_finish_and_usage_last(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_text_is_streamed_with_finish_and_usage_last(up: ScriptedAnthropic, provide: Open) -> None:
     chunks = await ask(await provide(), SystemMessage("be brief"), HumanMessage("hi"), temperature=1.7, top_p=0.5)
     assert [chunk.content for chunk in chunks] == ["Hello", " there", ""]
     assert chunks[-1].response_metadata["finish_reason"] == "stop"
@@ -85,7 +85,7 @@ async def test_text_comes_in_pieces_with_finish_and_usage_last(up: ScriptedAnthr
     assert "temperature" not in up.bodies[1]
 
 
-async def test_it_speaks_first_where_no_user_said_anything(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_it_answers_first_if_there_is_no_user_message(up: ScriptedAnthropic, provide: Open) -> None:
     claude = await provide()
     assert whole(await ask(claude, SystemMessage("Greet them."))).content == "Hello there"
     assert (up.bodies[-1]["messages"], "system" in up.bodies[-1]) == (
@@ -95,7 +95,7 @@ async def test_it_speaks_first_where_no_user_said_anything(up: ScriptedAnthropic
     assert len(up.bodies) == 2
 
 
-async def test_thoughts_stay_beside_the_text(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_thoughts_stay_apart_from_the_text(up: ScriptedAnthropic, provide: Open) -> None:
     up.script(Said("42", thoughts="Let me see"))
     made = whole(await ask(await provide(), tools=[WEATHER]))
     assert made.content == "42"
@@ -112,9 +112,9 @@ async def test_tool_calls_and_their_outputs_go_round(up: ScriptedAnthropic, prov
         ("weather", {"place": "Pau"}),
         ("weather", {"place": "Ulm"}),
     ]
-    said = AIMessage("Looking", tool_calls=made.tool_calls)
+    turn = AIMessage("Looking", tool_calls=made.tool_calls)
     outputs = [ToolMessage("20 °C", tool_call_id=str(call["id"])) for call in made.tool_calls]
-    assert whole(await ask(provider, HumanMessage("hi"), said, *outputs, tools=[WEATHER])).content == "Warm"
+    assert whole(await ask(provider, HumanMessage("hi"), turn, *outputs, tools=[WEATHER])).content == "Warm"
     sent = up.bodies[1]["messages"]
     assert [block["type"] for block in sent[1]["content"]] == ["text", "tool_use", "tool_use"]
     assert [block["tool_use_id"] for block in sent[2]["content"]] == [call["id"] for call in made.tool_calls]
@@ -127,12 +127,12 @@ async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic
     made = whole(await ask(provider, tools=[WEATHER]))
     beside = {EXTRA_FIELDS: made.additional_kwargs[EXTRA_FIELDS]}
     changed = [{**made.tool_calls[0], "args": {"place": "Pau, France"}}, made.tool_calls[1]]
-    for said, kept in (
+    for turn, kept in (
         (AIMessage("Looking", tool_calls=changed, additional_kwargs=beside), True),  # type: ignore[arg-type]
         (AIMessage("Looking", tool_calls=made.tool_calls), False),
     ):
         outputs = [ToolMessage("20 °C", tool_call_id=str(call["id"])) for call in made.tool_calls]
-        await ask(provider, HumanMessage("hi"), said, *outputs, tools=[WEATHER])
+        await ask(provider, HumanMessage("hi"), turn, *outputs, tools=[WEATHER])
         sent = up.bodies[-1]["messages"][1]["content"]
         own = [
             {"type": "thinking", "thinking": "Let me see", "signature": "s1gn3d"},
@@ -140,7 +140,7 @@ async def test_thinking_blocks_go_back_signed_and_in_order(up: ScriptedAnthropic
         ]
         assert sent[: 2 * kept] == own[: 2 * kept]
         assert [block["type"] for block in sent[2 * kept :]] == ["text", "tool_use", "tool_use"]
-        assert sent[-2]["input"] == said.tool_calls[0]["args"]
+        assert sent[-2]["input"] == turn.tool_calls[0]["args"]
         assert sent[-2]["id"] == made.tool_calls[0]["id"]
     other = await provide(url=f"{up.url}/")
     alone = AIMessage("Looking", tool_calls=made.tool_calls[:1], additional_kwargs=beside)
@@ -176,14 +176,14 @@ async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     provider = await provide()
     await ask(provider, response_format=wanted)
-    assert "output_config" not in up.bodies[0]  # nothing is known of claude-test
+    assert "output_config" not in up.bodies[0]  # LangChain has no profile of claude-test
     call = ReplyCall(model="claude-sonnet-5", messages=[HumanMessage("hi")], response_format=wanted)
     assert [chunk async for chunk in provider.stream(call)]
     assert up.bodies[1]["output_config"]["format"]["schema"]["properties"]["n"]["type"] == "integer"
 
 
 @pytest.mark.parametrize(
-    ("step", "kind", "told"),
+    ("step", "kind", "part"),
     [
         (Refused(429, "rate_limit_error", "slow down"), RateLimited, "slow down"),
         (Refused(401, "authentication_error", "invalid x-api-key sk-file"), UpstreamFailed, "`api_key` of [upstreams."),
@@ -199,14 +199,14 @@ async def test_a_schema_is_sent_to_models_that_keep_to_one(up: ScriptedAnthropic
         (Said("half", cut=True), UpstreamFailed, "ended early"),
     ],
 )
-async def test_errors_are_the_house_s_own(
-    up: ScriptedAnthropic, provide: Open, step: Any, kind: type[RunError], told: str
+async def test_errors_become_run_errors(
+    up: ScriptedAnthropic, provide: Open, step: Any, kind: type[RunError], part: str
 ) -> None:
     up.script(*[step] * (1 + FAST.retry.retries))
     with pytest.raises(kind) as error:
         await ask(await provide())
     assert type(error.value) is kind
-    assert told in error.value.message
+    assert part in error.value.message
     assert "sk-file" not in error.value.message
     if isinstance(error.value, ContextOverflow):
         assert (error.value.limit, error.value.used) == (200_000, 210_000)
@@ -217,15 +217,15 @@ async def test_an_answer_without_end_is_ended_with_advice(
 ) -> None:
     monkeypatch.setattr("chains.provider_chunks.MAX_ANSWER_BYTES", 1 << 20)
     long = "x" * 1_100_000
-    for said in (Said(long), Said("So", thoughts=long), Said(calls=(("weather", {"place": long[:30_000]}),))):
-        up.script(said)
+    for answer in (Said(long), Said("So", thoughts=long), Said(calls=(("weather", {"place": long[:30_000]}),))):
+        up.script(answer)
         with pytest.raises(UpstreamFailed, match=r"`claude` \(anthropic\) sent more than 1 MiB.*MAX_REPLY_TOKENS"):
             await ask(await provide(), tools=[WEATHER])
     up.script(Said("x" * 900_000))
     assert len(str(whole(await ask(await provide())).content)) == 900_000
 
 
-async def test_an_answer_that_nobody_limited_has_the_server_s_limit(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_an_answer_without_a_limit_gets_the_server_s(up: ScriptedAnthropic, provide: Open) -> None:
     provider = await provide(max_reply_tokens=55)
     await ask(provider)
     await ask(provider, max_tokens=7)
@@ -235,12 +235,12 @@ async def test_an_answer_that_nobody_limited_has_the_server_s_limit(up: Scripted
 async def test_signs_of_life_are_silence_all_the_same(up: ScriptedAnthropic, provide: Open) -> None:
     up.script(Said("one two", pings=True))
     async with asyncio.timeout(5):
-        with pytest.raises(UpstreamFailed, match="silent for too long") as told:
+        with pytest.raises(UpstreamFailed, match="silent for too long") as caught:
             await ask(await provide(limits=replace(FAST, idle_s=0.3)))
-    assert told.value.kind == "silent"
+    assert caught.value.kind == "silent"
 
 
-async def test_a_server_that_is_away_is_told(provide: Open) -> None:
+async def test_an_unavailable_server_is_reported(provide: Open) -> None:
     with ScriptedAnthropic() as gone:
         url = gone.url
     with pytest.raises(UpstreamFailed, match="cannot be reached"):
@@ -264,7 +264,7 @@ async def test_leaving_closes_the_connection(up: ScriptedAnthropic, provide: Ope
             await asyncio.sleep(0.01)
 
 
-async def test_no_key_comes_from_the_environment(
+async def test_no_key_is_taken_from_the_environment(
     up: ScriptedAnthropic, provide: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"):
@@ -278,7 +278,7 @@ async def test_no_key_comes_from_the_environment(
             await ask(await provide(provider, api_key=None))
 
 
-async def test_what_it_lists_is_known(up: ScriptedAnthropic, provide: Open) -> None:
+async def test_listed_models_are_known(up: ScriptedAnthropic, provide: Open) -> None:
     up.models[0]["max_input_tokens"] = 200_000  # type: ignore[assignment]
     provider = await provide()
     assert [entry["id"] for entry in await provider.models()] == ["claude-test"]
@@ -287,13 +287,13 @@ async def test_what_it_lists_is_known(up: ScriptedAnthropic, provide: Open) -> N
     assert await provider.check() is None
 
 
-async def test_a_provider_that_langchain_does_not_know_is_told(provide: Open) -> None:
-    told = str(await (await provide("skynet", models=["t800"])).check())
-    assert "skynet" in told
-    assert "anthropic" in told
+async def test_a_provider_unknown_to_langchain_is_reported(provide: Open) -> None:
+    reason = str(await (await provide("skynet", models=["t800"])).check())
+    assert "skynet" in reason
+    assert "anthropic" in reason
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it() -> None:
+def test_a_missing_package_is_reported_with_the_install_command() -> None:
     program = """
 import asyncio, sys
 sys.modules["langchain_anthropic"] = None
@@ -339,9 +339,9 @@ async def test_an_overflow_of_chat_completions_is_openai_s(up: ScriptedAnthropic
     provider = await provide()
     up.script(Refused(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"))
     asked = {"model": "claude-test", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
-    with pytest.raises(InvalidRequest, match=r"context length is 200000 tokens.*resulted in 210000 tokens") as told:
+    with pytest.raises(InvalidRequest, match=r"context length is 200000 tokens.*resulted in 210000 tokens") as caught:
         await provider.pass_through(asked)
-    assert (told.value.code, told.value.param) == ("context_length_exceeded", "messages")
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
 
 
 async def test_a_provider_serves_no_other_path(provide: Open) -> None:

@@ -1,4 +1,4 @@
-"""Servers quote requests in their errors: what an author writes changes no other request, and costs little."""
+"""Servers quote requests in their errors: quoted text changes no other request, and is processed fast."""
 
 import json
 import time
@@ -28,12 +28,12 @@ def asked(*texts: str, **fields: Any) -> ReplyCall:
     return ReplyCall(**{**options, **fields})
 
 
-async def say(replies: Replies, call: ReplyCall) -> str:
+async def ask(replies: Replies, call: ReplyCall) -> str:
     return "".join([str(chunk.content) async for chunk in replies.stream(call)])
 
 
 def strict(body: dict[str, Any]) -> Step:
-    """A server that refuses `format`, and names the property in OpenAI's words."""
+    """A server that refuses `format`, and names the property with OpenAI's wording."""
     for tool in body.get("tools", ()):
         for name, schema in tool["function"]["parameters"].get("properties", {}).items():
             if "format" in schema:
@@ -44,9 +44,11 @@ def strict(body: dict[str, Any]) -> Step:
 
 def repeating(body: dict[str, Any]) -> Step:
     """A server that refuses messages with the word `Bad`, and quotes them joined together."""
-    said = "".join(message["content"] for message in body["messages"])
+    prompt = "".join(message["content"] for message in body["messages"])
     return (
-        Fail(400, {"error": {"message": f"Bad prompt: {said}"}}) if "Bad" in said and "temperature" in body else Reply()
+        Fail(400, {"error": {"message": f"Bad prompt: {prompt}"}})
+        if "Bad" in prompt and "temperature" in body
+        else Reply()
     )
 
 
@@ -66,15 +68,15 @@ async def test_a_quoted_text_changes_no_other_request(
     up.default = server
     replies = Replies(await connect(up.url), tool_calls="native")
     with suppress(PromptRefused):
-        await say(replies, call)
-    await say(replies, asked())
+        await ask(replies, call)
+    await ask(replies, asked())
     assert up.requests[-1].body["temperature"] == 0.5
 
 
 async def test_a_property_named_like_a_field_does_not_drop_the_field(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = strict
     replies = Replies(await connect(up.url), tool_calls="native")
-    assert await say(replies, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])) == "Fine."
+    assert await ask(replies, asked(tools=[function({"temperature": {"type": "string", "format": "date"}})])) == "Fine."
     assert up.requests[-1].body["temperature"] == 0.5
 
 
@@ -83,12 +85,14 @@ async def test_a_property_named_like_a_field_does_not_drop_the_field(up: Scripte
 async def test_a_limit_that_an_author_wrote_is_not_learned(
     up: ScriptedUpstream, connect: Connect, how: str, author: str
 ) -> None:
-    told = {"error": {"message": "Bad prompt: request (9000 tokens) exceeds the available context size (4096 tokens)"}}
-    up.script(Fail(400, told) if how == "an answer" else Raw([b"data: " + json.dumps(told).encode() + b"\n\n"]))
+    refusal = {
+        "error": {"message": "Bad prompt: request (9000 tokens) exceeds the available context size (4096 tokens)"}
+    }
+    up.script(Fail(400, refusal) if how == "an answer" else Raw([b"data: " + json.dumps(refusal).encode() + b"\n\n"]))
     upstream = await connect(up.url)
     prompt = "request (9000 tokens) exceeds the available context  size (4096 tokens)"
     with pytest.raises(ContextOverflow):
-        await say(Replies(upstream), asked(prompt if author == "the prompt" else "Hi"))
+        await ask(Replies(upstream), asked(prompt if author == "the prompt" else "Hi"))
     assert upstream.context_limit("test-model") == (None if author == "the prompt" else 4096)
 
 

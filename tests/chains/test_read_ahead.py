@@ -43,7 +43,7 @@ async def test_others_are_answered_while_a_long_prompt_is_read(path: str) -> Non
         await builtin.close()
 
 
-async def test_only_what_was_cached_before_a_request_is_reported() -> None:
+async def test_only_tokens_cached_before_a_request_are_reported() -> None:
     body = {"messages": [{"role": "user", "content": LONG}], "max_tokens": 2}
     streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
     builtin = Builtin(None, shape=Shape(context_size=2048, parallel=2, threads=1), is_shared=True)

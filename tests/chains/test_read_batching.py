@@ -1,4 +1,4 @@
-"""Streams are read as their words come, and rest only while the event loop is behind."""
+"""Streams are read as their tokens arrive, and pause only while the event loop is late."""
 
 import asyncio
 import time
@@ -13,16 +13,16 @@ LARGE = 64 * 1024
 
 
 async def took_s(rests: ReadPauses, newest_bytes: int = 100) -> float:
-    """Return how long a stream rests."""
+    """Return how long a stream pauses."""
     began = time.perf_counter()
     await rests.rest(newest_bytes, nullcontext)
     return time.perf_counter() - began
 
 
 async def fall_behind(seconds: float, *, times: int = 10) -> None:
-    """Keep the loop from its timers for so long, again and again."""
+    """Block the loop repeatedly for this long."""
     for _ in range(times):
-        time.sleep(seconds)  # noqa: ASYNC251 - what is tried
+        time.sleep(seconds)  # noqa: ASYNC251 - it blocks on purpose
         await asyncio.sleep(0.001)
 
 

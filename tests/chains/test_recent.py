@@ -1,4 +1,4 @@
-"""Clients name models; what is remembered by these names has a bound."""
+"""Clients name models; the facts remembered by these names are limited."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ from wire.errors import RunError
 T = TypeVar("T")
 
 
-def test_the_last_names_are_known_and_a_name_learned_anew_is_among_them() -> None:
+def test_the_latest_names_are_known_including_one_learned_again() -> None:
     recent: Recent[int] = Recent()
     for number in range(MOST_MODELS):
         recent[f"model {number}"] = number
@@ -75,14 +75,14 @@ WEATHER = {"type": "function", "function": {"name": "w", "parameters": {"type": 
     ],
     ids=["a field", "a context", "function calls", "thoughts"],
 )
-async def test_what_is_learned_from_one_owner_applies_to_no_other(
+async def test_facts_learned_from_one_owner_apply_to_no_other(
     up: ScriptedUpstream, connect: Connect, server: Any, learned: str
 ) -> None:
     upstream = await connect(up.url)
     replies = Replies(upstream, tool_calls="auto")
     up.default = server
 
-    async def hear(**fields: Any) -> None:
+    async def request(**fields: Any) -> None:
         call = ReplyCall(**{"model": "m", "messages": [HumanMessage("Hi")], **fields})
         with suppress(RunError):
             [chunk async for chunk in replies.stream(call)]
@@ -94,7 +94,7 @@ async def test_what_is_learned_from_one_owner_applies_to_no_other(
         match learned:
             case "field":
                 asked = len(up.requests)
-                await hear(temperature=0.5)
+                await request(temperature=0.5)
                 return "temperature" not in up.requests[asked].body
             case "context":
                 return upstream.context_limit("m") is not None
@@ -106,6 +106,6 @@ async def test_what_is_learned_from_one_owner_applies_to_no_other(
         for owner in ("ann", "bob"):
             await acting(owner, believe("native"))
     offered = {"tools": [WEATHER]} if learned == "mode" else {}
-    await acting("ann", hear(temperature=0.5, **offered))
+    await acting("ann", request(temperature=0.5, **offered))
     assert await acting("ann", know())
     assert not await acting("bob", know())

@@ -1,4 +1,4 @@
-"""What servers in use say, word by word, and what it means."""
+"""The exact error messages of servers in use, and their meaning."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ OVERFLOWS: dict[str, tuple[dict[str, Any], int | None, int | None, int | None]] 
 
 
 @pytest.mark.parametrize(("body", "limit", "room", "used"), OVERFLOWS.values(), ids=OVERFLOWS)
-def test_overflow_is_told_by_code_type_or_wording(
+def test_overflow_is_recognized_by_code_type_or_wording(
     body: dict[str, Any], limit: int | None, room: int | None, used: int | None
 ) -> None:
     for status in (400, 413, 500):
@@ -96,7 +96,7 @@ def test_an_answer_that_is_too_long_alone_is_no_overflow_of_the_prompt() -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "said"),
+    ("status", "kind", "part"),
     [
         (401, UpstreamFailed, "MODEL_API_KEY"),
         (403, UpstreamFailed, "MODEL_API_KEY"),
@@ -109,10 +109,10 @@ def test_an_answer_that_is_too_long_alone_is_no_overflow_of_the_prompt() -> None
         (302, UpstreamFailed, "MODEL_URL"),
     ],
 )
-def test_each_status_becomes_its_error_and_says_what_to_do(status: int, kind: type[Exception], said: str) -> None:
+def test_each_status_becomes_its_error_with_advice(status: int, kind: type[Exception], part: str) -> None:
     error = explain(read_refusal(b'{"error": {"message": "why"}}', status=status), host="host:1", model="m")
     assert type(error) is kind
-    assert said in error.message
+    assert part in error.message
     assert "host:1" in error.message
     assert "why" in error.message
 
@@ -142,13 +142,13 @@ def test_any_body_can_be_explained(body: bytes) -> None:
     ],
     ids=str,
 )
-def test_the_reason_is_told_wherever_a_body_has_it(body: dict[str, Any]) -> None:
+def test_the_reason_is_found_anywhere_in_a_body(body: dict[str, Any]) -> None:
     error = explain(read_refusal(orjson.dumps(body), status=400), host="h", model="m")
     assert error.message.endswith("why")
     assert "None" not in error.message
 
 
-def test_what_a_gateway_passes_on_counts_as_its_own() -> None:
+def test_an_error_that_a_gateway_passes_on_counts_as_its_own() -> None:
     overflow = "This model's maximum context length is 10 tokens. However, your messages resulted in 20 tokens."
     raw = orjson.dumps({"error": {"message": overflow}}).decode()
     error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw}}
@@ -171,7 +171,7 @@ def test_a_status_inside_a_stream_error_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
         (400, "llama3 is not a multimodal model"),
@@ -180,8 +180,8 @@ def test_a_status_inside_a_stream_error_counts() -> None:
     ],
     ids=["llama.cpp", "vllm", "openai", "ollama"],
 )
-def test_a_model_that_cannot_see_is_an_invalid_prompt_and_not_asked_again(status: int, said: str) -> None:
-    refusal = read_refusal({"error": {"message": said}}, status=status)
+def test_pictures_for_a_text_model_are_refused_without_a_retry(status: int, message: str) -> None:
+    refusal = read_refusal({"error": {"message": message}}, status=status)
     error = explain(refusal, host="h", model="m")
     assert (error.code, refusal.retryable) == ("invalid_prompt", False)
     assert "model `m` cannot see pictures" in error.message

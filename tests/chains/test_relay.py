@@ -1,4 +1,4 @@
-"""A stream of the built-in engine ends when the engine has ended, however slowly it is read."""
+"""A stream of the built-in engine ends with the engine's answer, however slowly it is read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,18 +47,18 @@ async def until(source: Source, event: str) -> None:
 async def test_the_stream_ends_before_its_slow_reader_has_read_it() -> None:
     stream = source(100)
     blocks = aiter(relay(stream, lambda: True).blocks())
-    said = await anext(blocks)
+    received = await anext(blocks)
     await until(stream, "closed")
-    said += b"".join([block async for block in blocks])
-    assert said == BLOCK * 100
+    received += b"".join([block async for block in blocks])
+    assert received == BLOCK * 100
 
 
 async def test_a_broken_stream_raises_after_its_last_bytes() -> None:
-    said = b""
+    received = b""
     with pytest.raises(UpstreamFailed, match="it broke off"):
         async for block in relay(source(3, breaks=True), lambda: False).blocks():
-            said += block
-    assert said == BLOCK * 3
+            received += block
+    assert received == BLOCK * 3
 
 
 async def test_a_reader_who_leaves_closes_the_stream() -> None:
@@ -76,11 +76,11 @@ async def test_a_full_buffer_ends_the_stream_only_where_others_wait(
     monkeypatch.setattr(relaying, "_PATIENCE_S", 0.05)
     stream = source(1_000)
     blocks = aiter(relay(stream, lambda: others_wait).blocks())
-    said = await anext(blocks)
+    received = await anext(blocks)
     await asyncio.sleep(0.5)
-    said += b"".join([block async for block in blocks])
-    assert (b"reader_too_slow" in said) == others_wait
-    assert (said == BLOCK * 1_000) != others_wait
+    received += b"".join([block async for block in blocks])
+    assert (b"reader_too_slow" in received) == others_wait
+    assert (received == BLOCK * 1_000) != others_wait
 
 
 async def test_a_whole_answer_is_not_relayed() -> None:

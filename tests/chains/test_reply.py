@@ -1,4 +1,4 @@
-"""One model call against a real HTTP server: what is sent, what comes back, and what is said when it goes wrong."""
+"""One model call against a real HTTP server: the request, the answer, and the errors."""
 
 from typing import Any, ClassVar
 
@@ -37,9 +37,9 @@ async def whole(upstream: Upstream, asked: ReplyCall | None = None) -> AIMessage
 
 
 async def error_of(upstream: Upstream, asked: ReplyCall | None = None) -> RunError:
-    with pytest.raises(RunError) as told:
+    with pytest.raises(RunError) as caught:
         await chunks(upstream, asked)
-    return told.value
+    return caught.value
 
 
 def event(**chunk: Any) -> bytes:
@@ -52,11 +52,11 @@ def text_event(text: str | None = None, finish: str | None = None) -> bytes:
 
 DONE = b"data: [DONE]\n\n"
 
-# --- text alone -------------------------------------------------------------------------------------------------------
+# --- plain text -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content", ["one", ["one ", "two"]], ids=["text", "texts"])
-async def test_a_chunk_of_text_is_what_langchain_makes_of_it_and_shares_nothing(
+async def test_a_chunk_of_text_equals_langchain_s_and_shares_nothing(
     content: str | list[str], connect: Connect, up: ScriptedUpstream
 ) -> None:
     chat: Any = chat_model(await connect(up.url))
@@ -70,12 +70,10 @@ async def test_a_chunk_of_text_is_what_langchain_makes_of_it_and_shares_nothing(
         assert value is None or isinstance(value, str) or value is content or value is not getattr(other.message, name)
 
 
-# --- what comes together ---------------------------------------------------------------------------------------------
+# --- batched texts ---------------------------------------------------------------------------------------------------
 
 
-async def test_texts_of_one_read_come_as_one_chunk_where_that_is_asked_for(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_texts_of_one_read_are_one_chunk_if_requested(up: ScriptedUpstream, connect: Connect) -> None:
     thought = event(choices=[{"index": 0, "delta": {"content": "d", "reasoning_content": "hm"}}])
     parts = [
         text_event("a"),
@@ -91,8 +89,8 @@ async def test_texts_of_one_read_come_as_one_chunk_where_that_is_asked_for(
     got: list[Any] = []
     with pytest.raises(UpstreamFailed, match="not JSON"):
         async for chunk in Replies(await connect(up.url)).stream(call):
-            got.append(chunk.content)  # noqa: PERF401 - what came before the failure counts
-    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could begin a block of thoughts
+            got.append(chunk.content)  # noqa: PERF401 - chunks before the failure must be kept
+    assert got == ["a", ["b", "c"], "d", ["e", "f"]]  # the first could start a block of thoughts
 
 
 async def test_an_answer_in_one_read_begins_with_its_text_and_ends_with_its_reason_and_usage(
@@ -116,18 +114,18 @@ async def test_an_answer_in_one_read_begins_with_its_text_and_ends_with_its_reas
     assert (got[-1].usage_metadata["input_tokens"], got[-1].usage_metadata["output_tokens"]) == (3, 2)
 
 
-# --- what comes back --------------------------------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_callbacks_hear_of_a_call_and_the_chunks_are_the_same(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_callbacks_are_called_and_the_chunks_are_the_same(up: ScriptedUpstream, connect: Connect) -> None:
     class Ear(AsyncCallbackHandler):
-        heard: ClassVar[list[str]] = []
+        events: ClassVar[list[str]] = []
 
         async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
-            self.heard.append("start")
+            self.events.append("start")
 
         async def on_llm_end(self, *_: Any, **__: Any) -> None:
-            self.heard.append("end")
+            self.events.append("end")
 
     upstream = await connect(up.url)
     alone = await whole(upstream)
@@ -136,12 +134,12 @@ async def test_callbacks_hear_of_a_call_and_the_chunks_are_the_same(up: Scripted
         return await whole(upstream)
 
     message = await RunnableLambda(follow).ainvoke(None, {"callbacks": [Ear()]})
-    assert Ear.heard == ["start", "end"]
+    assert Ear.events == ["start", "end"]
     assert (message.content, message.usage_metadata) == (alone.content, alone.usage_metadata)
     assert message.response_metadata["finish_reason"] == alone.response_metadata["finish_reason"]
 
 
-async def test_text_comes_token_by_token_with_finish_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_text_is_streamed_by_token_with_finish_reason_and_usage(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     got = await chunks(upstream)
     assert [chunk.content for chunk in got if chunk.content] == ["Echo:", " hello", " there"]
@@ -151,7 +149,7 @@ async def test_text_comes_token_by_token_with_finish_reason_and_usage(up: Script
     assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (6, 3)
 
 
-async def test_parallel_tool_calls_come_in_fragments_and_add_up(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_fragments_of_parallel_tool_calls_add_up(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(tool_calls=[("f", {"city": "München is far"}, "call_1"), ("g", "{}", "call_2")]))
     message = await whole(await connect(up.url), call(tools=[TOOL]))
     assert [(c["name"], c["args"], c["id"]) for c in message.tool_calls] == [
@@ -162,8 +160,8 @@ async def test_parallel_tool_calls_come_in_fragments_and_add_up(up: ScriptedUpst
 
 
 def fragment(index: Any, id: Any = None, name: Any = None, arguments: Any = None) -> dict[str, Any]:
-    told = {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
-    return {key: value for key, value in told.items() if value is not None}
+    fields = {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +179,7 @@ def fragment(index: Any, id: Any = None, name: Any = None, arguments: Any = None
     ids=["openai", "id and name repeated", "all indexes 0", "indexes 0 in turn", "no index", "no index in turn",
          "arguments as an object", "odd indexes"],
 )  # fmt: skip
-async def test_tool_calls_are_told_apart_whatever_the_servers_numbering(
+async def test_tool_calls_are_distinguished_by_any_numbering(
     up: ScriptedUpstream, connect: Connect, deltas: list[Any]
 ) -> None:
     parts = [event(choices=[{"index": 0, "delta": {"tool_calls": calls}}]) for calls in deltas]
@@ -245,12 +243,12 @@ async def test_odd_but_harmless_chunks_are_taken(up: ScriptedUpstream, connect: 
 async def test_a_count_of_tokens_that_cannot_be_is_none(up: ScriptedUpstream, connect: Connect, count: Any) -> None:
     usage = {"prompt_tokens": count, "completion_tokens": 5, "total_tokens": 7}
     up.script(Raw([text_event("well"), text_event(finish="stop"), event(choices=[], usage=usage), DONE]))
-    told = (await whole(await connect(up.url))).usage_metadata
-    assert told is not None
-    assert (told["input_tokens"], told["output_tokens"]) == (0, 5)
+    counted = (await whole(await connect(up.url))).usage_metadata
+    assert counted is not None
+    assert (counted["input_tokens"], counted["output_tokens"]) == (0, 5)
 
 
-# --- what is sent -----------------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 SENT = {
     "tools": [TOOL],
@@ -274,15 +272,13 @@ BASE = {
 
 
 @pytest.mark.parametrize("model", ["test-model", "gpt-5", "o1-mini", "gpt-6-x", "gpt-5-pro", "claude-x"])
-async def test_the_body_is_what_was_asked_for_whatever_the_models_name(
-    up: ScriptedUpstream, connect: Connect, model: str
-) -> None:
+async def test_the_body_is_the_same_for_every_model_name(up: ScriptedUpstream, connect: Connect, model: str) -> None:
     upstream = await connect(up.url)
     await chunks(upstream, call(model=model, **SENT))
     assert up.requests[-1].body == {**BASE, **SENT, "model": model}
 
 
-async def test_what_is_none_is_not_sent(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_fields_that_are_none_are_not_sent(up: ScriptedUpstream, connect: Connect) -> None:
     await chunks(await connect(up.url), call(**dict.fromkeys(SENT, None) | {"tools": []}))
     assert up.requests[-1].body == BASE
     await chunks(await connect(up.url), call(max_tokens=-1, response_format="auto", tool_choice="none"))
@@ -292,7 +288,7 @@ async def test_what_is_none_is_not_sent(up: ScriptedUpstream, connect: Connect) 
 async def test_openai_gets_max_completion_tokens_by_its_host(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream itself plays the proxy
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream acts as the proxy
     upstream = await connect("http://api.openai.com/v1")
     await chunks(upstream, call(max_tokens=5))
     assert up.requests[-1].body == {**BASE, "max_completion_tokens": 5}
@@ -318,7 +314,7 @@ async def test_text_that_is_no_unicode_is_refused_before_it_is_sent(up: Scripted
     assert not up.requests
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 USELESS = {
     "not json": ([b"data: {nope\n\n"], "not JSON"),
@@ -344,25 +340,25 @@ USELESS = {
 }
 
 
-@pytest.mark.parametrize(("parts", "said"), USELESS.values(), ids=USELESS)
+@pytest.mark.parametrize(("parts", "expected"), USELESS.values(), ids=USELESS)
 async def test_unusable_stream_data_fails_the_run(
-    up: ScriptedUpstream, connect: Connect, parts: list[bytes], said: str
+    up: ScriptedUpstream, connect: Connect, parts: list[bytes], expected: str
 ) -> None:
     up.script(*[Raw(parts)] * 3)
     error = await error_of(await connect(up.url))
     assert type(error) is UpstreamFailed
-    assert said in error.message
-    # An answer that ends before it has begun is tried again, as any lost connection is.
-    assert len(up.requests) == (3 if said == "ended early" and not any(b"choices" in part for part in parts) else 1)
+    assert expected in error.message
+    # An answer that ends before its first token is retried, like any lost connection.
+    assert len(up.requests) == (3 if expected == "ended early" and not any(b"choices" in part for part in parts) else 1)
 
 
-async def test_done_is_an_end_too_once_something_was_said(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_done_also_ends_an_answer_that_has_text(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Raw([text_event("whole"), DONE]))
     assert (await whole(await connect(up.url))).content == "whole"
 
 
 @pytest.mark.parametrize("step", [Reply("lost", cut_after=0), Raw([]), Raw([DONE])], ids=["cut", "empty", "done"])
-async def test_an_answer_that_breaks_off_before_its_first_token_is_asked_for_again(
+async def test_an_answer_that_breaks_off_before_its_first_token_is_retried(
     up: ScriptedUpstream, connect: Connect, step: Any
 ) -> None:
     up.script(step, step, Reply("again"))
@@ -370,7 +366,7 @@ async def test_an_answer_that_breaks_off_before_its_first_token_is_asked_for_aga
     assert len(up.requests) == 3
 
 
-async def test_a_connection_cut_in_mid_answer_is_told_and_not_tried_again(
+async def test_a_connection_cut_in_mid_answer_is_reported_without_a_retry(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
     up.script(Reply("one two three", cut_after=2))
@@ -397,17 +393,17 @@ async def test_an_error_in_the_stream_is_the_right_one(
     assert type(await error_of(await connect(up.url))) is kind
 
 
-async def test_html_and_other_json_with_status_200_say_what_to_check(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_html_and_other_json_with_status_200_fail_with_advice(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.script(
         Raw([b"<html>Sign in</html>"], content_type="text/html"),
         Raw([b'{"ok": true}'], content_type="application/json"),
     )
     up.script(Raw([b"OK"], content_type="application/json"), *[Raw([b"OK"], content_type="text/plain")] * 3)
-    for said in ("MODEL_URL", "no completion", "not JSON", "ended early"):
+    for expected in ("MODEL_URL", "no completion", "not JSON", "ended early"):
         error = await error_of(upstream)
         assert type(error) is UpstreamFailed
-        assert said in error.message
+        assert expected in error.message
 
 
 async def test_a_redirect_is_not_followed(up: ScriptedUpstream, connect: Connect) -> None:
@@ -431,8 +427,8 @@ async def test_an_unknown_model_is_refused_with_the_models_there_are(up: Scripte
 async def test_the_key_is_in_no_message(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url, api_key="sk-very-secret")
     for status in (400, 401, 404, 307):
-        told = {"error": {"message": "Incorrect API key provided: sk-very-secret"}}
-        up.script(Fail(status, told, {"Location": "http://h/?key=sk-very-secret"}))
+        body = {"error": {"message": "Incorrect API key provided: sk-very-secret"}}
+        up.script(Fail(status, body, {"Location": "http://h/?key=sk-very-secret"}))
         assert "sk-very-secret" not in (await error_of(upstream)).message
 
 
@@ -450,7 +446,7 @@ async def test_overflow_teaches_the_context_limit(up: ScriptedUpstream, connect:
     assert upstream.context_limit("test-model") == 4096
 
 
-async def test_without_a_url_the_message_says_what_to_set(connect: Connect) -> None:
+async def test_without_a_url_the_message_names_the_setting(connect: Connect) -> None:
     error = await error_of(await connect(None))
     assert type(error) is UpstreamFailed
     assert "Set MODEL_URL" in error.message

@@ -1,9 +1,9 @@
-"""Restarts of an engine: at once the first time, then with growing delays up to a limit."""
+"""Restarts of an engine: immediately the first time, then with growing delays up to a limit."""
 
 from chains.restarts import Restarts
 
 
-def test_an_engine_that_ends_again_and_again_starts_later() -> None:
+def test_an_engine_that_ends_repeatedly_restarts_later() -> None:
     now = 1000.0
     restarts = Restarts(clock=lambda: now)
     assert restarts.delay_s("m") == 0

@@ -1,4 +1,4 @@
-"""A stream that rests between two reads, while the event loop is behind, is whole, whatever its end."""
+"""A stream that pauses between reads, while the event loop is late, is complete, however it ends."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from wire.errors import RunError
 
 
 class BehindPace(Pace):
-    """The pace of a loop that is so late all the time that each rest takes this many seconds."""
+    """The pace of a loop that is always so late that each pause takes this many seconds."""
 
     rest_s = 0.1
 
@@ -30,11 +30,11 @@ WORDS = [f"w{n} " for n in range(12)]
 
 
 def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return what will have the bytes of each arrival from upstreams."""
+    """Return a list that collects the bytes of each arrival from upstreams."""
     found, receive = [], ResponseHandler.data_received
 
     def counted(protocol: ResponseHandler, data: bytes) -> None:
-        found.extend([len(data)] if data else [])  # none where the library only looks for more
+        found.extend([len(data)] if data else [])  # empty if the library only checks for more
         receive(protocol, data)
 
     monkeypatch.setattr(ResponseHandler, "data_received", counted)
@@ -42,7 +42,7 @@ def count_arrivals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-async def test_while_the_loop_is_behind_an_answer_comes_in_fewer_pieces_and_whole(
+async def test_while_the_loop_is_late_an_answer_has_fewer_pieces_and_is_complete(
     secure: bool,
     up: ScriptedUpstream,
     secure_up: tuple[ScriptedUpstream, trustme.CA],
@@ -62,14 +62,14 @@ async def test_while_the_loop_is_behind_an_answer_comes_in_fewer_pieces_and_whol
     for pace in (Pace(), BehindPace()):
         upstream.pace = pace
         arrivals.clear()
-        said = [chunk.content async for chunk in Replies(upstream).stream(call)]
-        assert "".join("".join(piece) for piece in said) == "".join(words)
+        answer = [chunk.content async for chunk in Replies(upstream).stream(call)]
+        assert "".join("".join(piece) for piece in answer) == "".join(words)
         assert pace.streams == 0
-        pieces.append(len(said))
+        pieces.append(len(answer))
         received.append(len(arrivals))
     assert pieces[1] < pieces[0] / 2
     if not secure:
-        assert received[1] < received[0] / 2  # what comes while a stream rests is not even taken from the system
+        assert received[1] < received[0] / 2  # data that arrives during a pause is not read from the system
 
 
 async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
@@ -79,14 +79,14 @@ async def test_a_stream_that_breaks_while_it_rests_fails_with_all_that_came(
     upstream = await connect(up.url)
     upstream.pace = BehindPace()
     call = ReplyCall(model="m", messages=[HumanMessage("Hello")], together=True)
-    said: list[str] = []
+    texts: list[str] = []
     with pytest.raises(RunError, match="closed the connection in the middle"):
         async for chunk in Replies(upstream).stream(call):
-            said += chunk.content
-    assert "".join(said) == "".join(f"w{n} " for n in range(39))  # a frame before them says who speaks
+            texts += chunk.content
+    assert "".join(texts) == "".join(f"w{n} " for n in range(39))  # the first frame has only the role
 
 
-async def test_who_leaves_a_stream_that_rests_closes_its_connection_at_once(
+async def test_leaving_a_pausing_stream_closes_its_connection_immediately(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resting, held = asyncio.Event(), Blocks.held
@@ -140,14 +140,14 @@ async def test_a_stream_that_breaks_or_is_left_counts_no_longer(
 
 
 async def speak_and_end(wire: Wire) -> None:
-    """A good answer, behind which the other side's end comes at once, without TLS's farewell."""
+    """A valid answer, after which the server closes the connection immediately, without TLS's close alert."""
     await wire.send(head(), *map(chunk, WORDS), every_s=0.004)
     await wire.send(chunk(finish="stop"), b"data: [DONE]\n\n")
     await wire.end()
 
 
 async def speak_and_break_the_framing(wire: Wire) -> None:
-    first, *others = (b"%x\r\n%s\r\n" % (len(said), said) for said in map(chunk, WORDS))
+    first, *others = (b"%x\r\n%s\r\n" % (len(part), part) for part in map(chunk, WORDS))
     await wire.send(head("text/event-stream", "Transfer-Encoding: chunked"), first)
     await asyncio.sleep(0.03)
     await wire.send(b"".join(others) + b"no number\r\n")
@@ -167,7 +167,7 @@ def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def ask(url: str, model: str, loop: Callable[[], asyncio.AbstractEventLoop]) -> str:
-    """Ask on a loop of this kind, on a loop that is behind; returns what was said. Raises RunError."""
+    """Ask on a loop of this kind that is late; return the text. Raises RunError."""
 
     async def asking() -> str:
         upstream = Upstream(url, limits=FAST)

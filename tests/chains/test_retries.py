@@ -1,4 +1,4 @@
-"""When a model call is retried, how often, and after which waits: the same for every kind of failure and upstream."""
+"""When and how often a model call is retried, and after which waits: the same for every failure and upstream."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which upstream a name means, with real servers behind: routing is what the file says and nothing else."""
+"""Which upstream a name is routed to, with real servers: only the configuration determines routing."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
@@ -14,7 +14,7 @@ from wire.errors import InvalidRequest, PromptRefused, UpstreamProblem
 
 
 class Deps:
-    """Three servers: `first` (MODEL_URL's), `a` and `b`, and how often each was asked."""
+    """Three servers: `first` (MODEL_URL's), `a` and `b`, and the requests of each."""
 
     def __init__(self, servers: dict[str, ScriptedUpstream]) -> None:
         self.servers = servers
@@ -24,11 +24,11 @@ class Deps:
             self.servers[name].models = [{"id": id} for id in ids.split()]
 
     def asked(self) -> dict[str, list[str]]:
-        """The models each server was asked for; asking is forgotten."""
-        told = {name: [seen.body["model"] for seen in up.requests] for name, up in self.servers.items() if up.requests}
+        """Return the models that each server was asked for, and clear the requests."""
+        names = {name: [seen.body["model"] for seen in up.requests] for name, up in self.servers.items() if up.requests}
         for up in self.servers.values():
             up.requests.clear()
-        return told
+        return names
 
     @asynccontextmanager
     async def routes(self, *, first: bool = True, models: dict[str, Any] | None = None, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def deps() -> Iterator[Deps]:
         yield deps
 
 
-async def said(routes: Routes, model: str) -> str:
+async def answer_of(routes: Routes, model: str) -> str:
     chunks: AsyncIterator[Any] = routes.stream(ReplyCall(model=model, messages=[HumanMessage("hi")]))
     return "".join([chunk.content async for chunk in chunks])
 
@@ -81,7 +81,7 @@ async def said(routes: Routes, model: str) -> str:
 async def test_a_name_means_one_upstream(deps: Deps, name: str, asked: dict[str, list[str]]) -> None:
     async with deps.routes(aliases={"gpt-4": "b/y", "short": "x"}) as routes:
         for _ in range(2):
-            assert await said(routes, name) == "Echo: hi"
+            assert await answer_of(routes, name) == "Echo: hi"
             assert deps.asked() == asked
             with closing(await routes.pass_through({"model": name, "messages": []})) as passage:
                 async with aclosing(passage.blocks()) as blocks:
@@ -94,7 +94,7 @@ async def test_a_name_means_one_upstream(deps: Deps, name: str, asked: dict[str,
 async def test_each_upstream_gets_its_own_key_only(deps: Deps) -> None:
     async with deps.routes() as routes:
         for name in ("local", "x", "y"):
-            await said(routes, name)
+            await answer_of(routes, name)
         for name, up in deps.servers.items():
             assert {seen.headers["authorization"] for seen in up.requests} == {f"Bearer key-of-{name}"}
 
@@ -112,10 +112,10 @@ async def test_the_chat_chain_learns_about_models_by_upstream(deps: Deps) -> Non
     assert [turn["role"] for turn in deps.servers["b"].requests[-1].body["messages"]] == ["system", "user"]
 
 
-async def test_an_ambiguous_name_names_its_candidates_and_asks_nobody(deps: Deps) -> None:
+async def test_an_ambiguous_name_names_its_candidates_without_a_request(deps: Deps) -> None:
     async with deps.routes() as routes:
         with pytest.raises(PromptRefused, match=r"`shared`: name one of `a/shared`, `b/shared`"):
-            await said(routes, "shared")
+            await answer_of(routes, "shared")
         with pytest.raises(InvalidRequest, match="`b/shared`"):
             await routes.pass_through({"model": "shared", "messages": []})
         with pytest.raises(InvalidRequest, match="must be a string"):
@@ -125,39 +125,39 @@ async def test_an_ambiguous_name_names_its_candidates_and_asks_nobody(deps: Deps
 
 async def test_without_a_nameless_upstream_an_unknown_name_is_refused(deps: Deps) -> None:
     async with deps.routes(first=False) as routes:
-        with pytest.raises(PromptRefused, match=r"No upstream has the model `gpt`. There are `a/x`, .*`b/y`"):
-            await said(routes, "gpt")
+        with pytest.raises(PromptRefused, match=r"No upstream has the model `gpt`. Use one of `a/x`, .*`b/y`"):
+            await answer_of(routes, "gpt")
         assert deps.asked() == {}
-        await said(routes, "")
+        await answer_of(routes, "")
         assert deps.asked() == {"a": ["x"]}
 
 
 async def test_models_of_the_file_are_all_that_an_upstream_has(deps: Deps) -> None:
     async with deps.routes(models={"a": ["m1", "m2"]}) as routes:
-        await said(routes, "m2")
-        await said(routes, "a/")
+        await answer_of(routes, "m2")
+        await answer_of(routes, "a/")
         assert deps.asked() == {"a": ["m2", "m1"]}
         with pytest.raises(PromptRefused, match=r"does not have `x`; it has `a/m1`, `a/m2`"):
-            await said(routes, "a/x")
-        await said(routes, "x")
+            await answer_of(routes, "a/x")
+        await answer_of(routes, "x")
         assert deps.asked() == {"first": ["x"]}
 
 
 async def test_an_outage_of_the_first_sends_nothing_to_another_host(deps: Deps) -> None:
     deps.servers["first"].models_reply = Fail(500)
     async with deps.routes(models={"b": ["named"]}) as routes:
-        await said(routes, "both")
+        await answer_of(routes, "both")
         assert deps.asked() == {"first": ["both"]}
-        await said(routes, "named")
+        await answer_of(routes, "named")
         assert deps.asked() == {"b": ["named"]}
 
 
-async def test_what_needs_no_listing_waits_for_none(deps: Deps) -> None:
+async def test_a_route_without_a_listing_waits_for_none(deps: Deps) -> None:
     for up in deps.servers.values():
         up.models_reply = Hang()
     async with deps.routes(aliases={"short": "b/y"}) as routes:
-        await said(routes, "a/x")
-        await said(routes, "short")
+        await answer_of(routes, "a/x")
+        await answer_of(routes, "short")
         assert deps.asked() == {"a": ["x"], "b": ["y"]}
 
 
@@ -166,9 +166,9 @@ async def test_models_are_listed_under_the_shortest_name_that_means_them(deps: D
         ids = [entry["id"] for entry in await routes.models()]
         assert ids == ["local", "org/local", "both", "x", "a/shared", "a/both", "y", "b/shared"]
         for id in ids:
-            await said(routes, id)
-        told = deps.asked()
-        assert told == {"first": ["local", "org/local", "both"], "a": ["x", "shared", "both"], "b": ["y", "shared"]}
+            await answer_of(routes, id)
+        names = deps.asked()
+        assert names == {"first": ["local", "org/local", "both"], "a": ["x", "shared", "both"], "b": ["y", "shared"]}
         owners = {entry["id"]: entry.get("owned_by") for entry in await routes.models()}
         assert (owners["x"], owners["y"]) == ("a", "b")
         whole = {entry["id"]: entry.get("threadhold", {}).get("model") for entry in await routes.models()}
@@ -179,10 +179,10 @@ async def test_one_upstream_down_hides_no_other_and_is_named(deps: Deps) -> None
     deps.servers["a"].models_reply = Fail(401)
     async with deps.routes() as routes:
         assert [entry["id"] for entry in await routes.models()] == ["local", "org/local", "both", "y", "shared"]
-        told = await routes.check()
-        assert told.startswith("`a`: ")
-        assert "`api_key` of [upstreams.a]" in told
-        assert "`b`" not in told
+        reason = await routes.check()
+        assert reason.startswith("`a`: ")
+        assert "`api_key` of [upstreams.a]" in reason
+        assert "`b`" not in reason
     for up in deps.servers.values():
         up.models_reply = Fail(500)
     async with deps.routes() as routes:

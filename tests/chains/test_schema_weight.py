@@ -125,7 +125,7 @@ def test_a_valid_schema_passes(schema: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "pattern"),
     [
         pytest.param({"enum": list(range(1_001))}, r"1001; at most 1000", id="enum"),
         pytest.param({"anyOf": [{"enum": list(range(600))}] * 2}, r"1200; at most 1000", id="enums beside each other"),
@@ -290,9 +290,9 @@ def test_a_valid_schema_passes(schema: Any) -> None:
         pytest.param({"type": "string", "pattern": "x" * 1_001}, r"1001 characters", id="long pattern"),
     ],
 )
-def test_a_costly_schema_is_refused_with_the_reason(schema: Any, said: str) -> None:
+def test_a_costly_schema_is_refused_with_the_reason(schema: Any, pattern: str) -> None:
     began = time.process_time()
-    with pytest.raises(SchemaRefused, match=said) as caught:
+    with pytest.raises(SchemaRefused, match=pattern) as caught:
         check_schema(schema)
     assert time.process_time() - began < 0.25
     assert re.search(r"must be|needs|\. (Use|Lower|Leave|Correct|Name|Put|Add|Set|Start) ", str(caught.value))

@@ -1,4 +1,4 @@
-"""Turns for slots: owners alternate, no slot is lost, and nobody overtakes a request for several slots."""
+"""Turns for slots: owners alternate, no slot is lost, and no request overtakes one for several slots."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def test_owners_take_turns_however_many_one_sends() -> None:
     assert order == ["alice", "bob", "carol", "alice", "bob", "alice", "alice"]
 
 
-async def test_nobody_overtakes_a_request_for_all_slots() -> None:
+async def test_no_request_overtakes_one_for_all_slots() -> None:
     slots, held = Slots(2), list[Slot]()
     one, two = await slots.take("a"), await slots.take("a")
     all_of_them = asyncio.create_task(slots.take("a", 9, alone=True))

@@ -51,7 +51,7 @@ def test_arbitrary_bytes_decode_alike_whole_and_in_pieces(blocks: list[bytes]) -
     assert decode(blocks) == decode([b"".join(blocks)])
 
 
-def test_an_event_comes_out_with_its_blank_line_not_with_the_next_read() -> None:
+def test_an_event_is_returned_with_its_blank_line_not_with_the_next_read() -> None:
     for blank_line in (b"\n\n", b"\r\n\r\n", b"\r\r"):
         assert SseDecoder().feed(b"data: a" + blank_line) == [b"a"]
 
@@ -70,6 +70,6 @@ def test_a_long_line_in_small_pieces_takes_time_in_proportion_to_its_length() ->
         decoder, piece = SseDecoder(), b"x" * 500
         for _ in range(40_000):
             decoder.feed(piece)
-        assert len(decoder.feed(b"\n\n")) == 0  # no `data:`, so it says nothing
+        assert len(decoder.feed(b"\n\n")) == 0  # no `data:`, so there is no event
 
-    within(1, feed)  # 20 MB; joining anew for every piece takes half a minute
+    within(1, feed)  # 20 MB; joining again for every piece would take half a minute

@@ -53,7 +53,7 @@ def test_a_single_owner_is_never_suspended() -> None:
     assert not suspensions.has_record("")
 
 
-def test_the_message_says_when_and_what_to_change() -> None:
+def test_the_message_states_the_wait_and_what_to_change() -> None:
     suspensions = Suspensions(is_shared=True, clock=Clock())
     suspensions.count("alice")
     with pytest.raises(OwnerSuspended, match=r"again in 60 s\. Do not repeat that request"):

@@ -1,4 +1,4 @@
-"""What reasoning models send, in every form in use, against a real server: thoughts stay beside the text."""
+"""Answers of reasoning models in every form in use, from a real server: thoughts are kept apart from the text."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from tests.upstream import Raw, Reply, ScriptedUpstream
 
 
 def stream(*deltas: dict[str, Any], finish: bool = True) -> Raw:
-    told = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     if finish:
-        told.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    return Raw([*(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in told), b"data: [DONE]\n\n"])
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    return Raw([*(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"])
 
 
-async def heard(replies: Replies) -> tuple[str, str]:
+async def texts_of(replies: Replies) -> tuple[str, str]:
     """The text and the thoughts of one reply."""
     text = thoughts = ""
     async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")])):
@@ -45,16 +45,16 @@ async def heard(replies: Replies) -> tuple[str, str]:
     ],
     ids=["reasoning_content", "reasoning", "tags", "no finish reason", "Mistral's parts", "words"],
 )
-async def test_thoughts_come_beside_the_text(up: ScriptedUpstream, connect: Connect, reply: Any) -> None:
+async def test_thoughts_are_kept_apart_from_the_text(up: ScriptedUpstream, connect: Connect, reply: Any) -> None:
     up.script(reply)
-    assert await heard(Replies(await connect(up.url))) == ("42", "let me")
+    assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
 
 
-async def test_a_completion_that_is_not_streamed_is_told_apart_too(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_thoughts_in_a_whole_completion_are_separated_too(up: ScriptedUpstream, connect: Connect) -> None:
     message = {"role": "assistant", "content": "<think>let me</think>\n42"}
     whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     up.script(Raw([orjson.dumps(whole)], content_type="application/json"))
-    assert await heard(Replies(await connect(up.url))) == ("42", "let me")
+    assert await texts_of(Replies(await connect(up.url))) == ("42", "let me")
 
 
 async def test_thoughts_without_an_opening_tag_are_taken_back_once_and_then_expected(
@@ -62,24 +62,24 @@ async def test_thoughts_without_an_opening_tag_are_taken_back_once_and_then_expe
 ) -> None:
     replies = Replies(await connect(up.url))
     up.script(*[stream({"content": "let "}, {"content": "me\n</think>\n\n"}, {"content": "42"})] * 2)
-    assert await heard(replies) == ("42", "let me\n")
+    assert await texts_of(replies) == ("42", "let me\n")
     chunks = [chunk async for chunk in replies.stream(ReplyCall(model="m", messages=[HumanMessage("6 x 7?")]))]
     assert not [chunk for chunk in chunks if TAKEN in chunk.additional_kwargs]
     assert "".join(str(chunk.content) for chunk in chunks) == "42"
     up.script(stream({"content": "no "}, {"content": "thoughts"}), stream({"content": "none"}))
-    assert (await heard(replies))[0] == "no thoughts"
-    assert await heard(replies) == ("none", "")
+    assert (await texts_of(replies))[0] == "no thoughts"
+    assert await texts_of(replies) == ("none", "")
 
 
-async def test_what_broke_off_after_thoughts_is_not_asked_for_again(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_answer_that_breaks_off_after_thoughts_is_not_retried(up: ScriptedUpstream, connect: Connect) -> None:
     broken = stream({"reasoning_content": "let me"}, finish=False)
     up.script(Raw(broken.parts[:-1], then="drop"))
     with pytest.raises(Exception, match="middle of the answer"):
-        await heard(Replies(await connect(up.url)))
+        await texts_of(Replies(await connect(up.url)))
     assert len(up.requests) == 1
 
 
-async def test_the_chat_chain_says_the_answer_only(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_the_chat_chain_returns_only_the_answer(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(
         stream({"content": "<think>let me</think>42"}), stream({"content": "let me\n</think>"}, {"content": "42"})
     )

@@ -1,4 +1,4 @@
-"""Thoughts are told from the answer, wherever the stream is cut."""
+"""Thoughts are separated from the answer, wherever the stream is cut."""
 
 import pytest
 from hypothesis import given
@@ -30,22 +30,22 @@ CASES = [
 ]
 
 
-def heard(pieces: list[str], *, begins: bool = False) -> tuple[str, str]:
+def separate(pieces: list[str], *, begins: bool = False) -> tuple[str, str]:
     thoughts = Thoughts(begins=begins)
     text = thought = ""
-    for said in [*(thoughts.feed(piece) for piece in pieces), thoughts.end()]:
-        if said.taken:
+    for part in [*(thoughts.feed(piece) for piece in pieces), thoughts.end()]:
+        if part.taken:
             text, thought = "", thought + text
-        text, thought = text + said.text, thought + said.thoughts
+        text, thought = text + part.text, thought + part.thoughts
     return text, thought
 
 
 @pytest.mark.parametrize(("stream", "text", "thought"), CASES, ids=[repr(case[0]) for case in CASES])
-def test_thoughts_and_text_are_told_apart_at_every_cut(stream: str, text: str, thought: str) -> None:
-    assert heard([stream]) == (text, thought)
-    assert heard(list(stream)) == (text, thought)
+def test_thoughts_and_text_are_separated_at_every_cut(stream: str, text: str, thought: str) -> None:
+    assert separate([stream]) == (text, thought)
+    assert separate(list(stream)) == (text, thought)
     for at in range(len(stream)):
-        assert heard([stream[:at], stream[at:]]) == (text, thought)
+        assert separate([stream[:at], stream[at:]]) == (text, thought)
 
 
 @given(st.lists(st.sampled_from(["<", "think", ">", "</", "\n", " ", "a", "`", "[", "THINK]", "/"])), st.data())
@@ -53,23 +53,23 @@ def test_nothing_is_lost_and_the_cuts_do_not_matter(words: list[str], data: st.D
     stream = "".join(words)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     pieces = [stream[one:two] for one, two in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert heard(pieces) == heard([stream])
+    assert separate(pieces) == separate([stream])
     if "think" not in stream and "THINK" not in stream:
-        assert heard(pieces) == (stream, "")
+        assert separate(pieces) == (stream, "")
 
 
 def test_an_empty_piece_begins_no_line() -> None:
-    assert heard(["<>", "", "[THINK]"]) == ("<>[THINK]", "")
+    assert separate(["<>", "", "[THINK]"]) == ("<>[THINK]", "")
 
 
-def test_a_model_that_is_known_to_begin_with_thoughts_is_heard_so_at_once() -> None:
+def test_thoughts_of_a_model_known_to_begin_with_them_are_separated_immediately() -> None:
     thoughts = Thoughts(begins=True)
     assert thoughts.feed("let me") == ("", "let me", False)
     assert thoughts.feed(" see</thi") == ("", " see", False)
     assert thoughts.feed("nk>\n\n42") == ("42", "", False)
     assert thoughts.end() == ("", "", False)
     assert not thoughts.assumed_wrongly
-    assert heard(["<think>hm</think>42"], begins=True)[0] == "42"
+    assert separate(["<think>hm</think>42"], begins=True)[0] == "42"
 
 
 def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
@@ -86,10 +86,10 @@ def test_an_answer_is_not_lost_to_a_wrong_assumption() -> None:
     ids=["blank beginning", "blank lines", "many blocks", "tags within a line"],
 )
 def test_hostile_answers_are_read_in_linear_time(pieces: list[str]) -> None:
-    text, _ = within(1.0, lambda: heard(pieces))
+    text, _ = within(1.0, lambda: separate(pieces))
     assert text == "".join(pieces).replace("<think></think>", "")
 
 
 def test_a_quoted_tag_is_no_tag_behind_blank_space_either() -> None:
-    assert heard(["said '", " ", "", "</think>", "done"]) == heard(["said ' </think>done"])
-    assert heard(["said '", "", "</think>", "done"]) == ("said '</think>done", "")
+    assert separate(["said '", " ", "", "</think>", "done"]) == separate(["said ' </think>done"])
+    assert separate(["said '", "", "</think>", "done"]) == ("said '</think>done", "")

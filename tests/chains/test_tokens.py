@@ -1,4 +1,4 @@
-"""The ratio of tokens to characters follows what answers tell."""
+"""The ratio of tokens to characters follows the usage of answers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The way to the upstream: retries, time-outs, dead connections, closing, TLS, proxies. All over real sockets."""
+"""The transport to the upstream: retries, timeouts, dead connections, closing, TLS, proxies. All with real sockets."""
 
 import asyncio
 import contextlib
@@ -29,16 +29,16 @@ async def text(upstream: Upstream) -> str:
 
 
 async def error_of(upstream: Upstream) -> RunError:
-    with pytest.raises(RunError) as told:
+    with pytest.raises(RunError) as caught:
         await text(upstream)
-    return told.value
+    return caught.value
 
 
 # --- retries ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
-async def test_a_passing_failure_is_tried_again_twice(up: ScriptedUpstream, connect: Connect, status: int) -> None:
+async def test_a_transient_failure_is_retried_twice(up: ScriptedUpstream, connect: Connect, status: int) -> None:
     upstream = await connect(up.url)
     up.script(Fail(status), Fail(status, "<html>busy</html>"))
     assert await text(upstream) == "Echo: hello there"
@@ -49,13 +49,13 @@ async def test_a_passing_failure_is_tried_again_twice(up: ScriptedUpstream, conn
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-async def test_a_lasting_refusal_is_not_tried_again(up: ScriptedUpstream, connect: Connect, status: int) -> None:
+async def test_a_permanent_refusal_is_not_retried(up: ScriptedUpstream, connect: Connect, status: int) -> None:
     up.script(Fail(status))
     await error_of(await connect(up.url))
     assert len(up.requests) == 1
 
 
-async def test_a_dropped_fresh_connection_is_tried_again_twice(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_dropped_new_connection_is_retried_twice(up: ScriptedUpstream, connect: Connect) -> None:
     port = await refusing_server(drops=2, then=up.port)
     async with port as url:
         assert await text(await connect(url)) == "Echo: hello there"
@@ -77,7 +77,7 @@ async def test_an_unreachable_host_is_named(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "waits_s"),
+    ("headers", "waits_s"),
     [
         ({"Retry-After": "0.15"}, 0.15),
         ({"Retry-After": "0"}, 0.0),
@@ -88,15 +88,15 @@ async def test_an_unreachable_host_is_named(connect: Connect) -> None:
     ],
 )
 async def test_retry_after_is_honoured_and_capped(
-    up: ScriptedUpstream, connect: Connect, told: dict[str, str], waits_s: float
+    up: ScriptedUpstream, connect: Connect, headers: dict[str, str], waits_s: float
 ) -> None:
-    up.script(Fail(429, headers=told))
+    up.script(Fail(429, headers=headers))
     await text(await connect(up.url))
     first, second = (seen.at for seen in up.requests)
     assert waits_s <= second - first < waits_s + 0.1
 
 
-async def test_cancelling_in_a_back_off_ends_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_cancelling_in_a_back_off_ends_immediately(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(429, headers={"Retry-After": "50"}))
     task = asyncio.create_task(text(await connect(up.url, limits=replace(FAST, retry=RetryPolicy()))))
     await up.eventually(lambda up: up.finished == 1)
@@ -108,7 +108,7 @@ async def test_cancelling_in_a_back_off_ends_at_once(up: ScriptedUpstream, conne
 
 
 @pytest.mark.parametrize("step", [Hang(), Reply("one two three", pause_after=2)], ids=["first byte", "in mid-stream"])
-async def test_silence_has_a_limit_and_is_not_tried_again(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
+async def test_silence_has_a_limit_and_is_not_retried(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
     up.script(step)
     upstream = await connect(up.url, limits=replace(FAST, idle_s=0.1))
     began = time.monotonic()
@@ -126,15 +126,15 @@ async def test_an_answer_may_last_longer_than_the_limit_of_silence(up: ScriptedU
     assert await text(await connect(up.url, limits=replace(FAST, idle_s=0.2))) == "a b c d e f g h"
 
 
-async def test_a_reader_who_takes_its_time_hears_no_silence(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_slow_reader_causes_no_silence(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("a b c d e f", delay_s=0.05))
-    heard = ""
+    received = ""
     asked = ReplyCall(model="m", messages=[HumanMessage("hello")])
     async for chunk in Replies(await connect(up.url, limits=replace(FAST, idle_s=0.15))).stream(asked):
-        heard += str(chunk.content)
-        if heard in ("a ", "a b c "):
+        received += str(chunk.content)
+        if received in ("a ", "a b c "):
             await asyncio.sleep(0.4)
-    assert heard == "a b c d e f"
+    assert received == "a b c d e f"
 
 
 async def test_after_the_finish_reason_an_open_connection_is_not_waited_for(
@@ -163,7 +163,7 @@ SILENT_STALLED_STREAMING = {
 
 
 @pytest.mark.parametrize("step", SILENT_STALLED_STREAMING.values(), ids=SILENT_STALLED_STREAMING)
-async def test_cancelling_closes_the_upstream_at_once(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
+async def test_cancelling_closes_the_upstream_immediately(up: ScriptedUpstream, connect: Connect, step: Step) -> None:
     upstream = await connect(up.url)
     took_s = []
     for _ in range(5):
@@ -181,7 +181,7 @@ async def test_cancelling_closes_the_upstream_at_once(up: ScriptedUpstream, conn
     assert up.open_streams == 0
 
 
-async def test_closing_the_iterator_closes_the_upstream_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_closing_the_iterator_closes_the_upstream_immediately(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("one two three", pause_after=2))
     stream = Replies(await connect(up.url)).stream(CALL)
     async with aclosing(stream):  # type: ignore[type-var]
@@ -189,11 +189,11 @@ async def test_closing_the_iterator_closes_the_upstream_at_once(up: ScriptedUpst
             assert isinstance(chunk, AIMessageChunk)
             if chunk.content:
                 break
-    await asyncio.sleep(0)  # the socket's own turn; no other is left to garbage collection
+    await asyncio.sleep(0)  # one iteration for the socket; nothing else is left to garbage collection
     up.wait_for(lambda up: up.closed_early == 1, timeout_s=1)  # blocks the loop on purpose
 
 
-async def test_many_streams_run_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_many_streams_run_concurrently(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     up.default = lambda _: Reply("one two", pause_after=2)
     tasks = [asyncio.create_task(text(upstream)) for _ in range(150)]
@@ -205,17 +205,17 @@ async def test_many_streams_run_at_once(up: ScriptedUpstream, connect: Connect) 
 # --- kept connections -------------------------------------------------------------------------------------------------
 
 
-async def test_a_connection_is_used_again(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_connection_is_reused(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     for _ in range(4):
         await text(upstream)
     up.script(Fail(400))
     await error_of(upstream)
     await text(upstream)
-    assert len({seen.peer for seen in up.requests}) <= 2  # the first one's neighbour is the listing of the models
+    assert len({seen.peer for seen in up.requests}) <= 2  # the first one runs next to the listing of the models
 
 
-async def test_what_fails_before_it_connects_is_not_tried_for_ever(
+async def test_a_failure_before_connecting_is_not_retried_forever(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = await connect(up.url)
@@ -231,14 +231,12 @@ async def test_what_fails_before_it_connects_is_not_tried_for_ever(
     assert 1 <= tried <= 10_000
 
 
-async def test_a_kept_connection_that_proves_dead_is_replaced_at_once_without_counting(
-    up: ScriptedUpstream, connect: Connect
-) -> None:
+async def test_a_dead_kept_connection_is_replaced_without_counting(up: ScriptedUpstream, connect: Connect) -> None:
     slow = replace(FAST, retry=RetryPolicy(retries=0, backoff_s=5.0))
     async with await refusing_server(drops=0, then=up.port, requests_a_connection=1) as url:
         upstream = await connect(url, limits=slow)
         began = time.monotonic()
-        assert await asyncio.gather(*(text(upstream) for _ in range(5)))  # five kept connections, all dead soon
+        assert await asyncio.gather(*(text(upstream) for _ in range(5)))  # five kept connections, all of which die soon
         for _ in range(6):
             assert await text(upstream) == "Echo: hello there"
         assert time.monotonic() - began < 2
@@ -280,13 +278,13 @@ async def test_tls_trusts_the_file_that_ssl_cert_file_names(
     assert await text(upstream) == "Echo: hello there"
     up.script(Reply("one two three", pause_after=2))
     task = asyncio.create_task(text(upstream))
-    # The second one: the first may still be open over there when its answer has been read here.
+    # The second one: the server may still have the first open when the client has read its answer.
     await up.eventually(lambda up: len(up.requests) == 2, asked_by=task)
     await cancel(task)
     await up.eventually(lambda up: up.closed_early == 1)
 
 
-async def test_an_unknown_authority_is_refused_at_once_with_advice(
+async def test_an_unknown_authority_is_refused_immediately_with_advice(
     secure_up: tuple[ScriptedUpstream, trustme.CA], connect: Connect
 ) -> None:
     up, _ = secure_up
@@ -363,7 +361,7 @@ Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 @asynccontextmanager
 async def tcp_server(connected: Connected) -> AsyncIterator[int]:
-    """A TCP server whose connections all end with it."""
+    """A TCP server that closes all its connections at the end."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -398,7 +396,7 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def refusing_server(*, drops: int, then: int, requests_a_connection: int = 99) -> Any:
-    """Closes the first connections unanswered; each further one is served that many requests, then closed dead."""
+    """Closes the first connections without an answer, and each further one after this many requests."""
     left = drops
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -418,7 +416,7 @@ async def refusing_server(*, drops: int, then: int, requests_a_connection: int =
                 answer += await upstream_reader.read(65536)
             upstream_writer.close()
             writer.write(answer)
-        await reader.read(1)  # the next request comes: close without an answer
+        await reader.read(1)  # the next request: close without an answer
 
     @asynccontextmanager
     async def world() -> AsyncIterator[str]:
@@ -430,7 +428,7 @@ async def refusing_server(*, drops: int, then: int, requests_a_connection: int =
 
 @asynccontextmanager
 async def proxy_to(target: int) -> AsyncIterator[tuple[int, list[str]]]:
-    """A forward proxy that leads every host name to one local port; also gives the heads of what it was asked."""
+    """A forward proxy that connects every host name to one local port; also yields the heads of its requests."""
     seen: list[str] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -462,7 +460,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clo
 
 @contextlib.asynccontextmanager
 async def preceded(interim: bytes, times: int) -> AsyncIterator[str]:
-    """A server that sends informational responses, as fast as they are read, before its answer."""
+    """A server that sends informational responses before its answer, as fast as they are read."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

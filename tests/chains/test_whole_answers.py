@@ -1,4 +1,4 @@
-"""Several answers to one request come one after the other, and are returned as one."""
+"""Several answers to one request are generated one after another, and returned as one."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Files of every kind, made here, good and bad."""
+"""Makes files of every kind, valid and invalid."""
 
 import io
 import zipfile
@@ -12,7 +12,7 @@ __all__ = ["docx_file", "pdf_file", "pptx_file", "xlsx_file", "zip_bomb", "zip_f
 
 
 def pdf_file(*pages: str, encrypt: bool = False) -> bytes:
-    """A PDF with one line a page; `encrypt` wants a password that nobody has."""
+    """A PDF with one line per page; `encrypt` protects it with an unknown password."""
     count = len(pages)
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(count))
     objects = [
@@ -20,8 +20,8 @@ def pdf_file(*pages: str, encrypt: bool = False) -> bytes:
         f"<< /Type /Pages /Kids [{kids}] /Count {count} >>",
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
-    for number, said in enumerate(pages):
-        stream = f"BT /F1 12 Tf 72 720 Td ({said}) Tj ET"
+    for number, text in enumerate(pages):
+        stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET"
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {5 + 2 * number} 0 R "
             "/Resources << /Font << /F1 3 0 R >> >> >>"
@@ -85,7 +85,7 @@ def zip_file(**entries: bytes) -> bytes:
 
 
 def zip_bomb(unpacked_bytes: int) -> bytes:
-    """A Word document, small, of which one part unpacks to so many zeros."""
+    """A small Word document with a part that unpacks to this many zeros."""
     out = io.BytesIO(docx_file("x"))
     with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("word/bomb.xml", "w") as part:
         block = bytes(1024 * 1024)

@@ -27,7 +27,7 @@ _NAMESPACES = {
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """A part, the kind of the relationship to it, its content type; `xml` gets the namespaces, unless it is bytes."""
+    """A part, its relationship's kind and its content type. `xml` gets the namespaces, unless it is bytes."""
 
     name: str
     kind: str
@@ -49,7 +49,7 @@ def paragraph(*content: str) -> str:
 def word_file(
     body: str, *related: Related, name: str = "word/document.xml", kind: str = "document", strict: bool = False
 ) -> bytes:
-    """A Word document; `kind` is the end of its content type, or all of it."""
+    """A Word document; `kind` is its content type, or the end of it."""
     content_type = kind if "/" in kind else f"{WORD}{kind}.main+xml"
     main = Related(name, "officeDocument", f"<w:document><w:body>{body}</w:body></w:document>", content_type, related)
     return package(main, strict=strict)

@@ -1,4 +1,4 @@
-"""A text is read in the encoding that fits all of it; the note says what was guessed or replaced."""
+"""A text is decoded with the encoding that fits all of it; the note reports what was guessed or replaced."""
 
 import pytest
 
@@ -91,7 +91,7 @@ TEXTS = [
 @pytest.mark.parametrize(
     ("encoding", "text"), TEXTS, ids=[f"{encoding}-{number}" for number, (encoding, _) in enumerate(TEXTS)]
 )
-def test_a_code_page_is_told_by_the_whole_text(encoding: str, text: str, place: str) -> None:
+def test_the_whole_text_determines_the_code_page(encoding: str, text: str, place: str) -> None:
     whole = {"short": text, "long": f"{text}\n" * 30, "late": ASCII + f"{text}\n" * 3}[place]
     read = decode(whole.encode(encoding))
     assert read.text == whole
@@ -130,7 +130,7 @@ def test_a_code_page_is_told_by_the_whole_text(encoding: str, text: str, place: 
         ),
     ],
 )
-def test_what_is_certain_needs_no_note(data: bytes, text: str) -> None:
+def test_a_certain_encoding_needs_no_note(data: bytes, text: str) -> None:
     assert (decode(data).text, decode(data).note) == (text, None)
 
 
@@ -176,6 +176,6 @@ def test_broken_bytes_cost_no_other_and_are_counted(data: bytes, text: str, note
 @pytest.mark.parametrize(
     "data", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, b"a\x00b" * 9, bytes(500)], ids=["png", "odd", "zeros"]
 )
-def test_what_is_not_text_is_refused(data: bytes) -> None:
+def test_a_file_without_text_is_refused(data: bytes) -> None:
     with pytest.raises(Refused):
         decode(data)

@@ -1,4 +1,4 @@
-"""What files say, read in a process of its own; and how each that says nothing ends."""
+"""Files are read in a separate process; unreadable ones are refused with the reason."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from wire.errors import Unreadable
 LONG = "Le café où j'étais hier était fermé à cause de la fête. Les élèves préfèrent l'été, et Noël à Pâques. " * 5
 
 
-async def said(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> str:
+async def text_of(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> str:
     path = tmp_path / "blob"
     await asyncio.to_thread(path.write_bytes, data)
     return b"".join((await Extractor(limits).read(path, name)).blocks).decode()
@@ -22,7 +22,7 @@ async def said(tmp_path: Path, data: bytes, name: str, limits: Limits | None = N
 
 async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None = None) -> Unreadable:
     with pytest.raises(Unreadable) as caught:
-        await said(tmp_path, data, name, limits)
+        await text_of(tmp_path, data, name, limits)
     return caught.value
 
 
@@ -48,8 +48,8 @@ async def refused(tmp_path: Path, data: bytes, name: str, limits: Limits | None 
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
-async def test_a_file_says_what_is_in_it(tmp_path: Path, data: bytes, name: str, words: list[str]) -> None:
-    text = await said(tmp_path, data, name)
+async def test_the_text_of_every_kind_of_file_is_read(tmp_path: Path, data: bytes, name: str, words: list[str]) -> None:
+    text = await text_of(tmp_path, data, name)
     assert [word for word in words if word not in text] == []
     assert "no()" not in text
     assert not text.startswith("\ufeff")
@@ -85,7 +85,9 @@ async def test_a_file_says_what_is_in_it(tmp_path: Path, data: bytes, name: str,
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
-async def test_a_file_that_says_nothing_says_why(tmp_path: Path, data: bytes, name: str, code: str, why: str) -> None:
+async def test_an_unreadable_file_is_refused_with_the_reason(
+    tmp_path: Path, data: bytes, name: str, code: str, why: str
+) -> None:
     error = await refused(tmp_path, data, name)
     assert (error.code, why in error.message) == (code, True), error.message
 
@@ -99,7 +101,7 @@ async def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-async def test_more_text_than_is_read_is_told(tmp_path: Path) -> None:
+async def test_text_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     error = await refused(tmp_path, pdf_file(*["many words on each page"] * 20), "a.pdf", Limits(chars=100))
     assert (error.code, "more than 100 characters" in error.message) == ("invalid_file", True)
     error = await refused(tmp_path, b"x" * 1000, "a.txt", Limits(chars=100))
@@ -107,7 +109,7 @@ async def test_more_text_than_is_read_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
-    endless = b"<p>x" * 1_000_000  # seconds, whatever the machine
+    endless = b"<p>x" * 1_000_000  # takes seconds on any machine
     began = time.monotonic()
     error = await refused(tmp_path, endless, "a.html", Limits(time_s=1))
     assert error.code == "invalid_file"
@@ -121,11 +123,11 @@ async def test_a_file_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> 
 
 @pytest.mark.timeout(60)
 async def test_ten_thousand_pages_are_read(tmp_path: Path) -> None:
-    text = await said(tmp_path, pdf_file(*[f"page {number}" for number in range(10_000)]), "a.pdf")
+    text = await text_of(tmp_path, pdf_file(*[f"page {number}" for number in range(10_000)]), "a.pdf")
     assert text.count("page ") == 10_000
 
 
-async def test_whoever_stops_waiting_ends_the_process(tmp_path: Path) -> None:
+async def test_cancelling_a_read_ends_its_process(tmp_path: Path) -> None:
     path = tmp_path / "blob"
     await asyncio.to_thread(path.write_bytes, b"<p>x" * 1_000_000)
     reading = asyncio.ensure_future(Extractor().read(path, "a.html"))
@@ -138,7 +140,7 @@ async def test_whoever_stops_waiting_ends_the_process(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-async def test_a_long_text_comes_in_blocks(tmp_path: Path) -> None:
+async def test_a_long_text_is_returned_in_blocks(tmp_path: Path) -> None:
     text = "𝒳𝒴 a" * 1_000_000
     path = tmp_path / "blob"
     await asyncio.to_thread(path.write_text, text, "utf-8")

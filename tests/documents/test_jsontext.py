@@ -1,4 +1,4 @@
-"""Escapes in JSON become characters; its structure stays as it was."""
+"""Escapes in JSON become characters; the structure is unchanged."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_escapes_are_decoded_where_strings_stay_strings(given: str, text: str) -
     assert decode_escapes(given) == text
 
 
-def test_what_was_json_still_says_the_same() -> None:
+def test_decoded_json_keeps_its_meaning() -> None:
     value = {"a\\b": ['"\\"', "ü\n王😀\t", "\\u738b", 'x"', {"": [None, 1.5, True]}]}
     assert json.loads(decode_escapes(json.dumps(value)), strict=False) == value
 

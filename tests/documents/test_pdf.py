@@ -1,4 +1,4 @@
-"""Words that line ends divide are joined; values of forms and notes are read."""
+"""Words that a line end divides are joined; form values and notes are read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from documents.pdf import join_lines, read_pdf
 def pdf(
     lines: Sequence[str], annotations: Sequence[str] = (), *, box: str = "/MediaBox[0 0 595 842]", matrix: str = ""
 ) -> bytes:
-    """A page with a line each; the annotations are dictionaries without their brackets, those with /FT are fields."""
+    """A page with these lines. Annotations are dictionaries without brackets; those with /FT are fields."""
     drawn = f"{matrix} BT /F1 12 Tf 14 TL 72 760 Td " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
     places = [f"{6 + place} 0 R" for place in range(len(annotations))]
     fields = [place for place, item in zip(places, annotations, strict=True) if "/FT" in item]

@@ -1,4 +1,4 @@
-"""Texts in pieces: exact offsets, in order, nothing lost, sizes kept."""
+"""Pieces of a text have exact offsets, are in order, lose nothing and keep to their size."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ def pieces(text: str, most: int, overlap: int) -> list[Piece]:
 
 
 @given(texts, sizes)
-def test_a_piece_is_exactly_what_is_between_its_offsets(text: str, size: tuple[int, int]) -> None:
+def test_a_piece_is_exactly_the_text_between_its_offsets(text: str, size: tuple[int, int]) -> None:
     for piece in pieces(text, *size):
         assert piece.text == text[piece.start : piece.end]
         assert piece.text.strip()
@@ -25,7 +25,7 @@ def test_a_piece_is_exactly_what_is_between_its_offsets(text: str, size: tuple[i
 
 
 @given(texts, sizes)
-def test_pieces_come_in_order_and_end_behind_one_another(text: str, size: tuple[int, int]) -> None:
+def test_pieces_are_in_order_and_each_ends_after_the_previous(text: str, size: tuple[int, int]) -> None:
     found = pieces(text, *size)
     for one, next_one in pairwise(found):
         assert one.start < next_one.start
@@ -40,7 +40,7 @@ def test_nothing_but_space_is_in_no_piece(text: str, size: tuple[int, int]) -> N
     assert all(place in said or text[place].isspace() for place in range(len(text)))
 
 
-def test_neighbours_share_about_what_was_asked_for() -> None:
+def test_neighbours_overlap_by_about_the_requested_size() -> None:
     text = " ".join(f"word{number}" for number in range(2000))
     found = pieces(text, 100, 50)
     shared = [one.end - next_one.start for one, next_one in pairwise(found)]

@@ -47,7 +47,7 @@ def test_a_cell_is_read_as_people_write_it(value: object, text: str) -> None:
     assert cell_text(value) == text
 
 
-def test_a_workbook_is_read_with_what_stands_on_it(tmp_path: Path) -> None:
+def test_a_workbook_is_read_with_its_text_boxes_and_comments(tmp_path: Path) -> None:
     out = io.BytesIO()
     with Workbook(out, {"in_memory": True}) as book:
         sheet = book.add_worksheet("Prices")

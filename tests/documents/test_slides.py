@@ -78,7 +78,7 @@ def test_a_presentation_is_known_by_its_content(kind: str, strict: bool) -> None
     ],
     ids=["groups", "alternatives", "table", "picture", "hidden", "field"],
 )
-def test_what_a_slide_shows_is_read_and_nothing_else(content: str) -> None:
+def test_only_the_visible_text_of_a_slide_is_read(content: str) -> None:
     assert text_of(presentation(slide("a.xml", content))).split() == ["yes"]
 
 
@@ -99,7 +99,7 @@ def test_notes_comments_and_diagrams_belong_to_their_slide() -> None:
     assert text_of(data).split() == ["one", "step", "aside", "why?", "two"]
 
 
-def test_what_powerpoint_libraries_make_is_read() -> None:
+def test_presentations_of_powerpoint_libraries_are_read() -> None:
     made = pptx.Presentation()
     page = made.slides.add_slide(made.slide_layouts[5])
     assert page.shapes.title is not None

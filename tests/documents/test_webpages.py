@@ -32,7 +32,7 @@ from documents.webpages import read_page
         "yes",
     ],
 )
-def test_what_a_page_shows_is_read_and_nothing_else(html: str) -> None:
+def test_only_the_visible_text_of_a_page_is_read(html: str) -> None:
     assert read_page(html).split() == ["yes"]
 
 

@@ -1,4 +1,4 @@
-"""Every text that Word shows is read, in reading order; what Word does not show is not."""
+"""All text that Word shows is read, in reading order; hidden text is not."""
 
 import io
 
@@ -144,7 +144,7 @@ SHAPE = f"<wps:wsp><wps:txbx>{box('yes')}</wps:txbx></wps:wsp>"
         "drop-down",
     ],
 )
-def test_what_word_shows_is_read_and_nothing_else(body: str) -> None:
+def test_only_the_visible_text_of_a_document_is_read(body: str) -> None:
     assert text_of(word_file(body)).split() == ["yes"]
 
 
