@@ -1,4 +1,4 @@
-"""How is a model got to call functions? Natively, by schema, or by prompt: the chunks that come out look alike."""
+"""Function calls in three modes: native, by JSON Schema, or by prompt. All modes yield the same kinds of chunks."""
 
 from chains.calls.abilities import Abilities, ToolCalls
 from chains.calls.modes import Modes, concerns_tools

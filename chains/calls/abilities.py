@@ -1,8 +1,8 @@
-"""How each model of an upstream is got to call functions: as the setting says, or as is found out, once.
+"""Chooses how each model of an upstream calls functions: by the setting, or by a mode that is detected once.
 
-`auto` believes, in this order: the host, where it is known to do tool calls; llama.cpp's `/props`, which tell of the
-model's template; one probe, a tiny request that needs a call. Laws: nothing is asked before a call with functions is
-made; what failed for reasons of the network decides nothing; what was found out by failing is remembered as well.
+`auto` uses the first source that gives an answer: hosts that are known to support tool calls; llama.cpp's `/props`,
+which describe the model's template; one probe, a tiny request that needs a call. Invariants: no probe is sent before a
+request offers functions; a network failure decides nothing; a failure that shows a missing ability is remembered.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Mode: TypeAlias = Literal["native", "schema", "prompt"]
 ToolCalls: TypeAlias = Literal["auto", "native", "schema", "prompt"]
 """The setting."""
 Form: TypeAlias = Literal["json_schema", "json_object", "prompt"]
-"""What `response_format` an upstream keeps to, from the best to none."""
+"""The `response_format` that an upstream obeys, from the strictest to none."""
 
 _FORMS: Final[tuple[Form, ...]] = ("json_schema", "json_object", "prompt")
 _GOOD_HOSTS: Final = (
@@ -47,7 +47,7 @@ PROBE: Final[dict[str, Any]] = {
 }
 _PROBE_TEXT: Final = "Call the function ping now."
 _PROBE_TOKENS: Final = 400  # a reasoning model thinks first
-_PROBE_CHARS: Final = 200  # of an answer in words: then it is one
+_PROBE_CHARS: Final = 200  # a longer text is an answer, not a call
 _PROBE_S: Final = 60.0
 _AGAIN_S: Final = 60.0  # after a probe that decided nothing
 
@@ -57,8 +57,8 @@ _NATIVE_AGAIN_S: Final = 600.0
 _log = logging.getLogger("threadhold.chains")
 
 
-class Told(Protocol):
-    """What is needed of an upstream; `chains.Upstream` is one."""
+class UpstreamInfo(Protocol):
+    """The part of `chains.Upstream` that `Abilities` uses."""
 
     endpoint: Endpoint | None
 
@@ -67,15 +67,15 @@ class Told(Protocol):
         ...
 
     async def props(self, model: str) -> dict[str, Any] | None:
-        """Return llama.cpp's `/props`; None where there are none."""
+        """Return llama.cpp's `/props`; None if the server has none."""
         ...
 
 
 class Abilities:
-    """What is known of one upstream's models, by their names there."""
+    """What is known about one upstream's models, by their upstream names."""
 
-    def __init__(self, upstream: Told | None, setting: ToolCalls = "auto") -> None:
-        """Without an upstream there is nobody to ask, and `auto` is native."""
+    def __init__(self, upstream: UpstreamInfo | None, setting: ToolCalls = "auto") -> None:
+        """Without an upstream there is nothing to probe, and `auto` means native."""
         self.setting = setting
         self._upstream = upstream
         self._modes: Learned[Mode] = Learned()
@@ -85,15 +85,15 @@ class Abilities:
         self._unreadable: Learned[int] = Learned()
         self._schema_until: Learned[float] = Learned()
         self.unnamed: Learned[bool] = Learned()
-        """Models whose server does not do a named choice: llama.cpp takes it for `auto`, LM Studio refuses it."""
+        """Models whose server does not support a named `tool_choice`: llama.cpp ignores it, LM Studio refuses it."""
 
     async def mode(self, model: str, ask: Ask) -> Mode:
-        """Return how to make a call with functions; may wait for the probe, `_PROBE_S` seconds at the most."""
+        """Return the mode of requests with functions; may wait for the probe, at most `_PROBE_S` seconds."""
         if (known := self._known(model)) is not None:
             return known
         lock = self._locks[model] = self._locks.get(model) or asyncio.Lock()
         async with lock:
-            if (known := self._known(model)) is not None:  # somebody else has asked meanwhile
+            if (known := self._known(model)) is not None:  # another request has probed meanwhile
                 return known
             found = await self._find_out(model, ask)
             if found is None:
@@ -112,22 +112,22 @@ class Abilities:
         return self._forms.get(model, "prompt" if self.setting == "prompt" else "json_schema")
 
     def lacks(self, model: str, form: Form) -> Form | None:
-        """Remember that the server does not keep to a form; return the next one to try."""
+        """Remember that the server does not obey a form; return the next one to try, or None."""
         lower = _FORMS[_FORMS.index(form) + 1 :]
         if not lower:
             return None
         self._forms[model] = lower[0]
-        _log.info("model `%s`: its server does not keep to `%s`, `%s` is used", model, form, lower[0])
+        _log.info("model `%s`: its server does not obey response_format `%s`; using `%s`", model, form, lower[0])
         return lower[0]
 
     def settle(self, model: str, form: Form) -> None:
-        """Set the form again after others were tried in vain."""
+        """Restore the form after the others failed as well."""
         self._forms[model] = form
 
     def gives_up_native(self, model: str) -> None:
         """Remember that the upstream's own tool calls do not work for this model."""
         self._modes[model] = "schema"
-        _log.warning("model `%s`: its own tool calls do not work, mode schema is used", model)
+        _log.warning("model `%s`: native tool calls do not work; using mode schema", model)
 
     def count_unreadable(self, model: str) -> None:
         """Count a reply in which the server could not parse its model's calls.
@@ -138,15 +138,13 @@ class Abilities:
         if count >= _MOST_UNREADABLE:
             self._schema_until[model] = time.monotonic() + _NATIVE_AGAIN_S
             self._unreadable.forget(model)
-            told = (
-                "model `%s`: its server could not parse its calls %d times in a row; mode schema is used for %d minutes"
-            )
-            _log.warning(told, model, count, _NATIVE_AGAIN_S // 60)
+            message = "model `%s`: its server could not parse %d calls in a row; using mode schema for %d minutes"
+            _log.warning(message, model, count, _NATIVE_AGAIN_S // 60)
         else:
-            _log.info("model `%s`: its server could not parse its call; mode schema is used for this one", model)
+            _log.info("model `%s`: its server could not parse its call; using mode schema for this reply", model)
 
     def forget_unreadable(self, model: str) -> None:
-        """Remember that native mode works."""
+        """Reset the count, because native mode works."""
         self._unreadable.forget(model)
 
     def _known(self, model: str) -> Mode | None:
@@ -173,17 +171,17 @@ class Abilities:
 
 
 async def _probe(model: str, ask: Ask) -> Mode | None:
-    """Ask for a call of a function; None when nothing can be said."""
+    """Request a call of a function; return None if the outcome decides nothing."""
     messages = [HumanMessage(_PROBE_TEXT)]
     call = ReplyCall(model=model, messages=list(messages), tools=[PROBE], temperature=0.0, max_tokens=_PROBE_TOKENS)
-    said = ""
+    text = ""
     try:
         async with asyncio.timeout(_PROBE_S), aclosing(ask(call)) as chunks:
             async for chunk in chunks:
                 if any(fragment.get("name") for fragment in chunk.tool_call_chunks):
                     return "native"
-                said += text_of(chunk)
-                if len(said) > _PROBE_CHARS and not said.lstrip().startswith("<think"):
+                text += text_of(chunk)
+                if len(text) > _PROBE_CHARS and not text.lstrip().startswith("<think"):
                     return "schema"
     except (ContextOverflow, RateLimited, TimeoutError):
         return None

@@ -1,7 +1,7 @@
-"""Whether a call's arguments are what the function's JSON Schema asks for. Pure, and bounded.
+"""Checks whether a call's arguments match the function's JSON Schema. Pure, and bounded.
 
-Laws: a schema is its author's, so nothing of it may hang or break the server; what cannot be checked passes: the
-client's own check has the last word.
+Invariants: clients write the schemas, so no schema may hang or break the server. What cannot be checked passes: the
+client's own check decides.
 """
 
 import json
@@ -16,42 +16,42 @@ MAX_ARGUMENTS: Final = 1_048_576  # characters
 _MAX_NESTING: Final = 200
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**64 - 1
-_MAX_TOLD: Final = 8
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half a character
-_MAX_PRUNINGS: Final = 4  # alternatives show the nulls behind them only once those before them are gone
+_MAX_LISTED: Final = 8
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped surrogate
+_MAX_PRUNINGS: Final = 4  # later alternatives reveal their nulls only after earlier nulls are removed
 
 
 def find_problems(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
-    """Return what is wrong with a value, each as `place`: reason; empty when nothing is, or nobody can say.
+    """Return the problems of a value, each as `` `path`: reason ``; empty if there are none or the check is impossible.
 
-    With `nulls_are_absent` a property that is null where its schema does not allow it counts as left out.
+    With `nulls_are_absent`, a property that is null although its schema does not allow null counts as absent.
     """
     if not isinstance(schema, dict):
         return []
     if nests(value):
         return ["they nest too deeply"]
-    from chains.calls.schemas import find_errors  # see `modes`, which has loaded it by now
+    from chains.calls.schemas import find_errors  # `modes` has loaded it by now
 
     errors = find_errors(schema, value)
     for _ in range(_MAX_PRUNINGS if nulls_are_absent else 0):
-        places = {tuple(error.absolute_path) for error in _leaves(errors) if error.instance is None}
-        pruned = _without(value, {place for place in places if place and isinstance(place[-1], str)})
+        paths = {tuple(error.absolute_path) for error in _leaves(errors) if error.instance is None}
+        pruned = _without(value, {path for path in paths if path and isinstance(path[-1], str)})
         if pruned == value:
             break
         value, errors = pruned, find_errors(schema, pruned)
-    return [f"{_place(error)}: {_short(error.message)}" for error in errors[:_MAX_TOLD]]
+    return [f"{_path(error)}: {_short(error.message)}" for error in errors[:_MAX_LISTED]]
 
 
 def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
-    """Return the arguments as an object, or None and why they are none. Nothing, and `null`, are an empty object."""
+    """Return the arguments as an object, or None and the reason. Empty text and `null` give an empty object."""
     if len(text) > MAX_ARGUMENTS:
         return None, f"they have {len(text)} characters; at most {MAX_ARGUMENTS} are allowed"
     try:
         value = json.loads(text) if text.strip() else {}
         if _SURROGATE.search(text):
-            # Both halves are one character by now. One half alone cannot be sent on as UTF-8.
-            told = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
-            value = json.loads(told.decode("utf-16", "replace"))
+            # `json.loads` has joined complete pairs. A lone surrogate cannot be encoded as UTF-8.
+            encoded = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(encoded.decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         return None, f"they are not JSON: {_short(str(error))}"
     if value is None:
@@ -60,7 +60,7 @@ def parse_arguments(text: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def portable_arguments(text: str) -> dict[str, Any]:
-    """Return arguments as a run's history can hold them (see `portable`); empty where they are no JSON object."""
+    """Return arguments that a run's history can store (see `portable`); empty if they are not a JSON object."""
     try:
         value: dict[str, Any] = portable(parse_arguments(text)[0] or {})
     except ValueError:
@@ -69,10 +69,10 @@ def portable_arguments(text: str) -> dict[str, Any]:
 
 
 def portable(value: Any, depth: int = 1) -> Any:
-    """Return a JSON value as checkpoints and strict JSON writers can hold it: numbers of at most 64 bits, null for NaN
-    and infinity, U+FFFD for half a surrogate pair.
+    """Return a JSON value that checkpoints and strict JSON writers accept: numbers of at most 64 bits, null for NaN and
+    infinity, U+FFFD for a lone surrogate.
 
-    Raises ValueError where it nests too deeply.
+    Raises ValueError if it is nested too deeply.
     """
     if depth > _MAX_NESTING + 1:
         raise ValueError("they nest too deeply")
@@ -90,20 +90,20 @@ def portable(value: Any, depth: int = 1) -> Any:
 
 
 def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
-    """The errors, and those of the alternatives (`anyOf`) behind them."""
+    """Yield the errors, and those of the alternatives (`anyOf`) within them."""
     for error in errors:
         yield error
         yield from _leaves(error.context or ())
 
 
-def _without(value: Any, places: set[tuple[Any, ...]], place: tuple[Any, ...] = ()) -> Any:
-    """Return a value without the properties at these places."""
+def _without(value: Any, paths: set[tuple[Any, ...]], path: tuple[Any, ...] = ()) -> Any:
+    """Return a value without the properties at these paths."""
     if isinstance(value, dict):
         return {
-            name: _without(each, places, (*place, name)) for name, each in value.items() if (*place, name) not in places
+            name: _without(each, paths, (*path, name)) for name, each in value.items() if (*path, name) not in paths
         }
     if isinstance(value, list):
-        return [_without(each, places, (*place, number)) for number, each in enumerate(value)]
+        return [_without(each, paths, (*path, number)) for number, each in enumerate(value)]
     return value
 
 
@@ -124,7 +124,7 @@ def nests(value: Any) -> bool:
     return False
 
 
-def _place(error: Any) -> str:
+def _path(error: Any) -> str:
     return "`" + error.json_path.removeprefix("$").removeprefix(".") + "`" if error.absolute_path else "arguments"
 
 

@@ -1,4 +1,4 @@
-"""Checks schemas and a model's calls off the event loop: a child process does whatever is not certain to be quick."""
+"""Checks schemas and a model's calls off the event loop: a child process does any work that may be slow."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -18,7 +18,7 @@ _log = logging.getLogger("threadhold.chains")
 
 
 async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
-    """Return what `find_problems` does. Raises TooCostly if the check exceeds its budget."""
+    """Return the result of `find_problems`. Raises TooCostly if the check exceeds its budget."""
     if isinstance(schema, dict) and is_long(value):
         raise TooCostly(f"They have more than {MAX_VALUES} values.", why="size")
     if not isinstance(schema, dict) or is_small(schema, value) or nests(value):
@@ -31,38 +31,40 @@ async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = F
 
 
 async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None:
-    """Return the place of the first schema that cannot be used for a check, and why, as words that follow its name.
-    Return None if all can be used. The place is None if several are too much work together.
+    """Return the index of the first schema that cannot be used for a check, and the reason, as the rest of a sentence
+    that starts with its name.
+
+    Return None if all can be used. The index is None if several are too much work together.
 
     Raises TooCostly, `late` only: the schemas could not be tried now.
     """
     tried: list[int] = []
     left = MOST_PLAIN
-    for place, schema in enumerate(schemas):
+    for index, schema in enumerate(schemas):
         if not isinstance(schema, dict):
             continue
         if found := excess(schema):
-            return place, found
+            return index, found
         size = plain_size(schema, left)
         if size is None:
-            tried.append(place)
-            left = 0  # a child is needed anyway, and walking the schema has a cost, too
+            tried.append(index)
+            left = 0  # a child process is needed anyway, and walking the schema has a cost, too
         else:
             left -= size
     if not tried:
         return None
     try:
-        told = await workers().run("chains.calls.trial:judge_schemas", [schemas[place] for place in tried])
+        judged = await workers().run("chains.calls.trial:judge_schemas", [schemas[index] for index in tried])
     except TooCostly as error:
         if error.why == "late":
             raise
         why = f"cannot be checked: {error.clause}"
         return (tried[0] if len(tried) == 1 else None), why
-    return None if told is None else (tried[told[0]], told[1])
+    return None if judged is None else (tried[judged[0]], judged[1])
 
 
 async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
-    """Return what `bound_schemas` does. Raises TooCostly, `late` only."""
+    """Return the result of `bound_schemas`. Raises TooCostly, `late` only."""
     if is_brief(schemas):
         return bound_schemas(schemas)
     refused = [f"It {found}." if (found := excess(schema)) else "" for schema in schemas]
@@ -77,14 +79,14 @@ async def bounded_schemas(schemas: list[Any]) -> list[dict[str, Any]]:
 
 
 async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
-    """Return what `call_shape` does; with any object as the arguments if that is too much work."""
+    """Return the result of `call_shape`. If that is too much work, the arguments can be any object."""
     name, parameters = tool["function"]["name"], parameters_of(tool)
     if is_brief(parameters):
         return call_shape(tool, tight=tight)
     if not excess(parameters):
-        asked = {"function": {"name": name, "parameters": parameters}}
+        reduced = {"function": {"name": name, "parameters": parameters}}
         try:
-            shape: dict[str, Any] = await workers().run("chains.calls.shapes:call_shape", asked, tight=tight)
+            shape: dict[str, Any] = await workers().run("chains.calls.shapes:call_shape", reduced, tight=tight)
             return shape
         except TooCostly as error:
             _log.warning("the schema of `%s` does not constrain its calls: %s", name, error)
@@ -92,24 +94,24 @@ async def shape_call(tool: dict[str, Any], *, tight: bool = False) -> dict[str, 
 
 
 async def calls_in(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
-    """Return what `find_calls` does; nothing if the text would take too much work to repair."""
+    """Return the result of `find_calls`; empty if the text would take too much work to repair."""
     if is_quick(text):
         return find_calls(text, offered, only=only)
     try:
         found = await workers().run("chains.calls.parser:tell_calls", text, list(offered), only)
     except TooCostly as error:
-        _log.warning("a text of %d characters was not searched for calls: %s", len(text), error)
+        _log.warning("did not search a text of %d characters for calls: %s", len(text), error)
         return []
     return [Written(name, arguments) for name, arguments in found]
 
 
 async def object_in(text: str) -> dict[str, Any] | None:
-    """Return what `read_object` does; None if the text would take too much work to repair."""
+    """Return the result of `read_object`; None if the text would take too much work to repair."""
     if is_quick(text):
         return read_object(text)
     try:
         found: dict[str, Any] | None = await workers().run("chains.calls.parser:read_object", text)
     except TooCostly as error:
-        _log.warning("a text of %d characters was not read as an object: %s", len(text), error)
+        _log.warning("did not parse a text of %d characters as an object: %s", len(text), error)
         return None
     return found

@@ -1,13 +1,14 @@
-"""Tool calls without the upstream's `tools`: mode *schema* by constrained decoding, *prompt* where nothing is kept.
+"""Tool calls without the upstream's `tools`: mode *schema* by constrained decoding, *prompt* without it.
 
-A choice, then the call. With `auto` a tiny constrained request names the function that helps, or none, and how many
-calls of it; then either a plain reply without any talk of functions, streamed as it comes, or the call as one
-constrained object. `docs/decisions/function-calls-by-schema.md` says why the choice comes first, and why its examples
-stand in this order: small talk, each function with its description as the question, and last, once there are results,
-an example of results.
+First a choice, then the call. With `auto`, a tiny constrained request names the function that helps, or none, and the
+number of calls. Then follows either a plain reply that mentions no functions, streamed as it arrives, or the call as
+one constrained object. `docs/decisions/function-calls-by-schema.md` explains why the choice comes first, and the order
+of its examples: small talk, each function with its description as the question, and, once there are results, an
+example with a result.
 
-Laws: what comes out is checked as in every mode, and asked for again once; a call that this run has had answered makes
-the reply text; a server that does not keep to the form is found out by what it says (`Unkept`).
+Invariants: the output is checked as in every mode, and requested again once. A model that repeats only calls whose
+outputs this run already has replies with text instead. A server that does not obey the form is detected by its output
+(`Unkept`).
 """
 
 import json
@@ -31,22 +32,22 @@ from chains.reply_call import Ask, ReplyCall
 
 __all__ = ["Constrained", "Unkept"]
 
-_CHOICE_TOKENS: Final = 256  # a name takes few; a server that constrains nothing is cut off here
+_CHOICE_TOKENS: Final = 256  # a name takes few; this cuts off a server that constrains nothing
 _CALL_TOKENS: Final = 4_096
-"""Tokens of a call without any other limit: free objects have no bound of their own."""
+"""Maximum tokens of a call without any other limit: free objects have no bound of their own."""
 _TIGHT_TOKENS: Final = 512
-"""Tokens that a first try leaves to a second one, whose strings are short."""
+"""Tokens that the first attempt leaves for a second one, whose strings are short."""
 _MAX_EXAMPLES: Final = 32
-_SHOWN_CHARS: Final = 300  # of a function's description, where it is chosen
+_SHOWN_CHARS: Final = 300  # of a function's description in the choice
 
 
 class Unkept(Exception):
-    """The server has not kept to the form that was asked for."""
+    """The server did not obey the requested form."""
 
 
 @dataclass(slots=True)
 class Constrained:
-    """One reply."""
+    """Generates one reply."""
 
     call: ReplyCall
     ask: Ask
@@ -55,10 +56,10 @@ class Constrained:
     prompts: Prompts
     form: Form
     reply_limit: int | None = None
-    """Tokens of a call, if neither the run nor the client limits it."""
+    """Maximum tokens of a call, if neither the run nor the client limits it."""
 
     async def stream(self) -> AsyncGenerator[AIMessageChunk]:
-        """Yield the reply's chunks. Raises RunError; Unkept before anything is said."""
+        """Yield the reply's chunks. Raises RunError, or Unkept before the first chunk."""
         if not self.offer.tools or self.call.tool_choice == "none":
             steps = self._answer()
         elif self.form == "prompt":
@@ -81,18 +82,18 @@ class Constrained:
 
     @property
     def _is_single(self) -> bool:
-        """Whether one call is all that is wanted."""
+        """Whether the reply must have at most one call."""
         return self._named is not None or self.call.parallel_tool_calls is False
 
     @property
     def _is_cut_off(self) -> bool:
-        """Whether the run's own limit cut off the last answer, which then says nothing about the server."""
+        """Whether the run's own limit cut off the last answer, which then proves nothing about the server."""
         return self.tally.finish == "length" and self.tally.left == 0
 
-    # --- words ------------------------------------------------------------------------------------------------------
+    # --- a text reply -----------------------------------------------------------------------------------------------
 
     async def _answer(self) -> AsyncGenerator[AIMessageChunk]:
-        """A reply in words, asked for as if there were no functions."""
+        """Yield a text reply, requested as if there were no functions."""
         ends = bool(self.call.messages) and isinstance(self.call.messages[-1], ToolMessage)
         messages = plain_messages(self.call.messages, self.prompts, last=self.prompts.answer if ends else "")
         async with aclosing(self.tally.follow(self.ask(self._without_tools(messages)))) as chunks:
@@ -105,7 +106,7 @@ class Constrained:
         name, count = (self._named, 1) if self._named else await self._choose()
         calls = [] if name == NONE and (self._is_cut_off or not self._binds) else await self._call(name, count)
         if calls and (self._binds or not self._had_all(calls)):
-            for chunk in self._spoken(calls):
+            for chunk in self._call_chunks(calls):
                 yield chunk
         elif calls or self.tally.finish != "length":
             async with aclosing(self._answer()) as chunks:
@@ -113,20 +114,20 @@ class Constrained:
                     yield chunk
 
     async def _choose(self) -> tuple[str, int]:
-        """Return the name of the function that helps, or NONE, and how many calls of it."""
+        """Return the name of the function that helps, or NONE, and the number of calls."""
         names = self.offer.names
         if self._binds and self._is_single and len(names) == 1:
             return names[0], 1
         names = names if self._binds else [NONE, *(name for name in names if name != NONE)]
-        asked = replace(
+        request = replace(
             self._without_tools(self._choice_messages()),
             response_format=self._format("choice", choice_shape(names, counted=not self._is_single)),
             temperature=0.0,
             top_p=None,
             max_tokens=_least(_CHOICE_TOKENS, self.tally.left),
         )
-        told = await object_in(await self.tally.text(self.ask(asked))) or {}
-        name, count = told.get("function"), told.get("calls")
+        choice = await object_in(await self.tally.text(self.ask(request))) or {}
+        name, count = choice.get("function"), choice.get("calls")
         if name not in names:
             if self._is_cut_off:
                 return NONE, 0
@@ -151,58 +152,60 @@ class Constrained:
         text = self.prompts.choose if self._binds else self.prompts.decide
         messages: list[BaseMessage] = [SystemMessage(fill(text, functions="\n".join(lines)))]
         for question, name in shown:
-            told = {"function": name} if self._is_single else {"function": name, "calls": int(name != NONE)}
-            messages += [HumanMessage(question), AIMessage(json.dumps(told))]
+            choice = {"function": name} if self._is_single else {"function": name, "calls": int(name != NONE)}
+            messages += [HumanMessage(question), AIMessage(json.dumps(choice))]
         return [*messages, HumanMessage(transcript(self.call.messages, self.prompts) or "…")]
 
     async def _call(self, name: str, count: int) -> list[Checked]:
-        """Return calls of one function; none when a limit cut them off."""
+        """Return calls of one function; empty if a limit cut them off."""
         tool = self.offer.tools[name]
         shape = await shape_call(tool)
         schema = shape if count == 1 else calls_shape(shape, count)
         one = '{"name": ' + json.dumps(name) + ', "arguments": {…}}'
         example = one if count == 1 else '{"calls": [' + ", ".join([one] * count) + "]}"
         system = fill(self.prompts.call, functions=_spell([tool]), example=example)
-        asked = replace(
+        request = replace(
             self._without_tools(plain_messages(self.call.messages, self.prompts, system=system)),
             response_format=self._format("call", schema),
         )
-        text, calls = await self._calls(asked, only=name, spare=_TIGHT_TOKENS)
-        if not calls and self.tally.finish == "length" and self.tally.left != 0:  # it rambles, in a string mostly
+        text, calls = await self._calls(request, only=name, spare=_TIGHT_TOKENS)
+        if not calls and self.tally.finish == "length" and self.tally.left != 0:  # mostly in an endless string
             tight = self._format("call", await shape_call(tool, tight=True))
-            text, calls = await self._calls(replace(asked, response_format=tight, temperature=0.0), only=name)
+            text, calls = await self._calls(replace(request, response_format=tight, temperature=0.0), only=name)
         if not calls and self.tally.finish != "length":
             raise Unkept
         if any(checked.problem for checked in calls):
-            calls = await self._repaired(asked, text, calls, only=name)
+            calls = await self._repaired(request, text, calls, only=name)
         return calls[:count]
 
-    async def _calls(self, asked: ReplyCall, *, only: str | None, spare: int = 0) -> tuple[str, list[Checked]]:
-        """Ask for calls. `spare` tokens of a limited run, but at most half of what is left, are not used."""
+    async def _calls(self, request: ReplyCall, *, only: str | None, spare: int = 0) -> tuple[str, list[Checked]]:
+        """Request calls. A limited run keeps `spare` tokens unused, but at most half of what is left."""
         limit = self.reply_limit or _CALL_TOKENS
         if (left := self.tally.left) is not None:
             limit = left - min(spare, left // 2)
-        text = await self.tally.text(self.ask(replace(asked, max_tokens=limit)))
+        text = await self.tally.text(self.ask(replace(request, max_tokens=limit)))
         written = await calls_in(text, self.offer.names, only=only)
         if self.tally.finish == "length":
-            written = written[:-1]  # the last one is cut off
+            written = written[:-1]  # the last call is cut off
         return text, await self._checked(written, only=only)
 
     async def _checked(self, written: list[Written], *, only: str | None) -> list[Checked]:
-        """The calls, looked at; one that says the same as another is left out."""
+        """Check the calls, without duplicates."""
         calls: dict[tuple[str, str], Checked] = {}
         for one in written:
             checked = await self.offer.check(only or one.name, one.arguments)
             calls.setdefault(_key(checked), checked)
         return list(calls.values())
 
-    async def _repaired(self, asked: ReplyCall, text: str, calls: list[Checked], *, only: str | None) -> list[Checked]:
-        """Ask once more for the calls that are wrong; those that are right stay."""
+    async def _repaired(
+        self, request: ReplyCall, text: str, calls: list[Checked], *, only: str | None
+    ) -> list[Checked]:
+        """Request invalid calls once more, and keep the valid ones."""
         problem = "; ".join(dict.fromkeys(checked.problem for checked in calls if checked.problem))
         if self.tally.left == 0:
             return calls
-        told = [AIMessage(text), HumanMessage(fill(self.prompts.repair, problem=problem))]
-        _, better = await self._calls(replace(asked, messages=[*asked.messages, *told]), only=only)
+        feedback = [AIMessage(text), HumanMessage(fill(self.prompts.repair, problem=problem))]
+        _, better = await self._calls(replace(request, messages=[*request.messages, *feedback]), only=only)
         good = {_key(checked): checked for checked in (*calls, *better) if not checked.problem}
         return list(good.values()) or better or calls
 
@@ -210,7 +213,7 @@ class Constrained:
         had = answered_calls(self.call.messages)
         return all(_key(checked) in had for checked in calls)
 
-    def _spoken(self, calls: list[Checked]) -> list[AIMessageChunk]:
+    def _call_chunks(self, calls: list[Checked]) -> list[AIMessageChunk]:
         had = set() if self._binds else answered_calls(self.call.messages)
         self.tally.finish = "tool_calls"
         return [
@@ -219,25 +222,25 @@ class Constrained:
             if _key(checked) not in had
         ]
 
-    # --- one request that may bring either --------------------------------------------------------------------------
+    # --- one request for a text or calls ----------------------------------------------------------------------------
 
     async def _prompted(self) -> AsyncGenerator[AIMessageChunk]:
-        """Offer the functions in words, stream what is no call, and read the calls in the rest."""
+        """Offer the functions in the prompt, stream the text before any call, and parse the calls in the rest."""
         names = [self._named] if self._named else self.offer.names
         must = fill(self.prompts.must, names=" or ".join(names)) if self._binds else ""
         system = fill(self.prompts.offer, functions=_spell([self.offer.tools[name] for name in names]))
         messages = plain_messages(self.call.messages, self.prompts, system=system, last=must)
-        asked = self._without_tools(messages)
+        request = self._without_tools(messages)
         holder = Holder(names, everything=self._binds)
-        async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
+        async with aclosing(self.tally.follow(self.ask(request))) as chunks:
             async for chunk in chunks:
-                said: list[str | dict[Any, Any]] = [free for text in texts_of(chunk) if (free := holder.feed(text))]
-                if said or chunk.additional_kwargs:  # what it thinks aloud, for instance
-                    content = said if len(said) > 1 else "".join(map(str, said))
+                texts: list[str | dict[Any, Any]] = [free for text in texts_of(chunk) if (free := holder.feed(text))]
+                if texts or chunk.additional_kwargs:  # such as reasoning
+                    content = texts if len(texts) > 1 else "".join(map(str, texts))
                     yield AIMessageChunk(content=content, additional_kwargs=chunk.additional_kwargs)
-        calls = await self._read(asked, holder, names)
+        calls = await self._read(request, holder, names)
         if calls and (self._binds or not self._had_all(calls)):
-            for chunk in self._spoken(calls[:1] if self._is_single else calls):
+            for chunk in self._call_chunks(calls[:1] if self._is_single else calls):
                 yield chunk
         elif calls:
             async with aclosing(self._answer()) as answer:
@@ -246,23 +249,23 @@ class Constrained:
         elif holder.held:
             yield AIMessageChunk(content=holder.held)
 
-    async def _read(self, asked: ReplyCall, holder: Holder, names: list[str]) -> list[Checked]:
-        """Return the calls in what was held, wrong ones asked for once more."""
+    async def _read(self, request: ReplyCall, holder: Holder, names: list[str]) -> list[Checked]:
+        """Return the calls in the held text; invalid ones are requested once more."""
         if self.tally.finish == "length":
             return []
         written = await calls_in(holder.held, names, only=self._named)
         calls = await self._checked(written, only=self._named)
         if any(checked.problem for checked in calls):
-            return await self._repaired(asked, holder.text, calls, only=self._named)
-        return calls if calls or not self._binds else await self._insisted(asked, holder.text)
+            return await self._repaired(request, holder.text, calls, only=self._named)
+        return calls if calls or not self._binds else await self._insisted(request, holder.text)
 
-    async def _insisted(self, asked: ReplyCall, text: str) -> list[Checked]:
-        """Ask once more for the call that was demanded and did not come."""
+    async def _insisted(self, request: ReplyCall, text: str) -> list[Checked]:
+        """Request once more the required call that is missing."""
         missing = Checked("", "", None, "the reply has no JSON of a call")
-        calls = await self._repaired(asked, text, [missing], only=self._named)
+        calls = await self._repaired(request, text, [missing], only=self._named)
         return [checked for checked in calls if checked is not missing]
 
-    # --- what is sent -----------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------------------------------
 
     def _without_tools(self, messages: list[BaseMessage]) -> ReplyCall:
         return replace(
@@ -289,7 +292,7 @@ def _least(one: int, other: int | None) -> int:
 
 
 def _spell(tools: list[dict[str, Any]]) -> str:
-    """The functions as the model is shown them, an object a line."""
+    """Return the functions as the model sees them, one JSON object per line."""
     shown = [
         {key: tool["function"][key] for key in ("name", "description", "parameters") if tool["function"].get(key)}
         for tool in tools

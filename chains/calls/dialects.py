@@ -1,8 +1,8 @@
 """Converts schemas of older JSON Schema drafts and OpenAPI 3.0 to draft 2020-12, one node at a time. Pure.
 
-Programs take function schemas from OpenAPI documents, Zod, NSwag, PHP arrays and Python annotations. What they mean is
-clear, although no single dialect defines all of it. Children are left alone: callers convert them when they reach them,
-so that references into any part of a schema keep their places.
+Programs take function schemas from OpenAPI documents, Zod, NSwag, PHP arrays and Python annotations. Their meaning is
+clear, although no single dialect defines all of it. Children are not converted: callers convert them on reaching them,
+so that references into any part of a schema keep their paths.
 """
 
 import re
@@ -38,29 +38,29 @@ _FORMS: Final[dict[str, Any]] = {
     "anyOf": list,
     "oneOf": list,
 }
-"""What each keyword can hold; anything else (`true` in a property, null, PHP's empty array) says nothing."""
+"""The type of each keyword's value; others (`true` in a property, null, PHP's empty array) have no effect."""
 _NEVER_EMPTY: Final = frozenset({"type", "enum", "allOf", "anyOf", "oneOf"})
 _APPLIED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if", "const"})
-"""Keywords beside which a list of types cannot allow null."""
+"""Keywords that can forbid null even if the list of types includes it."""
 _NOTES: Final = ("title", "description", "default")
 _SCHEMA_URI: Final = re.compile(r"draft[-/]?(0?[4-7]|2019-09|2020-12)(?=[/#]|\Z)")
 
 
 def named_draft(schema: dict[str, Any]) -> str:
     """Return the draft that `$schema` names (`4` to `7`, `2019-09`, `2020-12`); empty for none or an unknown one."""
-    told = schema.get("$schema")
-    found = _SCHEMA_URI.search(told) if isinstance(told, str) else None
+    uri = schema.get("$schema")
+    found = _SCHEMA_URI.search(uri) if isinstance(uri, str) else None
     return found[1].lstrip("0") if found else ""
 
 
 def has_known_types(schema: dict[str, Any]) -> bool:
     """Return whether JSON Schema knows all types of a node."""
-    told = schema.get("type", [])
-    return all(kind in _TYPES for kind in ([told] if isinstance(told, str) else told))
+    types = schema.get("type", [])
+    return all(kind in _TYPES for kind in ([types] if isinstance(types, str) else types))
 
 
 def is_nullable(schema: dict[str, Any]) -> bool:
-    """Return whether a node allows null in OpenAPI's way."""
+    """Return whether a node allows null by an OpenAPI keyword."""
     return any(schema.get(name) is True for name in _NULLABLE)
 
 
@@ -81,7 +81,7 @@ def write_nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def modernize(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a node in the keywords of draft 2020-12, `nullable` aside; what has no meaning there is left out."""
+    """Return a node with the keywords of draft 2020-12 and `nullable`, without keywords that have no meaning."""
     if _is_modern(schema):
         return schema
     node = dict(schema)
@@ -115,13 +115,13 @@ def _makes_sense(name: str, value: Any) -> bool:
     return isinstance(value, _FORMS.get(name, object)) and (name not in _NEVER_EMPTY or bool(value))
 
 
-def _types(told: Any) -> Any:
-    """Return a type, or a list of them, unknown ones as they are; None where any value fits."""
-    names = [str(each).lower() for each in (told if isinstance(told, list) else [told])]
+def _types(declared: Any) -> Any:
+    """Return a type or a list of types, unknown ones unchanged; None if any value is allowed."""
+    names = [str(each).lower() for each in (declared if isinstance(declared, list) else [declared])]
     kinds = [_ALIASES.get(name, name) for name in names]
-    if told is None or not kinds or not _ANY.isdisjoint(kinds):
+    if declared is None or not kinds or not _ANY.isdisjoint(kinds):
         return None
-    return kinds if isinstance(told, list) else kinds[0]
+    return kinds if isinstance(declared, list) else kinds[0]
 
 
 def _write_tuple(node: dict[str, Any]) -> None:
@@ -129,17 +129,17 @@ def _write_tuple(node: dict[str, Any]) -> None:
     if isinstance(node.get("items"), list):
         node.setdefault("prefixItems", node.pop("items"))
         node.pop("items", None)
-        if not node["prefixItems"]:  # a schema needs one; none at all says nothing
+        if not node["prefixItems"]:  # it must not be empty, and an empty one has no effect
             del node["prefixItems"]
         if rest is not None:
             node["items"] = rest
 
 
 def _write_dependencies(node: dict[str, Any]) -> None:
-    told = node.pop("dependencies", None)
-    if not isinstance(told, dict):
+    dependencies = node.pop("dependencies", None)
+    if not isinstance(dependencies, dict):
         return
-    needed = {name: [each] if isinstance(each, str) else each for name, each in told.items()}
+    needed = {name: [each] if isinstance(each, str) else each for name, each in dependencies.items()}
     lists = {name: each for name, each in needed.items() if isinstance(each, list)}
     schemas = {name: each for name, each in needed.items() if isinstance(each, dict | bool)}
     for keyword, value in (("dependentRequired", lists), ("dependentSchemas", schemas)):

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MAX_VALUES: Final = 40_000
-"""Values of one schema, or of the arguments that are checked against it, names not counted. OpenAI allows 5,000
+"""Values of one schema, or of the arguments that are checked against it, without names. OpenAI allows 5,000
 properties, which are some 20,000 values."""
 MAX_CHARS: Final = 1_048_576
 """Characters of one schema's names and texts."""
@@ -34,15 +34,15 @@ MAX_DEPTH: Final = 100
 _MOST_WORK: Final = 2_000
 """Values of the schema times values of the arguments: 1 ms as a rule, 40 ms in the worst case."""
 MOST_PLAIN: Final = 4_000
-"""Values of a request's schemas that are known to be finite trees without being tried: 20 ms in the worst case."""
+"""Values of a request's schemas that are certain to be finite trees, without a trial: 20 ms in the worst case."""
 _MOST_FOLLOWED: Final = 50
-"""References that are followed one after the other."""
+"""Length of a chain of references."""
 _MAX_REFERENCE: Final = 500
-"""Characters of a reference, which is read anew at each use."""
+"""Characters of a reference, which is parsed at each use."""
 _REFERENCE_CHARS: Final = 16
-"""Characters of a reference that cost what a value costs."""
+"""Characters of a reference that cost as much as a value."""
 _MOST_BRIEF: Final = 1_000
-"""Values of schemas that repeat nothing: walking so few is always quick."""
+"""Values of schemas without references: walking so few is always quick."""
 _MOST_BRIEF_CHARS: Final = 10_000
 _CHARS: Final = 512
 """Characters that cost as much as a value: errors quote the values that they are about."""
@@ -203,7 +203,7 @@ def _schemas(name: str, held: Any) -> Iterator[Any]:
 
 
 def _target(schema: Any, reference: str) -> Any:
-    """Return what a reference into the schema points at. Raises _UnknownError for all others, and far ones."""
+    """Return the target of a reference into the schema. Raises _UnknownError for any other, or one that is too deep."""
     if len(reference) > _MAX_REFERENCE:
         raise _UnknownError
     try:

@@ -1,4 +1,4 @@
-"""Streams a text on as long as it cannot be a call; from the first sign of one it is held, till its end. Pure."""
+"""Streams a text while it cannot be a call, and holds it from the first sign of a call to the end. Pure."""
 
 import re
 from collections.abc import Collection
@@ -14,49 +14,49 @@ _MAX_NAME: Final = 300
 
 
 _MAX_SIGN: Final = 1_000
-"""Characters within which it must be clear whether a call begins; anything still undecided after them is text."""
+"""Characters within which a call must be recognizable; text that is still undecided after them is no call."""
 
 
 class Holder:
-    """One text. `held` is what was not let go, `text` all of it."""
+    """One streamed text: `held` is the part that was not released, `text` all of it."""
 
     def __init__(self, offered: Collection[str], *, everything: bool = False) -> None:
-        """With `everything` nothing is let go."""
+        """With `everything`, nothing is released."""
         self._held = ""
-        self._more: list[str] = []
-        self._gone: list[str] = []
+        self._pieces: list[str] = []
+        self._released: list[str] = []
         self._offered = offered
-        self._sure = everything
+        self._holds_all = everything
         names = "|".join(map(re.escape, offered))
         self._sign = re.compile(rf"[{{\[<`]|\b(?:{names})[ \t]*\(" if names else r"[{\[<`]")
 
     @property
     def held(self) -> str:
-        """Text that is still held."""
-        if self._more:
-            self._held += "".join(self._more)
-            self._more.clear()
+        """The text that is still held."""
+        if self._pieces:
+            self._held += "".join(self._pieces)
+            self._pieces.clear()
         return self._held
 
     @property
     def text(self) -> str:
         """The whole text so far."""
-        return "".join(self._gone) + self.held
+        return "".join(self._released) + self.held
 
     def feed(self, text: str) -> str:
-        """Take a piece in; return what can be let go."""
-        if self._sure:  # everything from here on: joined once, because each addition would copy the text
-            self._more.append(text)
+        """Add a piece of text; return the text that can be released."""
+        if self._holds_all:  # the rest is held, and joined only once, because each addition would copy the text
+            self._pieces.append(text)
             return ""
         self._held += text
         free = self._free()
-        gone, self._held = self._held[:free], self._held[free:]
-        if gone:
-            self._gone.append(gone)
-        return gone
+        released, self._held = self._held[:free], self._held[free:]
+        if released:
+            self._released.append(released)
+        return released
 
     def _free(self) -> int:
-        """Return how much of what is held is no call."""
+        """Return how many characters of the held text are no call."""
         free, held = 0, self._held
         while (sign := self._sign.search(held, free)) is not None:
             start = sign.start()
@@ -64,10 +64,10 @@ class Holder:
             if verdict == "wait" and len(held) - start > _MAX_SIGN:
                 verdict = "no"
             if verdict != "no":
-                self._sure = verdict == "yes"
+                self._holds_all = verdict == "yes"
                 return start
             free = sign.end()
-        # `getWeather` may go on as `getWeather(`
+        # `getWeather` may continue as `getWeather(`
         start = _last_word(held, free)
         word = held[start:].rstrip(" \t")
         return start if word and any(name.startswith(word) for name in self._offered) else len(held)

@@ -1,8 +1,8 @@
-"""One reply with functions, in whichever mode its model is got to call them: the chunks look alike in all of them.
+"""One reply with functions, in the mode of its model; all modes yield the same kinds of chunks.
 
-Laws: the mode is chosen inside, by model (see `abilities`); where a server cannot read its model's call, the reply is
-asked for once more, then in mode schema; a server that does not keep to a form is asked in the next one, down to
-prompts; a model that goes round in a circle is offered no functions.
+Invariants: the mode is chosen here, by model (see `abilities`). If a server cannot parse its model's call, the reply is
+requested once more, then in mode schema. A server that does not obey a form is asked in the next one, down to prompts.
+A model that repeats the same calls with the same outputs is offered no functions.
 """
 
 import asyncio
@@ -39,23 +39,23 @@ _NO_TOOLS: Final = re.compile(
 
 
 _NATIVE_TRIES: Final = 2
-"""A call that its server cannot parse is mostly a random error of the model, and good on the next try."""
+"""A call that its server cannot parse is mostly a random error of the model, and the next attempt succeeds."""
 
 _CHECKS: Final = ("chains.calls.schemas", "json_repair")
-"""What checks and mends calls is loaded with the first of them: 3 MB that others need not have."""
+"""Modules that check and repair calls, loaded with the first call: they take 3 MB, which other servers save."""
 
 
 def concerns_tools(call: ReplyCall) -> bool:
-    """Whether functions are offered, or were called in what the model is shown."""
+    """Whether a request offers functions or contains outputs of calls."""
     return bool(call.tools) or any(isinstance(message, ToolMessage) for message in call.messages)
 
 
 @dataclass(slots=True)
 class _Native:
-    """What became of a call in native mode: what the client has seen of it, and how often its server failed."""
+    """The state of a reply in native mode: what the client has received, and how often its server failed."""
 
     call: ReplyCall
-    said: bool = False
+    wrote: bool = False
     called: bool = False
     ended: bool = False
     tries: int = 0
@@ -63,7 +63,7 @@ class _Native:
 
 
 class Modes:
-    """Replies with functions at one upstream."""
+    """Generates replies with functions at one upstream."""
 
     def __init__(self, abilities: Abilities, prompts: Prompts, ask: Ask) -> None:
         self._abilities = abilities
@@ -72,16 +72,16 @@ class Modes:
         self._loaded = False
 
     def ask(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request, in turns that its server accepts; see `Turns`. Raises RunError."""
+        """Make one request, with roles that its server accepts; see `Turns`. Raises RunError."""
         return self._turns.ask(call)
 
     async def are_native(self, model: str) -> bool:
-        """Whether the model's server makes calls itself, as far as is known; may ask it, the first time."""
+        """Whether the model's server supports tool calls, as far as is known; may probe it the first time."""
         return await self._abilities.mode(model, self.ask) == "native"
 
     async def stream(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         """Yield a reply. Raises RunError."""
-        if not self._loaded:  # a tenth of a second, in which every stream would stand still
+        if not self._loaded:  # takes 0.1 s, which would block every stream
             await asyncio.to_thread(lambda: [import_module(name) for name in _CHECKS])
             self._loaded = True
         tally = Tally(call.max_tokens)
@@ -100,29 +100,29 @@ class Modes:
                         yield chunk
                 if native.ended:
                     return
-                if native.said or native.refused is not None:
+                if native.wrote or native.refused is not None:
                     break
             if native.refused is None:
                 self._abilities.count_unreadable(call.model)
             else:
                 self._abilities.gives_up_native(call.model)
-            # It was about to call something, so that after words of its own only a call is missing.
-            call = replace(call, tool_choice=call.tool_choice or "required") if native.said else call
+            # The model was about to make a call, so after its text only a call is missing.
+            call = replace(call, tool_choice=call.tool_choice or "required") if native.wrote else call
         lower = self._constrained(call, tally)
         async with aclosing(lower):
             async for chunk in lower:
                 yield chunk
 
     async def _native(self, native: "_Native", tally: Tally) -> AsyncGenerator[AIMessageChunk]:
-        """Make one native try. Where it did not end well, `native` tells why; raises what no other mode can mend."""
+        """Make one native attempt, and record its outcome in `native`. Raises errors that no other mode can avoid."""
         call = native.call
-        offered = replace(call, tools=[], tool_choice=None) if _goes_round(call.messages) else call
+        offered = replace(call, tools=[], tool_choice=None) if _repeats_itself(call.messages) else call
         offer = Offer(offered.tools, self._prompts, lenient=call.lenient)
         steps = stream_native(offered, self._natively, tally, offer)
         try:
             async with aclosing(steps):
                 async for chunk in steps:
-                    native.said = native.said or bool(chunk.content)
+                    native.wrote = native.wrote or bool(chunk.content)
                     native.called = native.called or bool(chunk.tool_call_chunks)
                     yield chunk
             native.ended = True
@@ -130,19 +130,19 @@ class Modes:
                 self._abilities.forget_unreadable(call.model)
         except MalformedCall:
             native.tries += 1
-            if native.called:  # calls that were good are on their way: they are the reply
+            if native.called:  # valid calls were already sent: they are the reply
                 native.ended, tally.finish = True, "tool_calls"
-            elif not call.tools and (native.said or native.tries == _NATIVE_TRIES):
+            elif not call.tools and (native.wrote or native.tries == _NATIVE_TRIES):
                 raise
         except PromptRefused as error:
             refuses = self._abilities.setting == "auto" and _refuses_tools(error, call)
-            if native.said or native.called or not refuses:
+            if native.wrote or native.called or not refuses:
                 raise
             native.refused = error
 
     def _natively(self, call: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request with tools; a named choice goes out as the one function that must be called where that is
-        what the server understands."""
+        """Make one request with tools. If the server supports no named choice, offer only the named function, with
+        `required`."""
         unnamed = self._abilities.unnamed
 
         def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
@@ -156,13 +156,13 @@ class Modes:
         return _or_again(self._turns.ask(call, once=True), again)
 
     async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
-        """Go down the forms until the server keeps to one."""
+        """Try the forms in order until the server obeys one."""
         offer = Offer(call.tools, self._prompts)
         first = self._abilities.form(call.model)
         form: Form | None = first
         refused: RunError | None = None
         while form is not None:
-            said = False
+            started = False
             constrained = Constrained(
                 call, self.ask, tally, offer, self._prompts, form, self._abilities.reply_limit(call.model)
             )
@@ -170,14 +170,14 @@ class Modes:
             try:
                 async with aclosing(steps):
                     async for chunk in steps:
-                        said = True
+                        started = True
                         yield chunk
                 return
             except Unkept:
                 form = self._abilities.lacks(call.model, form)
             except PromptRefused as error:
                 refused = refused or error
-                if said or not call.tools or form == "prompt" or not _is_about_form(error):
+                if started or not call.tools or form == "prompt" or not _is_about_form(error):
                     break
                 form = self._abilities.lacks(call.model, form)
         self._abilities.settle(call.model, first)  # it was not the form that was refused
@@ -186,7 +186,7 @@ class Modes:
 
 
 def _refuses_tools(error: RunError, call: ReplyCall) -> bool:
-    """Whether the server itself says that it takes no tools, rather than quoting the request."""
+    """Whether the server itself states that it supports no tools, rather than quoting the request."""
     found = _NO_TOOLS.search(error.message)
     if found is None:
         return False
@@ -202,16 +202,16 @@ def _is_about_form(error: RunError) -> bool:
 async def _or_again(
     first: AsyncGenerator[AIMessageChunk], again: Callable[[RunError], AsyncGenerator[AIMessageChunk] | None]
 ) -> AsyncGenerator[AIMessageChunk]:
-    """Yield a request's chunks; where it was refused before its first one, those of what `again` has in its place."""
-    said = False
+    """Yield a request's chunks; if it is refused before the first one, those that `again` returns."""
+    started = False
     try:
         async with aclosing(first):
             async for chunk in first:
-                said = True
+                started = True
                 yield chunk
         return
     except (PromptRefused, UpstreamFailed) as error:
-        other = None if said else again(error)
+        other = None if started else again(error)
         if other is None:
             raise
     async with aclosing(other):
@@ -220,7 +220,7 @@ async def _or_again(
 
 
 def _narrowed(call: ReplyCall) -> ReplyCall:
-    """The same with a named choice spelled as the only function, which must be called."""
+    """Return a request whose named choice is its only function, with `required`."""
     if not isinstance(call.tool_choice, dict):
         return call
     name = call.tool_choice.get("function", {}).get("name")
@@ -228,10 +228,11 @@ def _narrowed(call: ReplyCall) -> ReplyCall:
     return replace(call, tools=only, tool_choice="required") if only else replace(call, tool_choice=None)
 
 
-def _goes_round(messages: list[BaseMessage]) -> bool:
-    """Whether the last two rounds made the same calls and got the same outputs: a third would not bring more.
+def _repeats_itself(messages: list[BaseMessage]) -> bool:
+    """Whether the last two rounds made the same calls and got the same outputs, so that a third is useless.
 
-    Only then: looking again at what changes (a screen, a queue, a die) is what agents live by.
+    The same calls with different outputs are no repetition: agents must be able to look again at what changes (a
+    screen, a queue, a die).
     """
     rounds: list[list[BaseMessage]] = []
     for message in messages:

@@ -1,9 +1,9 @@
-"""Tool calls by the upstream's own `tools`: its fragments are held until their call is complete and in order.
+"""Tool calls by the upstream's own `tools`: fragments are held until their call is complete and in order.
 
-Laws: text is never held; a call goes out with its fragments as they came (those of a very long call joined), in the
-order in which the calls began; a call that is wrong is mended, else asked for once more, else handed on as it is where
-the client takes it so (functions of the client's that are not strict), else told to the model. What a limit has cut off
-goes out as it is: the run ends there, and nobody is asked to carry it out.
+Invariants: text is never held. A call is released with its fragments as they came (those of a very long call joined),
+in the order in which the calls began. An invalid call is repaired; else requested once more; else passed on unchanged
+if the client accepts that (its functions that are not strict); else reported to the model. Calls that a limit has cut
+off are released unchanged: the run ends there, and no one executes them.
 """
 
 import logging
@@ -30,16 +30,16 @@ _log = logging.getLogger("threadhold.chains")
 
 _CUT = ("length", "content_filter")
 _MAX_CHUNKS: Final = 256
-"""Fragments of one call that are held, and let go at once, as they came; a chunk takes a kilobyte of memory."""
+"""Fragments of one call that are held, and released together as they came; a chunk takes a kilobyte of memory."""
 _JOINED_CHARS: Final = 64 * 1024
-"""Characters of the chunks that further fragments are joined into."""
+"""Characters of the chunks into which further fragments are joined."""
 _UNREADABLE = re.compile("malformed|unexpected_tool_call", re.IGNORECASE)
-"""Gemini's finish reasons, such as `MALFORMED_FUNCTION_CALL`, of a stream that is otherwise good."""
+"""Gemini's finish reasons, such as `MALFORMED_FUNCTION_CALL`, of a stream without other errors."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """One call while it comes."""
+    """One call whose fragments are arriving."""
 
     index: int
     id: str | None = None
@@ -48,7 +48,7 @@ class _Held:
     chunks: list[AIMessageChunk] = field(default_factory=list)
     gone: bool = False
     checked: tuple[int, Checked, bool] | None = None
-    """How many fragments the last check covers, its result, and whether it left the arguments as they came."""
+    """The fragments that the last check covers, its result, and whether it left the arguments unchanged."""
 
     def add(self, chunk: AIMessageChunk) -> None:
         fragment = chunk.tool_call_chunks[0]
@@ -59,8 +59,8 @@ class _Held:
             self.chunks.append(chunk)
 
     def fragments(self) -> list[AIMessageChunk]:
-        """Return the call as it came. After `_MAX_CHUNKS` fragments there are only arguments, which are joined:
-        `chains/fragments.py` puts the name before them, without empty fragments."""
+        """Return the call as it came. Fragments after `_MAX_CHUNKS` have only arguments, which are joined:
+        `chains/fragments.py` puts the name first, and emits no empty fragments."""
         rest = "".join(self.arguments[len(self.chunks) :])
         pieces = (rest[start : start + _JOINED_CHARS] for start in range(0, len(rest), _JOINED_CHARS))
         index = self.chunks[0].tool_call_chunks[0].get("index") if self.chunks else self.index
@@ -69,74 +69,74 @@ class _Held:
 
 
 @dataclass(slots=True)
-class _Gate:
-    """Holds calls, and lets the good ones go in their order."""
+class _Buffer:
+    """Holds calls, and releases the valid ones in order."""
 
     offer: Offer
     kept: str = ""
     """The extra fields of the reply."""
     calls: list[_Held] = field(default_factory=list)
     wrong: list[tuple[_Held, Checked]] = field(default_factory=list)
-    """The first wrong call and all behind it, which keep their order."""
-    _places: dict[int | str, _Held] = field(default_factory=dict)
+    """The first invalid call and all after it, in order."""
+    _by_index: dict[int | str, _Held] = field(default_factory=dict)
 
     async def feed(self, chunk: AIMessageChunk) -> AsyncGenerator[AIMessageChunk]:
-        """Take a chunk in; yield its text, and calls that the beginning of another has completed."""
+        """Add a chunk; yield its text, and the calls that are complete because another one begins."""
         if chunk.content or chunk.additional_kwargs:
             yield AIMessageChunk(content=chunk.content, additional_kwargs=chunk.additional_kwargs)
         alone = len(chunk.tool_call_chunks) == 1 and not chunk.content and not chunk.additional_kwargs
         for fragment in chunk.tool_call_chunks:
-            held = self._place(fragment.get("index"))
+            held = self._find(fragment.get("index"))
             if held is None:
-                async for released in self._release(only_good=True):
+                async for released in self._release(only_valid=True):
                     yield released
                 held = _Held(fragment.get("index") or len(self.calls))
                 self.calls.append(held)
-                self._places[fragment.get("index", -1) or 0] = held
+                self._by_index[fragment.get("index", -1) or 0] = held
             if not held.gone:
                 held.add(chunk if alone else chunk_of_calls([fragment]))
 
     async def end(self, *, cut_off: bool) -> AsyncGenerator[AIMessageChunk]:
-        """Yield what is left; afterwards `wrong` has what could not go. Everything goes when a limit has cut it."""
+        """Yield the remaining valid calls, and put the others into `wrong`; after a cut-off reply, yield all calls."""
         if not self.offer.tools:
-            return  # nothing was offered: there is nobody to carry it out, and nothing to tell the model
+            return  # no function was offered: no one can execute a call, and the model gets no report
         if cut_off:
             for held in self.calls:
                 if not held.gone:
                     for chunk in held.fragments():
                         yield chunk
             return
-        async for released in self._release(only_good=False):
+        async for released in self._release(only_valid=False):
             yield released
 
     async def break_off(self) -> AsyncGenerator[AIMessageChunk]:
-        """Yield the good calls that follow those already sent, which form the reply; nothing if none was sent."""
+        """Yield the valid calls that follow those already sent, which form the reply; nothing if none was sent."""
         if any(held.gone for held in self.calls):
-            async for released in self._release(only_good=True):
+            async for released in self._release(only_valid=True):
                 yield released
             if self.kept:
-                yield _beside(self.kept)
+                yield _extra_chunk(self.kept)
 
-    def _place(self, index: int | str | None) -> _Held | None:
+    def _find(self, index: int | str | None) -> _Held | None:
         if index is None:
             return self.calls[-1] if self.calls else None
-        return self._places.get(index)
+        return self._by_index.get(index)
 
-    async def _release(self, *, only_good: bool) -> AsyncGenerator[AIMessageChunk]:
+    async def _release(self, *, only_valid: bool) -> AsyncGenerator[AIMessageChunk]:
         for held in self.calls:
             if held.gone:
                 continue
-            if held.checked is None or held.checked[0] != len(held.arguments):  # needed again at each later call
+            if held.checked is None or held.checked[0] != len(held.arguments):  # may run again at each later call
                 text = "".join(held.arguments)
                 found = await self.offer.check(held.name, text)
                 held.checked = len(held.arguments), found, found.arguments == text
-            _, checked, as_it_came = held.checked
-            if only_good and (checked.problem or not as_it_came):
+            _, checked, is_unchanged = held.checked
+            if only_valid and (checked.problem or not is_unchanged):
                 return
             held.gone = True
             if checked.problem or self.wrong:
                 self.wrong.append((held, checked))
-            elif as_it_came:
+            elif is_unchanged:
                 for chunk in held.fragments():
                     yield chunk
             else:
@@ -144,47 +144,47 @@ class _Gate:
 
 
 async def stream_native(call: ReplyCall, ask: Ask, tally: Tally, offer: Offer) -> AsyncGenerator[AIMessageChunk]:
-    """Yield a reply's chunks; the caller ends them with the tally's last. Raises RunError."""
-    gate = _Gate(offer)
+    """Yield a reply's chunks; the caller adds the tally's last chunk. Raises RunError."""
+    buffer = _Buffer(offer)
     try:
-        async with aclosing(_gated(tally.follow(ask(call)), gate)) as chunks:
+        async with aclosing(_buffered(tally.follow(ask(call)), buffer)) as chunks:
             async for chunk in chunks:
                 yield chunk
         if tally.finish and _UNREADABLE.search(tally.finish):
             raise MalformedCall(f"The upstream could not parse the call that its model wrote (`{tally.finish[:80]}`).")
     except MalformedCall:
-        async for released in gate.break_off():
+        async for released in buffer.break_off():
             yield released
         raise
-    async for released in gate.end(cut_off=tally.finish in _CUT):
+    async for released in buffer.end(cut_off=tally.finish in _CUT):
         yield released
     finish = tally.finish
-    repairs = _Repairs(call, ask, tally, offer, gate.kept)
-    for held, checked in gate.wrong:
+    repairs = _Repairs(call, ask, tally, offer, buffer.kept)
+    for held, checked in buffer.wrong:
         yield await repairs.repair(held, checked)
-    if repairs.kept:  # once and last: those of a reply that is asked for again must not come out
-        yield _beside(repairs.kept)
+    if repairs.kept:  # once and last: the fields of a reply that is requested again must not be sent
+        yield _extra_chunk(repairs.kept)
     tally.finish = finish  # the reply's own, not a repair's
 
 
-async def _gated(chunks: AsyncGenerator[AIMessageChunk], gate: _Gate) -> AsyncGenerator[AIMessageChunk]:
+async def _buffered(chunks: AsyncGenerator[AIMessageChunk], buffer: _Buffer) -> AsyncGenerator[AIMessageChunk]:
     async with aclosing(chunks):
         async for chunk in chunks:
-            gate.kept = chunk.additional_kwargs.pop(EXTRA_FIELDS, "") or gate.kept
+            buffer.kept = chunk.additional_kwargs.pop(EXTRA_FIELDS, "") or buffer.kept
             if not chunk.tool_call_chunks:
                 yield chunk
                 continue
-            async for released in gate.feed(chunk):
+            async for released in buffer.feed(chunk):
                 yield released
 
 
-def _beside(kept: str) -> AIMessageChunk:
+def _extra_chunk(kept: str) -> AIMessageChunk:
     return AIMessageChunk(content="", additional_kwargs={EXTRA_FIELDS: kept})
 
 
 @dataclass(slots=True)
 class _Repairs:
-    """Asks once more for each wrong call of a reply. `kept` holds the reply's extra fields."""
+    """Requests each invalid call of a reply once more. `kept` holds the reply's extra fields."""
 
     call: ReplyCall
     ask: Ask
@@ -193,7 +193,7 @@ class _Repairs:
     kept: str
 
     async def repair(self, held: _Held, checked: Checked) -> AIMessageChunk:
-        """Return the repaired call; else the call as it was made if the client takes it, or what the model is told."""
+        """Return the repaired call; else the unchanged call if the client accepts it, else the error for the model."""
         if not checked.problem:
             return call_chunk(held.index, held.name, checked.arguments, held.id)
         if not checked.known:
@@ -204,23 +204,23 @@ class _Repairs:
         if not self.offer.hands_on(checked):
             return self.offer.invalid(better or checked, held.id)
         _log.warning(
-            "model `%s`: arguments of `%s` do not fit its schema; they are handed to the client as the model made them",
+            "model `%s`: arguments of `%s` do not match its schema; they are passed to the client unchanged",
             self.call.model,
             checked.name,
         )
         return call_chunk(held.index, held.name, checked.arguments, held.id)
 
     async def _better(self, held: _Held, checked: Checked) -> Checked | None:
-        """Ask for the call alone, after saying what was wrong with it; None without an answer."""
+        """Request the call alone, with a report of its problem; return None without an answer."""
         id = held.id or f"call_{held.index}"
         wrong = tool_call(name=checked.name, args=portable_arguments(checked.arguments), id=id)
-        told = [
+        report = [
             AIMessage("", tool_calls=[wrong], additional_kwargs={EXTRA_FIELDS: self.kept} if self.kept else {}),
             ToolMessage(str(self.offer.invalid(checked, id).invalid_tool_calls[0]["error"]), tool_call_id=id),
         ]
-        asked = replace(
+        request = replace(
             self.call,
-            messages=[*self.call.messages, *told],
+            messages=[*self.call.messages, *report],
             tools=[self.offer.tools[checked.name]],
             tool_choice="required",
             max_tokens=self.tally.left,
@@ -228,7 +228,7 @@ class _Repairs:
         arguments: list[str] = []
         kept = ""
         try:
-            async with aclosing(self.tally.follow(self.ask(asked))) as chunks:
+            async with aclosing(self.tally.follow(self.ask(request))) as chunks:
                 async for chunk in chunks:
                     kept = extra_fields(chunk) or kept
                     first = chunk.tool_call_chunks[:1]

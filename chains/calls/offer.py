@@ -1,4 +1,4 @@
-"""The functions that a request offers, and whether the model's calls of them can be released."""
+"""The functions that a request offers, and the check of the model's calls before they are released."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ _log = logging.getLogger("threadhold.chains")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A call that was looked at. `arguments` may have been mended; `problem` is empty where there is none."""
+    """A checked call. `arguments` may have been repaired; `problem` is empty for a valid call."""
 
     name: str
     arguments: str
@@ -39,12 +39,12 @@ class Offer:
     def __init__(
         self, tools: Sequence[dict[str, Any]], prompts: Prompts, *, lenient: Collection[str] = frozenset()
     ) -> None:
-        """For `lenient` functions null counts as absent; see also `hands_on`."""
+        """For `lenient` functions, null counts as absent; see also `hands_on`."""
         self._lenient = lenient
         self.tools = {str(tool["function"]["name"]): tool for tool in tools}
         self._prompts = prompts
         self._unchecked: set[str] = set()
-        """Functions whose schema was too costly once: it is not tried again in this reply."""
+        """Functions whose schema was too costly once: this reply does not apply it again."""
 
     @property
     def names(self) -> list[str]:
@@ -58,42 +58,42 @@ class Offer:
             return Checked(name, arguments, None, f"there is no function `{name[:80]}`", known=False)
         value, problem = parse_arguments(arguments)
         if value is None and (rest := arguments.strip().removeprefix("{}")).startswith("{"):
-            arguments = rest  # an empty object that stood for what was still to come
+            arguments = rest  # some servers send this placeholder before the arguments
             value, problem = parse_arguments(arguments)
-        if value is None and (mended := await _mended(arguments)) is not None:
-            value, arguments = mended, spell_arguments(mended)
+        if value is None and (repaired := await _repaired(arguments)) is not None:
+            value, arguments = repaired, spell_arguments(repaired)
         if value is None:
             return Checked(name, arguments, None, problem)
         if not value and not arguments.strip().startswith("{"):
-            arguments = "{}"  # nothing, or `null`: clients want an object
+            arguments = "{}"  # empty text or `null`: clients expect an object
         problems = [] if name in self._unchecked else await self._problems(name, parameters_of(tool), value)
         return Checked(name, arguments, value, "; ".join(problems))
 
     async def _problems(self, name: str, schema: dict[str, Any], value: dict[str, Any]) -> list[str]:
         try:
             return await check_arguments(schema, value, nulls_are_absent=name in self._lenient)
-        except TooCostly as error:  # the executor of the call decides
-            _log.warning("arguments of `%s` were not checked against its schema: %s", name, error)
+        except TooCostly as error:  # whoever executes the call checks it
+            _log.warning("did not check arguments of `%s` against its schema: %s", name, error)
             self._unchecked.add(name)
             return []
 
     def hands_on(self, checked: Checked) -> bool:
-        """Whether a call that stayed wrong goes to the client as it is: OpenAI checks no function that is not strict,
-        and programs with a sloppy schema rely on that."""
+        """Whether a call that is still invalid goes to the client unchanged: OpenAI checks only strict functions, and
+        programs with a sloppy schema rely on that."""
         return checked.name in self._lenient and len(checked.arguments) <= MAX_ARGUMENTS
 
     def invalid(self, checked: Checked, id: str | None) -> AIMessageChunk:
-        """Return a call that stayed wrong in LangChain's form; `error` is what the model is told as its output."""
+        """Return a call that is still invalid, in LangChain's form; the model gets `error` as its output."""
         if checked.known:
             error = fill(self._prompts.wrong, problem=checked.problem)
         else:
             names = ", ".join(f"`{name}`" for name in self.names[:_MAX_LISTED]) or "none"
             error = fill(self._prompts.unknown, name=checked.name[:80], names=names)
-        wrong = invalid_tool_call(name=checked.name, args=checked.arguments, id=id, error=error)
-        return AIMessageChunk(content="", invalid_tool_calls=[wrong])
+        call = invalid_tool_call(name=checked.name, args=checked.arguments, id=id, error=error)
+        return AIMessageChunk(content="", invalid_tool_calls=[call])
 
 
-async def _mended(text: str) -> dict[str, Any] | None:
+async def _repaired(text: str) -> dict[str, Any] | None:
     try:
         value: dict[str, Any] | None = portable(await object_in(text))
     except ValueError:

@@ -1,6 +1,6 @@
-"""Calls in a text that a model wrote: JSON with prose around it, in fences or tags, truncated, or not quite JSON. Pure.
+"""Finds calls in a model's text: JSON with prose around it, in fences or tags, truncated, or slightly invalid. Pure.
 
-Law: what names no offered function and does not look like a call is text, whatever braces it has.
+Invariant: JSON that names no offered function and does not look like a call is text.
 """
 
 import json
@@ -12,15 +12,15 @@ from typing import Any, Final, Literal
 
 __all__ = ["Written", "find_calls", "is_quick", "may_call", "read_object", "tell_calls"]
 
-_MAX_CHARS: Final = 200_000  # of a text; what is longer is no call
-_MAX_MENDED: Final = 20_000
-_MAX_TRIES: Final = 5  # at mending
-_MAX_COST: Final = 4_000_000  # characters times quotes and brackets: json-repair can take the product, 0.1 s of this
+_MAX_CHARS: Final = 200_000  # of a text; longer ones are not searched
+_MAX_REPAIRED: Final = 20_000
+_MAX_TRIES: Final = 5  # of repairs
+_MAX_COST: Final = 4_000_000  # characters times quotes and brackets; json-repair can take 0.1 s for this
 _MAX_CALLS: Final = 128
 _QUICK_COST: Final = 100_000  # the same for a text that is repaired on the event loop: about 3 ms
 _QUICK_CHARS: Final = 20_000
 _QUICK_MARKS: Final = 10_000
-"""Quotes and brackets of JSON that is read on the event loop, whatever its length: a few milliseconds."""
+"""Quotes and brackets of JSON of any length that is parsed on the event loop: a few milliseconds."""
 
 _NAMES: Final = ("name", "function", "tool", "function_name", "tool_name", "action")
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "function_arguments")
@@ -42,7 +42,7 @@ class Written:
 
 
 class _Names:
-    """The names of the functions that are offered, also by their spelling in lower case."""
+    """The names of the offered functions, also in lower case."""
 
     def __init__(self, offered: Collection[str]) -> None:
         self._exact = frozenset(offered)
@@ -50,9 +50,9 @@ class _Names:
         for name in offered:
             self._alike.setdefault(name.lower(), []).append(name)
 
-    def find(self, told: str) -> str | None:
-        """Return the one that a model means, None if it is none or not certain."""
-        name = told.strip().removeprefix("functions.")
+    def find(self, written: str) -> str | None:
+        """Return the function that a model means; None if there is none or the name is ambiguous."""
+        name = written.strip().removeprefix("functions.")
         if name in self._exact:
             return name
         alike = self._alike.get(name.lower(), ())
@@ -60,32 +60,32 @@ class _Names:
 
 
 def find_calls(text: str, offered: Collection[str], *, only: str | None = None) -> list[Written]:
-    """Return the calls in a text, in their order; names as they are offered where they differ in spelling only.
+    """Return the calls in a text, in order. A name that differs only in case is replaced by the offered one.
 
-    With `only`, an object without a name is that function's arguments. A name that is not offered is returned as it
-    stands when it comes with arguments: somebody has to tell the model.
+    With `only`, an object without a name is that function's arguments. An unknown name with arguments is returned
+    unchanged, so that the model can be told of it.
     """
     if len(text) > _MAX_CHARS:
         return []
     names = _Names(offered)
     calls: list[Written] = []
     bare: dict[str, Any] | None = None
-    for value, place, mended in _values(text):
+    for value, start, repaired in _values(text):
         found = list(islice(_calls(value, names), _MAX_CALLS - len(calls)))
         if not found and isinstance(value, dict):
-            if before := _name_before(text, place, names):
+            if before := _name_before(text, start, names):
                 found = [Written(before, _spell(value))]  # getWeather({"place": "Rome"})
             bare = bare or value
         calls += found
-        if (found and mended) or len(calls) == _MAX_CALLS:
-            break  # mending has read all that follows
+        if (found and repaired) or len(calls) == _MAX_CALLS:
+            break  # the repair has consumed the rest of the text
     if not calls and only is not None and bare is not None:
         calls = [Written(only, _spell(bare))]
     return calls
 
 
 def tell_calls(text: str, offered: list[str], only: str | None) -> list[tuple[str, str]]:
-    """Return name and arguments of the calls that `find_calls` finds, in a form that a child process can send."""
+    """Return the names and arguments of the calls that `find_calls` finds, in a form that a child process can send."""
     return [(call.name, call.arguments) for call in find_calls(text, offered, only=only)]
 
 
@@ -110,14 +110,14 @@ def _is_json(text: str) -> bool:
 
 
 def read_object(text: str) -> dict[str, Any] | None:
-    """Return the first JSON object in a text, mended where it has to be; None without one."""
+    """Return the first JSON object in a text, repaired if necessary; None without one."""
     if len(text) > _MAX_CHARS:
         return None
     return next((value for value, _, _ in _values(text) if isinstance(value, dict)), None)
 
 
 def may_call(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]:
-    """Say whether a text that begins with `{`, `[`, a backtick or `<` may be a call, as far as it has come."""
+    """Return whether a partial text that begins with `{`, `[`, a backtick or `<` can be a call."""
     for tag in _TAGS:
         if text.startswith(tag):
             return "yes"
@@ -158,32 +158,32 @@ def _object(text: str, offered: Collection[str]) -> Literal["yes", "no", "wait"]
 
 
 def _values(text: str) -> Iterator[tuple[Any, int, bool]]:
-    """The JSON values in a text with the place of each, and whether it had to be mended, from its first brace on."""
-    place, tries = 0, 0
-    while opening := _OPENING.search(text, place):
-        place = opening.start()
+    """Yield each JSON value in a text, its position, and whether it was repaired."""
+    start, tries = 0, 0
+    while opening := _OPENING.search(text, start):
+        start = opening.start()
         try:
-            value, end = _decoder.raw_decode(text, place)
+            value, end = _decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             tries += 1
             if tries > _MAX_TRIES:
                 return
-            if _is_rich(value := _mended(text[place : place + _MAX_MENDED])):
-                yield value, place, True
-            place += 1
+            if _is_rich(value := _repaired(text[start : start + _MAX_REPAIRED])):
+                yield value, start, True
+            start += 1
         else:
-            yield value, place, False
-            place = end
+            yield value, start, False
+            start = end
 
 
-def _mended(text: str) -> Any:
+def _repaired(text: str) -> Any:
     closing = text.find("```")
     text = text if closing < 0 else text[:closing]
     for tag in ("</tool_call>", "</function>", "</tools>"):
         text = text.partition(tag)[0]
     if len(text) * sum(map(text.count, "\"'{[")) > _MAX_COST:
         return None
-    from json_repair import repair_json  # see `modes`, which has loaded it by now
+    from json_repair import repair_json  # `modes` has loaded it by now
 
     try:
         return repair_json(text, return_objects=True, skip_json_loads=True)
@@ -192,7 +192,7 @@ def _mended(text: str) -> Any:
 
 
 def _is_rich(value: Any) -> bool:
-    """Whether mending has found an object, or a list of them, and not made a list of mere prose in brackets."""
+    """Whether a repair has found an object or a list of objects, and not made a list of prose in brackets."""
     if isinstance(value, list):
         return any(isinstance(each, dict) and each for each in value)
     return isinstance(value, dict) and bool(value)
@@ -218,25 +218,25 @@ def _calls(value: Any, names: _Names) -> Iterator[Written]:
 
 
 def _one(value: dict[str, Any], names: _Names) -> Iterator[Written]:
-    told = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
+    written = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
     given = next((key for key in _ARGUMENTS if key in value), None)
-    if told is not None:
-        name = names.find(told)
+    if written is not None:
+        name = names.find(written)
         if name is not None or given is not None:
-            yield Written(name or told.strip(), _spell(value[given]) if given is not None else "{}")
+            yield Written(name or written.strip(), _spell(value[given]) if given is not None else "{}")
         return
     for key, inner in value.items():  # {"getWeather": {"place": "Rome"}}
         if isinstance(inner, dict) and (name := names.find(key)) is not None:
             yield Written(name, _spell(inner))
 
 
-def _name_before(text: str, place: int, names: _Names) -> str | None:
-    found = re.search(r"([A-Za-z0-9_.-]{1,80})\s{0,3}\(\s{0,3}\Z", text[max(0, place - 100) : place])
+def _name_before(text: str, end: int, names: _Names) -> str | None:
+    found = re.search(r"([A-Za-z0-9_.-]{1,80})\s{0,3}\(\s{0,3}\Z", text[max(0, end - 100) : end])
     return names.find(found[1]) if found else None
 
 
 def _spell(arguments: Any) -> str:
-    """Arguments as JSON text; a string holds them as such already."""
+    """Return arguments as JSON text; a string already holds such text."""
     if arguments is None:
         return "{}"
     if isinstance(arguments, str):

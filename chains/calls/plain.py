@@ -1,7 +1,7 @@
-"""A conversation for models without a tool role: user and assistant in strict turns, calls and outputs as text. Pure.
+"""Converts a conversation for models without a tool role: strict turns, with calls and outputs as text. Pure.
 
-Laws: at most one system message, and first; never two messages of one side in a row; the first turn is the user's.
-What a call brought stands in the user's turn, and the model's own JSON is not shown again: it would go on writing it.
+Invariants: there is at most one system message, and it is first. User and assistant alternate, and the user is first.
+A call's output is part of the user's turn. The model's own JSON is not shown to it again, because it would imitate it.
 """
 
 import json
@@ -23,32 +23,32 @@ __all__ = [
     "usual_turns",
 ]
 
-_SHOWN: Final = 6  # messages that the choice of a function is made by
+_SHOWN: Final = 6  # last messages of the conversation that the choice of a function sees
 _SHOWN_CHARS: Final = 2_000  # of each
-_NOTHING: Final = "…"  # a user's turn where nothing was said; an empty one is refused too
+_NOTHING: Final = "…"  # a user's turn without text; servers also refuse an empty one
 
 
 def plain_messages(
     messages: Sequence[BaseMessage], prompts: Prompts, *, system: str = "", last: str = ""
 ) -> list[BaseMessage]:
     """Return the messages in strict turns; `system` is added to the instructions, `last` to the last user turn."""
-    said = [_system(messages, system), *_turns(messages, prompts)]
-    turns = [message for message in said if message is not None]
+    converted = [_system(messages, system), *_turns(messages, prompts)]
+    turns = [message for message in converted if message is not None]
     if last:
         turns.append(HumanMessage(last))
     return merge_turns(turns)
 
 
 def fold_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages with the system message put in front of the first user turn, in strict turns."""
+    """Return the messages in strict turns, with the system message at the start of the first user turn."""
     folded = [HumanMessage(message.content) if isinstance(message, SystemMessage) else message for message in messages]
     return merge_turns(folded)
 
 
 def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages in the order that every server accepts: the user first and last, nobody twice in a row.
+    """Return the messages in the order that every server accepts: the user first and last, no role twice in a row.
 
-    Where no user said anything, the system's words are theirs.
+    Without a user message, the system message becomes one.
     """
     asked = any(isinstance(message, HumanMessage) for message in messages)
     turns = merge_turns(messages) if asked else fold_system(messages)
@@ -57,7 +57,7 @@ def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def merge_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Join neighbours of one side. An assistant's first turn is put behind an empty user's, which templates want."""
+    """Join neighbours of one role. Insert an empty user turn before a leading assistant turn, as templates require."""
     merged: list[BaseMessage] = []
     for message in messages:
         last = merged[-1] if merged else None
@@ -72,14 +72,14 @@ def merge_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def side(message: BaseMessage) -> str:
-    """Return whose turn it is; empty for messages that nothing can be joined to: tools' outputs, and calls."""
+    """Return whose turn it is; empty for messages that nothing can be joined to: tool outputs, and calls."""
     if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls):
         return ""
     return str(message.type)
 
 
 def transcript(messages: Sequence[BaseMessage], prompts: Prompts) -> str:
-    """Return the end of the conversation as one text; a lone user message is that message and nothing else."""
+    """Return the end of the conversation as one text. A single message is returned without its role."""
     turns = merge_turns([message for message in _turns(messages, prompts) if message is not None])[-_SHOWN:]
     texts = [_text(message)[-_SHOWN_CHARS:] for message in turns]
     if len(turns) == 1:
@@ -101,7 +101,7 @@ def answered_calls(messages: Sequence[BaseMessage]) -> set[tuple[str, str]]:
 
 
 def canonical(arguments: Any) -> str:
-    """Return arguments as text that is equal when they are."""
+    """Return arguments as text that is equal for equal arguments."""
     return json.dumps(arguments, sort_keys=True, ensure_ascii=False)
 
 

@@ -1,9 +1,9 @@
-"""JSON Schema's validator, with a limit of steps and without what could hang: imported where a schema is checked.
+"""JSON Schema's validator with a limit of steps, and without keywords that could hang; imported by the first check.
 
-`$schema` chooses the draft, which decides what `id` and the siblings of `$ref` mean; all other keywords are read in any
-draft's form (see `dialects`), and an unknown `$schema` is draft 2020-12. Laws: patterns are never tried (Python's `re`
-can be made to search for ever), references lead nowhere outside the schema, a check that takes too many steps is given
-up, and a keyword that makes no sense is passed over.
+`$schema` chooses the draft, which decides the meaning of `id` and of the siblings of `$ref`. All other keywords are
+read in any draft's form (see `dialects`); an unknown `$schema` means draft 2020-12. Invariants: patterns are never
+applied (Python's `re` can be made to search for ever). References cannot leave the schema. A check that takes too many
+steps is given up. A keyword that makes no sense is ignored.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,16 +27,16 @@ from chains.calls.dialects import is_nullable, modernize, named_draft
 __all__ = ["DATA", "MAX_STEPS", "GivenUp", "find_errors", "try_errors"]
 
 MAX_STEPS: Final = 50_000
-"""Keywords tried in one check. They count calls, not work, which `chains.calls.extent` and the budget of a child bound;
-this limit ends endless expansion early."""
+"""Maximum keywords applied in one check. It counts calls, not work, which `chains.calls.extent` and the budget of the
+child process bound; this limit ends endless expansion early."""
 
 DATA: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords that hold values, not schemas."""
 
-_UNTRIED: Final = ("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems", "format")
+_IGNORED: Final = ("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems", "format")
 _MALFORMED: Final = (UnknownType, Unresolvable, TypeError, AttributeError, KeyError, ValueError, ArithmeticError)
-_TURNING: Final = ("not", "oneOf", "if", "contains")
-"""Keywords that fail where a schema within them holds: nothing can be said by one that was not understood."""
+_INVERTING: Final = ("not", "oneOf", "if", "contains")
+"""Keywords that fail if a schema within them holds: a malformed schema within them proves nothing."""
 
 
 class GivenUp(Exception):
@@ -44,7 +44,7 @@ class GivenUp(Exception):
 
 
 class _Check:
-    """What a check costs, and whether anything was not understood; one for the process, as checks never wait."""
+    """The steps left of a check, and whether a keyword was malformed. One per process, because checks never wait."""
 
     left = 0
     malformed = False
@@ -67,20 +67,20 @@ def _guarded(keyword: str, check: Any) -> Any:
         if instance is None and is_nullable(schema):
             return
         if keyword == "additionalProperties" and "patternProperties" in schema:
-            return  # it would try the patterns
+            return  # it would apply the patterns
         try:
             yield from check(validator, value, instance, modernize(schema)) or ()
         except _MALFORMED:
             _check.malformed = True
 
-    def turned(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    def inverted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         before, _check.malformed = _check.malformed, False
         errors = list(run(validator, value, instance, schema))
         if not _check.malformed:
             yield from errors
         _check.malformed = _check.malformed or before
 
-    return turned if keyword in _TURNING else run
+    return inverted if keyword in _INVERTING else run
 
 
 def _keywords(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
@@ -88,18 +88,18 @@ def _keywords(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _keywords_or_reference(schema: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Until draft 7 nothing counts beside a reference."""
+    """Return the keywords of a draft up to 7, in which the siblings of a reference have no effect."""
     return [("$ref", schema["$ref"])] if "$ref" in schema else _keywords(schema)
 
 
 def _multiple_of(validator: Any, step: Any, instance: Any, _schema: Any) -> Iterator[Any]:
-    """`multipleOf` by decimal digits, as they are written: 0.07 is a multiple of 0.01."""
+    """Check `multipleOf` in decimal digits, as they are written: 0.07 is a multiple of 0.01."""
     if validator.is_type(instance, "number") and Decimal(str(instance)) % Decimal(str(step)):
         yield ValidationError(f"{instance!r} is not a multiple of {step}")
 
 
 def _build(draft: Any, keywords: Any) -> Any:
-    """Make a validator of a draft; `keywords` returns those of a node that count."""
+    """Build a validator of a draft; `keywords` returns the keywords of a node that have effect."""
     known = {
         "$recursiveRef": Draft201909Validator.VALIDATORS["$recursiveRef"],
         **Draft202012Validator.VALIDATORS,
@@ -107,7 +107,7 @@ def _build(draft: Any, keywords: Any) -> Any:
     }
     return create(
         meta_schema=draft.META_SCHEMA,
-        validators={name: _guarded(name, check) for name, check in known.items() if name not in _UNTRIED},
+        validators={name: _guarded(name, check) for name, check in known.items() if name not in _IGNORED},
         id_of=draft.ID_OF,
         applicable_validators=keywords,
     )
@@ -123,7 +123,7 @@ _DRAFTS: Final = {
 
 
 def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
-    """Return jsonschema's errors by their places; none where nobody can say."""
+    """Return jsonschema's errors, sorted by path; empty if the check was given up."""
     try:
         return try_errors(schema, value)
     except (GivenUp, RecursionError):
@@ -131,7 +131,7 @@ def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
 
 
 def try_errors(schema: dict[str, Any], value: Any) -> list[Any]:
-    """Do what `find_errors` does. Raises GivenUp or RecursionError if the check was given up."""
+    """Return the result of `find_errors`. Raises GivenUp or RecursionError if the check was given up."""
     _check.left, _check.malformed = MAX_STEPS, False
     validator = _DRAFTS.get(named_draft(schema), _DRAFTS["2020-12"])
     try:
@@ -142,8 +142,8 @@ def try_errors(schema: dict[str, Any], value: Any) -> list[Any]:
 
 
 def _without_dialects(schema: Any) -> Any:
-    """Return a schema without `$schema` in any part of it: jsonschema would go on with a validator of its own there,
-    which tries patterns and counts no steps."""
+    """Return a schema without `$schema` in any part of it: there, jsonschema would switch to its own validator, which
+    applies patterns and counts no steps."""
     if isinstance(schema, list):
         return [_without_dialects(each) for each in schema]
     if not isinstance(schema, dict):

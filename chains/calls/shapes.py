@@ -1,6 +1,6 @@
-"""The JSON Schemas that constrained decoding gets: the choice, and the call with its arguments. Pure.
+"""The JSON Schemas for constrained decoding: the choice, and the call with its arguments. Pure.
 
-Invariants: the schema is a finite tree in draft 2020-12, without `$ref`, of keywords that the engines' grammars know.
+Invariants: the schema is a finite tree in draft 2020-12, without `$ref`, of keywords that engine grammars support.
 Every string, list and free object is bounded, so that a weak model stops. A schema that is too large, too unusual, or
 too costly as a grammar becomes any object; the output is always checked against the function's own schema.
 """
@@ -18,7 +18,7 @@ __all__ = ["MAX_CALLS", "NONE", "call_shape", "calls_shape", "choice_shape", "pa
 NONE: Final = "none"
 """The choice of no function. A function of this name can still be called by name."""
 
-MAX_STRING: Final = 1_900  # characters; llama.cpp takes repetitions below 2,000
+MAX_STRING: Final = 1_900  # characters; llama.cpp accepts repetitions below 2,000
 TIGHT_STRING: Final = 60
 MAX_ITEMS: Final = 32
 MAX_CALLS: Final = 8
@@ -33,13 +33,13 @@ _ALTERNATIVES: Final = ("anyOf", "oneOf")
 
 
 def parameters_of(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a function tool's parameters; none at all are an object without properties."""
+    """Return a function tool's parameters; without any, an object without properties."""
     given = tool["function"].get("parameters")
     return given if isinstance(given, dict) else {"type": "object", "properties": {}}
 
 
 def choice_shape(names: Sequence[str], *, counted: bool) -> dict[str, Any]:
-    """Return the schema of `{"function": name}` with one of these names, and `"calls": n` where they are counted."""
+    """Return the schema of `{"function": name}` with one of these names, and `"calls": n` if `counted`."""
     function = {"enum": list(names)}
     return _object(
         {"function": function, "calls": {"enum": list(range(MAX_CALLS + 1))}} if counted else {"function": function}
@@ -47,7 +47,7 @@ def choice_shape(names: Sequence[str], *, counted: bool) -> dict[str, Any]:
 
 
 def call_shape(tool: dict[str, Any], *, tight: bool = False) -> dict[str, Any]:
-    """Return the schema of `{"name", "arguments"}` for one function; `tight` for a model that has found no end."""
+    """Return the schema of `{"name", "arguments"}` for one function; `tight` for a model that did not stop."""
     arguments = _arguments(parameters_of(tool), TIGHT_STRING if tight else MAX_STRING)
     return _object({"name": {"const": tool["function"]["name"]}, "arguments": arguments})
 
@@ -76,13 +76,13 @@ def _arguments(parameters: dict[str, Any], max_string: int) -> dict[str, Any]:
         return {"type": "object"}
     if "properties" not in bounded and not any(key in bounded for key in (*_ALTERNATIVES, "allOf")):
         free = parameters.get("additionalProperties")
-        if not free:  # a function without parameters: OpenAI's form of it is often `{"type": "object"}`
+        if not free:  # no parameters: OpenAI's clients often send `{"type": "object"}`
             return {"type": "object", "properties": {}, "additionalProperties": False}
     return bounded
 
 
 class _Bounds:
-    """Writes one function's schema out."""
+    """Writes one function's schema with bounds, and with its references expanded."""
 
     def __init__(self, root: dict[str, Any], max_string: int) -> None:
         self._root = root
@@ -113,8 +113,8 @@ class _Bounds:
         return {**kept, **self._bound(schema, above, depth)}
 
     def _bound(self, schema: dict[str, Any], above: tuple[str, ...], depth: int) -> dict[str, Any]:
-        told = schema.get("type")
-        kinds = told if isinstance(told, list) else [told]
+        declared = schema.get("type")
+        kinds = declared if isinstance(declared, list) else [declared]
         bounds: dict[str, Any] = {}
         if "string" in kinds:
             bounds["maxLength"] = min(schema.get("maxLength", self._max_string), self._max_string)
@@ -148,19 +148,19 @@ class _Bounds:
             return {}
         if not isinstance(target, dict):
             return {}
-        if reference in above:  # it comes round: cut here
+        if reference in above:  # it is circular: end it here
             return self._cut(target)
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        return self.write({**target, **beside}, (*above, reference), depth)
+        siblings = {key: value for key, value in schema.items() if key != "$ref"}
+        return self.write({**target, **siblings}, (*above, reference), depth)
 
     @staticmethod
     def _cut(target: dict[str, Any]) -> dict[str, Any]:
         kind = target.get("type")
-        if kind == "object":  # leaving out what is optional ends it; what is required cannot be had
+        if kind == "object":  # without properties it ends; required ones cannot be expressed
             return {"type": "object", "properties": {}, "additionalProperties": False}
         return {"type": "string", "maxLength": MAX_STRING} if kind == "string" else {"type": kind or "null"}
 
 
 def spell(schema: dict[str, Any]) -> str:
-    """Return a schema as the one line that a model is shown."""
+    """Return a schema as one line of JSON."""
     return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""What the requests of one reply cost, and how the last of them ended: several requests look like one outside."""
+"""The token usage of all requests of one reply, and how the last one ended: clients see one response."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,10 +10,10 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Takes usage and finish reason out of chunks, and gives them back as one last chunk."""
+    """Removes usage and finish reason from chunks, and returns their totals as one last chunk."""
 
     def __init__(self, max_tokens: int | None) -> None:
-        """`max_tokens`: what all requests together may generate."""
+        """`max_tokens` limits the output of all requests together."""
         self.finish: str | None = None
         self.requests = 0
         self._max_tokens = max_tokens
@@ -21,14 +21,14 @@ class Tally:
 
     @property
     def left(self) -> int | None:
-        """How many tokens the next request may generate; None for any number, never below 0."""
+        """How many tokens the next request can generate, at least 0; None without a limit."""
         if self._max_tokens is None:
             return None
         return max(0, self._max_tokens - (self._spent["output_tokens"] if self._spent else 0))
 
     async def follow(self, chunks: AsyncGenerator[AIMessageChunk]) -> AsyncGenerator[AIMessageChunk]:
         """Yield one request's chunks without usage and finish reason. If no tokens are left, make no request: engines
-        read a limit of 0 as none."""
+        read a limit of 0 as no limit."""
         if self.left == 0:
             self.finish = "length"
             await chunks.aclose()
@@ -44,7 +44,7 @@ class Tally:
                         yield chunk
                         continue
                     self.finish = finish or self.finish
-                    usage = chunk.usage_metadata or usage  # what comes later counts all that came before
+                    usage = chunk.usage_metadata or usage  # a later count includes the earlier ones
                     if chunk.content or chunk.tool_call_chunks or chunk.additional_kwargs:
                         yield chunk.model_copy(update={"usage_metadata": None, "response_metadata": {}})
         finally:
@@ -57,9 +57,9 @@ class Tally:
             return "".join([text_of(chunk) async for chunk in following])
 
     def last(self, finish: str | None = None) -> AIMessageChunk:
-        """Return the chunk that ends the reply; `requests` beside the finish reason tells how many it took."""
-        told = {"finish_reason": finish or self.finish or "stop", "requests": self.requests}
-        return AIMessageChunk(content="", response_metadata=told, usage_metadata=self._spent)
+        """Return the chunk that ends the reply; its `requests` is the number of requests that the reply took."""
+        metadata = {"finish_reason": finish or self.finish or "stop", "requests": self.requests}
+        return AIMessageChunk(content="", response_metadata=metadata, usage_metadata=self._spent)
 
 
 def text_of(chunk: AIMessageChunk) -> str:
@@ -70,7 +70,7 @@ def text_of(chunk: AIMessageChunk) -> str:
 
 
 def texts_of(chunk: AIMessageChunk) -> list[str]:
-    """Return a chunk's texts, as they came from the model."""
+    """Return a chunk's texts as the model sent them."""
     if isinstance(chunk.content, str):
         return [chunk.content]
     return [part if isinstance(part, str) else part.get("text", "") for part in chunk.content]

@@ -1,7 +1,7 @@
 """Decides whether a schema can be checked at all, in a child process, when an assistant or run is created. Pure.
 
 A schema that expands without end, or takes more steps than one check allows, is refused with a reason. Keywords that
-cannot be resolved, such as a reference that points to nothing, cost nothing and pass, as they do in every check.
+cannot be resolved, such as a reference without a target, cost nothing and pass, as they do in every check.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from chains.calls.schemas import DATA, MAX_STEPS, GivenUp, try_errors
 
 __all__ = ["judge_schema", "judge_schemas"]
 
-_MAX_AT_ONE_PLACE: Final = 10_000
-"""Schemas that apply to one and the same value."""
+_MAX_PER_VALUE: Final = 10_000
+"""Maximum schemas that apply to the same value."""
 _MAX_SAMPLE: Final = 300
 """Values of the example that a trial generates."""
 _MAX_SAMPLE_DEPTH: Final = 8
@@ -26,21 +26,21 @@ _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 def judge_schemas(schemas: list[dict[str, Any]]) -> tuple[int, str] | None:
-    """Return the place of the first schema that cannot be checked, and why; None if all can be."""
-    found = ((place, judge_schema(schema)) for place, schema in enumerate(schemas))
-    return next(((place, why) for place, why in found if why), None)
+    """Return the index of the first schema that cannot be checked, and the reason; None if all can be."""
+    found = ((index, judge_schema(schema)) for index, schema in enumerate(schemas))
+    return next(((index, why) for index, why in found if why), None)
 
 
 def judge_schema(schema: dict[str, Any]) -> str:
-    """Return why a schema cannot be checked, as words that follow its name; empty if it can be."""
+    """Return why a schema cannot be checked, as the end of a sentence about it; empty if it can be."""
     index = _Index(schema)
     sizes: dict[int, int] = {}
     for node in index.nodes:
-        size = _size_at_one_place(node, index, sizes)
+        size = _size_per_value(node, index, sizes)
         if size == 0:
             return "has circular references that never reach a property or an item of a value"
-        if size > _MAX_AT_ONE_PLACE:
-            return f"applies more than {_MAX_AT_ONE_PLACE} schemas to the same value when its references are expanded"
+        if size > _MAX_PER_VALUE:
+            return f"applies more than {_MAX_PER_VALUE} schemas to the same value when its references are expanded"
     try:
         samples: tuple[Any, ...] = ({}, _Samples(index).make(schema))
         for value in samples:
@@ -70,8 +70,8 @@ class _Index:
                     elif keyword not in DATA:
                         waiting.append(held)
                 for name in ("$anchor", "$dynamicAnchor", "$id", "id"):
-                    if isinstance(told := each.get(name), str):
-                        self._named.setdefault(told.rpartition("/")[2].lstrip("#"), each)
+                    if isinstance(identifier := each.get(name), str):
+                        self._named.setdefault(identifier.rpartition("/")[2].lstrip("#"), each)
 
     def follow(self, reference: Any) -> Any:
         """Return the target of a reference; None if it cannot be resolved."""
@@ -89,7 +89,7 @@ class _Index:
             return None
 
 
-def _at_one_place(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any]]:
+def _schemas_for_value(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any]]:
     """Yield the schemas that apply to the same value as a node."""
     for name in _LISTS:
         if isinstance(held := node.get(name), list):
@@ -103,7 +103,7 @@ def _at_one_place(node: dict[str, Any], index: _Index) -> Iterator[dict[str, Any
             yield target
 
 
-def _size_at_one_place(node: dict[str, Any], index: _Index, sizes: dict[int, int]) -> int:
+def _size_per_value(node: dict[str, Any], index: _Index, sizes: dict[int, int]) -> int:
     """Return how many schemas this node applies to one value, following references; 0 if that never ends."""
     path: list[tuple[dict[str, Any], Iterator[dict[str, Any]]]] = []
     open_: set[int] = set()
@@ -111,7 +111,7 @@ def _size_at_one_place(node: dict[str, Any], index: _Index, sizes: dict[int, int
     def enter(each: dict[str, Any]) -> None:
         sizes[id(each)] = 1
         open_.add(id(each))
-        path.append((each, _at_one_place(each, index)))
+        path.append((each, _schemas_for_value(each, index)))
 
     if id(node) not in sizes:
         enter(node)

@@ -1,8 +1,8 @@
 """Reshapes prompts whose roles or order of roles a server refuses, and sends them again.
 
-Laws: a prompt is sent as it is until its server refuses it; reshaping starts with the smallest change; when no shape
-helps, the first refusal is reported. A shape is remembered for prompts with all the traits of a refused prompt (see
-`traits`); other prompts never change, and prompts with traits that were accepted are never reshaped.
+Invariants: a prompt is sent unchanged until its server refuses it. Reshaping starts with the smallest change. If no
+shape helps, the first refusal is reported. A shape is remembered for prompts with all the traits of a refused prompt
+(see `traits`); other prompts never change, and prompts with traits that were accepted are never reshaped.
 """
 
 import logging
@@ -27,7 +27,7 @@ __all__ = ["Learnt", "Turns", "traits"]
 SYSTEM: Final = 1
 """The prompt has a system message."""
 REPEATS: Final = 2
-"""Two messages in a row have one role."""
+"""Two consecutive messages have the same role."""
 NOT_THE_USER_FIRST: Final = 4
 ASSISTANT_LAST: Final = 8
 CALLS: Final = 16
@@ -38,7 +38,7 @@ _ABOUT_SYSTEM: Final = re.compile(r"system|developer|only user|系统|系統|シ
 _ABOUT_ORDER: Final = re.compile(
     r"alternat|interleav|successive|consecutive|optional|in a row|\blast\b|交替|交互|连续|連続", re.IGNORECASE
 )
-# An outage says "system" too ("the system is overloaded"), so that a failure has to say more than a refusal.
+# Outages mention "system", too ("the system is overloaded"), so a failure needs a stronger sign than a refusal.
 _TEMPLATE: Final = re.compile(
     r"\broles?\b|alternat|interleav|jinja|chat[_ ]template|\bin a row\b|consecutive|successive"
     r"|\b(?:system|developer|user|assistant|tool|first|last) (?:roles?|messages?|prompts?|turns?)\b|角色|交替",
@@ -56,15 +56,15 @@ _SHAPES: Final[tuple[Shape, ...]] = (
     lambda messages, prompts: usual_turns(plain_messages(messages, prompts)),
     lambda messages, prompts: usual_turns(fold_system(plain_messages(messages, prompts))),
 )
-"""From the prompt as it is to the plainest; each changes everything that the shapes before it change."""
-_WORDS: Final = (
-    "as they are",
-    "with neighbours of one role joined",
+"""From the unchanged prompt to the plainest."""
+_DESCRIPTIONS: Final = (
+    "unchanged",
+    "with consecutive messages of one role joined",
     "with the user first and last",
-    "with the instructions in the user's first turn",
-    "with the instructions in the user's first turn and the user last",
+    "with the instructions in the first user turn",
+    "with the instructions in the first user turn and the user last",
     "with calls and outputs as text",
-    "with the instructions in the user's first turn, calls and outputs as text",
+    "with the instructions in the first user turn, and calls and outputs as text",
 )
 _ORDER_FIRST: Final = (1, 2, 4, 5, 6)
 _SYSTEM_FIRST: Final = (3, 4, 1, 2, 5, 6)
@@ -87,8 +87,8 @@ def traits(messages: Sequence[BaseMessage]) -> int:
             found |= CALLS
             last = ""
             continue
-        speaker = str(message.type)
-        if speaker == last:
+        role = str(message.type)
+        if role == last:
             found |= REPEATS
         last = side(message)
     if is_first:
@@ -98,7 +98,7 @@ def traits(messages: Sequence[BaseMessage]) -> int:
 
 @dataclass(slots=True)
 class Learnt:
-    """What is known about one model: the traits that were accepted, and the shape that replaced a refused prompt."""
+    """What is known about one model: the accepted traits, and the shapes that replaced refused prompts."""
 
     shapes: dict[int, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
@@ -111,7 +111,7 @@ class Learnt:
 
 
 class _Attempts:
-    """The tries of one request: `messages` is what to send next."""
+    """The attempts of one request; `messages` is the next prompt to send."""
 
     def __init__(self, learnt: Learnt, call: ReplyCall, prompts: Prompts) -> None:
         self.call = call
@@ -122,20 +122,20 @@ class _Attempts:
         self._shape = learnt.shape(self._kind)
         self._left: list[int] | None = None
         self._refused: list[int] = []
-        self._again = False
+        self._was_repeated = False
         self.messages = _SHAPES[self._shape](call.messages, prompts) if self._shape else call.messages
 
     def go_on(self, error: RunError) -> bool:
         """Choose the next shape after a refusal. Returns False when none is left."""
         if isinstance(error, MalformedCall):
-            self._again, was = True, self._again
-            return not was
+            self._was_repeated, was_repeated = True, self._was_repeated
+            return not was_repeated
         if not self._is_about_prompt(error):
             return False
         self.first = self.first or error
         self._refused.append(traits(self.messages))
         if self._left is None:
-            self._left = self._ladder(_words(error))
+            self._left = self._shapes_to_try(_refusal(error))
         while self._left:
             self._shape = self._left.pop(0)
             messages = _SHAPES[self._shape](self.call.messages, self._prompts)
@@ -145,7 +145,7 @@ class _Attempts:
         return False
 
     def end(self) -> None:
-        """Remember that the prompt was accepted in its last shape."""
+        """Remember that the server accepted the prompt in its last shape."""
         if not self._refused:
             if not self._shape:
                 self._learnt.accepted.add(self._kind)
@@ -153,28 +153,28 @@ class _Attempts:
         doubtful = self._learnt.accepted.intersection(self._refused)
         for kind in set(self._refused) - doubtful:
             self._learnt.shapes[kind] = max(self._shape, self._learnt.shapes.get(kind, 0))
-        # A prompt of a kind accepted before may have been refused for another reason: only a second refusal counts.
+        # If prompts with these traits were accepted before, the reason may be another: only a second refusal counts.
         self._learnt.accepted -= doubtful
         self._learnt.accepted.add(traits(self.messages))
         _log.info(
-            "model `%s`: its server refuses this order of roles; the prompt is sent %s",
+            "model `%s`: its server refuses this order of roles; sending the prompt %s",
             self.call.model,
-            _WORDS[self._shape],
+            _DESCRIPTIONS[self._shape],
         )
 
     def _is_about_prompt(self, error: RunError) -> bool:
-        if self.first is None and not self._may_begin(error):
+        if self.first is None and not self._can_be_about_roles(error):
             return False
         return isinstance(error, PromptRefused) or _of_a_template(error)
 
-    def _may_begin(self, error: RunError) -> bool:
-        """Whether a first refusal may be about roles: it names them, or the prompt has an unusual order."""
-        refusal = _words(error)
+    def _can_be_about_roles(self, error: RunError) -> bool:
+        """Whether a first refusal can be about roles: it names them, or the prompt has an unusual order."""
+        refusal = _refusal(error)
         if not refusal.is_about_form or error.kind not in ("refused", "failed"):
             return False
         return refusal.names_turns or bool(self._kind & _UNUSUAL and not self._shape)
 
-    def _ladder(self, refusal: Refusal) -> list[int]:
+    def _shapes_to_try(self, refusal: Refusal) -> list[int]:
         if not refusal.names_turns:
             return [2]
         about_system = _ABOUT_SYSTEM.search(refusal.full) and not _ABOUT_ORDER.search(refusal.full)
@@ -182,7 +182,7 @@ class _Attempts:
 
 
 class Turns:
-    """Requests to one upstream, and what is known about its models."""
+    """Makes requests to one upstream, and remembers which prompts its models accept."""
 
     def __init__(self, ask: Ask, prompts: Prompts, learnt: Learned[Learnt] | None = None) -> None:
         """`learnt`, by model, can be shared with other objects."""
@@ -191,44 +191,44 @@ class Turns:
         self._learnt: Learned[Learnt] = Learned() if learnt is None else learnt
 
     async def ask(self, call: ReplyCall, *, once: bool = False) -> AsyncGenerator[AIMessageChunk]:
-        """Make one request; reshape and repeat it when its server refuses the roles.
+        """Make one request; reshape and repeat it if its server refuses the roles.
 
-        A request whose tool call the server could not parse is repeated once, unless `once`.
+        If the server could not parse its model's call, the request is repeated once, unless `once`.
 
         Raises:
-            RunError: the first refusal when no shape helps, else what went wrong.
+            RunError: the first refusal if no shape helps, else the last error.
         """
         learnt = self._learnt.get(call.model)
         if learnt is None:
             learnt = self._learnt[call.model] = Learnt()
         attempts = _Attempts(learnt, call, self._prompts)
         while True:
-            said = False
-            asked = call if attempts.messages is call.messages else replace(call, messages=attempts.messages)
+            started = False
+            request = call if attempts.messages is call.messages else replace(call, messages=attempts.messages)
             try:
-                async with aclosing(self._ask(asked)) as chunks:
+                async with aclosing(self._ask(request)) as chunks:
                     async for chunk in chunks:
-                        said = True
+                        started = True
                         yield chunk
                 attempts.end()
                 return
             except (PromptRefused, UpstreamFailed) as error:
-                if said or (once and isinstance(error, MalformedCall)) or not attempts.go_on(error):
+                if started or (once and isinstance(error, MalformedCall)) or not attempts.go_on(error):
                     raise _reported(attempts, error) from error
 
 
 def _reported(attempts: _Attempts, error: RunError) -> RunError:
-    """The first refusal, unless the last error is about something else: the network, or the load."""
-    is_refusal = error.kind in ("refused", "failed") and _words(error).status not in OTHER_STATUSES
+    """Return the first refusal, unless the last error has another cause, such as the network or the load."""
+    is_refusal = error.kind in ("refused", "failed") and _refusal(error).status not in OTHER_STATUSES
     return attempts.first if attempts.first is not None and is_refusal else error
 
 
 def _of_a_template(error: RunError) -> bool:
     """Whether a failure is a chat template's exception, which some servers report with status 500."""
-    return _TEMPLATE.search(_words(error).full) is not None
+    return _TEMPLATE.search(_refusal(error).full) is not None
 
 
-def _words(error: RunError) -> Refusal:
-    """Return what the server said, also where its status is unknown."""
-    said = refusal_of(error)
-    return said if said is not None else Refusal(error.quote or error.message, full=error.quote or error.message)
+def _refusal(error: RunError) -> Refusal:
+    """Return the server's refusal, even if its status is unknown."""
+    refusal = refusal_of(error)
+    return refusal if refusal is not None else Refusal(error.quote or error.message, full=error.quote or error.message)

@@ -663,6 +663,6 @@ async def test_a_budget_is_shared_by_all_requests_of_a_reply(up: ScriptedUpstrea
 
 
 def test_the_upstream_is_what_abilities_need() -> None:
-    from chains.calls.abilities import Told
+    from chains.calls.abilities import UpstreamInfo
 
-    _: Told = Upstream(None)
+    _: UpstreamInfo = Upstream(None)
