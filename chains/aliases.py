@@ -1,4 +1,4 @@
-"""`MODEL_ALIASES`: names that programs use, and the models that are meant. Pure."""
+"""`MODEL_ALIASES`: names that programs use, and the models that they stand for. Pure."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,17 @@ __all__ = ["Aliases"]
 
 
 class Aliases:
-    """Looks names up. `*` stands for every other name, but not for targets: resolving twice does no harm."""
+    """Resolves names. `*` matches every other name except targets, so that resolving twice is harmless."""
 
     def __init__(self, targets: Mapping[str, str]) -> None:
         self._targets = dict(targets)
 
     def target(self, name: str) -> str | None:
-        """Return what the name stands for, None where it stands for itself."""
+        """Return the target of a name; None if the name stands for itself."""
         if name in self._targets:
             return self._targets[name]
         return self._targets.get("*") if name not in self._targets.values() else None
 
     def exact(self, name: str) -> str:
-        """Return what the name stands for where it is listed itself, so that `*` does not count; else the name."""
+        """Return the target of a name that is listed itself, without `*`; for any other, the name."""
         return self._targets.get(name, name) if name != "*" else name

@@ -2,8 +2,8 @@
 
 LangChain reads a stream in a task of its own. It queues its reports of each chunk without a limit, however slowly the
 queue is read, and each entry of a log repeats the whole text so far. Invariants: the source of a `BackpressureRunnable`
-waits until all reports of its last chunk are read. It is cancelled when the reader leaves. If `grow_pieces` makes the
-pieces of a text, the size of its log is linear in the text's length.
+waits until all reports of its last chunk are read. It is cancelled when the reader leaves. With pieces from
+`grow_pieces`, the size of a log is linear in the text's length.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 _READER: Final = "__reader"  # LangChain does not show names that start with these underscores
 
 _PARTS: Final = 32
-"""A piece has at least one part in so many of the text before it, so a log repeats each character about 32 times."""
+"""A piece is at least this fraction of the text before it (1/32), so a log repeats each character about 32 times."""
 
 
 class BackpressureRunnable(Runnable[Given, Made]):
@@ -67,13 +67,13 @@ async def grow_pieces(texts: AsyncIterator[str]) -> AsyncIterator[str]:
     """Join texts into pieces that grow with the length of the text before them, so that a log of N characters repeats
     `O(_PARTS*N)` of them. If text arrives steadily, it is held back for at most a thirty-second of the time since the
     start."""
-    told, held, pieces = 0, 0, list[str]()
+    emitted, held, pieces = 0, 0, list[str]()
     async for text in texts:
         pieces.append(text)
         held += len(text)
-        if held * _PARTS >= told:
+        if held * _PARTS >= emitted:
             yield "".join(pieces)
-            told, held, pieces = told + held, 0, []
+            emitted, held, pieces = emitted + held, 0, []
     if held:
         yield "".join(pieces)
 

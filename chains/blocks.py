@@ -1,8 +1,8 @@
-"""The body of an upstream's answer, block by block or whole.
+"""Reads the body of an upstream's answer, block by block or whole.
 
-Law: no block is waited for longer than the limit of silence, nor for long on a connection that is gone, and no answer
-is read that has no end. aiohttp (3.14) has a limit of its own, and forgets it, and whoever reads, when the framing of a
-body breaks after its head: it counts for the head only.
+Invariants: no wait for a block exceeds the silence limit, or lasts long on a closed connection. Endless answers are
+given up. aiohttp (3.14) has a limit of its own, which covers the head only: if the framing of a body breaks later,
+aiohttp forgets the limit and the waiting reader.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ from wire.errors import UpstreamFailed
 
 __all__ = ["MAX_ANSWER_BYTES", "SHORTER_ANSWERS", "Blocks", "blocks", "heard", "too_long", "when_closed", "whole"]
 
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as it comes, 300 bytes a token or so: room for 200,000 of them
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # as received; about 200,000 tokens of some 300 bytes each
 SHORTER_ANSWERS: Final = "Set MAX_REPLY_TOKENS."
 T = TypeVar("T")
 
-_LATE_S: Final = 0.5  # after the limit of silence, which the library's own limit is to notice first
+_LATE_S: Final = 0.5  # after the silence limit, so that the library's own limit applies first
 
-_LOOK_S: Final = 2.0
-"""A connection that is gone without a word is noticed as soon."""
+_CHECK_S: Final = 2.0
+"""The interval of the timer that detects a connection closed without an error."""
 
 
 def when_closed(response: aiohttp.ClientResponse, act: Callable[[], None]) -> None:
-    """Call `act` when an answer has been read to its end, closed or discarded; at once if all of it has arrived."""
+    """Call `act` when an answer is read to its end, closed or discarded; now if all of it has arrived."""
     connection = response.connection
     if connection is None:
         act()
@@ -39,10 +39,10 @@ def when_closed(response: aiohttp.ClientResponse, act: Callable[[], None]) -> No
 
 
 class Blocks:
-    """One answer's body, block by block. Whoever made it closes it.
+    """One answer's body, block by block. The caller that creates it closes it.
 
-    A timer looks now and then for how long the reader has been waiting. One for each block, aiohttp's or ours, costs as
-    much as reading what is in it, where a block is one token.
+    A periodic timer checks how long the reader has been waiting. A timer for each block, aiohttp's or ours, would cost
+    as much as reading a block of one token.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, idle_s: float) -> None:
@@ -51,40 +51,40 @@ class Blocks:
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._waits_since: float | None = None
-        self._timer = self._look_in(idle_s)
-        connection = response.connection  # none where the body came with the head
+        self._timer = self._schedule_check(idle_s)
+        connection = response.connection  # None if the body arrived with the head
         if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = None  # it has kept its limit: the head is here
-            connection.protocol.start_timeout()  # which ends the one that runs
+            connection.protocol.read_timeout = None  # the limit has done its work: the head has arrived
+            connection.protocol.start_timeout()  # cancels the running timer
 
     async def next(self) -> bytes:
-        """Return the next bytes, none at the end.
+        """Return the next bytes; empty at the end.
 
-        Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError at a break.
+        Raises aiohttp.SocketTimeoutError after `idle_s` of silence, ClientError or OSError if the connection breaks.
         """
         self._waits_since = self._loop.time()
         try:
             return await self._content.readany()
-        except RuntimeError as closed:  # what aiohttp says of a body whose framing broke while nobody waited for it
+        except RuntimeError as closed:  # aiohttp's error if the framing broke while no reader was waiting
             raise aiohttp.ClientPayloadError(str(closed)) from closed
         finally:
             self._waits_since = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Leave what comes meanwhile to the system, for a reader that rests: each arrival alone costs as much as the
-        taking of several at once. Whoever sends is not held up, the system has room for a moment's words; Linux hands
-        them over even where the connection was reset since.
+        """Leave arriving data to the system while the reader pauses: reading several arrivals together costs as much as
+        reading one. The sender is not blocked, because the system's buffer holds the text of a moment. Linux delivers
+        it even if the connection was reset meanwhile.
 
-        Not over TLS: it is read there all the same, and uvloop's drops what nobody has taken when the end comes.
+        TLS connections are not paused: they are read anyway, and uvloop drops unread data when the connection ends.
         """
         connection = self._response.connection
         transport = connection.transport if connection is not None else None
         if (
-            transport is None  # all is here
+            transport is None  # all of it has arrived
             or transport.is_closing()
             or transport.get_extra_info("sslcontext") is not None
-            or not transport.is_reading()  # the library itself holds it
+            or not transport.is_reading()  # the library itself has paused it
         ):
             yield
             return
@@ -96,16 +96,16 @@ class Blocks:
                 transport.resume_reading()
 
     def limit(self, idle_s: float) -> None:
-        """Wait this long for each block from now on."""
+        """Change the silence limit of the following blocks, in seconds."""
         self._idle_s = idle_s
         self._timer.cancel()
-        self._timer = self._look_in(idle_s)
+        self._timer = self._schedule_check(idle_s)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the timer."""
         self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._loop.time()
         due = (now if self._waits_since is None else self._waits_since) + self._idle_s
         if due <= now:
@@ -113,18 +113,18 @@ class Blocks:
         elif self._waits_since is not None and self._is_gone():
             self._content.set_exception(aiohttp.ClientPayloadError("the framing of the body broke"))
         else:
-            self._timer = self._look_in(due - now)
+            self._timer = self._schedule_check(due - now)
 
-    def _look_in(self, seconds: float) -> asyncio.TimerHandle:
-        return self._loop.call_later(min(seconds, _LOOK_S), self._look)
+    def _schedule_check(self, seconds: float) -> asyncio.TimerHandle:
+        return self._loop.call_later(min(seconds, _CHECK_S), self._check)
 
     def _is_gone(self) -> bool:
-        connection = self._response.connection  # none where all is here
+        connection = self._response.connection  # None if all of it has arrived
         return connection is not None and (connection.transport is None or connection.transport.is_closing())
 
 
 async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGenerator[bytes]:
-    """Yield the bytes as they come. Raises as `Blocks.next` does."""
+    """Yield the bytes as they arrive. Raises as `Blocks.next` does."""
     reading = Blocks(response, idle_s=idle_s)
     try:
         while block := await reading.next():
@@ -134,16 +134,17 @@ async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGen
 
 
 async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]:
-    """Yield what another library reads; a limit of its own is one of bytes, which signs of life keep from coming.
+    """Yield what another library reads, with a silence limit: the library's own limit counts bytes, so keep-alive data
+    resets it.
 
-    Raises TimeoutError after `idle_s` of silence and a moment, and what the stream raises.
+    Raises TimeoutError after `idle_s` plus `_LATE_S` of silence, and whatever the stream raises.
     """
     with suppress(StopAsyncIteration):
         while True:
             async with asyncio.timeout(idle_s + _LATE_S):
-                said = await anext(stream)
-            yield said
-            await asyncio.sleep(0)  # a library that has read ahead never waits, and no other task would get a turn
+                item = await anext(stream)
+            yield item
+            await asyncio.sleep(0)  # a library that has read ahead never waits, which would block other tasks
 
 
 async def whole(
@@ -155,9 +156,9 @@ async def whole(
     outcomes: Counts,
     advice: str = "See its log.",
 ) -> bytes:
-    """Read an answer to its end, and let its connection go; it is closed where the end did not come.
+    """Read an answer to its end, and release its connection; close the connection if the end does not arrive.
 
-    Raises UpstreamFailed where it broke off (counted among the outcomes), or is longer than `max_bytes`: then with
+    Raises UpstreamFailed if the answer breaks off (counted in `outcomes`), or is longer than `max_bytes`, then with
     `advice`.
     """
     body = bytearray()
@@ -168,14 +169,14 @@ async def whole(
                 if len(body) > max_bytes:
                     raise too_long(endpoint.host, max_bytes, advice)
     except (aiohttp.ClientError, OSError) as error:
-        told = failure(error, endpoint, idle_s=idle_s)
-        outcomes[(told.kind,)] += 1
-        raise told from error
+        failed = failure(error, endpoint, idle_s=idle_s)
+        outcomes[(failed.kind,)] += 1
+        raise failed from error
     finally:
         response.release() if response.content.at_eof() else response.close()
     return bytes(body)
 
 
 def too_long(host: str, max_bytes: int, advice: str = SHORTER_ANSWERS) -> UpstreamFailed:
-    """Return what an answer fails with that goes on beyond its limit."""
+    """Return the error for an answer that exceeds its size limit."""
     return UpstreamFailed(f"{host} sent more than {max_bytes >> 20} MiB and did not end its answer. {advice}")

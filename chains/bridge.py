@@ -1,7 +1,7 @@
-"""The one bridge from synchronous callers, and from other event loops, to our asynchronous code; nothing has a twin.
+"""The only bridge from synchronous callers, and from other event loops, to our asynchronous code.
 
-One event loop in a daemon's thread serves all of them. Context variables go along; a caller that stops waiting or
-reading stops what it waited for, and closes the asynchronous generator that it read from.
+One event loop in a daemon thread serves all of them. Context variables are copied. A caller that stops waiting or
+reading cancels the work that it waited for, and closes the asynchronous generator that it read from.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 
 TURNS: Final = "__turns"
 """Key of `config["configurable"]` that has the `Turns` of a batch's inputs; only the server sets it. LangChain does not
-show names with these underscores."""
+show names that start with these underscores."""
 
 Turns = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a context manager that waits for a turn when it is entered, and ends the turn when it is left."""
@@ -42,11 +42,11 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the bridge's loop, and wait for what it returns or raises; interrupting the wait stops it.
+    """Run a coroutine on the bridge's loop, and wait for its result or exception; interrupting the wait cancels it.
 
-    Raises RuntimeError on the bridge itself, which would wait for itself.
+    Raises RuntimeError on the bridge's own loop, which would wait for itself.
     """
-    if _is_here():
+    if _is_on_bridge():
         work.close()
         raise RuntimeError("Called synchronously from asynchronous code on the bridge's own loop: await it instead.")
     begun = _begin(work)
@@ -57,8 +57,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def join(work: Coroutine[Any, Any, T]) -> T:
-    """The same from another event loop; cancelling the wait stops it. On the bridge's own loop it is just awaited."""
-    if _is_here():
+    """Do the same from another event loop; cancelling the wait cancels it. On the bridge's own loop, just await it."""
+    if _is_on_bridge():
         return await work
     begun = _begin(work)
     try:
@@ -68,8 +68,8 @@ async def join(work: Coroutine[Any, Any, T]) -> T:
 
 
 def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
-    """Yield what an asynchronous generator yields, as it comes; leaving closes it. Raises as `run` does."""
-    if _is_here():
+    """Yield the items of an asynchronous generator as they arrive; leaving closes it. Raises as `run` does."""
+    if _is_on_bridge():
         raise RuntimeError("Iterated synchronously on the bridge's own loop: use `async for` instead.")
     chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     begun = _begin(_pump(make, chunks.put))
@@ -82,8 +82,8 @@ def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
 
 
 async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
-    """The same for another event loop; on the bridge's own, the generator itself."""
-    if _is_here():
+    """Do the same from another event loop; on the bridge's own loop, iterate over the generator itself."""
+    if _is_on_bridge():
         async with aclosing(make()) as items:  # type: ignore[type-var]
             async for item in items:
                 yield item
@@ -109,34 +109,34 @@ async def _pump(make: Callable[[], AsyncIterator[T]], put: Callable[[Any], objec
 
 
 @dataclass(slots=True)
-class _Begun(Generic[T]):
-    """Work on the bridge's loop: what it comes to, and its task once it has one."""
+class _Work(Generic[T]):
+    """Work on the bridge's loop: its result, and its task once it has one."""
 
     done: "Future[T]"
     task: "asyncio.Task[T] | None" = None
 
     def stop(self) -> None:
-        """Cancel it unless it has ended. The loop takes calls in order, so its task is there by then."""
+        """Cancel the work unless it has ended. The loop runs calls in order, so the task exists by then."""
         if self.task is None or not self.task.done():
             _loop().call_soon_threadsafe(lambda: self.task.cancel() if self.task is not None else None)
 
 
-def _is_here() -> bool:
+def _is_on_bridge() -> bool:
     try:
         return asyncio.get_running_loop() is _loop()
     except RuntimeError:
         return False
 
 
-def _begin(work: Coroutine[Any, Any, T]) -> _Begun[T]:
-    begun: _Begun[T] = _Begun(Future())
-    begun.done.set_running_or_notify_cancel()  # whoever waits may leave; only the task settles it
+def _begin(work: Coroutine[Any, Any, T]) -> _Work[T]:
+    begun: _Work[T] = _Work(Future())
+    begun.done.set_running_or_notify_cancel()  # the caller may leave; only the task sets the result
 
     def begin() -> None:
         begun.task = asyncio.ensure_future(work)
         begun.task.add_done_callback(lambda ended: _settle(ended, begun.done))
 
-    # `call_soon_threadsafe` takes the context that LangChain and LangGraph keep the run's configuration in.
+    # LangChain and LangGraph keep the run's configuration in the context.
     _loop().call_soon_threadsafe(begin, context=contextvars.copy_context())
     return begun
 
@@ -150,7 +150,7 @@ def _settle(task: "asyncio.Task[T]", done: "Future[T]") -> None:
 
 
 class BridgedRunnable(Runnable[Given, Made]):
-    """A Runnable that is written asynchronously (`ainvoke`, `astream`) and is called from anywhere."""
+    """A Runnable that implements only `ainvoke` and `astream`, and can be called from anywhere."""
 
     def invoke(self, input: Given, config: RunnableConfig | None = None, **kwargs: Any) -> Made:
         """See `ainvoke`."""
@@ -168,7 +168,7 @@ class BridgedRunnable(Runnable[Given, Made]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Made]:
-        """Handle several inputs concurrently, as many at once as the configuration's `TURNS` allow."""
+        """Process several inputs concurrently, as many at a time as the configuration's `TURNS` allow."""
         configs = get_config_list(config, len(inputs)) if inputs else []
         turns: Turns | None = configs[0].get("configurable", {}).get(TURNS) if configs else None
         if turns is None:
@@ -178,7 +178,7 @@ class BridgedRunnable(Runnable[Given, Made]):
             async with turns():
                 try:
                     return await self.ainvoke(input, config, **kwargs)
-                except Exception as error:  # by any Runnable; LangChain returns it in place of the output
+                except Exception as error:  # of any Runnable; LangChain returns it in place of the output
                     if not return_exceptions:
                         raise
                     return cast(Made, error)

@@ -50,9 +50,9 @@ from wire.errors import (
 
 __all__ = ["Builtin"]
 
-_NOWHERE: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
+_PLACEHOLDER: Final = Endpoint(base="http://127.0.0.1:9/v1", query="", host="the built-in engine")
 _FORMED: Final = {"repeat_penalty": 1.0}
-"""For answers with a form: a penalty on what was said before, quotes among it, makes strings that never end."""
+"""For answers with a form: a repeat penalty also applies to quotation marks, and causes strings that never end."""
 _ALONE_S: Final = 5.0
 """How long a retried request waits for exclusive use of the engine."""
 
@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 
 class Builtin(Upstream):
-    """The built-in engine, as the upstream that it stands in for. `open` before use, `close` after."""
+    """The built-in engine in the role of an upstream. Call `open` before use and `close` after."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Builtin(Upstream):
         """Loads nothing. `path` is a GGUF file or a folder of them, by default the demo model. `limits.idle_s` limits
         the wait for a model, too. `is_shared` means that there are several owners, none of whom gets all slots."""
         super().__init__(None, aliases=aliases, default_model=default_model, limits=limits)
-        self.endpoint = _NOWHERE
+        self.endpoint = _PLACEHOLDER
         self._path = path
         self._shape = shape or Shape()
         self._files: dict[str, Gguf] = {}
@@ -92,14 +92,14 @@ class Builtin(Upstream):
         self._ending: set[asyncio.Task[bool]] = set()
         self._suspensions = Suspensions(is_shared=is_shared)
         self._answering: WeakKeyDictionary[Negotiation, tuple[Engine, Slot, bool]] = WeakKeyDictionary()
-        """Which engine has started to answer a run's request, in which slot, and whether this was a retry."""
+        """The engine that has started to answer a run's request, its slot, and whether this was a retry."""
 
-    # --- what an upstream does ------------------------------------------------------------------------------------
+    # --- the interface of an upstream -----------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Look which models there are, and say it. A machine without any starts all the same."""
+        """Find the installed models and log them. Having none is no error."""
         try:
-            names = list(await self._look())
+            names = list(await self._refresh())
         except UpstreamFailed as error:
             _log.warning("no model: %s", error.message)
             return
@@ -107,21 +107,21 @@ class Builtin(Upstream):
             _log.info("models: %s (loaded on demand)", spelled(names))
 
     async def close(self) -> None:
-        """Give up what is being loaded, and end every engine."""
+        """Cancel loads in progress, and end every engine."""
         for task in self._ending:
             task.cancel()
         await self._engines.close()
         await super().close()
 
     async def resolve(self, model: str) -> str:
-        """Return the name of a model that there is. Where there is one alone, every name means it.
+        """Return the name of an installed model. If there is only one, every name means it.
 
-        Raises UpstreamFailed when there is none, PromptRefused when none of several has the name.
+        Raises UpstreamFailed if there is none, PromptRefused if none of several has the name.
         """
         return (await self._find(await self._models.resolve(model))).name
 
     async def models(self) -> list[dict[str, Any]]:
-        """Return an entry for each file; empty where there is none. Loads nothing."""
+        """Return an entry for each model file; empty if there is none. Loads nothing."""
         try:
             return await self._fetch_models()
         except UpstreamFailed:
@@ -133,11 +133,11 @@ class Builtin(Upstream):
         return self._engines.ends
 
     def names(self) -> list[str]:
-        """The models that there were when they were last looked for."""
+        """Return the models that the last search found."""
         return list(self._files)
 
     def context_limit(self, model: str) -> int | None:
-        """Return a model's context in tokens once it was loaded, by any name that means it."""
+        """Return a model's context in tokens, by any name that means it; None until it was loaded."""
         return self._contexts.get(self._known(model))
 
     def reply_limit(self, model: str) -> int | None:
@@ -149,22 +149,22 @@ class Builtin(Upstream):
         """Learn nothing: the engine itself reports its context."""
 
     async def ask_limit(self, model: str) -> int | None:
-        """Return a model's context in tokens, loaded first where it is not. Raises RunError."""
+        """Return a model's context in tokens, loading the model if necessary. Raises RunError."""
         await self.at(model)
         return self.context_limit(await self.resolve(model))
 
     async def count_tokens(
         self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
     ) -> int | None:
-        """Return how many tokens a prompt is. Raises RunError where the model cannot be loaded."""
+        """Return the number of tokens of a prompt. Raises RunError if the model cannot be loaded."""
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
         return await upstream.count_tokens(name, messages, await self._fitted_tools(tools))
 
     async def check(self) -> str | None:
-        """Return None when a model is loaded or could be, else what hinders it, or what is being loaded."""
+        """Return None if a model is loaded or can be, else the obstacle, or the load in progress."""
         try:
-            await self._look()
+            await self._refresh()
         except UpstreamFailed as error:
             return error.message
         for name, seconds in self._engines.loading().items():
@@ -204,9 +204,9 @@ class Builtin(Upstream):
     ) -> aiohttp.ClientResponse:
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
-            asked = {**engine.complete_request(fitted), **formed}
-            await self._read_ahead(engine, slot, asked, CHAT)
-            response = await engine.upstream.answer(asked, negotiation, retries)
+            request = {**engine.complete_request(fitted), **formed}
+            await self._read_ahead(engine, slot, request, CHAT)
+            response = await engine.upstream.answer(request, negotiation, retries)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
         self._answering[negotiation] = engine, slot, alone
@@ -246,7 +246,7 @@ class Builtin(Upstream):
             raise UpstreamProblem(error.message, http_status=503) from error
 
     async def _ask_twice(self, ask: Callable[[bool], Awaitable[T]], body: Mapping[str, Any]) -> T:
-        """Return what `ask` does. If the engine ends before any of the answer was shown, retry once, alone."""
+        """Return the result of `ask`. If the engine ends before any of the answer was shown, retry once, alone."""
         try:
             return await ask(False)
         except EngineEnded as ended:
@@ -260,7 +260,7 @@ class Builtin(Upstream):
 
     def _gives_up(self, ended: EngineEnded, body: Mapping[str, Any], *, again: bool) -> bool:
         """Return whether a request is not retried after its engine ended. Its owner is suspended if the request is to
-        blame: the engine worked for nobody else, or the owner has a record."""
+        blame: the engine worked for no other owner, or the owner has a record."""
         owner, is_hang = acting_owner(), ended.may_recur(body)
         has_record = self._suspensions.has_record(owner)
         if has_record or (ended.was_sole and (again or is_hang)):
@@ -272,12 +272,12 @@ class Builtin(Upstream):
 
     async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
-            asked = engine.complete_request(fitted)
-            ahead = await self._read_ahead(engine, slot, asked, path)
+            request = engine.complete_request(fitted)
+            ahead = await self._read_ahead(engine, slot, request, path)
             if not fitted.get("stream"):
-                passage = await answer_whole(engine.upstream, asked, path, lambda: slot.keep(count))
+                passage = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
             else:
-                passage = await engine.upstream.pass_through(asked, path)
+                passage = await engine.upstream.pass_through(request, path)
                 slot.keep(count)
                 engine.use(passage)
         passage.when_closed(lambda: self._release(slot, engine, broke=passage.broke))
@@ -316,11 +316,11 @@ class Builtin(Upstream):
         task.add_done_callback(lambda _: slot.release())
 
     async def _take_slots(self, name: str, count: int, *, alone: bool) -> Slot:
-        """Wait for a request's turn. Raises UpstreamFailed where that takes too long."""
+        """Wait for a request's turn. Raises UpstreamFailed if that takes too long."""
         slots = self._slots.setdefault(name, Slots(self._shape.parallel, per_owner=self._per_owner))
         limit_s = self.limits.idle_s
         if alone:
-            # Only briefly: others wait behind it, and it can itself be waiting for a long answer.
+            # Only briefly: other requests wait behind it, and it can itself wait for a long answer to end.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ALONE_S):
                     return await slots.take(acting_owner(), alone=True)
@@ -333,15 +333,15 @@ class Builtin(Upstream):
             ) from None
 
     async def at(self, model: str) -> Upstream:
-        """Load a model, by any name of it, and return the plain upstream that it then is. Raises RunError.
+        """Load a model, by any of its names, and return the plain upstream of its engine. Raises RunError.
 
-        For questions only (`/props`, `/tokenize`): it does not keep the model from being unloaded.
+        For queries only (`/props`, `/tokenize`): the model can be unloaded meanwhile.
         """
         async with self._engines.asking(await self.resolve(model)) as engine:
             return engine.upstream
 
     async def props(self, model: str) -> dict[str, Any] | None:
-        """Return the `/props` of a model, loaded for it. None where it cannot be."""
+        """Return the `/props` of a model, loading it if necessary; None if it cannot be loaded."""
         try:
             async with self._engines.asking(await self.resolve(model)) as engine:
                 return engine.props
@@ -351,27 +351,27 @@ class Builtin(Upstream):
     async def _fitted_tools(self, tools: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Return tools for a template, or none if they exceed the limits; the prompt then only counts as shorter."""
         try:
-            asked = {"tools": list(tools)}
-            fitted = await fit_request(asked, CHAT, context=self._shape.context_size, lenient=True)
+            body = {"tools": list(tools)}
+            fitted = await fit_request(body, CHAT, context=self._shape.context_size, lenient=True)
         except (InvalidRequest, Unavailable):
             return ()
         found: list[dict[str, Any]] = fitted["tools"]
         return found
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
-        return [self._entry(model) for model in (await self._look()).values()]
+        return [self._entry(model) for model in (await self._refresh()).values()]
 
     # --- files ----------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> dict[str, Gguf]:
-        """Look which models there are now, by name. Raises UpstreamFailed when there is none, or no engine."""
+    async def _refresh(self) -> dict[str, Gguf]:
+        """Find the installed models, by name. Raises UpstreamFailed if there is none, or no engine."""
         self._files = await asyncio.to_thread(installed_models, self._path)
         return self._files
 
     async def _find(self, name: str) -> Gguf:
         files = self._files
         if name not in files:
-            files = await self._look()
+            files = await self._refresh()
         if name in files:
             return files[name]
         if len(files) == 1:
@@ -382,15 +382,15 @@ class Builtin(Upstream):
         )
 
     def _known(self, model: str) -> str:
-        """The name that `resolve` would find, as far as that is known without waiting."""
+        """Return the name that `resolve` would find, as far as it is known without waiting."""
         name = self._models.known_as(model)
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
 
     def _entry(self, model: Gguf) -> dict[str, Any]:
         state = self._engines.state(model.name)
-        told: dict[str, Any] = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
+        details: dict[str, Any] = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
         if model.is_demo:
-            told["note"] = f"This is {DEMO_NOTE}."
-        entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": told}
+            details["note"] = f"This is {DEMO_NOTE}."
+        entry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold", "threadhold": details}
         limit = self.context_limit(model.name)
         return {**entry, "context_length": limit} if limit else entry

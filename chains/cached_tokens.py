@@ -1,7 +1,7 @@
 """Subtracts tokens that the server itself read ahead from the `cached_tokens` of the built-in engine's usage.
 
-A request finds the slices that `chains/read_ahead.py` has read for it in the cache. Clients are told what was cached
-before their request came, however it was read.
+A request finds the slices that `chains/read_ahead.py` has read for it in the cache. Clients see only the tokens that
+were cached before their request arrived.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["subtract_cached", "subtract_streamed"]
 
 _CACHED: Final = re.compile(rb'("cached_tokens": ?)(\d{1,12})\b')
-"""Not in a text: quotes are escaped there."""
+"""Matches no text of a model, because quotes are escaped there."""
 _EVENT_END: Final = b"\n\n"
 
 
@@ -22,7 +22,7 @@ def subtract_cached(answer: bytes, count: int) -> bytes:
 
 
 async def subtract_streamed(blocks: AsyncIterator[bytes], count: int) -> AsyncGenerator[bytes]:
-    """Yield a stream of events with `cached_tokens` reduced by `count`; each event as soon as it is whole."""
+    """Yield a stream of events with `cached_tokens` reduced by `count`; each event as soon as it is complete."""
     rest = b""
     async with aclosing(blocks):  # type: ignore[type-var] # an async generator, as every passage's blocks are
         async for block in blocks:

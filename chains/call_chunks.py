@@ -57,9 +57,9 @@ class Whole:
             known["name"] = known["name"] or call.get("name")
             known["id"] = known["id"] or call.get("id")
             self._arguments.setdefault(index, []).append(call.get("args") or "")
-        self._add_beside(with_calls(chunk, ()))
+        self._add_without_calls(with_calls(chunk, ()))
 
-    def _add_beside(self, chunk: AIMessageChunk) -> None:
+    def _add_without_calls(self, chunk: AIMessageChunk) -> None:
         for level in self._sums:
             level.append(chunk)
             if len(level) < _TOGETHER:

@@ -1,6 +1,6 @@
 """The changes that adapt a request to an upstream that refuses some of its fields, as values. Pure.
 
-Law: a change applies only to requests that have its field; all others stay as they are.
+Invariant: a change applies only to requests that have its field; all others stay unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ import orjson
 __all__ = ["LIMITS", "NAMED_CHILDREN", "Change", "apply_changes", "without"]
 
 LIMITS: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-"""The two names of the reply's limit, each with the other."""
+"""The two names of the reply's limit, each mapped to the other."""
 
 NAMED_CHILDREN: Final = ("properties", "$defs", "definitions", "patternProperties")
-"""Members of a schema whose keys are names, and no keywords."""
+"""Members of a schema whose keys are names, not keywords."""
 
 Place = Literal["request", "pair", "limit", "choice", "content", "message", "function", "schema"]
 
@@ -24,10 +24,10 @@ Place = Literal["request", "pair", "limit", "choice", "content", "message", "fun
 class Change:
     """One field that is left out, or sent differently.
 
-    `place`: `request` is a field of the body; `pair` is `top_p` beside `temperature`; `limit` swaps the names of the
-    reply's limit; `choice` is a `tool_choice`, `name` its value; `content` is an assistant's content beside calls;
+    `place`: `request` is a field of the body; `pair` is `top_p` sent with `temperature`; `limit` swaps the names of the
+    reply's limit; `choice` is a `tool_choice`, `name` its value; `content` is an assistant's content next to calls;
     `message`, `function` and `schema` are fields of every message, function and parameter schema.
-    `value` is the field's JSON where only this value was refused, empty for any.
+    `value` is the field's JSON if only this value was refused; empty for any value.
     """
 
     place: Place
@@ -36,14 +36,14 @@ class Change:
 
     @property
     def label(self) -> str:
-        """The field as the log names it."""
+        """The field's name in the log."""
         match self.place:
             case "content":
-                return "an empty `content` beside calls"
+                return "an empty `content` next to calls"
             case "choice":
                 return f"`tool_choice` {self.name}"
             case "pair":
-                return "`top_p` beside `temperature`"
+                return "`top_p` together with `temperature`"
             case _:
                 return f"`{self.name[:80]}`" + (f" of {self.value[:20]}" if self.value else "")
 
@@ -78,7 +78,7 @@ def _other_limit(body: dict[str, Any], change: Change) -> dict[str, Any]:
 
 
 def _other_choice(body: dict[str, Any], change: Change) -> dict[str, Any]:
-    """`auto` is what servers do without the field; `none` is a request without functions."""
+    """Replace a `tool_choice`: `auto` is the default without the field; `none` is a request without functions."""
     if body.get("tool_choice") != change.name:
         return body
     if change.name == "none":
@@ -122,7 +122,7 @@ def _without_schema(body: dict[str, Any], change: Change) -> dict[str, Any]:
 
 
 def _without_keyword(schema: Any, keyword: str) -> Any:
-    """A schema without a keyword; properties of that name stay."""
+    """Return a schema without a keyword; properties of that name stay."""
     if isinstance(schema, list):
         return [_without_keyword(one, keyword) for one in schema]
     if not isinstance(schema, dict):

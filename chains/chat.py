@@ -1,7 +1,7 @@
 """The plain chat chain: `{system, human}` in, text out, as prompt | model | parser.
 
-Laws: what the caller does not set is not sent; leaving a stream closes the upstream's connection at once. It is
-pleasant without a server: give an address, and every call opens and closes its own connection.
+Invariants: parameters that the caller does not set are not sent. Leaving a stream closes the upstream's connection
+immediately. The chain also works without a server: with an address, every call opens and closes its own connection.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -36,14 +36,14 @@ from wire.validation import parse
 __all__ = ["CALL_TURN", "ChatInput", "build_chat_chain"]
 
 CALL_TURN: Final = "__call_turn"
-"""Key of `config["configurable"]` that has a factory of context managers: each model call waits in one for its turn.
+"""Key of `config["configurable"]` with a factory of context managers: each model call enters one to wait for its turn.
 Only the server sets it."""
 
-_HELD: Final = "__exchange"  # LangChain keeps names with these underscores out of what it shows
+_HELD: Final = "__exchange"  # LangChain does not show names that start with these underscores
 
 _FIELDS: Final = [
-    ConfigurableFieldSpec(id="model", annotation=str, name="Model", default="", description="Empty: the default one"),
-    # Playgrounds send what their forms show, so that a default must be one that is not sent on.
+    ConfigurableFieldSpec(id="model", annotation=str, name="Model", default="", description="Empty: the default model"),
+    # Playgrounds send the values in their forms, so the defaults must be values that are not passed on.
     ConfigurableFieldSpec(
         id="temperature", annotation=float, name="Temperature", default=-1.0, description="-1: the engine's own"
     ),
@@ -52,7 +52,7 @@ _FIELDS: Final = [
 
 
 class ChatInput(BaseModel):
-    """What the chain takes, and nothing else: a misspelt key would be a question that nobody asked."""
+    """The chain's input. Other keys are refused, because a misspelt one would have no effect."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,7 +63,7 @@ class ChatInput(BaseModel):
 def build_chat_chain(
     upstream: Upstream | Routes | str, *, tells_failures: bool = False
 ) -> Runnable[dict[str, Any], str]:
-    """Return the chain; `model`, `temperature` and `max_tokens` are taken from `config["configurable"]`.
+    """Return the chain; it reads `model`, `temperature` and `max_tokens` from `config["configurable"]`.
 
     `upstream` is an open Upstream, several as Routes, or an address. With `tells_failures` a failing model call ends
     the text with the reason instead of raising RunError. An input that is not a ChatInput raises InvalidRequest.
@@ -85,12 +85,12 @@ class _Chat(
     BridgedRunnable[dict[str, Any], str],
     RunnableBinding[dict[str, Any], str],
 ):
-    """The chain, with a reader whose leaving is noticed."""
+    """The chain; it notices when its reader leaves."""
 
     async def astream(
         self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[str]:
-        """Yield the text as it comes."""
+        """Yield the text as it arrives."""
         exchange = Exchange()
         held: Any = {**(config or {})}
         held["configurable"] = {**held.get("configurable", {}), _HELD: exchange}
@@ -103,7 +103,7 @@ class _Chat(
 
 
 class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
-    """ChatOpenAI over the lean client, asked with what the configuration says."""
+    """ChatOpenAI over the fast client, with the parameters of the configuration."""
 
     def __init__(self, upstream: Upstream | Routes | str, *, tells_failures: bool) -> None:
         self._upstream = upstream
@@ -112,11 +112,11 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The fields of `config["configurable"]` that count."""
+        """The fields of `config["configurable"]` that have effect."""
         return _FIELDS
 
     async def ainvoke(self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
-        """Ask, and return the whole answer."""
+        """Make a request, and return the whole answer."""
         whole = Whole()
         async for chunk in self.astream(input, config, **kwargs):
             if isinstance(chunk, AIMessageChunk):
@@ -128,7 +128,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     async def astream(
         self, input: PromptValue, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[BaseMessage]:
-        """Ask, and yield the answer as it comes."""
+        """Make a request, and yield the answer as it arrives."""
         fields = {**(config or {}).get("configurable", {}), **kwargs}
         model = str(fields.get("model") or "")
         temperature, budget = fields.get("temperature"), fields.get("max_tokens")
@@ -145,7 +145,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
                 try:
                     if reader is not None:
                         await reader.wait()
-                    ask, call = await _target(upstream, model, _said(input), config, exchange)
+                    ask, call = await _target(upstream, model, _messages(input), config, exchange)
                     async with aclosing(Turns(ask, DEFAULT_PROMPTS, self._learnt).ask(call)) as stream:
                         async for chunk in stream:
                             yield chunk
@@ -160,23 +160,27 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
 
 
 async def _target(
-    upstream: Upstream | Routes, model: str, said: list[BaseMessage], config: RunnableConfig | None, exchange: Exchange
+    upstream: Upstream | Routes,
+    model: str,
+    messages: list[BaseMessage],
+    config: RunnableConfig | None,
+    exchange: Exchange,
 ) -> tuple[Ask, ReplyCall]:
-    """Return how to ask the upstream that the model's name means, and what. Raises RunError."""
+    """Return a function that calls the upstream of a model, and the call. Raises RunError."""
     source: Any = upstream
     name = model
     if isinstance(upstream, Routes):
         route = await upstream.route(model)
         source, model = route.member.source, route.model
         name = route.member.qualified(model)
-    call = ReplyCall(model=name, messages=said)  # what is learnt of a model is not true of another upstream's
+    call = ReplyCall(model=name, messages=messages)  # facts about a model apply to one upstream only
     if isinstance(source, Provider):
-        return lambda asked: source.follow(replace(asked, model=model, **exchange.fields), config), call
+        return lambda request: source.follow(replace(request, model=model, **exchange.fields), config), call
     chat = chat_model(source)
 
-    async def ask(asked: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
+    async def ask(request: ReplyCall) -> AsyncGenerator[AIMessageChunk]:
         carried: dict[str, Any] = {"model": model, "stream_usage": True, EXCHANGE: exchange}
-        stream: Any = chat.astream(asked.messages, config, **carried)
+        stream: Any = chat.astream(request.messages, config, **carried)
         async with aclosing(stream):
             async for chunk in stream:
                 if isinstance(chunk, AIMessageChunk):
@@ -185,8 +189,8 @@ async def _target(
     return ask, call
 
 
-def _said(prompt: PromptValue) -> list[BaseMessage]:
-    """The messages, without an empty system message: some engines refuse one."""
+def _messages(prompt: PromptValue) -> list[BaseMessage]:
+    """Return the messages, without an empty system message, which some engines refuse."""
     return [message for message in prompt.to_messages() if message.content or isinstance(message, HumanMessage)]
 
 

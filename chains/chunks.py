@@ -1,8 +1,8 @@
-"""Stream data made safe: one payload in, one chunk in exactly OpenAI's shape out, or a run error. Pure.
+"""Validates stream data: one payload in, one chunk in exactly OpenAI's shape out, or a run error. Pure.
 
-What LangChain is handed is built anew here, so that nothing an upstream sends can surprise it: tool calls get unique
-indexes, and their id and name once; a whole completion (an upstream that ignores `stream`) becomes one chunk; what the
-model thinks aloud leaves the content, for `reasoning_content` (see `chains.thoughts`).
+LangChain receives only chunks that are built here, so that nothing an upstream sends can surprise it. Tool calls get
+unique indexes, and their id and name once. A whole completion (from an upstream that ignores `stream`) becomes one
+chunk. Reasoning is moved from the content to `reasoning_content` (see `chains.thoughts`).
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -23,11 +23,11 @@ __all__ = ["MOST_TOGETHER", "ChunkReader", "TextChunk"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS: Final = 2**40
-"""What says more counts nothing; sums of greater numbers could be too large to be stored."""
+"""Greater counts are ignored; their sums could be too large to be stored."""
 
 _NOTHING: Final = {"role": "assistant", "content": ""}
 _THOUGHTS: Final = ("reasoning_content", "reasoning")
-_BESIDE: Final = ("tool_calls", "function_call", *_THOUGHTS)
+_OTHER_CONTENT: Final = ("tool_calls", "function_call", *_THOUGHTS)
 
 _FAILURES: Final = frozenset({"message", "detail", "msg", "error_msg", "errors"})
 """Members of error bodies that have no `error`."""
@@ -35,15 +35,15 @@ _FAILURES: Final = frozenset({"message", "detail", "msg", "error_msg", "errors"}
 _PLAIN: Final = frozenset({"role", "content"})
 
 MOST_TOGETHER: Final = 256
-"""Texts in one chunk at most."""
+"""Maximum texts in one chunk."""
 
 
 class TextChunk(dict[str, Any]):
-    """A chunk that is text and nothing else, as nearly all are."""
+    """A chunk with text only, like nearly all chunks."""
 
 
 class ChunkReader:
-    """One stream's state: whether it has finished, and which tool calls were begun."""
+    """Reads one stream, and keeps its state: whether it has finished, and which tool calls have begun."""
 
     def __init__(
         self,
@@ -56,17 +56,16 @@ class ChunkReader:
         extra: ExtraFields | None = None,
         sent: dict[str, Any] | None = None,
     ) -> None:
-        """`learn_limit` is called with (model, tokens) when an overflow in the stream names the context's length;
-        `sent` is the request's body, which that error may quote;
-        `offered` are the names of the functions that the request offers; `extra` keeps the fields that go back with
-        calls."""
+        """`learn_limit` is called with (model, tokens) if an overflow error in the stream names the context's length.
+        `sent` is the request's body, which that error may quote. `offered` are the names of the functions that the
+        request offers. `extra` keeps the fields that go back with calls."""
         self.begins_with_thoughts = begins_with_thoughts
         self._thoughts = Thoughts(begins=begins_with_thoughts)
         self._thought = False
         self._halves = Halves()
         self._extra = extra
         self._bare_text = _bare_text if extra is None else _lone_text
-        self._alike = DeltaTemplate(self._bare_text)
+        self._template = DeltaTemplate(self._bare_text)
         self._learn_limit = learn_limit
         self._sent = sent
         self.finished = False
@@ -75,13 +74,13 @@ class ChunkReader:
         self._calls = CallFragments(offered)
 
     def read(self, payload: bytes) -> dict[str, Any] | None:
-        """Return the chunk in a payload, None for one without content. Raises RunError for errors and garbage."""
+        """Return the chunk in a payload; None if it has no content. Raises RunError for errors and invalid data."""
         read = self._read(payload)
         return _text_chunk(read) if isinstance(read, str) else read
 
     def read_all(self, payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of payloads that came together. Texts in a row are one chunk, its content their list: what
-        happens to each chunk on its way happens to all of them at once. Raises RunError, after what came before."""
+        """Yield the chunks of payloads that arrived together. Consecutive texts become one chunk whose content is their
+        list, so that each step of the pipeline handles them together. Raises RunError, after the preceding chunks."""
         texts: list[str] = []
         last: dict[str, Any] | None = None
         for payload in payloads:
@@ -101,12 +100,12 @@ class ChunkReader:
                 yield _text_chunk(texts)
                 texts = []
             if isinstance(read, dict):
-                last = yield from _one_or_both(last, read)
+                last = yield from _merge_usage(last, read)
         yield from _rest(texts, last)
 
     def _read(self, payload: bytes) -> dict[str, Any] | str | None:
-        """Read one payload; text and nothing else, as in nearly every one, comes as it is."""
-        if not self._halves.met and (text := self._alike.read(payload)) and self._thoughts.is_plain(text):
+        """Parse one payload; return the text itself if there is nothing else, as in nearly every payload."""
+        if not self._halves.met and (text := self._template.read(payload)) and self._thoughts.is_plain(text):
             return text
         try:
             data = orjson.loads(payload)
@@ -133,10 +132,10 @@ class ChunkReader:
         return explain(refusal, host=self._host, model=self._model)
 
     def _plain_text(self, data: dict[str, Any], payload: bytes) -> str | None:
-        """The text of a chunk that is nothing else. None may be one too, which `_chunk` finds out."""
+        """Return the text of a chunk that has nothing else; None if that is uncertain, which `_chunk` then decides."""
         text = self._bare_text(data)
         if text is not None:
-            self._alike.learn(payload, text)
+            self._template.learn(payload, text)
         return text if text is not None and self._thoughts.is_plain(text) else None
 
     def _chunk(self, data: dict[str, Any]) -> dict[str, Any] | None:
@@ -145,87 +144,87 @@ class ChunkReader:
         choice = next((c for c in choices if c.get("index", 0) in (0, None)), None)
         if choice is None:
             return {"choices": [], "usage": usage} if usage else None
-        if choice.get("error"):  # OpenRouter's, where the answer is not streamed
+        if choice.get("error"):  # OpenRouter's form if the answer is not streamed
             raise self._refused(choice)
         finish = choice.get("finish_reason")
-        said = choice.get("delta") or {}
-        if whole := not said and bool(choice.get("message")):
-            said = self._unsaid(choice["message"])
+        sent = choice.get("delta") or {}
+        if whole := not sent and bool(choice.get("message")):
+            sent = self._unsent(choice["message"])
         if self._halves.met:
-            said = self._halves.join(said, ends=bool(finish))
-        delta = self._heard(self._text(said), said, ends=bool(finish))
-        self._add_calls(delta, said, whole=whole, ends=bool(finish))
+            sent = self._halves.join(sent, ends=bool(finish))
+        delta = self._delta(self._text(sent), sent, ends=bool(finish))
+        self._add_calls(delta, sent, whole=whole, ends=bool(finish))
         if finish:
             self.finished = True
         elif not usage and delta == _NOTHING:
-            return None  # most upstreams begin with one that only says who speaks
+            return None  # most upstreams begin with a chunk that has only the role
         chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": str(finish) if finish else None}]}
         return {**chunk, "model": self._model, "usage": usage} if usage or finish else chunk
 
     def end(self) -> dict[str, Any]:
-        """Return the chunk that ends a stream whose upstream has an end mark of its own."""
+        """Return the chunk that ends a stream whose upstream sends only an end mark."""
         self.finished = True
-        said = self._halves.join({}, ends=True)
-        delta = self._heard(said.get("content", ""), said, ends=True)
+        sent = self._halves.join({}, ends=True)
+        delta = self._delta(sent.get("content", ""), sent, ends=True)
         self._add_calls(delta, {}, whole=False, ends=True)
         return {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}
 
-    def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return a whole message without the text and the thoughts that its stream has brought already."""
+    def _unsent(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return a whole message without the text and the reasoning that were already streamed."""
         if self._extra is not None:
             self._extra.add(message, whole=True)
         gone = [*(("content", "refusal") if self._thoughts.has_spoken else ()), *(_THOUGHTS if self._thought else ())]
         return {name: value for name, value in message.items() if name not in gone}
 
-    def _heard(self, content: str, said: dict[str, Any], *, ends: bool) -> dict[str, Any]:
-        """The delta's text, and beside it what are thoughts, by a field of their own or by their tags."""
-        field = said.get("reasoning_content") or said.get("reasoning")
+    def _delta(self, content: str, sent: dict[str, Any], *, ends: bool) -> dict[str, Any]:
+        """Return a delta with the text, and with the reasoning that has its own field or tags."""
+        field = sent.get("reasoning_content") or sent.get("reasoning")
         if not (ends or field) and (not content or self._thoughts.is_plain(content)):
             return {"role": "assistant", "content": content}
-        heard = self._thoughts.feed(content) if content else Heard()
-        if heard.taken:
+        split = self._thoughts.feed(content) if content else Heard()
+        if split.taken:
             self.begins_with_thoughts = True
         if ends:
             rest = self._thoughts.end()
-            heard = Heard(heard.text + rest.text, heard.thoughts + rest.thoughts, heard.taken)
+            split = Heard(split.text + rest.text, split.thoughts + rest.thoughts, split.taken)
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
-        delta: dict[str, Any] = {"role": "assistant", "content": heard.text}
-        thoughts = (field if isinstance(field, str) else "") + heard.thoughts
+        delta: dict[str, Any] = {"role": "assistant", "content": split.text}
+        thoughts = (field if isinstance(field, str) else "") + split.thoughts
         self._thought = self._thought or bool(thoughts)
-        if thoughts or heard.taken:
+        if thoughts or split.taken:
             delta["reasoning_content"] = thoughts
-        if heard.taken:
+        if split.taken:
             delta["taken"] = True
         return delta
 
     @staticmethod
-    def _text(said: dict[str, Any]) -> str:
-        content = said.get("content")
+    def _text(sent: dict[str, Any]) -> str:
+        content = sent.get("content")
         if isinstance(content, str) and content:
             return content
         if isinstance(content, list):  # Mistral's reasoning models send parts
             return "".join(_part(part) for part in content)
         if content:
             raise TypeError("content is neither text nor parts")
-        # A refusal is what the model says; LangChain's chunks have no place of their own for it.
-        return str(said.get("refusal") or "")
+        # A refusal is shown as text, because LangChain's chunks have no field for it.
+        return str(sent.get("refusal") or "")
 
-    def _add_calls(self, delta: dict[str, Any], said: dict[str, Any], *, whole: bool, ends: bool) -> None:
+    def _add_calls(self, delta: dict[str, Any], sent: dict[str, Any], *, whole: bool, ends: bool) -> None:
         """Add tool calls to a delta in OpenAI's form: ascending indexes, ids and names once. `whole`: they are those of
-        a whole message, which may repeat what was streamed. The last delta has the extra fields, too."""
-        told = said.get("tool_calls") or ()
-        if not told and (legacy := said.get("function_call")):
-            told = [{"function": legacy}]
-        sent = [call for call in ([told] if isinstance(told, dict) else told) if call is not None]
+        a whole message, which may repeat streamed ones. The last delta has the extra fields, too."""
+        listed = sent.get("tool_calls") or ()
+        if not listed and (legacy := sent.get("function_call")):
+            listed = [{"function": legacy}]
+        calls = [call for call in ([listed] if isinstance(listed, dict) else listed) if call is not None]
         pieces: list[Piece] = []
-        if sent:
-            fragments = [Fragment.of(call) for call in sent]
+        if calls:
+            fragments = [Fragment.of(call) for call in calls]
             pieces, owners = self._calls.feed_whole(fragments) if whole else self._calls.feed(fragments)
-            for call, owner in zip(sent, owners, strict=True):
+            for call, owner in zip(calls, owners, strict=True):
                 if owner is not None and self._extra is not None:
                     self._extra.add_call(owner, call, whole=whole)
         if self._extra is not None and not whole:
-            self._extra.add(said)
+            self._extra.add(sent)
         if ends or self.finished:
             pieces += self._calls.name_all()
             if self._extra is not None and (text := self._extra.spell(self._calls.ids)):
@@ -234,18 +233,20 @@ class ChunkReader:
             delta["tool_calls"] = [_tool_call(piece) for piece in pieces]
 
     @staticmethod
-    def _usage(told: Any) -> dict[str, Any] | None:
-        if not isinstance(told, dict):
+    def _usage(reported: Any) -> dict[str, Any] | None:
+        if not isinstance(reported, dict):
             return None
         counts = {
-            name: told[name] for name in _COUNTS if type(told.get(name)) is int and 0 <= told[name] <= _MOST_TOKENS
+            name: reported[name]
+            for name in _COUNTS
+            if type(reported.get(name)) is int and 0 <= reported[name] <= _MOST_TOKENS
         }
         return counts or None
 
     def _unusable(self, what: str, payload: bytes) -> UpstreamFailed:
         shown = payload[:MAX_SHOWN].decode(errors="replace")
-        told = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
-        return UpstreamFailed(told, kind="garbage", quote=repr(shown))
+        message = f"{self._host} sent {what} in its stream: {shown!r}. Check its address, and its log."
+        return UpstreamFailed(message, kind="garbage", quote=repr(shown))
 
 
 def _tool_call(piece: Piece) -> dict[str, Any]:
@@ -254,32 +255,32 @@ def _tool_call(piece: Piece) -> dict[str, Any]:
 
 
 def _bare_text(data: dict[str, Any]) -> str | None:
-    """The text of what is nothing else, whatever its tags may make of it."""
+    """Return the text of data that has nothing else, even if the text has reasoning tags; else None."""
     choices: Sequence[dict[str, Any]] = data.get("choices") or ()
     if len(choices) != 1 or data.get("usage"):
         return None
     choice = choices[0]
-    said = choice.get("delta")
-    if not said or choice.get("finish_reason") or choice.get("index", 0) != 0:
+    delta = choice.get("delta")
+    if not delta or choice.get("finish_reason") or choice.get("index", 0) != 0:
         return None
-    text = said.get("content")
+    text = delta.get("content")
     if type(text) is not str or not text:
         return None
-    return None if len(said) > 1 and any(said.get(name) for name in _BESIDE) else text
+    return None if len(delta) > 1 and any(delta.get(name) for name in _OTHER_CONTENT) else text
 
 
 def _lone_text(data: dict[str, Any]) -> str | None:
-    """The same where unknown fields count."""
+    """Do the same, but return None if there are unknown fields."""
     text = _bare_text(data)
     if text is None:
         return None
-    said = data["choices"][0]["delta"]
-    return None if len(said) > 1 and any(said[name] for name in said.keys() - _PLAIN) else text
+    delta = data["choices"][0]["delta"]
+    return None if len(delta) > 1 and any(delta[name] for name in delta.keys() - _PLAIN) else text
 
 
-def _one_or_both(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    """Keep the chunk that was read last, together with the one before it where one has the finish reason, the other the
-    usage: upstreams send them apart, and a chunk costs as much as ten tokens."""
+def _merge_usage(last: dict[str, Any] | None, read: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Return the last chunk, merged with the one before it if one has the finish reason and the other the usage; else
+    yield the one before. Upstreams send them separately, and a chunk costs as much as ten tokens."""
     if last is None:
         return read
     if not read["choices"] and not last.get("usage"):
@@ -301,9 +302,9 @@ def _text_chunk(content: str | list[str]) -> TextChunk:
 
 
 def _part(part: dict[str, Any]) -> str:
-    """A part's text; thoughts of Mistral's reasoning models get tags, as others send them."""
+    """Return a part's text; the reasoning of Mistral's models gets tags, as other models send it."""
     if part.get("type") == "thinking":
         thoughts = part.get("thinking")
-        told = thoughts if isinstance(thoughts, str) else "".join(one.get("text", "") for one in thoughts or ())
-        return f"<think>{told}</think>"
+        text = thoughts if isinstance(thoughts, str) else "".join(one.get("text", "") for one in thoughts or ())
+        return f"<think>{text}</think>"
     return part.get("text", "") if part.get("type") == "text" else ""

@@ -1,4 +1,4 @@
-"""OpenAI's `/chat/completions`, answered by a model that speaks otherwise: body in, Passage out."""
+"""OpenAI's `/chat/completions`, answered by a model with another protocol: body in, Passage out."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -20,15 +20,22 @@ __all__ = ["open_completion"]
 
 _JSON: Final = "application/json"
 _SSE: Final = "text/event-stream; charset=utf-8"
-_TAKEN: Final = ("tool_choice", "parallel_tool_calls", "response_format", "temperature", "top_p", "reasoning_effort")
+_PASSED_ON: Final = (
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "temperature",
+    "top_p",
+    "reasoning_effort",
+)
 
 
 async def open_completion(
     stream: Callable[[ReplyCall], AsyncIterator[AIMessageChunk]], body: dict[str, Any]
 ) -> Passage:
-    """Ask, and return the answer: whole, or as a stream whose first chunk has come. Raises Problem.
+    """Make a request, and return the answer: whole, or as a stream whose first chunk has arrived. Raises Problem.
 
-    Fields that ReplyCall has no place for are not sent on.
+    Fields that ReplyCall does not have are dropped.
     """
     call = _call(body)
     chunks: Any = stream(call)
@@ -49,12 +56,12 @@ async def open_completion(
 
 @dataclass(frozen=True, slots=True)
 class _Streamed(Passage):
-    """A passage that is made here; closing its blocks closes what they come from."""
+    """A passage that is generated here; closing its blocks closes their source."""
 
     _frames: AsyncGenerator[bytes] | None = field(default=None)
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """Yield the frames as they come."""
+        """Yield the frames as they arrive."""
         if self._frames is not None:
             async with aclosing(self._frames) as frames:
                 async for frame in frames:
@@ -62,11 +69,11 @@ class _Streamed(Passage):
 
 
 class _Shape:
-    """Chunks and completions in OpenAI's shape."""
+    """Builds chunks and completions in OpenAI's shape."""
 
     def __init__(self, model: str) -> None:
         self._head: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
-        self._places: dict[Any, int] = {}
+        self._indexes: dict[Any, int] = {}
 
     def chunk(self, chunk: AIMessageChunk) -> dict[str, Any]:
         delta: dict[str, Any] = {"role": "assistant", "content": chunk.content}
@@ -92,10 +99,10 @@ class _Shape:
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": _usage(whole)}
 
     def _fragment(self, fragment: Any) -> dict[str, Any]:
-        place = self._places.setdefault(fragment.get("index"), len(self._places))
+        index = self._indexes.setdefault(fragment.get("index"), len(self._indexes))
         function = {"name": fragment.get("name"), "arguments": fragment.get("args") or ""}
-        told = {"index": place, "type": "function", "function": function}
-        return {**told, "id": fragment["id"]} if fragment.get("id") else told
+        call = {"index": index, "type": "function", "function": function}
+        return {**call, "id": fragment["id"]} if fragment.get("id") else call
 
 
 async def _frames(first: AIMessageChunk | None, rest: Any, shape: _Shape, *, usage: bool) -> AsyncGenerator[bytes]:
@@ -110,8 +117,8 @@ async def _frames(first: AIMessageChunk | None, rest: Any, shape: _Shape, *, usa
             if usage and last is not None:
                 yield _frame(shape.usage(last))
         except RunError as error:
-            told = {"message": error.message, "type": "upstream_error", "param": None, "code": None}
-            yield _frame({"error": told})
+            details = {"message": error.message, "type": "upstream_error", "param": None, "code": None}
+            yield _frame({"error": details})
         yield b"data: [DONE]\n\n"
 
 
@@ -120,13 +127,13 @@ def _frame(data: dict[str, Any]) -> bytes:
 
 
 def _usage(chunk: AIMessageChunk) -> dict[str, int] | None:
-    told = chunk.usage_metadata
-    if told is None:
+    reported = chunk.usage_metadata
+    if reported is None:
         return None
     return {
-        "prompt_tokens": told["input_tokens"],
-        "completion_tokens": told["output_tokens"],
-        "total_tokens": told["total_tokens"],
+        "prompt_tokens": reported["input_tokens"],
+        "completion_tokens": reported["output_tokens"],
+        "total_tokens": reported["total_tokens"],
     }
 
 
@@ -141,7 +148,7 @@ def _call(body: dict[str, Any]) -> ReplyCall:
         messages=messages,
         tools=list(body.get("tools") or ()),
         max_tokens=limit if type(limit) is int and limit > 0 else None,
-        **cast(dict[str, Any], {name: body.get(name) for name in _TAKEN}),
+        **cast(dict[str, Any], {name: body.get(name) for name in _PASSED_ON}),
     )
 
 
@@ -151,8 +158,8 @@ def _problem(error: RunError) -> Problem:
             return UpstreamProblem(error.message, http_status=429)
         case ContextOverflow():
             counted = Refusal(error.quote or error.message, limit=error.limit, room=error.limit, used=error.used)
-            told = overflow_body(counted, param="messages")["error"]
-            return InvalidRequest(told["message"], param="messages", code=told["code"])
+            overflow = overflow_body(counted, param="messages")["error"]
+            return InvalidRequest(overflow["message"], param="messages", code=overflow["code"])
         case PromptRefused():
             return InvalidRequest(error.message)
         case _:

@@ -1,8 +1,8 @@
-"""What the model is shown of a thread: the one place where wire messages become LangChain messages. Pure.
+"""Builds the prompt of a thread: the only module that converts wire messages to LangChain messages. Pure.
 
-Laws: the instructions come first and always; turns are dropped whole, oldest first; the newest user message is never
-dropped; tool calls are never parted from their outputs. A turn is a user message and what was said until the next one;
-a round is an assistant message with tool calls and their outputs. Attachments are not the prompt's business.
+Invariants: the instructions come first and always. Turns are dropped whole, oldest first. The newest user message is
+never dropped. Tool calls are never separated from their outputs. A turn is a user message and the messages up to the
+next one; a round is an assistant message with tool calls and their outputs. Attachments are not part of the prompt.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ from wire.messages import plain_text
 
 __all__ = ["Prompt", "build_prompt"]
 
-_MESSAGE_CHARS: Final = 16  # what a chat template adds to a message, about
-_IMAGE_CHARS: Final = 3000  # an image, about, as characters
-_ROOM_FOR_THE_ANSWER: Final = 0.85  # a prompt that only just fits would leave none
+_MESSAGE_CHARS: Final = 16  # approximately what a chat template adds to a message
+_IMAGE_CHARS: Final = 3000  # approximate size of an image, in characters
+_PROMPT_SHARE: Final = 0.85  # of the context; the rest is for the answer
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Messages that stay or go together; `chars` counts what they take of the context."""
+    """Messages that are kept or dropped together; `chars` is their size in the context."""
 
     messages: tuple[BaseMessage, ...]
     chars: int
@@ -40,9 +40,9 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt that can be made shorter. `dropped` counts messages left out for their length.
+    """A prompt that can be shortened. `dropped` counts the messages left out because of the length.
 
-    `older` turns and all `rounds` but the last may be dropped, in this order; `instructions` and `newest` never.
+    `older` turns and all `rounds` but the last can be dropped, in this order; `instructions` and `newest` never are.
     """
 
     instructions: str
@@ -51,43 +51,44 @@ class Prompt:
     rounds: tuple[_Part, ...]
     dropped: int = 0
     tools: tuple[dict[str, Any], ...] = ()
-    """The functions that are offered beside it: they take room too."""
+    """The functions that the request offers: they are part of the context, too."""
     tool_chars: int = 0
 
     def messages(self) -> list[BaseMessage]:
-        """Return the messages, the system message first (strict chat templates want it there)."""
+        """Return the messages, the system message first, as strict chat templates require."""
         system = [SystemMessage(self.instructions)] if self.instructions.strip() else []
         return [*system, *(message for part in self._parts() for message in part.messages)]
 
     @property
     def chars(self) -> int:
-        """What the prompt takes, as characters: images and the template's own tokens are counted as if they were."""
-        said = sum(part.chars for part in self._parts())
-        return len(self.instructions) + _MESSAGE_CHARS + said + self.tool_chars
+        """The size of the prompt in characters, with estimates for images and for the template's own tokens."""
+        size = sum(part.chars for part in self._parts())
+        return len(self.instructions) + _MESSAGE_CHARS + size + self.tool_chars
 
     def tokens(self, ratio: float = DEFAULT_RATIO) -> int:
         """Estimate the tokens; `ratio` is tokens per character."""
         return ceil(self.chars * ratio)
 
     def fit(self, max_tokens: int, ratio: float = DEFAULT_RATIO) -> "Prompt | None":
-        """Drop oldest turns until the estimate is within `max_tokens`; None when the newest alone is not."""
+        """Drop oldest turns until the estimate is within `max_tokens`; None if even the shortest is not."""
         prompt: Prompt | None = self
         while prompt is not None and prompt.tokens(ratio) > max_tokens:
             prompt = prompt.without_oldest()
         return prompt
 
     def shrink(self, overflow: ContextOverflow) -> "Prompt | None":
-        """Return a shorter prompt after the upstream refused this one, None when nothing may be dropped any more.
+        """Return a shorter prompt after the upstream refused this one; None if nothing more can be dropped.
 
-        Shrinks to what the upstream told, by its own count of this prompt where it told that; else to half.
+        Shrinks to the limit that the upstream reported, by its own count of this prompt if it reported one; else to
+        half.
         """
         shorter = self.without_oldest()
         if shorter is None:
             return None
         ratio = overflow.used / self.chars if overflow.used else DEFAULT_RATIO
         target = self.tokens(ratio) // 2
-        if overflow.limit and overflow.limit * _ROOM_FOR_THE_ANSWER < self.tokens(ratio):
-            target = int(overflow.limit * _ROOM_FOR_THE_ANSWER)
+        if overflow.limit and overflow.limit * _PROMPT_SHARE < self.tokens(ratio):
+            target = int(overflow.limit * _PROMPT_SHARE)
         return shorter.fit(target, ratio) or shorter.shortest()
 
     def _parts(self) -> tuple[_Part, ...]:
@@ -104,7 +105,7 @@ class Prompt:
         return None
 
     def shortest(self) -> "Prompt":
-        """Drop all that may be dropped."""
+        """Drop everything that can be dropped."""
         prompt = self
         while (shorter := prompt.without_oldest()) is not None:
             prompt = shorter
@@ -126,17 +127,18 @@ def build_prompt(
         history: the thread's wire messages, oldest first.
         exchange: this run's own tool calls and outputs so far.
         truncation: the run's `truncation_strategy`.
-        tools: the functions that are offered beside it.
+        tools: the functions that the request offers.
 
     Raises:
-        PromptRefused: the newest user message has a part that no model can be shown yet; older ones get a note.
+        PromptRefused: the newest user message has a part that no model can read; in older ones a note replaces it.
     """
-    asked = max((i for i, message in enumerate(history) if message["role"] == "user"), default=-1)
+    newest_user = max((i for i, message in enumerate(history) if message["role"] == "user"), default=-1)
     shown = [
-        (message, _to_langchain(message, strict=place == asked)) for place, message in _truncated(history, truncation)
+        (message, _to_langchain(message, strict=index == newest_user))
+        for index, message in _truncated(history, truncation)
     ]
-    turns = _turns([said for _, said in shown if said is not None])
-    *older, newest = turns or [[]]  # only the first turn can lack a user message, so the newest one has the newest
+    turns = _turns([converted for _, converted in shown if converted is not None])
+    *older, newest = turns or [[]]  # only the first turn can lack a user message, so the last one has the newest
     rounds = tuple(map(_Part.of, _rounds(exchange)))
     return Prompt(
         instructions,
@@ -149,15 +151,15 @@ def build_prompt(
 
 
 def _truncated(history: Sequence[dict[str, Any]], truncation: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """The messages to show, with their places: the last n and, where it is not among them, the newest user message."""
-    places = list(enumerate(history))
+    """Return the messages to show, with their indexes: the last n, and the newest user message if it is older."""
+    indexed = list(enumerate(history))
     count = truncation.get("last_messages") if truncation.get("type") == "last_messages" else None
-    if count is None or count >= len(places):
-        return places
-    last = places[len(places) - count :]
+    if count is None or count >= len(indexed):
+        return indexed
+    last = indexed[len(indexed) - count :]
     if any(message["role"] == "user" for _, message in last):
         return last
-    newest = [entry for entry in places if entry[1]["role"] == "user"][-1:]
+    newest = [entry for entry in indexed if entry[1]["role"] == "user"][-1:]
     return [*newest, *last]
 
 
@@ -180,7 +182,7 @@ def _rounds(exchange: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
 
 
 def _to_langchain(message: dict[str, Any], *, strict: bool) -> BaseMessage | None:
-    """One wire message; None for an assistant's that has no text (it was cut off before the first word)."""
+    """Convert a wire message; None for an assistant message without text, cut off before its first word."""
     content = message.get("content") or []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if message["role"] == "assistant":
@@ -188,13 +190,13 @@ def _to_langchain(message: dict[str, Any], *, strict: bool) -> BaseMessage | Non
         return AIMessage(text) if text else None
     shown = [_user_part(part, strict=strict) for part in parts]
     joined = list(_joined(shown))
-    if all(part["type"] == "text" for part in joined):  # a plain string is what every server understands
+    if all(part["type"] == "text" for part in joined):  # every server understands a plain string
         return HumanMessage("\n".join(part["text"] for part in joined))
     return HumanMessage(list[str | dict[Any, Any]](joined))
 
 
 def _joined(parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the parts with neighbouring texts as one: LangChain takes 0.1 ms for each part beside a picture."""
+    """Yield the parts with consecutive texts joined: LangChain takes 0.1 ms for each part next to an image."""
     for kind, some in groupby(parts, key=lambda part: part["type"]):
         if kind == "text":
             yield {"type": "text", "text": "\n".join(part["text"] for part in some)}
@@ -212,7 +214,7 @@ def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
             file_id = part["image_file"].get("file_id")
             if strict:
                 raise PromptRefused(
-                    f"The message shows '{file_id}' as an `image_file`, but that is no PNG, JPEG, GIF or WebP picture "
+                    f"The message shows '{file_id}' as an `image_file`, but that is no PNG, JPEG, GIF or WebP image "
                     "of at most 20 MB. Upload one, or send it as `image_url` (a `data:` URL works)."
                 )
             return {"type": "text", "text": f"[image file {file_id}]"}
@@ -221,7 +223,7 @@ def _user_part(part: dict[str, Any], *, strict: bool) -> dict[str, Any]:
 
 
 def _text(part: dict[str, Any]) -> str:
-    """The text of a text or refusal part, without markers of passages that this run has not read; else empty."""
+    """Return the text of a text or refusal part, without markers of passages that this run has not read; else empty."""
     if part["type"] == "refusal":
         return str(part.get("refusal") or "")
     text = part.get("text")

@@ -1,8 +1,8 @@
-"""How much context a model really has, and how many tokens a prompt really is, where the engine can tell.
+"""The context lengths of models, and the token counts of prompts, as far as the engine reports them.
 
-Laws: an engine is asked once a model, in limited time, and what it told is remembered; nothing is downloaded; who only
-wants to know what is known never waits. Sources: llama.cpp `/props`, `/apply-template`, `/tokenize`; vLLM
-`max_model_len` and `/tokenize`; LM Studio `/api/v0/models`; Ollama `/api/ps`, `/api/show`.
+Invariants: an engine is asked once per model, within a time limit, and its answer is remembered. Nothing is downloaded.
+Reading a known value never waits. Sources: llama.cpp `/props`, `/apply-template`, `/tokenize`; vLLM `max_model_len` and
+`/tokenize`; LM Studio `/api/v0/models`; Ollama `/api/ps`, `/api/show`.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from chains.transport import Transport
 __all__ = ["Windows"]
 
 _ANSWER_S: Final = 2.0
-"""For one question; a whole asking takes `_ASK_S` at the most."""
+"""The limit of one request; all requests about a model take at most `_ASK_S`."""
 
 _ASK_S: Final = 4.0
 _AGAIN_S: Final = 600.0
 _SOON_S: Final = 30.0
-"""After this a model that was not loaded, or an engine that did not answer, is asked once more."""
+"""How soon an engine is asked again if it did not answer or the model was not loaded."""
 
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _NUM_CTX: Final = re.compile(r"^num_ctx\s+(\d+)", re.MULTILINE)
@@ -42,7 +42,7 @@ Counter = Literal["llama.cpp", "vllm"]
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What an engine told of one model: its context in tokens, and who counts. `until` is time.monotonic()."""
+    """A report about a model: its context in tokens, and the API that counts. `until` is time.monotonic()."""
 
     limit: int | None
     until: float
@@ -50,31 +50,31 @@ class _Window:
 
 
 class Windows:
-    """The windows of one upstream's models. `close` ends what is being asked."""
+    """The context windows of one upstream's models. `close` cancels open requests."""
 
     def __init__(self, transport: Callable[[], Transport | None], models: Models) -> None:
         self._transport = transport
         self._models = models
-        self._told: Recent[_Window] = Recent()
+        self._reported: Recent[_Window] = Recent()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._uncounted_until = 0.0
 
     def limit(self, model: str) -> int | None:
-        """Return what the engine told of the model's context, in tokens. Never waits; asks for the next time."""
-        window = self._told.get(model)
+        """Return the reported context of a model, in tokens. Never waits; if necessary, asks in the background."""
+        window = self._reported.get(model)
         if window is None or time.monotonic() > window.until:
             self._ask(model)
         return None if window is None else window.limit
 
     async def ask(self, model: str) -> int | None:
-        """The same, but waits for the first answer, for a few seconds at the most."""
-        if model not in self._told and (asking := self._ask(model)) is not None:
+        """Do the same, but wait for the first answer, for at most a few seconds."""
+        if model not in self._reported and (asking := self._ask(model)) is not None:
             await asyncio.shield(asking)
         return self.limit(model)
 
     async def count(self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]) -> int | None:
-        """Return how many tokens a prompt is, None where the engine does not tell (soon enough)."""
-        window = self._told.get(model)
+        """Return the number of tokens of a prompt; None if the engine does not report it in time."""
+        window = self._reported.get(model)
         transport = self._transport()
         if window is None or transport is None or time.monotonic() < self._uncounted_until:
             return None
@@ -96,14 +96,14 @@ class Windows:
         return count
 
     async def close(self) -> None:
-        """End what is being asked."""
+        """Cancel open requests."""
         for asking in list(self._asking.values()):
             asking.cancel()
             with suppress(asyncio.CancelledError):
                 await asking
 
     def _ask(self, model: str) -> "asyncio.Task[None] | None":
-        """Return the asking under way, or begin one; None where nobody can be asked."""
+        """Return the running request, or start one; None if there is no engine to ask."""
         transport = self._transport()
         if transport is None or transport.endpoint.is_openai:
             return None
@@ -119,10 +119,10 @@ class Windows:
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with asyncio.timeout(_ASK_S):
                 window = await self._window(transport, model)
-        self._told[model] = window or _Window(self._known(model), began + _SOON_S)
+        self._reported[model] = window or _Window(self._known(model), began + _SOON_S)
 
     def _known(self, model: str) -> int | None:
-        known = self._told.get(model)
+        known = self._reported.get(model)
         return None if known is None else known.limit
 
     async def _window(self, transport: Transport, model: str) -> _Window:
@@ -136,25 +136,25 @@ class Windows:
             return _Window(limit, later, "vllm")
         if (limit := listed_limit(entry)) is not None:
             return _Window(limit, later)
-        for told in (_lm_studio, _ollama):
-            if (window := await told(transport, model)) is not None:
+        for probe in (_lm_studio, _ollama):
+            if (window := await probe(transport, model)) is not None:
                 return window
         return _Window(None, later)
 
 
 async def _lm_studio(transport: Transport, model: str) -> _Window | None:
-    told = await _get(transport, f"/api/v0/models/{quote(model, safe='/')}")
-    loaded, most = _number(told, "loaded_context_length"), _number(told, "max_context_length")
+    reported = await _get(transport, f"/api/v0/models/{quote(model, safe='/')}")
+    loaded, most = _number(reported, "loaded_context_length"), _number(reported, "max_context_length")
     if loaded is None and most is None:
         return None
     return _Window(loaded or most, time.monotonic() + (_AGAIN_S if loaded else _SOON_S))
 
 
 async def _ollama(transport: Transport, model: str) -> _Window | None:
-    """A loaded model's context, else the `num_ctx` that it is set to. What it was trained for says nothing: Ollama
-    loads less, and cuts a longer prompt without a word."""
-    told = await _get(transport, "/api/ps")
-    running = told.get("models") if isinstance(told, dict) else None
+    """Return a loaded model's context, else its `num_ctx`. The length that it was trained with proves nothing: Ollama
+    loads less, and silently cuts longer prompts."""
+    reported = await _get(transport, "/api/ps")
+    running = reported.get("models") if isinstance(reported, dict) else None
     if not isinstance(running, list):
         return None
     names = (model, f"{model}:latest")
@@ -188,7 +188,7 @@ async def _post(transport: Transport, path: str, body: dict[str, Any]) -> Any:
 
 
 async def _answer(transport: Transport, send: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> Any:
-    """The answer's JSON, None for anything but 200 with JSON. Raises what `Transport.send` does, and TimeoutError."""
+    """Return the answer's JSON; None for anything but 200 with JSON. Raises TimeoutError and the errors of `send`."""
     del transport
     async with asyncio.timeout(_ANSWER_S):
         response = await send()
@@ -208,14 +208,14 @@ async def _answer(transport: Transport, send: Callable[[], Awaitable[aiohttp.Cli
 
 
 def _at(transport: Transport, path: str) -> str:
-    """A path beside the OpenAI-compatible one: `/v1` is left out of the address."""
+    """Return the URL of a path outside the OpenAI-compatible API: the address without `/v1`."""
     parts = urlsplit(transport.endpoint.base)
     below = parts.path.removesuffix("/v1") if parts.path.endswith("/v1") else parts.path
     return f"{parts.scheme}://{parts.netloc}{below}{path}"
 
 
-def _number(told: Any, *names: str) -> int | None:
-    """A positive integer at that place of a JSON value."""
+def _number(value: Any, *names: str) -> int | None:
+    """Return the positive integer at these keys of a JSON value; None if there is none."""
     for name in names:
-        told = told.get(name) if isinstance(told, dict) else None
-    return told if type(told) is int and told > 0 else None
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if type(value) is int and value > 0 else None

@@ -1,7 +1,7 @@
-"""What the demo model needs besides a request: with 135 million parameters, it repeats itself and does not stop. Pure.
+"""Adapts requests to the demo model: with 135 million parameters, it repeats itself and does not stop. Pure.
 
-Laws: only what a request leaves open is set; a string or list that its schema bounds keeps that bound. Requests to
-other models do not change: their answers end by themselves, and their strings can be long.
+Invariants: only parameters that a request leaves open are set. A string or list that its schema bounds keeps that
+bound. Requests to other models do not change: their answers end by themselves, and their strings can be long.
 """
 
 import re
@@ -14,9 +14,9 @@ __all__ = ["DEMO_REPLY_TOKENS", "demo_request"]
 DEMO_REPLY_TOKENS: Final = 256
 """The limit of a reply, in tokens, if nothing else limits it."""
 
-_END: Final = 2  # `<|im_end|>`, of the one file that the demo is (its hash is checked)
-# DRY makes a sequence the less likely, the longer it is a repetition. The end of the turn is made likelier: with 5 the
-# demo ends by itself at the end of a sentence, mostly within 200 tokens; without, a third of its answers have no end.
+_END: Final = 2  # `<|im_end|>` in the one file of the demo model (its hash is checked)
+# DRY makes a repetition less likely the longer it is. The bias makes the end of the turn likelier: with 5, the demo
+# stops at the end of a sentence, mostly within 200 tokens; without it, a third of its answers never end.
 _PLAIN: Final = {
     "logit_bias": [[_END, 5.0]],
     "dry_multiplier": 0.8,
@@ -24,10 +24,10 @@ _PLAIN: Final = {
     "dry_penalty_last_n": 512,
     "dry_sequence_breakers": ['"'],
     "repeat_penalty": 1.05,
-    # After its answer it likes to go on with what the server has told it, such as "Result of get_weather(…)".
+    # After its answer it tends to imitate the server's prompts, such as "Result of get_weather(…)".
     "stop": [f"\n{DEFAULT_PROMPTS.result.partition('{')[0]}", f"\n{DEFAULT_PROMPTS.answer}"],
 }
-# JSON of any shape has no bounds. What is in it is copied from the prompt, so that only a long repetition is a circle.
+# JSON of any shape has no bounds. It copies from the prompt, so only a long repetition is a loop.
 _FREE_JSON: Final = {
     "dry_multiplier": 0.8,
     "dry_allowed_length": 12,
@@ -50,7 +50,7 @@ _NAMED_CHILDREN: Final = ("properties", "$defs", "definitions")
 
 
 def demo_request(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return a `/chat/completions` body for the demo model: its sampling, and bounds for the strings of a schema."""
+    """Return a `/chat/completions` body for the demo model, with its sampling and with bounds for a schema."""
     wanted = payload.get("response_format")
     if not isinstance(wanted, dict) or wanted.get("type") == "text":
         return {**_PLAIN, **payload}
@@ -62,7 +62,7 @@ def demo_request(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Bounds:
-    """Bounds strings and lists that have no bound, by what their names make plausible."""
+    """Adds plausible bounds, by name, to strings and lists that have none."""
 
     def __init__(self) -> None:
         self._nodes = 0

@@ -1,7 +1,7 @@
-"""Noticing that a reader is gone, at once.
+"""Notices immediately that a reader has left.
 
-LangChain's generators are nested and closed only by the collector when a reader is cancelled between two chunks; a
-model that nobody listens to would go on till then. The reader's task, however, ends at once, and that can be watched.
+If a reader is cancelled between two chunks, LangChain's nested generators are closed only by the garbage collector, and
+a model would continue until then without a reader. The reader's task ends immediately, however, and can be watched.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ __all__ = ["on_leaving"]
 
 @contextmanager
 def on_leaving(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` when the block is left or the task that entered it has ended, whichever is first; once."""
+    """Call `act` once: when the block is left or the task that entered it has ended, whichever is first."""
     task = asyncio.current_task()
     done = False
 

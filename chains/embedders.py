@@ -1,4 +1,4 @@
-"""Which embedder makes the vectors: EMBEDDINGS_MODEL at an upstream, or the built-in model."""
+"""Chooses the embedder: EMBEDDINGS_MODEL at an upstream, or the built-in model."""
 
 from chains.builtin import Builtin
 from chains.embeddings import Embedder, UpstreamEmbedder
@@ -12,11 +12,11 @@ __all__ = ["choose_embedder", "words_only_notice"]
 
 
 def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
-    """Return the embedder of a model (`name`, or `upstream/name`), the built-in one where it is empty.
+    """Return the embedder of a model (`name`, or `upstream/name`), or the built-in one if the setting is empty.
 
     None if the built-in model is not installed: files are then searched by words only.
 
-    Raises InvalidSetting where no upstream can be asked for it.
+    Raises InvalidSetting if no upstream can provide the model.
     """
     if not setting:
         return MiniLm() if is_installed() else None
@@ -32,7 +32,7 @@ def choose_embedder(setting: str, routes: Routes) -> Embedder | None:
 
 
 def words_only_notice() -> str:
-    """Return what a server without an embedder does, and the command that installs one."""
+    """Return a notice about a server without an embedder, and the command that installs one."""
     command = install_command(extra="embeddings")
     return (
         "The built-in embedding model is not installed, so files are searched by words only. Install it with "

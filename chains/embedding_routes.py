@@ -1,9 +1,9 @@
-"""Which model answers a client's `/embeddings`, and its answer in OpenAI's shape.
+"""Chooses the model that answers a client's `/embeddings`, and returns its answer in OpenAI's shape.
 
-In this order: EMBEDDINGS_MODEL, if it is named; the upstream that the model's prefix means, or that lists the model;
+The order is: EMBEDDINGS_MODEL, if it is named; the upstream that the model's prefix means, or that lists the model;
 EMBEDDINGS_MODEL for any other name; without that setting, the built-in model if it is installed. While an upstream
-is down and has not yet listed its models, no other model answers for a name that it may have, as a program would mix
-the vectors of two models.
+is down and has not listed its models, no other model answers for a name that it may have: otherwise a program would
+mix the vectors of two models.
 """
 
 from array import array
@@ -27,10 +27,10 @@ from wire.errors import EmbeddingFailed, InvalidRequest, PromptRefused, Unavaila
 __all__ = ["EmbeddingRoutes"]
 
 _MAX_TOKENS: Final = 8_192
-"""Of one text on the built-in model, as OpenAI's models have it."""
+"""Maximum tokens of one text for the built-in model, as for OpenAI's models."""
 
 _MAX_REQUEST_TOKENS: Final = 300_000
-"""Of all texts of a request on the built-in model, as at OpenAI: about 40 s of one core."""
+"""Maximum tokens of all texts of a request to the built-in model, as at OpenAI: about 40 s of one core."""
 
 _PARALLEL: Final = 4
 """Requests that the built-in model processes, in addition to one per owner; they take turns, and searches go first."""
@@ -40,22 +40,22 @@ _SMALL_BYTES: Final = 256 * 1024
 
 
 class EmbeddingRoutes:
-    """The upstreams' models and the one of EMBEDDINGS_MODEL, or the built-in one. Opens and closes nothing."""
+    """Routes to the upstreams' models and to EMBEDDINGS_MODEL, or to the built-in model. Opens and closes nothing."""
 
     def __init__(self, routes: Routes, embedder: Embedder | None, setting: str = "") -> None:
-        """`embedder` is that of the files, if there is one; `setting` is EMBEDDINGS_MODEL, a further name for it."""
+        """`embedder` is the embedder of files, if there is one; `setting` is EMBEDDINGS_MODEL, another name for it."""
         self._routes = routes
         self._embedder = embedder
         self._names = {setting, embedder.name} if embedder is not None else {setting}
         self._requests = Shares(_PARALLEL, least=1, portion=1)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the `/models` entry of the built-in model, none where EMBEDDINGS_MODEL replaces it."""
+        """Return the `/models` entry of the built-in model; empty if EMBEDDINGS_MODEL replaces it."""
         if not isinstance(self._embedder, MiniLm):
             return []
-        told = {"embeddings": True, "dimensions": self._embedder.dimensions}
+        details = {"embeddings": True, "dimensions": self._embedder.dimensions}
         entry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
-        return [{**entry, "threadhold": told}]
+        return [{**entry, "threadhold": details}]
 
     async def answer(self, asked: EmbeddingCreate, owner: str = "") -> Passage:
         """Return vectors, or the upstream's error. Cancelling stops the work.
@@ -86,7 +86,7 @@ class EmbeddingRoutes:
             return await self._embed(self._embedder, asked, owner)
 
     async def _route(self, model: str) -> Route | None:
-        """Return the upstream that has the model, None where it is the embedder's. Raises InvalidRequest."""
+        """Return the route to the upstream that has the model; None for the embedder. Raises InvalidRequest."""
         name = self._routes.alias(model)
         if name in self._names:
             return None
@@ -96,7 +96,7 @@ class EmbeddingRoutes:
             raise InvalidRequest(error.message, param="model", code="model_not_found") from error
 
     async def _check_listings(self, model: str) -> None:
-        """Raise Unavailable where an upstream that may have the model cannot be asked which it has."""
+        """Raise Unavailable if an upstream that may have the model is down and has not listed its models."""
         for member in self._routes.members:
             source = member.source
             if member.models or source.names() or isinstance(source, Builtin):
@@ -118,7 +118,7 @@ class EmbeddingRoutes:
     async def _embed(self, model: MiniLm, asked: EmbeddingCreate, owner: str) -> Passage:
         texts = asked.texts
         if asked.dimensions not in (None, model.dimensions):
-            # Its vectors were not trained to be cut: what is left of one finds noticeably less.
+            # Its vectors were not trained for truncation: shorter ones find noticeably less.
             raise InvalidRequest(
                 f"`{model.name}` makes vectors of {model.dimensions} numbers and does not support `dimensions` "
                 f"{asked.dimensions}. Leave `dimensions` out, or set EMBEDDINGS_MODEL to a model that does.",
@@ -157,7 +157,7 @@ def _check_lengths(counts: list[int], model: str) -> None:
 
 
 async def _ask(source: ModelSource, model: str, asked: EmbeddingCreate, owner: str) -> Passage:
-    """Ask an upstream; its vectors come in the requested form, even if the upstream does not know that form."""
+    """Ask an upstream, and return vectors in the requested encoding, even if the upstream does not support it."""
     body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
     passage = await source.pass_through(body, EMBEDDINGS)
     refused = passage.status in (400, 422) and b"encoding_format" in (passage.body or b"")
@@ -167,34 +167,34 @@ async def _ask(source: ModelSource, model: str, asked: EmbeddingCreate, owner: s
         return passage
     assert passage.body is not None, "answers of this path are read whole"
     small = len(passage.body) < _SMALL_BYTES
-    again = (
+    reshaped = (
         _reshaped(passage.body, asked, model)
         if small
         else await REQUESTS.run(owner, _reshaped, passage.body, asked, model)
     )
-    return Passage(200, "application/json", passage.headers, again)
+    return Passage(200, "application/json", passage.headers, reshaped)
 
 
 def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
     """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
     try:
-        told = orjson.loads(body)
-        if not isinstance(told, dict) or "data" not in told:
+        answer = orjson.loads(body)
+        if not isinstance(answer, dict) or "data" not in answer:
             raise _unusable(read_refusal(body).message)
-        # Sorting is stable: entries without an index stay in the order that they came in.
-        entries = sorted(told["data"], key=lambda entry: entry.get("index") or 0)
+        # Sorting is stable: entries without an index keep their order.
+        entries = sorted(answer["data"], key=lambda entry: entry.get("index") or 0)
         vectors = [entry["embedding"] for entry in entries]
         if len(vectors) != len(asked.texts):
             raise _unusable()
-        usage = told["usage"] if isinstance(told.get("usage"), dict) else {}
+        usage = answer["usage"] if isinstance(answer.get("usage"), dict) else {}
         used = {**usage, **{name: usage.get(name) or 0 for name in ("prompt_tokens", "total_tokens")}}
-        return _encoded(vectors, asked, str(told.get("model") or model), used)
+        return _encoded(vectors, asked, str(answer.get("model") or model), used)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _unusable() from error
 
 
 def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[str, Any]) -> bytes:
-    """Encode vectors, each numbers or base64, as was asked for. Raises ValueError, TypeError for anything else."""
+    """Return vectors (numbers or base64) in the requested encoding. Raises ValueError, TypeError for others."""
     if asked.encoding_format == "base64":
         vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
     else:
@@ -202,8 +202,8 @@ def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[
     return orjson.dumps(new_embeddings(vectors, model=model, usage=used))
 
 
-def _unusable(said: str = "") -> UpstreamProblem:
-    quoted = f" It said: {said}." if said else ""
+def _unusable(reason: str = "") -> UpstreamProblem:
+    quote = f" Its error: {reason}." if reason else ""
     return UpstreamProblem(
-        f"The upstream's `/embeddings` did not return one vector for each text.{quoted}", http_status=502
+        f"The upstream's `/embeddings` did not return one vector for each text.{quote}", http_status=502
     )

@@ -1,6 +1,7 @@
-"""Texts made into vectors: what an embedder offers, and the one that asks the upstream.
+"""Turns texts into vectors: the interface of an embedder, and the embedder that uses an upstream.
 
-Law: vectors of one name are of one length and comparable by their cosine; nothing is computed or waited for on import.
+Invariant: vectors of one name have the same length and are comparable by their cosine. An import computes nothing, and
+waits for nothing.
 """
 
 import math
@@ -14,31 +15,31 @@ from wire.errors import EmbeddingFailed, RunError
 __all__ = ["Embedder", "UpstreamEmbedder"]
 
 _BATCH: Final = 64
-"""Texts a request."""
+"""Texts per request."""
 
 _BATCH_CHARS: Final = 200_000
-"""Characters a request, about 50,000 tokens; OpenAI takes 300,000."""
+"""Characters per request, about 50,000 tokens; OpenAI accepts 300,000 tokens."""
 
 _PARALLEL: Final = 8
 """Concurrent requests to the upstream, in addition to one that each owner can always have; a lone owner gets four."""
 
 _SHORTEST: Final = 200
-"""Characters of a text that is not halved any more when the upstream says that it is too long."""
+"""Characters below which a text is not halved again if the upstream refuses it as too long."""
 
 _TOO_LONG: Final = ("too large to process", "too long", "too large", "context", "maximum", "token")
 
 
 class Embedder(Protocol):
-    """Makes vectors. `name` is remembered beside them and tells which are comparable."""
+    """Makes vectors. `name` is stored with them, and identifies comparable ones."""
 
     @property
     def name(self) -> str:
-        """The model, as the store remembers it."""
+        """The model's name in the store."""
         ...
 
     @property
     def dimensions(self) -> int | None:
-        """Length of a vector; None until the first one was made."""
+        """The length of a vector; None until the first one was made."""
         ...
 
     async def embed(self, texts: Sequence[str], *, owner: str = "", urgent: bool = False) -> list[list[float]]:
@@ -52,18 +53,18 @@ class Embedder(Protocol):
         ...
 
     def weight(self, query: str, /) -> float | None:
-        """Return the weight of meaning in the ranking for a query, 0 to 1; None for the usual one."""
+        """Return the weight of vectors in the ranking for a query, 0 to 1; None for the default."""
         ...
 
     async def close(self) -> None:
-        """Let go of what the embedder alone holds."""
+        """Release the resources that only the embedder uses."""
         ...
 
 
 class UpstreamEmbedder:
     """The model `name` at the upstream's `/embeddings`.
 
-    A text that is too long for it is halved until it is not; its vector is the mean of theirs by length.
+    A text that is too long is halved until it is not; its vector is the normalized sum of the halves' vectors.
     """
 
     def __init__(self, upstream: Upstream, model: str) -> None:
@@ -80,11 +81,11 @@ class UpstreamEmbedder:
         return vectors
 
     def weight(self, _query: str, /) -> float | None:
-        """See `Embedder.weight`: the model is assumed to know every language."""
+        """See `Embedder.weight`: the model is assumed to support every language."""
         return None
 
     async def close(self) -> None:
-        """Nothing: the upstream is somebody else's."""
+        """Do nothing: the upstream is shared."""
 
     async def _embed(self, batch: Sequence[str], owner: str, urgent: bool) -> list[list[float]]:
         try:
@@ -101,7 +102,7 @@ class UpstreamEmbedder:
                 self.dimensions = len(vector)
             if len(vector) != self.dimensions:
                 raise EmbeddingFailed(
-                    f"`{self.name}` gave a vector of {len(vector)} numbers after others of {self.dimensions}."
+                    f"`{self.name}` returned a vector of {len(vector)} numbers after others of {self.dimensions}."
                 )
         return vectors
 
@@ -134,18 +135,20 @@ def _vectors(answer: Any, count: int) -> list[list[float]]:
     """Read `{"data": [{"index", "embedding"}]}`. Raises EmbeddingFailed for anything else."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or len(data) != count:
-        told = f"{len(data)} vectors" if isinstance(data, list) else "no list of vectors"
-        raise EmbeddingFailed(f"The upstream's `/embeddings` gave {told} for {count} texts. Check EMBEDDINGS_MODEL.")
+        found = f"{len(data)} vectors" if isinstance(data, list) else "no list of vectors"
+        raise EmbeddingFailed(
+            f"The upstream's `/embeddings` returned {found} for {count} texts. Check EMBEDDINGS_MODEL."
+        )
     entries = sorted(enumerate(data), key=lambda item: _index(item[1], item[0]))
     vectors: list[Any] = [entry.get("embedding") if isinstance(entry, dict) else None for _, entry in entries]
     if not all(isinstance(vector, list) and vector and _is_finite(vector) for vector in vectors):
-        raise EmbeddingFailed("The upstream's `/embeddings` gave something else than lists of numbers.")
+        raise EmbeddingFailed("The upstream's `/embeddings` returned something other than lists of numbers.")
     return vectors
 
 
-def _index(entry: Any, place: int) -> int:
+def _index(entry: Any, position: int) -> int:
     index = entry.get("index") if isinstance(entry, dict) else None
-    return index if isinstance(index, int) else place
+    return index if isinstance(index, int) else position
 
 
 def _is_finite(vector: list[Any]) -> bool:

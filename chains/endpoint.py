@@ -1,6 +1,6 @@
-"""An upstream's address taken apart: where to post, what to call the host in messages, which dialect it speaks.
+"""Parses an upstream's address: the URLs of its API, the host's name in messages, and its dialect.
 
-Nothing here looks at a model's name: what is sent, and where, is decided by the host alone.
+No model name is examined here: the host alone decides what is sent, and where.
 """
 
 import base64
@@ -20,9 +20,9 @@ _OPENAI_HOSTS: Final = ("openai.com", "azure.com")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An OpenAI-compatible upstream. `host` is safe to show; `secret` is not and is cut out by `redact`.
+    """An OpenAI-compatible upstream. `host` is safe to show; `secret` is not, and `redact` removes it.
 
-    `setting` and `key_setting` are where its address and key come from, for messages that say what to correct.
+    `setting` and `key_setting` name the sources of its address and key, for messages that advise a correction.
     """
 
     base: str
@@ -49,18 +49,18 @@ class Endpoint:
         return self.at("/models")
 
     def props(self, model: str) -> str:
-        """The URL of llama.cpp's `/props`, which stands beside `/v1`; `model` is for servers with several."""
+        """The URL of llama.cpp's `/props`, which is next to `/v1`; `model` is for servers with several models."""
         return f"{self.base.removesuffix('/v1')}/props?{urlencode({'model': model})}"
 
     @property
     def is_openai(self) -> bool:
-        """Whether the host takes `max_completion_tokens` where all others take `max_tokens`."""
+        """Whether the host expects `max_completion_tokens`, while all others expect `max_tokens`."""
         name = urlsplit(self.base).hostname or ""
         return any(name == host or name.endswith(f".{host}") for host in _OPENAI_HOSTS)
 
     @property
     def told(self) -> dict[str, Any]:
-        """What `chains.refusals.explain` is told of it."""
+        """Keyword arguments for `chains.refusals.explain`."""
         return {"host": self.host, "url": self.setting, "key": self.key_setting}
 
     def headers(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class Endpoint:
         return {**keyed, "api-key": self.secret} if "azure.com" in self.host else keyed
 
     def redact(self, text: str) -> str:
-        """Cut the key out of a text that the upstream wrote."""
+        """Remove the key from a text that the upstream wrote."""
         for secret in (self.secret, self.basic):
             if secret and len(secret) > 3:
                 text = text.replace(secret, "***")
@@ -83,10 +83,10 @@ class Endpoint:
 
 
 def parse_endpoint(url: str, api_key: str | None, *, upstream: str = "") -> Endpoint:
-    """Read a URL with or without scheme, `/v1`, `/chat/completions` and trailing slash.
+    """Parse a URL with or without scheme, `/v1`, `/chat/completions` and trailing slash.
 
     `upstream` is the NAME of an `[upstreams.NAME]`, empty for MODEL_URL. Without any path `/v1` is added.
-    Raises InvalidSetting for what is no http(s) URL.
+    Raises InvalidSetting if it is no http(s) URL.
     """
     spelled = url.strip()
     setting, key_setting = "MODEL_URL", "MODEL_API_KEY"
@@ -123,8 +123,9 @@ def parse_endpoint(url: str, api_key: str | None, *, upstream: str = "") -> Endp
 def proxy_for(url: str) -> str | None:
     """Return the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for a URL, or None.
 
-    Loopback addresses never go through a proxy. Read here and not by aiohttp (`trust_env`), which would also read
-    `~/.netrc` from disk at every request; like `SSL_CERT_FILE` these variables belong to the libraries, not to us.
+    Loopback addresses never use a proxy. The variables are read here and not by aiohttp (`trust_env`), which would also
+    read `~/.netrc` from disk at every request. Like `SSL_CERT_FILE`, they are settings of the libraries,
+    not ours.
     """
     parts = urlsplit(url)
     name = parts.hostname or ""
@@ -145,6 +146,6 @@ def _is_loopback(name: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """The URL without what may be a password."""
+    """Return the URL without a possible password."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}" if separator else url.rsplit("@", 1)[-1]

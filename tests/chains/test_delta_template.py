@@ -16,7 +16,7 @@ def reader(*, parses: bool = False) -> ChunkReader:
     """Return a reader of chunks; with `parses` one that never compares."""
     made = ChunkReader(host="h", model="m", learn_limit=lambda *_: None)
     if parses:
-        made._alike.learn = lambda *_: None  # type: ignore[method-assign]
+        made._template.learn = lambda *_: None  # type: ignore[method-assign]
     return made
 
 
