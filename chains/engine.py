@@ -1,7 +1,8 @@
-"""One model, loaded: llama.cpp in a process of its own that nobody has to start, on a free port of 127.0.0.1.
+"""One loaded model: llama.cpp in a process of its own that starts automatically, on a free port of 127.0.0.1.
 
-Laws: it listens for this server alone (a random key, no page, no foreign origins); it ends with the server, whatever
-ends that; loading it never holds the server up, and can be given up at any moment; what it says when it fails is told.
+Invariants: it serves this server only (a random key, no web page, no foreign origins). It ends with the server, however
+the server ends. Loading never blocks the server, and can be cancelled at any moment. If the process fails, the error
+includes its own message.
 """
 
 import asyncio
@@ -33,24 +34,24 @@ __all__ = ["ELSEWHERE", "Engine", "EngineEnded", "Shape", "Use"]
 ELSEWHERE: Final = "Set MODEL_URL to an OpenAI-compatible server, such as http://127.0.0.1:8080/v1."
 
 _PROGRAM: Final = Path(__file__).with_name("llama.py")
-_BATCH: Final = 256  # tokens of a prompt at a time; one that is given up goes on till the end of its batch
-_CACHE_MIB: Final = 1_024  # of prompts that lost their place to others; llama.cpp's own 8 GiB are a server's
-_REPLY_TOKENS: Final = 1_024  # of a reply that nobody has limited: a small model may find no end
-# llama.cpp notices that a reader has left when it writes, so it is made to write after each batch of a prompt. It also
-# looks each second when it has nothing to write, but starts that second anew whenever any answer goes on.
+_BATCH: Final = 256  # tokens of a prompt per step; an abandoned prompt continues to the end of its batch
+_CACHE_MIB: Final = 1_024  # for prompts evicted by others; llama.cpp's default of 8 GiB suits dedicated servers
+_REPLY_TOKENS: Final = 1_024  # of a reply without another limit: a small model may never stop
+# llama.cpp notices that a reader has left when it writes, so it has to write after each batch of a prompt. It also
+# checks after a second without output, but restarts that second whenever any answer continues.
 _WATCHED: Final = {"return_progress": True}
 _KILL_S: Final = 5.0
 _LAST_BREATH_S: Final = 1.0  # a crash breaks connections up to half a second before the exit
-_IDLE_LOOK_S: Final = 0.05
+_IDLE_POLL_S: Final = 0.05
 _KEPT_LINES: Final = 50
-_LINE_BYTES: Final = 4 * 1024 * 1024  # its template is in `props`
+_LINE_BYTES: Final = 4 * 1024 * 1024  # `props` includes the template
 
 _log = logging.getLogger("threadhold.engine")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a model is run: tokens of context for each answer, answers made at once, threads of a computation.
+    """How a model runs: tokens of context per answer, parallel answers, threads of a computation.
 
     Without `max_reply_tokens`, each model has a limit of its own; see `reply_limit`.
     """
@@ -67,7 +68,7 @@ class Shape:
 
 class EngineEnded(UpstreamFailed):
     """The engine's process ended, or was ended because it hung (`is_hang`), while it worked on a request. `was_sole`
-    means that it worked for no other owner meanwhile."""
+    means that it worked for no other owner at that time."""
 
     is_hang = False
 
@@ -80,77 +81,77 @@ class EngineEnded(UpstreamFailed):
 
 
 class Use(Protocol):
-    """What keeps an engine busy until it is closed: an answer or a passage that is read."""
+    """An answer or a passage that is being read: it keeps an engine busy until it is closed."""
 
     @property
     def closed(self) -> bool:
-        """Whether nobody reads it any more."""
+        """Whether its reader has finished or left."""
         ...
 
 
 class Engine:
-    """A loaded model. `start` before use, `close` after; `upstream` is the way to it."""
+    """A loaded model, reached through `upstream`. Call `start` before use and `close` after."""
 
     def __init__(self, model: Gguf, shape: Shape, limits: CallLimits, outcomes: Counts, ends: Counts) -> None:
         """Starts nothing. `outcomes` counts requests across successive engines; `ends` counts ends of their processes,
         by themselves ("crashed") or because they hung ("stuck")."""
         self.model = model
-        self.leaving = False  # it takes no more requests, and makes room when it has answered those it has
-        self.asking = 0  # requests that have no answer yet
-        self.props: dict[str, Any] = {}  # llama.cpp's own, of the time of loading
+        self.leaving = False  # it accepts no more requests, and is unloaded when it has answered the open ones
+        self.asking = 0  # requests without an answer so far
+        self.props: dict[str, Any] = {}  # llama.cpp's `/props` at the time of loading
         self._shape = shape
         self._limits = limits
         self._outcomes = outcomes
         self._uses: list[weakref.ref[Use]] = []
-        self._said: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
         self._ends = ends
         self._guard: asyncio.Task[None] | None = None
         self._stuck = ""
         self.started_at = 0.0
-        """When it was ready, in monotonic seconds."""
+        """When it became ready, in monotonic seconds."""
         self._upstream: Upstream | None = None
 
     @property
     def upstream(self) -> Upstream:
-        """The upstream that it is; only once it is started."""
+        """The engine as an upstream; only after `start`."""
         assert self._upstream is not None
         return self._upstream
 
     @property
     def context(self) -> int | None:
-        """The context of an answer in tokens: what was asked for, or less where the model was trained with less."""
-        told = (self.props.get("default_generation_settings") or {}).get("n_ctx")
-        return told if isinstance(told, int) else None
+        """The context of an answer in tokens: the configured size, or less if the model was trained with less."""
+        size = (self.props.get("default_generation_settings") or {}).get("n_ctx")
+        return size if isinstance(size, int) else None
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process is running."""
         return self._process is not None and self._process.returncode is None
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for an answer or reads one."""
+        """Whether a client waits for an answer or reads one."""
         return self.asking > 0 or any(map(_is_open, self._uses))
 
     def complete_request(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return a request with what its model needs."""
+        """Return a request with the parameters that its model needs."""
         return {**(demo_request(body) if self.model.is_demo else body), **_WATCHED, "model": self.model.name}
 
     async def read_ahead(self, body: Mapping[str, Any], path: str, has_company: Callable[[], bool]) -> int:
-        """Read a long prompt in slices before its request, see `chains.read_ahead`. Return how many tokens it read."""
+        """Read a long prompt in slices before its request (see `chains.read_ahead`). Return the tokens read."""
         if self.context is None:
             return 0
         transport = self.upstream.require_transport()
         return await read_ahead(transport, body, path, context=self.context, has_company=has_company)
 
     def use(self, use: Use) -> None:
-        """Count as busy until this is closed, or forgotten."""
+        """Count as busy until this is closed or garbage-collected."""
         self._uses = [weakref.ref(use), *filter(_is_open, self._uses)]
 
     async def start(self) -> None:
-        """Load the model and wait until it answers. Raises UpstreamFailed; gives everything back when it fails."""
+        """Load the model, and wait until it answers. Raises UpstreamFailed; a failure releases all resources."""
         try:
             async with asyncio.timeout(self._limits.idle_s):
                 await asyncio.to_thread(check_content, self.model)
@@ -159,14 +160,14 @@ class Engine:
             await self.close()
             raise UpstreamFailed(
                 f"`{self.model.name}` was not loaded within {self._limits.idle_s:g} s. "
-                "Take a smaller file, or raise UPSTREAM_TIMEOUT_S."
+                "Use a smaller file, or raise UPSTREAM_TIMEOUT_S."
             ) from None
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Kill the process, which has nothing to save, and close the connections to it."""
+        """Kill the process, which has nothing to save, and close all connections to it."""
         if self._guard is not None:
             if self.alive:
                 self._guard.cancel()
@@ -179,10 +180,10 @@ class Engine:
             async with asyncio.timeout(_KILL_S):
                 await self._process.wait()
         if self._listener is not None:
-            await self._listener  # its pipe has ended with the process
+            await self._listener  # its pipe ended with the process
 
     async def has_ended(self) -> bool:
-        """Whether its process has ended, also when it is just about to: a connection breaks a moment earlier."""
+        """Whether its process has ended or is about to: connections break a moment before the exit."""
         if self._process is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_BREATH_S):
@@ -190,28 +191,28 @@ class Engine:
         return not self.alive
 
     async def until_idle(self, limit_s: float) -> bool:
-        """Wait until nobody uses it; False when the limit came first."""
+        """Wait until the engine is idle; return False if the limit comes first."""
         try:
             async with asyncio.timeout(limit_s):
-                while self.busy and self.alive:  # noqa: ASYNC110 - nothing tells when an answer is closed
-                    await asyncio.sleep(_IDLE_LOOK_S)
+                while self.busy and self.alive:  # noqa: ASYNC110 - no event signals that an answer was closed
+                    await asyncio.sleep(_IDLE_POLL_S)
         except TimeoutError:
             return False
         return True
 
     def epitaph(self) -> EngineEnded:
-        """Why it is not there any more."""
+        """Return the error that describes why the engine ended."""
         if self._stuck:
             ended = EngineEnded(
-                f"The built-in engine {self._stuck} while it ran `{self.model.name}` and was ended. The next request "
-                "starts it again. Ask for less: a shorter prompt, or a simpler schema."
+                f"The built-in engine {self._stuck} while it ran `{self.model.name}`, and was ended. The next request "
+                "starts it again. Send a shorter prompt, or a simpler schema."
             )
             ended.is_hang = True
             return ended
         code = self._process.returncode if self._process is not None else None
         return EngineEnded(
             f"The built-in engine ended while it ran `{self.model.name}` (exit code {code}{self._reason()}). "
-            "The next request starts it again; if this goes on, take another model or a smaller MODEL_CONTEXT_SIZE."
+            "The next request starts it again. If this repeats, use another model or a smaller MODEL_CONTEXT_SIZE."
         )
 
     async def _watch(self, process: asyncio.subprocess.Process, watch: Watch) -> None:
@@ -234,29 +235,29 @@ class Engine:
     async def _load(self) -> None:
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-I",  # nothing of the working directory or of PYTHON… variables: it is sent our search path
+            "-I",  # ignores the working directory and PYTHON… variables: it receives our search path
             str(_PROGRAM),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is for the server, which ends this in its own time
+            start_new_session=True,  # Ctrl-C reaches only the server, which then ends this process
         )
         assert process.stdin is not None
         assert process.stdout is not None
         self._listener = asyncio.create_task(self._listen(), name=f"engine {self.model.name}")
         key = secrets.token_urlsafe(32)
-        process.stdin.write(orjson.dumps(self._asked(key)) + b"\n")
+        process.stdin.write(orjson.dumps(self._parameters(key)) + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         line = await process.stdout.readline()
-        told: dict[str, Any] = orjson.loads(line) if line else {"error": "ended"}
-        if "error" in told:
-            raise await self._failure(told)
-        self._said.clear()
-        self.props = told["props"]
+        started: dict[str, Any] = orjson.loads(line) if line else {"error": "ended"}
+        if "error" in started:
+            raise await self._failure(started)
+        self._output.clear()
+        self.props = started["props"]
         self._upstream = Upstream(
-            told["url"],
+            started["url"],
             api_key=key,
             limits=self._limits,
             max_reply_tokens=self._shape.reply_limit(self.model),
@@ -266,7 +267,7 @@ class Engine:
         await self._upstream.open()
         self.started_at = time.monotonic()
         watch = Watch(
-            f"{told['url'].removesuffix('/v1')}/slots",
+            f"{started['url'].removesuffix('/v1')}/slots",
             {"Authorization": f"Bearer {key}"},
             model_bytes=self.model.path.stat().st_size,
             longest_s=self._limits.idle_s,
@@ -279,7 +280,7 @@ class Engine:
             return f"MODEL_CONTEXT_SIZE is {wanted}, but `{self.model.name}` was trained with {self.context} tokens."
         return f"MODEL_CONTEXT_SIZE is {wanted}; raise it to allow longer prompts."
 
-    def _asked(self, key: str) -> dict[str, Any]:
+    def _parameters(self, key: str) -> dict[str, Any]:
         return {
             "search_path": list(filter(None, sys.path)),
             "path": str(self.model.path.absolute()),
@@ -293,29 +294,29 @@ class Engine:
             "cache_mib": _CACHE_MIB,
         }
 
-    async def _failure(self, told: dict[str, Any]) -> UpstreamFailed:
+    async def _failure(self, report: dict[str, Any]) -> UpstreamFailed:
         assert self._process is not None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_KILL_S):  # then all that it had to say has been read, too
+            async with asyncio.timeout(_KILL_S):  # then all of its output has been read, too
                 await self._process.wait()
                 await asyncio.shield(self._listener or asyncio.sleep(0))
-        if told["error"] == "import":
-            return UpstreamFailed(f"The built-in engine does not run on this platform: {told['why']}. {ELSEWHERE}")
-        if told["error"] == "ended":
+        if report["error"] == "import":
+            return UpstreamFailed(f"The built-in engine does not run on this platform: {report['why']}. {ELSEWHERE}")
+        if report["error"] == "ended":
             code = self._process.returncode
             return UpstreamFailed(
                 f"The engine ended while it loaded `{self.model.name}` (exit code {code}{self._reason()}). "
-                f"Is there enough memory for it? Take a smaller file, or a smaller MODEL_CONTEXT_SIZE."
+                f"Is there enough memory for it? Use a smaller file, or a smaller MODEL_CONTEXT_SIZE."
             )
-        return UpstreamFailed(f"`{self.model.name}` cannot be loaded{self._reason() or ': ' + told['why']}.")
+        return UpstreamFailed(f"`{self.model.name}` cannot be loaded{self._reason() or ': ' + report['why']}.")
 
     def _reason(self) -> str:
-        """Its first complaint, without llama.cpp's mark and time; empty where it left none."""
-        complaint = next((line for line in self._said if " E " in line or "ASSERT" in line), "")
-        return f": {complaint.partition(' E ')[2] or complaint}".rstrip(". ") if complaint else ""
+        """Return the first error in its output, without llama.cpp's mark and time; empty if there is none."""
+        error = next((line for line in self._output if " E " in line or "ASSERT" in line), "")
+        return f": {error.partition(' E ')[2] or error}".rstrip(". ") if error else ""
 
     async def _listen(self) -> None:
-        """Take in what llama.cpp writes to its log: an unread pipe would stop it when full."""
+        """Read the log of llama.cpp: an unread pipe would block it when full."""
         assert self._process is not None
         assert self._process.stderr is not None
         while True:
@@ -327,7 +328,7 @@ class Engine:
                 return
             text = line.decode(errors="replace").strip()
             if text:
-                self._said.append(text)
+                self._output.append(text)
                 _log.debug("%s: %s", self.model.name, text)
 
 

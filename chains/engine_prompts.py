@@ -11,7 +11,7 @@ from wire.errors import InvalidRequest
 
 __all__ = ["count_chars", "fit_messages", "fit_prompt_text", "require_fitting", "require_text"]
 
-_MAX_MESSAGES: Final = 5_000  # a template of 15,000 takes 13 s; more do not fit into a context anyway
+_MAX_MESSAGES: Final = 5_000  # rendering 15,000 takes 13 s; more do not fit into a context anyway
 _MAX_PARTS: Final = 1_000
 _MAX_CALLS: Final = 256
 _MAX_PROMPTS: Final = 8
@@ -28,11 +28,11 @@ def fit_messages(name: str, value: Any) -> list[dict[str, Any]]:
     """Return a chat's messages, without fields that no template knows. Raises InvalidRequest."""
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
         raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
-    return [_fit_message(f"{name}[{place}]", message) for place, message in enumerate(value)]
+    return [_fit_message(f"{name}[{index}]", message) for index, message in enumerate(value)]
 
 
 def fit_prompt_text(name: str, value: Any) -> Any:
-    """Return a text completion's prompt: a text, tokens, or several of these. Raises InvalidRequest."""
+    """Return a text completion's prompt: a text, tokens, or an array of these. Raises InvalidRequest."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
@@ -70,12 +70,12 @@ def count_chars(value: Any) -> int:
 
 
 def require_text(body: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest if a fitted message has an image, audio or a file: no model here takes them."""
-    for place, message in enumerate(body.get("messages", ())):
+    """Raise InvalidRequest if a fitted message has an image, audio or a file: no model here accepts them."""
+    for index, message in enumerate(body.get("messages", ())):
         content = message.get("content")
         for number, part in enumerate(content if isinstance(content, list) else ()):
             if part["type"] not in ("text", "refusal"):
-                param = f"messages[{place}].content[{number}]"
+                param = f"messages[{index}].content[{number}]"
                 raise InvalidRequest(
                     f"Invalid '{param}': the built-in engine does not support `{part['type']}`. Send text parts only, "
                     "or use an engine that supports other parts.",
@@ -120,22 +120,22 @@ def _fit_content(param: str, content: Any) -> Any:
         return content
     if not isinstance(content, list) or len(content) > _MAX_PARTS:
         raise _wrong(param, f"a string or an array of at most {_MAX_PARTS} content parts{_count(content)}")
-    for place, part in enumerate(content):
+    for index, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _PARTS:
-            raise _wrong(f"{param}[{place}].type", f"one of {', '.join(_PARTS)}")
+            raise _wrong(f"{param}[{index}].type", f"one of {', '.join(_PARTS)}")
         if kind in ("text", "refusal"):
             if not isinstance(part.get(kind), str):
-                raise _wrong(f"{param}[{place}].{kind}", "a string")
+                raise _wrong(f"{param}[{index}].{kind}", "a string")
         elif not isinstance(part.get(kind), dict):
-            raise _wrong(f"{param}[{place}].{kind}", "an object")
+            raise _wrong(f"{param}[{index}].{kind}", "an object")
     return content
 
 
 def _fit_calls(param: str, calls: Any) -> list[dict[str, Any]]:
     if not isinstance(calls, list) or len(calls) > _MAX_CALLS:
         raise _wrong(param, f"an array of at most {_MAX_CALLS} calls{_count(calls)}")
-    return [_fit_call(f"{param}[{place}]", call) for place, call in enumerate(calls)]
+    return [_fit_call(f"{param}[{index}]", call) for index, call in enumerate(calls)]
 
 
 def _fit_call(param: str, call: Any) -> dict[str, Any]:

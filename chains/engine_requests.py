@@ -24,7 +24,7 @@ _MAX_PROBABILITIES: Final = 20
 _MAX_KWARGS: Final = 16
 _MAX_TEXT: Final = 200
 _SHOWN_CHARS: Final = 40
-_OTHERWISE: Final = "Change the schema, or use a model that is not served by the built-in engine."
+_SCHEMA_ADVICE: Final = "Change the schema, or use a model that is not served by the built-in engine."
 
 _REASONING_FORMATS: Final = ("none", "auto", "deepseek", "deepseek-legacy")
 
@@ -45,7 +45,7 @@ _LEFT_OUT: Final = frozenset(
         "web_search_options",
     }
 )
-"""OpenAI's parameters that the engine has no use for."""
+"""OpenAI's parameters that have no effect on the engine."""
 
 Check = Callable[[str, Any], Any]
 """Takes a parameter's name and value, returns the value to send. Raises InvalidRequest."""
@@ -55,12 +55,13 @@ async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenie
     """Return a `/chat/completions` or `/completions` body that is safe to send. `context` is in tokens.
 
     With `lenient`, a function whose schema is too costly gets any object as its arguments; the caller checks them.
+
     Raises:
         InvalidRequest: with the parameter, its value and the limit.
-        Unavailable: its schemas could not be weighed now.
+        Unavailable: the cost of its schemas could not be checked now.
     """
     fitted: dict[str, Any] = {}
-    checks = _CHECKS if path == CHAT else _OF_COMPLETIONS
+    checks = _CHECKS if path == CHAT else _COMPLETION_CHECKS
     for name, value in body.items():
         if name in _LEFT_OUT or value is None:
             continue
@@ -101,7 +102,7 @@ def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
 def _fit_tools(tools: list[Any]) -> list[dict[str, Any]]:
     if len(tools) > _MAX_TOOLS:
         raise _wrong("tools", f"an array of {len(tools)}", f"an array of at most {_MAX_TOOLS} functions")
-    return [_fit_tool(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
+    return [_fit_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
 
 
 def _fit_tool(tool: Any, param: str) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def _fit_format(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
-    """Replace the schemas of the request with ones that llama.cpp can take."""
+    """Replace the schemas of the request with ones that llama.cpp accepts."""
     functions = [tool["function"] for tool in fitted.get("tools", ())]
     described = fitted.get("response_format", {}).get("json_schema")
     schemas = [function["parameters"] for function in functions]
@@ -141,18 +142,18 @@ async def _bound_schemas(fitted: dict[str, Any], *, lenient: bool) -> None:
     except TooCostly as error:
         message = f"The schemas could not be checked now: {error.message} Try again in a moment."
         raise Unavailable(message, headers={"Retry-After": "5"}) from error
-    for place, (function, found) in enumerate(zip(functions, bounded, strict=False)):
+    for index, (function, found) in enumerate(zip(functions, bounded, strict=False)):
         if "refused" in found and not lenient:
             raise InvalidRequest(
-                f"Invalid schema for function '{function['name']}': {found['refused']} {_OTHERWISE}",
-                param=f"tools[{place}].function.parameters",
+                f"Invalid schema for function '{function['name']}': {found['refused']} {_SCHEMA_ADVICE}",
+                param=f"tools[{index}].function.parameters",
                 code="invalid_function_parameters",
             )
         function["parameters"] = found.get("schema", {"type": "object"})
     if described is not None:
         if "refused" in bounded[-1]:
             raise InvalidRequest(
-                f"Invalid schema for response_format: {bounded[-1]['refused']} {_OTHERWISE}",
+                f"Invalid schema for response_format: {bounded[-1]['refused']} {_SCHEMA_ADVICE}",
                 param="response_format",
                 code="invalid_json_schema",
             )
@@ -342,7 +343,7 @@ _CHECKS: Final[dict[str, Check]] = {
     "tools": _list,
     "top_logprobs": _integer(0, _MAX_PROBABILITIES),
 }
-_OF_COMPLETIONS: Final[dict[str, Check]] = {
+_COMPLETION_CHECKS: Final[dict[str, Check]] = {
     **_SAMPLING,
     "best_of": _integer(1, 1),
     "echo": _boolean,

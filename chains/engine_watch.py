@@ -16,7 +16,7 @@ import orjson
 
 __all__ = ["Watch"]
 
-_LOOK_S: Final = 1.0
+_POLL_S: Final = 1.0
 _MISSED: Final = 2
 """Consecutive unanswered polls, each of half the limit: a single one can be this server's own delay."""
 _LEAST_S: Final = 20.0
@@ -26,7 +26,7 @@ _BYTES_PER_S: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The engine to watch: the `slots_url` of llama.cpp, and the size of the model in bytes."""
+    """Watches an engine: `slots_url` is llama.cpp's, `model_bytes` the size of the model file."""
 
     slots_url: str
     headers: dict[str, str]
@@ -36,7 +36,7 @@ class Watch:
 
     @property
     def limit_s(self) -> float:
-        """How long a request may be without progress."""
+        """How long a request can be without progress, in seconds."""
         return min(_LEAST_S + self.model_bytes / _BYTES_PER_S, self.longest_s / 2)
 
     async def until_stuck(self, is_used: Callable[[], bool]) -> str:
@@ -46,11 +46,11 @@ class Watch:
         missed = 0
         async with aiohttp.ClientSession(headers=self.headers) as session:
             while True:
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
                 if not is_used():
                     last, since, missed = None, time.monotonic(), 0
                     continue
-                state = await self._look(session)
+                state = await self._poll(session)
                 missed = missed + 1 if state is None else 0
                 if missed == _MISSED:
                     return f"did not answer for {self.limit_s:.0f} s"
@@ -59,14 +59,14 @@ class Watch:
                 elif missed == 0 and time.monotonic() - since > self.limit_s:
                     return f"made no progress for {self.limit_s:.0f} s"
 
-    async def _look(self, session: aiohttp.ClientSession) -> Any:
+    async def _poll(self, session: aiohttp.ClientSession) -> Any:
         """Return the progress of each slot, or None if no answer came in time."""
         try:
             async with asyncio.timeout(self.limit_s / _MISSED), session.get(self.slots_url) as response:
-                told = orjson.loads(await response.read())
+                slots = orjson.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
             return None
-        return [_progress(slot) for slot in told if isinstance(slot, dict)] if isinstance(told, list) else []
+        return [_progress(slot) for slot in slots if isinstance(slot, dict)] if isinstance(slots, list) else []
 
 
 def _progress(slot: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,11 +1,11 @@
 """The engines of the models in use: loaded on demand, at most two at a time, and restarted after they end.
 
-Invariants: a model in use is never unloaded. A model that waits to be loaded is served next, however busy the others
+Invariants: a model in use is never unloaded. A model that waits to be loaded is loaded next, however busy the others
 are. If a long answer delays that, its engine accepts requests again during every other `LEAVE_S`. An engine that ends
 repeatedly is restarted with a growing delay.
 
 At most two models stay loaded: two assistants with different models can alternate without reloading them and
-reprocessing their threads, and a folder of large files cannot fill the memory.
+reprocessing their threads, and a folder of large files cannot exhaust the memory.
 """
 
 import asyncio
@@ -65,10 +65,10 @@ class Engines:
         self._find = find
         self._outcomes = outcomes
         self._loaded = loaded
-        self._engines: dict[str, Engine] = {}  # loaded, the one used last at the end
+        self._engines: dict[str, Engine] = {}  # loaded ones, the most recently used last
         self._loads: dict[str, _Load] = {}
         self._restarts = Restarts()
-        self._room = asyncio.Lock()  # one load at a time: two would only slow each other down
+        self._load_lock = asyncio.Lock()  # one load at a time: two would only slow each other down
 
     async def close(self) -> None:
         """Cancel loads in progress, and end every engine."""
@@ -114,7 +114,7 @@ class Engines:
         load.grants.append(grant)
         limit_s = self._limits.idle_s
         try:
-            # If the caller leaves, the load continues, because others can wait for it, too.
+            # If the caller leaves, the load continues, because other callers can wait for it, too.
             async with asyncio.timeout(limit_s):
                 return await grant
         except BaseException as error:
@@ -124,16 +124,16 @@ class Engines:
                 raise
         held = [engine.model.name for engine in self._engines.values() if engine.busy]
         names = ", ".join(f"`{each}`" for each in held)
-        told = f"; {names} had not finished answering" if held else ""
-        raise UpstreamFailed(f"`{name}` was not loaded within {limit_s:g} s{told}. Try again later.")
+        reason = f"; {names} had not finished answering" if held else ""
+        raise UpstreamFailed(f"`{name}` was not loaded within {limit_s:g} s{reason}. Try again later.")
 
     def _begin(self, model: Gguf) -> "_Load":
         load = _Load(asyncio.create_task(self._load(model), name=f"load {model.name}"))
         self._loads[model.name] = load
-        load.task.add_done_callback(lambda task: self._tell(model.name, load, task))
+        load.task.add_done_callback(lambda task: self._fail_waiters(model.name, load, task))
         return load
 
-    def _tell(self, name: str, load: "_Load", task: "asyncio.Task[None]") -> None:
+    def _fail_waiters(self, name: str, load: "_Load", task: "asyncio.Task[None]") -> None:
         """Fail the remaining waiters; those that got an engine are already done."""
         if self._loads.get(name) is load:
             del self._loads[name]
@@ -149,7 +149,7 @@ class Engines:
         if before is not None and not before.alive:
             self._restarts.count(model.name, before.started_at)
         await self._restarts.wait(model.name)
-        async with self._room:
+        async with self._load_lock:
             await self._make_room(model.name)
             begun = time.monotonic()
             _log.info("loading %s (%s)", model.name, model.path)
@@ -165,7 +165,7 @@ class Engines:
                 self._loaded(model.name, engine.context)
             took_s = time.monotonic() - begun
             _log.info("loaded %s in %.1f s: %s tokens of context", model.name, took_s, engine.context)
-            # Granted before any other load can start: otherwise a busy model could replace this one at once.
+            # Granted before any other load can start: otherwise a busy model could replace this one immediately.
             for grant in self._loads.pop(model.name).grants:
                 if not grant.done():
                     engine.asking += 1
@@ -195,7 +195,7 @@ class Engines:
             is_idle = await engine.until_idle(min(LEAVE_S, self._limits.idle_s))
         finally:
             if not is_idle and engine.alive:
-                self._let_in(engine)
+                self._accept_again(engine)
         if not is_idle and engine.alive:
             return False
         del self._engines[engine.model.name]
@@ -203,7 +203,7 @@ class Engines:
         _log.info("unloaded %s", engine.model.name)
         return True
 
-    def _let_in(self, engine: Engine) -> None:
+    def _accept_again(self, engine: Engine) -> None:
         """Grant the engine to requests that arrived while it was about to be unloaded."""
         engine.leaving = False
         if (load := self._loads.pop(engine.model.name, None)) is None:

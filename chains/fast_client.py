@@ -1,7 +1,7 @@
-"""The client that ChatOpenAI is handed: aiohttp and orjson, plain dicts, no object per token.
+"""The client that ChatOpenAI uses: aiohttp and orjson, plain dicts, no object per token.
 
-openai's own client builds typed models of every chunk, which costs fifty times the wire. ChatOpenAI takes dict chunks
-as well (`_astream`), and as it is only ever made to stream, `create(stream=True)` is all that it calls.
+openai's own client builds typed models of every chunk, which costs fifty times the network transfer. ChatOpenAI accepts
+dict chunks as well (`_astream`). Because it always streams here, it calls only `create(stream=True)`.
 """
 
 import asyncio
@@ -30,20 +30,21 @@ EXCHANGE: Final = "threadhold_exchange"
 
 _DONE: Final = b"[DONE]"
 _AFTER_FINISH_S: Final = 1.5  # for usage and [DONE] after the finish reason
-_AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be used again
-_CHUNKS: Final = 50  # passed on before other tasks get a turn: one read can return thousands
-_NOT_FOR_THE_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
+_AFTER_DONE_S: Final = 0.02  # for the end of the body, without which the connection cannot be reused
+_CHUNKS: Final = 50  # yielded before other tasks can run: one read can return thousands
+_NOT_IN_BODY: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 
 
 class Exchange:
-    """One call's hold on its connection, and fields that ChatOpenAI must not see (`response_format`).
+    """Controls one call's connection, and carries fields that ChatOpenAI must not see (`response_format`).
 
-    Closing LangChain's generators closes the inner ones only some time later; `close` does it at once.
+    Closing LangChain's generators closes the inner ones only some time later; `close` closes the connection
+    immediately.
     """
 
     def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Any) -> None:
-        """With `together`, texts of one read come as one chunk, whose content is their list. `kept` are the extra
-        fields of messages by their places, as text (see `chains.passback`)."""
+        """With `together`, the texts of one read become one chunk, whose content is their list. `kept` has the extra
+        fields of messages by index, as text (see `chains.passback`)."""
         self.together = together
         self.kept = kept
         self.fields = fields
@@ -56,7 +57,7 @@ class Exchange:
 
 
 class LeanCompletions:
-    """Stands in for `AsyncOpenAI().chat.completions`."""
+    """Replaces `AsyncOpenAI().chat.completions`."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -64,9 +65,9 @@ class LeanCompletions:
     async def create(self, **payload: Any) -> "ChunkStream":
         """Return the answer's chunks. Raises RunError."""
         exchange: Exchange = payload.pop(EXCHANGE, None) or Exchange()
-        assert payload.get("stream"), "ChatOpenAI is made to stream"
+        assert payload.get("stream"), "ChatOpenAI is configured to stream"
         extra = payload.get("extra_body") or {}
-        body = {name: value for name, value in payload.items() if name not in _NOT_FOR_THE_BODY}
+        body = {name: value for name, value in payload.items() if name not in _NOT_IN_BODY}
         body = {**body, **extra, **exchange.fields}
         body["model"] = model = await self._upstream.resolve(str(body.get("model") or ""))
         if exchange.kept and self._upstream.endpoint is not None:
@@ -79,14 +80,14 @@ class LeanCompletions:
 
 
 class _BrokeOffError(Exception):
-    """The connection ended before the answer did; `told` is what the run fails with when it is not tried again."""
+    """The connection ended before the answer did; the run fails with `error` if it is not retried."""
 
-    def __init__(self, told: RunError) -> None:
-        super().__init__(told.message)
-        self.told = told
+    def __init__(self, error: RunError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
-def _says(chunk: dict[str, Any]) -> bool:
+def _has_content(chunk: dict[str, Any]) -> bool:
     return any(
         delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
         for delta in (choice["delta"] for choice in chunk["choices"])
@@ -94,7 +95,7 @@ def _says(chunk: dict[str, Any]) -> bool:
 
 
 class ChunkStream:
-    """The chunks of one answer, as ChatOpenAI reads them: an async context manager and iterator."""
+    """The chunks of one answer in the form that ChatOpenAI reads: an async context manager and iterator."""
 
     def __init__(self, upstream: Upstream, body: dict[str, Any], model: str, *, together: bool) -> None:
         self._upstream = upstream
@@ -104,17 +105,17 @@ class ChunkStream:
         self._idle_s = upstream.limits.idle_s
         self._negotiation = upstream.negotiation(model)
         self._retries = Retries(upstream.limits.retry)
-        self._said = False
+        self._has_output = False
         self._bytes = 0
         self._newest_bytes = 0
         self._blocks: Blocks | None = None
-        self._rests: ReadPauses | None = None
+        self._pauses: ReadPauses | None = None
 
     async def open(self) -> None:
         """Post the request. Raises RunError."""
         self._response = await self._upstream.answer(self._body, self._negotiation, self._retries)
         endpoint = self._upstream.endpoint
-        assert endpoint is not None  # or nothing would have answered
+        assert endpoint is not None  # otherwise no server would have answered
         self._endpoint = endpoint
         tools = self._body.get("tools")
         self._reader = ChunkReader(
@@ -127,7 +128,7 @@ class ChunkStream:
             extra=ExtraFields(endpoint.base, self._model) if tools else None,
         )
         self._decoder = SseDecoder()
-        self._rests = ReadPauses(self._upstream.pace)
+        self._pauses = ReadPauses(self._upstream.pace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,9 +139,9 @@ class ChunkStream:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, unless the answer was read to the end (then it is back in the pool)."""
-        if self._rests is not None:
-            self._rests.close()
+        """Close the connection, unless the answer was read to the end (then the pool has it again)."""
+        if self._pauses is not None:
+            self._pauses.close()
         if self._blocks is not None:
             self._blocks.close()
         if (response := getattr(self, "_response", None)) is not None:
@@ -157,23 +158,23 @@ class ChunkStream:
         return self._whole() if "json" in kind and "ndjson" not in kind else self._events()
 
     async def _persistent(self) -> AsyncIterator[dict[str, Any]]:
-        """The answer's chunks. Until the first text or call, a stream that breaks off is retried, and a refusal that
-        names a field is answered by the request without it."""
+        """Yield the answer's chunks. Until the first text or call, a stream that breaks off is retried, and after a
+        refusal that names a field, the request is repeated without it."""
         while True:
             try:
                 async with aclosing(self._chunks()) as chunks:
                     async for chunk in chunks:
-                        self._said = self._said or _says(chunk)
+                        self._has_output = self._has_output or _has_content(chunk)
                         yield chunk
                 self._negotiation.settle()
                 return
             except _BrokeOffError as broken:
                 self.close()
-                if self._said or not await self._retries.wait_to_retry():
-                    raise broken.told from broken
+                if self._has_output or not await self._retries.wait_to_retry():
+                    raise broken.error from broken
             except RunError as error:
                 refusal = refusal_of(error)
-                if self._said or refusal is None or not await self._negotiation.drop_refused(refusal):
+                if self._has_output or refusal is None or not await self._negotiation.drop_refused(refusal):
                     raise
                 self.close()
             await self.open()
@@ -192,7 +193,7 @@ class ChunkStream:
                     await asyncio.sleep(0)
             if done:
                 await self._drain()
-                if self._said and not self._reader.finished:  # an end mark of its own
+                if self._has_output and not self._reader.finished:  # an end mark without a finish reason
                     yield self._reader.end()
                 else:
                     self._check_finished()
@@ -207,12 +208,12 @@ class ChunkStream:
         return (chunk for payload in payloads if (chunk := self._reader.read(payload)) is not None)
 
     async def _next_block(self) -> bytes:
-        """Return the next bytes, or none at the end; once the answer has finished, a break is an end as well."""
+        """Return the next bytes; empty at the end. Once the answer has finished, a broken connection is an end, too."""
         assert self._blocks is not None
         if self._reader.finished:
             self._blocks.limit(_AFTER_FINISH_S)
-        elif self._said and self._rests is not None:
-            await self._rests.rest(self._newest_bytes, self._blocks.held)
+        elif self._has_output and self._pauses is not None:
+            await self._pauses.rest(self._newest_bytes, self._blocks.held)
         try:
             block = await self._blocks.next()
             self._newest_bytes = len(block)
@@ -220,11 +221,11 @@ class ChunkStream:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if self._reader.finished:
                 return b""
-            told = failure(error, self._endpoint, idle_s=self._idle_s)
-            self._upstream.outcomes[(told.kind,)] += 1
+            failed = failure(error, self._endpoint, idle_s=self._idle_s)
+            self._upstream.outcomes[(failed.kind,)] += 1
             if is_transient(error) or isinstance(error, aiohttp.ClientPayloadError):
-                raise _BrokeOffError(told) from error
-            raise told from error
+                raise _BrokeOffError(failed) from error
+            raise failed from error
 
     async def _drain(self) -> None:
         try:
@@ -237,12 +238,12 @@ class ChunkStream:
     def _check_finished(self) -> None:
         if not self._reader.finished:
             host = self._endpoint.host
-            told = f"{host}: the stream ended early, without a finish reason. See the upstream's log."
+            message = f"{host}: the stream ended early, without a finish reason. See the upstream's log."
             self._upstream.outcomes["broke_off",] += 1
-            raise _BrokeOffError(UpstreamFailed(told, kind="broke_off"))
+            raise _BrokeOffError(UpstreamFailed(message, kind="broke_off"))
 
     async def _whole(self) -> AsyncGenerator[dict[str, Any]]:
-        """One JSON completion instead of a stream: the upstream ignores `stream`."""
+        """Yield one JSON completion as a chunk: the upstream ignores `stream`."""
         body = await whole(
             self._response,
             self._endpoint,
@@ -254,14 +255,14 @@ class ChunkStream:
         chunk = self._reader.read(body)
         if chunk is None or not chunk["choices"]:
             shown = body[:MAX_SHOWN].decode(errors="replace")
-            told = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
-            raise UpstreamFailed(told, kind="garbage", quote=repr(shown))
+            message = f"{self._endpoint.host} answered with JSON that is no completion: {shown!r}."
+            raise UpstreamFailed(message, kind="garbage", quote=repr(shown))
         yield chunk
 
     async def _page(self) -> AsyncGenerator[dict[str, Any]]:
         raise UpstreamFailed(
             f"{self._endpoint.host} answered with a web page (HTML) instead of a completion. "
-            f"Check that {self._endpoint.setting} is the address of the API, mostly ending in `/v1`.",
+            f"Check that {self._endpoint.setting} is the address of the API, which usually ends in `/v1`.",
             kind="garbage",
         )
         yield {}  # pragma: no cover (makes this a generator)

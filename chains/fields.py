@@ -1,8 +1,8 @@
 """Finds the fields of a request that a refusal names and that the request can do without. Pure.
 
-Laws: only fields that were sent count; a name counts only where the server itself says it, not where it quotes the
-prompt; `model`, `messages`, `tools`, `response_format` and the reply's limit are never left out, because the run would
-mean something else.
+Invariants: only fields that were sent count. A name counts only if the server itself uses it, not if it quotes the
+prompt. `model`, `messages`, `tools`, `response_format` and the reply's limit are never left out, because that would
+change the meaning of the run.
 """
 
 import re
@@ -29,10 +29,10 @@ _OF_SCHEMAS: Final = frozenset(
 UNREAD: Final = ("input", "input_value", "ctx", "failed_generation")
 """Members of error bodies that quote the request."""
 _MISSING: Final = ("missing", "value_error.missing")
-"""Pydantic's words for a field that it wants."""
+"""Pydantic's error types for a missing field."""
 _NAMING: Final = ("param", "parameter", "field")
-_SAYING: Final = ("message", "messages", "error", "errors", "detail", "details", "loc", *UNREAD)
-"""Lists under these names are messages; under others, they are messages about the field of that name."""
+_MESSAGE_LISTS: Final = ("message", "messages", "error", "errors", "detail", "details", "loc", *UNREAD)
+"""Lists under these names are messages; other lists are messages about the field of their name."""
 
 _MOST_NODES: Final = 2_000
 _MOST_READ: Final = 20_000
@@ -40,7 +40,7 @@ _MOST_READ: Final = 20_000
 _MOST_FIELDS: Final = 2_000
 """Maximum different fields of one request that are searched for in a refusal."""
 _MOST_NAMED: Final = 100
-"""Maximum fields that a refusal names; one that names more quotes the whole request."""
+"""Maximum fields that a refusal names; a refusal that names more quotes the whole request."""
 _MOST_CHARS: Final = 8_000
 
 _LOC: Final = re.compile(r"""['"]loc['"]\s*:\s*[\[(]([^\])]{1,200})[\])]""")
@@ -71,7 +71,7 @@ _CONTENT: Final = re.compile(
 )
 
 OTHER_STATUSES: Final = (401, 402, 403, 404, 408, 409, 413, 429)
-"""Statuses about the key, the address or the load, whatever the error's words are."""
+"""Statuses about the key, the address or the load, whatever the error's text is."""
 
 
 def named_paths(data: Any) -> tuple[str, ...]:
@@ -86,7 +86,9 @@ def named_paths(data: Any) -> tuple[str, ...]:
             found.update((_path(name), None) for key in _NAMING if isinstance(name := node.get(key), str))
             if isinstance(loc := node.get("loc"), list) and node.get("type") not in _MISSING:
                 found[_path(".".join(map(str, loc)))] = None
-            found.update((_path(key), None) for key, value in node.items() if key not in _SAYING and _are_texts(value))
+            found.update(
+                (_path(key), None) for key, value in node.items() if key not in _MESSAGE_LISTS and _are_texts(value)
+            )
             nodes += [value for key, value in node.items() if key not in UNREAD]
         elif isinstance(node, list):
             nodes += node[:100]
@@ -102,8 +104,8 @@ def find_changes(
     """Return changes for the fields that a refusal names, if the request can do without them. `paths` are those of
     `named_paths`, `words` those of the body's author.
 
-    If it refuses a field without naming it, these are the engine's own fields that were sent back. `status` is None for
-    an error inside a stream. Empty if the refusal is about something else.
+    If it refuses a field without naming it, the changes drop the engine's own fields that were sent back. `status` is
+    None for an error inside a stream. Empty if the refusal has another cause.
     """
     text = text[:_MOST_CHARS]
     is_failure = status is not None and status >= 500 and status != 501
@@ -112,29 +114,29 @@ def find_changes(
     candidates = _candidates(body)
     found = [change for path in paths for change in _at_path(candidates, path)]
     if not found:
-        found = _are_named(candidates, text, words)
+        found = _named_in_text(candidates, text, words)
     if (content := _content_change(body, paths, text)) is not None:
         found.append(content)
     if not found and _UNWANTED.search(text):
         found = _sent_back(body, text)
-    told = f"{code} {text}"
-    if {"temperature", "top_p"} <= {change.name for change in found} and _TOGETHER.search(told):
+    described = f"{code} {text}"
+    if {"temperature", "top_p"} <= {change.name for change in found} and _TOGETHER.search(described):
         found = [Change("pair", "top_p")] + [change for change in found if change.name not in ("temperature", "top_p")]
-    if _IS_VALUE.search(told):
+    if _IS_VALUE.search(described):
         found = [_for_value(change, body) for change in found if change.place != "limit"]
     return list(dict.fromkeys(found))
 
 
-# --- what is named ----------------------------------------------------------------------------------------------------
+# --- named fields -----------------------------------------------------------------------------------------------------
 
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
-def _path(told: str) -> str:
+def _path(written: str) -> str:
     """`body.messages[2].content` → `messages.2.content`."""
-    parts = [part for part in re.split(r"[.\[\]/]+", told.strip()) if part]
+    parts = [part for part in re.split(r"[.\[\]/]+", written.strip()) if part]
     while parts and parts[0] in ("body", "json", "request", "$", "query", "data"):
         parts = parts[1:]
     return ".".join(parts)
@@ -163,11 +165,11 @@ def _at_path(candidates: Sequence[Change], path: str) -> list[Change]:
 
 
 def _candidates(body: dict[str, Any]) -> list[Change]:
-    """Everything in the request that can be dropped, at most `_MOST_FIELDS`."""
-    return list(dict.fromkeys(islice(_given_up(body), _MOST_READ)))[:_MOST_FIELDS]
+    """Return everything in the request that can be dropped, at most `_MOST_FIELDS`."""
+    return list(dict.fromkeys(islice(_droppable(body), _MOST_READ)))[:_MOST_FIELDS]
 
 
-def _given_up(body: dict[str, Any]) -> Iterator[Change]:
+def _droppable(body: dict[str, Any]) -> Iterator[Change]:
     yield from (Change("request", name) for name in body if name not in _KEPT)
     yield from (Change("limit", name) for name in LIMITS if name in body)
     if isinstance(choice := body.get("tool_choice"), str):
@@ -183,15 +185,15 @@ def _given_up(body: dict[str, Any]) -> Iterator[Change]:
 
 
 def _sent_back(body: dict[str, Any], text: str) -> list[Change]:
-    """The engine's own fields that go back to it (see `chains.passback`); none where the text says something of one."""
+    """Return the engine's own fields that go back to it (see `chains.passback`); empty if the text names one."""
     turns = [message for message in _dicts(body.get("messages")) if message.get("role") == "assistant"]
     own = [change for change in _candidates({"messages": turns}) if change.name != "name"]
     lowered = Naming.fold(text)
     return [] if any(Naming.find(change.name, text, lowered) for change in own) else own
 
 
-def _are_named(candidates: Sequence[Change], text: str, words: Words) -> list[Change]:
-    """Those that the text says it refuses; where it says that of none in words we know, those that it names alone."""
+def _named_in_text(candidates: Sequence[Change], text: str, words: Words) -> list[Change]:
+    """Return the fields that the text refuses in known words; if there are none, those that it names alone."""
     lowered = Naming.fold(text)
     named: list[tuple[Change, Naming]] = []
     for change in candidates:
@@ -201,20 +203,20 @@ def _are_named(candidates: Sequence[Change], text: str, words: Words) -> list[Ch
         if len(named) == _MOST_NAMED:
             break
     sure = [(change, naming) for change, naming in named if not naming.is_offered and not naming.is_wanted]
-    for ways in (Naming.refused_at, Naming.alone_at):
-        if found := [change for change, naming in sure if _is_said(naming, ways(naming), text, words)]:
-            # Many refusals of a schema contain a property that has the name of a field.
+    for find_starts in (Naming.refused_at, Naming.alone_at):
+        if found := [change for change, naming in sure if _is_unquoted(naming, find_starts(naming), text, words)]:
+            # Many refusals of a schema contain a property with the name of a field.
             return [change for change in found if not words.have_name(change.name)] or found
     return []
 
 
-def _is_said(naming: Naming, starts: Sequence[int], text: str, words: Words) -> bool:
-    """Whether the server itself names the field at one of these places, rather than quoting the request."""
+def _is_unquoted(naming: Naming, starts: Sequence[int], text: str, words: Words) -> bool:
+    """Whether the server itself names the field at one of these positions, rather than quoting the request."""
     return any(not words.quoted(text, start, start + len(naming.name)) for start in starts)
 
 
 def _content_change(body: dict[str, Any], paths: Sequence[str], text: str) -> Change | None:
-    """An assistant's turn that is calls only has no content: some servers want an empty text, some no such field."""
+    """Return a change for assistant messages with calls only: some servers require empty content, some none."""
     calling = [message for message in _dicts(body.get("messages")) if message.get("tool_calls")]
     contents = [message["content"] for message in calling if "content" in message]
     named = any(re.fullmatch(r"messages\.(?:.*\.)?content", path) for path in paths) or _CONTENT.search(text)
@@ -238,14 +240,14 @@ def _functions(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _inner(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The objects inside of a message: content parts and calls, with their own."""
+    """Yield the objects in a message: content parts and calls, and the objects in these."""
     for part in (*_dicts(message.get("content")), *_dicts(message.get("tool_calls"))):
         yield part
         yield from _dicts([part.get("image_url"), part.get("function")])
 
 
 def _schemas(schema: Any, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every schema in a schema."""
+    """Return every schema in a schema."""
     nodes = [schema]
     for node in nodes:
         if len(nodes) > _MOST_NODES:

@@ -1,8 +1,7 @@
-"""A prompt into a model's context, with room left for the answer.
+"""Fits a prompt into a model's context, with space left for the answer.
 
-Laws: a prompt that is small beyond doubt is sent without asking anybody; the engine's own count decides where it has
-one, else the calibrated estimate; what does not fit by the estimate is tried all the same, the upstream has the last
-word.
+Invariants: a prompt that is certainly small is sent without asking the engine. The engine's own count decides if it has
+one, else the calibrated estimate. If even the shortest prompt does not fit, it is sent: the upstream decides.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,41 +14,41 @@ from chains.context import Prompt
 __all__ = ["Uncounted", "Window", "fit_prompt", "room_for_answer"]
 
 _SURELY_SMALL: Final = 700
-"""Tokens, estimated: what fits into any context of 2,048 however wrong the estimate is."""
+"""Estimated tokens that fit into any context of 2,048, however wrong the estimate is."""
 
 _DOUBTFUL: Final = 0.5
-"""The share of the context from which an exact count is worth asking for."""
+"""The share of the available context above which an exact count is requested."""
 
 _ROUNDS: Final = 4
 _SPARE_TOKENS: Final = 16
 
 
 class Window(Protocol):
-    """What is asked of an upstream."""
+    """The part of an upstream that fitting uses."""
 
     def context_limit(self, model: str) -> int | None:
-        """Return the context in tokens as far as it is known. Never waits."""
+        """Return the context in tokens if it is known. Never waits."""
         ...
 
     async def ask_limit(self, model: str) -> int | None:
-        """Return it after asking, in limited time."""
+        """Return the context in tokens; may ask the engine, in limited time."""
         ...
 
     async def count_tokens(
         self, model: str, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]]
     ) -> int | None:
-        """Return a prompt's tokens, None where the upstream does not count."""
+        """Return the number of tokens of a prompt; None if the upstream does not count."""
         ...
 
 
 class Uncounted:
-    """The window of an upstream that counts nothing, or not for nothing: what is known of it is all there is."""
+    """The window of an upstream that does not count tokens, or charges for it: only known limits are used."""
 
     def __init__(self, limit: Callable[[str], int | None]) -> None:
         self.context_limit = limit
 
     async def ask_limit(self, model: str) -> int | None:
-        """Return what is known."""
+        """Return the known limit."""
         return self.context_limit(model)
 
     async def count_tokens(
@@ -61,16 +60,16 @@ class Uncounted:
 
 
 def room_for_answer(limit: int, wanted: int | None) -> int:
-    """Return the tokens of a context that are kept for the answer, `wanted` (its limit) where that is less.
+    """Return the tokens of a context that are reserved for the answer; `wanted`, the answer's limit, if that is less.
 
     A quarter of a small context, an eighth of a large one.
     """
-    room = min(limit // 4, max(512, limit // 8))
-    return max(1, room if wanted is None else min(room, wanted))
+    reserved = min(limit // 4, max(512, limit // 8))
+    return max(1, reserved if wanted is None else min(reserved, wanted))
 
 
 async def fit_prompt(prompt: Prompt, model: str, window: Window, *, ratio: float, answer: int | None) -> Prompt:
-    """Return the prompt, without as many of its oldest turns as must go; `answer` is the answer's limit in tokens."""
+    """Return the prompt without as many of its oldest turns as necessary; `answer` is the answer's limit in tokens."""
     limit = window.context_limit(model)
     estimate = prompt.tokens(ratio)
     if limit is None:

@@ -1,6 +1,6 @@
-"""Client requests that are passed through to an upstream: a path of OpenAI's API, and a JSON body or a multipart form.
+"""Client requests that are forwarded to an upstream: a path of OpenAI's API, and a JSON body or a multipart form.
 
-A form is on disk, so that its model can be named anywhere in it, its length is known, and it can be sent again.
+A form is stored on disk: its model can be anywhere in it, its length is known, and it can be sent again.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -50,16 +50,16 @@ class Form(Protocol):
 
     @property
     def model(self) -> str:
-        """The value of the field `model`, empty without one."""
+        """The value of the field `model`; empty without one."""
         ...
 
     def encode(self, model: str) -> Outgoing:
-        """Return the form with this `model`; without the field where it is empty."""
+        """Return the form with this `model`; without the field if it is empty."""
         ...
 
 
 Body = dict[str, Any] | Form
-"""What a request carries: a JSON object, or a form."""
+"""A request body: a JSON object, or a form."""
 
 
 def model_of(body: Body) -> str:
@@ -83,7 +83,7 @@ def require_prompt(body: dict[str, Any], path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Renamed:
-    """A form under another model's name."""
+    """A form with another model's name."""
 
     form: Form
     model: str
@@ -93,16 +93,16 @@ class _Renamed:
 
 
 def with_model(body: Body, model: str) -> Body:
-    """Return the request with this model; unchanged where that is empty."""
+    """Return the request with this model; unchanged if the model is empty."""
     if not model:
         return body
     return {**body, "model": model} if isinstance(body, dict) else _Renamed(body, model)
 
 
-def not_served(path: str, who: str) -> NotFound:
+def not_served(path: str, upstream: str) -> NotFound:
     """Return the error for a path that the upstream does not serve, with the settings that add it."""
     return NotFound(
-        f"{who} does not serve `{path}`. Set MODEL_URL to a server that does, or add one as [upstreams.NAME] and name "
-        "its models `NAME/model`.",
+        f"{upstream} does not serve `{path}`. Set MODEL_URL to a server that does, or add one as [upstreams.NAME] and "
+        "name its models `NAME/model`.",
         code="unknown_url",
     )

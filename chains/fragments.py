@@ -55,7 +55,7 @@ class Fragment(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What a fragment adds to a call. The id comes once, the name in pieces that add up."""
+    """What a fragment adds to a call. The id comes once, the name in pieces that are joined."""
 
     call: int
     """The call's place among the calls of the reply."""
@@ -68,17 +68,17 @@ class Piece(NamedTuple):
 class _Call:
     index: int
     number: int | None
-    """The index that the server gave it first."""
+    """The index that the server first sent."""
     id: str = ""
-    """The id that the server gave it."""
+    """The id that the server sent."""
     known_as: str = ""
-    """The id that it has from here on: unique in its reply."""
+    """The id that clients see: unique in its reply."""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     delta: int = 0
     """The number of the delta that added to it last."""
-    named_again: bool = False
-    """Whether its name came again after its arguments: another call of the function, if arguments follow."""
+    name_repeated: bool = False
+    """Whether its name came again after its arguments: if arguments follow, they are another call of the function."""
     _unread: list[str] = field(default_factory=list)
     _depth: int = 0
     _opened: bool = False
@@ -96,7 +96,7 @@ class _Call:
 
     @property
     def digest(self) -> bytes | None:
-        """Equal for equal arguments; None if they are not JSON."""
+        """A hash of the arguments' value; None if they are not JSON."""
         text = self.text
         if self._digest[0] != len(text):
             self._digest = len(text), _digest(text)
@@ -143,7 +143,7 @@ class CallFragments:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the calls, in the order in which the calls began; empty where none is known yet."""
+        """The ids of the calls, in the order in which the calls began; empty for a call whose id is unknown."""
         return [call.known_as for call in self._calls]
 
     def feed(self, fragments: Sequence[Fragment]) -> tuple[list[Piece], list[int | None]]:
@@ -155,17 +155,17 @@ class CallFragments:
         pieces: list[Piece] = []
         owners: list[int | None] = []
         for position, sent in enumerate(fragments):
-            told = sent
-            call = self._candidate(told, position, alone=len(fragments) == 1)
-            if call is None or not self._continues(call, told):
-                if not any(told[1:]):
+            fragment = sent
+            call = self._candidate(fragment, position, alone=len(fragments) == 1)
+            if call is None or not self._continues(call, fragment):
+                if not any(fragment[1:]):
                     owners.append(None)
                     continue
                 pieces += self.name_all()
-                if call is not None and not told.name:
-                    told = told._replace(name=call.name)
-                call = self._begin(told)
-            piece = self._add(call, told)
+                if call is not None and not fragment.name:
+                    fragment = fragment._replace(name=call.name)
+                call = self._begin(fragment)
+            piece = self._add(call, fragment)
             if len(fragments) > 1:
                 self._by_position[position] = call
             owners.append(call.index)
@@ -174,21 +174,21 @@ class CallFragments:
         return pieces, owners
 
     def feed_whole(self, calls: Sequence[Fragment]) -> tuple[list[Piece], list[int | None]]:
-        """Take the calls of a whole message; return what the stream has not brought before, as `feed` does."""
+        """Add the calls of a whole message; return what the stream has not brought before, as `feed` does."""
         self._delta += 1
         pieces: list[Piece] = []
         owners: list[int | None] = []
         left = list(self._calls)
-        for told in calls:
-            call = _same(told, left)
+        for fragment in calls:
+            call = _same(fragment, left)
             if call is None:
                 pieces += self.name_all()
-                piece = self._add(self._begin(told), told)
+                piece = self._add(self._begin(fragment), fragment)
             else:
                 left.remove(call)
-                said = call.text
-                rest = told.arguments[len(said) :] if told.arguments.startswith(said) else ""
-                piece = Piece(call.index, self._take_id(call, told.id), told.name[len(call.name) :], rest)
+                streamed = call.text
+                rest = fragment.arguments[len(streamed) :] if fragment.arguments.startswith(streamed) else ""
+                piece = Piece(call.index, self._take_id(call, fragment.id), fragment.name[len(call.name) :], rest)
                 call.name += piece.name
                 call.add(rest)
             owners.append(piece.call)
@@ -205,41 +205,41 @@ class CallFragments:
                 pieces.append(Piece(call.index, call.known_as))
         return pieces
 
-    # --- which call ---------------------------------------------------------------------------------------------------
+    # --- assigning a fragment -----------------------------------------------------------------------------------------
 
-    def _candidate(self, told: Fragment, position: int, *, alone: bool) -> _Call | None:
-        """Return the call that a fragment may go on with."""
-        by_number = self._by_number.get(told.number) if told.number is not None else None
-        if told.id and (by_id := self._by_id.get(told.id)) is not None:
-            return by_number if by_number is not None and by_number.id == told.id else by_id
+    def _candidate(self, fragment: Fragment, position: int, *, alone: bool) -> _Call | None:
+        """Return the call that a fragment may continue."""
+        by_number = self._by_number.get(fragment.number) if fragment.number is not None else None
+        if fragment.id and (by_id := self._by_id.get(fragment.id)) is not None:
+            return by_number if by_number is not None and by_number.id == fragment.id else by_id
         if by_number is not None:
-            return None if told.id and by_number.id else by_number
+            return None if fragment.id and by_number.id else by_number
         newest = self._calls[-1] if self._calls else None
-        if told.id:
-            return newest if newest is not None and not newest.id and told.number is None else None
-        if told.number is not None:
-            return None if told.name else newest
-        return newest if alone else self._by_position.get(position) or (None if told.name else newest)
+        if fragment.id:
+            return newest if newest is not None and not newest.id and fragment.number is None else None
+        if fragment.number is not None:
+            return None if fragment.name else newest
+        return newest if alone else self._by_position.get(position) or (None if fragment.name else newest)
 
-    def _continues(self, call: _Call, told: Fragment) -> bool:
-        """Whether a fragment goes on with that call, and begins no other."""
-        if not told.name or not call.name:
-            return not (call.named_again and told.arguments.strip())
-        is_same = bool(told.id) and told.id == call.id
+    def _continues(self, call: _Call, fragment: Fragment) -> bool:
+        """Whether a fragment continues the call, rather than beginning another one."""
+        if not fragment.name or not call.name:
+            return not (call.name_repeated and fragment.arguments.strip())
+        is_same = bool(fragment.id) and fragment.id == call.id
         if call.delta == self._delta and (not is_same or call.is_whole()):
             return False  # two entries of one list are two calls
-        if self._rest_of_name(call, told.name) is None:
+        if self._rest_of_name(call, fragment.name) is None:
             return False
-        elsewhere = None not in (told.number, call.number) and self._by_number.get(told.number or 0) is not call
+        elsewhere = None not in (fragment.number, call.number) and self._by_number.get(fragment.number or 0) is not call
         if not call.arguments:
             return not elsewhere
-        given = told.arguments.strip()
+        given = fragment.arguments.strip()
         if not call.is_whole():
             return not (elsewhere and given.startswith("{"))
         return not given or (is_same and not elsewhere and given == call.text.strip())
 
     def _rest_of_name(self, call: _Call, name: str) -> str | None:
-        """Return what a name adds to the call's: nothing where it is repeated, None where it is another function's."""
+        """Return what a name adds to the call's: empty if it is repeated, None if it is another function's."""
         longer = call.name + name
         may_grow = not call.arguments and any(each.startswith(longer) for each in self._offered)
         if call.name in self._offered:
@@ -250,44 +250,44 @@ class CallFragments:
             return name[len(call.name) :]
         return None if call.arguments or name in self._offered else name
 
-    # --- what it adds -------------------------------------------------------------------------------------------------
+    # --- adding a fragment --------------------------------------------------------------------------------------------
 
-    def _begin(self, told: Fragment) -> _Call:
+    def _begin(self, fragment: Fragment) -> _Call:
         if len(self._calls) == MAX_CALLS:
             raise UpstreamFailed(
                 f"The model made more than {MAX_CALLS} function calls in one reply. Ask it for fewer at once, or set "
                 "`parallel_tool_calls` to false.",
                 kind="garbage",
             )
-        call = _Call(len(self._calls), told.number)
+        call = _Call(len(self._calls), fragment.number)
         self._calls.append(call)
         return call
 
-    def _add(self, call: _Call, told: Fragment) -> Piece:
-        id, name = self._take_id(call, told.id), ""
-        if told.name:
-            name = (self._rest_of_name(call, told.name) or "") if call.name else told.name
+    def _add(self, call: _Call, fragment: Fragment) -> Piece:
+        id, name = self._take_id(call, fragment.id), ""
+        if fragment.name:
+            name = (self._rest_of_name(call, fragment.name) or "") if call.name else fragment.name
             name = name[: _MAX_NAME - len(call.name)]
             call.name += name
-        repeats = bool(told.name) and bool(call.arguments) and call.is_whole()
-        if told.name:
-            call.named_again = repeats and not (told.id and told.id == call.id)
-        arguments = "" if repeats else told.arguments
+        repeats = bool(fragment.name) and bool(call.arguments) and call.is_whole()
+        if fragment.name:
+            call.name_repeated = repeats and not (fragment.id and fragment.id == call.id)
+        arguments = "" if repeats else fragment.arguments
         call.add(arguments)
-        if told.number is not None:
-            self._by_number[told.number] = call
+        if fragment.number is not None:
+            self._by_number[fragment.number] = call
         call.delta = self._delta
         return Piece(call.index, id, name, arguments)
 
-    def _take_id(self, call: _Call, told: str) -> str:
-        """Return the id that a call is known by from now on; empty where it has one, or none was sent."""
-        if not told or call.id:
+    def _take_id(self, call: _Call, id: str) -> str:
+        """Return the id that clients see from now on; empty if the call has one, or none was sent."""
+        if not id or call.id:
             return ""
-        call.id = told
-        self._by_id[told] = call
+        call.id = id
+        self._by_id[id] = call
         if call.known_as:
             return ""
-        call.known_as = told if told not in self.ids else _new_id()
+        call.known_as = id if id not in self.ids else _new_id()
         return call.known_as
 
 
@@ -295,11 +295,11 @@ def number_calls(calls: CallFragments, chunk: AIMessageChunk) -> AIMessageChunk:
     """Return the chunk of a LangChain model with numbered calls: several providers number none of them."""
     if not chunk.tool_call_chunks:
         return chunk
-    told = [
+    fragments = [
         Fragment(_index(each.get("index")), each.get("id") or "", each.get("name") or "", each.get("args") or "")
         for each in chunk.tool_call_chunks
     ]
-    pieces, _ = calls.feed(told)
+    pieces, _ = calls.feed(fragments)
     numbered = [
         tool_call_chunk(name=piece.name or None, args=piece.arguments, id=piece.id or None, index=piece.call)
         for piece in pieces
@@ -307,18 +307,18 @@ def number_calls(calls: CallFragments, chunk: AIMessageChunk) -> AIMessageChunk:
     return chunk.model_copy(update={"tool_call_chunks": numbered})
 
 
-def _same(told: Fragment, calls: Iterable[_Call]) -> _Call | None:
+def _same(whole: Fragment, calls: Iterable[_Call]) -> _Call | None:
     """Return the streamed call that a call of a whole message repeats."""
-    among = [call for call in calls if not call.name or told.name.startswith(call.name)]
-    if told.id and (same := next((call for call in among if call.id == told.id), None)) is not None:
+    among = [call for call in calls if not call.name or whole.name.startswith(call.name)]
+    if whole.id and (same := next((call for call in among if call.id == whole.id), None)) is not None:
         return same
-    unidentified = [call for call in among if not (told.id and call.id)]
-    digest = _digest(told.arguments) if unidentified else None
+    unidentified = [call for call in among if not (whole.id and call.id)]
+    digest = _digest(whole.arguments) if unidentified else None
     return next(
         (
             call
             for call in unidentified
-            if told.arguments.startswith(call.text) or (digest is not None and call.digest == digest)
+            if whole.arguments.startswith(call.text) or (digest is not None and call.digest == digest)
         ),
         None,
     )
@@ -336,9 +336,9 @@ def _new_id() -> str:
     return "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
 
 
-def _index(told: Any) -> int | None:
-    if isinstance(told, bool):
+def _index(value: Any) -> int | None:
+    if isinstance(value, bool):
         return None
-    if isinstance(told, int) or (isinstance(told, float) and told.is_integer()):
-        return int(told)
-    return int(told) if isinstance(told, str) and re.fullmatch(r"-?\d{1,9}", told) else None
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value) else None
