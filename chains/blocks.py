@@ -134,8 +134,7 @@ async def blocks(response: aiohttp.ClientResponse, *, idle_s: float) -> AsyncGen
 
 
 async def heard(stream: AsyncIterator[T], *, idle_s: float) -> AsyncGenerator[T]:
-    """Yield what another library reads, with a silence limit: the library's own limit counts bytes, so keep-alive data
-    resets it.
+    """Yield what another library reads, with a silence limit: keep-alive bytes reset the library's own timeout.
 
     Raises TimeoutError after `idle_s` plus `_LATE_S` of silence, and whatever the stream raises.
     """

@@ -57,7 +57,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def join(work: Coroutine[Any, Any, T]) -> T:
-    """Do the same from another event loop; cancelling the wait cancels it. On the bridge's own loop, just await it."""
+    """Run a coroutine as `run` does, but from another event loop. On the bridge's own loop, just await it."""
     if _is_on_bridge():
         return await work
     begun = _begin(work)
@@ -82,7 +82,7 @@ def iterate(make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
 
 
 async def follow(make: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
-    """Do the same from another event loop; on the bridge's own loop, iterate over the generator itself."""
+    """Yield items as `iterate` does, but in another event loop. On the bridge's own loop, use the generator itself."""
     if _is_on_bridge():
         async with aclosing(make()) as items:  # type: ignore[type-var]
             async for item in items:

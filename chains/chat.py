@@ -72,12 +72,12 @@ def build_chat_chain(
     filled = prompt.with_config(run_name="prompt")
     model = _ChatModel(upstream, tells_failures=tells_failures)
     chain = RunnableLambda(_complete, name="defaults") | filled | model | StrOutputParser()
-    given: Any = ChatInput
-    return _Chat(bound=chain, config={"run_name": "chat"}, custom_input_type=given, custom_output_type=str)
+    input_type: Any = ChatInput
+    return _Chat(bound=chain, config={"run_name": "chat"}, custom_input_type=input_type, custom_output_type=str)
 
 
-def _complete(given: dict[str, Any]) -> dict[str, Any]:
-    return parse(ChatInput, given).model_dump()
+def _complete(values: dict[str, Any]) -> dict[str, Any]:
+    return parse(ChatInput, values).model_dump()
 
 
 class _Chat(

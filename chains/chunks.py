@@ -270,7 +270,7 @@ def _bare_text(data: dict[str, Any]) -> str | None:
 
 
 def _lone_text(data: dict[str, Any]) -> str | None:
-    """Do the same, but return None if there are unknown fields."""
+    """Return the text as `_bare_text` does; None if there are unknown fields."""
     text = _bare_text(data)
     if text is None:
         return None

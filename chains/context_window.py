@@ -67,7 +67,7 @@ class Windows:
         return None if window is None else window.limit
 
     async def ask(self, model: str) -> int | None:
-        """Do the same, but wait for the first answer, for at most a few seconds."""
+        """Return the context as `limit` does, but wait for the first answer, for at most a few seconds."""
         if model not in self._reported and (asking := self._ask(model)) is not None:
             await asyncio.shield(asking)
         return self.limit(model)

@@ -68,7 +68,7 @@ class _Bounds:
         self._nodes = 0
 
     def write(self, schema: Any, name: str) -> Any:
-        """Return a schema with bounds; nodes beyond the limit stay as they are."""
+        """Return a schema with bounds; nodes beyond the limit stay unchanged."""
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             return schema

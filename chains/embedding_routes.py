@@ -50,40 +50,40 @@ class EmbeddingRoutes:
         self._requests = Shares(_PARALLEL, least=1, portion=1)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the `/models` entry of the built-in model; empty if EMBEDDINGS_MODEL replaces it."""
+        """Return the `/models` entry of the built-in model; empty if it is replaced or not installed."""
         if not isinstance(self._embedder, MiniLm):
             return []
         details = {"embeddings": True, "dimensions": self._embedder.dimensions}
         entry = {"id": self._embedder.name, "object": "model", "created": 0, "owned_by": "threadhold"}
         return [{**entry, "threadhold": details}]
 
-    async def answer(self, asked: EmbeddingCreate, owner: str = "") -> Passage:
+    async def answer(self, request: EmbeddingCreate, owner: str = "") -> Passage:
         """Return vectors, or the upstream's error. Cancelling stops the work.
 
         Raises InvalidRequest, NotFound, UpstreamProblem, Unavailable.
         """
-        route = await self._route(asked.model)
+        route = await self._route(request.model)
         if route is not None:
             if isinstance(route.member.source, Builtin):
                 raise InvalidRequest(
-                    f"The model `{asked.model}` generates text and does not make embeddings. {self._advice()}",
+                    f"The model `{request.model}` generates text and does not make embeddings. {self._advice()}",
                     param="model",
                     code="invalid_value",
                 )
-            return await _ask(route.member.source, route.model, asked, owner)
+            return await _ask(route.member.source, route.model, request, owner)
         if isinstance(self._embedder, UpstreamEmbedder):
-            return await _ask(self._embedder.upstream, self._embedder.name, asked, owner)
-        if self._embedder is None or self._routes.alias(asked.model) != self._embedder.name:
-            await self._check_listings(asked.model)
+            return await _ask(self._embedder.upstream, self._embedder.name, request, owner)
+        if self._embedder is None or self._routes.alias(request.model) != self._embedder.name:
+            await self._check_listings(request.model)
         if self._embedder is None:
             raise InvalidRequest(
-                f"No upstream lists the model `{asked.model[:200]}`. {words_only_notice()}",
+                f"No upstream lists the model `{request.model[:200]}`. {words_only_notice()}",
                 param="model",
                 code="model_not_found",
             )
         assert isinstance(self._embedder, MiniLm), "there are two"
         async with self._requests.share(owner):
-            return await self._embed(self._embedder, asked, owner)
+            return await self._embed(self._embedder, request, owner)
 
     async def _route(self, model: str) -> Route | None:
         """Return the route to the upstream that has the model; None for the embedder. Raises InvalidRequest."""
@@ -115,13 +115,13 @@ class EmbeddingRoutes:
         ours = f"`{self._embedder.name}`, or for " if self._embedder is not None else ""
         return f"Ask for {ours}a model of an upstream that has `/embeddings`."
 
-    async def _embed(self, model: MiniLm, asked: EmbeddingCreate, owner: str) -> Passage:
-        texts = asked.texts
-        if asked.dimensions not in (None, model.dimensions):
+    async def _embed(self, model: MiniLm, request: EmbeddingCreate, owner: str) -> Passage:
+        texts = request.texts
+        if request.dimensions not in (None, model.dimensions):
             # Its vectors were not trained for truncation: shorter ones find noticeably less.
             raise InvalidRequest(
                 f"`{model.name}` makes vectors of {model.dimensions} numbers and does not support `dimensions` "
-                f"{asked.dimensions}. Leave `dimensions` out, or set EMBEDDINGS_MODEL to a model that does.",
+                f"{request.dimensions}. Leave `dimensions` out, or set EMBEDDINGS_MODEL to a model that does.",
                 param="dimensions",
                 code="invalid_value",
             )
@@ -132,7 +132,7 @@ class EmbeddingRoutes:
         except EmbeddingFailed as error:
             raise Unavailable(error.message) from error
         used = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
-        body = await REQUESTS.run(owner, _encoded, vectors, asked, model.name, used)
+        body = await REQUESTS.run(owner, _encoded, vectors, request, model.name, used)
         return Passage(200, "application/json", body=body)
 
 
@@ -156,9 +156,9 @@ def _check_lengths(counts: list[int], model: str) -> None:
         )
 
 
-async def _ask(source: ModelSource, model: str, asked: EmbeddingCreate, owner: str) -> Passage:
+async def _ask(source: ModelSource, model: str, request: EmbeddingCreate, owner: str) -> Passage:
     """Ask an upstream, and return vectors in the requested encoding, even if the upstream does not support it."""
-    body = {**asked.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": asked.texts}
+    body = {**request.model_dump(exclude_unset=True, exclude_none=True), "model": model, "input": request.texts}
     passage = await source.pass_through(body, EMBEDDINGS)
     refused = passage.status in (400, 422) and b"encoding_format" in (passage.body or b"")
     if refused and body.pop("encoding_format", None) is not None:
@@ -168,14 +168,14 @@ async def _ask(source: ModelSource, model: str, asked: EmbeddingCreate, owner: s
     assert passage.body is not None, "answers of this path are read whole"
     small = len(passage.body) < _SMALL_BYTES
     reshaped = (
-        _reshaped(passage.body, asked, model)
+        _reshaped(passage.body, request, model)
         if small
-        else await REQUESTS.run(owner, _reshaped, passage.body, asked, model)
+        else await REQUESTS.run(owner, _reshaped, passage.body, request, model)
     )
     return Passage(200, "application/json", passage.headers, reshaped)
 
 
-def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
+def _reshaped(body: bytes, request: EmbeddingCreate, model: str) -> bytes:
     """Return an upstream's answer in OpenAI's shape. Raises UpstreamProblem for one without vectors."""
     try:
         answer = orjson.loads(body)
@@ -184,18 +184,18 @@ def _reshaped(body: bytes, asked: EmbeddingCreate, model: str) -> bytes:
         # Sorting is stable: entries without an index keep their order.
         entries = sorted(answer["data"], key=lambda entry: entry.get("index") or 0)
         vectors = [entry["embedding"] for entry in entries]
-        if len(vectors) != len(asked.texts):
+        if len(vectors) != len(request.texts):
             raise _unusable()
         usage = answer["usage"] if isinstance(answer.get("usage"), dict) else {}
         used = {**usage, **{name: usage.get(name) or 0 for name in ("prompt_tokens", "total_tokens")}}
-        return _encoded(vectors, asked, str(answer.get("model") or model), used)
+        return _encoded(vectors, request, str(answer.get("model") or model), used)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _unusable() from error
 
 
-def _encoded(vectors: list[Any], asked: EmbeddingCreate, model: str, used: dict[str, Any]) -> bytes:
+def _encoded(vectors: list[Any], request: EmbeddingCreate, model: str, used: dict[str, Any]) -> bytes:
     """Return vectors (numbers or base64) in the requested encoding. Raises ValueError, TypeError for others."""
-    if asked.encoding_format == "base64":
+    if request.encoding_format == "base64":
         vectors = [vector if isinstance(vector, str) else encode_vector(vector) for vector in vectors]
     else:
         vectors = [decode_vector(v) if isinstance(v, str) else array("d", v).tolist() for v in vectors]

@@ -124,8 +124,8 @@ def proxy_for(url: str) -> str | None:
     """Return the proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for a URL, or None.
 
     Loopback addresses never use a proxy. The variables are read here and not by aiohttp (`trust_env`), which would also
-    read `~/.netrc` from disk at every request. Like `SSL_CERT_FILE`, they are settings of the libraries,
-    not ours.
+    read `~/.netrc` from disk at every request. Like `SSL_CERT_FILE`, they are settings of the libraries, not
+    ours.
     """
     parts = urlsplit(url)
     name = parts.hostname or ""

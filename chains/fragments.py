@@ -26,7 +26,7 @@ __all__ = ["MAX_CALLS", "CallFragments", "Fragment", "Piece", "number_calls"]
 MAX_CALLS: Final = 128
 """Maximum calls in one reply: OpenAI's limit for functions in one request."""
 _MAX_NAME: Final = 1_000
-"""Maximum characters of a name that comes in pieces. The rest is dropped, and no function has such a name."""
+"""Maximum characters of a name that arrives in pieces. The rest is dropped: no function has such a name."""
 
 _MARK: Final = re.compile(r'[{}\[\]"\\]')
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -58,7 +58,7 @@ class Piece(NamedTuple):
     """What a fragment adds to a call. The id comes once, the name in pieces that are joined."""
 
     call: int
-    """The call's place among the calls of the reply."""
+    """The call's index in the reply."""
     id: str = ""
     name: str = ""
     arguments: str = ""
@@ -111,14 +111,14 @@ class _Call:
         """Whether the arguments are a JSON object from its first brace to its last. Reads each character once."""
         text = "".join(self._unread)
         self._unread.clear()
-        place = int(self._escaped and bool(text))
+        position = int(self._escaped and bool(text))
         self._escaped = self._escaped and not text
-        while (found := _MARK.search(text, place)) is not None:
-            place = found.end()
+        while (found := _MARK.search(text, position)) is not None:
+            position = found.end()
             match found[0]:
                 case "\\":
-                    place += self._quoted
-                    self._escaped = place > len(text)
+                    position += self._quoted
+                    self._escaped = position > len(text)
                 case '"':
                     self._quoted = not self._quoted
                 case bracket if not self._quoted:
@@ -128,7 +128,7 @@ class _Call:
 
 
 class CallFragments:
-    """The calls of one reply. `offered` holds the functions' names, to tell a piece of a name from another name."""
+    """The calls of one reply. `offered` holds the functions' names, to tell a piece of a name from a new name."""
 
     def __init__(self, offered: Collection[str] = ()) -> None:
         self._offered = frozenset(offered)

@@ -22,7 +22,7 @@ _MAX_PRUNINGS: Final = 4  # later alternatives reveal their nulls only after ear
 
 
 def find_problems(schema: Any, value: Any, *, nulls_are_absent: bool = False) -> list[str]:
-    """Return the problems of a value, each as `` `path`: reason ``; empty if there are none or the check is impossible.
+    """Return a value's problems, each with its path; empty if there are none or the check is impossible.
 
     With `nulls_are_absent`, a property that is null although its schema does not allow null counts as absent.
     """

@@ -31,8 +31,8 @@ async def check_arguments(schema: Any, value: Any, *, nulls_are_absent: bool = F
 
 
 async def why_unchecked(schemas: Sequence[Any]) -> tuple[int | None, str] | None:
-    """Return the index of the first schema that cannot be used for a check, and the reason, as the rest of a sentence
-    that starts with its name.
+    """Return the index of the first schema that cannot be used for a check, and the reason as the end of a sentence
+    about it.
 
     Return None if all can be used. The index is None if several are too much work together.
 

@@ -1,4 +1,4 @@
-"""Tool calls without the upstream's `tools`: mode *schema* by constrained decoding, *prompt* without it.
+"""Makes tool calls without the upstream's `tools`: mode *schema* by constrained decoding, *prompt* without it.
 
 First a choice, then the call. With `auto`, a tiny constrained request names the function that helps, or none, and the
 number of calls. Then follows either a plain reply that mentions no functions, streamed as it arrives, or the call as
@@ -217,8 +217,8 @@ class Constrained:
         had = set() if self._binds else answered_calls(self.call.messages)
         self.tally.finish = "tool_calls"
         return [
-            self.offer.invalid(checked, None) if checked.problem else call_chunk(place, checked.name, checked.arguments)
-            for place, checked in enumerate(calls)
+            self.offer.invalid(checked, None) if checked.problem else call_chunk(index, checked.name, checked.arguments)
+            for index, checked in enumerate(calls)
             if _key(checked) not in had
         ]
 

@@ -57,7 +57,7 @@ _LINEAR: Final = frozenset(
 _UNREAD: Final = frozenset(
     {"title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
     | {"$schema", "$defs", "definitions", "strict"}
-    | {"format", "pattern"}  # `chains.calls.schemas` never tries them
+    | {"format", "pattern"}  # `chains.calls.schemas` never applies them
 )
 
 

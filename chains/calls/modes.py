@@ -1,4 +1,4 @@
-"""One reply with functions, in the mode of its model; all modes yield the same kinds of chunks.
+"""Generates replies with functions, each in the mode of its model; all modes yield the same kinds of chunks.
 
 Invariants: the mode is chosen here, by model (see `abilities`). If a server cannot parse its model's call, the reply is
 requested once more, then in mode schema. A server that does not obey a form is asked in the next one, down to prompts.
@@ -42,7 +42,7 @@ _NATIVE_TRIES: Final = 2
 """A call that its server cannot parse is mostly a random error of the model, and the next attempt succeeds."""
 
 _CHECKS: Final = ("chains.calls.schemas", "json_repair")
-"""Modules that check and repair calls, loaded with the first call: they take 3 MB, which other servers save."""
+"""Modules that check and repair calls. They take 3 MB, so the first reply with functions loads them."""
 
 
 def concerns_tools(call: ReplyCall) -> bool:
@@ -145,7 +145,7 @@ class Modes:
         `required`."""
         unnamed = self._abilities.unnamed
 
-        def again(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
+        def retry(error: RunError) -> AsyncGenerator[AIMessageChunk] | None:
             if not isinstance(error, PromptRefused) or not _NO_NAMES.search(error.message):
                 return None
             unnamed[call.model] = True
@@ -153,7 +153,7 @@ class Modes:
 
         if not isinstance(call.tool_choice, dict) or call.model in unnamed:
             return self._turns.ask(_narrowed(call), once=True)
-        return _or_again(self._turns.ask(call, once=True), again)
+        return _or_retry(self._turns.ask(call, once=True), retry)
 
     async def _constrained(self, call: ReplyCall, tally: Tally) -> AsyncGenerator[AIMessageChunk]:
         """Try the forms in order until the server obeys one."""
@@ -199,10 +199,10 @@ def _is_about_form(error: RunError) -> bool:
     return refusal is None or refusal.is_about_form
 
 
-async def _or_again(
-    first: AsyncGenerator[AIMessageChunk], again: Callable[[RunError], AsyncGenerator[AIMessageChunk] | None]
+async def _or_retry(
+    first: AsyncGenerator[AIMessageChunk], retry: Callable[[RunError], AsyncGenerator[AIMessageChunk] | None]
 ) -> AsyncGenerator[AIMessageChunk]:
-    """Yield a request's chunks; if it is refused before the first one, those that `again` returns."""
+    """Yield a request's chunks; if it is refused before the first one, those that `retry` returns."""
     started = False
     try:
         async with aclosing(first):
@@ -211,11 +211,11 @@ async def _or_again(
                 yield chunk
         return
     except (PromptRefused, UpstreamFailed) as error:
-        other = None if started else again(error)
-        if other is None:
+        second = None if started else retry(error)
+        if second is None:
             raise
-    async with aclosing(other):
-        async for chunk in other:
+    async with aclosing(second):
+        async for chunk in second:
             yield chunk
 
 

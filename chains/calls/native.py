@@ -1,9 +1,9 @@
-"""Tool calls by the upstream's own `tools`: fragments are held until their call is complete and in order.
+"""Makes tool calls by the upstream's own `tools`: fragments are held until their call is complete and in order.
 
 Invariants: text is never held. A call is released with its fragments as they came (those of a very long call joined),
 in the order in which the calls began. An invalid call is repaired; else requested once more; else passed on unchanged
 if the client accepts that (its functions that are not strict); else reported to the model. Calls that a limit has cut
-off are released unchanged: the run ends there, and no one executes them.
+off are released unchanged: the run ends there, and they are not executed.
 """
 
 import logging
@@ -46,7 +46,7 @@ class _Held:
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     chunks: list[AIMessageChunk] = field(default_factory=list)
-    gone: bool = False
+    is_done: bool = False
     checked: tuple[int, Checked, bool] | None = None
     """The fragments that the last check covers, its result, and whether it left the arguments unchanged."""
 
@@ -93,16 +93,16 @@ class _Buffer:
                 held = _Held(fragment.get("index") or len(self.calls))
                 self.calls.append(held)
                 self._by_index[fragment.get("index", -1) or 0] = held
-            if not held.gone:
+            if not held.is_done:
                 held.add(chunk if alone else chunk_of_calls([fragment]))
 
     async def end(self, *, cut_off: bool) -> AsyncGenerator[AIMessageChunk]:
         """Yield the remaining valid calls, and put the others into `wrong`; after a cut-off reply, yield all calls."""
         if not self.offer.tools:
-            return  # no function was offered: no one can execute a call, and the model gets no report
+            return  # no function was offered: nothing can execute a call, and the model gets no report
         if cut_off:
             for held in self.calls:
-                if not held.gone:
+                if not held.is_done:
                     for chunk in held.fragments():
                         yield chunk
             return
@@ -111,7 +111,7 @@ class _Buffer:
 
     async def break_off(self) -> AsyncGenerator[AIMessageChunk]:
         """Yield the valid calls that follow those already sent, which form the reply; nothing if none was sent."""
-        if any(held.gone for held in self.calls):
+        if any(held.is_done for held in self.calls):
             async for released in self._release(only_valid=True):
                 yield released
             if self.kept:
@@ -124,7 +124,7 @@ class _Buffer:
 
     async def _release(self, *, only_valid: bool) -> AsyncGenerator[AIMessageChunk]:
         for held in self.calls:
-            if held.gone:
+            if held.is_done:
                 continue
             if held.checked is None or held.checked[0] != len(held.arguments):  # may run again at each later call
                 text = "".join(held.arguments)
@@ -133,7 +133,7 @@ class _Buffer:
             _, checked, is_unchanged = held.checked
             if only_valid and (checked.problem or not is_unchanged):
                 return
-            held.gone = True
+            held.is_done = True
             if checked.problem or self.wrong:
                 self.wrong.append((held, checked))
             elif is_unchanged:

@@ -72,7 +72,7 @@ class Offer:
     async def _problems(self, name: str, schema: dict[str, Any], value: dict[str, Any]) -> list[str]:
         try:
             return await check_arguments(schema, value, nulls_are_absent=name in self._lenient)
-        except TooCostly as error:  # whoever executes the call checks it
+        except TooCostly as error:  # the executor of the call validates the arguments
             _log.warning("did not check arguments of `%s` against its schema: %s", name, error)
             self._unchecked.add(name)
             return []

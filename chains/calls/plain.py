@@ -1,6 +1,6 @@
 """Converts a conversation for models without a tool role: strict turns, with calls and outputs as text. Pure.
 
-Invariants: there is at most one system message, and it is first. User and assistant alternate, and the user is first.
+Invariants: there is at most one system message, and it is first. User and assistant alternate; the user is first.
 A call's output is part of the user's turn. The model's own JSON is not shown to it again, because it would imitate it.
 """
 
@@ -50,8 +50,8 @@ def usual_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
     Without a user message, the system message becomes one.
     """
-    asked = any(isinstance(message, HumanMessage) for message in messages)
-    turns = merge_turns(messages) if asked else fold_system(messages)
+    has_user = any(isinstance(message, HumanMessage) for message in messages)
+    turns = merge_turns(messages) if has_user else fold_system(messages)
     ends_well = any(not isinstance(message, SystemMessage) for message in turns) and side(turns[-1]) != "ai"
     return turns if ends_well else [*turns, HumanMessage(_NOTHING)]
 
@@ -72,7 +72,7 @@ def merge_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def side(message: BaseMessage) -> str:
-    """Return whose turn it is; empty for messages that nothing can be joined to: tool outputs, and calls."""
+    """Return the role of a message; empty for messages that cannot be joined: tool outputs, and calls."""
     if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls):
         return ""
     return str(message.type)
@@ -122,8 +122,8 @@ def _turn(message: BaseMessage, calls: dict[str, Any], prompts: Prompts) -> Base
     if isinstance(message, ToolMessage):
         call = calls.get(message.tool_call_id, {})
         name = str(message.name or call.get("name", "?"))
-        given = json.dumps(call.get("args", {}), ensure_ascii=False)
-        return HumanMessage(fill(prompts.result, name=name, arguments=given, output=_text(message)))
+        arguments = json.dumps(call.get("args", {}), ensure_ascii=False)
+        return HumanMessage(fill(prompts.result, name=name, arguments=arguments, output=_text(message)))
     if isinstance(message, AIMessage):
         return AIMessage(message.content) if message.content else None
     return message

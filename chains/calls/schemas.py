@@ -123,7 +123,7 @@ _DRAFTS: Final = {
 
 
 def find_errors(schema: dict[str, Any], value: Any) -> list[Any]:
-    """Return jsonschema's errors, sorted by path; empty if the check was given up."""
+    """Return jsonschema's errors, sorted by path; empty if the check was given up or the schema is malformed."""
     try:
         return try_errors(schema, value)
     except (GivenUp, RecursionError):
