@@ -1,4 +1,4 @@
-"""A stream put together is what the same server says without one."""
+"""An assembled stream equals the same server's answer without a stream."""
 
 from typing import Any
 
@@ -43,8 +43,8 @@ def test_text_reasoning_and_usage_become_one_completion() -> None:
 
 
 def test_tool_calls_are_joined_by_their_index() -> None:
-    def call(index: int, arguments: str, **told: Any) -> dict[str, Any]:
-        return {"index": index, **told, "function": {"arguments": arguments, **told.pop("function", {})}}
+    def call(index: int, arguments: str, **fields: Any) -> dict[str, Any]:
+        return {"index": index, **fields, "function": {"arguments": arguments, **fields.pop("function", {})}}
 
     whole = assembled(
         choice(tool_calls=[{**call(0, ""), "id": "a", "function": {"name": "f", "arguments": ""}}]),
@@ -68,8 +68,8 @@ def test_several_choices_and_their_probabilities_stay_apart() -> None:
     one["choices"][0]["logprobs"] = {"content": [{"token": "a"}]}
     whole = assembled(choice(index=1, content="b"), one, choice("length", index=1)).whole()
     assert whole is not None
-    assert [told["message"]["content"] for told in whole["choices"]] == ["a", "b"]
-    assert [told["finish_reason"] for told in whole["choices"]] == ["stop", "length"]
+    assert [each["message"]["content"] for each in whole["choices"]] == ["a", "b"]
+    assert [each["finish_reason"] for each in whole["choices"]] == ["stop", "length"]
     assert whole["choices"][0]["logprobs"] == {"content": [{"token": "a"}]}
 
 

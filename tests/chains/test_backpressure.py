@@ -1,4 +1,4 @@
-"""Logs and events of a chat: their size, and how far the model is read ahead of the reader."""
+"""Logs and events of a chat: their size, and how far the model is ahead of the reader."""
 
 import asyncio
 import gc
@@ -45,9 +45,9 @@ async def test_a_log_repeats_an_answer_a_bounded_number_of_times(
     chain = build_chat_chain(await connect(up.url))
     log = [patch async for patch in chain.astream_log(ASKED, include_types=["nothing"])]
     ops = [op for patch in log for op in patch.ops]
-    told = [op["value"] for op in ops if op["path"] == "/final_output"]
-    assert sum(map(len, told)) < 40 * len(text)
-    assert len(told) > 100, "an answer comes in many pieces"
+    emitted = [op["value"] for op in ops if op["path"] == "/final_output"]
+    assert sum(map(len, emitted)) < 40 * len(text)
+    assert len(emitted) > 100, "an answer comes in many pieces"
     state = reduce(add, log).state  # type: ignore[attr-defined]
     assert state["final_output"] == "".join(state["streamed_output"]) == text
 
@@ -58,12 +58,12 @@ async def test_only_a_small_part_of_the_text_is_held_back() -> None:
         for given in range(1, 1001):  # noqa: B007
             yield "x"
 
-    given = told = 0
+    given = emitted = 0
     async for piece in grow_pieces(letters()):
-        assert given - told - len(piece) == 0
-        assert len(piece) <= 1 + told / 32
-        told += len(piece)
-    assert told == 1000
+        assert given - emitted - len(piece) == 0
+        assert len(piece) <= 1 + emitted / 32
+        emitted += len(piece)
+    assert emitted == 1000
 
 
 def count_queued() -> int:

@@ -1,4 +1,4 @@
-"""Bodies of answers: silence in them has a limit even where their framing breaks, which aiohttp does not notice."""
+"""Bodies of answers: silence has a limit even if the framing breaks, which aiohttp does not notice."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 
 async def break_off(wire: Wire) -> None:
-    """A good head, and then, in a packet of its own, a block whose size is no number."""
+    """Send a valid head, and then, in a packet of its own, a block whose size is no number."""
     await wire.send(head("application/json", CHUNKED))
     await asyncio.sleep(0.05)
     await wire.send(b"zz\r\n")
@@ -34,7 +34,7 @@ async def break_off_a_stream(wire: Wire) -> None:
 
 
 async def drip(wire: Wire) -> None:
-    """A block now and then, and no end."""
+    """Send a block from time to time, without an end."""
     await wire.send(head("application/json"))
     while True:
         await wire.send(b" ", every_s=0.02)

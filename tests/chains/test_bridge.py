@@ -25,7 +25,7 @@ async def fails() -> None:
 
 
 class Counting:
-    """Numbers without end; `left` is set when the generator is closed."""
+    """Yield numbers without end; `left` is set when the generator is closed."""
 
     def __init__(self) -> None:
         self.left = threading.Event()
@@ -97,7 +97,7 @@ async def test_a_cancelled_wait_stops_the_work() -> None:
     assert await asyncio.to_thread(stopped.wait, 2)
 
 
-async def test_what_is_held_is_opened_once_tried_anew_after_a_failure_and_closed_in_its_own_task() -> None:
+async def test_a_lazy_resource_opens_once_retries_failures_and_closes_in_its_task() -> None:
     life: list[str] = []
 
     @asynccontextmanager

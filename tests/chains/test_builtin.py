@@ -1,4 +1,4 @@
-"""The built-in engine with the real llama.cpp and the demo model: loaded when asked for, stopped when left, bounded."""
+"""The built-in engine with the real llama.cpp and the demo model: loaded on demand, stopped when left, bounded."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ Open = Callable[..., Awaitable[Builtin]]
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Open]:
-    """Open a built-in engine; every one is closed again."""
+    """Open built-in engines, and close all of them afterwards."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def opened(path: Path | None = None, *, shape: Shape = SMALL, **settings: Any) -> Builtin:
@@ -47,14 +47,14 @@ async def engine() -> AsyncIterator[Open]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The demo's file under three names."""
+    """The demo's file, under three names."""
     for name in ("one", "two", "three"):
         (tmp_path / f"{name}.gguf").symlink_to(find_models(None)[0].path)
     return tmp_path
 
 
 async def busy_slots(upstream: Upstream) -> int:
-    """How many answers llama.cpp is making, as it says itself."""
+    """Return how many answers llama.cpp reports as being generated."""
     assert upstream.endpoint is not None
     url = upstream.endpoint.base.removesuffix("/v1") + "/slots"
     async with aiohttp.ClientSession() as session, session.get(url, headers=upstream.endpoint.headers()) as answer:
@@ -78,7 +78,7 @@ def children() -> list[int]:
     return sorted(int(pid) for pid in found if b"llama.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
-async def test_nothing_is_loaded_before_it_is_asked_for_and_the_demo_says_what_it_is(engine: Open) -> None:
+async def test_nothing_is_loaded_before_a_request_and_the_demo_is_marked(engine: Open) -> None:
     before = children()
     builtin = await engine()
     (entry,) = await builtin.models()
@@ -92,19 +92,19 @@ async def test_nothing_is_loaded_before_it_is_asked_for_and_the_demo_says_what_i
 async def test_a_first_call_loads_answers_and_learns_the_context_while_the_loop_goes_on(engine: Open) -> None:
     builtin = await engine()
     asked = asyncio.create_task(builtin.pass_through({"model": "gpt-4o", "messages": ASK, "max_tokens": 5}))
-    turns, said = 0, set()
+    turns, states_seen = 0, set()
     while not asked.done():
-        said.add(str(await builtin.check()).partition(" for ")[0])
+        states_seen.add(str(await builtin.check()).partition(" for ")[0])
         turns += 1
         await asyncio.sleep(0.01)
     passage = await asked
     assert passage.status == 200
-    told = json.loads(passage.body or b"")
-    assert told["object"] == "chat.completion"
-    assert told["model"] == "SmolLM2-135M-Instruct"  # the one that there is, whatever it was called
-    assert told["choices"][0]["message"]["content"]
-    assert 1 <= told["usage"]["completion_tokens"] <= 5  # the demo may end by itself
-    assert "loading `SmolLM2-135M-Instruct`" in said
+    answer = json.loads(passage.body or b"")
+    assert answer["object"] == "chat.completion"
+    assert answer["model"] == "SmolLM2-135M-Instruct"  # the only model, whatever name was requested
+    assert answer["choices"][0]["message"]["content"]
+    assert 1 <= answer["usage"]["completion_tokens"] <= 5  # the demo may end by itself
+    assert "loading `SmolLM2-135M-Instruct`" in states_seen
     assert turns > 10
     assert [builtin.context_limit(name) for name in ("SmolLM2-135M-Instruct", "gpt-4o", "")] == [1024, 1024, 1024]
     props = (await builtin.props("gpt-4o")) or {}
@@ -185,9 +185,9 @@ async def test_a_reader_that_leaves_before_the_first_word_stops_the_engine_withi
         return await busy_slots(upstream) == 0
 
     await within(30, is_idle)
-    told = json.loads((await builtin.pass_through(long)).body or b"")
-    assert "prompt_progress" not in told
-    assert told["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read on to the end
+    answer = json.loads((await builtin.pass_through(long)).body or b"")
+    assert "prompt_progress" not in answer
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] <= 600  # of 750: it did not read to the end
 
 
 async def test_it_keeps_no_more_models_than_it_may_and_none_that_is_in_use_goes(engine: Open, folder: Path) -> None:
@@ -209,7 +209,7 @@ async def test_it_keeps_no_more_models_than_it_may_and_none_that_is_in_use_goes(
         await builtin.pass_through({"model": "four", "messages": ASK})
 
 
-async def test_who_waits_for_room_gets_it_however_busy_the_others_are(engine: Open, folder: Path) -> None:
+async def test_a_waiting_model_is_loaded_however_busy_the_others_are(engine: Open, folder: Path) -> None:
     builtin = await engine(folder)
 
     async def ask(name: str) -> None:
@@ -245,8 +245,8 @@ async def test_a_long_answer_that_delays_a_load_leaves_its_model_usable(engine: 
 
 
 async def all_loaded(builtin: Builtin, *names: str) -> bool:
-    told = states(await builtin.models())
-    return all(told[name] == "loaded" for name in names)
+    current = states(await builtin.models())
+    return all(current[name] == "loaded" for name in names)
 
 
 async def test_a_call_that_is_given_up_leaves_the_load_to_others_and_closing_ends_it(engine: Open) -> None:
@@ -267,7 +267,7 @@ async def has_begun(before: list[int]) -> bool:
     return len(children()) > len(before)
 
 
-async def test_closing_gives_up_a_load_at_once(engine: Open) -> None:
+async def test_closing_cancels_a_load_immediately(engine: Open) -> None:
     before = children()
     builtin = await engine()
     asked = asyncio.create_task(builtin.at(""))
@@ -281,7 +281,7 @@ async def test_closing_gives_up_a_load_at_once(engine: Open) -> None:
 
 
 async def kill_newest_child(builtin: Builtin) -> None:
-    """Kill the engine as soon as it works on something."""
+    """Kill the engine as soon as it works on a request."""
     upstream = await builtin.at("")
 
     async def is_busy() -> bool:
@@ -313,18 +313,20 @@ async def test_an_answer_not_yet_shown_survives_one_crash_not_two(engine: Open) 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"GGUF" + bytes(100), "cannot be loaded: gguf_init"), (b"<html>", "is not a GGUF file")],
+    ("content", "reason"),
+    [(b"GGUF" + bytes(100), "cannot be loaded: gguf_init"), (b"<html>", "no GGUF file")],
     ids=["broken", "no model"],
 )
-async def test_a_model_that_cannot_be_loaded_says_why(engine: Open, tmp_path: Path, content: bytes, said: str) -> None:
+async def test_a_model_that_cannot_be_loaded_gives_the_reason(
+    engine: Open, tmp_path: Path, content: bytes, reason: str
+) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(content)
     builtin = await engine(file)
-    with pytest.raises(UpstreamFailed, match=said):
+    with pytest.raises(UpstreamFailed, match=reason):
         await builtin.at("m")
-    assert said in str(await builtin.check())
-    with pytest.raises(UpstreamProblem, match=said):
+    assert reason in str(await builtin.check())
+    with pytest.raises(UpstreamProblem, match=reason):
         await builtin.pass_through({"model": "m", "messages": ASK})
 
 
@@ -334,7 +336,7 @@ async def test_the_wait_for_a_model_has_a_limit(engine: Open) -> None:
         await builtin.at("")
 
 
-async def test_a_prompt_that_is_too_long_is_told_with_the_context_s_length(engine: Open) -> None:
+async def test_a_prompt_that_is_too_long_is_refused_with_the_context_length(engine: Open) -> None:
     from wire.errors import ContextOverflow
 
     builtin = await engine()
@@ -389,9 +391,9 @@ async def test_no_setting_is_advised_beyond_the_model_s_context(engine: Open) ->
 async def test_an_answer_that_fills_the_context_ends_there(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=256, parallel=1, threads=1))
     full = {"prompt": "word " * 180, "max_tokens": 200, "ignore_eos": True}
-    told = json.loads((await builtin.pass_through(full, COMPLETIONS)).body or b"")
-    assert told["choices"][0]["finish_reason"] == "length"
-    assert told["usage"]["total_tokens"] <= 256
+    answer = json.loads((await builtin.pass_through(full, COMPLETIONS)).body or b"")
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["total_tokens"] <= 256
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -400,9 +402,9 @@ async def test_text_completions_are_answered(engine: Open, stream: bool) -> None
     asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "One, two,", "max_tokens": 4, "stream": stream}
     passage = await builtin.pass_through(asked, COMPLETIONS)
     if stream:
-        told = b"".join([block async for block in passage.blocks()])
-        assert b'"text"' in told
-        assert told.rstrip().endswith(b"data: [DONE]")
+        answer = b"".join([block async for block in passage.blocks()])
+        assert b'"text"' in answer
+        assert answer.rstrip().endswith(b"data: [DONE]")
     else:
         whole = json.loads(passage.body or b"")
         assert (whole["object"], whole["choices"][0]["finish_reason"]) == ("text_completion", "length")
@@ -418,16 +420,16 @@ async def test_a_path_the_engine_lacks_is_a_404_naming_settings(engine: Open) ->
 
 async def test_the_context_is_known_and_tokens_are_counted_as_llama_cpp_does(engine: Open) -> None:
     builtin = await engine()
-    said = [HumanMessage("Say hello."), AIMessage("Hello!"), HumanMessage("And now in French, s'il vous plaît.")]
+    talk = [HumanMessage("Say hello."), AIMessage("Hello!"), HumanMessage("And now in French, s'il vous plaît.")]
     assert builtin.context_limit("gpt-4") is None
     assert await builtin.ask_limit("gpt-4") == builtin.context_limit("") == builtin.context_limit("gpt-4") == 1024
-    count = await builtin.count_tokens("gpt-4", said, ())
-    chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=said, max_tokens=1))]
+    count = await builtin.count_tokens("gpt-4", talk, ())
+    chunks = [chunk async for chunk in Replies(builtin).stream(ReplyCall(model="gpt-4", messages=talk, max_tokens=1))]
     (usage,) = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert count == usage["input_tokens"]
 
 
-async def test_answers_made_at_once_leave_each_other_their_contexts(engine: Open) -> None:
+async def test_parallel_answers_leave_each_other_their_contexts(engine: Open) -> None:
     builtin = await engine(shape=Shape(context_size=256, parallel=2, threads=1))
     full = [{"role": "user", "content": "word " * 180}]  # two of these are more than one context
     answers = await asyncio.gather(*(builtin.pass_through({"messages": full, "max_tokens": 3}) for _ in range(3)))
@@ -461,4 +463,4 @@ async def test_a_function_call_has_at_most_as_many_tokens_as_an_answer(engine: O
     chunks = [chunk async for chunk in Replies(builtin, tool_calls="schema").stream(call)]
     assert chunks[-1].response_metadata["finish_reason"] == "length"
     assert chunks[-1].usage_metadata is not None
-    assert chunks[-1].usage_metadata["output_tokens"] == 14  # two tries
+    assert chunks[-1].usage_metadata["output_tokens"] == 14  # two attempts

@@ -1,4 +1,4 @@
-"""What was read ahead for a request does not count as cached; texts are never changed."""
+"""Tokens that were read ahead for a request do not count as cached; texts are never changed."""
 
 from collections.abc import AsyncIterator
 
@@ -11,10 +11,12 @@ TEXT = b'data: {"choices":[{"delta":{"content":"\\"cached_tokens\\":768"}}]}\n\n
 END = b"data: [DONE]\n\n"
 
 
-@pytest.mark.parametrize(("told", "ahead", "left"), [(768, 768, 0), (768, 513, 255), (24, 768, 0), (768, 0, 768)])
+@pytest.mark.parametrize(("cached", "ahead", "left"), [(768, 768, 0), (768, 513, 255), (24, 768, 0), (768, 0, 768)])
 @pytest.mark.parametrize("size", [1, 7, 50, 10_000])
-async def test_tokens_read_ahead_are_subtracted_at_any_block_size(told: int, ahead: int, left: int, size: int) -> None:
-    stream = TEXT + USAGE % told + END
+async def test_tokens_read_ahead_are_subtracted_at_any_block_size(
+    cached: int, ahead: int, left: int, size: int
+) -> None:
+    stream = TEXT + USAGE % cached + END
 
     async def blocks() -> AsyncIterator[bytes]:
         for start in range(0, len(stream), size):

@@ -1,4 +1,4 @@
-"""The chat chain with and without a server of ours, called in all four ways."""
+"""The chat chain with and without our server, called in all four ways."""
 
 import asyncio
 import contextlib
@@ -78,23 +78,23 @@ def test_leaving_a_synchronous_stream_closes_the_upstream(up: ScriptedUpstream) 
     up.wait_for(lambda seen: seen.closed_early == 1)
 
 
-async def test_leaving_a_stream_closes_the_upstream_at_once(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_leaving_a_stream_closes_the_upstream_immediately(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply("one two three four", pause_after=2))
     chain = build_chat_chain(await connect(up.url))
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
-    async def listen() -> None:
+    async def read() -> None:
         async for chunk in chain.astream(ASKED):
             if chunk:
-                heard.set()
+                received.set()
 
-    task = asyncio.create_task(listen())
-    await heard.wait()
+    task = asyncio.create_task(read())
+    await received.wait()
     task.cancel()
     await up.eventually(lambda seen: seen.closed_early == 1, 0.2)
 
 
-async def test_a_failure_is_raised_or_told(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_failure_is_raised_or_shown(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = lambda body: Fail(400, {"error": {"message": "no such model"}})
     upstream = await connect(up.url)
     with pytest.raises(RunError, match="no such model"):

@@ -1,4 +1,4 @@
-"""What the model is shown, and what goes first when it is too much."""
+"""The prompt that the model sees, and what is dropped first if it is too long."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from wire.errors import ContextOverflow, PromptRefused
 AUTO = {"type": "auto", "last_messages": None}
 
 
-def said(role: str, *parts: Any, status: str = "completed") -> dict[str, Any]:
+def posted(role: str, *parts: Any, status: str = "completed") -> dict[str, Any]:
     content = [{"type": "text", "text": {"value": p, "annotations": []}} if isinstance(p, str) else p for p in parts]
     return {"object": "thread.message", "role": role, "status": status, "content": content, "attachments": []}
 
@@ -34,7 +34,13 @@ def round_of(number: int, size: int = 1) -> list[BaseMessage]:
     return [AIMessage("", tool_calls=calls), *outputs]
 
 
-TALK = [said("user", "q1"), said("assistant", "a1"), said("user", "q2"), said("assistant", "a2"), said("user", "q3")]
+TALK = [
+    posted("user", "q1"),
+    posted("assistant", "a1"),
+    posted("user", "q2"),
+    posted("assistant", "a2"),
+    posted("user", "q3"),
+]
 
 
 def test_the_system_message_comes_first_then_the_thread_then_the_exchange() -> None:
@@ -52,14 +58,14 @@ def test_empty_instructions_make_no_system_message(instructions: str) -> None:
 
 
 def test_consecutive_roles_stay_as_they_are() -> None:
-    history = [said("assistant", "a"), said("assistant", "b"), said("user", "c"), said("user", "d")]
+    history = [posted("assistant", "a"), posted("assistant", "b"), posted("user", "c"), posted("user", "d")]
     assert shown(build(*history))[1:] == [("ai", "a"), ("ai", "b"), ("human", "c"), ("human", "d")]
 
 
 def test_parts_become_text_or_parts() -> None:
     image = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": "low"}}
     plain = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": None}}
-    prompt = build(said("user", "a", "b"), said("user", "look", image, plain), {"role": "user", "content": "bare"})
+    prompt = build(posted("user", "a", "b"), posted("user", "look", image, plain), {"role": "user", "content": "bare"})
     assert shown(prompt)[1:] == [
         ("human", "a\nb"),
         (
@@ -72,27 +78,27 @@ def test_parts_become_text_or_parts() -> None:
 
 def test_a_cut_off_answer_counts_if_it_has_text() -> None:
     history = [
-        said("user", "q"),
-        said("assistant", "half an", status="incomplete"),
-        said("assistant", status="incomplete"),
+        posted("user", "q"),
+        posted("assistant", "half an", status="incomplete"),
+        posted("assistant", status="incomplete"),
     ]
-    refusal = said("assistant", {"type": "refusal", "refusal": "no"})
+    refusal = posted("assistant", {"type": "refusal", "refusal": "no"})
     assert shown(build(*history, refusal))[1:] == [("human", "q"), ("ai", "half an"), ("ai", "no")]
 
 
-def test_neighbouring_texts_beside_a_picture_are_one_part() -> None:
+def test_consecutive_texts_next_to_an_image_are_one_part() -> None:
     """LangChain takes 0.1 ms for each part of such a message."""
     image = {"type": "image_url", "image_url": {"url": "https://h/i.png"}}
-    content = shown(build(said("user", "a", "b", image, "c", "d")))[-1][1]
+    content = shown(build(posted("user", "a", "b", image, "c", "d")))[-1][1]
     assert content == [{"type": "text", "text": "a\nb"}, image, {"type": "text", "text": "c\nd"}]
 
 
 def test_an_image_file_is_refused_in_the_newest_user_message_only() -> None:
     image = {"type": "image_file", "image_file": {"file_id": "file-1", "detail": "auto"}}
     with pytest.raises(PromptRefused, match=r"'file-1'.*`image_url`"):
-        build(*TALK, said("user", "look", image))
-    assert "[image file file-1]" in shown(build(said("user", "look", image), said("user", "well?")))[1][1]
-    prompt = build(said("user", "look", image), said("assistant", "cannot"), said("user", "and now?"))
+        build(*TALK, posted("user", "look", image))
+    assert "[image file file-1]" in shown(build(posted("user", "look", image), posted("user", "well?")))[1][1]
+    prompt = build(posted("user", "look", image), posted("assistant", "cannot"), posted("user", "and now?"))
     assert shown(prompt)[1] == ("human", "look\n[image file file-1]")
 
 
@@ -107,7 +113,7 @@ def test_last_messages_keeps_the_last_n(count: int | None, kept: list[str]) -> N
 
 
 def test_last_messages_never_loses_the_newest_user_message() -> None:
-    history = [*TALK, said("assistant", "a3"), said("assistant", "a4")]
+    history = [*TALK, posted("assistant", "a3"), posted("assistant", "a4")]
     prompt = build(*history, truncation={"type": "last_messages", "last_messages": 1})
     assert [text for _, text in shown(prompt)[1:]] == ["q3", "a4"]
 
@@ -140,8 +146,8 @@ messages = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.integer
 
 
 @given(messages, st.integers(0, 4), st.integers(0, 2000))
-def test_whatever_is_dropped_the_laws_hold(talk: list[tuple[str, int]], rounds: int, limit: int) -> None:
-    history = [said(role, f"{place}:" + "x" * size) for place, (role, size) in enumerate(talk)]
+def test_whatever_is_dropped_the_invariants_hold(talk: list[tuple[str, int]], rounds: int, limit: int) -> None:
+    history = [posted(role, f"{place}:" + "x" * size) for place, (role, size) in enumerate(talk)]
     exchange = [message for number in range(rounds) for message in round_of(number, 20)]
     prompt = build(*history, exchange=exchange)
     kept = prompt.fit(limit)
@@ -153,7 +159,7 @@ def test_whatever_is_dropped_the_laws_hold(talk: list[tuple[str, int]], rounds: 
     said_before, in_run = everything[1 : len(talk) + 1], everything[len(talk) + 1 :]
     kept_before = [message for message in rest[1:] if message in said_before]
     kept_in_run = rest[1 + len(kept_before) :]
-    # Suffixes both: oldest first, nothing from in between; rounds of this run go when no turn is left to go.
+    # Both are suffixes: the oldest are dropped first, none from the middle; rounds of this run after all turns.
     assert said_before[len(said_before) - len(kept_before) :] == kept_before
     assert in_run[len(in_run) - len(kept_in_run) :] == kept_in_run
     assert kept.dropped == len(everything) - len(rest)
@@ -165,7 +171,7 @@ def test_whatever_is_dropped_the_laws_hold(talk: list[tuple[str, int]], rounds: 
 
 
 def long_talk(turns: int = 20, size: int = 400) -> list[dict[str, Any]]:
-    return [said(role, "x" * size) for _ in range(turns) for role in ("user", "assistant")] + [said("user", "now?")]
+    return [posted(role, "x" * size) for _ in range(turns) for role in ("user", "assistant")] + [posted("user", "now?")]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +189,7 @@ def test_shrinking_always_makes_progress_and_ends(limit: int | None, used: int |
     assert steps < 42
 
 
-def test_shrinking_goes_to_the_told_limit_by_the_told_count() -> None:
+def test_shrinking_goes_to_the_reported_limit_by_the_reported_count() -> None:
     prompt = build(*long_talk())
     shorter = prompt.shrink(ContextOverflow("too long", limit=2048, used=4096))
     assert shorter is not None
@@ -194,15 +200,15 @@ def test_shrinking_goes_to_the_told_limit_by_the_told_count() -> None:
 
 
 def test_nothing_left_to_drop_is_none() -> None:
-    assert build(said("user", "x" * 9000)).shrink(ContextOverflow("too long", limit=100)) is None
-    assert build(said("user", "x"), exchange=round_of(1, 999)).shrink(ContextOverflow("too long")) is None
+    assert build(posted("user", "x" * 9000)).shrink(ContextOverflow("too long", limit=100)) is None
+    assert build(posted("user", "x"), exchange=round_of(1, 999)).shrink(ContextOverflow("too long")) is None
 
 
 def test_the_estimate_counts_everything_that_is_sent() -> None:
-    one = build(said("user", "x" * 1000), instructions="")
+    one = build(posted("user", "x" * 1000), instructions="")
     assert one.tokens(0.25) >= 250
-    assert build(said("user", "x" * 1000), instructions="y" * 1000).chars >= one.chars + 1000
+    assert build(posted("user", "x" * 1000), instructions="y" * 1000).chars >= one.chars + 1000
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
-    assert 1000 < build(said("user", image)).chars < 10_000
+    assert 1000 < build(posted("user", image)).chars < 10_000
     assert build(TALK[0], exchange=round_of(1, 100)).chars > 1800
     assert build().messages() == [SystemMessage("be brief")]

@@ -1,4 +1,4 @@
-"""The true context and the true counts, from engines as they speak: asked once, in limited time, and not in the way."""
+"""Exact contexts and counts from engines in their own protocols: asked once, in limited time, without delaying runs."""
 
 import time
 from typing import Any
@@ -74,12 +74,12 @@ ENGINES = [llama, vllm, lm_studio, lm_studio_unloaded, ollama, ollama_unloaded, 
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
-async def test_an_engine_tells_its_true_context_and_is_asked_once(
+async def test_an_engine_reports_its_true_context_and_is_asked_once(
     up: ScriptedUpstream, connect: Connect, engine: Any
 ) -> None:
     engine(up)
     upstream = await connect(up.url)
-    assert upstream.context_limit("m") is None  # who only looks does not wait
+    assert upstream.context_limit("m") is None  # reading the known value does not wait
     assert await upstream.ask_limit("m") == 4096
     asked = len(up.extra_asked)
     for _ in range(5):
@@ -89,7 +89,7 @@ async def test_an_engine_tells_its_true_context_and_is_asked_once(
     assert upstream.context_limit("m") == 2048
 
 
-async def test_an_engine_that_tells_nothing_costs_no_run(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_engine_that_reports_nothing_costs_no_run(up: ScriptedUpstream, connect: Connect) -> None:
     upstream = await connect(up.url)
     assert await upstream.ask_limit("m") is None
     assert await upstream.count_tokens("m", ASKED, ()) is None
@@ -114,7 +114,7 @@ async def test_an_engine_that_hangs_is_waited_for_a_short_while_once(up: Scripte
     assert time.monotonic() - began < 0.3
 
 
-async def test_a_small_prompt_asks_nobody_and_waits_for_nobody(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_small_prompt_asks_and_waits_for_nothing(up: ScriptedUpstream, connect: Connect) -> None:
     speak_llama(up, 8192)
     up.extra["/props"] = lambda _: Hang()
     replies = Replies(await connect(up.url))
@@ -128,7 +128,7 @@ async def test_a_small_prompt_asks_nobody_and_waits_for_nobody(up: ScriptedUpstr
 async def test_tokens_are_counted_by_the_engine_with_the_tools(up: ScriptedUpstream, connect: Connect) -> None:
     speak_llama(up, 4096)
     upstream = await connect(up.url)
-    assert await upstream.count_tokens("m", ASKED, ()) is None  # nothing is known of it yet
+    assert await upstream.count_tokens("m", ASKED, ()) is None  # nothing is known about it so far
     await upstream.ask_limit("m")
     bare = await upstream.count_tokens("m", ASKED, ())
     assert bare == len("<|user|>hi")
@@ -138,7 +138,7 @@ async def test_tokens_are_counted_by_the_engine_with_the_tools(up: ScriptedUpstr
     assert await upstream.count_tokens("m", ASKED, ()) is None
     asked = len(up.extra_asked)
     assert await upstream.count_tokens("m", ASKED, ()) is None
-    assert len(up.extra_asked) == asked  # an engine that stopped counting is left alone for a while
+    assert len(up.extra_asked) == asked  # an engine that stopped counting is not asked for a while
 
 
 async def test_vllm_counts_messages(up: ScriptedUpstream, connect: Connect) -> None:
@@ -161,10 +161,10 @@ async def test_what_the_engine_counts_decides_and_not_the_estimate(up: ScriptedU
     assert count is not None
     assert 2500 < count <= 4096 - room_for_answer(4096, None)
     more = await replies.fit("m", long, answer=100)
-    assert more.dropped < fitted.dropped  # a short answer needs less room
+    assert more.dropped < fitted.dropped  # a short answer needs fewer tokens
 
 
-def test_tools_take_room_in_the_estimate() -> None:
+def test_tools_count_in_the_estimate() -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 4000}}]
     assert prompt(1, tools=tools).chars > prompt(1).chars + 4000
 
@@ -173,5 +173,5 @@ def test_tools_take_room_in_the_estimate() -> None:
     ("limit", "wanted", "room"),
     [(2048, None, 512), (2048, 100, 100), (512, None, 128), (131072, None, 16384), (3, 0, 1)],
 )
-def test_room_is_kept_for_the_answer(limit: int, wanted: int | None, room: int) -> None:
+def test_tokens_are_reserved_for_the_answer(limit: int, wanted: int | None, room: int) -> None:
     assert room_for_answer(limit, wanted) == room

@@ -1,4 +1,4 @@
-"""Chunks that differ in their text alone are read as parsing reads them, whatever the text is and the rest says."""
+"""Chunks that differ only in their text are read as by parsing, whatever the text and the rest are."""
 
 import json
 from typing import Any
@@ -21,8 +21,8 @@ def reader(*, parses: bool = False) -> ChunkReader:
 
 
 def chunk(content: str, *, ascii_only: bool = False, **more: Any) -> bytes:
-    said = {"id": "c", "choices": [{"index": 0, "delta": {"role": "assistant", "content": content}}], **more}
-    return json.dumps(said, ensure_ascii=ascii_only, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    sent = {"id": "c", "choices": [{"index": 0, "delta": {"role": "assistant", "content": content}}], **more}
+    return json.dumps(sent, ensure_ascii=ascii_only, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 TEXTS = st.text(st.sampled_from('a"\\ \n\u00e4\U0001f989{}[]<:,\x00') | st.characters(codec="utf-8"), max_size=8)
@@ -65,10 +65,10 @@ def outcome(made: ChunkReader, payload: bytes) -> Any:
         return type(error), str(error)
 
 
-def test_a_text_that_stands_elsewhere_too_is_not_taken_for_its_place() -> None:
-    said = b'{"choices":[{"index":0,"delta":{"content":"\\u0061"}}],"model":"a"}'
+def test_a_text_that_occurs_twice_is_not_mistaken_for_the_content() -> None:
+    payload = b'{"choices":[{"index":0,"delta":{"content":"\\u0061"}}],"model":"a"}'
     one = reader()
-    assert [one.read(said), one.read(said.replace(b'"a"', b'"other"'))] == [reader(parses=True).read(said)] * 2
+    assert [one.read(payload), one.read(payload.replace(b'"a"', b'"other"'))] == [reader(parses=True).read(payload)] * 2
 
 
 def test_most_chunks_of_a_stream_are_only_compared() -> None:
@@ -99,7 +99,7 @@ def content(data: Any) -> str | None:
     return text
 
 
-def test_a_text_within_another_string_is_no_place() -> None:
+def test_a_text_within_another_string_is_not_learned() -> None:
     payload = orjson.dumps({"note": 'say "a\\"'}) + b" "
     alike = DeltaTemplate(content)
     alike.learn(payload, "a\\")

@@ -1,4 +1,4 @@
-"""What the demo model is sent besides a request: nothing that a request or its schema sets is changed."""
+"""Requests to the demo model: nothing that a request or its schema sets is changed."""
 
 from typing import Any
 
@@ -57,12 +57,12 @@ def test_a_long_thing_may_be_longer(name: str) -> None:
     assert 200 <= text(name) <= 400
 
 
-def test_a_description_tells_what_a_name_does_not() -> None:
+def test_a_description_bounds_what_a_name_does_not() -> None:
     assert text("x", description="The text of the mail") > text("x", description="A city")
 
 
 @pytest.mark.parametrize(("format_", "most"), [("date", 10), ("uuid", 36), ("date-time", 35), ("other", 100)])
-def test_a_format_tells_the_length(format_: str, most: int) -> None:
+def test_a_format_sets_the_length(format_: str, most: int) -> None:
     assert text("x", format=format_) == most
 
 

@@ -1,4 +1,4 @@
-"""Which embedder a setting means."""
+"""The embedder that a setting means."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def routes(first: Upstream, *names: str) -> Routes:
     ("setting", "upstream", "model"),
     [("e5", "v1", "e5"), ("org/e5", "v1", "org/e5"), ("near/e5", "near", "e5"), ("near/org/e5", "near", "org/e5")],
 )
-async def test_a_model_is_asked_of_the_upstream_that_its_name_says(setting: str, upstream: str, model: str) -> None:
+async def test_a_model_is_requested_from_the_upstream_in_its_name(setting: str, upstream: str, model: str) -> None:
     embedder = choose_embedder(setting, routes(Upstream("http://127.0.0.1:9/v1"), "near"))
     assert isinstance(embedder, UpstreamEmbedder)
     endpoint = embedder.upstream.endpoint
@@ -32,6 +32,6 @@ async def test_without_a_setting_the_built_in_model_is_used() -> None:
     await embedder.close()
 
 
-def test_a_model_that_nobody_can_be_asked_for_stops_the_start() -> None:
+def test_a_model_that_no_upstream_serves_stops_the_start() -> None:
     with pytest.raises(ThreadholdError, match="EMBEDDINGS_MODEL is `e5`"):
         choose_embedder("e5", routes(Builtin()))

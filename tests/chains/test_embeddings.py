@@ -1,4 +1,4 @@
-"""Vectors from the upstream's `/embeddings`: batches, order, length one, texts too long, answers that are none."""
+"""Vectors from the upstream's `/embeddings`: batches, order, unit length, texts that are too long, invalid answers."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ async def test_a_text_that_is_too_long_is_halved_until_it_is_not(up: ScriptedUps
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("answered", "reason"),
     [
         ({"data": []}, "0 vectors for 1 texts"),
         ({}, "no list of vectors"),
@@ -78,10 +78,10 @@ async def test_a_text_that_is_too_long_is_halved_until_it_is_not(up: ScriptedUps
     ids=str,
 )
 async def test_an_answer_without_vectors_is_refused(
-    up: ScriptedUpstream, connect: Connect, told: Any, says: str
+    up: ScriptedUpstream, connect: Connect, answered: Any, reason: str
 ) -> None:
-    up.extra[PATH] = lambda _: told
-    with pytest.raises(EmbeddingFailed, match=says):
+    up.extra[PATH] = lambda _: answered
+    with pytest.raises(EmbeddingFailed, match=reason):
         await UpstreamEmbedder(await connect(up.url), "e").embed(["text"])
 
 
@@ -93,7 +93,7 @@ async def test_a_vector_of_another_length_is_refused(up: ScriptedUpstream, conne
         await embedder.embed(["abc"])
 
 
-async def test_an_upstream_without_embeddings_is_told_of(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_an_upstream_without_embeddings_is_reported(up: ScriptedUpstream, connect: Connect) -> None:
     del up.extra[PATH]
     with pytest.raises(EmbeddingFailed, match="404"):
         await UpstreamEmbedder(await connect(up.url), "e").embed(["text"])

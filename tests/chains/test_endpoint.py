@@ -1,4 +1,4 @@
-"""MODEL_URL in every spelling, and which proxy goes with it."""
+"""MODEL_URL in every spelling, and the proxy that it uses."""
 
 import pytest
 
@@ -30,9 +30,9 @@ def test_the_url_is_read_in_every_spelling(url: str, completions: str) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://h/v1", "http://", "http://h:port/v1", "http://u:secret@h:x/v1"])
 def test_what_is_no_url_is_refused_in_a_sentence_without_secrets(url: str) -> None:
-    with pytest.raises(ThreadholdError, match="`MODEL_URL` must be an http or https URL") as told:
+    with pytest.raises(ThreadholdError, match="`MODEL_URL` must be an http or https URL") as caught:
         parse_endpoint(url, None)
-    assert "secret" not in told.value.message
+    assert "secret" not in caught.value.message
 
 
 @pytest.mark.parametrize(

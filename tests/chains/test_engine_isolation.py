@@ -260,7 +260,7 @@ async def test_the_longest_names_do_not_crash_llama_cpp() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"prompt": ["One,", "Two,", "Three,"]}, {"prompt": "One,", "n": 2}], ids=["3", "n"])
-async def test_several_completions_at_once_give_their_slots_back(fields: dict[str, Any]) -> None:
+async def test_parallel_completions_release_their_slots(fields: dict[str, Any]) -> None:
     async with opened() as builtin:
         for _ in range(3):
             passage = await builtin.pass_through({**fields, "max_tokens": 2}, "/completions")

@@ -134,7 +134,7 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None
     ],
     ids=lambda given: repr(given)[:50],
 )  # fmt: skip
-def test_odd_messages_are_refused_at_their_place(messages: Any) -> None:
+def test_odd_messages_are_refused_with_their_path(messages: Any) -> None:
     with pytest.raises(InvalidRequest, match="Invalid 'messages") as caught:
         fit(messages=messages)
     assert str(caught.value.param).startswith("messages")

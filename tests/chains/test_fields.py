@@ -51,8 +51,8 @@ def of(name: str) -> dict[str, Any]:
     return {"type": "extra_forbidden", "loc": ["body", *name.split(".")], "msg": "Extra inputs are not permitted"}
 
 
-def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[Change]:
-    answer = told if isinstance(told, dict) else {"error": {"message": told}}
+def found(error: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> list[Change]:
+    answer = error if isinstance(error, dict) else {"error": {"message": error}}
     refusal = read_refusal(orjson.dumps(answer), status=status)
     return find_changes(
         body, Words(body), paths=refusal.paths, text=refusal.full, status=refusal.status, code=refusal.code
@@ -60,7 +60,7 @@ def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> l
 
 
 @pytest.mark.parametrize(
-    ("told", "changes"),
+    ("error", "changes"),
     [
         ("Unrecognized request argument supplied: stream_options", [USAGE]),
         ("Unrecognized request arguments supplied: parallel_tool_calls, stream_options", [PARALLEL, USAGE]),
@@ -121,12 +121,12 @@ def found(told: Any, status: int | None = 400, body: dict[str, Any] = BODY) -> l
         ("'strict' is not a recognized parameter", [Change("function", "strict")]),
     ],
 )  # fmt: skip
-def test_refused_fields_are_found_in_many_servers_words(told: Any, changes: list[Change]) -> None:
-    assert sorted(found(told), key=str) == sorted(changes, key=str)
+def test_refused_fields_are_found_in_many_servers_words(error: Any, changes: list[Change]) -> None:
+    assert sorted(found(error), key=str) == sorted(changes, key=str)
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("error", "status"),
     [
         (f"Your prompt was flagged: {ASKED}", 400),
         ("flagged: 'temperature cannot be set, and max_tokens is", 400),
@@ -153,8 +153,8 @@ def test_refused_fields_are_found_in_many_servers_words(told: Any, changes: list
         ),
     ],
 )
-def test_what_only_seems_to_be_named_is_left_alone(told: Any, status: int) -> None:
-    assert found(told, status) == []
+def test_what_only_seems_to_be_named_is_left_alone(error: Any, status: int) -> None:
+    assert found(error, status) == []
 
 
 def test_a_failure_counts_only_if_it_names_unknown_fields() -> None:
@@ -200,7 +200,7 @@ def test_a_keyword_leaves_schemas_but_properties_of_its_name_stay() -> None:
     assert properties == {"title": {"type": "string"}, "default": {"type": "string"}}
 
 
-def test_empty_content_beside_calls_is_first_a_text_then_absent() -> None:
+def test_empty_content_next_to_calls_is_first_a_text_then_absent() -> None:
     once = apply_changes(BODY, [NULL])
     assert [message.get("content") for message in once["messages"]] == ["s", ASKED, "", "68"]
     (change,) = found("content must not be empty", body=once)

@@ -165,8 +165,8 @@ SHAPES: dict[str, tuple[list[list[dict[str, Any]]], list[Any]]] = {
 }
 
 
-class Heard:
-    """What a client of ours puts together."""
+class Result:
+    """Assemble the calls as a client does."""
 
     def __init__(self) -> None:
         self.ids: dict[int, str] = {}
@@ -193,27 +193,27 @@ class Heard:
         return [(name, orjson.loads(self.arguments[index] or "{}")) for index, name in self.names.items()]
 
 
-def read(*choices: dict[str, Any]) -> Heard:
+def read(*choices: dict[str, Any]) -> Result:
     reader = ChunkReader(
         host="h", model="m", learn_limit=lambda *_: None, offered=[tool["function"]["name"] for tool in TOOLS]
     )
-    heard = Heard()
+    result = Result()
     for choice in choices:
-        heard.take(reader.read(orjson.dumps({"choices": [{"index": 0, **choice}]})))
-    return heard
+        result.take(reader.read(orjson.dumps({"choices": [{"index": 0, **choice}]})))
+    return result
 
 
-def streamed(deltas: list[list[dict[str, Any]]], *, with_last: bool = False) -> Heard:
-    told: list[dict[str, Any]] = [{"delta": {"tool_calls": calls}} for calls in deltas]
+def streamed(deltas: list[list[dict[str, Any]]], *, with_last: bool = False) -> Result:
+    choices: list[dict[str, Any]] = [{"delta": {"tool_calls": calls}} for calls in deltas]
     if with_last:
-        told[-1]["finish_reason"] = "tool_calls"
-        return read(*told)
-    return read(*told, {"delta": {}, "finish_reason": "stop"})
+        choices[-1]["finish_reason"] = "tool_calls"
+        return read(*choices)
+    return read(*choices, {"delta": {}, "finish_reason": "stop"})
 
 
 @pytest.mark.parametrize("with_last", [False, True], ids=["finish alone", "finish with the last"])
 @pytest.mark.parametrize(("deltas", "calls"), SHAPES.values(), ids=SHAPES)
-def test_calls_are_told_apart(deltas: Any, calls: Any, with_last: bool) -> None:
+def test_calls_are_distinguished(deltas: Any, calls: Any, with_last: bool) -> None:
     assert streamed(deltas, with_last=with_last).calls == calls
 
 
@@ -222,7 +222,7 @@ DEEP = orjson.dumps({"place": 'a "b}" \\', "more": [{"x": "{[", "y": {}}, "é\\"
 
 @pytest.mark.parametrize("by", ["index", "id", "name", "nothing"])
 def test_arguments_may_be_cut_anywhere(by: str) -> None:
-    def told(arguments: str, number: int, *, first: bool) -> dict[str, Any]:
+    def piece(arguments: str, number: int, *, first: bool) -> dict[str, Any]:
         name = "get_weather" if first or by == "name" else None
         marks = {"index": {"index": number}, "id": {"id": f"c{number}"}, "name": {"index": 0}, "nothing": {}}
         return fragment(name, arguments, **marks[by])
@@ -230,10 +230,10 @@ def test_arguments_may_be_cut_anywhere(by: str) -> None:
     expected = [("get_weather", orjson.loads(DEEP))] * 2
     for one, other in product(range(len(DEEP) + 1), (0, 7, len(DEEP) - 1)):
         deltas = [
-            [told(DEEP[:one], 0, first=True)],
-            [told(DEEP[one:], 0, first=False)],
-            [told(DEEP[:other], 1, first=True)],
-            [told(DEEP[other:], 1, first=False)],
+            [piece(DEEP[:one], 0, first=True)],
+            [piece(DEEP[one:], 0, first=False)],
+            [piece(DEEP[:other], 1, first=True)],
+            [piece(DEEP[other:], 1, first=False)],
         ]
         assert streamed(deltas).calls == expected, (one, other)
 
@@ -247,10 +247,10 @@ def test_a_final_whole_message_adds_only_what_is_missing() -> None:
         [{"content": "Hm."}, {"tool_calls": [f("get_weather", '{"place": "Rome"}', index=0, id="a")]}],
         [{"tool_calls": [f("get_weather", R, index=0)]}, {"content": "Hm."}, {"tool_calls": [f("add", A, index=1)]}],
     ):
-        told = [{"delta": delta} for delta in streamed_before]
-        heard = read(*told, {"delta": {}, "message": whole, "finish_reason": "tool_calls"})
-        assert heard.calls == [ROME, ADD]
-        assert heard.text == "Hm."
+        choices = [{"delta": delta} for delta in streamed_before]
+        result = read(*choices, {"delta": {}, "message": whole, "finish_reason": "tool_calls"})
+        assert result.calls == [ROME, ADD]
+        assert result.text == "Hm."
 
 
 def test_function_call_of_old_is_a_call() -> None:
@@ -263,8 +263,8 @@ def test_function_call_of_old_is_a_call() -> None:
 
 def test_names_in_pieces_need_no_offer_and_are_never_doubled() -> None:
     calls = CallFragments()
-    told = [Fragment(0, "a", "get_"), Fragment(0, "", "weather"), Fragment(0, "a", "get_weather", "{")]
-    pieces = [piece for one in told for piece in calls.feed([one])[0]]
+    fragments = [Fragment(0, "a", "get_"), Fragment(0, "", "weather"), Fragment(0, "a", "get_weather", "{")]
+    pieces = [piece for one in fragments for piece in calls.feed([one])[0]]
     assert "".join(piece.name for piece in pieces) == "get_weather"
 
 
@@ -286,7 +286,7 @@ async def test_calls_of_both_kinds_of_answers_reach_the_client(up: ScriptedUpstr
 
 
 def many(count: int, **fields: Any) -> list[dict[str, Any]]:
-    """Calls of one function, each with its place in these fields."""
+    """Calls of one function, each with its index in these fields."""
     return [f("add", A, **{name: form(place) for name, form in fields.items()}) for place in range(count)]
 
 

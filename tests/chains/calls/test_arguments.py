@@ -1,4 +1,4 @@
-"""Arguments against their schema: what is wrong is told, and no schema, however hostile, hangs or breaks the check."""
+"""Arguments against their schema: problems are reported, and no schema, however hostile, hangs or breaks the check."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "problems"),
     [
         ({"place": "Rome"}, ""),
         ({}, "arguments: 'place' is a required property"),
@@ -31,8 +31,8 @@ def nested(depth: int) -> dict[str, Any]:
     ],
     ids=["fits", "missing", "wrong type"],
 )
-def test_what_is_wrong_is_told_with_its_place(value: Any, told: str) -> None:
-    assert "; ".join(find_problems(PLACE, value)) == told
+def test_a_problem_is_reported_with_its_path(value: Any, problems: str) -> None:
+    assert "; ".join(find_problems(PLACE, value)) == problems
 
 
 HOSTILE: dict[str, tuple[Any, Any]] = {
@@ -57,7 +57,7 @@ HOSTILE: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize(("schema", "value"), HOSTILE.values(), ids=HOSTILE)
-def test_no_schema_hangs_or_breaks_the_check_and_what_it_cannot_say_passes(schema: Any, value: Any) -> None:
+def test_no_schema_hangs_or_breaks_the_check_and_unchecked_values_pass(schema: Any, value: Any) -> None:
     assert within(1, lambda: find_problems(schema, value)) == []
 
 
@@ -84,7 +84,7 @@ def test_nothing_and_null_are_an_empty_object(text: str) -> None:
     ],
     ids=["first half", "second half", "whole", "no escape"],
 )
-def test_half_a_character_is_replaced(text: str, value: str) -> None:
+def test_a_lone_surrogate_is_replaced(text: str, value: str) -> None:
     assert parse_arguments(text) == ({"a": value}, "")
 
 
@@ -94,7 +94,7 @@ def test_half_a_character_is_replaced(text: str, value: str) -> None:
         ("[" * 99_000, "not JSON"), (" " * (MAX_ARGUMENTS + 1), "at most")],
     ids=["list", "half", "deep", "long"],
 )  # fmt: skip
-def test_what_is_no_object_is_told(text: str, why: str) -> None:
+def test_arguments_that_are_no_object_are_reported(text: str, why: str) -> None:
     value, problem = parse_arguments(text)
     assert value is None
     assert why in problem

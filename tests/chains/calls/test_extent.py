@@ -50,7 +50,7 @@ ZOD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("schema", [PYDANTIC, ZOD, {}, node(enum=["a", "b"])], ids=["Pydantic", "zod", "empty", "enum"])
-def test_ordinary_schemas_are_checked_in_place(schema: dict[str, Any]) -> None:
+def test_ordinary_schemas_are_checked_on_the_event_loop(schema: dict[str, Any]) -> None:
     assert is_small(schema, {"parts": [{"name": "x", "color": "red"}], "mail": "a@b", "text": "x" * 10_000})
     assert plain_size(schema) is not None
 
@@ -84,7 +84,7 @@ UNCERTAIN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("schema", UNCERTAIN.values(), ids=UNCERTAIN)
-def test_a_schema_of_unknown_cost_is_not_checked_in_place(schema: dict[str, Any]) -> None:
+def test_a_schema_of_unknown_cost_is_not_checked_on_the_event_loop(schema: dict[str, Any]) -> None:
     assert not is_small(schema, {})
     assert plain_size(schema) is None
 
@@ -119,7 +119,7 @@ WORST: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("make", WORST.values(), ids=WORST)
-def test_the_largest_check_in_place_takes_moments(make: Any) -> None:
+def test_the_largest_check_on_the_event_loop_takes_moments(make: Any) -> None:
     find_errors({}, {})  # imports
     largest = max((n for n in range(1, 120) if is_small(*make(n))), default=0)
     schema, value = make(largest)

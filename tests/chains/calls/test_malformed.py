@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 
 from chains import Replies, ReplyCall
 from chains.passback import extra_fields
-from tests.chains.calls.test_modes import CALL, CHOSEN, NAMED, PEG, ROME, answered, asked, hear, sent
+from tests.chains.calls.test_modes import CALL, CHOSEN, NAMED, PEG, ROME, answered, asked, collect, sent
 from tests.chains.conftest import Connect
 from tests.upstream import Fail, Raw, Reply, ScriptedUpstream, Step
 from wire.errors import MalformedCall, PromptRefused, UpstreamFailed
@@ -24,7 +24,7 @@ GROQ = {
 OLLAMA = {"error": {"message": 'error parsing tool call: raw=\'{"place": "Rome"\', err=unexpected end of JSON input'}}
 
 
-def told(message: str) -> dict[str, Any]:
+def failure(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "api_error", "param": None, "code": None}}
 
 
@@ -36,28 +36,28 @@ def streamed(body: dict[str, Any]) -> Raw:
 WORDINGS: dict[str, Step] = {
     "llama.cpp": Fail(500, PEG),
     "llama.cpp in the stream": streamed(PEG),
-    "llama.cpp's other words": Fail(500, told("Failed to parse input at pos 12: <tool_call>{")),
+    "llama.cpp's other words": Fail(500, failure("Failed to parse input at pos 12: <tool_call>{")),
     "Groq": Fail(400, GROQ),
     "Groq in the stream": streamed({"error": {**GROQ["error"], "status_code": 400}}),
-    "Groq, the schema": Fail(400, told("tool call validation failed: parameters for tool w did not match schema")),
+    "Groq, the schema": Fail(400, failure("tool call validation failed: parameters for tool w did not match schema")),
     "Ollama": Fail(500, OLLAMA),
-    "Ollama, XML": Fail(500, told("XML syntax error on line 3: element <function> closed by </parameter>")),
-    "LM Studio": streamed(told("Failed to parse tool call: Unexpected end of content")),
-    "vLLM, gpt-oss": Fail(500, told("unexpected tokens remaining in message header: Some('json')")),
+    "Ollama, XML": Fail(500, failure("XML syntax error on line 3: element <function> closed by </parameter>")),
+    "LM Studio": streamed(failure("Failed to parse tool call: Unexpected end of content")),
+    "vLLM, gpt-oss": Fail(500, failure("unexpected tokens remaining in message header: Some('json')")),
     "OpenRouter": Fail(
         400,
         {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": json.dumps(GROQ)}}},
     ),
-    "unknown 1": Fail(422, told("Could not parse function call arguments")),
-    "unknown 2": Fail(502, told("The model's tool call is not valid JSON")),
-    "unknown 3": Fail(400, told("Model returned malformed tool call")),
-    "unknown 4": Fail(500, told("Failed to parse the model's output")),
-    "a JSON reader's 1": Fail(500, told("json: cannot unmarshal string into Go value of type api.ToolCallFunction")),
-    "a JSON reader's 2": Fail(500, told("Expecting ',' delimiter: line 1 column 20 (char 19)")),
-    "Chinese": Fail(400, told("模型生成的工具调用无法解析")),
+    "unknown 1": Fail(422, failure("Could not parse function call arguments")),
+    "unknown 2": Fail(502, failure("The model's tool call is not valid JSON")),
+    "unknown 3": Fail(400, failure("Model returned malformed tool call")),
+    "unknown 4": Fail(500, failure("Failed to parse the model's output")),
+    "a JSON reader's 1": Fail(500, failure("json: cannot unmarshal string into Go value of type api.ToolCallFunction")),
+    "a JSON reader's 2": Fail(500, failure("Expecting ',' delimiter: line 1 column 20 (char 19)")),
+    "Chinese": Fail(400, failure("模型生成的工具调用无法解析")),
     "unknown 5": Fail(400, {"error": {"message": "Try again", "failed_generation": "<function"}}),
-    "unknown 6": Fail(502, told("Model output is not a valid tool call")),
-    "unknown 7": Fail(400, told("Function call generation failed")),
+    "unknown 6": Fail(502, failure("Model output is not a valid tool call")),
+    "unknown 7": Fail(400, failure("Function call generation failed")),
     "Gemini's other finish reason": Reply(finish="UNEXPECTED_TOOL_CALL"),
     "Gemini's finish reason": Reply(finish="function_call_filter: MALFORMED_FUNCTION_CALL"),
 }
@@ -66,8 +66,8 @@ WORDINGS: dict[str, Step] = {
 @pytest.mark.parametrize("broken", WORDINGS.values(), ids=WORDINGS)
 async def test_an_unreadable_call_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
     up.script(broken, Reply(tool_calls=ROME))
-    heard = await hear(Replies(await connect(up.url), tool_calls="native"))
-    assert heard.calls == ROME
+    result = await collect(Replies(await connect(up.url), tool_calls="native"))
+    assert result.calls == ROME
     assert len(up.requests) == 2
     assert up.requests[0].body == up.requests[1].body
 
@@ -76,20 +76,20 @@ async def test_an_unreadable_call_is_asked_for_once_more(up: ScriptedUpstream, c
 async def test_a_second_unreadable_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect, broken: Step) -> None:
     up.script(broken, broken, CHOSEN, CALL, Reply(tool_calls=ROME))
     replies = Replies(await connect(up.url), tool_calls="native")
-    assert (await hear(replies)).calls == ROME
+    assert (await collect(replies)).calls == ROME
     assert len(up.requests) == 4
     assert "tools" not in sent(up)
-    assert (await hear(replies)).calls == ROME
-    assert "tools" in sent(up)  # one mishap is not remembered
+    assert (await collect(replies)).calls == ROME
+    assert "tools" in sent(up)  # a single failure is not remembered
 
 
 async def test_mode_schema_stays_after_three_unreadable_in_a_row(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     for _ in range(3):
         up.script(Fail(500, PEG), Fail(500, PEG), CHOSEN, CALL)
-        await hear(replies)
+        await collect(replies)
     up.script(CHOSEN, CALL)
-    assert (await hear(replies)).calls == ROME
+    assert (await collect(replies)).calls == ROME
     assert "tools" not in sent(up, -2)
 
 
@@ -97,14 +97,14 @@ async def test_a_native_success_between_unreadable_keeps_the_mode(up: ScriptedUp
     replies = Replies(await connect(up.url), tool_calls="native")
     for _ in range(4):
         up.script(Fail(400, GROQ), Fail(400, GROQ), CHOSEN, CALL, Reply(tool_calls=ROME))
-        await hear(replies)
-        await hear(replies)
+        await collect(replies)
+        await collect(replies)
         assert "tools" in sent(up)
 
 
 async def test_a_constrained_request_is_asked_once_more_too(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(*[Fail(500, OLLAMA)] * 3, CHOSEN, Fail(500, OLLAMA), CALL)
-    assert (await hear(Replies(await connect(up.url), tool_calls="native"))).calls == ROME
+    assert (await collect(Replies(await connect(up.url), tool_calls="native"))).calls == ROME
     assert len(up.requests) == 6
 
 
@@ -115,9 +115,9 @@ async def test_calls_that_were_handed_out_are_the_reply(up: ScriptedUpstream, co
 
     good, other = frame(0, "getWeather", '{"place": "Rome"}'), frame(1, "getTime", "")
     up.script(Raw([good, other, b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
-    heard = await hear(Replies(await connect(up.url), tool_calls="native"))
-    assert heard.calls == ROME
-    assert heard.last.response_metadata["finish_reason"] == "tool_calls"
+    result = await collect(Replies(await connect(up.url), tool_calls="native"))
+    assert result.calls == ROME
+    assert result.last.response_metadata["finish_reason"] == "tool_calls"
     assert len(up.requests) == 1
 
 
@@ -127,8 +127,8 @@ async def test_good_calls_behind_those_that_were_handed_out_come_too(up: Scripte
         return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
 
     up.script(Raw([frame("Rome"), frame("Oslo"), b"data: " + json.dumps(GROQ).encode() + b"\n\n"]))
-    heard = await hear(Replies(await connect(up.url), tool_calls="native"))
-    assert [arguments for _, arguments in heard.calls] == [{"place": "Rome"}, {"place": "Oslo"}]
+    result = await collect(Replies(await connect(up.url), tool_calls="native"))
+    assert [arguments for _, arguments in result.calls] == [{"place": "Rome"}, {"place": "Oslo"}]
 
 
 @pytest.mark.parametrize("tries", [1, 2])
@@ -149,7 +149,7 @@ async def test_what_a_broken_reply_wants_back_does_not_come_out(
 async def test_without_functions_it_fails_after_a_second_try(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Fail(500, PEG), Fail(500, PEG))
     with pytest.raises(MalformedCall):
-        await hear(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
+        await collect(Replies(await connect(up.url), tool_calls="native"), asked(tools=[], messages=answered("68")))
     assert len(up.requests) == 2
 
 
@@ -176,8 +176,8 @@ async def test_a_plain_reply_is_asked_for_once_more(up: ScriptedUpstream, connec
 async def test_a_request_that_is_wrong_is_no_unreadable_call(
     up: ScriptedUpstream, connect: Connect, message: str
 ) -> None:
-    up.default = lambda _: Fail(400, told(message))
+    up.default = lambda _: Fail(400, failure(message))
     with pytest.raises((PromptRefused, UpstreamFailed)) as caught:
-        await hear(Replies(await connect(up.url), tool_calls="native"), asked(tool_choice=NAMED))
+        await collect(Replies(await connect(up.url), tool_calls="native"), asked(tool_choice=NAMED))
     assert not isinstance(caught.value, MalformedCall)
     assert all("response_format" not in seen.body for seen in up.requests)

@@ -1,4 +1,4 @@
-"""One reply with functions against servers of every kind: what is sent, what comes out, and what is remembered."""
+"""Replies with functions, against servers of every kind: requests, results, and what is remembered."""
 
 import asyncio
 import json
@@ -43,8 +43,8 @@ def answered(*outputs: str, place: str = "Rome") -> list[BaseMessage]:
     return messages
 
 
-class Heard:
-    """What came out of a reply."""
+class Result:
+    """The result of a reply."""
 
     def __init__(self, chunks: list[AIMessageChunk]) -> None:
         self.pieces = [str(chunk.content) for chunk in chunks if chunk.content]
@@ -66,7 +66,7 @@ class Heard:
 
     @property
     def calls(self) -> list[tuple[str, Any]]:
-        """Name and arguments, put together as a client does it."""
+        """Name and arguments, assembled as a client does it."""
         names: dict[Any, str] = {}
         arguments: dict[Any, str] = {}
         for fragment in self.fragments:
@@ -81,15 +81,15 @@ class Heard:
         return count
 
 
-async def hear(replies: Replies, call: ReplyCall | None = None) -> Heard:
-    return Heard([chunk async for chunk in replies.stream(call or asked())])
+async def collect(replies: Replies, call: ReplyCall | None = None) -> Result:
+    return Result([chunk async for chunk in replies.stream(call or asked())])
 
 
 async def reply(
     up: ScriptedUpstream, connect: Connect, mode: Any, *steps: Step, call: ReplyCall | None = None
-) -> Heard:
+) -> Result:
     up.script(*steps)
-    return await hear(Replies(await connect(up.url), tool_calls=mode), call)
+    return await collect(Replies(await connect(up.url), tool_calls=mode), call)
 
 
 def sent(up: ScriptedUpstream, number: int = -1) -> dict[str, Any]:
@@ -104,15 +104,15 @@ def roles(up: ScriptedUpstream, number: int = -1) -> list[str]:
 
 
 async def test_a_good_call_goes_out_with_its_own_fragments(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"place": "Rome, Italy"}', "up1")]))
-    assert heard.calls == [("getWeather", {"place": "Rome, Italy"})]
-    assert len(heard.fragments) == 4
-    assert heard.fragments[0]["id"] == "up1"
-    assert heard.last.response_metadata["finish_reason"] == "tool_calls"
+    result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"place": "Rome, Italy"}', "up1")]))
+    assert result.calls == [("getWeather", {"place": "Rome, Italy"})]
+    assert len(result.fragments) == 4
+    assert result.fragments[0]["id"] == "up1"
+    assert result.last.response_metadata["finish_reason"] == "tool_calls"
 
 
 def in_pieces(pieces: list[str], name: list[str], finish: str) -> Raw:
-    """A stream of one call, whose arguments and name come in these pieces."""
+    """A stream of one call, whose arguments and name arrive in these pieces."""
     names = name + [""] * (len(pieces) - len(name))
     functions = [{"arguments": piece, "name": part} for piece, part in zip(pieces, names, strict=True)]
     deltas: list[Any] = [{"tool_calls": [{"index": 0, "function": function}]} for function in functions]
@@ -128,40 +128,40 @@ async def test_a_call_in_thousands_of_pieces_goes_out_in_few(
     up: ScriptedUpstream, connect: Connect, name: list[str], finish: str
 ) -> None:
     arguments = json.dumps({"place": "Rome, Italy " * 2_000})
-    heard = await reply(up, connect, "native", in_pieces(["", "", *arguments], name, finish))
-    assert heard.calls == [("getWeather", json.loads(arguments))]
-    assert heard.fragments[0]["id"] == "up1"
-    assert [piece["args"] for piece in heard.fragments if piece["args"]][:9] == list(arguments[:9])
-    assert len(heard.fragments) < 300
+    result = await reply(up, connect, "native", in_pieces(["", "", *arguments], name, finish))
+    assert result.calls == [("getWeather", json.loads(arguments))]
+    assert result.fragments[0]["id"] == "up1"
+    assert [piece["args"] for piece in result.fragments if piece["args"]][:9] == list(arguments[:9])
+    assert len(result.fragments) < 300
 
 
 async def test_a_call_is_held_until_it_is_whole_and_text_never(up: ScriptedUpstream, connect: Connect) -> None:
     up.script(Reply(chunks=["Let", " me"], tool_calls=[*ROME, ("getTime", {})], pause_after=6))
     replies = Replies(await connect(up.url), tool_calls="native")
-    heard: list[AIMessageChunk] = []
+    result: list[AIMessageChunk] = []
 
     async def listen() -> None:
         async for chunk in replies.stream(asked()):
-            heard.append(chunk)  # noqa: PERF401 - it is looked at meanwhile
+            result.append(chunk)  # noqa: PERF401 - the list is checked meanwhile
 
     task = asyncio.create_task(listen())
-    await up.eventually(lambda _: Heard(heard).text == "Let me" if heard else False)
+    await up.eventually(lambda _: Result(result).text == "Let me" if result else False)
     await asyncio.sleep(0.05)
-    assert Heard(heard).text == "Let me"
-    assert not Heard(heard).fragments
+    assert Result(result).text == "Let me"
+    assert not Result(result).fragments
     up.release()
     await task
-    assert Heard(heard).calls == [*ROME, ("getTime", {})]
+    assert Result(result).calls == [*ROME, ("getTime", {})]
 
 
 async def test_a_violation_is_asked_for_once_more(up: ScriptedUpstream, connect: Connect) -> None:
     wrong = Reply(tool_calls=[("getWeather", {"city": "Rome"}, "up1"), ("getTime", {})])
-    heard = await reply(up, connect, "native", wrong, Reply(tool_calls=ROME))
-    assert sorted(heard.calls) == [("getTime", {}), *ROME]
-    assert not heard.wrong
-    assert heard.requests == 2
-    assert heard.last.usage_metadata is not None
-    assert heard.last.usage_metadata["output_tokens"] == 3
+    result = await reply(up, connect, "native", wrong, Reply(tool_calls=ROME))
+    assert sorted(result.calls) == [("getTime", {}), *ROME]
+    assert not result.wrong
+    assert result.requests == 2
+    assert result.last.usage_metadata is not None
+    assert result.last.usage_metadata["output_tokens"] == 3
     body = sent(up)
     assert body["tool_choice"] == "required"
     assert [tool["function"]["name"] for tool in body["tools"]] == ["getWeather"]
@@ -171,38 +171,38 @@ async def test_a_violation_is_asked_for_once_more(up: ScriptedUpstream, connect:
 @pytest.mark.parametrize(
     "second", [Reply(tool_calls=[("getWeather", {})]), Reply("Sorry."), Fail(400, {"error": {"message": "no"}})]
 )
-async def test_what_stays_wrong_is_told_to_the_model_and_never_called(
+async def test_a_call_that_stays_invalid_is_reported_and_never_made(
     up: ScriptedUpstream, connect: Connect, second: Step
 ) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", {"city": "Rome"})]), second)
-    assert heard.calls == []
-    ((name, error),) = heard.wrong
+    result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", {"city": "Rome"})]), second)
+    assert result.calls == []
+    ((name, error),) = result.wrong
     assert name == "getWeather"
     assert "'place' is a required property" in error
 
 
-async def test_an_invented_function_is_told_and_not_asked_for_again(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("fly", {"to": "Rome"})]))
-    assert heard.calls == []
-    assert heard.wrong == [("fly", "There is no function named `fly`; there is `getWeather`, `getTime`.")]
+async def test_an_invented_function_is_reported_and_not_requested_again(up: ScriptedUpstream, connect: Connect) -> None:
+    result = await reply(up, connect, "native", Reply(tool_calls=[("fly", {"to": "Rome"})]))
+    assert result.calls == []
+    assert result.wrong == [("fly", "There is no function named `fly`; there is `getWeather`, `getTime`.")]
     assert len(up.requests) == 1
 
 
 @pytest.mark.parametrize(
     "arguments", ['{"place": "Rome",}', "{'place': 'Rome'}", '{"place": "Rome"', '```{"place":"Rome"}```']
 )
-async def test_arguments_that_are_nearly_json_are_mended(
+async def test_arguments_that_are_nearly_json_are_repaired(
     up: ScriptedUpstream, connect: Connect, arguments: str
 ) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", arguments)]))
-    assert heard.calls == ROME
-    assert heard.requests == 1
+    result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", arguments)]))
+    assert result.calls == ROME
+    assert result.requests == 1
 
 
 async def test_an_empty_object_before_the_arguments_is_none(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{}{"place": "Rome"}')]))
-    assert heard.calls == ROME
-    assert heard.requests == 1
+    result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{}{"place": "Rome"}')]))
+    assert result.calls == ROME
+    assert result.requests == 1
 
 
 @pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
@@ -213,33 +213,33 @@ async def test_only_lenient_functions_in_native_mode_are_handed_on_wrong(
     spelled = Reply('{"name": "getWeather", "arguments": {"place": null}}')
     steps = [wrong.get(mode, spelled)] * 2
     call = asked(tool_choice=NAMED, lenient=frozenset({"getWeather"}))
-    heard = await reply(up, connect, mode, *steps, call=call)
-    assert heard.calls == ([("getWeather", {"place": None})] if mode == "native" else [])
-    assert len(heard.wrong) == (mode != "native")
+    result = await reply(up, connect, mode, *steps, call=call)
+    assert result.calls == ([("getWeather", {"place": None})] if mode == "native" else [])
+    assert len(result.wrong) == (mode != "native")
 
 
 @pytest.mark.parametrize("arguments", ["", "null", "{}"])
 async def test_a_function_without_arguments_gets_an_empty_object(
     up: ScriptedUpstream, connect: Connect, arguments: str
 ) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("getTime", arguments)]))
-    assert heard.calls == [("getTime", {})]
-    assert not heard.wrong
+    result = await reply(up, connect, "native", Reply(tool_calls=[("getTime", arguments)]))
+    assert result.calls == [("getTime", {})]
+    assert not result.wrong
 
 
 async def test_a_call_that_a_limit_has_cut_off_goes_out_as_it_is(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"pla')], finish="length"))
-    assert "".join(fragment["args"] or "" for fragment in heard.fragments) == '{"pla'
-    assert heard.last.response_metadata["finish_reason"] == "length"
+    result = await reply(up, connect, "native", Reply(tool_calls=[("getWeather", '{"pla')], finish="length"))
+    assert "".join(fragment["args"] or "" for fragment in result.fragments) == '{"pla'
+    assert result.last.response_metadata["finish_reason"] == "length"
     assert len(up.requests) == 1
 
 
 async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream, connect: Connect) -> None:
     words = b'data: {"choices": [{"index": 0, "delta": {"content": "Let me see."}}]}\n\n'
     broken = Raw([words, b"data: " + json.dumps(PEG).encode() + b"\n\n"])
-    heard = await reply(up, connect, "native", broken, CHOSEN, CALL)
-    assert heard.text == "Let me see."
-    assert heard.calls == ROME
+    result = await reply(up, connect, "native", broken, CHOSEN, CALL)
+    assert result.text == "Let me see."
+    assert result.calls == ROME
     assert sent(up, 1)["response_format"]["json_schema"]["schema"]["properties"]["function"]["enum"] == [
         "getWeather",
         "getTime",
@@ -249,21 +249,21 @@ async def test_after_words_only_the_call_is_made_by_schema(up: ScriptedUpstream,
 async def test_a_model_that_goes_round_is_offered_nothing(up: ScriptedUpstream, connect: Connect) -> None:
     replies = Replies(await connect(up.url), tool_calls="native")
     up.default = lambda _: Reply("It is 68.", tool_calls=ROME)
-    heard = await hear(replies, asked(messages=answered("68", "68")))
-    assert (heard.text, heard.calls) == ("It is 68.", [])
+    result = await collect(replies, asked(messages=answered("68", "68")))
+    assert (result.text, result.calls) == ("It is 68.", [])
     assert "tools" not in sent(up)
-    # What changes may be looked at again, and once is not a circle.
+    # Functions whose output changes can be called again, and one repetition is no loop.
     for messages in (answered("68", "69"), answered("68")):
-        assert (await hear(replies, asked(messages=messages))).calls == ROME
+        assert (await collect(replies, asked(messages=messages))).calls == ROME
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 
 async def test_auto_chooses_then_calls_under_a_schema(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "schema", CHOSEN, CALL)
-    assert heard.calls == ROME
-    assert heard.last.response_metadata["finish_reason"] == "tool_calls"
+    result = await reply(up, connect, "schema", CHOSEN, CALL)
+    assert result.calls == ROME
+    assert result.last.response_metadata["finish_reason"] == "tool_calls"
     for body in (sent(up, 0), sent(up, 1)):
         assert "tools" not in body
         assert body["response_format"]["type"] == "json_schema"
@@ -277,17 +277,17 @@ async def test_auto_may_answer_in_words_token_by_token_as_if_there_were_no_funct
     up: ScriptedUpstream, connect: Connect
 ) -> None:
     wanted = {"type": "json_object"}
-    heard = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asked(response_format=wanted, top_p=0.5))
-    assert heard.pieces == ['{"a":', " 1", " }"]
-    assert heard.calls == []
+    result = await reply(up, connect, "schema", NONE, Reply('{"a": 1 }'), call=asked(response_format=wanted, top_p=0.5))
+    assert result.pieces == ['{"a":', " 1", " }"]
+    assert result.calls == []
     body = sent(up)
     assert (body["response_format"], body["top_p"]) == (wanted, 0.5)
     assert [message["content"] for message in body["messages"]] == ["Be brief.", "Weather in Rome?"]
 
 
 async def test_required_always_calls(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "schema", CHOSEN, CALL, call=asked(tool_choice="required"))
-    assert heard.calls == ROME
+    result = await reply(up, connect, "schema", CHOSEN, CALL, call=asked(tool_choice="required"))
+    assert result.calls == ROME
     choices = sent(up, 0)["response_format"]["json_schema"]["schema"]["properties"]["function"]["enum"]
     assert choices == ["getWeather", "getTime"]
 
@@ -298,28 +298,28 @@ async def test_required_always_calls(up: ScriptedUpstream, connect: Connect) -> 
 async def test_where_there_is_no_choice_one_request_is_enough(
     up: ScriptedUpstream, connect: Connect, fields: dict[str, Any]
 ) -> None:
-    heard = await reply(up, connect, "schema", CALL, call=asked(**fields))
-    assert heard.calls == ROME
-    assert heard.requests == 1
+    result = await reply(up, connect, "schema", CALL, call=asked(**fields))
+    assert result.calls == ROME
+    assert result.requests == 1
 
 
 async def test_none_is_a_plain_reply(up: ScriptedUpstream, connect: Connect) -> None:
     for mode in ("schema", "prompt"):
-        heard = await reply(up, connect, mode, Reply("Plain."), call=asked(tool_choice="none"))
-        assert heard.text == "Plain."
+        result = await reply(up, connect, mode, Reply("Plain."), call=asked(tool_choice="none"))
+        assert result.text == "Plain."
         assert "getWeather" not in json.dumps(sent(up))
 
 
 async def test_several_calls_are_counted_with_the_choice(up: ScriptedUpstream, connect: Connect) -> None:
     one, other = ({"name": "getWeather", "arguments": {"place": place}} for place in ("Rome", "Paris"))
     chosen = Reply('{"function": "getWeather", "calls": 2}')
-    heard = await reply(up, connect, "schema", chosen, Reply(json.dumps({"calls": [one, other]})))
-    assert heard.calls == [*ROME, ("getWeather", {"place": "Paris"})]
-    assert len({fragment["index"] for fragment in heard.fragments}) == 2
+    result = await reply(up, connect, "schema", chosen, Reply(json.dumps({"calls": [one, other]})))
+    assert result.calls == [*ROME, ("getWeather", {"place": "Paris"})]
+    assert len({fragment["index"] for fragment in result.fragments}) == 2
     calls = sent(up)["response_format"]["json_schema"]["schema"]["properties"]["calls"]
     assert (calls["minItems"], calls["maxItems"]) == (2, 2)
-    heard = await reply(up, connect, "schema", chosen, CALL, call=asked(parallel_tool_calls=False))
-    assert len(heard.calls) == 1
+    result = await reply(up, connect, "schema", chosen, CALL, call=asked(parallel_tool_calls=False))
+    assert len(result.calls) == 1
 
 
 async def test_the_same_call_twice_is_one(up: ScriptedUpstream, connect: Connect) -> None:
@@ -331,8 +331,8 @@ async def test_the_same_call_twice_is_one(up: ScriptedUpstream, connect: Connect
 @pytest.mark.parametrize("mode", ["schema", "prompt"])
 async def test_a_call_that_was_answered_makes_the_reply_text(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     steps = [CHOSEN, CALL] if mode == "schema" else [CALL]
-    heard = await reply(up, connect, mode, *steps, Reply("It is 68."), call=asked(messages=answered("68")))
-    assert (heard.text, heard.calls) == ("It is 68.", [])
+    result = await reply(up, connect, mode, *steps, Reply("It is 68."), call=asked(messages=answered("68")))
+    assert (result.text, result.calls) == ("It is 68.", [])
     assert roles(up) == ["system", "user"]
     assert "Result of getWeather" in sent(up)["messages"][-1]["content"]
     assert "68" in sent(up)["messages"][-1]["content"]
@@ -342,27 +342,27 @@ async def test_a_call_that_was_answered_makes_the_reply_text(up: ScriptedUpstrea
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("schema", [CHOSEN]), ("prompt", [])])
-async def test_a_violation_is_repaired_once_else_told(
+async def test_a_violation_is_repaired_once_else_reported(
     up: ScriptedUpstream, connect: Connect, mode: Any, steps: list[Step]
 ) -> None:
     wrong = Reply('{"name": "getWeather", "arguments": {"place": 5}}')
     assert (await reply(up, connect, mode, *steps, wrong, CALL)).calls == ROME
     assert "5 is not of type 'string'" in sent(up)["messages"][-1]["content"]
-    heard = await reply(up, connect, mode, *steps, wrong, wrong)
-    assert heard.calls == []
-    assert "5 is not of type 'string'" in heard.wrong[0][1]
+    result = await reply(up, connect, mode, *steps, wrong, wrong)
+    assert result.calls == []
+    assert "5 is not of type 'string'" in result.wrong[0][1]
 
 
 async def test_a_model_that_finds_no_end_gets_a_tighter_schema(up: ScriptedUpstream, connect: Connect) -> None:
     ramble = Reply('{"name": "getWeather", "arguments": {"place": "Rome Rome Rome', finish="length")
-    heard = await reply(up, connect, "schema", ramble, CALL, call=asked(tool_choice=NAMED, max_tokens=100))
-    assert heard.calls == ROME
+    result = await reply(up, connect, "schema", ramble, CALL, call=asked(tool_choice=NAMED, max_tokens=100))
+    assert result.calls == ROME
     assert sent(up, 0)["max_tokens"] == 50
     tight = sent(up)["response_format"]["json_schema"]["schema"]["properties"]["arguments"]["properties"]["place"]
     assert tight["maxLength"] < 100
-    heard = await reply(up, connect, "schema", ramble, ramble, call=asked(tool_choice=NAMED))
-    assert heard.calls == []
-    assert heard.last.response_metadata["finish_reason"] == "length"
+    result = await reply(up, connect, "schema", ramble, ramble, call=asked(tool_choice=NAMED))
+    assert result.calls == []
+    assert result.last.response_metadata["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize(
@@ -382,19 +382,19 @@ async def test_a_call_uses_all_of_the_limit_and_no_more(
     up: ScriptedUpstream, given: dict[str, int], limits: list[int]
 ) -> None:
     def ramble(body: dict[str, Any]) -> Reply:
-        said = {"prompt_tokens": 9, "completion_tokens": body["max_tokens"], "total_tokens": 9 + body["max_tokens"]}
-        return Reply('{"name": "getWeather", "arguments": {"place": "Rome Rome', finish="length", usage=said)
+        usage = {"prompt_tokens": 9, "completion_tokens": body["max_tokens"], "total_tokens": 9 + body["max_tokens"]}
+        return Reply('{"name": "getWeather", "arguments": {"place": "Rome Rome', finish="length", usage=usage)
 
     up.default = ramble
     upstream = Upstream(up.url, max_reply_tokens=given.get("max_reply_tokens"))
     await upstream.open()
     try:
         call = asked(tool_choice=NAMED, max_tokens=given.get("max_tokens"))
-        heard = await hear(Replies(upstream, tool_calls="schema"), call)
+        result = await collect(Replies(upstream, tool_calls="schema"), call)
     finally:
         await upstream.close()
     assert [request.body["max_tokens"] for request in up.requests] == limits
-    assert heard.last.response_metadata["finish_reason"] == "length"
+    assert result.last.response_metadata["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize("name", ["getWeather", "none"], ids=["call", "words"])
@@ -403,13 +403,13 @@ async def test_no_request_follows_when_the_choice_used_up_the_limit(
 ) -> None:
     spent = {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}
     choice = Reply(json.dumps({"function": name, "calls": 1}), usage=spent)
-    heard = await reply(up, connect, "schema", choice, call=asked(max_tokens=12))
+    result = await reply(up, connect, "schema", choice, call=asked(max_tokens=12))
     assert len(up.requests) == 1
-    assert (heard.text, heard.calls) == ("", [])
-    assert heard.last.response_metadata["finish_reason"] == "length"
+    assert (result.text, result.calls) == ("", [])
+    assert result.last.response_metadata["finish_reason"] == "length"
 
 
-# --- servers that know less -------------------------------------------------------------------------------------------
+# --- servers with fewer abilities -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
@@ -419,8 +419,8 @@ async def test_a_choice_cut_off_by_the_run_s_limit_is_not_learned(
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
     up.default = lambda body: Reply('{"fu', finish="length", usage=usage)
     replies = Replies(await connect(up.url), tool_calls="schema")
-    heard = await hear(replies, asked(max_tokens=1, tool_choice=choice, tools=[WEATHER, TIME]))
-    assert heard.last.response_metadata["finish_reason"] == "length"
+    result = await collect(replies, asked(max_tokens=1, tool_choice=choice, tools=[WEATHER, TIME]))
+    assert result.last.response_metadata["finish_reason"] == "length"
     assert len(up.requests) == 1
     assert replies._modes._abilities.form("test-model") == "json_schema"
 
@@ -432,7 +432,7 @@ async def test_a_server_that_knows_only_json_object_is_asked_for_that_and_it_is_
     up.script(CHOSEN, CALL, CHOSEN, CALL)
     replies = Replies(await connect(up.url), tool_calls="schema")
     for _ in range(2):
-        assert (await hear(replies)).calls == ROME
+        assert (await collect(replies)).calls == ROME
     assert [seen.body["response_format"]["type"] for seen in up.requests] == ["json_schema"] + ["json_object"] * 4
 
 
@@ -444,43 +444,45 @@ async def test_a_server_that_knows_no_format_is_prompted_and_it_is_remembered(
     up.script(*([] if refuses else [Reply("Well, I think"), Reply("I would")]), CALL, CALL)
     replies = Replies(await connect(up.url), tool_calls="schema")
     for _ in range(2):
-        assert (await hear(replies)).calls == ROME
+        assert (await collect(replies)).calls == ROME
     assert len(up.requests) == 4
     assert "response_format" not in sent(up, 2)
     assert "response_format" not in sent(up, 3)
 
 
-async def test_a_refusal_for_another_reason_is_told_and_decides_nothing(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_a_refusal_for_another_reason_is_reported_and_decides_nothing(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
     up.script(*[Fail(400, {"error": {"message": "the image is broken"}})] * 3, CHOSEN, CALL)
     replies = Replies(await connect(up.url), tool_calls="schema")
     with pytest.raises(PromptRefused, match="the image is broken"):
-        await hear(replies)
-    assert (await hear(replies)).calls == ROME
+        await collect(replies)
+    assert (await collect(replies)).calls == ROME
     assert sent(up)["response_format"]["type"] == "json_schema"
 
 
 async def test_a_call_in_prose_is_found_and_the_prose_before_it_streamed(
     up: ScriptedUpstream, connect: Connect
 ) -> None:
-    said = Reply('Sure, let me look: ```json\n{"name": "getWeather", "arguments": {"place": "Rome"\n``` There.')
-    heard = await reply(up, connect, "prompt", said)
-    assert heard.calls == ROME
-    assert heard.pieces[:3] == ["Sure,", " let", " me"]
-    assert heard.text.strip() == "Sure, let me look:"
+    text = Reply('Sure, let me look: ```json\n{"name": "getWeather", "arguments": {"place": "Rome"\n``` There.')
+    result = await reply(up, connect, "prompt", text)
+    assert result.calls == ROME
+    assert result.pieces[:3] == ["Sure,", " let", " me"]
+    assert result.text.strip() == "Sure, let me look:"
 
 
 async def test_words_and_foreign_braces_are_streamed_as_they_come(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "prompt", Reply('Write {"age": 3} or `x = {1}`, no more.'))
-    assert heard.text == 'Write {"age": 3} or `x = {1}`, no more.'
-    assert heard.pieces[0] == "Write"
-    assert len(heard.pieces) > 5
+    result = await reply(up, connect, "prompt", Reply('Write {"age": 3} or `x = {1}`, no more.'))
+    assert result.text == 'Write {"age": 3} or `x = {1}`, no more.'
+    assert result.pieces[0] == "Write"
+    assert len(result.pieces) > 5
 
 
 @pytest.mark.parametrize("mode", ["native", "prompt"])
 async def test_what_a_model_thinks_aloud_comes_through(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]}\n\n'
-    said = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
-    up.script(Raw([thought, said]))
+    answer = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}\n\n'
+    up.script(Raw([thought, answer]))
     replies = Replies(await connect(up.url), tool_calls=mode)
     chunks = [chunk async for chunk in replies.stream(asked())]
     assert chunks[0].additional_kwargs.get("reasoning_content") == "Hm."
@@ -488,15 +490,15 @@ async def test_what_a_model_thinks_aloud_comes_through(up: ScriptedUpstream, con
 
 
 async def test_what_looked_like_a_call_and_is_none_is_text_after_all(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "prompt", Reply('{"name": "Bob", "age": 3}'))
-    assert (heard.text, heard.calls) == ('{"name": "Bob", "age": 3}', [])
+    result = await reply(up, connect, "prompt", Reply('{"name": "Bob", "age": 3}'))
+    assert (result.text, result.calls) == ('{"name": "Bob", "age": 3}', [])
 
 
 async def test_a_demanded_call_that_does_not_come_is_insisted_on_once(up: ScriptedUpstream, connect: Connect) -> None:
-    heard = await reply(up, connect, "prompt", Reply("No."), CALL, call=asked(tool_choice="required"))
-    assert (heard.text, heard.calls) == ("", ROME)
-    heard = await reply(up, connect, "prompt", Reply("No."), Reply("Never."), call=asked(tool_choice=NAMED))
-    assert (heard.text, heard.calls) == ("No.", [])
+    result = await reply(up, connect, "prompt", Reply("No."), CALL, call=asked(tool_choice="required"))
+    assert (result.text, result.calls) == ("", ROME)
+    result = await reply(up, connect, "prompt", Reply("No."), Reply("Never."), call=asked(tool_choice=NAMED))
+    assert (result.text, result.calls) == ("No.", [])
 
 
 async def test_bare_arguments_are_the_named_function_s(up: ScriptedUpstream, connect: Connect) -> None:
@@ -510,10 +512,10 @@ async def test_templates_with_strict_turns_get_them_and_it_is_remembered(
     up.strict_turns = True
     replies = Replies(await connect(up.url), tool_calls=mode)
     up.script(*([CHOSEN, CALL] if mode == "schema" else [CALL]))
-    assert (await hear(replies)).calls == ROME
+    assert (await collect(replies)).calls == ROME
     refused = len(up.requests)
     up.script(*([NONE] if mode == "schema" else []), Reply("It is 68."))
-    assert (await hear(replies, asked(messages=answered("68")))).text == "It is 68."
+    assert (await collect(replies, asked(messages=answered("68")))).text == "It is 68."
     assert len(up.requests) - refused == (2 if mode == "schema" else 1)
     assert roles(up) == ["user"]
     up.script(Reply("Plain."))
@@ -546,8 +548,8 @@ async def test_one_probe_finds_out_and_is_remembered(up: ScriptedUpstream, conne
     replies = Replies(await connect(up.url))
     await hear_plain_of(replies)
     assert up.probes == 0
-    for heard in await asyncio.gather(hear(replies), hear(replies)):
-        assert heard.calls == ROME
+    for result in await asyncio.gather(collect(replies), collect(replies)):
+        assert result.calls == ROME
     assert up.probes == 1
 
 
@@ -560,8 +562,8 @@ async def test_a_server_that_ignores_or_refuses_tools_gets_schemas(
     up: ScriptedUpstream, connect: Connect, kind: Any
 ) -> None:
     up.tools = kind
-    heard = await reply(up, connect, "auto", CHOSEN, CALL)
-    assert heard.calls == ROME
+    result = await reply(up, connect, "auto", CHOSEN, CALL)
+    assert result.calls == ROME
     assert up.probes == 1
     assert "tools" not in sent(up)
 
@@ -569,8 +571,8 @@ async def test_a_server_that_ignores_or_refuses_tools_gets_schemas(
 @pytest.mark.parametrize("supported", [True, False])
 async def test_llama_cpp_is_believed_without_a_probe(up: ScriptedUpstream, connect: Connect, supported: bool) -> None:
     up.props = {"chat_template_caps": {"supports_tools": supported}}
-    heard = await reply(up, connect, "auto", *([Reply(tool_calls=ROME)] if supported else [CHOSEN, CALL]))
-    assert heard.calls == ROME
+    result = await reply(up, connect, "auto", *([Reply(tool_calls=ROME)] if supported else [CHOSEN, CALL]))
+    assert result.calls == ROME
     assert up.probes == 0
     assert ("tools" in sent(up)) is supported
 
@@ -589,9 +591,9 @@ async def test_a_named_choice_is_the_only_function_where_the_server_knows_no_nam
 async def test_known_hosts_are_native_without_a_probe(
     up: ScriptedUpstream, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream itself plays the proxy
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{up.port}")  # the upstream itself is the proxy
     up.script(Reply(tool_calls=ROME))
-    assert (await hear(Replies(await connect("http://api.openai.com/v1")))).calls == ROME
+    assert (await collect(Replies(await connect("http://api.openai.com/v1")))).calls == ROME
     assert up.probes == 0
 
 
@@ -600,12 +602,12 @@ async def test_a_probe_that_fails_for_the_network_decides_nothing(connect: Conne
     upstream = await connect(f"http://127.0.0.1:{port}/v1")
     replies = Replies(upstream)
     with pytest.raises(UpstreamFailed):
-        await hear(replies)
+        await collect(replies)
     replies._modes._abilities._undecided.forget("test-model")  # a minute later
     with ScriptedUpstream(port=port) as again:
         again.tools = "ignored"
         again.script(CHOSEN, CALL)
-        assert (await hear(replies)).calls == ROME
+        assert (await collect(replies)).calls == ROME
         assert again.probes == 1
 
 
@@ -617,14 +619,14 @@ async def test_under_auto_a_late_refusal_of_tools_is_learned_from(up: ScriptedUp
         await reply(up, connect, "native")
 
 
-# --- around it --------------------------------------------------------------------------------------------------------
+# --- other ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["native", "schema", "prompt"])
 async def test_leaving_stops_the_upstream_in_every_mode(up: ScriptedUpstream, connect: Connect, mode: Any) -> None:
     up.script(Hang())
     replies = Replies(await connect(up.url), tool_calls=mode)
-    task = asyncio.create_task(hear(replies))
+    task = asyncio.create_task(collect(replies))
     await up.eventually(lambda seen: seen.open_streams == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -639,10 +641,12 @@ async def test_only_run_errors_come_out(up: ScriptedUpstream, connect: Connect, 
         await reply(up, connect, mode)
 
 
-async def test_prompts_can_be_replaced_and_misspelled_names_are_told(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_prompts_can_be_replaced_and_misspelled_names_are_reported(
+    up: ScriptedUpstream, connect: Connect
+) -> None:
     prompts = Prompts.changed({"offer": "FUNCTIONS: {functions} {other}"})
     up.script(CALL)
-    await hear(Replies(await connect(up.url), tool_calls="prompt", prompts=prompts))
+    await collect(Replies(await connect(up.url), tool_calls="prompt", prompts=prompts))
     system = sent(up)["messages"][0]["content"]
     assert "FUNCTIONS: {" in system
     assert "{other}" in system
@@ -657,8 +661,8 @@ async def test_a_budget_is_shared_by_all_requests_of_a_reply(up: ScriptedUpstrea
     await reply(up, connect, "native", wrong, Reply(tool_calls=ROME), call=asked(max_tokens=100))
     assert sent(up)["max_tokens"] == 70
     up.requests.clear()
-    heard = await reply(up, connect, "native", wrong, call=asked(max_tokens=30))
-    assert heard.wrong
+    result = await reply(up, connect, "native", wrong, call=asked(max_tokens=30))
+    assert result.wrong
     assert len(up.requests) == 1
 
 

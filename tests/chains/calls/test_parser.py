@@ -1,4 +1,4 @@
-"""Calls in texts: the ancestor's cases and others seen, and what holds for every text."""
+"""Calls in texts: cases of the predecessor and observed ones, and properties of every text."""
 
 import json
 import time
@@ -75,7 +75,7 @@ def test_json_that_calls_nothing_is_text(text: str) -> None:
     assert find_calls(text, NAMES) == []
 
 
-def test_a_name_that_nobody_offered_is_told_where_it_is_called() -> None:
+def test_a_name_that_is_not_offered_is_returned_if_it_is_called() -> None:
     assert find_calls('{"name": "fly", "arguments": {"to": "Rome"}}', NAMES) == [Written("fly", '{"to":"Rome"}')]
 
 
@@ -171,7 +171,7 @@ def test_json_with_many_names_is_searched_in_a_child(text: str) -> None:
     assert time.process_time() - began < 0.08  # 0.1 to 0.5 s if each name were compared with all functions
 
 
-def test_long_json_with_few_names_is_read_at_once() -> None:
+def test_long_json_with_few_names_is_parsed_on_the_event_loop() -> None:
     for value in ("x" * 190_000, [1] * 90_000):
         text = json.dumps({"name": "f", "arguments": {"a": value}}, separators=(",", ":"))
         assert is_quick(text)

@@ -1,4 +1,4 @@
-"""Conversations in strict turns: what every chat template takes, and nothing of a call's result is lost."""
+"""Conversations in strict turns: every chat template accepts them, and no result of a call is lost."""
 
 from typing import Any
 
@@ -24,16 +24,16 @@ ASKED: list[BaseMessage] = [
 ]  # fmt: skip
 
 
-def test_results_are_told_as_the_users_text_with_name_and_arguments() -> None:
+def test_results_are_shown_as_the_users_text_with_name_and_arguments() -> None:
     plain = plain_messages(ASKED, PROMPTS, system="T", last="Now.")
-    told = 'Weather?\n\nResult of f({"x": 1}):\n68 F\n\nNow.'
-    assert shown(plain) == [("system", "S\n\nT"), ("human", told)]
+    text = 'Weather?\n\nResult of f({"x": 1}):\n68 F\n\nNow.'
+    assert shown(plain) == [("system", "S\n\nT"), ("human", text)]
 
 
-def test_what_was_said_beside_a_call_stays_the_assistants() -> None:
-    said = called()
-    said.content = "Let me see."
-    plain = plain_messages([HumanMessage("a"), said, ToolMessage("b", tool_call_id="a")], PROMPTS)
+def test_text_next_to_a_call_stays_the_assistants() -> None:
+    message = called()
+    message.content = "Let me see."
+    plain = plain_messages([HumanMessage("a"), message, ToolMessage("b", tool_call_id="a")], PROMPTS)
     assert [kind for kind, _ in shown(plain)] == ["human", "ai", "human"]
 
 

@@ -1,4 +1,4 @@
-"""References into a schema: the same target as jsonschema's, or none."""
+"""References into a schema: the same target as in jsonschema, or none."""
 
 import pytest
 

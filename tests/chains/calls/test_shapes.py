@@ -1,4 +1,4 @@
-"""Schemas for constrained decoding: finite, bounded, and never wider than the function's own where that is known."""
+"""Schemas for constrained decoding: finite, bounded, and, if known, never wider than the function's own."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Orders of roles that servers refuse, in any words: what is sent instead, and which later prompts change."""
+"""Orders of roles that servers refuse, in any wording: what is sent instead, and which later prompts change."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,9 +24,9 @@ Roles = Sequence[str]
 
 
 def alternates(roles: Roles) -> bool:
-    """What Mistral's, Gemma's and Llama 2's templates want, a system message apart."""
-    said = [role for role in roles if role != "system"]
-    return said == [("user", "assistant")[place % 2] for place in range(len(said))]
+    """What Mistral's, Gemma's and Llama 2's templates require, apart from a system message."""
+    turns = [role for role in roles if role != "system"]
+    return turns == [("user", "assistant")[index % 2] for index in range(len(turns))]
 
 
 def ends_with_user(roles: Roles) -> bool:
@@ -50,7 +50,7 @@ def picky(takes: Callable[[Roles], bool], status: int, message: str) -> Callable
     return lambda body: Reply("Fine.") if takes([turn["role"] for turn in body["messages"]]) else refusal
 
 
-async def say(replies: Replies, messages: Sequence[BaseMessage]) -> str:
+async def ask_text(replies: Replies, messages: Sequence[BaseMessage]) -> str:
     stream = replies.stream(ReplyCall("test-model", list(messages)))
     return "".join([str(chunk.content) async for chunk in stream])
 
@@ -85,8 +85,8 @@ SYSTEM: dict[str, tuple[int, str]] = {
     "Japanese": (400, "システムメッセージは使用できません"),
 }
 WORDINGS: dict[str, tuple[Callable[[Roles], bool], int, str]] = {
-    **{name: (alternates, *told) for name, told in ALTERNATE.items()},
-    **{name: (strict, *told) for name, told in SYSTEM.items()},
+    **{name: (alternates, *case) for name, case in ALTERNATE.items()},
+    **{name: (strict, *case) for name, case in SYSTEM.items()},
 }
 
 
@@ -96,11 +96,11 @@ async def test_refused_user_messages_in_a_row_are_joined(
 ) -> None:
     up.default = picky(takes, status, message)
     replies = Replies(await connect(up.url))
-    assert await say(replies, TWO) == "Fine."
+    assert await ask_text(replies, TWO) == "Fine."
     joined = [("user", "S\n\na\n\nb")] if takes is strict else [("system", "S"), ("user", "a\n\nb")]
     assert turns(up) == joined
     before = len(up.requests)
-    assert await say(replies, TWO) == "Fine."
+    assert await ask_text(replies, TWO) == "Fine."
     assert len(up.requests) == before + 1, "it was not remembered"
 
 
@@ -129,7 +129,7 @@ async def test_a_refused_order_is_sent_in_one_that_is_taken(
     sent: list[tuple[str, Any]],
 ) -> None:
     up.default = picky(lambda roles: bool(roles) and takes(roles), 400, message)
-    assert await say(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."
+    assert await ask_text(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."
     assert turns(up) == sent
     assert len(up.requests) <= 6
 
@@ -141,7 +141,7 @@ async def test_what_one_prompt_needs_does_not_change_another(
     up.default = picky(alternates, 400, "roles should be alternating, system optional")
     replies = Replies(await connect(up.url))
     for messages in [*first, TWO, NORMAL, [S, A], [A]]:
-        assert await say(replies, messages) == "Fine."
+        assert await ask_text(replies, messages) == "Fine."
     assert turns(up, -3) == [("system", "S"), ("user", "a"), ("assistant", "x"), ("user", "b")]
     assert turns(up, -2) == [("system", "S"), ("user", "a")]
     assert turns(up, -1) == [("user", "a")]
@@ -152,7 +152,7 @@ async def test_a_kind_that_was_accepted_stays_after_one_odd_refusal(up: Scripted
     odd = Fail(400, {"error": {"message": "The system could not read this prompt"}})
     up.script(Reply("One."), odd, Reply("Two."), Reply("Three."))
     for text in ("One.", "Two.", "Three."):
-        assert await say(replies, NORMAL) == text
+        assert await ask_text(replies, NORMAL) == text
     assert turns(up) == [("system", "S"), ("user", "a"), ("assistant", "x"), ("user", "b")]
 
 
@@ -181,9 +181,9 @@ async def test_no_other_form_is_tried_unless_the_form_is_refused(
     assert len(up.requests) == 1
 
 
-async def test_words_about_the_account_beside_roles_are_about_roles(up: ScriptedUpstream, connect: Connect) -> None:
+async def test_words_about_the_account_next_to_roles_are_about_roles(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(alternates, 400, "roles must alternate: user 'What is my balance?', user 'b'")
-    assert await say(Replies(await connect(up.url)), TWO) == "Fine."
+    assert await ask_text(Replies(await connect(up.url)), TWO) == "Fine."
 
 
 async def test_a_prompt_without_instructions_is_not_changed_by_refused_ones(
@@ -192,7 +192,7 @@ async def test_a_prompt_without_instructions_is_not_changed_by_refused_ones(
     up.default = picky(no_system, 400, "System role not supported")
     replies = Replies(await connect(up.url))
     for messages in ([S, A], [A, B], [S, A, B]):
-        assert await say(replies, messages) == "Fine."
+        assert await ask_text(replies, messages) == "Fine."
     assert [turns(up, -2), turns(up, -1)] == [[("user", "a"), ("user", "b")], [("user", "S\n\na\n\nb")]]
     assert len(up.requests) == 4
 
@@ -201,7 +201,7 @@ async def test_the_first_refusal_is_reported_when_nothing_helps(up: ScriptedUpst
     numbers = iter(range(100))
     up.default = lambda _: Fail(400, {"error": {"message": f"roles are wrong, says refusal {next(numbers)}"}})
     with pytest.raises(PromptRefused, match="says refusal 0"):
-        await say(Replies(await connect(up.url)), [*TWO, SAID])
+        await ask_text(Replies(await connect(up.url)), [*TWO, SAID])
     assert 2 < len(up.requests) <= 6
 
 
@@ -209,7 +209,7 @@ async def test_a_limit_in_between_is_reported_as_such(up: ScriptedUpstream, conn
     refused = Fail(400, {"error": {"message": "roles must alternate"}})
     up.script(refused, *[Fail(429, {"error": {"message": "slow down"}}, headers={"Retry-After": "0"})] * 3)
     with pytest.raises(RateLimited):
-        await say(Replies(await connect(up.url)), TWO)
+        await ask_text(Replies(await connect(up.url)), TWO)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ async def test_a_usual_prompt_refused_for_another_reason_is_sent_once(
 ) -> None:
     up.default = lambda _: Fail(status, {"error": {"message": message}})
     with pytest.raises(Exception, match=message):
-        await say(Replies(await connect(up.url)), NORMAL)
+        await ask_text(Replies(await connect(up.url)), NORMAL)
     assert len(up.requests) == 1
 
 
@@ -237,7 +237,7 @@ async def test_an_outage_is_no_refusal_of_turns(
 ) -> None:
     up.default = lambda _: Fail(500, {"error": {"message": "the system is overloaded, says the assistant"}})
     with pytest.raises(UpstreamFailed):
-        await say(Replies(await connect(up.url)), messages)
+        await ask_text(Replies(await connect(up.url)), messages)
     assert len(up.requests) == 1 + FAST.retry.retries
     assert all(seen.body == up.requests[0].body for seen in up.requests)
 
@@ -254,6 +254,6 @@ async def test_the_chat_chain_reshapes_its_prompt_too_and_remembers(up: Scripted
 async def test_joining_turns_keeps_words_before_their_call(up: ScriptedUpstream, connect: Connect) -> None:
     up.default = picky(lambda roles: "assistant,assistant" not in ",".join(roles), 400, "two assistant turns in a row")
     messages = [S, A, SAID, *CALLED[2:]]
-    assert await say(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."
+    assert await ask_text(Replies(await connect(up.url), tool_calls="native"), messages) == "Fine."
     assert [role for role, _ in turns(up)] == ["system", "user", "assistant", "tool"]
     assert turns(up)[2] == ("assistant", "x")
