@@ -1,9 +1,9 @@
-"""What is a run? Its status table, its state machine, and the runner that executes it.
+"""Runs: the state machine of a run, and the runner that executes it.
 
-The law of the room: nodes only speak; the runner alone writes, row first, then event. Reading order for a newcomer:
-`status`, `state`, `nodes`, `build` (the machine); `parts`, `deltas`, `record` (what it says and what becomes of it);
-`log`, `live`, `runner`, `recovery` (how it is executed, watched, stopped and taken up again); `facade`, `local` (runs
-as a Runnable, with a server and without).
+Invariant: nodes only emit parts; a run's own task alone writes, the row first and then the event. Reading order:
+`machine` (`state`, `nodes`, `build`; `parts` and `deltas` are its output); `record` (parts become rows and events);
+`log`, `active_run`, `runner`, `recovery` (executing, following, stopping and resuming a run); `run_runnable` and
+`local` (runs as a Runnable, with a server and without).
 """
 
 from graphs.local import RunGraph, build_run_graph

@@ -1,7 +1,7 @@
-"""One run while it is executed in this process: its books, its log, and the task that drives its graph.
+"""One run while this process executes it: its recorder, its log, and the task that drives its graph.
 
-The task is the only writer of the run. To stop it, say why in `stop` and cancel it; whatever comes first, an end of
-the graph or a stop, is what the run's row says, by compare-and-set.
+The task is the only writer of the run. To stop the task, call `stop_for` with a reason, which cancels it. The run's row
+records whichever comes first, the graph's end or a stop (compare-and-set).
 """
 
 import asyncio
@@ -28,14 +28,14 @@ __all__ = ["ActiveRun", "Stop", "last_error", "parked"]
 logger = logging.getLogger("threadhold.runs")
 
 Stop = Literal["cancelled", "expired", "parked", "refused", "unwritten", "deleted"]
-"""Why a task was stopped: the client cancelled; time was up; the server goes down; the first commit was refused;
-a later commit failed; the thread is gone."""
+"""Why a task was stopped: the client cancelled; the run expired; the server shuts down; the first commit was refused;
+a later commit failed; the thread was deleted."""
 
 _RESERVE_BEFORE = BLOCK // 2
 _READ_EVENTS = 1024
-"""More than one read of an answer brings: numbers that are kept free."""
+"""Numbers that are kept free: more than one read of the upstream's answer brings."""
 _SMALL_BYTES = 16 * 1024
-"""An output up to this size is kept even if no memory is free: it is counted, and new runs wait for it."""
+"""An output up to this size is kept even if no memory is free: it is counted, and new runs wait until it is freed."""
 _FLUSH_EVENTS = 256
 _FLUSH_S = 0.25
 
@@ -51,30 +51,30 @@ class ActiveRun:
     metrics: RunMetrics
     stop: Stop | None = None
     task: asyncio.Task[None] | None = None
-    """From its first step on: one that is cancelled before never takes it."""
+    """Set by the task's first step; a task that is cancelled before that never runs."""
     ending: bool = False
     """The last commit is queued; nothing can change the outcome any more."""
     checkpointed: bool = False
-    """Whether checkpoints may exist, to be dropped at the end."""
+    """Whether checkpoints can exist that the end must drop."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     weight: int = 1
-    """How many runs it counts as (see `graphs.admission.weigh`)."""
+    """The number of runs that it counts as (see `graphs.admission.weigh`)."""
     memory: int = 0
-    """Bytes that `graphs.admission` counts for it."""
+    """Bytes that `graphs.admission` counts for the run."""
     history_memory: int = 0
-    """The part of `memory` that its history takes."""
+    """The part of `memory` that the history takes."""
     resize: Callable[[int, bool], bool] = lambda _memory, _only_if_free: True
-    """Changes the bytes that are counted for the executing run; on request, only if they are free."""
+    """Changes the bytes that are counted for the run; the second argument: only if they are free."""
     begun_at: float = 0.0
-    """When it was taken up here, on the event loop's clock, which nobody can set."""
+    """When this process began to execute it, on the event loop's clock, which cannot be set."""
     _reserving: "asyncio.Future[list[Row]] | None" = None
     steps: list[Row] = field(default_factory=list)
-    """The run's steps and messages as the store had them when it was taken up."""
+    """The run's steps, as stored when this process took the run over."""
     messages: list[Row] = field(default_factory=list)
     private: dict[str, Any] = field(default_factory=dict)
-    """What the run's row keeps for its continuation; written when the run pauses."""
+    """What the run's row keeps for the run's continuation; written when the run pauses."""
     _ended: RunEnded | None = None
-    """The graph's last word."""
+    """The last part that the graph emitted."""
     _held: MessageClosed | None = None
     _unstored: list[Event] = field(default_factory=list)
     _flushed_at: float = 0.0
@@ -84,7 +84,7 @@ class ActiveRun:
 
     @property
     def run(self) -> dict[str, Any]:
-        """The run's wire object as it stands."""
+        """The run's wire object in its current state."""
         return self.recorder.run
 
     @property
@@ -96,20 +96,21 @@ class ActiveRun:
     # --- writing --------------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Take up the rows as they stand; whoever deletes some of them first restores from the rest instead."""
+        """Restore the recorder from `steps` and `messages`. Rows to be dropped must be removed from them before."""
         self.recorder.restore(self.steps, self.messages)
 
     def commit_progress(self, recorded: Recorded, *, durable: bool = False) -> "asyncio.Future[list[Row]]":
-        """Queue progress: rows and events are visible at once, synced with the next answer or end (or `durable`)."""
+        """Queue progress: readers see it immediately; it is synced with the next answer or end (or `durable`)."""
         events = self.log.number(recorded.events)
         commit = self._write([*recorded.changes, *self._flushed(events)], durable=durable)
         self.log.publish(events)
         self._reserve()
         return commit
 
-    def _say_deltas(self, deltas: Sequence[tuple[str, bytes]]) -> None:
-        """The hot path: a token, a thought or a piece of a call is shown at once and stored with its neighbours. What a
-        crash loses of them is generated anew (law 6), so nothing waits for this."""
+    def _publish_deltas(self, deltas: Sequence[tuple[str, bytes]]) -> None:
+        """Publish deltas immediately, and store them in batches. This is the hot path.
+
+        Nothing waits for the store: after a crash, the lost deltas are generated again."""
         events = self.log.number(deltas)
         self.log.publish(events)
         self._unstored.extend(events)
@@ -119,7 +120,7 @@ class ActiveRun:
             self._reserve()
 
     def _flushed(self, events: Sequence[Event]) -> list[Change]:
-        """Take the events that wait to be stored, and these after them."""
+        """Return the append of the events that wait to be stored, followed by `events`."""
         waiting = [*self._unstored, *events]
         self._unstored.clear()
         self._flushed_at = asyncio.get_running_loop().time()
@@ -131,23 +132,23 @@ class ActiveRun:
         return commit
 
     async def commit_end(self, recorded: Recorded, *more: Change) -> None:
-        """Commit a pause or an end, synced, and only then show its events. Raises StoreError."""
+        """Commit a pause or an end, synced, and publish its events only then. Raises StoreError."""
         self.ending = True
         events = self.log.number(recorded.events)
         *before, move = recorded.changes
         if not isinstance(move, Patch):
-            raise AssertionError("a conclusion ends with the run's move")
-        # One patch a row and commit: the numbers go with the move.
-        # The graph now contains what was submitted, so the row need not keep it any longer.
+            raise AssertionError("the last change of a pause or an end must be the run's status")
+        # A commit can have only one patch for each row, so the event numbers go with the status.
+        # The graph now contains what was submitted, so the row need not keep it.
         done = {"submitted": None} if self.checkpointed else {}
         move = replace(move, private={"next_event": self.log.next, **done, **self.private})
         changes = [*before, move, *self._flushed(events), *more]
-        await self.store.commit(changes, durable=True)  # which stands, also where the wait for it is cancelled
+        await self.store.commit(changes, durable=True)  # it takes place even if this wait is cancelled
         self.log.publish(events)
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        """Count how this take-up went, and log it."""
+    def _report(self) -> None:
+        """Count how the run ended or paused here, and log it."""
         took_s = time.monotonic() - self._begun_at
         first_s = None if self._first_at is None else self._first_at - self._begun_at
         self.metrics.runs[self.run["status"],] += 1
@@ -157,29 +158,29 @@ class ActiveRun:
         log_run(self.run, owner=self.owner, took_s=took_s, first_s=first_s, error=self._error)
 
     async def end(self, status: Status, **fields: Any) -> None:
-        """Move the run to one of its ends."""
+        """End the run with this status."""
         drop = (DropCheckpoints(self.run_id),) if self.checkpointed else ()
         recorded = Recorded()
         if status in ("completed", "incomplete"):
             recorded = self._last_close()
-        elif self._held is not None:  # all of it has come, and was paid for
+        elif self._held is not None:  # the reply is complete, so its tokens count
             self.recorder.count_usage(self._held.usage)
         recorded.extend(self.recorder.move(status, **fields))
         await self.commit_end(recorded, *drop)
 
     def _last_close(self) -> Recorded:
-        """The close of the last message, held back so that it and the run's end are one commit: a message that is
-        completed belongs to a reply that no crash can bring a second time."""
+        """Return the close of the last message. It is held back so that it shares a commit with the run's end: after a
+        crash, no reply whose message is completed is generated again."""
         held, self._held = self._held, None
         return Recorded() if held is None else self.recorder.record(held)
 
     def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
         if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
-            logger.error("run %s: a commit failed, the run is stopped: %s", self.run_id, error)
+            logger.error("run %s: a commit failed, so the run is stopped: %s", self.run_id, error)
             self.stop_for("unwritten")
 
     def _reserve(self) -> None:
-        """Keep the numbers that the row has reserved ahead of those in use."""
+        """Reserve the next block of event numbers in the run's row before the current one is used up."""
         if self.log.ceiling - self.log.next > _RESERVE_BEFORE:
             return
         self.log.ceiling += BLOCK
@@ -187,7 +188,7 @@ class ActiveRun:
         self._reserving = self._write([patch])
 
     def stop_for(self, stop: Stop) -> None:
-        """Stop the task, unless its outcome is already on its way to the store. The first reason stays."""
+        """Stop the task, unless its last commit is already queued. The first reason stays."""
         if self.stop is None:
             self.stop = stop
         if self.task is not None and not self.ending:
@@ -196,12 +197,12 @@ class ActiveRun:
     # --- driving --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Say that the run is in progress, if it was not before."""
+        """Move a queued run to `in_progress`."""
         if self.run["status"] == "queued" and self.stop is None:
             self.commit_progress(self.recorder.move("in_progress"))
 
     async def drive(self, graph: Any, given: Any, config: dict[str, Any], context: RunContext) -> None:
-        """Execute the graph until it pauses, ends or fails, and write that down."""
+        """Execute the graph until it pauses, ends or fails, and commit a pause or an end."""
         durability = {"durability": "sync"} if self.checkpointed else {}
         updates = graph.astream(given, config, context=context, stream_mode="updates", **durability)
         try:
@@ -218,11 +219,11 @@ class ActiveRun:
             await self.end("incomplete", incomplete_details={"reason": reason})
 
     def on_part(self, part: Part) -> None:
-        """Take in what a node tells. A run that is being stopped hears nothing more: its end is what comes next."""
+        """Record a part that a node emits. Parts of a run that is being stopped are ignored."""
         if self.stop is not None:
             return
         if isinstance(part, TextDeltas):
-            self._say_deltas(self.recorder.text_deltas(part.texts))
+            self._publish_deltas(self.recorder.text_deltas(part.texts))
             return
         if isinstance(part, RunEnded):
             self._ended = part
@@ -235,10 +236,10 @@ class ActiveRun:
             if recorded.changes:
                 self.commit_progress(recorded)
             elif recorded.events:
-                self._say_deltas(recorded.events)
+                self._publish_deltas(recorded.events)
 
     def reserve(self, exchange_bytes: int) -> bool:
-        """Count memory for an output; False if it is large and no memory is free."""
+        """Count memory for an output. Returns False if the output is large and no memory is free."""
         memory = self.memory + exchange_memory(exchange_bytes)
         return self.resize(memory, exchange_bytes > _SMALL_BYTES)
 
@@ -248,7 +249,7 @@ class ActiveRun:
             self._first_at = time.monotonic()
 
     async def backpressure(self) -> None:
-        """Hold back before a number is used that a crash could give out again."""
+        """Wait before an event number is used that a crash could assign again."""
         reserving = self._reserving
         if reserving is None:
             return
@@ -271,7 +272,7 @@ class ActiveRun:
         await self.commit_end(self.recorder.move("requires_action", required_action=action))
 
     async def stopped(self) -> None:
-        """Write down what a stop means. Called once the graph is closed."""
+        """Write what the stop means for the run. Called once the graph is closed."""
         match self.stop:
             case "cancelled":
                 await self.end("cancelled")
@@ -282,7 +283,7 @@ class ActiveRun:
                     self.commit_progress(rest)
                 self.log.close(parked(self.run_id, self.log.next - 1))
             case "unwritten":
-                # Rows and log lack what was said last: it is ended from what they have, once the store takes writes.
+                # Rows and log lack the last output: the run is ended from what they have, once the store takes writes.
                 raise StoreFailed(_UNWRITTEN)
             case "deleted":
                 self.log.close(NotFound(f"Thread {self.run['thread_id']} was deleted while its run was active."))
@@ -290,15 +291,15 @@ class ActiveRun:
                 pass
 
     async def failed(self, error: BaseException) -> None:
-        """Write down that the run failed."""
+        """End the run as failed."""
         self._error = error
         await self.end("failed", last_error=last_error(error))
 
 
 def parked(run_id: str, after: int) -> Unavailable:
-    """What readers of a run are told that goes on when the server is back."""
+    """Return the error for readers of a run that continues when the server is back."""
     return Unavailable(
-        f"The server is shutting down. Run {run_id} goes on when it is back: read its events from number {after}."
+        f"The server is shutting down. Run {run_id} continues when it is back: read its events from number {after}."
     )
 
 
@@ -306,7 +307,7 @@ _UNWRITTEN = "The server could not store the run's progress; see its log. Nothin
 
 
 def last_error(error: BaseException) -> dict[str, str]:
-    """Return the wire's last_error: what a RunError says, and OpenAI's own sentence for what nobody foresaw."""
+    """Return the wire's `last_error`: that of a RunError, or OpenAI's own sentence for an unexpected error."""
     if isinstance(error, RunError):
         return {"code": error.code, "message": error.message}
     if isinstance(error, StoreError):

@@ -1,8 +1,10 @@
-"""Whose run is next: runs at work are limited, those beyond stand in line. Nothing here waits or writes.
+"""Decides which run executes next. The number of executing runs is limited; the others are queued.
 
-Laws: owners take turns, and of each the oldest run goes first; a run that needs less passes one that needs more for a
-moment only; a run in line is an id in memory, all else of it is in the store; who comes when the line is full is told
-so before anything is kept, and when to come again.
+Nothing here waits or writes. Invariants:
+- Owners take turns. Of one owner's runs, the oldest goes first.
+- A run that needs less can overtake one that needs more, but only for a few seconds.
+- A queued run takes little memory: everything else of it is in the store.
+- If the queue is full, a new run is refused with `Retry-After` before anything is stored.
 """
 
 import asyncio
@@ -25,10 +27,10 @@ from wire.errors import TooManyRequests
 __all__ = ["Admission", "Limits", "QueuedRun", "weigh", "weigh_bytes"]
 
 _ENDS: Final = 32
-"""Ends of runs that the estimate of the next one is made from."""
+"""The number of recent run ends from which the time to the next one is estimated."""
 
 _LONGEST_S: Final = 60
-"""Longest `Retry-After`: official clients wait no longer, and try at once instead."""
+"""Longest `Retry-After`: official clients do not wait longer, but retry immediately instead."""
 
 _HEAVY_BYTES: Final = 16 * 1024
 
@@ -36,10 +38,10 @@ _LIGHT_BYTES: Final = 1024 * 1024
 """A run that holds more bytes does not overtake the owner's queued runs."""
 
 _PASSED_S: Final = 5.0
-"""How long others pass a run that needs more than is free at the moment; then they leave it as much as it needs."""
+"""How long others can overtake a run that needs more than is free. After that, as much as it needs is kept for it."""
 
 _SLACK: Final = 64
-"""Places of runs that are gone which a line may keep for a while."""
+"""Entries of runs that have left which an owner's queue can keep for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,10 @@ class Admission:
         """Return the number of queued runs."""
         return len(self._known)
 
-    # --- at work --------------------------------------------------------------------------------------------------
+    # --- executing ------------------------------------------------------------------------------------------------
 
     def free(self, owner: str, weight: int = 1, memory: int = 0) -> bool:
-        """Return whether a run of this owner can start at once. Queued runs start as soon as the limits allow.
+        """Return whether a run of this owner can start now. Queued runs start as soon as the limits allow.
 
         A run that needs much memory does not overtake the owner's queued runs, which can be waiting for that memory.
         """
@@ -124,7 +126,7 @@ class Admission:
         return not overtakes and self._fits(owner, weight, memory) and self._leaves_enough(weight, memory)
 
     def _leaves_enough(self, weight: int, memory: int) -> bool:
-        """Whether a run that begins leaves enough for the one that has been passed over for long.
+        """Whether a run that starts leaves enough for the one that others have overtaken for too long.
 
         Nothing is kept for a run that waits for other runs of its own owner.
         """
@@ -142,7 +144,7 @@ class Admission:
         return fits and self._has_share(owner, weight, memory) and (not memory or self._memory_fits(memory))
 
     def _has_share(self, owner: str, weight: int, memory: int) -> bool:
-        """Whether the owner can have such a run, however much the others have."""
+        """Whether the run is within the owner's share, regardless of what other owners use."""
         limits = self._limits
         runs = self._weights[owner] + weight <= limits.share * limits.max_executing or not self._weights[owner]
         is_allowed = limits.max_executing_per_owner is None or self._working[owner] < limits.max_executing_per_owner
@@ -196,7 +198,7 @@ class Admission:
         _take(self._working, owner)
         self._ends.append(self._clock())
 
-    # --- in line --------------------------------------------------------------------------------------------------
+    # --- queue ----------------------------------------------------------------------------------------------------
 
     def check(self, owner: str, weight: int = 1, memory: int = 0) -> None:
         """Raise TooManyRequests if a run of this owner can neither start nor be queued."""
@@ -208,19 +210,19 @@ class Admission:
         most = limits.max_queued_per_owner
         if most is not None and own >= most:
             raise _too_many(
-                f"{most} of your {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS_PER_OWNER",
+                f"{most} of your {self._counted} are already queued, as many as MAX_QUEUED_RUNS_PER_OWNER",
                 wait_s,
             )
-        has_others = limits.share < 1 and limits.max_queued > 0  # then an owner without a queued run gets a place
+        has_others = limits.share < 1 and limits.max_queued > 0  # then an owner without a queued run can queue one
         if has_others and own >= max(1, int(limits.share * limits.max_queued)):
             raise _too_many(
-                f"{own} of your {self._counted} wait for their turn already, as many as one of several owners can have "
-                f"where MAX_QUEUED_RUNS is {limits.max_queued}",
+                f"{own} of your {self._counted} are already queued, as many as one of several owners can have "
+                f"if MAX_QUEUED_RUNS is {limits.max_queued}",
                 wait_s,
             )
         if (own or not has_others) and len(self._known) + self._entering.total() >= limits.max_queued:
             raise _too_many(
-                f"{limits.max_queued} {self._counted} wait for their turn already, as many as MAX_QUEUED_RUNS", wait_s
+                f"{limits.max_queued} {self._counted} are already queued, as many as MAX_QUEUED_RUNS", wait_s
             )
 
     @contextmanager
@@ -234,7 +236,7 @@ class Admission:
             _take(self._entering, owner)
 
     def enqueue(self, run: QueuedRun) -> None:
-        """Let a run stand in line, limits or not: it is committed."""
+        """Queue a run regardless of the limits, as it is already committed."""
         if run.run_id in self._known:
             return
         self._known[run.run_id] = run
@@ -249,21 +251,21 @@ class Admission:
         heapq.heappush(line, (run.created_at, next(self._numbers), run))
 
     def requeue(self, run: QueuedRun) -> None:
-        """Put a run back that was called and could not begin."""
+        """Put back a run that was called but could not start."""
         if not run.left.is_set():
             self._line_up(run)
 
     def close(self) -> None:
-        """Wake everybody who waits for a run in line: no other is called any more."""
+        """Wake everything that waits for a queued run: no more runs are called."""
         for run in self._known.values():
             run.left.set()
 
     def get(self, run_id: str) -> QueuedRun | None:
-        """Return the run if it stands in line, or is just being called."""
+        """Return the run if it is queued, or called but not started yet."""
         return self._known.get(run_id)
 
     def leave(self, run_id: str) -> None:
-        """Let a run go that has begun, ended or is gone; nothing happens where it does not stand in line."""
+        """Remove a run that has started, ended or been deleted; does nothing if it is not queued."""
         run = self._known.pop(run_id, None)
         if run is not None:
             if run is self._passed:
@@ -272,11 +274,11 @@ class Admission:
             run.left.set()
             line = self._lines.get(run.owner, [])
             if len(line) > 2 * self._standing[run.owner] + _SLACK:
-                line[:] = [place for place in line if not place[2].left.is_set()]
+                line[:] = [entry for entry in line if not entry[2].left.is_set()]
                 heapq.heapify(line)
 
     def call(self) -> QueuedRun | None:
-        """Return whose turn it is, counted as beginning, or None. It stands in line until it `leave`s."""
+        """Return the next run, counted as executing, or None. It stays queued until it `leave`s."""
         for _ in range(len(self._order)):
             owner = self._order.popleft()
             line = self._lines[owner]
@@ -297,7 +299,7 @@ class Admission:
         return None
 
     def _until_next_s(self) -> int:
-        """About how long it takes until the next run ends, by those that ended last; whole seconds, one at least."""
+        """Estimate from the latest ends how long it takes until the next run ends; whole seconds, at least one."""
         if len(self._ends) < 2:
             return 1
         each_s = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
@@ -307,7 +309,7 @@ class Admission:
 def _take(counts: Counter[str], owner: str, count: int = 1) -> None:
     counts[owner] -= count
     if not counts[owner]:
-        del counts[owner]  # owners come and go
+        del counts[owner]  # otherwise former owners would accumulate
 
 
 def _too_many(what: str, wait_s: int) -> TooManyRequests:

@@ -1,6 +1,6 @@
-"""The requests that a waiting run's actions would send, for the person who approves them.
+"""The requests that a waiting run's actions would send, shown to the person who approves them.
 
-Law: a preview is built like the request itself and shows no secret: credentials are added only when it is sent.
+Invariant: a preview is built like the request itself and shows no secret: credentials are added only on sending.
 """
 
 from typing import Any, Final, Literal
@@ -26,9 +26,9 @@ _MAX_PATH: Final = 2_048
 
 
 class Approval(TypedDict):
-    """One call that waits, without its credentials.
+    """One call that waits for approval, without its credentials.
 
-    `body` is text, empty where none is sent. `problem` says why no request can be made.
+    `body` is text, empty if none is sent. `problem` is the reason why no request can be shown.
     """
 
     object: Literal["run.approval"]
@@ -42,7 +42,7 @@ class Approval(TypedDict):
 
 
 async def pending_approvals(row: Row) -> list[Approval]:
-    """Return a run's calls that wait for approval, in the order of `required_action`; empty where it does not wait."""
+    """Return a run's calls that wait for approval, in the order of `required_action`; empty if it does not wait."""
     if row.body["required_action"] is None:
         return []
     operations = operations_of((await make_toolset(row.private["tools"])).served)

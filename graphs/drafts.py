@@ -1,7 +1,7 @@
-"""A new run before it is committed: the rows it begins with, and its first events. Pure.
+"""A new run before it is committed: its initial rows and its first events. Pure.
 
-A run keeps the true tools (secrets of actions among them) in its private part, from the moment it is made: changing
-the assistant later does not change a run that has begun.
+From the start, a run keeps its tools, including the secrets of actions, in its private part: changing the assistant
+later does not change an existing run.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ __all__ = ["Draft", "draft_run", "draft_thread", "message_rows"]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The rows of a new run; `thread` only where it is made with the run."""
+    """The rows of a new run; `thread` only if it is created with the run."""
 
     row: Row
     messages: list[Row]
@@ -36,7 +36,7 @@ class Draft:
         return self.row.body
 
     def changes(self) -> list[Change]:
-        """The rows as changes, in the order that they refer to each other. The run's insertion checks the lock."""
+        """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock."""
         rows = [] if self.thread is None else [self.thread]
         return [Insert(row) for row in (*rows, *self.messages, self.row)]
 
@@ -78,6 +78,6 @@ def _run_row(
     tools = kept if request.tools is None else restore_secrets(run["tools"], kept)
     run["tools"] = mask_tools(tools)
     if assistant.private.get(FILES):
-        run["file_ids"] = list(files_of(assistant))  # of v1, and nowhere else to be read off
+        run["file_ids"] = list(files_of(assistant))  # a v1 field that no other field of the run contains
     asked = {**assistant.private.get("sampling", {}), **sampling(request)}
     return Row("run", run["id"], owner, run, thread_id, private={"tools": tools, "sampling": asked})

@@ -1,6 +1,6 @@
-"""The runs that are executed in this process: their tasks, the outermost frame around each, and their readers.
+"""The runs that this process executes: their tasks, the outermost frame of each, and their readers.
 
-Every task has an owner here, every stop a reason, and a run that breaks in a way nobody foresaw breaks alone.
+Every task has an owner, every stop has a reason, and an unexpected error in one run affects no other run.
 """
 
 import asyncio
@@ -27,55 +27,55 @@ logger = logging.getLogger("threadhold.runs")
 _READ_EVENTS: Final = 256
 _CLOSE_S: Final = 5.0
 _LINGER_S: Final = 1.0
-"""How long the events of a run that has ended stay in memory for those who read them; who is slower reads the store."""
+"""How long an ended run's events stay in memory for its readers; slower readers read them from the store."""
 
 
 class Execution:
-    """Owns the tasks of running runs. `open` says whether new ones are taken."""
+    """Owns the tasks of executing runs. `open` is whether new runs are accepted."""
 
     def __init__(self, store: Store, max_tool_rounds: int, limits: Limits | None = None) -> None:
         self.open = False
         self.turns = Admission(limits or Limits())
         self.take_up: Callable[[QueuedRun], Awaitable[bool]] | None = None
-        """Goes on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
+        """Continues a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
         self.graph = compile_run_graph(store.checkpoints)
         self._reply_graph = compile_reply_graph()
         self.broken: dict[str, Exception] = {}
-        """Runs that broke without their end being stored; somebody must end them from their rows."""
+        """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
         self._lives: dict[str, ActiveRun] = {}
         self._tasks = asyncio.TaskGroup()
 
     async def enter(self) -> None:
-        """Begin to take runs."""
+        """Start to accept runs."""
         await self._tasks.__aenter__()
         self.open = True
 
     async def leave(self) -> None:
-        """Park what still runs and wait for every task."""
+        """Park the runs that still execute, and wait for every task."""
         await self.drain(0)
         await self._tasks.__aexit__(None, None, None)
 
     def get(self, run_id: str) -> ActiveRun | None:
-        """Return the run if it is executed here and now."""
+        """Return the run if this process executes it now."""
         return self._lives.get(run_id)
 
     def __len__(self) -> int:
         return len(self._lives)
 
     def lasting(self, longer_than_s: float) -> list[ActiveRun]:
-        """Return the runs that have been executed here for longer than that."""
+        """Return the runs that this process has executed for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
         return [live for live in self._lives.values() if live.begun_at < since]
 
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a task of the server; it ends with the group at the latest."""
+        """Run a task of the server; it is awaited when the server stops."""
         return self._tasks.create_task(work)
 
     async def drain(self, limit_s: float) -> None:
-        """Take no new runs, wait up to `limit_s` for those that are executed, then park the rest: they stay as the
-        store has them and are taken up at the next start."""
+        """Accept no new runs, wait up to `limit_s` for the executing ones, then park the rest: they stay as stored, and
+        the next start continues them."""
         self.open = False
         self.turns.close()
         if limit_s > 0:
@@ -92,7 +92,7 @@ class Execution:
                 wait.cancel()
 
     def begin(self, live: ActiveRun, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
-        """Execute a run: `work` drives it. One that was called from the line has been counted."""
+        """Execute a run that `work` drives. A run that was `called` from the queue has already been counted."""
         if not called:
             self.turns.begin(live.owner, live.weight, live.memory)
         live.resize = partial(self._resize, live)
@@ -107,17 +107,17 @@ class Execution:
             self._tasks.create_task(self._called(run), name=f"called {run.run_id}", context=run.context)
 
     async def _called(self, run: QueuedRun) -> None:
-        assert self.take_up is not None, "set before the first run stands in line"
+        assert self.take_up is not None, "set before the first run is queued"
         try:
             if await self.take_up(run):
                 self.turns.leave(run.run_id)
                 return
             self.turns.leave(run.run_id)
         except StoreError as error:
-            logger.error("run %s could not be taken up and stands in line again: %s", run.run_id, error)
+            logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
             self.turns.requeue(run)
             self.turns.end(run.owner, run.weight, run.memory)
-            return  # whoever sweeps calls again
+            return  # the sweep calls the queue again
         self._ended(run.owner, run.weight, run.memory)
 
     def _ended(self, owner: str, weight: int, memory: int) -> None:
@@ -135,7 +135,7 @@ class Execution:
         return True
 
     async def drive(self, live: ActiveRun, given: Any, context: RunContext, *, resumed: bool) -> None:
-        """Drive a run's graph until it pauses or ends; `resumed` when checkpoints of it may exist."""
+        """Drive a run's graph until it pauses or ends; `resumed` if checkpoints of it can exist."""
         live.checkpointed = resumed or bool(context.tools.specs)
         graph = self.graph if live.checkpointed else self._reply_graph
         live.start()
@@ -146,14 +146,14 @@ class Execution:
         await live.drive(graph, given, config, context)
 
     async def _supervise(self, live: ActiveRun, work: Coroutine[Any, Any, None]) -> None:
-        """The outermost frame of a run: whatever happens in it, nobody else is hurt, and the run ends or waits
-        lawfully, if need be as soon as the store takes writes again (see `broken`)."""
+        """The outermost frame of a run: no error in it affects other runs, and the run always ends or pauses with a
+        valid status, if need be only once the store accepts writes again (see `broken`)."""
         act_for(live.owner)
         try:
             with run_span(live.run) as span:
                 try:
                     live.task = asyncio.current_task()
-                    if live.stop is not None:  # already
+                    if live.stop is not None:  # stopped before the task's first step
                         work.close()
                         raise asyncio.CancelledError
                     await work
@@ -167,11 +167,11 @@ class Execution:
                 end_run(span, live.run)
         except Exception as error:
             if live.stop not in ("refused", "deleted"):
-                defect = None if isinstance(error, StoreError) else error  # what the disk does needs no traceback
-                told = error.plain if isinstance(error, StoreError) else type(error).__name__
-                logger.error("run %s cannot go on: %s", live.run_id, told, exc_info=defect)
+                defect = None if isinstance(error, StoreError) else error  # a failure of the disk needs no traceback
+                reason = error.plain if isinstance(error, StoreError) else type(error).__name__
+                logger.error("run %s cannot continue: %s", live.run_id, reason, exc_info=defect)
                 self.broken[live.run_id] = error
-                live.log.close(Unavailable(f"Run {live.run_id} cannot go on; see the server's log."))
+                live.log.close(Unavailable(f"Run {live.run_id} cannot continue; see the server's log."))
         finally:
             self._lives.pop(live.run_id, None)
             live.log.close(live.log.error)
@@ -179,24 +179,24 @@ class Execution:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
             self._ended(live.owner, live.weight, live.memory)
-            live.resize = lambda _memory, _only_if_free: False  # what is left of it must not be counted again
+            live.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`, first from the store, then live.
 
-        The last one is marked where it is known to be the last (`LastEvents`). Ends when everything is read and the run
-        pauses or has ended. The caller has checked whose run it is. Of a run in line it yields what there is, and goes
-        on when its turn has come. Raises Unavailable when the server parks the run.
+        The last batch is a `LastEvents` if it is known to be the last. Ends when everything is read and the run pauses
+        or has ended. For a queued run, yields what there is and continues when its turn comes. The caller checks the
+        owner. Raises Unavailable when the server parks the run.
         """
         while True:
-            log = self._log(run_id)  # and not the run, of which nothing may stay for a reader who is slow
+            log = self._log(run_id)  # not the run itself, which a slow reader would keep in memory
             if log is not None and after + 1 >= log.first:
                 async for batch in _follow_live(log, after):
                     after = batch[-1].number
                     yield batch
                 if after + 1 >= log.first:
                     return
-                continue  # it has ended, and let go what this reader had not read yet
+                continue  # the run has ended and released events that this reader has not read
             stored = await self._store.events(run_id, after=after, limit=_READ_EVENTS)
             if log is not None:
                 stored = [event for event in stored if event.number < log.first]
@@ -213,7 +213,7 @@ class Execution:
         return None if live is None else live.log
 
     async def _turn_comes(self, run_id: str, after: int) -> bool:
-        """Wait until a run stands in line no longer; False where it does not. Raises Unavailable at the end."""
+        """Wait until a run leaves the queue; False if it is not queued. Raises Unavailable if the server stops."""
         run = self.turns.get(run_id)
         if run is None:
             return False

@@ -1,7 +1,7 @@
-"""Reads a run's history: the newest messages of its thread before its own, oldest first, and no more than can be used.
+"""Reads a run's history: the newest messages of its thread before its own, oldest first, and no more than is useful.
 
-Pages come newest first and stop at limits: on characters that can be used, on messages, and on what the store has to
-read, such as pictures within messages. A run therefore costs the same in a thread of ten messages and in one of ten
+Pages are read newest first. Limits apply to the characters, to the number of messages, and to the size that the store
+reads, such as pictures within messages. A run therefore costs the same in a thread of ten messages as in one of ten
 thousand.
 """
 
@@ -15,7 +15,7 @@ from wire.errors import InvalidRequest, NotFound
 __all__ = ["FIRST_PAGE", "MAX_CHARS", "History", "cut_from", "load_history"]
 
 MAX_CHARS: Final = 1_200_000
-"""Characters read where the model's context is not known; about 300,000 tokens, more than common models take."""
+"""Characters read if the model's context is unknown: about 300,000 tokens, more than common models accept."""
 
 _MAX_MESSAGES: Final = 2_000
 """This limit applies however short they are: each takes about 20 µs of the event loop in each reply. Deleting one takes
@@ -33,20 +33,20 @@ _IMAGE_CHARS: Final = 3_000
 """Characters that an image counts for, as in the prompt."""
 
 FIRST_PAGE: Final = PageQuery(limit=40)
-"""The page that most threads end in; a run's start asks for it beside its other reads."""
+"""The page that contains the whole of most threads; the start of a run requests it together with its other reads."""
 
 _PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Message bodies, oldest first; `clipped` when older ones were not read, as they could not be of use."""
+    """Message bodies, oldest first; `clipped` if older ones were not read because they would be of no use."""
 
     messages: list[dict[str, Any]]
     clipped: bool = False
 
     def and_then(self, bodies: Iterable[dict[str, Any]]) -> "History":
-        """The same with newer messages, within the same bounds as a thread's."""
+        """Return the history with newer messages appended, within the same limits as a thread's."""
         kept: list[dict[str, Any]] = []
         chars = 0
         for body in reversed([*self.messages, *bodies]):
@@ -96,7 +96,7 @@ async def load_history(
 
 
 async def cut_from(store: Store, owner: str, thread_id: str, message_id: str) -> tuple[Page, list[Delete]]:
-    """Return the FIRST_PAGE of the messages before that message, and the deletion of it and of all after it.
+    """Return the FIRST_PAGE of the messages before that message, and the deletions of it and all later messages.
 
     Raises NotFound, or InvalidRequest if those are too many messages for one commit.
     """

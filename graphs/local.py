@@ -1,7 +1,7 @@
-"""Runs without a server: the graph of a run, a store and a model of its own, as one Runnable.
+"""Runs without a server: a run's graph, a store and a model as one Runnable.
 
-The laws are the server's: the same turns, events and statuses; a waiting run goes on with outputs; leaving a stream
-cancels. Everything lives on the bridge's loop, so that it may be called from any thread and any event loop.
+The behaviour is the server's: the same turns, events and statuses; outputs continue a waiting run; leaving a stream
+cancels the run. Everything runs on the bridge's loop, so any thread and any event loop can call it.
 """
 
 import json
@@ -61,19 +61,19 @@ def build_run_graph(
     """Return runs as a Runnable; nothing is opened or connected before its first use.
 
     Args:
-        model: An OpenAI-compatible address, an Upstream (opened and closed here), or any chat model of LangChain's.
-        tools: Functions and LangChain tools are called here. Schemas of functions as the API has them make a run
-            wait for their outputs (`thread.run.requires_action`); `action` tools call their API.
-        model_name: Which of the upstream's models; empty: the first that it lists.
+        model: An OpenAI-compatible address, an Upstream (opened and closed here), or any LangChain chat model.
+        tools: Functions and LangChain tools are called here. Function schemas in the API's form make a run wait for
+            their outputs (`thread.run.requires_action`); `action` tools call their API.
+        model_name: One of the upstream's models; empty: the first that it lists.
         api_key: For an address.
-        store: Where threads and waiting runs live: a file, which one process at a time may have open, or memory.
-        actions_allow_hosts: Private or loopback hosts that actions may call, as names, addresses or CIDRs.
-        expiry_s: A run that takes longer expires, seconds.
-        max_tool_rounds: Rounds of tool calls in a run.
+        store: Where threads and waiting runs are kept: memory, or a file, which one process at a time can open.
+        actions_allow_hosts: Private or loopback hosts that actions can call, as names, addresses or CIDRs.
+        expiry_s: Seconds after which a run expires.
+        max_tool_rounds: Maximum rounds of tool calls in a run.
 
     Raises:
-        ThreadholdError: an address, a tool or an OpenAPI document is refused.
-        ValueError: a function has no docstring to tell the model.
+        ThreadholdError: an address, a tool or an OpenAPI document is invalid.
+        ValueError: a function has no docstring to serve as its description.
     """
     functions = LocalFunctions(tools)
     asked = {"model": model_name, "instructions": instructions or None, "tools": functions.specs}
@@ -122,11 +122,11 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
     """Takes turns (`graphs.run_runnable.Turn` as a dict) and yields the run's events; invoke returns the last one, with
     the `text`.
 
-    `config["configurable"]["thread_id"]` names the thread where the turn does not, and is made on first use. Such a
-    thread's waiting run also goes on with `Command(resume=…)`: outputs by call id, or the one output; those of
-    functions that are called here may be left out. Raises ThreadholdError for what cannot be begun; a run that fails
-    says why in `last_error`. Close it, or use it as a (synchronous or asynchronous) context manager; a process that
-    just ends is like a crash, and loses what is in memory.
+    `config["configurable"]["thread_id"]` names the thread if the turn does not; the thread is created on first use.
+    `Command(resume=…)` also continues such a thread's waiting run: with outputs by call id, or with the only output.
+    Outputs of functions that are called here can be omitted. Raises ThreadholdError if a run cannot start; a run that
+    fails has the reason in `last_error`. Close the graph, or use it as a (synchronous or asynchronous) context manager.
+    A process that exits without closing it loses what is in memory, as in a crash.
     """
 
     name = "run"
@@ -138,7 +138,7 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
     # --- life -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Park what still runs, and close store and connections. A closed graph stays closed."""
+        """Park the executing runs, and close the store and the connections. A closed graph stays closed."""
         run(self._deps.close())
 
     async def aclose(self) -> None:
@@ -161,11 +161,11 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
     ) -> None:
         await self.aclose()
 
-    # --- what a Runnable shows --------------------------------------------------------------------------------------
+    # --- the Runnable's schemas -------------------------------------------------------------------------------------
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The fields of `config["configurable"]` that count."""
+        """The supported fields of `config["configurable"]`."""
         return [ConfigurableFieldSpec(id="thread_id", annotation=str, name="Thread", default="")]
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
@@ -177,7 +177,7 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
         return RunChunk
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """Return the graph of a run, to be drawn."""
+        """Return the graph of a run, for drawing."""
         return compile_run_graph().get_graph(config)
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
     async def ainvoke(
         self, input: dict[str, Any] | Command[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Run to the end, or until it waits for outputs; returns the run's last event, and the `text`."""
+        """Run until the run ends or waits for outputs; returns the run's last event, and the `text`."""
         return await join(whole(self._events(input, config, kwargs)))
 
     async def astream(
@@ -207,8 +207,10 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
             turn = await self._answered(deps, turn, last)
 
     async def _answered(self, deps: _Deps, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
-        """Make a waiting run's calls that are ours; returns the turn that goes on with them, None where there is
-        nothing to do or the caller has calls to answer too: ours are made when those outputs come."""
+        """Call our functions for a waiting run; returns the turn that continues it.
+
+        Returns None if nothing is to be done, or if the caller has outputs to submit, too: our functions are then
+        called when those outputs arrive."""
         follows = turn.get("run_id") and not turn.get("tool_outputs")
         if follows or last.get("event") != "thread.run.requires_action":
             return None
@@ -234,7 +236,7 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
 async def _turn(
     deps: _Deps, functions: LocalFunctions, input: dict[str, Any] | Command[Any], configurable: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what the facade is given: thread and assistant named, and our own outputs beside the caller's."""
+    """Return the turn for the facade: with thread and assistant, and with our own outputs added to the caller's."""
     named = str(configurable.get("thread_id") or "")
     if isinstance(input, Command):
         return await _with_ours(deps, functions, await _resumed(deps, functions, input, named))
@@ -252,7 +254,7 @@ async def _turn(
 
 
 async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any], thread_id: str) -> dict[str, Any]:
-    """Return a command as the turn that it stands for."""
+    """Return a command as the equivalent turn."""
     row = await deps.store.active_run(thread_id, DEFAULT_OWNER) if thread_id else None
     if row is None or row.body["status"] != "requires_action":
         where = f"thread '{thread_id}'" if thread_id else 'the thread; name it in `config["configurable"]["thread_id"]`'
@@ -261,16 +263,16 @@ async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any]
     if not isinstance(outputs, dict):
         calls = [call for call in _calls(row.body) if not functions.has(call)]
         if len(calls) != 1:
-            raise InvalidRequest(f"{len(calls)} calls wait: give `resume` their outputs by call id.")
+            raise InvalidRequest(f"{len(calls)} calls are waiting: pass their outputs by call id in `resume`.")
         outputs = {calls[0]["id"]: outputs}
     return {"run_id": row.id, "tool_outputs": [{"tool_call_id": id, "output": each} for id, each in outputs.items()]}
 
 
 async def _with_ours(deps: _Deps, functions: LocalFunctions, turn: dict[str, Any]) -> dict[str, Any]:
-    """Add the outputs of those waiting calls that the caller left to us."""
+    """Add the outputs of the waiting calls that the caller omitted."""
     row = await deps.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
     if row is None or row.body["status"] != "requires_action":
-        return turn  # the runner says what is wrong
+        return turn  # the runner reports the error
     given = {output.get("tool_call_id") for output in turn["tool_outputs"]}
     ours = await functions.outputs([call for call in _calls(row.body) if call["id"] not in given])
     return {**turn, "tool_outputs": [*turn["tool_outputs"], *ours]}
@@ -282,7 +284,7 @@ def _calls(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[dict[str, Any]]) -> str:
-    """Store the graph's assistant, or find it again in a file that has it; returns its id."""
+    """Store the graph's assistant, or find it in a file that already has it; returns its id."""
     id = derive_id("asst", "graph", request.model, request.instructions or "", json.dumps(tools, sort_keys=True))
     body = {**new_assistant(request, id=id, now=_now()), "tools": mask_tools(tools)}
     await _keep(
@@ -292,12 +294,12 @@ async def _keep_assistant(store: Store, request: AssistantCreate, tools: list[di
 
 
 async def _keep(store: Store, row: Row) -> None:
-    """Insert a row unless it is there."""
+    """Insert a row unless it exists."""
     if await store.get(row.kind, row.id, row.owner) is None:
         try:
             await store.commit([Insert(row)], durable=True)
         except StoreError:
-            if await store.get(row.kind, row.id, row.owner) is None:  # somebody else was quicker, or not
+            if await store.get(row.kind, row.id, row.owner) is None:  # no other process inserted it meanwhile
                 raise
 
 

@@ -1,8 +1,8 @@
-"""The live half of a run's event log: numbers, readers that wait, and the end.
+"""The in-memory part of a run's event log: event numbers, waiting readers, and the end.
 
-The store holds the whole log; this holds what was published since the run was taken up in this process, so that any
-number of readers follow without touching the disk. Numbers are reserved in blocks ahead of use (`ceiling` is kept in
-the run's row), so that after a crash numbering goes on above anything that may have been sent.
+The store has the whole log. This part has what was published since this process took the run over, so any number of
+readers can follow without disk reads. Numbers are reserved in blocks before use (the run's row keeps `ceiling`), so
+after a crash numbering continues above any number that can have been sent.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ BLOCK: Final = 4096
 """Numbers reserved at a time."""
 
 _BATCH: Final = 256
-"""Events that a reader who is behind gets at a time: it must not cost more than they take."""
+"""Maximum events in one batch for a reader that is behind, so that a batch costs little more than its events."""
 
 
 class RunLog:
-    """Events of one run, from number `first` on."""
+    """Events of one run, starting at number `first`."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -36,35 +36,35 @@ class RunLog:
         self._waiting: list[asyncio.Future[None]] = []
 
     def number(self, events: Sequence[tuple[str, bytes]]) -> list[Event]:
-        """Give the next numbers to (name, data) pairs; they are not seen by readers yet."""
-        # As Event(…) does it, by way of a function of Python's: this is the hot path.
+        """Assign the next numbers to (name, data) pairs. Readers do not see the events yet."""
+        # The same as Event(…) without its constructor in Python: this is the hot path.
         numbered = [_new(Event, (number, name, data)) for number, (name, data) in enumerate(events, self.next)]
         self.next += len(numbered)
         return numbered
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Show numbered events to every reader."""
+        """Make numbered events visible to every reader."""
         self._events.extend(events)
         self._wake()
 
     def since(self, after: int) -> list[Event]:
-        """Return what is published with a number above `after`, 256 at most; numbers here have no gaps."""
+        """Return published events with a number above `after`, 256 at most; numbers here have no gaps."""
         start = max(0, after + 1 - self.first)
         return self._events[start : start + _BATCH]
 
     def release(self) -> None:
-        """Let the events go: they are all in the store."""
+        """Drop the events from memory: they are all in the store."""
         self.first = self.next
         self._events = []
 
     def close(self, error: ThreadholdError | None = None) -> None:
-        """End the log for this process: the run pauses, has ended, or (with `error`) cannot go on here."""
+        """End the log for this process: the run pauses, has ended, or (with `error`) cannot continue here."""
         self.closed = True
         self.error = error
         self._wake()
 
     async def grown(self, after: int) -> None:
-        """Wait until there is something above `after`, or the log is closed."""
+        """Wait until there is an event above `after`, or the log is closed."""
         while not self.closed and after + 1 - self.first >= len(self._events):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)

@@ -1,6 +1,6 @@
-"""Runs that nobody executes: left by a crash or a stop, waiting for outputs, overdue, or broken.
+"""Runs that no task executes: left by a crash or a shutdown, waiting for outputs, overdue, or broken.
 
-Each is looked at under its own lock, from its rows alone; compare-and-set in the store has the last word.
+Each is processed under its own lock, from its rows alone. The store's compare-and-set decides conflicts.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _SWEEP_S: Final = 1.0
 
 
 class OrphanedRuns:
-    """Takes runs up again, and ends those that must end."""
+    """Continues runs that were left, and ends those that must end."""
 
     def __init__(
         self, store: Store, execution: Execution, contexts: RunContexts, clock: Callable[[], int], *, expiry_s: int
@@ -40,14 +40,14 @@ class OrphanedRuns:
         execution.take_up = self.begin
 
     def lock(self, run_id: str) -> asyncio.Lock:
-        """Return the lock under which a run that nobody executes is changed."""
+        """Return the lock that must be held to change a run that no task executes."""
         lock = self._locks.get(run_id)
         if lock is None:
             lock = self._locks[run_id] = asyncio.Lock()
         return lock
 
     async def take_up(self) -> None:
-        """Let every run that another process left stand in line. Those that wait for the client go on waiting."""
+        """Queue every run that another process left. Those that wait for the client keep waiting."""
         for run in await self._store.unfinished():
             if run.status in ("queued", "in_progress"):
                 turns, weight = self._execution.turns, weigh_bytes(run.size)
@@ -57,7 +57,7 @@ class OrphanedRuns:
         self._execution.call()
 
     async def begin(self, run: QueuedRun) -> bool:
-        """Go on with a run whose turn it is; False where it has ended meanwhile. Raises StoreError."""
+        """Continue a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
         async with self.lock(run.run_id):
             row = await self._store.get("run", run.run_id, run.owner, thread_id=run.thread_id)
             if row is None or row.body["status"] not in ("queued", "in_progress"):
@@ -73,13 +73,13 @@ class OrphanedRuns:
         used = exchange_memory(row.private.get("exchange_bytes", 0))
         live.resize(live.history_memory + used, False)
         if row.body["started_at"] is None:
-            plan = Plan(given={}, resumed=False)  # it has only stood in line: there is nothing to forget
+            plan = Plan(given={}, resumed=False)  # it was only queued: there is nothing to discard
         else:
-            logger.info("run %s is taken up again", row.id)
+            logger.info("run %s is continued", row.id)
             plan = await plan_recovery(self._execution.graph, live, row)
         reserved = Patch("run", row.id, row.owner, private={"next_event": live.log.ceiling})
         numbered = live.log.number(plan.events)
-        # Synced before anything is sent: a second crash must not give a number out again.
+        # Synced before anything is sent: after a second crash, no number must be assigned again.
         await self._store.commit([reserved, *plan.changes, Append(row.id, numbered)], durable=True)
         live.log.publish(numbered)
         await self._execution.drive(live, plan.given, context, resumed=plan.resumed)
@@ -88,17 +88,17 @@ class OrphanedRuns:
         return await self._store.get("run", run.id, run.owner, thread_id=run.thread_id)
 
     async def sweep(self) -> None:
-        """Once a second, forever: expire what is overdue, and end what could not be ended when it should have been."""
+        """Once a second, forever: expire overdue runs, and end those whose end could not be stored."""
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
-                for live in self._execution.lasting(self._expiry_s):  # whatever the clock was set to
+                for live in self._execution.lasting(self._expiry_s):  # does not depend on the system clock
                     live.stop_for("expired")
                 for run in await self._store.unfinished(due_before=self._clock()):
                     await self._expire(run)
                 if self._execution.broken:
                     await self._end_broken()
-                self._execution.call()  # those that could not begin, for the store did not answer
+                self._execution.call()  # retries the runs that could not start because of a store error
             except StoreError as error:
                 logger.error("overdue runs could not be ended, next try in %s s: %s", _SWEEP_S, error)
 
@@ -114,7 +114,7 @@ class OrphanedRuns:
                 await self.finish(row, "cancelled" if run.status == "cancelling" else "expired")
 
     async def _end_broken(self) -> None:
-        """End the runs that broke by now; one that breaks meanwhile is seen to next time."""
+        """End the runs that are broken now; one that breaks meanwhile is ended in the next sweep."""
         broken = dict(self._execution.broken)
         for run in await self._store.unfinished():
             if run.id in broken and self._execution.get(run.id) is None:
@@ -126,7 +126,7 @@ class OrphanedRuns:
             del self._execution.broken[run_id]
 
     async def finish(self, row: Row, stop: Stop) -> None:
-        """End a run that nobody executes. Raises StoreError."""
+        """End a run that no task executes. Raises StoreError."""
         live = await revive(self._store, row, self._clock, self._contexts.metrics)
         live.stop = stop
         await live.stopped()

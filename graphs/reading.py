@@ -1,7 +1,7 @@
-"""Reads the histories of starting runs, and counts them as memory of the owner's runs meanwhile.
+"""Reads the histories of starting runs, and counts each as memory of its owner's runs while it is read.
 
-Invariant: if the memory is not free, a new run's history is read only when it is the owner's turn, and a continued run
-reads its history only when it leaves the queue.
+Invariant: if the memory is not free, a new run's history is read only when it is the owner's turn, and a continued
+run's history only when the run leaves the queue.
 """
 
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) 
 async def read_if_free(
     turns: Admission, contexts: RunContexts, live: ActiveRun, row: Row, toolset: ToolSet, given: dict[str, Any]
 ) -> RunContext | None:
-    """Read what a run needs to continue with its outputs; None if it has to wait. Sets the weight and memory of
+    """Read what a run needs to continue with its outputs; None if it has to wait. Sets `weight` and `memory` of
     `live`."""
     exchange = exchange_memory(row.private.get("exchange_bytes", 0) + sum(map(len, given.values())))
     live.weight = weigh(row.body)

@@ -1,7 +1,7 @@
-"""What a run leaves behind: parts in, changes to rows and events out. Pure; the runner commits and publishes.
+"""Turns the parts of a run into changes of rows and events. Pure: the runner commits and publishes them.
 
-The law: row first, then event, so every event comes with the change that makes it true. A recorder holds the run's
-body as it stands and whatever is open: at most one step, and at most one message in it.
+Invariant: row first, then event, so every event comes with the change that makes it true. A recorder holds the run's
+current body and whatever is open: at most one step, and at most one message in it.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,24 +44,24 @@ _MESSAGE_REASON = {"cancelled": "run_cancelled", "expired": "run_expired", "fail
 
 @dataclass(slots=True)
 class Recorded:
-    """What one happening asks for: changes of one commit, and events as (name, encoded data), in order."""
+    """The result of one part or move: changes of one commit, and events as (name, encoded data), in order."""
 
     changes: list[Change] = field(default_factory=list)
     events: list[tuple[str, bytes]] = field(default_factory=list)
 
     def extend(self, other: "Recorded") -> None:
-        """Let another happening follow in the same commit."""
+        """Append another result, to be part of the same commit."""
         self.changes += other.changes
         self.events += other.events
 
 
 class Recorder:
-    """Keeps one run's books. `clock` gives Unix seconds."""
+    """Records one run. `clock` returns Unix seconds."""
 
     def __init__(
         self, run: dict[str, Any], owner: str, clock: Callable[[], int], *, shows_contents: bool = False
     ) -> None:
-        """`shows_contents`: the run's events show the passages that searches found, not their files and scores only."""
+        """`shows_contents`: the run's events include the texts of the passages that searches found."""
         self.run = run
         self._shows_contents = shows_contents
         self.step: dict[str, Any] | None = None
@@ -75,12 +75,12 @@ class Recorder:
         self._refusals: list[str] = []
         self._calls = OpenCalls()
         self._prefix = b""
-        self._booked: Usage | None = None  # the open step's usage; on the wire it stays null until the step ends
+        self._booked: Usage | None = None  # the open step's usage, which is null on the wire until the step ends
 
     # --- restoring ------------------------------------------------------------------------------------------------
 
     def restore(self, steps: Sequence[Row], messages: Sequence[Row]) -> None:
-        """Take up rows that exist already."""
+        """Restore the state from existing rows."""
         for row in steps:
             usage = row.body["usage"] or row.private.get("usage")
             self.usage = add_usage(self.usage, usage or NO_USAGE)
@@ -95,7 +95,7 @@ class Recorder:
         return self._message is not None
 
     def restore_text(self, events: Sequence[Event]) -> None:
-        """Take up what the log says of the open message; its row has the text only once it is closed."""
+        """Restore the open message's text from the log; its row has the text only once the message is closed."""
         for event in events:
             if self._message is None or event.name not in ("thread.message.delta", "threadhold.reasoning.delta"):
                 continue
@@ -113,22 +113,23 @@ class Recorder:
                     self._annotations += [{key: each[key] for key in each if key != "index"} for each in made]
 
     def note_message(self, message_id: str, metadata: dict[str, str]) -> None:
-        """Take in metadata that a client gave to the open message."""
+        """Set the open message's metadata to what a client gave it."""
         if self._message is not None and self._message["id"] == message_id:
             self._message["metadata"] = metadata
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
     def text_deltas(self, texts: Sequence[str]) -> list[tuple[str, bytes]]:
-        """The hot path: one token, one event, no row. The first one of a message brings its annotations, none yet:
-        programs go through them at every delta."""
+        """Return one event for each token, and no row. This is the hot path.
+
+        The first event of a message has an empty list of annotations: clients iterate over them at every delta."""
         begins = not self._texts
         self._texts.extend(texts)
         prefix = self._prefix
-        told = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
-        if begins and told:
-            told[0] = ("thread.message.delta", prefix + orjson.dumps(texts[0]) + b',"annotations":[]}}]}}')
-        return told
+        events = [("thread.message.delta", prefix + orjson.dumps(text) + b"}}]}}") for text in texts]
+        if begins and events:
+            events[0] = ("thread.message.delta", prefix + orjson.dumps(texts[0]) + b',"annotations":[]}}]}}')
+        return events
 
     def record(self, part: Part) -> Recorded:
         """Turn a part into changes and events."""
@@ -147,7 +148,7 @@ class Recorder:
             case CallsOpened() | CallDelta() | CallsMade() | CallAnswered() | CallsAnswered():
                 self._record_calls(part, done)
             case RunEnded():
-                pass  # the run's own, which knows whether it may still end that way
+                pass  # the active run decides whether the run can still end that way
             case _:
                 assert_never(part)
         return done
@@ -194,7 +195,7 @@ class Recorder:
             assistant_id=self.run["assistant_id"],
             now=self._clock(),
         )
-        # A copy: the writer encodes it later, and this body goes on changing.
+        # A copy: the writer encodes it later, and this body keeps changing.
         body = dict(self._message)
         row = Row("message", part.message_id, self._owner, body, self.run["thread_id"], self.run["id"])
         done.changes.append(Insert(row))
@@ -223,14 +224,14 @@ class Recorder:
         done.events.append(("thread.message.delta", encode(data)))
 
     def _leave_out(self, part: LeftOut, done: Recorded) -> None:
-        told: dict[str, Any] = {"left_out_messages": part.messages, "context_limit": part.context_limit}
+        report: dict[str, Any] = {"left_out_messages": part.messages, "context_limit": part.context_limit}
         if part.at_least:
-            told["at_least"] = True
-        if self.run.get("threadhold") == told:
+            report["at_least"] = True
+        if self.run.get("threadhold") == report:
             return
-        self.run["threadhold"] = told
-        done.changes.append(Patch("run", self.run["id"], self._owner, {"threadhold": told}))
-        fields = {"id": part.message_id, "run_id": self.run["id"], **told}
+        self.run["threadhold"] = report
+        done.changes.append(Patch("run", self.run["id"], self._owner, {"threadhold": report}))
+        fields = {"id": part.message_id, "run_id": self.run["id"], **report}
         done.events.append(("threadhold.context", own_data("threadhold.context", fields)))
 
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
@@ -284,7 +285,7 @@ class Recorder:
         done.changes.append(Patch("step", step["id"], self._owner, {"step_details": step["step_details"]}, private))
 
     def count_usage(self, usage: Usage) -> None:
-        """Take tokens onto the open step and into the run's sum."""
+        """Count tokens on the open step and in the run's total."""
         self._booked = usage
         self.usage = add_usage(self.usage, usage)
 
@@ -297,7 +298,7 @@ class Recorder:
         return done
 
     def answer_all(self, outputs: dict[str, str], done: Recorded) -> None:
-        """Fill in the outputs and complete the step; nothing where it was completed before."""
+        """Add the outputs and complete the step; does nothing if no step is open."""
         if self.step is not None:
             self._calls.answer(outputs)
             self._close_step(done, "completed", usage=None)
@@ -325,7 +326,7 @@ class Recorder:
             "incomplete_at": now if status == "incomplete" else None,
         }
         message |= changed
-        # The client may have deleted the message meanwhile; that is no fault of the run.
+        # The client may have deleted the message meanwhile, which is no error of the run.
         done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
         done.events.append((f"thread.message.{status}", encode(message)))
         self._message = None
@@ -354,7 +355,7 @@ class Recorder:
     # --- the run itself -------------------------------------------------------------------------------------------
 
     def move(self, status: Status, **fields: Any) -> Recorded:
-        """Move the run along the table. Ends close what is open first and set the end's own fields."""
+        """Move the run to a status. An end first closes what is open and sets the end's own fields."""
         done = Recorded()
         now = self._clock()
         changed: dict[str, Any] = {"status": status, **fields}
@@ -379,7 +380,7 @@ class Recorder:
         if status in _MESSAGE_REASON:
             self._close_message(done, "incomplete", _MESSAGE_REASON[status])
             if error is not None and error["code"] == "invalid_prompt":
-                error = error | {"code": "server_error"}  # steps know only server_error and rate_limit_exceeded
+                error = error | {"code": "server_error"}  # steps have only server_error and rate_limit_exceeded
             self._close_step(done, status, usage=None, error=error)
 
 

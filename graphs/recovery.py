@@ -1,8 +1,9 @@
-"""Taking up a run that this process did not start.
+"""Continues a run that this process did not start.
 
-The law (6): same ids, nothing twice. What the newest checkpoint vouches for is made whole from it; a reply that it
-does not vouch for is forgotten (its rows and events leave the store), one `threadhold.reset` event says so to readers
-that saw more, and the reply is generated anew under the same ids. Numbers go on above any that was ever sent.
+Invariant: the ids stay the same, and nothing is executed twice. What the newest checkpoint contains is completed from
+it. A reply that it does not contain is discarded: its rows and events leave the store, one `threadhold.reset` event
+informs the readers that have seen it, and the reply is generated again with the same ids. Event numbers continue above
+any that was ever sent.
 """
 
 from collections.abc import Callable
@@ -38,7 +39,7 @@ _READ_EVENTS = 1000
 
 @dataclass(slots=True)
 class Plan:
-    """How to go on: what the graph is given, and what to write first."""
+    """How to continue: the graph's input, and what to write first."""
 
     given: Any
     resumed: bool
@@ -47,7 +48,7 @@ class Plan:
 
 
 def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
-    """Return the run ready to be taken up, its rows not read yet."""
+    """Return the run, ready to be continued; its rows are not read yet."""
     recorder = Recorder(row.body, row.owner, clock, shows_contents=row.private.get("contents", False))
     live = ActiveRun(row.owner, recorder, RunLog(row.private["next_event"]), store, metrics)
     live.checkpointed = True
@@ -70,7 +71,7 @@ async def load_rows(live: ActiveRun, row: Row) -> None:
 
 
 async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
-    """Return a run that waits or was left, restored from all of its rows, and from its log: what it was saying."""
+    """Return a waiting or orphaned run, restored from all of its rows and, if a message is open, from its log."""
     live = make_live(store, row, clock, metrics)
     await load_rows(live, row)
     live.restore()
@@ -82,7 +83,7 @@ async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunM
 
 
 async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
-    """Compare the run's rows with its newest checkpoint and restore the recorder from what stands."""
+    """Compare the run's rows with its newest checkpoint, and restore the recorder from the rows that are kept."""
     snapshot = await graph.aget_state({"configurable": {"thread_id": row.id}})
     values: dict[str, Any] = snapshot.values or {}
     plan = Plan(given=_given(snapshot, row), resumed=bool(values)) if values else Plan(given={}, resumed=False)
@@ -90,11 +91,11 @@ async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
     doomed: set[str] = set()
     if not values or set(snapshot.next) & {"reply", "prepare"}:
         doomed.update(reply_ids(row.id, values.get("replies", 0)))
-    remake = newest is not None and not _stands(newest, live)
+    remake = newest is not None and not _is_recorded(newest, live)
     if newest is not None and remake:
         doomed.update(reply_ids(row.id, newest["number"]))
     if doomed:
-        _forget(plan, live, row, doomed)
+        _discard(plan, live, row, doomed)
     live.restore()
     if newest is not None and remake:
         for part in _parts(newest, row.id, values.get("sources", {})):
@@ -105,13 +106,13 @@ async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
 
 
 def _given(snapshot: Any, row: Row) -> Any:
-    """Outputs that were acknowledged but had not reached the graph are given to it now."""
+    """Return the input for outputs that were acknowledged but had not reached the graph; None if there are none."""
     waiting = {call["id"] for interrupt in snapshot.interrupts for call in interrupt.value["calls"]}
     submitted: dict[str, str] = row.private.get("submitted") or {}
     return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
 
 
-def _forget(plan: Plan, live: ActiveRun, row: Row, doomed: set[str]) -> None:
+def _discard(plan: Plan, live: ActiveRun, row: Row, doomed: set[str]) -> None:
     plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
     plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
     plan.changes.append(Retract(row.id, frozenset(doomed)))
@@ -126,25 +127,25 @@ def _forget(plan: Plan, live: ActiveRun, row: Row, doomed: set[str]) -> None:
     plan.events.append(("threadhold.reset", own_data("threadhold.reset", data)))
 
 
-def _stands(reply: Reply, live: ActiveRun) -> bool:
-    """Whether the rows show the checkpointed reply whole."""
+def _is_recorded(reply: Reply, live: ActiveRun) -> bool:
+    """Whether the rows contain all of the checkpointed reply."""
     message_id, _, calls_step = reply_ids(live.run_id, reply["number"])
     message = next((row for row in live.messages if row.id == message_id), None)
     step = next((row for row in live.steps if row.id == calls_step), None)
     shown = _shown(reply, live.run_id)
-    calls_stand = not shown or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(shown))
-    text_stands = not reply["text"] or (message is not None and message.body["status"] != "in_progress")
-    return calls_stand and text_stands
+    has_calls = not shown or (step is not None and len(step.body["step_details"]["tool_calls"]) == len(shown))
+    has_text = not reply["text"] or (message is not None and message.body["status"] != "in_progress")
+    return has_calls and has_text
 
 
 def _shown(reply: Reply, run_id: str) -> list[Call]:
-    """The calls that are on the wire: not those to what was not offered, nor those that were wrong."""
-    ids = {call_id(run_id, reply["number"], place) for place in range(len(reply["calls"]))}
+    """The calls that are on the wire: not those of tools that were not offered, nor the invalid ones."""
+    ids = {call_id(run_id, reply["number"], index) for index in range(len(reply["calls"]))}
     return [call for call in reply["calls"] if call["id"] in ids]
 
 
 def _parts(reply: Reply, run_id: str, sources: dict[str, Source]) -> list[Part]:
-    """Say the checkpointed reply again, whole."""
+    """Return the parts of the whole checkpointed reply."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
     shown = _shown(reply, run_id)
     parts: list[Part] = []

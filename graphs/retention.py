@@ -1,8 +1,8 @@
-"""Threads that have not been used for long are deleted, with all that is in them.
+"""Deletes threads that have not been used for long, with all their contents.
 
-Laws: a thread with a run under way or waiting stays, and so does one that was used a moment before it would have gone:
-both are checked in the transaction that deletes. A clock that jumps ahead makes nothing old at once. Threads go
-one by one, each in a commit of its own, so that nobody who uses the server waits for it.
+Invariants: a thread with an active or waiting run stays, and so does one that was used just before its deletion. The
+transaction that deletes checks both. A clock that jumps ahead does not make threads old immediately. Each thread is
+deleted in a commit of its own, so no user of the server waits for more than one deletion.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ _IN_A_ROW: Final = 10
 _PAUSE_S: Final = 0.02
 _EVERY_S: Final = 3600.0
 _FIRST_S: Final = 5.0
-"""After the start, which has other things to do."""
+"""Delay after the start, when the server has other work."""
 _JUMP_S: Final = 3600.0
 DAY_S: Final = 86_400
 
 
 @dataclass(slots=True)
 class Pruned:
-    """How many threads went, and how many stayed because they were in use after all."""
+    """How many threads were deleted, and how many stayed because they were in use."""
 
     threads: int = 0
     kept: int = 0
@@ -42,16 +42,16 @@ class Pruned:
 async def prune(
     store: Store, ages: Ages, *, before: int, pause_s: float = _PAUSE_S, watch: Callable[[int], None] = lambda _: None
 ) -> Pruned:
-    """Delete threads last used before `before` (Unix seconds), every owner's. Raises StoreError.
+    """Delete threads of all owners that were last used before `before` (Unix seconds). Raises StoreError.
 
-    `pause_s` is left to others now and then; `watch` is told how many threads were looked at.
+    Pauses for `pause_s` between groups of deletions; calls `watch` with the number of threads examined so far.
     """
     done, looked, after = Pruned(), 0, 0
     while page := await ages.threads(after=after, limit=_PAGE):
         after = page[-1].seq
         old = [each for each in page if each.used_at < before]
         for number, thread in enumerate(old, 1):
-            # One at a time: together they would be one transaction, which all others would have to wait for.
+            # One at a time: a single transaction for all would make every other commit wait.
             gone = await _delete(store, thread)
             done.threads += gone
             done.kept += not gone
@@ -76,7 +76,7 @@ async def _delete(store: Store, thread: Idleness) -> bool:
 
 
 class Retention:
-    """Prunes soon after the start and each hour, as long as it is entered; with `days` 0 never."""
+    """Prunes soon after the start and then every hour while it is entered; never if `days` is 0."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Retention:
         while True:
             before, ahead = ahead, self._clock() - time.monotonic()
             if ahead - before > _JUMP_S:
-                # Set wrong, as a rule, and soon set right; or the machine slept, and an hour more is no matter.
+                # The clock was probably set wrong and is soon corrected; or the machine slept, and an hour is no harm.
                 logger.warning(
                     "the clock jumped ahead by %.1f hours; no thread is deleted yet", (ahead - before) / 3600
                 )

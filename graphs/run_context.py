@@ -1,6 +1,6 @@
-"""What a run is given to work with: its tools, its thread's history, and the hands that make calls.
+"""Makes a run's context: its tools, its thread's history, the model, and what executes its tool calls.
 
-Made anew at every take-up; nothing of it is checkpointed.
+A context is made each time a process starts or continues a run. None of it is checkpointed.
 """
 
 import asyncio
@@ -25,11 +25,12 @@ from wire.runs import RunCreate, ThreadRunCreate
 __all__ = ["RunContexts"]
 
 _CHARS_PER_TOKEN: Final = 8
-"""Characters read for a token of context: more than any language needs, so that the prompt's own fit decides."""
+"""Characters read for each token of context: more than any language needs, so the prompt is cut to fit, not this."""
 
 
 _SEARCH_TOKENS: Final = 16_000
-"""Tokens of passages that one search gives to the model, as OpenAI has it; where its context is not known, a third."""
+"""Maximum tokens of passages that one search gives the model (OpenAI's limit), or a third of its context if that is
+less. A third of this limit if the context is unknown."""
 
 
 class RunContexts:
@@ -44,7 +45,7 @@ class RunContexts:
         searcher: FileSearch | None = None,
         pictures: Images | None = None,
     ) -> None:
-        """Without a searcher `file_search` is a tool that is not built; without pictures `image_file` is refused."""
+        """Without a searcher, `file_search` is not offered; without pictures, no `image_file` part is converted."""
         self.max_tool_rounds = max_tool_rounds
         self.metrics = RunMetrics()
         self._store = store
@@ -54,19 +55,19 @@ class RunContexts:
         self._pictures = pictures
 
     async def toolset(self, row: Row) -> ToolSet:
-        """Build the tools of a run; documents are read in a child process. Raises InvalidRequest."""
+        """Build the tools of a run; a child process parses the documents. Raises InvalidRequest."""
         run = row.body
         resources = Resources(
             owner=row.owner,
             caller=self._caller,
             search=self._searcher,
             vector_store_ids=row.private.get("vector_store_ids") or (),
-            passage_chars=lambda: self._room(run),
+            passage_chars=lambda: self._passage_chars(run),
         )
         return await make_toolset(row.private["tools"], resources)
 
     async def check(self, request: RunCreate | ThreadRunCreate, run: dict[str, Any]) -> None:
-        """Refuse uncheckable schemas of the request itself; the assistant's schemas were tried before. Raises
+        """Refuse uncheckable schemas of the request itself; the assistant's schemas were checked before. Raises
         Problem."""
         await check_schemas(
             () if request.tools is None else run["tools"],
@@ -109,7 +110,7 @@ class RunContexts:
         async def messages() -> list[dict[str, Any]]:
             if self._pictures is None:
                 return history.messages
-            async with looking:  # calls that are made at once ask at once
+            async with looking:  # concurrent tool calls ask for the history concurrently
                 if not seen:
                     seen.extend(await self._pictures.show(live.owner, history.messages))
             return seen
@@ -128,8 +129,8 @@ class RunContexts:
             metrics=self.metrics,
         )
 
-    def _room(self, run: dict[str, Any]) -> int:
-        """Return how many characters of passages a search may bring: a third of the model's context at the most."""
+    def _passage_chars(self, run: dict[str, Any]) -> int:
+        """Return how many characters of passages a search can add: at most a third of the model's context."""
         model, budget = run["model"], run["max_prompt_tokens"]
         limit = self._model.context_limit(model) or _SEARCH_TOKENS
         tokens = min(_SEARCH_TOKENS, limit // 3, *(() if budget is None else (budget // 3,)))

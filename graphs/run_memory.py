@@ -39,7 +39,7 @@ def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
 
 
 def picture_memory(chars: int) -> int:
-    """Return the bytes that pictures take whose URLs have so many characters."""
+    """Return the bytes that pictures take whose URLs have that many characters."""
     return _PICTURE_COPIES * chars
 
 

@@ -1,8 +1,8 @@
-"""Runs as one Runnable: a turn in, the run's events out, the same events and numbers as everywhere.
+"""Runs as one Runnable: a turn in, the run's events out, with the same numbers as in the REST API.
 
-The laws: only the reader that took a run up cancels it by leaving, one that re-attached never; failures travel as
-data, the last chunk; an assistant made for a model and instructions is found again for the same ones; where the thread
-has files, the run searches them, whether the assistant has `file_search` or not.
+Invariants: only the reader that started or continued a run cancels it by leaving; a reader that only follows never
+does. Errors are data, in the last chunk. An assistant that was made for a model and instructions is found again for the
+same ones. If the thread has files, the run searches them even if the assistant has no `file_search`.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from wire.validation import parse
 __all__ = ["OWNER", "RunChunk", "RunRunnable", "Turn", "whole"]
 
 OWNER: Final = "__owner"
-"""Key of `config["configurable"]` that says whose objects these are; only the server may set it."""
+"""Key of `config["configurable"]` with the owner of the objects; only the server is allowed to set it."""
 
 _FILE_SEARCH: Final = {"type": "file_search"}
 _PAUSES: Final = RUN_ENDS | {"thread.run.requires_action"}
 
 
 class Output(BaseModel):
-    """What a function returned."""
+    """The output of a function."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class Turn(BaseModel):
     """A new turn (`content`, `thread_id`, or both), outputs for a waiting run (`run_id`, `tool_outputs`), or a run to
     follow (`run_id`).
 
-    Defaults instead of None: LangServe's playground shows a blank page for what may be null. Its form has this order.
+    Defaults instead of None: LangServe's playground shows a blank page for nullable fields. Its form has this order.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -77,7 +77,7 @@ class Turn(BaseModel):
 
 
 class RunChunk(BaseModel):
-    """One event: its name, its data, and its sequence number; the last one stands for a whole run."""
+    """One event: its name, its data, and its sequence number. The last one stands for the whole run."""
 
     event: str
     data: dict[str, Any]
@@ -87,7 +87,7 @@ class RunChunk(BaseModel):
 
 @dataclass(slots=True)
 class _Reading:
-    """What a reader has to do with a run; `started` only where the reader took it up."""
+    """What a reader does with a run; `starting` is set only if the reader starts or continues it."""
 
     turn: Turn
     owner: str
@@ -102,14 +102,14 @@ class _Reading:
 class RunRunnable(
     BackpressureRunnable[dict[str, Any], dict[str, Any]], BridgedRunnable[dict[str, Any], dict[str, Any]]
 ):
-    """See the module. Synchronous calls need a runner that was opened on the bridge's loop, as `graphs.local` does."""
+    """See the module. Synchronous calls need a runner that was entered on the bridge's loop, as `graphs.local` does."""
 
     name = "assistant"
 
     def __init__(
         self, runner: Runner, store: Store, *, owner: str = DEFAULT_OWNER, tells_failures: bool = True
     ) -> None:
-        """Without `tells_failures` they are raised, as ThreadholdError."""
+        """Without `tells_failures`, errors are raised as ThreadholdError instead of returned as events."""
         self._runner = runner
         self._store = store
         self._owner = owner
@@ -126,9 +126,9 @@ class RunRunnable(
     async def ainvoke(
         self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Run to the next pause or the end; returns the last event of the run itself, and the `text` of its messages.
+        """Run until the run pauses or ends; returns the run's own last event, and the `text` of its messages.
 
-        A failure is returned as `error`.
+        An error is returned as `error`.
         """
         return await whole(self.astream(input, config, **kwargs))
 
@@ -141,7 +141,7 @@ class RunRunnable(
         except InvalidRequest as error:
             if not self._tells_failures:
                 raise
-            yield _chunk(_told(error, -1))
+            yield _chunk(_error_event(error, -1))
             return
 
         reader = find_reader(config)
@@ -166,12 +166,12 @@ class RunRunnable(
     async def batches(
         self, input: dict[str, Any], config: RunnableConfig | None = None
     ) -> AsyncIterator[Sequence[Event]]:
-        """Yield the same events, encoded, those together that came together. Callbacks hear nothing of it, and failures
-        are told."""
+        """Yield the same events, encoded, in the batches in which they come. Callbacks are not called, and an invalid
+        turn always becomes an event."""
         try:
             reading = self._reading(input, config)
         except InvalidRequest as error:
-            yield (_told(error, -1),)
+            yield (_error_event(error, -1),)
             return
         with on_leaving(lambda: self._left(reading)):
             async for batch in self._batches(reading):
@@ -193,10 +193,10 @@ class RunRunnable(
         except ThreadholdError as error:
             if not self._tells_failures:
                 raise
-            yield (_told(as_problem(error), reading.number),)
+            yield (_error_event(as_problem(error), reading.number),)
 
     def _left(self, reading: _Reading) -> None:
-        """The reader is gone: stop what it took up, unless it is settled or was to go on."""
+        """Stop the run that a reader started, when the reader leaves; not if the run is settled or is to continue."""
         if reading.settled or reading.turn.on_disconnect == "continue" or reading.starting is None:
             return
         owner = reading.owner
@@ -208,7 +208,7 @@ class RunRunnable(
 
         reading.starting.add_done_callback(stop)
 
-    # --- taking up ------------------------------------------------------------------------------------------------
+    # --- starting and continuing ----------------------------------------------------------------------------------
 
     async def _taken_up(self, reading: _Reading) -> str:
         """Start, resume or find the run; returns its id."""
@@ -250,8 +250,8 @@ class RunRunnable(
         if (tools := await self._tools_for_files(turn, fields["assistant_id"], owner)) is not None:
             fields["tools"] = tools
         attachments = [{"file_id": id, "tools": [_FILE_SEARCH]} for id in turn.file_ids]
-        told = {"role": "user", "content": _content(turn), "attachments": attachments}
-        messages = [parse(MessageCreate, told)] if told["content"] else []
+        message = {"role": "user", "content": _content(turn), "attachments": attachments}
+        messages = [parse(MessageCreate, message)] if message["content"] else []
         if turn.thread_id:
             request = parse(RunCreate, {**fields, "additional_messages": messages})
             return await self._runner.start(owner, turn.thread_id, request, replaces=turn.replaces)
@@ -259,7 +259,7 @@ class RunRunnable(
         return await self._runner.create_and_start(owner, begun)
 
     async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[dict[str, Any]] | None:
-        """Return the assistant's tools and `file_search`, where the thread has files and the assistant lacks it."""
+        """Return the assistant's tools with `file_search` added; None if the thread has no files or it has it."""
         if not turn.file_ids:
             thread = await self._store.get("thread", turn.thread_id, owner) if turn.thread_id else None
             if thread is None or not thread.body["tool_resources"].get("file_search"):
@@ -269,21 +269,21 @@ class RunRunnable(
         return None if any(tool["type"] == "file_search" for tool in tools) else [*tools, _FILE_SEARCH]
 
     async def _assistant(self, turn: Turn, owner: str) -> str:
-        """Return the id of the assistant with this model and these instructions; it is made where there is none."""
+        """Return the id of the assistant with this model and these instructions; creates it if it does not exist."""
         id = derive_id("asst", "facade", owner, turn.model, turn.instructions)
         if await self._store.get("assistant", id, owner) is None:
-            told = {
+            fields = {
                 "model": turn.model,
                 "instructions": turn.instructions or None,
                 "metadata": {"threadhold": "facade"},
             }
-            request = parse(AssistantCreate, told)
+            request = parse(AssistantCreate, fields)
             body = new_assistant(request, id=id, now=int(time.time()))
             row = Row("assistant", id, owner, body, private={"tools": [], "sampling": {}})
             try:
                 await self._store.commit([Insert(row)], durable=True)
             except StoreError:
-                if await self._store.get("assistant", id, owner) is None:  # somebody else was quicker, or not
+                if await self._store.get("assistant", id, owner) is None:  # no other request inserted it meanwhile
                     raise
         return id
 
@@ -295,7 +295,7 @@ class RunRunnable(
 
 
 async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
-    """Return the last event of the run itself, or `error`, with the `text` of all its messages."""
+    """Return the run's own last event, or `error`, with the `text` of all its messages."""
     last: dict[str, Any] = {}
     texts: dict[str, str] = {}
     async for chunk in chunks:
@@ -308,7 +308,7 @@ async def whole(chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _content(turn: Turn) -> str | list[dict[str, Any]]:
-    """Return the new message's content: its text alone, or its parts where pictures go with it."""
+    """Return the new message's content: its text alone, or its parts if it has pictures."""
     if not turn.image_ids:
         return turn.content
     text: list[dict[str, Any]] = [{"type": "text", "text": turn.content}] if turn.content else []
@@ -319,7 +319,7 @@ def _chunk(event: Event) -> dict[str, Any]:
     return {"event": event.name, "data": event.data(), "id": event.number}
 
 
-def _told(problem: Problem, number: int) -> Event:
-    """The problem as the REST API would answer it, and the status that it would have there."""
+def _error_event(problem: Problem, number: int) -> Event:
+    """Return the body that the REST API would answer, with the status code that it would have there."""
     body = problem.body()
     return Event(number, "error", encode({"error": {**body["error"], "status": problem.status}}))

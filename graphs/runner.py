@@ -1,7 +1,8 @@
-"""Runs belong to the server: here they are started, resumed, cancelled and followed.
+"""Starts, continues, cancels and follows runs. Runs belong to the server, not to a connection.
 
-The laws: one mouth (only a run's own task writes its rows and events); a status moves only along the table; a 2xx
-answer means committed and synced, while the model call has long begun; whoever stops listening stops nothing.
+Invariants: only a run's own task writes its rows and events. A status changes only along the table of statuses. A 2xx
+answer means that the change is committed and synced; the model call starts before that. A reader that leaves stops
+nothing.
 """
 
 import asyncio
@@ -47,12 +48,12 @@ __all__ = ["Runner", "Started"]
 logger = logging.getLogger("threadhold.runs")
 
 _TRIES: Final = 20
-"""How often a start is tried anew because messages came between its read and its commit."""
+"""How often a start is repeated because messages were added between its read and its commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run that was just taken up: its committed body, and the number that its new events come after."""
+    """A run that was just started or continued: its committed body, and the number that its new events follow."""
 
     run: dict[str, Any]
     after: int
@@ -65,8 +66,8 @@ class Started:
 
 
 class Runner:
-    """What the API asks of runs. An async context manager: entering takes up what a crash or a stop left, leaving
-    parks what still runs. `clock` gives Unix seconds."""
+    """The operations on runs. An async context manager: entering continues the runs that a crash or a stop left,
+    leaving parks the runs that still execute. `clock` returns Unix seconds."""
 
     def __init__(
         self,
@@ -106,48 +107,49 @@ class Runner:
         await self._execution.leave()
 
     async def drain(self, limit_s: float) -> None:
-        """Take no new runs, wait up to `limit_s` for those that are executed, then park the rest for the next start."""
+        """Accept no new runs, wait up to `limit_s` for the executing ones, then park the rest for the next start."""
         await self._execution.drain(limit_s)
 
     @property
     def metrics(self) -> RunMetrics:
-        """What runs did so far."""
+        """The metrics of all runs so far."""
         return self._contexts.metrics
 
     @property
     def executing(self) -> int:
-        """How many runs are executed right now."""
+        """The number of runs that execute now."""
         return len(self._execution)
 
     @property
     def waiting(self) -> int:
-        """How many runs wait for their turn."""
+        """The number of queued runs."""
         return len(self._execution.turns)
 
-    # --- what clients ask for -------------------------------------------------------------------------------------
+    # --- requests of clients --------------------------------------------------------------------------------------
 
     async def start(
         self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False, replaces: str = ""
     ) -> Started:
-        """Start a run on a thread. With `contents` its events show the passages that file searches found; the message
-        `replaces` and all after it go as the run comes, in one commit: a run that is refused takes nothing away.
+        """Start a run on a thread. With `contents`, its events show the passages that file searches found.
 
-        Returns once the run is committed and synced; the model call has begun by then, or the run stands in line.
-        Raises NotFound, InvalidRequest (busy thread, bad tools), TooManyRequests where the line is full, Unavailable
-        while shutting down.
+        The message `replaces` and all later ones are deleted in the run's commit: if the run is refused, they stay.
+        Returns once the run is committed and synced; by then the model call has started, or the run is queued.
+        Raises NotFound, InvalidRequest (busy thread, invalid tools), TooManyRequests if the queue is full, and
+        Unavailable during shutdown.
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
                 start = partial(self._try_to_start, owner, thread_id, request, contents, replaces)
                 return await start_in_turn(self._heavy, owner, start)
-        raise InvalidRequest(f"Messages keep being added to {thread_id}; try again when they have come.")
+        raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
 
     async def _try_to_start(
         self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str, *, its_turn: bool = False
     ) -> Started:
-        """Start a run on the thread as it is now, up to the message `cut`. Raises ThreadMoved if a message was added or
-        deleted meanwhile, so that the model would not be shown the thread as it is; HeavyStart if it is not
-        `its_turn`."""
+        """Start a run on the thread as it is now, up to the message `cut`.
+
+        Raises ThreadMoved if a message was added or deleted meanwhile, as the model would not be shown the current
+        thread; HeavyStart if it is not `its_turn` but has to be."""
         self._accepting(owner)
         found = await self._store.run_start(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
@@ -191,7 +193,7 @@ class Runner:
             return await self._launch_new(draft, history, ExitStack(), *attached)
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
-        """Give a waiting run its tool outputs, all of them, and go on with it."""
+        """Give a waiting run all of its tool outputs, and continue it."""
         self._accepting()
         async with self._idle.lock(run_id):
             row = await self._run(owner, thread_id, run_id)
@@ -212,14 +214,14 @@ class Runner:
             recorded.extend(live.recorder.move("queued"))
             next_event = live.log.next + len(recorded.events) if context is None else live.log.ceiling
             kept = Patch("run", run_id, owner, private={"submitted": given, "next_event": next_event})
-            # The move comes first: where somebody was quicker, its compare-and-set refuses the whole commit.
+            # The status comes first: if another request was faster, its compare-and-set refuses the whole commit.
             changes = [*recorded.changes[-1:], kept, *recorded.changes[:-1]]
-            if context is None:  # for a run that was accepted earlier, whatever the limits
-                return await self._line_up(live, changes, recorded.events)
+            if context is None:  # queued regardless of the limits, because the run was accepted earlier
+                return await self._enqueue(live, changes, recorded.events)
             return await self._launch(live, changes, recorded.events, (Command(resume=given), True), context)
 
     async def cancel(self, owner: str, thread_id: str, run_id: str) -> dict[str, Any]:
-        """Cancel a run; returns it as `cancelling`. The upstream is told at once, the answer waits for the commit."""
+        """Cancel a run; returns it as `cancelling`. The model call stops at once; the answer waits for the commit."""
         live = self._execution.get(run_id)
         if live is not None and live.ending:
             await live.ended.wait()
@@ -244,7 +246,7 @@ class Runner:
             return cancelling
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
-        """Cancel a run that nobody wants any more, in a task of the server; does nothing if it has ended."""
+        """Cancel a run that is no longer needed, in a task of the server; does nothing if it has ended."""
 
         async def cancel() -> None:
             try:
@@ -257,20 +259,20 @@ class Runner:
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""
         await self._run(owner, thread_id, run_id)
-        async with self._idle.lock(run_id):  # whose turn is coming is read from its row
+        async with self._idle.lock(run_id):  # a run that leaves the queue is read from its row under this lock
             if (live := self._execution.get(run_id)) is not None:
                 live.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
         return rows[0].body
 
     def note_message(self, run_id: str, message_id: str, metadata: dict[str, str]) -> None:
-        """Let a run know the metadata that was just given to a message that it may be writing."""
+        """Pass on the metadata that was just given to a message that the run may be writing."""
         live = self._execution.get(run_id)
         if live is not None:
             live.recorder.note_message(message_id, metadata)
 
     async def delete_thread(self, owner: str, thread_id: str) -> None:
-        """Delete a thread and all in it; a run on it is stopped, and its upstream with it. Raises NotFound."""
+        """Delete a thread and its contents, and stop a run on it with its model call. Raises NotFound."""
         active = await self._store.active_run(thread_id, owner)
         async with self._idle.lock(active.id if active is not None else thread_id):
             if active is not None and (live := self._execution.get(active.id)) is not None:
@@ -290,9 +292,9 @@ class Runner:
     # --- starting -------------------------------------------------------------------------------------------------
 
     async def _launch_new(self, draft: Draft, history: History, read: ExitStack, *guards: Change) -> Started:
-        """Start a drafted run, or queue it; until then, `read` counts the memory of its history."""
+        """Start a drafted run, or queue it. Until then, `read` counts the memory of its history."""
         toolset = await self._contexts.toolset(draft.row)
-        # A copy: the row is encoded later by the writer, while the run's body goes on changing.
+        # A copy: the writer encodes the row later, while the run's body keeps changing.
         shows_contents = draft.row.private.get("contents", False)
         recorder = Recorder(dict(draft.run), draft.row.owner, self._now, shows_contents=shows_contents)
         live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.metrics)
@@ -300,14 +302,14 @@ class Runner:
         queued = draft.run
         live.weight = weigh(draft.run)
         live.memory = live.history_memory = await self._contexts.memory(draft.row.owner, history)
-        read.close()  # from now on, what was read is counted for the run itself
+        read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.turns.free(*needs):
             draft.row.private["next_event"] = len(events)
             with refused(), self._execution.turns.entering(*needs):
-                return await self._line_up(live, [*guards, *draft.changes()], events)
+                return await self._enqueue(live, [*guards, *draft.changes()], events)
         draft.row.private["next_event"] = live.log.ceiling
-        # Nobody can see the row while it is only queued, so it is stored as it is a moment later.
+        # No reader sees the row while it is `queued`, so it is stored with the status that follows.
         events += recorder.move("in_progress").events
         row = replace(draft.row, body=dict(recorder.run))
         if toolset.not_offered:
@@ -326,14 +328,14 @@ class Runner:
         given: tuple[Any, bool],
         context: RunContext,
     ) -> Started:
-        """Start the model call, queue the commit beside it, and return when the commit is synced.
+        """Start the model call and queue the commit concurrently; return when the commit is synced.
 
-        `given` is the graph's input, and whether it resumes. Raises StoreError, and then the call is stopped.
+        `given` is the graph's input, and whether it resumes. Raises StoreError, after the call is stopped.
         """
         after = live.log.next - 1
         numbered = live.log.number(events)
         run = dict(live.run)
-        # A refused commit stops the call that was started beside it, also where nobody waits any more.
+        # If the commit is refused, the model call is stopped, even if the client's request is gone.
         changed = [*changes, Append(live.run_id, numbered)]
         commit = self._store.commit(changed, durable=True, failed=lambda: live.stop_for("refused"))
         live.log.publish(numbered)
@@ -345,28 +347,28 @@ class Runner:
             raise
         return Started(run, after)
 
-    async def _line_up(
+    async def _enqueue(
         self, live: ActiveRun, changes: Sequence[Change], events: Sequence[tuple[str, bytes]]
     ) -> Started:
-        """Commit a queued run, synced, and queue it; what it needs is read when its turn has come."""
+        """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
         after = live.log.next - 1
         run = dict(live.run)
-        place = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
+        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
 
-        def stand(done: "asyncio.Future[list[Row]]") -> None:
+        def enqueue(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:
-                self._execution.turns.enqueue(place)
+                self._execution.turns.enqueue(queued)
                 self._execution.call()
 
         commit = self._store.commit([*changes, Append(live.run_id, live.log.number(events))], durable=True)
-        commit.add_done_callback(stand)  # also where nobody waits for the answer any more
+        commit.add_done_callback(enqueue)  # even if the client's request is gone
         await asyncio.shield(commit)
         return Started(run, after)
 
-    # --- small things ---------------------------------------------------------------------------------------------
+    # --- details --------------------------------------------------------------------------------------------------
 
     def _accepting(self, owner: str | None = None) -> None:
-        """Raise where nothing more can be taken; a new run of this `owner` is one more."""
+        """Raise if the server is shutting down, or if a new run of this `owner` can neither start nor be queued."""
         if owner is not None:
             self._execution.turns.check(owner)
         if not self._execution.open:

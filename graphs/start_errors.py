@@ -13,11 +13,11 @@ __all__ = ["HeavyStart", "busy", "no_assistant", "refused", "require_turn", "sta
 T = TypeVar("T")
 
 _LIGHT: Final = 8
-"""Starts with larger assistants (128 KB and more) take turns, so waiting starts hold no copies of them."""
+"""Larger assistants (128 KB and more) take turns in starting, so waiting starts hold no copies of them."""
 
 
 class HeavyStart(Exception):
-    """The assistant is so large that an owner's runs with it start one at a time."""
+    """The run's assistant or history is so large that it can start only in its owner's turn."""
 
 
 def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:

@@ -1,4 +1,7 @@
-"""Tool outputs as a client submits them, checked against what the run waits for. Pure. Wordings: the reference's."""
+"""Checks the tool outputs that a client submits against the calls that the run waits for. Pure.
+
+The wording of the errors is OpenAI's.
+"""
 
 from collections.abc import Sequence
 from typing import Any

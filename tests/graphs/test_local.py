@@ -158,7 +158,7 @@ def test_calls_of_both_kinds_are_answered_together(graph: RunGraph, up: Scripted
     assert said_to(up)[-2:] == ["Sunny in Rome.", "13:00"]
     up.script(Reply(tool_calls=[("getTime", {}), ("getTime", {})]))
     graph.invoke({"content": "?"}, ON_ONE)
-    with pytest.raises(InvalidRequest, match="2 calls wait"):
+    with pytest.raises(InvalidRequest, match="2 calls are waiting"):
         graph.invoke(Command(resume="12:00"), ON_ONE)
 
 
