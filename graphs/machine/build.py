@@ -1,12 +1,12 @@
-"""The graphs of a run: with tools, and without, where a single reply is all there is.
+"""The two graphs of a run: one with tools, and one without, which consists of a single reply.
 
 prepare → reply ─┬─ no tool calls ─────────────────→ finish
-           ↑     ├─ server-side calls → act (a task a call) ─┐
+           ↑     ├─ server-side calls → act (a task each) ───┐
            │     └─ functions, approvals → pause ─┬─ approved → act
            └──────────────────────────────────────┴──────────┘
 
-A run without tools takes the smaller graph, whose only node is a reply and the finish: it can neither wait nor repeat
-anything, so that it needs no checkpoints. LangGraph takes 0.5 ms of processor time less for it.
+A run without tools takes the smaller graph. Its only node replies and finishes, so it can neither wait nor repeat
+anything and needs no checkpoints. That saves LangGraph 0.5 ms of processor time.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ CompiledRun = CompiledStateGraph[RunState, RunContext, RunState, RunState]
 
 
 def compile_run_graph(checkpointer: BaseCheckpointSaver[str] | None = None) -> CompiledRun:
-    """Compile the graph of a run. Without a checkpointer a run that calls functions cannot wait."""
+    """Compile the graph of a run. Without a checkpointer, a run that calls functions cannot wait for their outputs."""
     graph: Any = StateGraph(RunState, context_schema=RunContext)
     graph.add_node("prepare", nodes.prepare)
     graph.add_node("reply", nodes.reply)
@@ -52,5 +52,5 @@ def compile_reply_graph() -> CompiledRun:
 
 
 def recursion_limit(max_tool_rounds: int) -> int:
-    """Return a LangGraph recursion limit that the run's own limit always comes before (4 supersteps a round)."""
+    """Return a LangGraph recursion limit that is never reached before the run's own limit (4 supersteps a round)."""
     return 4 * max_tool_rounds + 16

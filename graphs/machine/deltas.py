@@ -1,9 +1,9 @@
-"""LangChain → the run's parts: the one place that reads AIMessageChunk.
+"""Turns LangChain's chunks into the run's parts: the only module of a run's graph that reads AIMessageChunk.
 
-Pure. It keeps the order both SDKs insist on (a message is closed before calls open, one thing open at a time), and
-what upstreams get wrong is put right here: indexes that are missing or all zero, names in fragments, absent ids,
-functions that nobody offered, and calls that the chains room found to be wrong (they never reach the wire; the model is
-told).
+Pure. It keeps the order that both SDKs require: a message is closed before calls open, and only one thing is open at a
+time. It corrects what upstreams get wrong: indexes that are missing or all zero, names in fragments, and missing ids.
+Calls of functions that were not offered, and calls that `chains` found to be invalid, never reach the wire; the model
+gets an error message as their output.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -57,14 +57,14 @@ def reply_ids(run_id: str, reply: int) -> tuple[str, str, str]:
 
 
 def call_id(run_id: str, reply: int, place: int) -> str:
-    """Return the id on the wire of a reply's call number `place`; calls that stay off the wire have others."""
+    """Return the wire id of a reply's call number `place`; calls that stay off the wire have other ids."""
     return derive_id("call", run_id, reply, place)
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One call while its fragments arrive. `shown` is its index on the wire once its first delta went out, -1 for one
-    that never goes there; `fault` is what the model is told of that."""
+    """One call while its fragments arrive. `shown` is its index on the wire from its first delta on, or -1 if the call
+    stays off the wire; `fault` is then the error message for the model."""
 
     upstream_id: str = ""
     name: str = ""
@@ -74,7 +74,7 @@ class _Slot:
 
 
 class ReplyParts:
-    """Turns the chunks of one reply into parts; afterwards holds what the reply was."""
+    """Turns the chunks of one reply into parts; afterwards, it holds the reply."""
 
     def __init__(
         self,
@@ -108,18 +108,18 @@ class ReplyParts:
         self.finish: str | None = None
         self.usage: Usage | None = None
         self.extra_fields = ""
-        """What goes back to the engine with the reply's calls; see `chains.passback`."""
+        """What the engine requires back with the reply's calls; see `chains.passback`."""
         self.requests = 1
-        """How many requests the reply took."""
+        """The number of requests that the reply took."""
 
     @property
     def started(self) -> bool:
-        """Whether anything of the reply has been seen; after that nothing may be tried again."""
+        """Whether anything of the reply has been received; after that, the request must not be repeated."""
         return bool(self._message != "none" or self._texts or self._slots or self._thought)
 
     @property
     def silent(self) -> bool:
-        """Whether nothing of the reply went onto the wire: it was nothing but calls that stay off it."""
+        """Whether nothing of the reply went onto the wire, because it consists of calls that stay off it."""
         return self._message == "none" and not self._shown
 
     @property
@@ -147,7 +147,7 @@ class ReplyParts:
         wrong = [call for call in chunk.invalid_tool_calls if call.get("error")]
         for call in wrong:
             yield from self._feed_wrong(call)
-        for fragment in () if wrong else chunk.tool_call_chunks:  # LangChain repeats wrong calls there
+        for fragment in () if wrong else chunk.tool_call_chunks:  # LangChain repeats invalid calls there
             yield from self._feed_call(fragment)
         if chunk.response_metadata:
             self.finish = chunk.response_metadata.get("finish_reason") or self.finish
@@ -186,9 +186,9 @@ class ReplyParts:
                 yield _spelled(self.message_id, piece)
         yield MessageClosed(self.message_step, self.message_id, usage, reason=reason)
 
-    def _feed_thoughts(self, beside: dict[str, Any]) -> Iterator[Part]:
-        """Thoughts are shown as they come, and are no part of the message nor of any prompt."""
-        thoughts, taken = beside.get("reasoning_content") or "", bool(beside.get(TAKEN))
+    def _feed_thoughts(self, kwargs: dict[str, Any]) -> Iterator[Part]:
+        """Thoughts are shown as they arrive. They are part neither of the message nor of any prompt."""
+        thoughts, taken = kwargs.get("reasoning_content") or "", bool(kwargs.get(TAKEN))
         if taken:
             thoughts = self.text + thoughts
             self._texts.clear()
@@ -237,7 +237,7 @@ class ReplyParts:
         self._slots.append(_Slot(call.get("id") or "", call.get("name") or "", arguments, -1, str(call["error"])))
 
     def _count(self, arguments: str, *, is_new: bool) -> None:
-        """Count a call's fragment, so that endless calls are not collected."""
+        """Count a call's fragment against the limit, so that memory for endless calls stays bounded."""
         self._calls_bytes += len(arguments) + (CALL_BYTES if is_new else 0)
         check_calls(self._used, self._calls_bytes)
 
@@ -246,13 +246,13 @@ class ReplyParts:
             yield from self._show(self._slots[-1])
 
     def _show(self, slot: _Slot) -> Iterator[Part]:
-        """Bring a call onto the wire, its name whole by now; a call to what was not offered stays off it."""
+        """Put a call with a complete name onto the wire; a call of a function that was not offered stays off it."""
         if slot.name not in self._offered:
             slot.shown = -1
             return
         if self._shown == 0:
             if self._message == "open":
-                # The reply's usage is not known yet; all of it is booked on the calls' step.
+                # The reply's usage is not known yet; all of it is counted on the calls' step.
                 yield from self._close_message(NO_USAGE)
             yield CallsOpened(self.calls_step)
         slot.shown = self._shown
@@ -267,7 +267,7 @@ class ReplyParts:
         return call_id(self._run_id, self._reply, shown)
 
     def close(self, usage: Usage) -> Iterator[Part]:
-        """Yield what ends the reply, once the upstream has finished. `usage` is told or estimated."""
+        """Yield the parts that end the reply, once the upstream has finished. `usage` is reported or estimated."""
         yield from self._show_last()
         cut_off = self.finish == "length"
         if self._shown:
@@ -275,8 +275,8 @@ class ReplyParts:
             yield CallsMade(self.calls_step, calls, usage, cut_off=cut_off)
             return
         if self._message == "none" and not (self._slots and self._offered):
-            # An empty answer is still an answer (old programs read the newest message); only calls to what was not
-            # offered among offered tools are none, because the model is asked again.
+            # An empty answer is still an answer: clients read the newest message. There is no message only if tools
+            # were offered and all calls are invalid, because the model is then asked again.
             self._message = "open"
             yield MessageOpened(self.message_step, self.message_id)
         if self._message == "open":
@@ -286,7 +286,7 @@ class ReplyParts:
         return {"length": "max_tokens", "content_filter": "content_filter"}.get(self.finish or "")
 
     def faults(self) -> dict[str, str]:
-        """Return what the model is told of calls that stay off the wire, by their ids."""
+        """Return the error messages for the model about calls that stay off the wire, by call id."""
         return {
             call["id"]: slot.fault or f"There is no function named `{call['name']}`."
             for call, slot in zip(self.calls(), self._slots, strict=True)
@@ -294,7 +294,7 @@ class ReplyParts:
         }
 
     def calls(self) -> list[Call]:
-        """Return every call of the reply, also those that stay off the wire."""
+        """Return every call of the reply, including those that stay off the wire."""
         return [
             Call(
                 id=self._call_id(slot.shown)
@@ -310,7 +310,7 @@ class ReplyParts:
 
 
 def spell(message_id: str, text: str, sources: Mapping[str, Source], *, is_answer: bool) -> list[Part]:
-    """Return the parts of a whole text, its citations among them. Calls follow what is no answer."""
+    """Return the parts of a whole text with its citations. `is_answer` is false if calls follow."""
     if not sources:
         return [TextDeltas(message_id, [text])]
     citations = Citations(sources)
@@ -330,7 +330,7 @@ def _spelled(message_id: str, piece: str | Cited) -> Part:
 
 
 def _texts(content: str | list[Any]) -> list[str]:
-    """The texts of a chunk that are not empty."""
+    """Return the nonempty texts of a chunk."""
     if isinstance(content, str):
         return [content] if content else []
     return [text for block in content if (text := block if isinstance(block, str) else block.get("text", ""))]

@@ -74,9 +74,9 @@ def check_calls(used: int, added: int) -> None:
     left = min(MAX_CALLS_BYTES, max(0, MAX_EXCHANGE_BYTES - used))
     if added > left:
         raise RunError(
-            f"The model's tool calls are too large: more than {left} bytes, with {CALL_BYTES} for each call beside its "
-            f"arguments. The calls of one reply can have {MAX_CALLS_BYTES} bytes, and all calls and outputs of a run "
-            f"{MAX_EXCHANGE_BYTES}. Ask for fewer or shorter calls."
+            f"The model's tool calls are too large: more than {left} bytes, with {CALL_BYTES} for each call besides "
+            f"its arguments. The calls of one reply can have {MAX_CALLS_BYTES} bytes, and all calls and outputs of a "
+            f"run {MAX_EXCHANGE_BYTES}. Ask for fewer or shorter calls."
         )
 
 
@@ -88,8 +88,8 @@ def check_reply(chars: int) -> None:
 
 def count_calls(used: int, text: str, calls: Iterable[Call], extra_fields: str) -> int:
     """Return how many bytes a reply with calls adds to the exchange. Raises RunError if that is too much."""
-    said = sum(json_bytes(call["name"]) + json_bytes(call["arguments"]) + CALL_BYTES for call in calls)
-    added = said + json_bytes(text) + json_bytes(extra_fields)
+    calls_bytes = sum(json_bytes(call["name"]) + json_bytes(call["arguments"]) + CALL_BYTES for call in calls)
+    added = calls_bytes + json_bytes(text) + json_bytes(extra_fields)
     check_calls(used, added)
     return added
 

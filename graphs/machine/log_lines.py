@@ -1,7 +1,7 @@
-"""What the log says of runs: one line each time a run ends or pauses.
+"""The log lines of runs: one each time a run ends or pauses.
 
-Law: what people and models said is not in it, nor what an upstream quotes of it; only lines of the logger
-`threadhold.content` have that, which are made when LOG_CONTENT asks for them.
+Invariant: texts of people and models, and what an upstream quotes of them, are not logged. The exception are the lines
+of the logger `threadhold.content`, which exist only if LOG_CONTENT enables them.
 """
 
 import json
@@ -23,12 +23,12 @@ content = logging.getLogger("threadhold.content")
 def log_run(
     run: dict[str, Any], *, owner: str, took_s: float, first_s: float | None, error: BaseException | None
 ) -> None:
-    """Log how a run ended or paused, in one line; no text of it, nor of what others said about it."""
+    """Log in one line how a run ended or paused, without any text of it, its messages or its error."""
     level = logging.WARNING if run["status"] == "failed" else logging.INFO
     if not logger.isEnabledFor(level):
         return
     usage = run["usage"] or {}
-    told: dict[str, Any] = {
+    logged: dict[str, Any] = {
         "run_id": run["id"],
         "thread_id": run["thread_id"],
         "assistant_id": run["assistant_id"],
@@ -45,13 +45,13 @@ def log_run(
         words += f" (first token after {first_s:.2f} s)"
     why = ""
     if error is not None:
-        told["error"] = error.kind if isinstance(error, RunError) else type(error).__name__
-        told["error_code"] = (run["last_error"] or {}).get("code")
-        why = f": {_told(error)}"
-    logger.log(level, words + "%s", run["id"], took_s, why, extra=fields(**told))
+        logged["error"] = error.kind if isinstance(error, RunError) else type(error).__name__
+        logged["error_code"] = (run["last_error"] or {}).get("code")
+        why = f": {_reason(error)}"
+    logger.log(level, words + "%s", run["id"], took_s, why, extra=fields(**logged))
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if not isinstance(error, ThreadholdError):
         return type(error).__name__
     return error.message if content.isEnabledFor(logging.DEBUG) else error.plain
@@ -68,13 +68,13 @@ def _word(run: dict[str, Any]) -> str:
 
 
 def log_prompt(run_id: str, messages: Sequence[BaseMessage]) -> None:
-    """Log what a model is asked, where content is asked for."""
+    """Log the prompt of a model call, if content is logged."""
     if content.isEnabledFor(logging.DEBUG):
-        told = [{"role": message.type, "content": message.content} for message in messages]
-        content.debug("run %s asks: %s", run_id, json.dumps(told, ensure_ascii=False, default=str))
+        prompt = [{"role": message.type, "content": message.content} for message in messages]
+        content.debug("run %s asks: %s", run_id, json.dumps(prompt, ensure_ascii=False, default=str))
 
 
 def log_reply(run_id: str, text: str, calls: Sequence[Any]) -> None:
-    """Log what it answered, where content is asked for."""
+    """Log the reply of a model call, if content is logged."""
     if content.isEnabledFor(logging.DEBUG):
         content.debug("run %s is answered: %s", run_id, json.dumps([text, *calls], ensure_ascii=False, default=str))

@@ -1,6 +1,6 @@
-"""What runs did so far, counted; `api/metrics.py` reads it.
+"""Counts what runs do; `api/metrics.py` exposes the counts.
 
-Law: a token costs nothing here. Tokens are counted by what the upstream says a reply had.
+Invariant: no work is done for a single token. Tokens are counted from the usage of each reply.
 """
 
 import time
@@ -14,22 +14,22 @@ from wire.status import Status
 
 __all__ = ["RunMetrics"]
 
-_TOLD: Final[tuple[Status, ...]] = ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
+_STATUSES: Final[tuple[Status, ...]] = ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
 
 
 class RunMetrics:
     """Metrics of all runs."""
 
     def __init__(self) -> None:
-        self.runs = Counts({(status,): 0 for status in _TOLD})
+        self.runs = Counts({(status,): 0 for status in _STATUSES})
         """By the status in which they ended or paused."""
         self.run_seconds = Histogram()
-        """From taking a run up until it ended or paused."""
+        """From the time at which a process starts or continues a run until the run ends or pauses."""
         self.first_token_seconds = Histogram()
-        """From taking a run up until the model's first output: text, a refusal, a thought or a tool call. The server's
-        own events do not count, and neither do runs without any output."""
+        """From the same time until the model's first output: text, a refusal, a thought or a tool call. The server's
+        own events and runs without any output do not count."""
         self.replies = Counts()
-        """Model calls, by what became of them: ok, left, or a kind of failure."""
+        """Model calls by outcome: ok, left (stopped by the server or the client), failed, or a kind of RunError."""
         self.reply_seconds = Histogram()
         self.tokens = Counts({("prompt",): 0, ("completion",): 0})
         """By prompt or completion."""

@@ -20,7 +20,7 @@ logger = logging.getLogger("threadhold.runs")
 
 
 async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Usage) -> Prompt | None:
-    """Build the prompt within the run's budget and the model's context; None if the budget is too small for any."""
+    """Build the prompt within the run's budget and the model's context; None if no prompt fits the budget."""
     spec = context.spec
     prompt = build_prompt(
         instructions=spec.instructions,
@@ -51,7 +51,7 @@ def call_parameters(state: RunState, context: RunContext, usage: Usage, tools: T
     named = choice["function"]["name"] if isinstance(choice, dict) and choice.get("type") == "function" else None
     binds = choice == "required" or named in tools.names
     if choice != "none" and (not binds or state.get("exchange")):
-        choice = "auto"  # a binding choice binds until the run's first call
+        choice = "auto"  # a forced choice applies only until the run's first call
     response_format = spec.response_format
     return {
         "model": spec.model,
@@ -81,7 +81,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
                 async for chunk in chunks:
                     for part in parts.feed(chunk):
                         context.emit(part)
-                    if not seen and parts.started:  # some models begin with an empty chunk
+                    if not seen and parts.started:  # the first chunk of some models is empty
                         seen = True
                         context.note_output()
                     await context.backpressure()
@@ -89,7 +89,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
             finally:
                 if not ended and parts.started:
                     _book_rest(context, prompt, parts)
-                # Not left to the garbage collector: closing stops the upstream.
+                # Not left to the garbage collector: closing stops the upstream's generation.
                 await chunks.aclose()  # type: ignore[attr-defined]
             return prompt
         except ContextOverflow as overflow:
@@ -102,14 +102,14 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
 
 
 def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
-    """Count the tokens of a reply that is broken off; the upstream will report none."""
+    """Count the tokens of an aborted reply, for which the upstream may not report any."""
     spent = parts.usage or estimate_usage(context, prompt, parts)
     context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])
     context.count_usage(spent)
 
 
 def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
-    """Report what is left out, to the client and in one log line, before the model is asked."""
+    """Report the omitted messages to the client and in one log line, before the model call."""
     limit = context.model.context_limit(context.spec.model)
     more = "or more " if context.clipped else ""
     known = f" ({limit} tokens)" if limit else ""
@@ -123,6 +123,6 @@ def _left_out(context: RunContext, prompt: Prompt, message_id: str) -> LeftOut:
 def estimate_usage(context: RunContext, prompt: Prompt, parts: ReplyParts) -> Usage:
     """Estimate the usage by characters if the upstream reports none, so that budgets still hold."""
     ratio = context.model.tokens_per_char(context.spec.model)
-    said = len(parts.text) + sum(len(call["name"]) + len(call["arguments"]) for call in parts.calls())
-    used, made = prompt.tokens(ratio), max(1, round(said * ratio))
+    chars = len(parts.text) + sum(len(call["name"]) + len(call["arguments"]) for call in parts.calls())
+    used, made = prompt.tokens(ratio), max(1, round(chars * ratio))
     return Usage(prompt_tokens=used, completion_tokens=made, total_tokens=used + made)

@@ -1,7 +1,7 @@
 """The nodes of a run.
 
-`pause` runs again from its top when it is resumed, so `interrupt` is its first statement and it does nothing else
-that could happen twice. Nodes tell their run what happens (`RunContext.emit`); they touch no store.
+When it is resumed, `pause` runs again from its top. So `interrupt` is its first statement, and it does nothing that
+must not happen twice. Nodes report to their run by `RunContext.emit` and do not use the store.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ DENIED = "The user denied this call; it was not made."
 
 
 async def prepare(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Load the thread's history, so that a store that fails does so before the model is asked."""
+    """Load the thread's history, so that an error of the store occurs before the model call."""
     await runtime.context.history()
     return {"replies": state.get("replies", 0), "usage": state.get("usage", NO_USAGE)}
 
 
 async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Ask the model once; stream what it says as parts."""
+    """Call the model once, and emit its reply as parts."""
     context = runtime.context
     emit = context.emit
     answered = _answers(state)
@@ -102,7 +102,7 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
         "ended": _ended(parts.finish),
     }
     if calls:
-        update["exchange"] = [*answered, _said(parts.text, calls, parts.extra_fields)]
+        update["exchange"] = [*answered, _as_message(parts.text, calls, parts.extra_fields)]
         # Earlier outputs are now in the exchange, so a checkpoint contains them once.
         update["outputs"] = dict.fromkeys(state.get("outputs", ()), "") | parts.faults()
         update["exchange_bytes"] = added + sum(map(json_bytes, parts.faults().values()))
@@ -110,13 +110,13 @@ async def reply(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 
 async def _ending(parts: ReplyParts, booked: Usage) -> Iterable[Part]:
-    """Return the parts that end the reply. Comparing a long answer in Chinese with passages takes 0.5 s."""
+    """Return the parts that end the reply. For a long answer in Chinese, the comparison with passages takes 0.5 s."""
     ending = parts.close(booked)
     return await asyncio.to_thread(list, ending) if parts.compares else ending
 
 
 async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
-    """Make one server-side call. Each call is a task of its own, so a crash repeats none that was recorded."""
+    """Execute one server-side call. Each call is a task of its own, so a crash repeats none that is recorded."""
     call, context = task["call"], runtime.context
     tool = context.tools.served[call["name"]]
     max_bytes = task.get("max_bytes", MAX_EXCHANGE_BYTES)
@@ -135,7 +135,7 @@ async def act(task: Act, runtime: Runtime[RunContext]) -> RunState:
 
 
 async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Wait for the client: outputs of functions, and `approved` or `denied` for consequential calls."""
+    """Wait for the client: for outputs of functions, and for `approved` or `denied` for consequential calls."""
     used = state.get("exchange_bytes", 0)
     given: dict[str, str] = interrupt({"calls": calls_for_client(state, runtime.context), "exchange_bytes": used})
     tools = runtime.context.tools
@@ -147,14 +147,14 @@ async def pause(state: RunState, runtime: Runtime[RunContext]) -> RunState:
 
 
 async def finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """Say how the run ends."""
+    """Emit how the run ends."""
     reason: Any = state.get("ended")
     runtime.context.emit(RunEnded(reason))
     return {}
 
 
 async def reply_and_finish(state: RunState, runtime: Runtime[RunContext]) -> RunState:
-    """The whole of a run without tools."""
+    """Execute a whole run without tools."""
     return await finish(await reply(state, runtime), runtime)
 
 
@@ -166,13 +166,13 @@ def _approves(output: str) -> bool:
 
 
 async def _tools(state: RunState, context: RunContext) -> tuple[ToolSet, AIMessageChunk | None]:
-    """Return the tools that the reply is offered, and the call that is made instead of the first reply, if any.
+    """Return the tools that the reply is offered, and the tool call that replaces the first model call, if any.
 
-    A model whose server makes no tool calls is not asked whether to search: small ones cannot decide it. Instead, the
-    newest user message is searched for, and the reply comes after that.
+    A model whose server makes no tool calls does not decide whether to search, as small models cannot. Instead, the
+    newest user message is searched for first, and the model then replies.
     """
     tools, number = context.tools, state.get("replies", 0)
-    # The last round replies without tools, so that a model that calls forever comes to an end.
+    # The last round has no tools, so that a model that keeps calling must answer.
     if not tools.specs or number >= context.spec.max_tool_rounds or not can_call(state.get("exchange_bytes", 0)):
         return NO_TOOLS, None
     without = tools.for_models_without_calls()
@@ -193,7 +193,7 @@ def _newest_question(history: list[dict[str, Any]]) -> str:
 
 
 def _answers(state: RunState) -> list[BaseMessage]:
-    """The tool messages that answer the newest reply's calls; empty when it had none."""
+    """Return the tool messages that answer the newest reply's calls; empty if it has none."""
     newest = state.get("reply")
     if not newest or not newest["calls"]:
         return []
@@ -212,10 +212,11 @@ def _nothing(state: RunState) -> Reply:
     return Reply(number=state.get("replies", 0), text="", calls=[], usage=NO_USAGE, finish=None)
 
 
-def _said(text: str, calls: list[Call], extra: str) -> AIMessage:
-    """The reply as it is sent back to the model, with the fields that its engine requires back. Arguments that are not
-    a JSON object are sent as an empty one: strict servers refuse a history with broken arguments, and the call's
-    output tells the model what was wrong."""
+def _as_message(text: str, calls: list[Call], extra: str) -> AIMessage:
+    """Return the reply as a message for the model, with the fields that its engine requires back.
+
+    Arguments that are not a JSON object become an empty one: strict servers reject a history with invalid arguments,
+    and the call's output already tells the model the error."""
     return AIMessage(
         content=text,
         additional_kwargs={EXTRA_FIELDS: extra} if extra else {},

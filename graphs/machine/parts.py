@@ -1,5 +1,7 @@
-"""What the nodes of a run say while they work, one value a happening. `graphs/record.py` makes rows and events of
-them; nothing else writes. Parts of one reply are strictly serial: a message is closed before calls open.
+"""The parts that the nodes of a run emit, one for each event in a reply or its calls.
+
+Only `graphs/record.py` turns them into rows and events. The parts of one reply are strictly serial: a message is closed
+before calls open.
 """
 
 from collections.abc import Sequence
@@ -37,7 +39,7 @@ class Usage(TypedDict):
 
 
 class Call(TypedDict):
-    """One tool call of a reply. `id` is ours and goes on the wire; `upstream_id` is what the model's server said."""
+    """One tool call of a reply. `id` is ours and goes on the wire; `upstream_id` is the one from the model's server."""
 
     id: str
     upstream_id: str
@@ -49,7 +51,7 @@ class Call(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class MessageOpened:
-    """The reply begins with text."""
+    """The message of the reply opens."""
 
     step_id: str
     message_id: str
@@ -57,7 +59,7 @@ class MessageOpened:
 
 @dataclass(frozen=True, slots=True)
 class TextDeltas:
-    """Fragments of the message's text that came together, each a delta of its own."""
+    """Fragments of the message's text that arrived together; each becomes a delta of its own."""
 
     message_id: str
     texts: Sequence[str]
@@ -74,9 +76,9 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtDelta:
-    """A fragment of what the model thinks; no part of the message, which may come later or not at all.
+    """A fragment of the model's reasoning, which is no part of the message. The message comes later or not at all.
 
-    `taken`: all text of the message so far was thoughts too, and is none of its text any more.
+    `taken`: all text of the message so far was reasoning, too, and is removed from the message.
     """
 
     message_id: str
@@ -94,7 +96,7 @@ class RefusalDelta:
 
 @dataclass(frozen=True, slots=True)
 class MessageClosed:
-    """The message is whole, or cut short by a limit (`reason` is the wire's incomplete reason)."""
+    """The message is complete, or a limit cut it short (`reason` is the wire's incomplete reason)."""
 
     step_id: str
     message_id: str
@@ -104,7 +106,7 @@ class MessageClosed:
 
 @dataclass(frozen=True, slots=True)
 class CallsOpened:
-    """The reply begins to call tools."""
+    """The step of the reply's tool calls opens."""
 
     step_id: str
 
@@ -123,7 +125,7 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class CallsMade:
-    """All calls of the reply are known, as in the deltas; `cut_off` when a limit ended the last one early."""
+    """All calls of the reply are complete, as in the deltas; `cut_off` if a token limit cut off the last one."""
 
     step_id: str
     calls: tuple[Call, ...]
@@ -144,7 +146,7 @@ class CallAnswered:
 
 @dataclass(frozen=True, slots=True)
 class CallsAnswered:
-    """Every call of the step has its output; the step is done."""
+    """Every call of the step has its output; the step is complete."""
 
     step_id: str
     outputs: dict[str, str]
@@ -152,9 +154,9 @@ class CallsAnswered:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The prompt of a reply left out that many of the thread's messages, or more (`at_least`), for their length.
+    """The prompt omits this many of the thread's messages, or more (`at_least`), because they do not fit.
 
-    `message_id` is that of the reply; `context_limit` is in tokens, None where nothing has told it.
+    `message_id` is that of the reply; `context_limit` is in tokens, None if it is unknown.
     """
 
     message_id: str
@@ -165,7 +167,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The graph came to its end; `reason` is the wire's incomplete reason, None for completed."""
+    """The graph has ended; `reason` is the wire's incomplete reason, None for completed."""
 
     reason: Literal["max_completion_tokens", "max_prompt_tokens", "content_filter"] | None
 

@@ -1,7 +1,7 @@
-"""Spans of a run, its model calls and its tools, for whoever has set OpenTelemetry up; without that they cost nothing.
+"""Spans of a run, its model calls and its tools. Without a configured OpenTelemetry provider, they cost nothing.
 
-Laws: names and attributes are the GenAI conventions' where they have one; what people and models say is in none, nor
-the words of an error, only its kind. A run's span is part of the request that started the run.
+Invariants: names and attributes follow the GenAI conventions where these define one. No span contains the text of a
+person, a model or an error, only the kind of an error. A run's span is part of the request that started the run.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _NONE: AbstractContextManager[Span] = nullcontext(INVALID_SPAN)
 
 
 def run_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
-    """Frame what this process executes of a run; `end_run` says how it ended."""
+    """Open the span of the run's execution in this process; `end_run` sets its result."""
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.id": run["assistant_id"],
@@ -34,7 +34,7 @@ def run_span(run: dict[str, Any]) -> AbstractContextManager[Span]:
 
 
 def end_run(span: Span, run: dict[str, Any]) -> None:
-    """Note how the run stands when its span ends."""
+    """Set the run's status, tokens and error code on its span."""
     if span.is_recording():
         span.set_attribute("threadhold.run.status", run["status"])
         if run["usage"]:
@@ -45,7 +45,7 @@ def end_run(span: Span, run: dict[str, Any]) -> None:
 
 
 def reply_span(spec: RunSpec) -> AbstractContextManager[Span]:
-    """Frame one model call; `spend` adds its tokens."""
+    """Open the span of one model call; `spend` sets its tokens."""
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": spec.model,
@@ -55,7 +55,7 @@ def reply_span(spec: RunSpec) -> AbstractContextManager[Span]:
 
 
 def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:
-    """Frame one call that the server makes itself."""
+    """Open the span of one server-side tool call."""
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": call["name"],
@@ -66,14 +66,14 @@ def tool_span(call: Call, kind: str) -> AbstractContextManager[Span]:
 
 
 def spend(span: Span, usage: Any) -> None:
-    """Note tokens."""
+    """Set the tokens on a span."""
     span.set_attribute("gen_ai.usage.input_tokens", usage["prompt_tokens"])
     span.set_attribute("gen_ai.usage.output_tokens", usage["completion_tokens"])
 
 
 def _span(name: str, kind: SpanKind, attributes: dict[str, Any]) -> AbstractContextManager[Span]:
     provider = trace.get_tracer_provider()
-    if isinstance(provider, ProxyTracerProvider):  # nobody has set one up
+    if isinstance(provider, ProxyTracerProvider):  # no provider is configured
         return _NONE
     return _recorded(provider.get_tracer("threadhold"), name, kind, attributes)
 

@@ -1,4 +1,4 @@
-"""What a run is to do, as one frozen value: everything that its nodes read of it."""
+"""The specification of a run, as one frozen value: everything that its nodes read of the run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ __all__ = ["RunSpec"]
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Made once when a run is taken up. It needs no stored assistant and no stored thread."""
+    """Made once when a process starts or continues a run. It needs no stored assistant or thread."""
 
     id: str
     """The run's id, from which the ids of its messages, steps and calls are derived."""
     model: str
-    """As the client named it: aliases and upstreams are resolved where it is called."""
+    """As the client named it; aliases and upstreams are resolved in the model call."""
     instructions: str = ""
     truncation: Mapping[str, Any] = field(default_factory=lambda: {"type": "auto"})
     """OpenAI's `truncation_strategy`."""
@@ -23,13 +23,13 @@ class RunSpec:
     response_format: str | Mapping[str, Any] = "auto"
     reasoning_effort: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
-    """The sampling parameters that were asked for; others are left to the upstream."""
+    """The requested sampling parameters; the upstream decides the others."""
     max_prompt_tokens: int | None = None
-    """Of all prompts of the run together, as OpenAI counts; None is no limit."""
+    """The sum over all prompts of the run, as OpenAI counts; None is no limit."""
     max_completion_tokens: int | None = None
-    """Of all replies of the run together; None is no limit."""
+    """The sum over all replies of the run; None is no limit."""
     max_tool_rounds: int = 20
-    """Replies that may call tools; the one after them is made without."""
+    """Maximum replies with tools; the next one is made without tools."""
 
     @classmethod
     def of_run(cls, run: Mapping[str, Any], *, sampling: Mapping[str, float], max_tool_rounds: int) -> Self:

@@ -1,7 +1,8 @@
-"""What a run's graph remembers (its state) and what it is given (its context).
+"""The state of a run's graph, which is checkpointed, and its context, which is not.
 
-Law 1: the state holds this run's own exchange only, never the thread's history, so a checkpoint's size does not grow
-with the thread. What cannot be checkpointed (connections, history, tools) is the context, made anew at each take-up.
+Invariant: the state contains only this run's own exchange, never the thread's history, so a checkpoint's size does not
+grow with the thread. What cannot be checkpointed (connections, history, tools) is in the context, which is made
+each time a process starts or continues the run.
 """
 
 import operator
@@ -23,7 +24,7 @@ __all__ = ["Act", "Reply", "RunContext", "RunState"]
 
 
 class Reply(TypedDict):
-    """The newest reply, so that its rows and events can be made again after a crash. `number` counts from 0."""
+    """The newest reply, from which its rows and events can be restored after a crash. `number` counts from 0."""
 
     number: int
     text: str
@@ -36,37 +37,37 @@ class RunState(TypedDict, total=False):
     """The graph's channels."""
 
     exchange: Annotated[list[BaseMessage], operator.add]
-    """This run's replies with tool calls and the outputs they got; empty until the first call."""
+    """This run's replies with tool calls, and the outputs of those calls; empty until the first call."""
     replies: int
-    """How many replies the model has given."""
+    """The number of replies that the model has given."""
     reply: Reply
-    """The newest of them."""
+    """The newest reply."""
     outputs: Annotated[dict[str, str], operator.or_]
-    """Outputs by call id, of every call of this run."""
+    """Outputs by call id, for every call of this run."""
     sources: Annotated[dict[str, Source], operator.or_]
-    """Passages that the model was shown, by the numbers in their markers (`search:passage`)."""
+    """Passages that the model was given, by the numbers in their markers (`search:passage`)."""
     searches: Annotated[int, operator.add]
-    """How many calls that return passages the run has made; the first number in a marker counts them, also those that
-    found nothing, as the run's steps show them."""
+    """The number of the run's calls that return passages. The first number in a marker is from this count, which
+    includes searches that found nothing, as the run's steps do."""
     exchange_bytes: Annotated[int, operator.add]
     """Bytes of all calls and outputs so far, as JSON (see `graphs.machine.exchange`)."""
     approved: list[str]
-    """Ids of consequential calls that the client let pass and that are still to be made."""
+    """Ids of consequential calls that the client approved and that have yet to be executed."""
     usage: Usage
     """Tokens of all replies so far."""
     owed: Usage
-    """What of them no step shows yet: of replies that were nothing but wrong calls. The next step bears it."""
+    """The part of `usage` that no step shows yet: tokens of replies with invalid calls only. The next step shows it."""
     ended: str | None
-    """Why the run ends early, as the wire's incomplete reason; None while it goes on or ends well."""
+    """The wire's incomplete reason if the run ends early, otherwise None."""
 
 
 class Act(TypedDict):
-    """What one `act` task is sent."""
+    """The input of one `act` task."""
 
     call: Call
     step_id: str
     search: int
-    """How many calls that return passages the run made before this one."""
+    """The number of calls that return passages which the run made before this one."""
     max_bytes: NotRequired[int]
     """Maximum bytes that this call's output can add to the exchange; missing in checkpoints of earlier versions."""
 
@@ -79,13 +80,13 @@ class RunContext:
     model: ChatBackend
     tools: ToolSet
     history: Callable[[], Awaitable[list[dict[str, Any]]]]
-    """Loads the thread's messages from before this run's own, oldest first; cached by the giver."""
+    """Loads the thread's messages from before this run's own, oldest first. The provider caches them."""
     emit: Callable[[Part], None]
-    """Says to the run what happened: rows and events come of it at once."""
+    """Reports a part to the run, which turns it into rows and events immediately."""
     count_usage: Callable[[Usage], None]
-    """Books tokens of a reply that is broken off, on the step that is open."""
+    """Counts the tokens of an aborted reply on the open step."""
     backpressure: Callable[[], Awaitable[None]]
-    """Waits, seldom, until the store has caught up with what was said; wanted between reads of an answer."""
+    """Waits, in rare cases, until the store has caught up; to be awaited between reads of a reply."""
     note_output: Callable[[], None] = lambda: None
     """Called when a reply's first output comes from the model: text, a refusal, a thought or a tool call."""
     reserve: Callable[[int], bool] = lambda _: True

@@ -1,4 +1,4 @@
-"""What can a run call? The port of tools, and one file for each kind of them."""
+"""The tools that a run can call: their port, and one file for each kind of tool."""
 
 from graphs.tools.caller import Caller, LateCaller
 from graphs.tools.operations import Operation

@@ -1,7 +1,7 @@
 """The tool `action`: an API that an OpenAPI document describes. Each of its operations is a function for the model.
 
-Documents are read in a child process (`workers`) and cached by content: the tools of a known assistant cost
-microseconds.
+A child process parses the documents (`workers`), and the result is cached by content: the tools of a known assistant
+cost microseconds.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class ActionTool:
 
     operation: Operation
     caller: Caller | None
-    """None if the tool is only checked."""
+    """None if the tool is only validated."""
     step_type: str = "function"
     label: str = "action"
     returns_passages: bool = False
@@ -68,21 +68,21 @@ class ActionTool:
 
     async def call(self, call: Call, _: CallInput, /) -> Outcome:
         """Send the request."""
-        assert self.caller is not None, "a run has one"
+        assert self.caller is not None, "a run's tools have a caller"
         return Outcome(await self.caller.call(self.operation, call["arguments"], call_id=call["id"]))
 
 
 async def _prepare(tools: Tools) -> None:
-    """Read the documents that this process does not know yet."""
+    """Parse the documents that this process does not know yet."""
     for index, tool in tools:
         await _DOCUMENTS.read_ahead(tool["data"], f"tools[{index}].data.openapi_spec")
 
 
 def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]:
-    """Offer each operation. One whose name is taken gets `_2`, `_3` … in the order of the tools.
+    """Offer each operation. If its name is taken, it gets `_2`, `_3` … in the order of the tools.
 
     Raises:
-        InvalidRequest: a document is refused (`tools[0].data.openapi_spec`), or other parts of an action's `data` are.
+        InvalidRequest: a document (`tools[0].data.openapi_spec`) or another part of an action's `data` is invalid.
     """
     offers: list[Offer] = []
     written = 0
@@ -102,7 +102,7 @@ def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]
 
 
 ACTION: Final = Kind(_offer, _prepare, blocks=True)
-"""APIs. Offering them blocks for seconds while a child reads a large document that is new to this process."""
+"""APIs. Offering them blocks for seconds while a child process parses a large document that is not cached."""
 
 
 def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
@@ -111,12 +111,13 @@ def operations_of(served: Mapping[str, ServerTool]) -> dict[str, Operation]:
 
 
 async def read_ahead(tools: Sequence[dict[str, Any]]) -> None:
-    """Read the documents of actions among `tools` that this process does not know yet. Raises Problem."""
+    """Parse the documents of actions among `tools` that this process does not know yet. Raises Problem."""
     await _prepare([(index, tool) for index, tool in enumerate(tools) if tool["type"] == "action"])
 
 
 def action_origins(data: dict[str, Any]) -> frozenset[str]:
-    """Return the origins that an action's operations call. Blocks while its document is read. Raises InvalidRequest."""
+    """Return the origins that an action's operations call. Blocks while the document is parsed. Raises
+    InvalidRequest."""
     urls = (split_url(operation.server) for operation in _read_action(data, "data"))
     return frozenset(f"{url.scheme}://{url.netloc}".lower() for url in urls)
 
@@ -142,7 +143,7 @@ def _read_action(data: dict[str, Any], param: str) -> list[Operation]:
 
 
 class _Documents:
-    """Operations by content of their document, least recently used ones forgotten; holds no secrets. Thread-safe."""
+    """Operations by the content of their document. Evicts the least recently used; has no secrets. Thread-safe."""
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
@@ -151,7 +152,7 @@ class _Documents:
         self._lock = Lock()
 
     def operations(self, source: Any, base_url: str | None, param: str) -> tuple[Operation, ...]:
-        """Return a document's operations; blocks while a child reads one that is not known. Raises InvalidRequest."""
+        """Return a document's operations; blocks while a child parses an unknown one. Raises InvalidRequest."""
         refuse = partial(_refusal, param)
         key = _key(source, base_url, refuse)
         if (known := self._known(key)) is not None:
@@ -159,11 +160,11 @@ class _Documents:
         try:
             packed = workers().call(_READ, source, base_url, budget=DOCUMENT)
         except TooCostly as error:
-            raise _told(error, refuse) from None
+            raise _too_costly(error, refuse) from None
         return self._keep(key, packed, refuse)
 
     async def read_ahead(self, data: dict[str, Any], param: str) -> None:
-        """Read an action's document, so that `operations` knows it. Raises InvalidRequest."""
+        """Parse an action's document, so that `operations` finds it cached. Raises InvalidRequest."""
         source, base_url = data.get("openapi_spec"), data.get("base_url")
         refuse = partial(_refusal, param)
         key = await REQUESTS.run(acting_owner(), _key, source, base_url, refuse)
@@ -174,7 +175,7 @@ class _Documents:
         try:
             packed = await workers().run(_READ, source, base_url, budget=DOCUMENT)
         except TooCostly as error:
-            raise _told(error, refuse) from None
+            raise _too_costly(error, refuse) from None
         await REQUESTS.run(acting_owner(), self._keep, key, packed, refuse)
 
     def _known(self, key: bytes) -> tuple[Operation, ...] | None:
@@ -201,7 +202,7 @@ def _refusal(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid OpenAPI document in '{param}': {message}.", param=param, code="invalid_value")
 
 
-def _told(error: TooCostly, refuse: Refusal) -> Exception:
+def _too_costly(error: TooCostly, refuse: Refusal) -> Exception:
     if error.why == "late":
         return Unavailable(f"The OpenAPI document could not be read now: {error.message}", headers={"Retry-After": "5"})
     return refused(error, refuse)

@@ -1,4 +1,4 @@
-"""Carries out action operations: the model's arguments in, words for the model out.
+"""Executes the operations of actions: takes the model's arguments, returns text for the model.
 
 Invariants: every failure is returned as text; only cancellation is raised, and it closes the connection. Credentials
 are sent only to the document's own origin, and the text contains none of their secrets. Redirects are followed here,
@@ -54,12 +54,12 @@ _log = logging.getLogger("threadhold.actions")
 
 
 class _Refused(ThreadholdError):
-    """The call is not made, or not made any further; the message is for the model."""
+    """The call is not made, or not continued; the message is for the model."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a call has come: whether it waits for a connection."""
+    """The state of a call: whether it waits for a connection."""
 
     waits: bool = False
 
@@ -67,9 +67,9 @@ class _Progress:
 class ActionCaller:
     """Calls APIs for runs; one for the whole server. Close it when the server stops.
 
-    `allow_hosts` are the entries of `ACTIONS_ALLOW_HOSTS`; `timeout_s` bounds a whole call, with its wait for a
-    connection and its redirects, however slowly the answer arrives; `max_bytes` of an answer are read. `resolve` and
-    `tls` stand in for the system's resolver and trust store.
+    `allow_hosts` are the entries of `ACTIONS_ALLOW_HOSTS`. `timeout_s` limits a whole call, including its wait for a
+    connection and its redirects, however slowly the answer arrives. At most `max_bytes` of an answer are read.
+    `resolve` and `tls` replace the system's resolver and trust store.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class ActionCaller:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._pool = httpcore2.AsyncConnectionPool(
-            # trust_env off: SSL_CERT_FILE and the like are the environment, which only server.py reads.
+            # trust_env off: only server.py reads environment variables, and SSL_CERT_FILE is one.
             ssl_context=tls or httpx2.create_ssl_context(trust_env=False),
-            max_connections=None,  # the shares bound them, and let no owner take all
+            max_connections=None,  # `_connections` limits them, so that no owner can use them all
             max_keepalive_connections=20,
             keepalive_expiry=15.0,
             network_backend=GuardedNetwork(AllowList(allow_hosts), resolve),
@@ -95,7 +95,7 @@ class ActionCaller:
         self._hosts = Shares(0, least=_PER_HOST)
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
-        """Return what the model is told: the body of a 2xx answer, else status and body, or what went wrong.
+        """Return the text for the model: the body of a 2xx answer, otherwise status and body, or the error.
 
         `arguments` is the model's JSON text; `call_id` becomes the `Idempotency-Key`.
         """
@@ -103,7 +103,7 @@ class ActionCaller:
         try:
             values, unknown = await read_arguments(operation, arguments)
             async with asyncio.timeout(self._timeout_s):
-                # In a thread, because a request of the maximum size takes some tenths of a second.
+                # In a thread, because a request of the maximum size takes a few tenths of a second.
                 request = await REQUESTS.run(acting_owner(), _first_request, operation, values, call_id)
                 answer = await self._follow(operation, request, progress)
             text = answer.text
@@ -112,7 +112,7 @@ class ActionCaller:
         except _Refused as error:
             text = f"`{operation.name}` was not carried out: {error}."
         except AddressRefused:
-            text = f"`{operation.name}` was not carried out: its host is not one that this server may call."
+            text = f"`{operation.name}` was not carried out: its host is not one that this server is allowed to call."
         except TimeoutError:
             text = _late(operation.name, self._timeout_s, progress)
         except _FAILURES as error:
@@ -148,8 +148,8 @@ class ActionCaller:
 
     @asynccontextmanager
     async def _connection(self, host: str, progress: _Progress) -> AsyncIterator[None]:
-        """Hold one of the acting owner's connections, the host's share first, so that a wait for one host delays no
-        other."""
+        """Hold one of the acting owner's connections. The host's share comes first, so that a wait for one host delays
+        no other."""
         owner = acting_owner()
         progress.waits = True
         async with self._hosts.share(f"{owner} {host}"), self._connections.share(owner):
@@ -198,7 +198,7 @@ def _first_request(operation: Operation, arguments: dict[str, Any], call_id: str
     cookies += [f"{name}={value}" for name, value in credentials.cookies]
     headers: Pairs = [(name, value) for name, value in call.headers if name != "Cookie" and name.lower() not in own]
     given = own | {name.lower() for name, _ in headers}
-    # No compression is asked for: what is counted against the limit is then what was sent.
+    # No compression is requested: the limit then counts the bytes that were sent.
     ours = {"Accept": "application/json, text/*;q=0.9, */*;q=0.1", "User-Agent": _USER_AGENT}
     headers += [(name, value) for name, value in ours.items() if name.lower() not in given]
     headers += [*credentials.headers, ("Accept-Encoding", "identity"), ("Idempotency-Key", call_id)]
@@ -218,7 +218,7 @@ def _request(method: str, url: str, headers: Pairs, *, content: bytes | None, fi
         raise _Refused(f"its URL {problem}")
     encoded = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]
     request = httpx2.Request(method, url, headers=encoded, content=content, files=files)  # type: ignore[arg-type]
-    request.read()  # multipart fields are encoded here, and not one by one on the event loop
+    request.read()  # encodes multipart fields here, in the thread, instead of one by one on the event loop
     return request
 
 
@@ -226,8 +226,8 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-# What stays when the origin changes: nothing that tells who we are, and none of the action's own headers.
-_STAYS_ABROAD = frozenset({"accept", "accept-encoding", "user-agent", "content-type", "idempotency-key"})
+# The headers that are kept when the origin changes: none that identifies us, and none of the action's own.
+_KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-encoding", "user-agent", "content-type", "idempotency-key"})
 
 
 def _next_request(
@@ -248,7 +248,7 @@ def _next_request(
         (name.decode("ascii"), value.decode("utf-8"))
         for name, value in request.headers.raw
         if name.lower().decode("ascii") not in dropped
-        and (_origin(url) == home or name.lower().decode("ascii") in _STAYS_ABROAD)
+        and (_origin(url) == home or name.lower().decode("ascii") in _KEPT_ACROSS_ORIGINS)
     ]
     return _request(method, target, headers, content=content)
 

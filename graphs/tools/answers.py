@@ -1,6 +1,7 @@
-"""An API's answer as the model reads it: bounded, as text, with the status when it is not a success.
+"""Converts an API's answer to text for the model: limited in size, and with the status unless it is a success.
 
-Law: never more than the limit in memory, however the body is sent or packed; no secret of the action in the text.
+Invariants: memory holds no more than the limit, however the body is sent or compressed. The text contains no secret of
+the action.
 """
 
 import codecs
@@ -32,7 +33,7 @@ _CHARSETS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The status and what the model is told."""
+    """The status, and the text for the model."""
 
     status: int
     text: str
@@ -41,7 +42,7 @@ class Answer:
 async def read_answer(response: httpcore2.Response, *, max_bytes: int, credentials: Credentials) -> Answer:
     """Read at most `max_bytes` of the body; the caller closes the response."""
     headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-    # Enough beyond the limit that a secret across the cut is whole when it is looked for.
+    # Enough beyond the limit that a secret across the cut is complete when it is searched for.
     body, whole = await _read(response, headers.get("content-encoding", ""), max_bytes + credentials.longest())
     text = _decode(body, headers, whole=whole, credentials=credentials)
     if text is None:
@@ -70,9 +71,9 @@ def _phrase(status: int) -> str:
 
 
 async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tuple[bytes, bool]:
-    """Return the body, unpacked, and whether it is complete."""
+    """Return the body, decompressed, and whether it is complete."""
     coding = coding.strip().lower()
-    # Asked for identity, some servers compress all the same: unpacked in bounded steps, so that no bomb goes off.
+    # Some servers compress although identity is requested. Decompression is limited, so a zip bomb has no effect.
     unpacker = Unpacker(coding, max_bytes) if coding in ("gzip", "x-gzip", "deflate") else None
     found = bytearray()
     stream = response.stream
@@ -85,7 +86,7 @@ async def _read(response: httpcore2.Response, coding: str, max_bytes: int) -> tu
         if len(found) > max_bytes or (unpacker is not None and unpacker.spent):
             return bytes(found[:max_bytes]), False
         if unpacker is not None and unpacker.ended:
-            break  # what follows is not part of it; the caller closes the connection
+            break  # the rest is not part of the body; the caller closes the connection
     return bytes(found), unpacker is None or unpacker.whole or not found
 
 

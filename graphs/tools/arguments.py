@@ -1,4 +1,4 @@
-"""A model's arguments for an operation: read, completed with defaults, checked. What is wrong becomes words for it."""
+"""Parses a model's arguments for an operation, fills in defaults and checks them. Errors become text for the model."""
 
 from typing import Any, Final
 
@@ -22,10 +22,10 @@ class BadArguments(ThreadholdError):
 
 
 async def read_arguments(operation: Operation, text: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the arguments, required ones that were left out at their schema's `default`, and the names not known.
+    """Return the arguments, with the schema's `default` for missing required ones, and the names that are unknown.
 
     Raises:
-        BadArguments: not a JSON object, not what the operation's schema asks for, or too much work to check.
+        BadArguments: not a JSON object, invalid by the operation's schema, or too much work to check.
     """
     arguments, unknown = await REQUESTS.run(acting_owner(), _read, operation, text)
     try:

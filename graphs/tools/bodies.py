@@ -1,6 +1,6 @@
-"""A request body as the model sees it: the properties of an object one by one, anything else as one argument.
+"""Maps a request body to arguments for the model: one for each property of an object, or one for the whole body.
 
-Of several media types the one that says most with text alone is taken: JSON, form, multipart, plain text, the first.
+Of several media types, the one that text expresses best is chosen: JSON, form, multipart, plain text, else the first.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ __all__ = ["Body", "FieldOf", "is_json", "read_body"]
 
 @dataclass(frozen=True, slots=True)
 class FieldOf:
-    """One property of a body, or (name None) the body as a whole."""
+    """One property of a body, or (if `name` is None) the whole body."""
 
     argument: str
     name: str | None
@@ -25,7 +25,7 @@ class FieldOf:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is sent: `extra` says that arguments which the schema does not name belong into it as well."""
+    """The body of a request. `extra`: arguments that the schema does not name belong to it, too."""
 
     media_type: str
     required: bool
@@ -35,7 +35,7 @@ class Body:
 
 
 def is_json(media_type: str) -> bool:
-    """Say whether `media_type` (parameters and case aside) is JSON: `*/*` counts, `+json` too."""
+    """Return whether `media_type`, regardless of case and parameters, is JSON. `*/*` and `+json` are, too."""
     bare = media_type.partition(";")[0].strip().lower()
     return bare in {"application/json", "*/*", "application/*", "text/json"} or bare.endswith("+json")
 
@@ -86,7 +86,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _as_object(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Return {properties, required, extra} of a schema that is an object by its own words and its `allOf`'s."""
+    """Return {properties, required, extra} if the schema, with its `allOf`, is an object; otherwise None."""
     if schema.keys() & {"anyOf", "oneOf", "not", "if", "patternProperties"}:
         return None
     if schema.get("type", "object") not in ("object", ["object"]):

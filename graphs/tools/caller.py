@@ -1,6 +1,6 @@
-"""Who carries out actions, loaded with the first of them: most servers never make one.
+"""Loads the caller of actions with the first call, as most servers never make one.
 
-Its HTTP client, its trust store and what these import (trio, where that is installed) are 6 MB and 60 ms.
+Its HTTP client, its trust store and what these import (trio, if it is installed) take 6 MB and 60 ms.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ __all__ = ["Caller", "LateCaller"]
 
 
 class Caller(Protocol):
-    """Whoever makes calls: `graphs.tools.actions.ActionCaller`, or one that is loaded later."""
+    """Makes calls of actions: `graphs.tools.actions.ActionCaller`, or one that is loaded later."""
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
-        """Return what the model is told; see `ActionCaller.call`."""
+        """Return the text for the model; see `ActionCaller.call`."""
         ...
 
     async def close(self) -> None:
@@ -25,7 +25,7 @@ class Caller(Protocol):
 
 
 class LateCaller:
-    """An ActionCaller of these settings, made in a thread at the first call."""
+    """An ActionCaller with these settings, made in a thread at the first call."""
 
     def __init__(self, *, allow_hosts: Iterable[str] = (), timeout_s: float = 30.0, max_bytes: int = 65_536) -> None:
         self._allow_hosts = tuple(allow_hosts)
@@ -35,7 +35,7 @@ class LateCaller:
         self._making = asyncio.Lock()
 
     async def call(self, operation: Operation, arguments: str, *, call_id: str) -> str:
-        """Return what the model is told."""
+        """Return the text for the model; see `ActionCaller.call`."""
         async with self._making:
             if self._caller is None:
                 self._caller = await asyncio.to_thread(self._make)

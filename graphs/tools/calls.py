@@ -1,8 +1,8 @@
 """Builds one HTTP request from an operation and its arguments: path, query, headers, cookies and body, as in OpenAPI.
 
-Pure: nothing is sent from here. Invariants: no argument leaves its place: a path value stays within its segment, a
-header value within its line, a query value within its pair. Each part is counted before it is written, because the size
-of a request is a product: a name is written once for each of its values, and a path can contain one parameter many
+Pure: it sends nothing. Invariants: an argument cannot change what surrounds it: a path value stays within its segment,
+a header value within its line, a query value within its pair. Each part is counted before it is written, because the
+size of a request is a product: a name is written once for each of its values, and a path can contain one parameter many
 times.
 """
 
@@ -31,12 +31,12 @@ _PART_BYTES: Final = 128
 """Bytes of a multipart field in addition to its name, content and media type: two boundaries' worth, rounded up."""
 
 Pairs = list[tuple[str, str]]
-_RESERVED = ":/?@!$'()*,;"  # what `allowReserved` leaves as it is; never `&`, `=`, `+`, `#`, `[`, `]`
+_RESERVED = ":/?@!$'()*,;"  # what `allowReserved` leaves unencoded; never `&`, `=`, `+`, `#`, `[`, `]`
 _DELIMITERS = {"spaceDelimited": " ", "pipeDelimited": "|"}
 _TRIPLE = re.compile("(%[0-9A-Fa-f]{2})")
 
 Encode = Callable[[str], str]
-"""Percent-encodes one value, so that no part of it reads as a delimiter."""
+"""Percent-encodes one value, so that no part of it is read as a delimiter."""
 
 
 class _Count:
@@ -59,7 +59,7 @@ class _Count:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What goes over the wire. `files` are multipart fields: name, (None, content, media type or None)."""
+    """A request without its credentials. `files` are multipart fields: name, (None, content, media type or None)."""
 
     method: str
     url: str
@@ -72,7 +72,7 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
     """Return the request without credentials; `arguments` have passed `read_arguments`.
 
     Raises:
-        BadArguments: a value cannot stand where it has to.
+        BadArguments: a value is not allowed in its part of the request, or a part is too large.
     """
     url = _Count("URL", MAX_URL_BYTES)
     head = _Count("header", MAX_HEADER_BYTES)
@@ -108,9 +108,9 @@ def build_call(operation: Operation, arguments: dict[str, Any]) -> Call:
 
 def _fill_path(path: str, values: dict[str, str], count: _Count) -> str:
     """Insert the values, after counting the result: a path can contain one of them many times."""
-    pieces = re.split(r"\{([^{}]+)\}", path)  # texts and names in turn
-    for place in range(1, len(pieces), 2):
-        pieces[place] = values.get(pieces[place], "{" + pieces[place] + "}")
+    pieces = re.split(r"\{([^{}]+)\}", path)  # texts and names alternate
+    for index in range(1, len(pieces), 2):
+        pieces[index] = values.get(pieces[index], "{" + pieces[index] + "}")
     count.add(sum(map(len, pieces)))
     return "".join(pieces)
 
@@ -138,7 +138,7 @@ def _encode(text: str) -> str:
 
 
 def _encode_reserved(text: str) -> str:
-    """RFC 6570's reserved expansion: reserved characters stay, and so does what is percent-encoded already."""
+    """RFC 6570's reserved expansion: reserved characters and what is already percent-encoded stay unchanged."""
     parts = enumerate(_TRIPLE.split(text))
     return "".join(part if index % 2 else quote(part, safe=_RESERVED, errors="replace") for index, part in parts)
 
@@ -150,8 +150,8 @@ def _as_it_is(text: str) -> str:
 def spell_field(field: Field, value: Any, encode: Encode = _as_it_is) -> Pairs:
     """Return a parameter's name and value as pairs, with each value encoded by `encode`; path values always are.
 
-    The comma between values stays as it is (RFC 6570), so that a server can tell it from one inside a value. Spaces and
-    pipes between values are encoded as well: neither is allowed in a URL. Names are not encoded.
+    The comma between values is not encoded (RFC 6570), so that a server can distinguish it from one inside a value.
+    Spaces and pipes between values are encoded: neither is allowed in a URL. Names are not encoded.
 
     Raises BadArguments.
     """
@@ -182,7 +182,7 @@ def _text(value: Any) -> str:
 
 
 def _join(value: Any, *, explode: bool) -> str:
-    """`simple` style: a,b for a list; k,v,k,v or (exploded) k=v,k=v for an object."""
+    """Return a value in the style `simple`: a,b for a list; k,v,k,v or (exploded) k=v,k=v for an object."""
     if isinstance(value, dict):
         pairs = [(key, _text(each)) for key, each in value.items()]
         return ",".join(f"{key}={each}" if explode else f"{key},{each}" for key, each in pairs)
@@ -191,7 +191,7 @@ def _join(value: Any, *, explode: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a query, a cookie or a form spells lists and objects."""
+    """How a query, a cookie or a form writes lists and objects."""
 
     style: str
     explode: bool
@@ -221,8 +221,8 @@ def _spell_form(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]
 
 
 def _spell_deep(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]:
-    # OpenAPI defines one level of an object. Deeper values and lists, which Stripe's documents have, are spelt as PHP,
-    # Rails and Node's qs read them: a[b][c]=1, a[]=1&a[]=2, and with an index where lists or objects are in the list.
+    # OpenAPI defines one level of an object. Deeper values and lists, which Stripe's documents have, are written as
+    # PHP, Rails and Node's qs read them: a[b][c]=1, a[]=1&a[]=2, and with an index if the list has lists or objects.
     if isinstance(value, dict):
         inner: Iterable[tuple[str, Any]] = ((str(key), each) for key, each in value.items())
     elif isinstance(value, list):
@@ -233,7 +233,7 @@ def _spell_deep(name: str, value: Any, form: _Form) -> Iterator[tuple[str, str]]
         return
     for key, each in inner:
         if isinstance(each, dict | list):
-            form.count.add(len(name) + len(key))  # a name is also counted for an empty list, although no value has it
+            form.count.add(len(name) + len(key))  # an empty list counts, too, although its name is not written
         yield from _spell_deep(f"{name}[{key}]", each, form)
 
 
@@ -331,11 +331,11 @@ def _multipart(
     parts: list[tuple[str, tuple[None, bytes, str | None]]] = []
     for key, each in value.items():
         name = str(key)
-        told = (body.encoding.get(name) or {}).get("contentType")
-        beside = len(_encode_name(name)) + len(told or "application/json") + _PART_BYTES
+        declared = (body.encoding.get(name) or {}).get("contentType")
+        overhead = len(_encode_name(name)) + len(declared or "application/json") + _PART_BYTES
         for item in each if isinstance(each, list) else [each]:
-            kind = told or ("application/json" if isinstance(item, dict | list) else None)
+            kind = declared or ("application/json" if isinstance(item, dict | list) else None)
             content = _text(item).encode("utf-8", "replace")
-            count.add(beside + len(content))
+            count.add(overhead + len(content))
             parts.append((name, (None, content, kind)))
     return parts

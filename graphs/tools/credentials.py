@@ -1,6 +1,6 @@
-"""What an action sends besides the model's arguments: `data.headers` and `data.auth`. Never in the model's sight.
+"""What an action sends besides the model's arguments: `data.headers` and `data.auth`. The model never sees them.
 
-`hide` takes the exact values out of a text before the model reads it, since echo endpoints and error pages repeat them.
+`hide` removes the exact values from a text before the model reads it, since echo endpoints and error pages repeat them.
 """
 
 import base64
@@ -18,11 +18,11 @@ __all__ = ["Credentials", "read_credentials"]
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _FORBIDDEN = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade"})
-# Headers whose values are no secrets: hiding `application/json` would garble honest answers.
+# Headers whose values are not secret: hiding `application/json` would garble valid answers.
 _OPEN_HEADERS = frozenset(
     {"accept", "accept-language", "content-type", "user-agent", "cache-control", "prefer", "origin"}
 )
-_SHORTEST_SECRET = 4  # characters; replacing shorter ones would shred the text
+_SHORTEST_SECRET = 4  # characters; replacing shorter ones would make the text unreadable
 _MAX_HEADERS = 32
 _MAX_VALUE_CHARS = 8_192
 _MAX_HEADER_CHARS = 32_768  # of all names and values together
@@ -35,30 +35,30 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Headers, query parameters and cookies that go to the document's own server, and only there."""
+    """Headers, query parameters and cookies, which are sent only to the document's own server."""
 
     headers: tuple[tuple[str, str], ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     cookies: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     _spellings: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
-    """The secrets as URLs, JSON and Basic authorization spell them, longest first."""
+    """The secrets as they appear in URLs, JSON and Basic authorization, longest first."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_spellings", _spell(self.secrets))
 
     def provide(self, place: str, name: str) -> bool:
-        """Say whether the parameter `name` in `place` is set here already."""
+        """Return whether these credentials set the parameter `name` in `place`."""
         if place == "header":
             return name.lower() in {each.lower() for each, _ in self.headers}
         return name in {each for each, _ in {"query": self.query, "cookie": self.cookies}.get(place, ())}
 
     def longest(self) -> int:
-        """Return the length of the longest secret, in bytes as spelt in a URL."""
+        """Return the length of the longest secret, in bytes in its longest spelling."""
         return max((len(each.encode()) for each in self._spellings), default=0)
 
     def hide(self, text: str) -> str:
-        """Return `text` with each secret, also as a URL or JSON spells it, replaced by `[hidden]`."""
+        """Return `text` with each secret, also in its URL and JSON spellings, replaced by `[hidden]`."""
         for spelling in self._spellings:
             text = text.replace(spelling, "[hidden]")
         return text
@@ -76,11 +76,11 @@ def read_credentials(data: dict[str, Any], *, param: str) -> Credentials:
     """Read `data.headers` and `data.auth` of a tool; `param` is the path of `data` in the request.
 
     Raises:
-        InvalidRequest: a field is missing, of the wrong type, or would break out of its header.
+        InvalidRequest: a field is missing, of the wrong type, or not allowed in its header.
     """
     headers = _read_headers(data.get("headers"), f"{param}.headers")
     secrets = [value for name, value in headers if name.lower() not in _OPEN_HEADERS]
-    # `Authorization: Bearer abc`: the part after the scheme is the secret as such.
+    # `Authorization: Bearer abc`: the part after the scheme is the actual secret.
     secrets += [value.split(" ", 1)[1] for value in secrets if " " in value]
     auth = data.get("auth")
     if auth is None:
@@ -133,7 +133,7 @@ def _read_headers(headers: Any, param: str) -> list[tuple[str, str]]:
 def _check_header(name: str, value: Any, param: str) -> None:
     if not _TOKEN.fullmatch(name) or name.lower() in _FORBIDDEN:
         raise InvalidRequest(
-            f"Invalid value for '{param}': this header may not be set.", param=param, code="invalid_value"
+            f"Invalid value for '{param}': this header cannot be set.", param=param, code="invalid_value"
         )
     _check_text(value, param)
 

@@ -1,7 +1,7 @@
-"""An OpenAPI document, from text or object to a checked plain tree: size, depth, `$ref`s, then the specification.
+"""Parses an OpenAPI document into a plain tree, and checks its size, depth, `$ref`s and conformance, in this order.
 
-Law: whatever is handed in, the answer comes in bounded time and memory, and nothing is ever fetched: a `$ref` that
-leaves the document is refused before the validator sees it. Every refusal is an `InvalidRequest` with a JSON pointer.
+Invariant: any input is processed in bounded time and memory, and nothing is ever fetched: a `$ref` out of the document
+is refused before the validator sees it. Every refusal is an `InvalidRequest` with a JSON pointer.
 """
 
 import json
@@ -21,21 +21,21 @@ __all__ = ["MAX_DOCUMENT_BYTES", "MAX_EXPANDED", "MAX_NODES", "Refusal", "read_d
 
 MAX_DOCUMENT_BYTES = 1_048_576
 MAX_DEPTH = 64  # levels of nesting as written
-MAX_NODES = 50_000  # values as written, YAML aliases counted wherever they stand
-MAX_EXPANDED = 100_000  # values that the validator may meet once `$ref`s are followed
+MAX_NODES = 50_000  # values as written; YAML aliases count at each use
+MAX_EXPANDED = 100_000  # values that the validator visits when it follows `$ref`s
 
 Refusal = Callable[[str], InvalidRequest]
-"""Makes the error for a message: knows which tool the document belongs to."""
+"""Makes the error for a message; it knows the tool that the document belongs to."""
 
-# What could make a library look outside the document, or move the base that `$ref`s are relative to.
+# Keywords that can make a library look outside the document, or change the base of relative `$ref`s.
 _MOVING = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"})
 
 
 def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, Any]:
-    """Parse and check an OpenAPI 3.0 or 3.1 document: CPU work up to a few seconds, so not on an event loop.
+    """Parse and check an OpenAPI 3.0 or 3.1 document. Takes up to a few seconds of CPU, so not on an event loop.
 
     Raises:
-        InvalidRequest: made by `refuse`; the message names the place inside the document.
+        InvalidRequest: made by `refuse`; the message names the position in the document.
     """
     try:
         parsed = _parse(source, refuse) if isinstance(source, str) else source
@@ -51,13 +51,13 @@ def read_document(source: str | dict[str, Any], refuse: Refusal) -> dict[str, An
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML with the plain types of YAML 1.2's core schema: `on` and `2024-01-01` stay text, as OpenAPI wants."""
+    """Safe YAML with the scalar types of YAML 1.2's core schema: `on` and `2024-01-01` stay text, as in OpenAPI."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
     merged = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Bound what merge keys (`<<`) copy: lists of merges of merges grow as a power."""
+        """Limit what merge keys (`<<`) copy: lists of merges of merges grow exponentially."""
         for key, value in node.value:
             if key.tag != "tag:yaml.org,2002:merge":
                 continue
@@ -99,10 +99,10 @@ def _parse(text: str, refuse: Refusal) -> Any:
             try:
                 return json.loads(text, parse_float=_json_number, parse_int=_json_number)
             except json.JSONDecodeError as error:
-                wrong = error  # perhaps YAML's flow style
+                wrong = error  # it can still be YAML's flow style
         _check_events(text, refuse)
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # also a number with thousands of digits, odd keys
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # e.g. a number with thousands of digits, unhashable keys
         reason = " ".join(str(wrong or error).split())[:300]
         raise refuse(f"it is {'not JSON' if wrong else 'neither YAML nor JSON'}: {reason}") from None
 
@@ -112,7 +112,7 @@ def _json_number(text: str) -> Scalar:
 
 
 def _check_events(text: str, refuse: Refusal) -> None:
-    # Composing nodes is recursive in C: depth must be known before, and events cost no recursion.
+    # Composing nodes recurses in C, so the depth is checked first, on events, which need no recursion.
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -133,7 +133,7 @@ def _too_large(place: str, *, deep: bool) -> str:
 
 
 def _plain(value: Any, refuse: Refusal) -> Any:
-    """Copy into dicts with text keys, lists and JSON's scalars; aliases become copies, so that size is honest."""
+    """Copy into dicts with text keys, lists and JSON's scalars. Aliases become copies, so that the size is counted."""
     count = 0
 
     def copy(value: Any, place: Pointer) -> Any:
@@ -186,7 +186,7 @@ def _check_references(document: dict[str, Any], refuse: Refusal) -> None:
         while isinstance(target, dict) and isinstance(target.get("$ref"), str):
             reference = target["$ref"]
             if reference in seen or len(seen) == MAX_DEPTH:
-                raise refuse(f"`{spell((*place, '$ref'))}` goes round in a circle, or on and on")
+                raise refuse(f"`{spell((*place, '$ref'))}` is circular, or a chain of too many references")
             seen.add(reference)
             if not reference.startswith("#"):
                 where = spell((*place, "$ref"))
@@ -194,12 +194,12 @@ def _check_references(document: dict[str, Any], refuse: Refusal) -> None:
             try:
                 target = follow(document, reference)
             except LookupError:
-                raise refuse(f"`{spell((*place, '$ref'))}` names `{reference[:200]}`, which is not there") from None
+                raise refuse(f"`{spell((*place, '$ref'))}` names `{reference[:200]}`, which does not exist") from None
     _check_expansion(document, refuse)
 
 
 def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
-    """Refuse `$ref` bombs: add up what the validator walks again and again."""
+    """Refuse `$ref` bombs: add up the values that the validator visits repeatedly."""
     sizes: dict[int, int] = {}
 
     def size(node: Any) -> int:
@@ -207,7 +207,7 @@ def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
             return 1
         if id(node) in sizes:
             return sizes[id(node)]
-        sizes[id(node)] = 1  # met again inside itself: recursive, counted once
+        sizes[id(node)] = 1  # if it contains itself, the inner occurrence counts once
         total = 1 + sum(size(item) for item in (node.values() if isinstance(node, dict) else node))
         if isinstance(node, dict) and isinstance(node.get("$ref"), str):
             total += size(follow(document, node["$ref"]))
@@ -225,31 +225,31 @@ def _check_expansion(document: dict[str, Any], refuse: Refusal) -> None:
 
 
 def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
-    # Five megabytes and some tenths of a second, which only those pay who have actions.
+    # Imported here: these take five megabytes and a few tenths of a second, and only actions need them.
     from jsonschema.validators import validator_for
     from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator, schemas
 
     version = document.get("openapi")
     if version in ("3.0", "3.1"):
-        version = document["openapi"] = f"{version}.0"  # which of the patches does not matter, and many leave it out
+        version = document["openapi"] = f"{version}.0"  # many omit the patch version, and it makes no difference
     if not isinstance(version, str) or not re.fullmatch(r"3\.[01]\.\d+(-.+)?", version):
         raise refuse(f"`#/openapi` is `{str(version)[:40]}`; versions 3.0 and 3.1 are supported, as text like `3.1.0`")
-    # A hostile `pattern` could keep Python's `re` busy for ever while it tries a `default`: tried without patterns.
+    # A hostile `pattern` could keep Python's `re` busy forever when a `default` is checked: patterns are removed.
     checker, schema = (
         (OpenAPIV30SpecValidator, schemas.schema_v30)
         if version.startswith("3.0")
         else (OpenAPIV31SpecValidator, schemas.schema_v31)
     )
     validator = checker(_without_patterns(document))
-    # Not `validator.iter_errors()`: openapi-spec-validator 0.9 keeps every document it has seen in an unbounded
-    # lru_cache there. These are its two halves. They can go back to one call once that cache is gone.
-    # The first by `jsonschema`: the library takes jsonschema-rs where that is installed, whose words are others.
+    # Not `validator.iter_errors()`: openapi-spec-validator 0.9 keeps every document that it has seen in an unbounded
+    # lru_cache there. These are its two halves. They can become one call again once that cache is gone.
+    # The first half uses `jsonschema`: the library takes jsonschema-rs if it is installed, and its messages differ.
     error = next(validator_for(schema)(schema).iter_errors(validator.schema), None)
     try:
         error = error or next(validator.root_validator(validator.schema_path), None)
     except RecursionError:
-        # The library's search for property names under `allOf` does not know lists that contain themselves, which
-        # are lawful; unlawful circles are found when the operations are built.
+        # The library's search for property names under `allOf` does not support lists that contain themselves. They
+        # are valid; invalid circles are found when the operations are built.
         pass
     except (LookupError, TypeError, AttributeError):
         raise refuse("a `$ref` points to an object of the wrong kind") from None
@@ -258,13 +258,13 @@ def _check_specification(document: dict[str, Any], refuse: Refusal) -> None:
 
 
 def _deepest(error: Any) -> str:
-    # Under `oneOf` (object or `$ref`) the alternatives' own errors say more than "not valid under any".
-    telling = [each for each in error.context or () if "$ref" not in each.message]
-    if not telling:
+    # Under `oneOf` (object or `$ref`), the errors of the alternatives are more specific than "not valid under any".
+    specific = [each for each in error.context or () if "$ref" not in each.message]
+    if not specific:
         return _short(error.message) + f" (at `{spell(tuple(error.absolute_path))}`)"
-    best = max(telling, key=lambda each: (each.validator == "enum", len(each.absolute_path)))
+    best = max(specific, key=lambda each: (each.validator == "enum", len(each.absolute_path)))
     if best.validator == "enum":
-        same = [each for each in telling if each.validator == "enum" and each.absolute_path == best.absolute_path]
+        same = [each for each in specific if each.validator == "enum" and each.absolute_path == best.absolute_path]
         values = ", ".join(str(value) for each in same for value in each.validator_value)
         return f"{best.instance!r} is not one of: {values} (at `{spell(tuple(best.absolute_path))}`)"
     return _deepest(best)

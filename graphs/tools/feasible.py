@@ -1,4 +1,4 @@
-"""Refuses schemas too costly to check calls or answers against, when an assistant or run is created."""
+"""Refuses schemas that are too costly to check calls or answers against, when an assistant or a run is created."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = 
 
     Raises:
         InvalidRequest: a schema is too large, has endless references, or takes too much work for one check.
-        Unavailable: the schemas could not be tried now.
+        Unavailable: the schemas could not be checked now.
     """
     named = [*_functions(tools), *_formats(response_format)]
     try:
@@ -26,10 +26,10 @@ async def check_schemas(tools: Sequence[dict[str, Any]], response_format: Any = 
         raise Unavailable(message, headers={"Retry-After": "5"}) from None
     if found is None:
         return
-    place, why = found
-    if place is None:  # several that are too much work together
+    index, why = found
+    if index is None:  # several schemas that are too much work together
         raise InvalidRequest(f"The schemas of this request {why}. {_HINT}.", param="tools", code="invalid_value")
-    what, param, _ = named[place]
+    what, param, _ = named[index]
     raise InvalidRequest(f"Invalid schema for {what}: it {why}. {_HINT}.", param=param, code="invalid_value")
 
 
@@ -40,7 +40,7 @@ def _functions(tools: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, Any]
             yield f"function '{function['name']}'", f"tools[{index}].function.parameters", function.get("parameters")
 
 
-def _formats(told: Any) -> Iterator[tuple[str, str, Any]]:
-    if isinstance(told, dict) and isinstance(described := told.get("json_schema"), dict):
+def _formats(response_format: Any) -> Iterator[tuple[str, str, Any]]:
+    if isinstance(response_format, dict) and isinstance(described := response_format.get("json_schema"), dict):
         param = "response_format.json_schema.schema"
         yield f"response_format '{described.get('name')}'", param, described.get("schema")

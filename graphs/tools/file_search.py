@@ -1,7 +1,7 @@
-"""The tool `file_search`: what a model is offered, and a search of the run's vector stores for it.
+"""The tool `file_search`: the function that the model is offered, and the search of the run's vector stores.
 
-Laws: only the stores of the run's assistant and thread are searched, as its owner; whatever goes wrong is text for the
-model and fails no run; each passage has a marker that means it and no other, however often the run searches.
+Invariants: only the vector stores of the run's assistant and thread are searched, with the run's owner. Errors are text
+for the model and fail no run. Each passage has a marker that is unique in the run.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ __all__ = ["FILE_SEARCH", "FILE_SEARCH_CALLS", "FileSearch", "Findings", "Ready"
 logger = logging.getLogger("threadhold.tools")
 
 _MAX_RESULTS: Final = 20
-"""OpenAI's default; how many of them the model is shown depends on the room in its context, too."""
+"""OpenAI's default. How many of them the model gets also depends on its context."""
 
 _READY_S: Final = 60.0
-"""How long a search waits for files that are being indexed, as OpenAI's did."""
+"""How long a search waits for files that are being indexed, as at OpenAI."""
 
 _MAX_QUERY_CHARS: Final = 4000
 _RANKER: Final = "default_2024_08_21"
@@ -43,7 +43,7 @@ _ASKED_CHARS: Final = 4_000
 """Maximum characters of the user's question that are kept with each passage."""
 
 _LAST: Final = 1_000_000
-"""The position of the function: behind all other tools."""
+"""The position of the function: after all other tools."""
 
 Ready = Callable[[Sequence[str], float], Awaitable[bool]]
 """Waits at most so many seconds until no file of these stores is being indexed. Returns whether that is so."""
@@ -51,7 +51,7 @@ Ready = Callable[[Sequence[str], float], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class SearchTool:
-    """A run's `file_search`, under the name that the model is offered."""
+    """A run's `file_search`, with the name that the model is offered."""
 
     name: str
     max_results: int = _MAX_RESULTS
@@ -60,7 +60,7 @@ class SearchTool:
 
     @classmethod
     def of(cls, tool: dict[str, Any], name: str) -> "SearchTool":
-        """Read a tool as it is stored."""
+        """Return the options of a stored tool."""
         options: dict[str, Any] = tool.get("file_search") or {}
         ranking: dict[str, Any] = options.get("ranking_options") or {}
         ranker = ranking.get("ranker")
@@ -79,7 +79,7 @@ class SearchTool:
         return {"type": "function", "function": about}
 
     def ranking_options(self) -> dict[str, Any]:
-        """Return what a step says of the ranking."""
+        """Return the ranking options as a step shows them."""
         return {"ranker": self.ranker, "score_threshold": self.threshold}
 
 
@@ -92,10 +92,10 @@ def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]
 
 
 FILE_SEARCH: Final = Kind(_offer, is_available=lambda resources: resources.search is not None)
-"""The search of files, where this server indexes them."""
+"""The search of files, available if this server indexes files."""
 
 FILE_SEARCH_CALLS: Final = StepCalls(start=lambda _: {}, show=lambda _: {})
-"""Searches: results with files and scores, neither what is searched for nor the output, as at OpenAI."""
+"""Searches: results with files and scores, but neither the query nor the output, as at OpenAI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class _RunSearch:
         return json.dumps({"query": question}, ensure_ascii=False)
 
     async def call(self, call: Call, given: CallInput, /) -> Outcome:
-        """Search. The passages are in the output and in `passages`, so each can take a quarter of the bytes."""
+        """Search. The output and `passages` both contain the passages, so each can take a quarter of the bytes."""
         resources = self.resources
         found = await self.search.search(
             resources.owner,
@@ -145,8 +145,8 @@ class _RunSearch:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one search brought: text for the model, `results` as a step shows them (with content), and the passages
-    that the markers in the text stand for, by their numbers (`search:passage`)."""
+    """The result of one search: text for the model, `results` as a step shows them (with content), and the passages
+    by the numbers in their markers (`search:passage`)."""
 
     output: str
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Findings:
 
 
 class FileSearch:
-    """Searches for runs. `ready` may wait for files that are being indexed; `clock` gives Unix seconds."""
+    """Searches for runs. `ready` can wait for files that are being indexed; `clock` returns Unix seconds."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class FileSearch:
         prompts: Prompts = DEFAULT_PROMPTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without an embedder passages are found by their words only."""
+        """Without an embedder, passages are found by their words only."""
         self.prompts = prompts
         self._store = store
         self._vectors = vectors
@@ -180,7 +180,7 @@ class FileSearch:
         """Search for the model. `number` goes into the markers; the passages have at most `chars` characters."""
         query = query_of(arguments)
         if not query:
-            return Findings("`query` is missing: say what to look for.")
+            return Findings("`query` is missing: give what to look for.")
         try:
             stores, note = await self._stores(owner, vector_store_ids)
             if not stores:
@@ -193,17 +193,17 @@ class FileSearch:
         return self._findings(_within(hits, names, chars), names, number, query, note)
 
     async def _stores(self, owner: str, ids: Sequence[str]) -> tuple[list[str], str]:
-        """Return the stores that can be searched, used and ready, and what the model is to know beside."""
+        """Return the vector stores that can be searched, with renewed expiry, and a note for the model."""
         rows = await asyncio.gather(*(self._store.get("vector_store", id, owner) for id in ids))
-        there = [row for row in rows if row is not None and row.body["status"] != "expired"]
-        if not there:
+        found = [row for row in rows if row is not None and row.body["status"] != "expired"]
+        if not found:
             return [], "There are no files to search: they were deleted, or have expired."
         now = int(self._clock())
-        if used := [change for row in there for change in touch(row, now=now)]:
+        if used := [change for row in found for change in touch(row, now=now)]:
             await self._store.commit(used, durable=False)
-        searched = [row.id for row in there]
+        searched = [row.id for row in found]
         whole = self._ready is None or await self._ready(searched, _READY_S)
-        return searched, "" if whole else "Some files are still being read; these passages are of the others."
+        return searched, "" if whole else "Some files are still being indexed; these passages are from the others."
 
     async def _hits(self, owner: str, stores: Sequence[str], text: str, tool: SearchTool) -> list[Hit]:
         vector, model, weight = None, None, None
@@ -212,7 +212,7 @@ class FileSearch:
                 (vector,) = await self._embedder.embed([text], owner=owner, urgent=True)
                 model, weight = self._embedder.name, self._embedder.weight(text)
             except EmbeddingFailed as error:
-                logger.warning("a file search goes by words only: %s", error.message)
+                logger.warning("a file search uses words only: %s", error.message)
         query = Query(text, vector, model, limit=tool.max_results, threshold=tool.threshold, weight=weight)
         found = await self._vectors.search(owner, stores, query)
         if found.by_words_only and vector is not None:
@@ -220,7 +220,7 @@ class FileSearch:
         return found.hits
 
     async def _names(self, owner: str, hits: Sequence[Hit]) -> dict[str, str]:
-        """Return the names of the files that are still there."""
+        """Return the names of the files that still exist."""
         ids = list(dict.fromkeys(hit.file_id for hit in hits))
         rows: list[Row | None] = await asyncio.gather(*(self._store.get("file", id, owner) for id in ids))
         return {row.id: row.body["filename"] for row in rows if row is not None}
@@ -231,8 +231,8 @@ class FileSearch:
         if not passages:
             return Findings("\n".join(filter(None, (self.prompts.no_passages, note))))
         shown = [
-            f"{marker(number, place)} {json.dumps(names[hit.file_id], ensure_ascii=False)}\n{text.strip()}"
-            for place, (hit, text) in enumerate(passages)
+            f"{marker(number, index)} {json.dumps(names[hit.file_id], ensure_ascii=False)}\n{text.strip()}"
+            for index, (hit, text) in enumerate(passages)
         ]
         output = fill(self.prompts.passages, passages="\n\n".join(shown), marker=marker(number, 0))
         results = [
@@ -245,14 +245,14 @@ class FileSearch:
             for hit, text in passages
         ]
         sources = {
-            f"{number}:{place}": Source(file_id=hit.file_id, text=text, asked=query)
-            for place, (hit, text) in enumerate(passages)
+            f"{number}:{index}": Source(file_id=hit.file_id, text=text, asked=query)
+            for index, (hit, text) in enumerate(passages)
         }
         return Findings("\n\n".join(filter(None, (output, note))), results, sources)
 
 
 def query_of(arguments: str) -> str:
-    """Return what a call's arguments ask for; empty when they do not say."""
+    """Return the query in a call's arguments; empty if there is none."""
     try:
         given = json.loads(arguments)
     except ValueError:
@@ -260,12 +260,12 @@ def query_of(arguments: str) -> str:
     query = given.get("query") if isinstance(given, dict) else None
     if not isinstance(query, str):
         return ""
-    # JSON can spell half a surrogate pair, which is no text to anybody else.
+    # JSON can contain half a surrogate pair, which cannot be encoded as text.
     return query.encode("utf-8", "replace").decode().strip()[:_MAX_QUERY_CHARS]
 
 
 def _within(hits: Sequence[Hit], names: dict[str, str], chars: int) -> list[tuple[Hit, str]]:
-    """Return the best hits that have room, the first one cut off where it alone has none."""
+    """Return the best hits that fit into `chars`; the first one is cut if it alone does not fit."""
     kept: list[tuple[Hit, str]] = []
     for hit in hits:
         if hit.file_id not in names:

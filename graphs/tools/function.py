@@ -18,7 +18,7 @@ def _offer(tools: Tools, _: "Resources", taken: set[str]) -> list[Offer]:
 
 
 def _with_parameters(function: dict[str, Any]) -> dict[str, Any]:
-    # OpenAI lets a function go without parameters; several upstreams do not.
+    # OpenAI accepts functions without parameters; several upstreams do not.
     if function.get("parameters") is not None:
         return function
     return {**function, "parameters": {"type": "object", "properties": {}}}

@@ -1,6 +1,6 @@
-"""Functions of the program itself as tools: what the model is told of them, and calling them.
+"""Functions of the program itself as tools: their schemas for the model, and their calls.
 
-Law: whatever a function does wrong is text for the model, as with actions; only cancellation is raised.
+Invariant: every error of a function becomes text for the model, as with actions; only cancellation is raised.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ __all__ = ["Given", "LocalFunctions"]
 logger = logging.getLogger("threadhold.tools")
 
 Given = BaseTool | Callable[..., Any] | dict[str, Any]
-"""A tool of LangChain's or a Python function, called here; or a tool as the API has it, for the caller or an API."""
+"""A LangChain tool or a Python function, called here; or a tool in the API's form, for the caller or an API."""
 
 
 class LocalFunctions:
-    """The tools as assistants have them (`specs`), and the functions behind those that are called here."""
+    """The tools in the form that assistants have (`specs`), and the functions that are called here."""
 
     def __init__(self, tools: Iterable[Given]) -> None:
         """Read the schemas. Raises ValueError for a function that has no docstring."""
@@ -40,19 +40,19 @@ class LocalFunctions:
         return call["function"]["name"] in self._tools
 
     async def outputs(self, calls: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-        """Make those of a run's waiting calls that are ours, at once; returns their tool outputs."""
+        """Call, concurrently, our functions among a run's waiting calls; returns their tool outputs."""
         return await asyncio.gather(*(self._output(call) for call in calls if self.has(call)))
 
     async def _output(self, call: dict[str, Any]) -> dict[str, str]:
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         try:
             given = json.loads(arguments or "{}")
-            told = await self._tools[name].ainvoke(given)
-        # The program's own functions raise what they like; the model is told, and may try again.
+            output = await self._tools[name].ainvoke(given)
+        # The program's own functions can raise anything; the model gets the error and can try again.
         except Exception as error:
             logger.info("function %s failed", name, exc_info=error)
-            told = f"`{name}` failed: {type(error).__name__}: {error}"
-        return {"tool_call_id": call["id"], "output": told if isinstance(told, str) else _spelled(told)}
+            output = f"`{name}` failed: {type(error).__name__}: {error}"
+        return {"tool_call_id": call["id"], "output": output if isinstance(output, str) else _spelled(output)}
 
 
 def _tool(function: Callable[..., Any]) -> BaseTool:

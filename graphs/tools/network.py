@@ -1,9 +1,9 @@
-"""The only way out for actions: connections to public addresses, and to those that the operator has named.
+"""The only network access of actions: connections to public addresses, and to those that the operator allows.
 
-Law: the address that was checked is the address that is connected to. A name is looked up once a connection, each
-answer is checked, and the socket goes to the answer, never to the name: a name that changes its mind gains nothing.
-TLS is verified for the name. No proxy is used, whatever the environment says: a proxy would do the look-up itself, so
-that the address really connected to could not be checked.
+Invariant: the address that is checked is the address that is connected to. A name is looked up once for each
+connection, each of its addresses is checked, and the socket connects to the address, never to the name: a name that
+changes its address gains nothing. TLS is verified for the name. No proxy is used, whatever the environment contains: a
+proxy would do the look-up itself, so the address could not be checked.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ __all__ = ["Address", "AddressRefused", "AllowList", "GuardedNetwork", "Resolve"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""Name (or literal) and port to textual addresses; raises OSError when there are none."""
+"""Maps a name (or literal) and a port to addresses as text; raises OSError if there are none."""
 
 _RESOLVING: Final = SharedThreads(16, "resolver", portion=1)
-"""The system's resolver cannot be interrupted: a name server that does not answer keeps a thread for seconds. An
-owner gets half of the threads that are free, and nothing else waits for these threads."""
+"""The system's resolver cannot be interrupted: a name server that does not answer occupies a thread for seconds. An
+owner gets half of the free threads, and nothing else waits for these threads."""
 
 _log = logging.getLogger("threadhold.actions")
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Beyond what `is_global` says, which differs among Python's patch releases. 168.63.129.16 is Azure's host agent.
+# In addition to `is_global`, which differs among Python's patch releases. 168.63.129.16 is Azure's host agent.
 _CLOSED = tuple(
     map(
         ipaddress.ip_network,
@@ -49,11 +49,11 @@ _CLOSED = tuple(
 
 
 class AddressRefused(ThreadholdError):
-    """No address of the host may be called; the message is for the operator, not for the model."""
+    """No address of the host is allowed; the message is for the operator, not for the model."""
 
 
 def _plain(address: Address) -> Address:
-    """Return the IPv4 address inside a mapped or NAT64 one: that is where the packets go."""
+    """Return the IPv4 address inside a mapped or NAT64 one, as the packets go there."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -63,8 +63,8 @@ def _plain(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Say whether `address` is on the public Internet: not private, loopback, link-local, shared, multicast, reserved,
-    nor a tunnel (6to4, Teredo) that could lead to such a one."""
+    """Return whether `address` is on the public Internet: not private, loopback, link-local, shared, multicast,
+    reserved, or a tunnel (6to4, Teredo) that could lead to such an address."""
     address = _plain(address)
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
@@ -72,7 +72,7 @@ def is_public(address: Address) -> bool:
 
 
 class AllowList:
-    """`ACTIONS_ALLOW_HOSTS`: names (any address of theirs), addresses and CIDRs that are called although not public."""
+    """`ACTIONS_ALLOW_HOSTS`: names (with all their addresses), addresses and CIDRs that are allowed if not public."""
 
     def __init__(self, entries: Iterable[str]) -> None:
         self._names: set[str] = set()
@@ -84,7 +84,7 @@ class AllowList:
                 self._names.add(_fold(entry))
 
     def permits(self, host: str, address: Address) -> bool:
-        """Say whether a connection to `address` for a URL of `host` is allowed."""
+        """Return whether a connection to `address` for a URL of `host` is allowed."""
         if is_public(address) or _fold(host) in self._names:
             return True
         plain = _plain(address)
@@ -96,13 +96,13 @@ def _fold(name: str) -> str:
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """Ask the system's resolver, in a thread; it also reads `2130706433`, `0x7f.1` and the like."""
+    """Ask the system's resolver, in a thread. It also accepts `2130706433`, `0x7f.1` and the like."""
     found = await _RESOLVING.run(acting_owner(), socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 class GuardedNetwork(httpcore2.AsyncNetworkBackend):
-    """The network under the connection pool: looks up, checks, and connects to what it has checked."""
+    """The network under the connection pool: looks up a name, checks its addresses, and connects to one of them."""
 
     def __init__(self, allowed: AllowList, resolve: Resolve) -> None:
         self._allowed = allowed
@@ -121,7 +121,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         """Connect to the first address that answers.
 
         Raises:
-            AddressRefused: the host has addresses, but none that may be called.
+            AddressRefused: the host has addresses, but none that is allowed.
             httpcore2.ConnectError: it has none, or none answers.
         """
         try:
@@ -132,7 +132,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         permitted = [address for address in addresses if self._allowed.permits(host, address)]
         if not permitted:
             found = ", ".join(map(str, addresses)) or "no address"
-            _log.warning("action refused: %r is %s, which is not public; ACTIONS_ALLOW_HOSTS may name it", host, found)
+            _log.warning("action refused: %r is %s, which is not public; ACTIONS_ALLOW_HOSTS can allow it", host, found)
             raise AddressRefused(f"`{host}` is {found}")
         stream = await self._connect(permitted, port, timeout, local_address, socket_options)
         return PacedStream(stream, self._blocks)
@@ -154,7 +154,7 @@ class GuardedNetwork(httpcore2.AsyncNetworkBackend):
         return await self._network.connect_tcp(str(addresses[-1]), port, each_s, local_address, socket_options)
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
-        """Refuse: actions speak TCP."""
+        """Refuse: actions use TCP."""
         raise AddressRefused("unix sockets are not called")
 
     async def sleep(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""What an OpenAPI document offers to a model: one `Operation` each method of each path, with one flat object schema.
+"""The operations of an OpenAPI document: one `Operation` for each method of each path, with a flat object schema.
 
-Rule for names: an argument has its parameter's or body property's own name. When two clash, the first of path, query,
-header, cookie, body keeps it, the others are called after their place: `query_id`, `body_id` (then `body_id_2` …).
-A body that is no object with named properties is one argument, `body`.
+Rule for names: an argument has the name of its parameter or body property. If several have the same name, the first of
+path, query, header, cookie, body keeps it. The others get their location as a prefix: `query_id`, `body_id` (then
+`body_id_2` …). A body that is not an object with named properties is one argument, `body`.
 """
 
 import json
@@ -27,7 +27,7 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 Place = Literal["path", "query", "header", "cookie"]
 _PLACES: tuple[Place, ...] = ("path", "query", "header", "cookie")
 _STYLES = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
-# OpenAPI says of the first three that a parameter of that name is ignored; the others belong to the HTTP library.
+# OpenAPI requires that parameters with the first three names are ignored; the HTTP library sets the others.
 _OWN_HEADERS = frozenset(
     {"accept", "content-type", "authorization", "host", "connection", "content-length", "transfer-encoding"}
     | {"te", "trailer", "upgrade", "expect", "proxy-authorization", "accept-encoding", "idempotency-key"}
@@ -36,7 +36,7 @@ _OWN_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One parameter: where its value goes, and how it is spelt there."""
+    """One parameter: the location of its value, and its serialization there."""
 
     argument: str
     name: str
@@ -46,13 +46,13 @@ class Field:
     schema: dict[str, Any]
     required: bool
     description: str | None = None
-    json: bool = False  # `content` instead of `schema`: the value goes as JSON text
+    json: bool = False  # `content` instead of `schema`: the value is sent as JSON text
     reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing the model may ask this server to do; `credentials` are never shown."""
+    """One API call that the model can request of this server; `credentials` are never shown."""
 
     name: str
     description: str
@@ -77,7 +77,7 @@ class Operation:
         return {"type": "function", "function": function}
 
     def bound(self, credentials: Credentials, *, is_consequential: bool | None) -> "Operation":
-        """Return this operation with its secrets; parameters which they provide are no longer the model's."""
+        """Return this operation with its secrets; the parameters that they provide are removed from the arguments."""
         left = tuple(each for each in self.fields if not credentials.provide(each.place, each.name))
         changed = replace(self, credentials=credentials)
         if len(left) < len(self.fields):
@@ -86,7 +86,7 @@ class Operation:
 
 
 def read_operations(document: dict[str, Any], *, base_url: str | None, refuse: Refusal) -> tuple[Operation, ...]:
-    """Return the operations of a document that `read_document` has passed, in its order; names may still repeat."""
+    """Return the operations of a document from `read_document`, in its order; names can still repeat."""
     inliner = Inliner(document, refuse)
     operations: list[Operation] = []
     for path, item in (document.get("paths") or {}).items():
@@ -147,7 +147,7 @@ class _Reader:
                 parameter = self.inliner.resolve(parameter)
                 if parameter["in"] == "header" and parameter["name"].lower() in _OWN_HEADERS:
                     continue
-                # An operation's own parameter replaces the path's of the same name and place.
+                # An operation's own parameter replaces the path's parameter with the same name and location.
                 found[parameter["in"], parameter["name"]] = parameter, (*where, "parameters", index)
         fields: list[Field] = []
         taken: set[str] = set()
@@ -177,7 +177,7 @@ class _Reader:
 
 
 def free_name(name: str, place: str, taken: Iterable[str]) -> str:
-    """Return `name`, or the name after its place that is not `taken` yet."""
+    """Return `name`, or a name with its location as a prefix that is not `taken`."""
     if name not in taken:
         return name
     candidate, count = f"{place}_{name}", 1

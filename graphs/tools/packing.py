@@ -29,9 +29,9 @@ class Unpacker:
         self._head = b""
         self._stream: zlib._Decompress | None = None
         self.ended = False
-        """Whether the packed data is complete."""
+        """Whether the compressed data is complete."""
         self.spent = False
-        """Whether more input was sent than is worth reading."""
+        """Whether more input arrived than the limit allows."""
 
     def unpack(self, block: bytes, max_bytes: int) -> bytes:
         """Return at most `max_bytes` of what the block adds. Raises zlib.error."""
@@ -51,7 +51,7 @@ class Unpacker:
             found += self._stream.decompress(data, max_bytes - len(found))
             if not self._stream.eof:
                 break
-            # Read once: each access copies it.
+            # Accessed once: each access copies it.
             data, self._stream = self._stream.unused_data, None
             self.ended = not self._is_gzip
         return bytes(found)
@@ -64,7 +64,7 @@ class Unpacker:
     def _begin(self, data: bytes) -> bool:
         """Start a stream; False if no further one follows."""
         if self._is_gzip and self._members and not data.startswith(_GZIP):
-            self.ended = True  # padding, or something else
+            self.ended = True  # padding, or other data
             return False
         self._members += 1
         if self._members > _MAX_MEMBERS:
@@ -75,6 +75,6 @@ class Unpacker:
 
 
 def _deflate_bits(data: bytes) -> int:
-    """`deflate` is zlib's form, but some servers send the bare one."""
+    """Return the window bits for `deflate`, which is zlib's format, although some servers send the raw one."""
     is_zlib = data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0
     return _ZLIB_BITS if is_zlib else _RAW_BITS

@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901) in their URI-fragment form: how places inside a document are spelt and followed."""
+"""JSON pointers (RFC 6901) in their URI-fragment form: writing and following them."""
 
 from typing import Any
 from urllib.parse import unquote
@@ -9,15 +9,15 @@ Pointer = tuple[str | int, ...]
 
 
 def spell(place: Pointer) -> str:
-    """Return e.g. `#/paths/~1pets/get`."""
+    """Return a pointer as text, e.g. `#/paths/~1pets/get`."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 def follow(document: Any, reference: str) -> Any:
-    """Return what `reference` (`#`, `#/…`) points at.
+    """Return the value that `reference` (`#`, `#/…`) points at.
 
     Raises:
-        LookupError: there is nothing, or the fragment is not a pointer.
+        LookupError: there is no such value, or the fragment is not a pointer.
     """
     fragment = unquote(reference[1:])
     if fragment and not fragment.startswith("/"):

@@ -1,8 +1,8 @@
-"""The port of a run's tools. The nodes, the run and its recorder use any kind of tool through it and know none by name.
+"""The port of a run's tools: the nodes, the run and its recorder use every kind of tool through it, and none by name.
 
-A kind of tool is one file of this package, whose `Kind` is registered in `graphs.tools.kinds`. Whatever a tool is on
-the wire, it is offered to the model as functions: those that the server calls are `ServerTool`s, the client answers the
-others.
+Each kind of tool is one file of this package, whose `Kind` is registered in `graphs.tools.kinds`. Every tool is offered
+to the model as functions, whatever it is on the wire. The server calls those that are `ServerTool`s; the client answers
+the others.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ __all__ = ["CallInput", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "
 
 @dataclass(frozen=True, slots=True)
 class CallInput:
-    """What a call is given besides its arguments."""
+    """The input of a call besides its arguments."""
 
     number: int
     """How many calls that return passages the run made before this one."""
@@ -32,7 +32,7 @@ class CallInput:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call returned. `output` is the text for the model."""
+    """The result of a call. `output` is the text for the model."""
 
     output: str
     details: dict[str, Any] | None = None
@@ -72,12 +72,12 @@ class ServerTool(Protocol):
         ...
 
     def arguments_for(self, question: str, /) -> str | None:
-        """Return the arguments to call it with before the first reply of a model that makes no calls itself; None if
-        only a model calls it."""
+        """Return the arguments of the call that replaces the first model call for a model that makes no tool calls;
+        None if only models call this tool."""
         ...
 
     async def call(self, call: Call, given: CallInput, /) -> Outcome:
-        """Make a call. Whatever goes wrong is text for the model; only cancellation is raised."""
+        """Execute a call. Errors become text for the model; only cancellation is raised."""
         ...
 
 
@@ -108,7 +108,7 @@ class Kind:
     """Returns what tools of this kind offer. Adds their names to the set, which has the names of other offers. Raises
     InvalidRequest."""
     prepare: Callable[[Tools], Awaitable[None]] = _nothing
-    """Does what `offer` needs and a thread must not wait for. Raises Problem."""
+    """Does what `offer` needs and what must not block a thread. Raises Problem."""
     blocks: bool = False
     """Whether `offer` takes so long that it must run in a thread."""
     is_available: Callable[["Resources"], bool] = lambda _: True
@@ -117,7 +117,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class StepCalls:
-    """How calls of one type look in run steps: the object under the type's name, beside `id` and `type`."""
+    """How calls of one type appear in run steps: the object under the type's name, next to `id` and `type`."""
 
     start: Callable[[str], dict[str, Any]]
     """Returns the object of a call's first delta, given the function's name: SDKs report that delta as the creation of

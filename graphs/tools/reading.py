@@ -13,7 +13,7 @@ __all__ = ["read_packed", "refused", "unpack"]
 
 
 def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str, Any]:
-    """Return `{"operations": [...]}`, or `{"refused": message}` if the document is refused. In a child."""
+    """Return `{"operations": [...]}`, or `{"refused": message}` if the document is invalid. Runs in a child process."""
 
     def refuse(message: str) -> InvalidRequest:
         return InvalidRequest(message)
@@ -26,14 +26,14 @@ def read_packed(source: str | dict[str, Any], base_url: str | None) -> dict[str,
 
 
 def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
-    """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes of a refusal."""
+    """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes from a refusal."""
     if "refused" in packed:
         raise refuse(packed["refused"])
     return tuple(_operation(each) for each in packed["operations"])
 
 
 def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:
-    """Return why a document that exceeded its budget is refused."""
+    """Return the error for a document that exceeded its budget."""
     return refuse(
         f"the document could not be read: {error.clause}. Use fewer operations, or schemas with fewer repeated parts"
     )

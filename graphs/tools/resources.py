@@ -1,4 +1,4 @@
-"""What the server gives to the tools of one run."""
+"""What the server provides to the tools of one run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,4 +23,4 @@ class Resources:
 
 
 NO_RESOURCES = Resources()
-"""For tools that are only checked."""
+"""For tools that are only validated."""

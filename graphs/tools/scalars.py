@@ -1,8 +1,8 @@
 """Resolves unquoted YAML scalars as the author meant them: as text where OpenAPI requires text, words as booleans.
 
-YAML reads a number in `version: 1.10` and of `enum: [1.0, 2.0]` under `type: string`. A scalar keeps its spelling until
-its place is known. It becomes text where the specification, or the schema beside it, allows only text, and keeps its
-type everywhere else. Pure.
+YAML parses `version: 1.10` and the values of `enum: [1.0, 2.0]` under `type: string` as numbers. A scalar keeps its
+spelling until its position is known. It becomes text where the specification, or the schema next to it, allows only
+text, and keeps its type everywhere else. Pure.
 """
 
 import json
@@ -22,7 +22,7 @@ class Scalar:
 
 
 _PROSE: Final = frozenset({"title", "summary", "description", "version"})
-"""Fields whose text may be empty. `description:` with nothing behind it is common in YAML."""
+"""Fields whose text can be empty. `description:` without a value is common in YAML."""
 
 _TEXTS: Final = _PROSE | {
     *("openapi", "jsonSchemaDialect", "termsOfService", "name", "url", "email", "identifier", "operationId"),
@@ -30,7 +30,7 @@ _TEXTS: Final = _PROSE | {
     *("authorizationUrl", "tokenUrl", "refreshUrl", "openIdConnectUrl"),
     *("type", "format", "pattern", "contentEncoding", "contentMediaType", "$comment", "$schema"),
 }
-"""Fixed fields that are text, whichever object has them."""
+"""Fixed fields that are text in every object that has them."""
 
 _LISTS_OF_TEXTS: Final = frozenset({"required", "tags", "type"})
 _MAPS_OF_TEXTS: Final = frozenset({"mapping", "scopes"})
@@ -39,15 +39,15 @@ _MAPS: Final = frozenset(
     | {"schemas", "parameters", "content", "encoding", "variables", "examples"}
     | {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
 )
-"""Fields whose value is an object with names of the author's: `properties: {title: true}` has no title."""
+"""Fields whose value is an object with the author's own names: `properties: {title: true}` has no title."""
 
 _SWITCHES: Final = frozenset(
     {"required", "deprecated", "allowEmptyValue", "explode", "allowReserved", "nullable", "readOnly", "writeOnly"}
     | {"uniqueItems", "x-openai-isConsequential"}
 )
 _WORDS: Final = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
-"""YAML 1.1's booleans. They are text in YAML 1.2, and are meant as booleans in the fields above and as values of type
-boolean only."""
+"""YAML 1.1's booleans. They are text in YAML 1.2. Only in the fields above and as values of type boolean are they meant
+as booleans."""
 
 _OF_TYPE: Final = frozenset({"default", "const", "example"})
 _LISTS_OF_TYPE: Final = frozenset({"enum", "examples"})
@@ -98,7 +98,7 @@ def _map(key: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _variable(variable: Any) -> Any:
-    """A server variable: its values are text."""
+    """Resolve a server variable, whose values are text."""
     if not isinstance(variable, dict):
         return _data(variable)
     resolved = resolve_scalars({**variable, "type": "string"})
@@ -106,8 +106,8 @@ def _variable(variable: Any) -> Any:
 
 
 def _of_type(value: Any, schema: Any) -> Any:
-    """A value that a schema describes: text where the schema allows text and not what the value is, and a boolean for
-    YAML 1.1's words where it allows nothing else."""
+    """Resolve a value that a schema describes. It becomes text if the schema allows text but not the value's type, and
+    YAML 1.1's words become booleans if the schema allows booleans but not text."""
     schema = schema if isinstance(schema, dict) else {}
     if isinstance(value, list):
         return [_of_type(each, schema.get("items")) for each in value]
@@ -136,7 +136,7 @@ def _types_of(value: Any) -> Iterable[str]:
 
 
 def _text(value: Any, *, empty: bool) -> Any:
-    """A scalar as text; null stays null, or is no text at all where that may be (`empty`)."""
+    """Return a scalar as text. Null stays null, or becomes empty text if that is allowed (`empty`)."""
     if _data(value) is None:
         return "" if empty else None
     return _spelling(value)
@@ -149,7 +149,7 @@ def _spelling(value: Any) -> Any:
 
 
 def _data(value: Any) -> Any:
-    """The value as it was parsed."""
+    """Return the value as it was parsed."""
     if isinstance(value, dict):
         return {key: _data(each) for key, each in value.items()}
     if isinstance(value, list):

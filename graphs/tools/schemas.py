@@ -1,7 +1,7 @@
-"""OpenAPI schemas as the model sees them: plain JSON Schema, `$ref`s written out, 3.0's dialect turned into 2020-12.
+"""Converts OpenAPI schemas to JSON Schema 2020-12 for the model, with `$ref`s expanded.
 
-Law: the result is a finite tree. A schema that contains itself is cut where it comes round, keeping its type and
-description; one that is nothing but itself, or that grows past the budget, is refused.
+Invariant: the result is a finite tree. A schema that contains itself is cut at the recursion, keeping its type and
+description. One that consists only of itself, or that exceeds the budget, is refused.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from graphs.tools.pointers import Pointer, follow, spell
 
 __all__ = ["MAX_WRITTEN_OUT", "Inliner"]
 
-MAX_WRITTEN_OUT = 100_000  # values of all schemas of one document, `$ref`s written out
+MAX_WRITTEN_OUT = 100_000  # values of all schemas of one document, with `$ref`s expanded
 _MAX_NESTING = 100
 
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -20,12 +20,12 @@ _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _SINGLE = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"})
 _SINGLE_3_1 = frozenset({"unevaluatedItems", "unevaluatedProperties"})
 _STRUCTURE = frozenset({"properties", "patternProperties", "items", "prefixItems", "additionalProperties"})
-# For people and generators; of no use to a model or a validator.
+# For people and generators; useless to a model or a validator.
 _DROPPED = frozenset({"example", "examples", "xml", "externalDocs", "discriminator", "nullable", "$schema", "$comment"})
 
 
 class Inliner:
-    """Writes out the schemas of one document; the budget is the document's."""
+    """Expands the schemas of one document; all of them share one budget."""
 
     def __init__(self, document: dict[str, Any], refuse: Refusal) -> None:
         self._document = document
@@ -35,19 +35,19 @@ class Inliner:
         self._targets: dict[str, Any] = {}
 
     def resolve(self, node: Any) -> Any:
-        """Follow `$ref`s until something else stands there (parameters, bodies, path items)."""
+        """Follow `$ref`s of parameters, bodies and path items to the object that they refer to."""
         while isinstance(node, dict) and isinstance(node.get("$ref"), str):
             node = self._target(node["$ref"])
         return node
 
     def _target(self, reference: str) -> Any:
-        """What a reference points at, looked up once: a document may refer to one thing many times."""
+        """Return the target of a reference. It is cached, as a document can refer to one target many times."""
         if reference not in self._targets:
             self._targets[reference] = follow(self._document, reference)
         return self._targets[reference]
 
     def schema(self, schema: Any, place: Pointer) -> dict[str, Any]:
-        """Return `schema` as a JSON Schema object that refers to nothing outside itself."""
+        """Return `schema` as a JSON Schema object without references."""
         result = self._write(schema, place, {}, 0)
         return result if isinstance(result, dict) else {} if result else {"not": {}}
 
@@ -83,18 +83,18 @@ class Inliner:
         target = self._target(reference)
         if reference in above:
             if above[reference] == structure:
-                raise self._refuse(f"`{reference}`, used at `{spell(place)}`, goes round in a circle")
+                raise self._refuse(f"`{reference}`, used at `{spell(place)}`, is circular")
             return _cut(target)
         written = self._write(target, place, {**above, reference: structure}, structure)
         if self._old and is_nullable(schema) and isinstance(written, dict):
             return write_nullable({**written, "nullable": True})
-        beside = {} if self._old else {key: value for key, value in schema.items() if key != "$ref"}
-        if not beside or not isinstance(written, dict):
+        siblings = {} if self._old else {key: value for key, value in schema.items() if key != "$ref"}
+        if not siblings or not isinstance(written, dict):
             return written
-        beside = self._write(beside, place, above, structure)
-        if beside.keys() <= {"description", "title", "default", "deprecated"}:
-            return {**written, **beside}
-        return {"allOf": [written, beside]}
+        siblings = self._write(siblings, place, above, structure)
+        if siblings.keys() <= {"description", "title", "default", "deprecated"}:
+            return {**written, **siblings}
+        return {"allOf": [written, siblings]}
 
 
 def _cut(target: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Where an operation lives: the first server that is absolute, its variables at their defaults.
+"""Determines an operation's server: the first one with an absolute URL, with its variables at their defaults.
 
-A relative server needs `data.base_url`, since a document that was posted has no address of its own.
+A relative server URL needs `data.base_url`, since an uploaded document has no URL of its own.
 """
 
 import re
@@ -47,8 +47,8 @@ def _scheme(url: str) -> str:
 def _substitute(server: dict[str, Any]) -> str | None:
     """Return the URL with its variables at their defaults, None if it is too long."""
     variables = server.get("variables") or {}
-    pieces = re.split(r"\{([^{}]+)\}", server["url"])  # texts and names in turn
-    for place in range(1, len(pieces), 2):
-        name = pieces[place]
-        pieces[place] = str((variables.get(name) or {}).get("default", "{" + name + "}"))
+    pieces = re.split(r"\{([^{}]+)\}", server["url"])  # texts and names alternate
+    for index in range(1, len(pieces), 2):
+        name = pieces[index]
+        pieces[index] = str((variables.get(name) or {}).get("default", "{" + name + "}"))
     return "".join(pieces) if sum(map(len, pieces)) <= MAX_URL_CHARS else None

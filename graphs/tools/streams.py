@@ -1,8 +1,8 @@
-"""Streams of actions' connections: read in small blocks that take turns, up to a limit for each answer.
+"""Streams of actions' connections. They are read in small blocks that take turns, up to a limit for each answer.
 
-The HTTP library parses on the event loop, and its cost depends on the header lines and body chunks, not on bytes:
-64 KB of empty chunks or early hints take half a second. Invariant: between two turns of the event loop, the library
-parses one block, whatever the number of calls. Owners take turns with their blocks.
+The HTTP library parses on the event loop. Its cost depends on the header lines and body chunks, not on bytes: 64 KB of
+empty chunks or early hints take half a second. Invariant: between two iterations of the event loop, the library parses
+one block, whatever the number of calls. Owners take turns with their blocks.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from telemetry.shares import Shares
 __all__ = ["Allowance", "PacedStream", "read_at_most"]
 
 _BLOCK: Final = 4 * 1024
-"""Bytes; at worst ten milliseconds of parsing."""
+"""Bytes, which take at most ten milliseconds to parse."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ _ALLOWANCE: Final[ContextVar[Allowance | None]] = ContextVar("allowance", defaul
 
 
 def read_at_most(count: int) -> Allowance:
-    """Limit what the current task reads from now on; returns the limit, which can be changed."""
+    """Limit what the current task reads from now on. Returns the limit, which can be changed."""
     allowance = Allowance(count)
     _ALLOWANCE.set(allowance)
     return allowance

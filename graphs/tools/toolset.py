@@ -1,4 +1,4 @@
-"""What a run's tools offer to its model: functions, whatever the tools are on the wire."""
+"""The functions that a run's tools offer to its model, whatever the tools are on the wire."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,18 +13,18 @@ from wire.errors import InvalidRequest
 
 __all__ = ["MAX_TOOLS", "NO_TOOLS", "ToolSet", "build_toolset", "make_toolset"]
 
-MAX_TOOLS = 128  # functions and operations together, as OpenAI has it for `tools`
+MAX_TOOLS = 128  # functions and operations together; OpenAI's limit for `tools`
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSet:
-    """The functions that a model is offered (`specs`), and who answers their calls."""
+    """The functions that a model is offered (`specs`), and which of them the server or the client answers."""
 
     specs: tuple[dict[str, Any], ...] = ()
     served: Mapping[str, ServerTool] = field(default_factory=dict)
-    """Those that the server calls, by name."""
+    """The tools that the server calls, by name."""
     functions: frozenset[str] = frozenset()
-    """The names of those that the client answers."""
+    """The names of the functions that the client answers."""
     not_offered: tuple[str, ...] = ()
     """Types of tools that this server cannot offer."""
 
@@ -35,7 +35,7 @@ class ToolSet:
 
     @property
     def lenient(self) -> frozenset[str]:
-        """The client's functions that are not strict: OpenAI passed their arguments on as the model wrote them."""
+        """The client's functions that are not strict: OpenAI passes on their arguments as the model wrote them."""
         strict = {spec["function"]["name"] for spec in self.specs if spec["function"].get("strict")}
         return self.functions - strict
 
@@ -45,7 +45,7 @@ class ToolSet:
         return {name: tool.step_type for name, tool in self.served.items()}
 
     def name_of(self, step_type: str) -> str | None:
-        """Return the name of the function that has calls of this type, the first one; None if there is none."""
+        """Return the name of the first function whose calls have this type; None if there is none."""
         return next((name for name, tool in self.served.items() if tool.step_type == step_type), None)
 
     def asks_first(self, name: str) -> bool:
@@ -54,7 +54,7 @@ class ToolSet:
         return tool is not None and tool.asks_first
 
     def called_first(self, question: str) -> tuple[str, str] | None:
-        """Return the name and the arguments of the call that is made for a model that makes none itself."""
+        """Return the name and the arguments of the call that is made for a model that makes no tool calls."""
         for name, tool in self.served.items():
             if (arguments := tool.arguments_for(question)) is not None:
                 return name, arguments
@@ -73,7 +73,7 @@ class ToolSet:
 
 
 NO_TOOLS: Final = ToolSet()
-"""What the model is offered in the last round."""
+"""The tools of the last round: none."""
 
 
 async def make_toolset(tools: Sequence[dict[str, Any]], resources: Resources = NO_RESOURCES) -> ToolSet:
@@ -91,11 +91,11 @@ def build_toolset(tools: Sequence[dict[str, Any]], resources: Resources = NO_RES
     """Return what `tools` (as stored with their secrets) offer to a model. Blocks if a kind of them does.
 
     Raises:
-        InvalidRequest: a tool is refused; `param` names it.
+        InvalidRequest: a tool is invalid; `param` names it.
     """
     given, taken = _by_kind(tools), set[str]()
     offers: list[Offer] = []
-    for kind in KINDS:  # in an order of their own: functions keep their names, and others get the names that are left
+    for kind in KINDS:  # in the order of KINDS: functions keep their names, and other kinds get names that are free
         if kind in given and KINDS[kind].is_available(resources):
             offers += KINDS[kind].offer(given[kind], resources, taken)
     offers.sort(key=lambda offer: offer.position)

@@ -1,7 +1,7 @@
 """URLs from OpenAPI documents and from redirects: split, joined and checked at a cost that is linear in their length.
 
-Python's `urlsplit` normalizes a host that is not ASCII, in time that grows with the square of its length, and keeps the
-URLs that it split last. Every URL that a stranger wrote is therefore split here.
+Python's `urlsplit` normalizes a non-ASCII host in time that grows with the square of its length, and caches the URLs
+that it split last. Every URL from outside is therefore split here.
 """
 
 import re
@@ -11,11 +11,11 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 __all__ = ["MAX_URL_CHARS", "check_url", "join_url", "split_url"]
 
 MAX_URL_CHARS: Final = 65_536
-"""Maximum characters of a URL. A server's URL can contain a variable many times, so a short document can mean a long
+"""Maximum characters of a URL. A server's URL can contain a variable many times, so a short document can define a long
 one."""
 
 _MAX_HOST_CHARS: Final = 512
-"""Maximum characters of the host and what stands with it: a name has at most 253."""
+"""Maximum characters of the host with user information and port; a name has at most 253."""
 
 _HOST: Final = re.compile("//([^/?#]*)")
 
@@ -37,7 +37,7 @@ def join_url(base: str, url: str) -> str:
 
 
 def check_url(url: str) -> str | None:
-    """Return why `url` is never called; None if it can be."""
+    """Return why `url` is never called; None if it can be called."""
     try:
         parts = split_url(url)
         port = parts.port
@@ -48,9 +48,9 @@ def check_url(url: str) -> str | None:
     if not parts.hostname or port == 0:
         return "names no host"
     if "@" in parts.netloc:
-        return "carries credentials, which belong into `data.auth`"
+        return "contains credentials, which belong in `data.auth`"
     if re.search(r"[\x00-\x20\x7f\\]", url):
-        return "has a space, a control character or a backslash in it"
+        return "contains a space, a control character or a backslash"
     return None
 
 

@@ -314,7 +314,7 @@ async def test_an_answer_not_yet_shown_survives_one_crash_not_two(engine: Open) 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"GGUF" + bytes(100), "cannot be loaded: gguf_init"), (b"<html>", "no GGUF file")],
+    [(b"GGUF" + bytes(100), "cannot be loaded: gguf_init"), (b"<html>", "is not a GGUF file")],
     ids=["broken", "no model"],
 )
 async def test_a_model_that_cannot_be_loaded_gives_the_reason(

@@ -108,13 +108,13 @@ def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
     now = [0.0]
     turns = Admission(Limits(max_executing=1, max_queued=2, max_queued_per_owner=1), clock=lambda: now[0])
     turns.begin("ann")
-    with turns.entering("ann"), pytest.raises(TooManyRequests, match="1 of your runs wait") as refused:
+    with turns.entering("ann"), pytest.raises(TooManyRequests, match="1 of your runs are already queued") as refused:
         turns.check("ann")
     assert refused.value.headers == {"Retry-After": "1"}
     turns.check("ann")  # the place that was kept is free again
     turns.enqueue(queued_run("bob", 0))
     turns.enqueue(queued_run("eve", 0))
-    with pytest.raises(TooManyRequests, match="2 runs wait"):
+    with pytest.raises(TooManyRequests, match="2 runs are already queued"):
         turns.check("ann")
     for _ in range(4):
         now[0] += 7.5
@@ -130,11 +130,11 @@ def test_no_owner_keeps_others_out_of_the_queue() -> None:
     turns.begin("ann")
     for number in range(6):
         turns.enqueue(queued_run("ann", number))
-    with pytest.raises(TooManyRequests, match=r"6 of your runs wait .* one of several owners"):
+    with pytest.raises(TooManyRequests, match=r"6 of your runs are already queued .* one of several owners"):
         turns.check("ann")
     for number in range(2):
         turns.enqueue(queued_run("bob", number))
-    with pytest.raises(TooManyRequests, match="8 runs wait"):
+    with pytest.raises(TooManyRequests, match="8 runs are already queued"):
         turns.check("bob")
     turns.check("eve")  # an owner without a queued run, however full the queue is
     with turns.entering("eve"), pytest.raises(TooManyRequests):

@@ -350,7 +350,7 @@ async def test_what_is_not_public_is_refused_and_only_the_operator_learns_why(
         async with caller(allow_hosts=()) as actions:
             with caplog.at_level(logging.WARNING, "threadhold.actions"):
                 text = await actions.call(simple(f"http://{host}:{api.port}"), "{}", call_id="c")
-    assert text == "`get_x` was not carried out: its host is not one that this server may call."
+    assert text == "`get_x` was not carried out: its host is not one that this server is allowed to call."
     assert api.seen == []
     assert "ACTIONS_ALLOW_HOSTS" in caplog.text
 

@@ -120,7 +120,7 @@ async def test_the_model_is_told_what_is_wrong(world: World) -> None:
     both = await world.search(stores=("vs_1", "vs_old"))
     assert {source["file_id"] for source in both.sources.values()} == {"file-isles"}
     world.whole = False
-    assert "still being read" in (await world.search()).output
+    assert "still being indexed" in (await world.search()).output
     await world.store.close()
     assert "cannot be searched right now" in (await world.search()).output
 
