@@ -1,1 +1,1 @@
-"""How do files become passages and citations? Ingestion, attachments, search results, grounding."""
+"""Turns files into passages and citations: ingestion, attachments, citations, grounding and pictures."""

@@ -1,8 +1,8 @@
-"""Files attached to messages: they go into the thread's `tool_resources`, and so into its vector store.
+"""Adds the files that messages attach to the thread's `tool_resources`, and so to its vector store.
 
-Law: a message and what its attachments bring about are one commit. A thread has one vector store; the first
-attachment for `file_search` makes it, with an expiry of seven days after its last use. One request can name thousands
-of files: they are looked up in one query, and their rows are made in a thread, so that other requests go on.
+Invariants: a message and the changes for its attachments are one commit. A thread has one vector store. The first
+attachment for `file_search` creates it; it expires seven days after its last use. One request can name thousands of
+files: they are looked up in one query, and their rows are made in a thread, so that other requests are not delayed.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _EXPIRY: Final = {"anchor": "last_active_at", "days": 7}
 _FEW: Final = 64
-"""Files whose rows are made on the event loop: about a millisecond."""
+"""Maximum files whose rows are made on the event loop, which takes about a millisecond."""
 
 
 def attached_files(messages: Sequence[dict[str, Any]], tool: str) -> list[str]:
@@ -40,7 +40,7 @@ def attached_files(messages: Sequence[dict[str, Any]], tool: str) -> list[str]:
 
 
 def named_files(messages: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the ids of all files that messages speak of: attachments, and images."""
+    """Return the ids of all files that messages name, in attachments and as images."""
     found = [attachment["file_id"] for message in messages for attachment in message["attachments"]]
     parts = [part for message in messages for part in message["content"]]
     found += [part["image_file"]["file_id"] for part in parts if part["type"] == "image_file"]
@@ -48,7 +48,7 @@ def named_files(messages: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: Sequence[Change] = ()) -> list[str]:
-    """Return the ids of the vector stores that a run searches, each once; `changes` may change the thread's."""
+    """Return the ids of the vector stores that a run searches, each once; `changes` can include the thread's."""
     changed = [each.body for each in changes if isinstance(each, Patch) and each.kind == "thread"]
     bodies = [assistant, *([body for body in changed if "tool_resources" in body][-1:] or [thread])]
     searched = [(body.get("tool_resources") or {}).get("file_search") or {} for body in bodies]
@@ -57,7 +57,7 @@ def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: 
 
 @dataclass(slots=True)
 class _Drawer:
-    """A thread's resources while attachments are put into them."""
+    """A thread's resources while attachments are added to them."""
 
     resources: dict[str, Any]
     changes: list[Change] = field(default_factory=list)
@@ -75,7 +75,7 @@ class _Drawer:
 
 
 class Attachments:
-    """Makes the changes that messages bring with them. `wake` is called when places were committed."""
+    """Makes the changes for the attachments of messages. `wake` is called when vector store files were committed."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Attachments:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def require(self, owner: str, file_ids: Sequence[str]) -> None:
-        """Raise Missing if one of many files does not exist. The commit checks all files; this saves the work that
-        comes before it."""
+        """Raise Missing if one of many files does not exist. The commit checks all files anyway; this check avoids the
+        work before the commit."""
         if len(file_ids) > _FEW:
             known = await self._library.statuses("file", owner, file_ids)
             if (missing := next((id for id in file_ids if id not in known), None)) is not None:
@@ -112,7 +112,7 @@ class Attachments:
 
     @asynccontextmanager
     async def of_new_thread(self, thread: Row, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
-        """Put real vector stores into the thread's `tool_resources`, and yield the changes to commit with it.
+        """Create the vector stores of the thread's `tool_resources`, and yield the changes to commit with the thread.
 
         Raises InvalidRequest, Missing for a file that does not exist.
         """
@@ -127,9 +127,9 @@ class Attachments:
 
     @asynccontextmanager
     async def of_messages(self, owner: str, thread_id: str, messages: Sequence[Row]) -> AsyncIterator[list[Change]]:
-        """Yield the changes to commit with new messages of a thread; no other attaches to it meanwhile.
+        """Yield the changes to commit with new messages of a thread. Meanwhile, no other call attaches to the thread.
 
-        Raises Missing where the thread is not there.
+        Raises Missing if the thread or a file does not exist.
         """
         bodies = [message.body for message in messages]
         if not named_files(bodies):
@@ -174,19 +174,19 @@ class Attachments:
             drawer.changes.append(Insert(store))
             drawer.resources = {**drawer.resources, "file_search": {"vector_store_ids": [store.id]}}
         is_new = store.id in drawer.inserted("vector_store")
-        there = drawer.inserted("vector_store_file")
-        wanted = [file_id for file_id in file_ids if store_file_id(store.id, file_id) not in there]
+        present = drawer.inserted("vector_store_file")
+        wanted = [file_id for file_id in file_ids if store_file_id(store.id, file_id) not in present]
         ids = [] if is_new else [store_file_id(store.id, id) for id in wanted]
         statuses = await self._library.statuses("vector_store_file", owner, ids)
         again = [id for id in wanted if statuses.get(store_file_id(store.id, id), "failed") in ("failed", "cancelled")]
         given = (NewStoreFile(file_id=id) for id in again)
-        places = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))
-        for place in places:
+        rows = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))
+        for row in rows:
             if not is_new:
-                drawer.changes.append(Delete("vector_store_file", place.id, owner, if_there=True))
-            drawer.changes.append(Insert(place))
+                drawer.changes.append(Delete("vector_store_file", row.id, owner, if_there=True))
+            drawer.changes.append(Insert(row))
 
 
 async def _in_thread(count: int, owner: str, work: Callable[[], T]) -> T:
-    """Return `work()`, called in a thread if it concerns more than a few files."""
+    """Return `work()`, called in a thread if it is about more than a few files."""
     return work() if count <= _FEW else await REQUESTS.run(owner, work)

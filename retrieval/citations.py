@@ -32,19 +32,19 @@ _OPENING: Final = re.compile(r"[【\[]")
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A marker as the model wrote it, and the file that it stands for."""
+    """A marker as the model wrote it, and the file that it refers to."""
 
     marker: str
     file_id: str
 
 
 def marker(search: int, passage: int) -> str:
-    """Return the marker of a passage: the run's searches and their passages are counted from 0."""
+    """Return the marker of a passage; the run's searches and their passages are counted from 0."""
     return f"【{search}:{passage}†source】"
 
 
 class Citations:
-    """Finds the markers in one reply. `sources`: what the model was shown, by `"search:passage"`."""
+    """Finds the markers in one reply. `sources` are the passages that the model was shown, by `"search:passage"`."""
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
@@ -52,36 +52,36 @@ class Citations:
         self._cited = 0
 
     def feed(self, text: str) -> Iterator[str | Cited]:
-        """Yield what is certain by now."""
+        """Yield the text and citations that can no longer change."""
         text, self._held = self._held + text, ""
-        said, place = 0, 0  # what was yielded, and the position at which the search continues
-        while opening := _OPENING.search(text, place):
-            place = opening.start()
-            if whole := _WHOLE.match(text, place):
-                if place > said:
-                    yield text[said:place]
-                source = self._sources.get(_place(whole)) if self._cited < MAX_CITATIONS else None
+        done, position = 0, 0  # where the text that is not yielded begins, and where the search continues
+        while opening := _OPENING.search(text, position):
+            position = opening.start()
+            if whole := _WHOLE.match(text, position):
+                if position > done:
+                    yield text[done:position]
+                source = self._sources.get(_number(whole)) if self._cited < MAX_CITATIONS else None
                 if source is not None:
                     self._cited += 1
                     yield Cited(whole.group(), source["file_id"])
-                said = place = whole.end()
-            elif _BEGUN.fullmatch(text, place):
-                if place > said:
-                    yield text[said:place]
-                self._held = text[place:]
+                done = position = whole.end()
+            elif _BEGUN.fullmatch(text, position):
+                if position > done:
+                    yield text[done:position]
+                self._held = text[position:]
                 return
             else:
-                place += 1
-        if said < len(text):
-            yield text[said:]
+                position += 1
+        if done < len(text):
+            yield text[done:]
 
     def drop(self) -> None:
-        """Forget what was read: it was no part of the answer."""
+        """Discard the text so far, which is no part of the answer."""
         self._held = ""
         self._cited = 0
 
     def close(self) -> Iterator[str]:
-        """Yield what was held back: no marker came of it."""
+        """Yield the text that was held back, which did not become a marker."""
         if self._held:
             yield self._held
             self._held = ""
@@ -92,12 +92,12 @@ class Citations:
         return bool(self._sources) and not self._cited
 
     def rest(self, answer: str) -> Iterator[Cited]:
-        """Yield what the whole answer rests on, where it has cited nothing."""
-        for place in () if self._cited else supporting_passages(answer, self._sources):
-            search, passage = place.split(":")
-            yield Cited(marker(int(search), int(passage)), self._sources[place]["file_id"])
+        """Yield citations of the passages that the whole answer is based on, if it has no markers."""
+        for number in () if self._cited else supporting_passages(answer, self._sources):
+            search, passage = number.split(":")
+            yield Cited(marker(int(search), int(passage)), self._sources[number]["file_id"])
 
 
-def _place(found: "re.Match[str]") -> str:
+def _number(found: "re.Match[str]") -> str:
     search, passage = (group for group in found.groups() if group is not None)
     return f"{int(search)}:{int(passage)}"

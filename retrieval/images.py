@@ -1,8 +1,8 @@
-"""Replaces pictures that messages name by file with what models accept: data in the message.
+"""Replaces pictures that messages refer to by file with data URLs, which models accept.
 
-Invariants: the newest pictures come first, and no more than a request can contain, including those that are already in
-messages. A picture that is not shown stays `image_file`, which the prompt refuses in the newest user message and
-mentions in an older one. Nothing of this is stored.
+Invariants: the newest pictures take precedence, and a prompt has no more pictures than a request can contain, including
+those that are already in messages. A picture that is not shown stays `image_file`, which the prompt refuses in the
+newest user message and mentions in an older one. Nothing of this is stored.
 """
 
 import base64
@@ -16,7 +16,7 @@ from wire.errors import StoreError
 __all__ = ["MAX_BYTES", "Images"]
 
 MAX_BYTES: Final = 20 * 1024 * 1024
-"""Longest picture that is shown, as OpenAI has it."""
+"""Maximum size of a picture that is shown (OpenAI's limit)."""
 
 _MAX_TOTAL: Final = 40 * 1024 * 1024
 """Maximum characters of all pictures of a prompt, as URLs."""
@@ -30,18 +30,18 @@ _KINDS: Final = (
 
 
 class Images:
-    """Looks files up and reads them."""
+    """Looks up and reads the picture files."""
 
     def __init__(self, store: Store, blobs: Blobs) -> None:
         self._store = store
         self._blobs = blobs
 
     async def show(self, owner: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the messages, oldest first as they came, with `image_url` in place of `image_file`."""
+        """Return the messages, in their order (oldest first), with `image_url` instead of `image_file`."""
         shown = list(messages)
         left = _MAX_TOTAL
-        for place in reversed(range(len(shown))):
-            content = shown[place].get("content")
+        for index in reversed(range(len(shown))):
+            content = shown[index].get("content")
             if not isinstance(content, list):
                 continue
             left -= sum(len(part["image_url"]["url"]) for part in content if part["type"] == "image_url")
@@ -55,7 +55,7 @@ class Images:
                 parts.append(
                     part if url is None else {"type": "image_url", "image_url": {"url": url, "detail": detail}}
                 )
-            shown[place] = {**shown[place], "content": parts}
+            shown[index] = {**shown[index], "content": parts}
         return shown
 
     async def measure(self, owner: str, messages: Sequence[dict[str, Any]]) -> int:
@@ -94,7 +94,7 @@ class Images:
 
 
 def _data_url(kind: str, blocks: Sequence[bytes]) -> str:
-    """Return a picture as a URL. It is encoded in pieces, because no other thread runs while one is encoded."""
+    """Return a picture as a URL. It is encoded in pieces, because no other thread runs while a piece is encoded."""
     pieces = [f"data:{kind};base64,"]
     rest = b""
     for block in blocks:
@@ -107,5 +107,5 @@ def _data_url(kind: str, blocks: Sequence[bytes]) -> str:
 
 
 def _url_chars(size: int) -> int:
-    """Return the number of characters of the `data:` URL of a picture with so many bytes; 0 if it is not shown."""
+    """Return the number of characters of the `data:` URL of a picture of this size in bytes; 0 if it is not shown."""
     return 0 if size > MAX_BYTES else 32 + (size + 2) // 3 * 4

@@ -1,7 +1,7 @@
-"""Indexes one file of a vector store: read, split, embed and store it, in stages that owners share.
+"""Indexes one file of a vector store: reads, splits, embeds and stores it, in stages that owners share.
 
 Invariants: each stage works in short blocks, and owners take turns between blocks, so that one owner's small file does
-not wait for another's large one. A file that makes no progress fails alone, and its error names the limit and the
+not wait for another's large one. A file that makes no progress fails alone, and its error states the limit and the
 remedy. At most `_LARGE_FILES` large texts are in memory.
 """
 
@@ -28,11 +28,11 @@ __all__ = ["Indexer", "Limits"]
 logger = logging.getLogger("threadhold.ingestion")
 
 _READERS: Final = 4
-"""Processes that read files, each with up to 1 GB; one owner gets two of them."""
+"""Maximum processes that read files, each with up to 1 GB; one owner gets two of them."""
 
 _LARGE_BYTES: Final = 1024 * 1024
 _LARGE_FILES: Final = 4
-"""Texts of more than `_LARGE_BYTES` that are in memory; one owner gets two of them. Smaller ones do not wait."""
+"""Maximum texts of more than `_LARGE_BYTES` in memory; one owner gets two of them. Smaller ones do not wait."""
 
 _CUT: Final = 256
 """Pieces that are cut in one block, a few milliseconds of work."""
@@ -55,7 +55,7 @@ class Limits:
 
 
 class Indexer:
-    """Indexes files. The caller limits how many at once."""
+    """Indexes files. The caller limits how many are indexed concurrently."""
 
     def __init__(
         self,
@@ -76,31 +76,32 @@ class Indexer:
         self._readers = Shares(_READERS, portion=1)
         self._large = Shares(_LARGE_FILES, portion=1)
 
-    async def index(self, place: Row) -> dict[str, Any]:
-        """Index the file of `place`, and return what changes in the body of `place`.
+    async def index(self, store_file: Row) -> dict[str, Any]:
+        """Index the file of `store_file`, and return the changes to the body of `store_file`.
 
         Raises Missing if the file is deleted, Unreadable, EmbeddingFailed, StoreError.
         """
-        owner, file_id, store_id = place.owner, str(place.file_id), str(place.vector_store_id)
+        owner, file_id, store_id = store_file.owner, str(store_file.file_id), str(store_file.vector_store_id)
         file = await self._store.get("file", file_id, owner)
         if file is None:
             raise Missing("file", file_id)
         size = await self._extract(file)
         async with self._large.share(owner) if size > _LARGE_BYTES else nullcontext():
-            pieces = await self._cut(owner, await self._text(owner, file_id), place.body["chunking_strategy"]["static"])
+            sizes = store_file.body["chunking_strategy"]["static"]
+            pieces = await self._cut(owner, await self._text(owner, file_id), sizes)
             if not pieces:
                 raise Unreadable("The file has no text. Text in images is not read.", code="invalid_file")
             chunks, usage_bytes = await self._chunks(owner, pieces)
             del pieces
             model = None if self._embedder is None else self._embedder.name
-            fresh = await self._store.get("vector_store_file", place.id, owner) or place
+            fresh = await self._store.get("vector_store_file", store_file.id, owner) or store_file
             attributes = fresh.body["attributes"]
             async with self._limited("Writing the index", self._limits.write_s * len(chunks)):
                 await self._vectors.add(owner, store_id, file_id, chunks, model=model, attributes=attributes)
         return {"status": "completed", "usage_bytes": usage_bytes, "last_error": None}
 
     async def _extract(self, file: Row) -> int:
-        """Write the text of a file to a blob, once for all its stores. Return the text's size in bytes.
+        """Write the text of a file to a blob, once for all its vector stores. Returns the text's size in bytes.
 
         Guesses and replacements, such as the encoding, become the file's `status_details`: its status in a vector
         store has no field for them, as `last_error` is null for a completed file.
@@ -153,7 +154,7 @@ class Indexer:
             if self._embedder is not None:
                 async with self._limited(f"Embedding, with {len(chunks)} of {len(pieces)} chunks done,"):
                     embedded = await self._embedder.embed([piece.text for piece in some], owner=owner)
-                vectors = [array("f", vector) for vector in embedded]  # a tenth of what a list of floats takes
+                vectors = [array("f", vector) for vector in embedded]  # a tenth of the memory of a list of floats
             else:
                 await asyncio.sleep(0)
             for piece, vector in zip(some, vectors, strict=True):

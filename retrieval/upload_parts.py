@@ -1,8 +1,8 @@
 """Files that are uploaded in parts: creation, parts, completion, cancellation and expiry.
 
-Invariants: a part that was acknowledged is on disk until its upload ends; an upload is completed in one commit with the
-file that it becomes, so that a crash leaves it pending or completed; an upload that ended has no parts on disk, after
-the next start at the latest (`Blobs.sweep`). Whatever changes an upload holds its lock.
+Invariants: an acknowledged part is on disk until its upload ends. An upload is completed in one commit with the file
+that it becomes, so after a crash it is either pending or completed. An upload that has ended has no parts on disk,
+after the next start at the latest (`Blobs.sweep`). Every change of an upload holds its lock.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ logger = logging.getLogger("threadhold.uploads")
 
 _SWEEP_S: Final = 20.0
 _MOST_TIMES: Final = 3
-"""The parts of an upload can have this many times its bytes, as a part whose answer was lost is sent again."""
+"""The parts of an upload can total this many times its bytes, as a part whose answer was lost is sent again."""
 
 _PENDING = frozenset({"pending"})
 
 
 class Uploads:
-    """An async context manager: expired uploads are removed while it is entered. `clock` gives Unix seconds."""
+    """An async context manager: while it is entered, expired uploads are removed. `clock` returns Unix seconds."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Uploads:
         sweep_s: float = _SWEEP_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`max_bytes` is the largest file that an upload can become."""
+        """`max_bytes` is the maximum size of a file that an upload can become."""
         self._store = store
         self._library = library
         self._blobs = blobs
@@ -79,7 +79,7 @@ class Uploads:
                 param="bytes",
             )
         async with self._blobs.writing(self._max_bytes, "", announced=asked.bytes):
-            pass  # refused before its parts are sent
+            pass  # refuses a file without disk space before its parts are sent
         body = new_upload(asked, id=new_id("upload"), now=self._now())
         lifetime_s = None if asked.expires_after is None else asked.expires_after.seconds
         private: dict[str, Any] = {"parts": {}, "mime_type": asked.mime_type, "file_lifetime_s": lifetime_s}
@@ -89,7 +89,7 @@ class Uploads:
     async def add_part(
         self, owner: str, id: str, receive: Callable[[Writing], Awaitable[object]], *, announced: int = 0
     ) -> dict[str, Any]:
-        """Return a new part, whose bytes `receive` writes. `announced` is their number; 0 if unknown. The part is on
+        """Return a new part, whose bytes `receive` writes. `announced` is their number, 0 if unknown. The part is on
         disk when this returns.
 
         Raises NotFound, InvalidRequest if the upload accepts no parts, TooLarge, StoreError.
@@ -104,7 +104,7 @@ class Uploads:
                 row = await self._pending(owner, id)
                 parts = _with_part(row, part_id, size.bytes)
                 await self._change(row, private={"parts": parts})
-        except (StoreError, Problem):  # nothing knows the part
+        except (StoreError, Problem):  # no row refers to the part
             await self._blobs.remove(part_id)
             raise
         return new_part(id=part_id, upload_id=id, now=self._now())
@@ -112,7 +112,7 @@ class Uploads:
     async def complete(self, owner: str, id: str, asked: UploadComplete) -> dict[str, Any]:
         """Return the completed upload. Repeating the call that completed it returns it again.
 
-        Raises NotFound, InvalidRequest where the parts or the state do not allow it, StoreError.
+        Raises NotFound, InvalidRequest if the parts or the status do not allow it, StoreError.
         """
         of = hashlib.sha256("\n".join(asked.part_ids).encode()).hexdigest()
         async with self._lock(id):
@@ -164,7 +164,7 @@ class Uploads:
     async def _change(
         self, row: Row, body: dict[str, Any] | None = None, private: dict[str, Any] | None = None, *also: Insert
     ) -> Row:
-        """Change a pending upload, on disk when this returns. Raises InvalidRequest, StoreError."""
+        """Change a pending upload; the change is on disk when this returns. Raises InvalidRequest, StoreError."""
         change = Patch("upload", row.id, row.owner, body or {}, private or {}, only_if=_PENDING)
         try:
             changed = await self._store.commit([change, *also], durable=True)
@@ -173,7 +173,7 @@ class Uploads:
         return changed[0]
 
     async def _end(self, row: Row, status: str) -> Row:
-        """Remove the parts, then commit the status: on a full disk, this makes space for the commit."""
+        """Remove the parts, then commit the status: on a full disk, this frees space for the commit."""
         await self._remove(row.private["parts"])
         return await self._change(row, {"status": status}, {"parts": {}})
 
@@ -181,7 +181,7 @@ class Uploads:
         try:
             for part_id in part_ids:
                 await self._blobs.remove(part_id)
-        except StoreError as error:  # the next start removes what nothing knows
+        except StoreError as error:  # the next start removes parts that no row refers to
             logger.error("parts of an upload could not be removed: %s", error)
 
     def _lock(self, id: str) -> asyncio.Lock:
@@ -196,7 +196,7 @@ class Uploads:
     # --- completion -----------------------------------------------------------------------------------------------
 
     async def _assemble(self, file_id: str, asked: UploadComplete, announced: int) -> BlobSize:
-        """Write the parts, in order, as the bytes of a file. Raises InvalidRequest for another MD5, StoreError."""
+        """Write the parts, in order, as the bytes of a file. Raises InvalidRequest if the MD5 differs, StoreError."""
         md5 = hashlib.md5(usedforsecurity=False)
         limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
         async with self._blobs.writing(limit.most, limit.message(announced), announced=announced) as writing:
@@ -237,12 +237,12 @@ class Uploads:
     async def _expire(self, found: Row) -> None:
         async with self._lock(found.id):
             row = await self._store.get("upload", found.id, found.owner)
-            if row is not None and row.body["status"] == "pending":  # it may have ended since it was found
+            if row is not None and row.body["status"] == "pending":  # it can have ended since it was found
                 await self._end(row, "expired")
 
 
 def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
-    """Return the upload's parts with one more. Raises InvalidRequest where that is too much."""
+    """Return the upload's parts with one more. Raises InvalidRequest if that exceeds a limit."""
     parts: dict[str, int] = row.private["parts"]
     whole = row.body["bytes"]
     if size > whole:
@@ -262,7 +262,7 @@ def _with_part(row: Row, part_id: str, size: int) -> dict[str, int]:
 
 
 def _check_parts(row: Row, part_ids: Sequence[str]) -> None:
-    """Raise InvalidRequest unless these are parts of the upload, each once, with its bytes together."""
+    """Raise InvalidRequest unless these are parts of the upload, each named once, and total its bytes."""
     parts: dict[str, int] = row.private["parts"]
     for part_id in part_ids:
         if part_id not in parts:

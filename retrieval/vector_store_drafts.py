@@ -1,6 +1,6 @@
-"""New vector stores and places of files in them, before they are committed. Pure.
+"""New vector stores and vector store files before they are committed. Pure.
 
-Law: what a new object refers to is checked in the transaction that adds it (`RequireRow`, `Insert`), not before.
+Invariant: the transaction that adds a new object checks what it refers to (`RequireRow`, `Insert`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from wire.vector_stores import NewStoreFile, VectorStoreCreate, expiry, new_stor
 __all__ = ["add_store_files", "create_inline_stores", "draft_store", "refuse_expired", "store_file_row", "touch"]
 
 _STALE_S: Final = 60
-"""How exact `last_active_at` is, seconds."""
+"""Seconds by which `last_active_at` can lag."""
 
 
 def store_file_row(
@@ -37,13 +37,13 @@ def store_file_row(
 def add_store_files(
     owner: str, vector_store_id: str, requests: Iterable[NewStoreFile], *, now: int, batch_id: str | None = None
 ) -> list[Row]:
-    """Make the rows of several places; the last one of a file counts."""
+    """Return the rows of several vector store files; if a file occurs twice, the last one applies."""
     rows = [store_file_row(owner, vector_store_id, request, now=now, batch_id=batch_id) for request in requests]
     return list({row.id: row for row in rows}.values())
 
 
 def draft_store(owner: str, request: VectorStoreCreate, *, now: int, id: str | None = None) -> tuple[Row, list[Row]]:
-    """Make the rows of a vector store and of the files that it is to have."""
+    """Return the rows of a new vector store and of its files."""
     body = new_vector_store(request, id=id or new_id("vs"), now=now)
     given = [
         NewStoreFile(file_id=file_id, chunking_strategy=request.chunking_strategy) for file_id in request.file_ids or ()
@@ -52,9 +52,10 @@ def draft_store(owner: str, request: VectorStoreCreate, *, now: int, id: str | N
 
 
 def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> tuple[dict[str, Any], list[Change]]:
-    """Return `tool_resources` whose `vector_stores` are real ones, and the changes that make these.
+    """Return `tool_resources` with the ids of new stores instead of `vector_stores`, and the changes to commit.
 
-    What is named by its id is checked in the commit. Raises InvalidRequest for a store to be made beside one that is.
+    The commit checks objects that are named by id. Raises InvalidRequest if both an existing store and a new one are
+    given.
     """
     changes: list[Change] = [
         RequireRow("file", file_id, owner) for file_id in resources.get("code_interpreter", {}).get("file_ids", ())
@@ -66,7 +67,7 @@ def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> 
         return resources, changes
     if ids and search["vector_stores"]:
         raise InvalidRequest(
-            "`file_search` takes a vector store in `vector_store_ids` or one to be made in `vector_stores`, not both.",
+            "`file_search` takes a vector store in `vector_store_ids` or one to create in `vector_stores`, not both.",
             param="tool_resources.file_search",
         )
     made = []
@@ -76,13 +77,13 @@ def create_inline_stores(owner: str, resources: dict[str, Any], *, now: int) -> 
         ids_given = list(dict.fromkeys(wanted.get("file_ids", ())))
         first = [parse(NewStoreFile, {"file_id": id, "chunking_strategy": strategy}) for id in ids_given[:1]]
         given = [first[0].model_copy(update={"file_id": id}) for id in ids_given]  # there can be thousands
-        changes += [Insert(store), *(Insert(place) for place in add_store_files(owner, store.id, given, now=now))]
+        changes += [Insert(store), *(Insert(row) for row in add_store_files(owner, store.id, given, now=now))]
         made.append(store.id)
     return {**resources, "file_search": {"vector_store_ids": [*ids, *made]}}, changes
 
 
 def touch(store: Row, *, now: int, at_once: bool = False) -> list[Change]:
-    """Return the change that a use of the store makes: its expiry is put off. None where that was done lately."""
+    """Return the change that renews the expiry of a store that is used; empty if that happened in the last minute."""
     if not at_once and now - (store.body["last_active_at"] or 0) < _STALE_S:
         return []
     body = {"last_active_at": now, "expires_at": expiry(store.body["expires_after"], now)}
@@ -90,7 +91,7 @@ def touch(store: Row, *, now: int, at_once: bool = False) -> list[Change]:
 
 
 def refuse_expired(store: Row) -> None:
-    """Raise InvalidRequest for a store that has expired."""
+    """Raise InvalidRequest if the store has expired."""
     if store.body["status"] == "expired":
         raise InvalidRequest(
             f"The vector store '{store.id}' has expired. Create a new one; the files of this one are still listed."

@@ -1,4 +1,4 @@
-"""Where does work run that untrusted input can make expensive? In child processes with a budget; see `pool`."""
+"""Runs work that untrusted input can make expensive, in child processes with a budget; see `pool`."""
 
 from workers.budgets import CHECK, DOCUMENT, Budget
 from workers.pool import Pool, open_workers, workers

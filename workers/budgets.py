@@ -25,7 +25,7 @@ DOCUMENT: Final = Budget(cpu_s=10.0, wall_s=40.0)
 """For an OpenAPI document: a large valid one takes seconds."""
 
 MEMORY_BYTES: Final = 512 * 1024 * 1024
-"""Address space of a child, its interpreter and libraries included."""
+"""Maximum address space of a child, including its interpreter and libraries."""
 
 MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
-"""The server decodes replies on its event loop: 8 MB take about 30 ms."""
+"""The server decodes replies on its event loop; 8 MB take about 30 ms."""

@@ -48,30 +48,30 @@ def _limit(memory_bytes: int) -> None:
     ):
         try:
             resource.setrlimit(kind, (most, most))
-        except (ValueError, OSError):  # macOS has no RLIMIT_AS, and a lower hard limit may be set already
+        except (ValueError, OSError):  # macOS has no RLIMIT_AS, and the hard limit can already be lower
             continue
     os.nice(5)
 
 
 def _reply(request: bytes) -> bytes:
     try:
-        told = json.loads(request)
-        function = _function(told["function"])  # imports do not count as the task's time
-        _spend(told["cpu_s"])
+        task = json.loads(request)
+        function = _function(task["function"])  # imports do not count as the task's time
+        _spend(task["cpu_s"])
         try:
-            value = function(*told["arguments"], **told["options"])
+            value = function(*task["arguments"], **task["options"])
             reply = json.dumps({"value": value}).encode()
         finally:
             _spend(0)
     except MemoryError:
         return b'{"failed": "memory"}'
     except Exception as error:  # one of our functions has a defect, or receives unforeseen input
-        return json.dumps({"failed": f"{type(error).__name__} in {told['function']}"}).encode()
+        return json.dumps({"failed": f"{type(error).__name__} in {task['function']}"}).encode()
     return reply if len(reply) <= MAX_REPLY_BYTES else b'{"failed": "size"}'
 
 
 def _spend(cpu_s: float) -> None:
-    """Let the kernel end this process after this much processor time; 0 removes the limit."""
+    """Make the kernel end this process after this much processor time; 0 removes the limit."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
 
@@ -91,8 +91,8 @@ def _function(spelled: str) -> Callable[..., Any]:
 
 
 def _lighten(packages: list[str]) -> None:
-    """Replace a package without running its `__init__`: those of `chains` and `graphs` import LangChain. That takes two
-    seconds and 80 MB, and no check needs it."""
+    """Replace a package without running its `__init__`: those of `chains` and `graphs` import LangChain, which takes
+    two seconds and 80 MB, and no check needs it."""
     name = ".".join(packages)
     if name not in sys.modules:
         package = ModuleType(name)

@@ -1,4 +1,4 @@
-"""Messages between the server and a child: four bytes of length, then JSON. Never pickle: the child is not trusted."""
+"""Messages between the server and a child: four bytes of length, then JSON. Not pickle, as the child is not trusted."""
 
 import struct
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""A few long-lived child processes for work whose cost untrusted input decides. Owners take turns; tasks have budgets.
+"""A few long-lived child processes for work whose cost depends on untrusted input. Owners take turns.
 
 Invariants: an event loop never blocks on a task. A task that exceeds its budget is ended with its child and fails
-alone. No owner has all children. Each child belongs to one thread, which starts it at its first task, ends it when it
-is idle, and collects it, so the pool works with any number of event loops, or none.
+alone. No owner occupies all children. Each child belongs to one thread, which starts it at its first task, ends it when
+it is idle, and collects it, so the pool works with any number of event loops, or none.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class _Task:
     budget: Budget
     done: "Future[Any]" = field(default_factory=Future)
     child: ChildProcess | None = None
-    """The child that works on it."""
+    """The child that executes it."""
 
     @property
     def is_long(self) -> bool:
@@ -79,7 +79,7 @@ class Pool:
         self._closing = False
 
     async def run(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
-        """Call one of our functions (`module:name`) in a child; arguments and results are JSON.
+        """Call one of our functions (`module:name`) in a child; arguments and results must be JSON values.
 
         Cancelling the call ends its child.
 
@@ -98,7 +98,7 @@ class Pool:
             self._abandon(task)
 
     def call(self, function: str, *arguments: Any, budget: Budget = CHECK, **options: Any) -> Any:
-        """Do what `run` does, for threads: it blocks."""
+        """Do the same as `run`, but block the calling thread."""
         task = _Task(acting_owner(), function, arguments, options, budget)
         self._put(task)
         return task.done.result()
@@ -145,7 +145,7 @@ class Pool:
             self._changed.notify_all()
 
     def _abandon(self, task: _Task) -> None:
-        """Forget a task that nobody waits for any more; does nothing if it is done."""
+        """Drop a task whose caller no longer waits; does nothing if it is done."""
         with self._changed:
             if task.done.done() and task.child is None:
                 return
@@ -171,7 +171,7 @@ class Pool:
                 self._long += task.is_long
                 del self._waiting[owner]
                 if queue:
-                    self._waiting[owner] = queue  # behind all others
+                    self._waiting[owner] = queue  # after all others
                 self._working[owner] += 1
                 child.assign()
                 task.child = child
@@ -223,7 +223,7 @@ class Pool:
             if not self._working[task.owner]:
                 del self._working[task.owner]
             self._changed.notify_all()
-        if child.killed:  # perhaps only after it had answered
+        if child.killed:  # it can have answered before
             child.end()
         if error is not None:
             _fail(task, error)
@@ -244,7 +244,7 @@ atexit.register(_shared.close)
 
 
 def workers() -> Pool:
-    """Return the pool of this process: it limits the machine's load, however many servers run in one process."""
+    """Return the pool of this process: one for all servers in it, so that it limits the load of the machine."""
     return _shared
 
 

@@ -25,7 +25,7 @@ _END_S: Final = 5.0
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a child that reads untrusted input: where the modules are, and no key of ours."""
+    """Return the environment of a child that reads untrusted input: the path of the modules, and no secrets of ours."""
     return {"PYTHONPATH": os.pathsep.join((*filter(None, sys.path), _ROOT))}
 
 
@@ -34,7 +34,7 @@ class ChildProcess:
 
     def __init__(self, memory_bytes: int) -> None:
         self.tasks = 0
-        """How many requests it has answered."""
+        """The number of requests that it has answered."""
         self.killed = False
         """Whether `kill` was called since the last `assign`. A process that is replaced in between does not reset it:
         the kill can come before there is a process, and it concerns the task."""
@@ -43,7 +43,7 @@ class ChildProcess:
         self._socket: socket.socket | None = None
 
     def ask(self, function: str, arguments: tuple[Any, ...], options: dict[str, Any], budget: Budget) -> Any:
-        """Return what the function returns, as JSON has it.
+        """Return the function's result, as JSON represents it.
 
         Raises:
             TooCostly: the task used up its time or memory, its result is too large, or the child crashed or could
@@ -67,13 +67,13 @@ class ChildProcess:
         if reply is None:
             raise self._gone(budget)
         self.tasks += 1
-        told: dict[str, Any] = _decode(reply)
-        if "failed" not in told:
-            return told["value"]
-        if told["failed"] == "size":
+        decoded: dict[str, Any] = _decode(reply)
+        if "failed" not in decoded:
+            return decoded["value"]
+        if decoded["failed"] == "size":
             raise TooCostly(f"Its result has more than {MAX_REPLY_BYTES >> 20} MB.", why="size")
-        if told["failed"] != "memory":
-            raise RuntimeError(f"a check failed: {told['failed']}")
+        if decoded["failed"] != "memory":
+            raise RuntimeError(f"a check failed: {decoded['failed']}")
         self.end()  # its remaining memory can be fragmented
         raise TooCostly(f"It takes more than {self._memory_bytes >> 20} MB of memory.", why="memory")
 
@@ -84,11 +84,11 @@ class ChildProcess:
         return None if process is None else process.pid
 
     def assign(self) -> None:
-        """A new task will be asked: an earlier `kill` does not concern it."""
+        """Prepare for a new task, which an earlier `kill` does not concern."""
         self.killed = False
 
     def kill(self) -> None:
-        """End the process at once, and the task that was assigned, also if it has not been sent yet."""
+        """End the process now, with the task that was assigned, even if it has not been sent yet."""
         self.killed = True
         if (process := self._process) is not None:
             process.kill()
@@ -122,7 +122,7 @@ class ChildProcess:
     def _exchange(self, framed: bytes, until: float) -> bytes | None:
         connection = self._socket
         assert connection is not None, "started"
-        if self.killed:  # before there was this process to kill
+        if self.killed:  # `kill` was called before this process existed
             return None
 
         def receive(size: int) -> bytes:
@@ -146,7 +146,7 @@ class ChildProcess:
         self.end()
         if code is not None and code == -getattr(signal, "SIGPROF", 0):
             return TooCostly(f"It takes more than {budget.cpu_s:g} s of processor time.", why="time")
-        return TooCostly("It crashed the process that works on it.", why="crash")
+        return TooCostly("It crashed the process that executes it.", why="crash")
 
 
 def _decode(reply: bytes) -> Any:
