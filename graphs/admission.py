@@ -216,8 +216,8 @@ class Admission:
         has_others = limits.share < 1 and limits.max_queued > 0  # then an owner without a queued run can queue one
         if has_others and own >= max(1, int(limits.share * limits.max_queued)):
             raise _too_many(
-                f"{own} of your {self._counted} are already queued, as many as one of several owners can have "
-                f"if MAX_QUEUED_RUNS is {limits.max_queued}",
+                f"{own} of your {self._counted} are already queued, as many as MAX_QUEUED_RUNS "
+                f"({limits.max_queued}) for one of several owners",
                 wait_s,
             )
         if (own or not has_others) and len(self._known) + self._entering.total() >= limits.max_queued:

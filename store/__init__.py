@@ -1,7 +1,7 @@
-"""What is remembered: ports, SQLite, event logs, checkpoints.
+"""Persistence: its ports, and their implementation in SQLite with event logs and checkpoints.
 
-The law of the room: one commit is all or nothing; what was answered for is on disk; a change that must not happen
-(wrong owner, busy thread, wrong status) is refused inside the transaction, never by a check before it.
+Invariants: a commit takes effect as a whole or not at all. What an answer confirms is on disk. A change that must not
+happen (wrong owner, busy thread, wrong status) is refused inside the transaction, never by a check before it.
 """
 
 from store.sqlite.store import SqliteStore, open_store

@@ -1,8 +1,8 @@
-"""Bytes of files: the port, and a folder that keeps it.
+"""The bytes of files: the port, and a folder that implements it.
 
-Laws: nothing is held in memory but the block under way; what has a name is whole and on disk (written aside, synced,
-then renamed); a name is an id of ours, never what a client said. A crash leaves at most a piece aside, or a whole blob
-that no row speaks of; both go at the next start (`sweep`).
+Invariants: memory holds only the current block. A blob that has its name is complete and on disk: it is written to a
+temporary file, synced, then renamed. Names are ids of ours, never chosen by clients. A crash leaves at most a temporary
+file, or a complete blob that no row refers to; the next start removes both (`sweep`).
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _DISK: Final = Disk("The disk refused")
 
 
 class FolderBlobs:
-    """See `Blobs`: a folder with 256 folders in it, and one for what is being written."""
+    """See `Blobs`: a folder with up to 256 subfolders, and one for blobs that are being written."""
 
     def __init__(self, folder: Path, room: Room | None = None) -> None:
         """`room` limits blobs on the folder's disk; None: only the disk itself limits them."""
@@ -39,10 +39,10 @@ class FolderBlobs:
         self._aside = folder / "incoming"
 
     async def open(self) -> None:
-        """Make the folder, for the owner of the process alone. Raises StoreFailed."""
+        """Create the folder, accessible only to the user of this process. Raises StoreFailed."""
 
         def make() -> None:
-            self._folder = self._folder.expanduser().absolute()  # readers have working directories of their own
+            self._folder = self._folder.expanduser().absolute()  # child processes have other working directories
             if (obstacle := find_obstacle("The folder", self._folder, is_folder=True)) is not None:
                 raise StoreFailed(obstacle)
             self._aside = self._folder / "incoming"
@@ -51,12 +51,12 @@ class FolderBlobs:
 
         await _DISK.call(make)
 
-    def writing(self, max_bytes: int, told: str, *, announced: int = 0) -> Writing:
+    def writing(self, max_bytes: int, too_large: str, *, announced: int = 0) -> Writing:
         claimed = nullcontext() if self._room is None else self._room.claimed(announced=announced)
-        return _FolderWriting(self._aside / new_id("req"), self._place, max_bytes, told, claimed)
+        return _FolderWriting(self._aside / new_id("req"), self._path, max_bytes, too_large, claimed)
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
-        file = await _DISK.open(self._place(name).open, "rb")
+        file = await _DISK.open(self._path(name).open, "rb")
         try:
             while block := await _DISK.call(file.read, _BLOCK):
                 yield block
@@ -64,13 +64,13 @@ class FolderBlobs:
             await asyncio.shield(_DISK.call(file.close))
 
     async def path(self, name: str) -> Path | None:
-        place = self._place(name)
-        return place if await _DISK.call(place.is_file) else None
+        path = self._path(name)
+        return path if await _DISK.call(path.is_file) else None
 
     async def remove(self, name: str) -> None:
         def unlink() -> None:
             for each in (name, f"{name}.text"):
-                self._place(each).unlink(missing_ok=True)
+                self._path(each).unlink(missing_ok=True)
 
         await _DISK.call(unlink)
 
@@ -83,11 +83,11 @@ class FolderBlobs:
             await self.remove(id)
         return len(gone)
 
-    def _place(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return blob_place(self._folder, name)
 
     def _empty_aside(self) -> None:
-        for left in self._aside.iterdir():  # the folder stays: a full disk can lack space for a new one
+        for left in self._aside.iterdir():  # the folder is kept: a full disk can lack space for a new one
             left.unlink()
 
 
@@ -97,17 +97,17 @@ class _FolderWriting:
     def __init__(
         self,
         aside: Path,
-        place: Callable[[str], Path],
+        path: Callable[[str], Path],
         max_bytes: int,
-        told: str,
+        too_large: str,
         claimed: AbstractAsyncContextManager[Claim | None],
     ) -> None:
         self._claimed = claimed
         self._claim: Claim | None = None
         self._aside = aside
-        self._place = place
+        self._path = path
         self._max_bytes = max_bytes
-        self._told = told
+        self._too_large = too_large
         self._file: IO[bytes] | None = None
         self._hash = hashlib.sha256()
         self._size = 0
@@ -124,7 +124,7 @@ class _FolderWriting:
     async def write(self, block: bytes) -> None:
         self._size += len(block)
         if self._size > self._max_bytes:
-            raise TooLarge(self._told)
+            raise TooLarge(self._too_large)
         self._blocks.append(block)
         self._waiting += len(block)
         if self._waiting >= _BLOCK:
@@ -132,7 +132,7 @@ class _FolderWriting:
 
     async def keep(self, name: str) -> BlobSize:
         await self._flush()
-        await _DISK.call(self._seal, self._place(name))
+        await _DISK.call(self._seal, self._path(name))
         return BlobSize(self._size, self._hash.hexdigest())
 
     async def __aexit__(self, *error: object) -> None:
@@ -157,29 +157,29 @@ class _FolderWriting:
             await _DISK.call(self._write, b"".join(blocks))
 
     def _write(self, data: bytes) -> None:
-        assert self._file is not None, "entered, and not left"
+        assert self._file is not None, "the blob is entered and not left"
         self._hash.update(data)
         if self._claim is None:
             self._file.write(data)
         else:
             self._claim.write(self._file, data)
 
-    def _seal(self, place: Path) -> None:
-        assert self._file is not None, "entered, and not left"
+    def _seal(self, path: Path) -> None:
+        assert self._file is not None, "the blob is entered and not left"
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        place.parent.mkdir(exist_ok=True, mode=0o700)
-        self._aside.replace(place)
-        # The name, too, has to survive a power cut; so has the folder's own, when it is new.
-        for folder in (place.parent, place.parent.parent):
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        self._aside.replace(path)
+        # The name must survive a power failure, too, and so must the folder's own name if it is new.
+        for folder in (path.parent, path.parent.parent):
             sync_folder(folder)
 
 
 def blob_place(folder: Path, name: str) -> Path:
-    """Return where in a folder of `FolderBlobs` a blob is. Raises StoreFailed for what is no name of one."""
+    """Return the path of a blob in a folder of `FolderBlobs`. Raises StoreFailed for an invalid name."""
     if not _NAME.fullmatch(name):
-        raise StoreFailed(f"'{name}' is no name of a blob.")
+        raise StoreFailed(f"'{name}' is not a name of a blob.")
     return folder / hashlib.sha256(name.removesuffix(".text").encode()).hexdigest()[:2] / name
 
 
@@ -189,10 +189,10 @@ def blob_names(folder: Path) -> list[str]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put on disk which names a folder has. Blocks."""
+    """Sync the names in a folder to disk. Blocks."""
     try:
         opened = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders, and needs no sync of them
+    except OSError:  # Windows cannot open folders, and needs no sync of them
         return
     try:
         os.fsync(opened)

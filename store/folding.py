@@ -1,8 +1,8 @@
 """Normalizes text for the full-text index: the same folding for passages, queries and grounding. Pure.
 
 Invariant: texts that differ only in Unicode form, width, case, invisible characters or optional marks fold alike, and
-ASCII text is left to the tokenizer of the index as it is. Where a script puts no space between words, or none between
-a stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found.
+ASCII text is left unchanged for the tokenizer of the index. If a script has no spaces between words, or none between a
+stem and its endings, a word becomes overlapping pairs of characters, so that any part of it can be found.
 """
 
 import re
@@ -15,12 +15,12 @@ from typing import Final
 __all__ = ["FORM", "fold", "fold_passage", "fold_query", "fold_v1", "without_long_marks"]
 
 FORM: Final = 2
-"""Number of the form that `fold_passage` writes. A file in the index records the form of its words; a change of the
-folding needs a new number and a schema step, and then `store.sqlite.reindexing` rewrites what older versions stored."""
+"""The number of the form that `fold_passage` writes. A file in the index records the form of its words. A change of the
+folding needs a new number and a migration; `store.sqlite.reindexing` then rewrites what older versions stored."""
 
 _KEPT_MARK: Final = 0xF0000
-"""Marks that are part of the spelling move to this private plane. The tokenizer of the index takes private-use
-characters for letters, but splits words at the marks themselves."""
+"""Marks that are part of the spelling move to this private-use plane. The tokenizer of the index treats private-use
+characters as letters, but splits words at the marks themselves."""
 
 _MARK: Final = re.compile("[\U000f0000-\U000ffffd]")
 _MARKS: Final = f"{_MARK.pattern}*"
@@ -43,7 +43,7 @@ _INFLECTED: Final = (
 
 _RUN: Final = re.compile(f"((?:(?=[^\\W\\d_])[{_UNSPACED}]{_MARKS})+)|((?:(?=[^\\W\\d_])[{_INFLECTED}]{_MARKS})+)")
 _IN_RUN: Final = re.compile(f"[{_UNSPACED}{_INFLECTED}]")
-"""Tells quickly whether a text has a run at all."""
+"""Detects quickly whether a text has a run at all."""
 
 _CHARACTER: Final = re.compile(f".{_MARKS}", re.DOTALL)
 """A character of a run with its marks."""
@@ -60,7 +60,7 @@ _MAY_JOIN: Final = re.compile(
     "[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2116-\u2122\u213b\u2150-\u215f\u2189\u2460-\u24ff\u2776-\u2793"
     "\u3200-\u32ff\U0001f100-\U0001f1ff]"
 )
-"""Tells quickly whether a text may have such a place."""
+"""Detects quickly whether a text can have such a place."""
 
 _MINOR: Final = re.compile("[^\\w\\s\0-\x7f]")
 """Marks, format characters and signs: `\\w` matches no marks."""
@@ -79,8 +79,8 @@ _OPTIONAL_MARKS: Final = re.compile(
 )
 
 _JOINERS: Final = "\u0f0b\u0f0c\ufffe"
-"""Signs within a word: Tibetan's between syllables, and the noncharacter that PDFium gives for a hyphen at a line's
-end; texts that older versions extracted have it."""
+"""Signs within a word: Tibetan's between syllables, and the noncharacter that PDFium returns for a hyphen at a line's
+end, which texts that older versions extracted contain."""
 
 _LETTERS: Final = re.compile(
     "[\u00c6\u00d8\u00df\u00e6\u00f8\u0110\u0111\u0126\u0127\u0130-\u0131\u0141\u0142\u0152\u0153\u0166\u0167"
@@ -104,8 +104,8 @@ _SPELLED: Final[Mapping[str, str]] = {
     "\u0131": "i",  # dotless
     "ł": "l",
     "ŧ": "t",
-    # Arabic as Lucene's ArabicNormalizer and PersianNormalizer have it: tatweel, alef maqsura, ta marbuta, and the
-    # yeh, kaf and heh of Persian and Urdu keyboards.
+    # Arabic as in Lucene's ArabicNormalizer and PersianNormalizer: tatweel, alef maqsura, ta marbuta, and the yeh, kaf
+    # and heh of Persian and Urdu keyboards.
     "\u0640": "",
     "\u0649": "\u064a",
     "\u0629": "\u0647",
@@ -122,28 +122,28 @@ _SPELLED: Final[Mapping[str, str]] = {
 """Letters that have no decomposition but are commonly typed in another way."""
 
 _NASAL: Final = re.compile("[\u0919\u091e\u0923\u0928\u092e]\u094d(?=[\u0915-\u0939])")
-"""A nasal before a consonant in Devanagari, which can be written as anusvara: both spell Hindi's own name."""
+"""A nasal before a consonant in Devanagari, which can be written as anusvara: Hindi's own name has both spellings."""
 
 _ARABIC: Final = re.compile("[\u0627-\u064a]")
 _ARTICLE: Final = re.compile("\\b[\u0648\u0641]?(?:[\u0628\u0643]?\u0627\u0644|\u0644\u0644)(?=[\u0621-\u064a]{3})")
-"""The article of Arabic and what is joined to it (and, so, in, as, to), as Lucene's ArabicStemmer has them."""
+"""The Arabic article and what is joined to it (and, so, in, as, to), as in Lucene's ArabicStemmer."""
 
 _DIGIT: Final = re.compile("[^\\D0-9]")
 
 
 def fold(text: str) -> str:
-    """Return the text with every word of a pair script as pairs; one character alone stays as it is."""
+    """Return the text with every word of a pair script as pairs; a single character stays unchanged."""
     return _spell_runs(_normalize(text), end=False)
 
 
 def fold_passage(text: str) -> str:
-    """Return the text as the index stores it: as `fold`, and each run of a script without spaces ends in its last
-    character, so that every character is the beginning of a token and one of them can be looked for."""
+    """Return the text as the index stores it: as `fold`, but each run of a script without spaces ends in its last
+    character, so that every character starts a token and a single character can be found."""
     return _spell_runs(_normalize(text), end=True)
 
 
 def fold_query(text: str) -> str:
-    """Return the text as `fold`, but one character of a script without spaces is followed by `*`: a prefix.
+    """Return the text as `fold`, but a single character of a script without spaces is followed by `*`: a prefix.
 
     A `*` of the text itself becomes a space.
     """
@@ -170,7 +170,7 @@ def _with_few_marks(run: str) -> str:
 
 def _normalize(text: str) -> str:
     if text.isascii():
-        return text.replace("\0", " ")  # SQLite would end the text there
+        return text.replace("\0", " ")  # SQLite would end the text at this character
     text = without_long_marks(text)
     if not unicodedata.is_normalized("NFKC", text):
         if _MAY_JOIN.search(text):
@@ -187,7 +187,7 @@ def _normalize(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _minor(char: str) -> str:
-    """Return a mark as a letter, or nothing for one that is optional and for what cannot be seen."""
+    """Return a mark as a letter; an empty text for an optional mark or an invisible character."""
     category = unicodedata.category(char)
     if category == "Cf" or char in _JOINERS or _OPTIONAL_MARKS.match(char):
         return ""
@@ -201,12 +201,12 @@ def _letter(char: str) -> str:
 
 
 def _spell_runs(text: str, *, end: bool, alone: str = "") -> str:
-    """Return the text with runs as pairs: each character with its marks and the next one without, as an ending may
+    """Return the text with runs as pairs: each character with its marks, and the next one without, as an ending can
     change a vowel sign.
 
     Args:
         end: Add the last character of a run of a script without spaces.
-        alone: Goes behind one character that is such a run by itself.
+        alone: Appended to a single character that is such a run.
     """
     if not _IN_RUN.search(text):
         return text
@@ -233,8 +233,8 @@ _UNSPACED_V1: Final = re.compile(
 
 
 def fold_v1(text: str) -> str:
-    """Return the text as form 1 has it. The full-text index keeps no text: to delete what it stored in this form, and
-    to find it until then, the same folding is needed. Never change it."""
+    """Return the text in form 1. The full-text index keeps no text, so the same folding is needed to delete words that
+    are stored in this form, and to find them until then. Never change it."""
     return _UNSPACED_V1.sub(_pairs_v1, text).replace("\0", " ")
 
 

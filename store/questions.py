@@ -1,7 +1,7 @@
 """Removes the words that questions share from queries in languages written without spaces or with joined endings. Pure.
 
 Such a query is searched as pairs of characters, and words decide the ranking of its hits, as the built-in embedder
-knows only English. Without this, "how" and "please" would find every other question. Passages keep all their words.
+supports only English. Without this, "how" and "please" would find every other question. Passages keep all their words.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What can be remembered: the protocols of every backend, and the values that they take and return."""
+"""The ports of persistence: the protocols of every backend, and the values that they take and return."""
 
 from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id

@@ -1,8 +1,9 @@
-"""The store as the rest of the server sees it: rows in, rows out, and lists of changes that commit together.
+"""The port of the store: rows in, rows out, and lists of changes that commit together.
 
-A backend implements `Store`; `tests/store/test_conformance.py` is the law it must keep. A row's `body` is the wire
-object, public as it stands; what only the server may know (secrets of actions, submitted outputs, sequence numbers)
-is in `private`. Index columns (status, expires_at, purpose, usage_bytes) are read from the body by the backend.
+A backend implements `Store`; `tests/store/test_conformance.py` tests the rules that it must keep. A row's `body` is the
+wire object, all of which is public. What only the server is allowed to know (secrets of actions, submitted outputs,
+sequence numbers) is in `private`. The backend reads index columns (status, expires_at, purpose, usage_bytes) from the
+body.
 """
 
 from asyncio import Future
@@ -42,9 +43,10 @@ Kind = Literal["assistant", _OfThreads, _OfFiles]
 @dataclass(frozen=True, slots=True)
 class Row:
     """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
-    `vector_store_id` on batches and on a store's files, `file_id` and (where it came in one) `batch_id` on the latter.
+    `vector_store_id` on batches and vector store files; `file_id` and, if it was added in a batch, `batch_id` on vector
+    store files.
 
-    A store's file has the id of the file on the wire, but here that of its place, `store_file_id`.
+    On the wire, a vector store file has the id of its file; here, its id is `store_file_id`.
     """
 
     kind: Kind
@@ -61,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What is told of an active run where there may be ten thousand of them."""
+    """The part of an active run that is read when there can be ten thousand of them."""
 
     id: str
     owner: str
@@ -74,10 +76,11 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """A cursor page. Order is by insertion, which is by created_at with ties broken; `after`/`before` are object ids.
+    """A cursor page. The order is by insertion, which is by `created_at` with ties broken; `after` and `before` are
+    object ids.
 
-    `before` gives the page that ends just before that object in the listing's order. A cursor stays valid after
-    its object was deleted.
+    `before` gives the page that ends just before that object in the order of the list. A cursor stays valid after its
+    object is deleted.
     """
 
     limit: int = 20
@@ -88,10 +91,10 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the listing's order; `has_more` tells whether rows follow the last one in that order.
+    """Rows in the order of the list; `has_more` is whether rows follow the last one in that order.
 
-    Rows of several megabytes in total span several pages, whatever the limit; a page has at least one row. `size` is
-    the number of their characters as stored.
+    Rows of several megabytes in total span several pages, whatever the limit. A page has at least one row, if there is
+    one. `size` is the number of characters of the rows as stored.
     """
 
     rows: list[Row]
@@ -101,7 +104,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """What a new run is made of: each row or None, and the thread's newest messages."""
+    """What the start of a run reads: each row or None, and the thread's newest messages."""
 
     assistant: Row | None
     thread: Row | None
@@ -110,14 +113,13 @@ class RunStart:
     newest: Page
 
 
-# --- changes: applied in order, all in one transaction, or not at all ---------------------------------------------
+# --- changes: applied in order in one transaction, all or none ----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Add a row. A run is refused with ThreadBusy while its thread has an active one; a message, run or step
-    whose thread is not there (for this owner) is refused with Missing, and so is a store's file or batch without
-    its vector store, or without its file."""
+    """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with Missing if this owner has
+    no such thread for a message, run or step, or no such vector store or file for a vector store file or batch."""
 
     row: Row
 
@@ -126,7 +128,7 @@ class Insert:
 class Patch:
     """Merge top-level keys into a row's body and private part (None values are stored, not removed).
 
-    Raises Missing, or StatusConflict when `only_if` is given and body["status"] is not in it.
+    Raises Missing, or StatusConflict if `only_if` is given and body["status"] is not in it.
     """
 
     kind: Kind
@@ -136,27 +138,27 @@ class Patch:
     private: dict[str, Any] = field(default_factory=dict)
     only_if: frozenset[str] | None = None
     if_there: bool = False
-    """Do nothing, instead of raising Missing, where the row is gone; no row is returned for it then."""
+    """Do nothing, instead of raising Missing, if the row does not exist; no row is returned for it then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a row and all that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector store's
-    files and batches; a file's places in vector stores). Raises Missing.
+    """Remove a row and everything that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector
+    store's files and batches; a file's vector store files). Raises Missing.
 
-    The parts of threads and vector stores are hidden at once and removed later, in short commits.
+    The parts of threads and vector stores are hidden immediately, and removed later, in short commits.
     """
 
     kind: Kind
     id: str
     owner: str
     if_there: bool = False
-    """Do nothing, instead of raising Missing, where the row is not there."""
+    """Do nothing, instead of raising Missing, if the row does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequireRow:
-    """Refuse the commit with Missing unless the row is there."""
+    """Refuse the commit with Missing unless the row exists."""
 
     kind: Kind
     id: str
@@ -165,7 +167,7 @@ class RequireRow:
 
 @dataclass(frozen=True, slots=True)
 class RequireNoActiveRun:
-    """Refuse the commit with ThreadBusy while the thread has an active run, with Missing when it is not there."""
+    """Refuse the commit with ThreadBusy while the thread has an active run, with Missing if it does not exist."""
 
     thread_id: str
     owner: str
@@ -212,26 +214,27 @@ class Store(Protocol):
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
-        """Queue changes as one transaction, at once and in order of the calls; the future ends when it is committed.
+        """Queue changes as one transaction, without waiting and in the order of the calls; the future ends when it is
+        committed.
 
         Returns the rows after each Insert and Patch, in order. `durable` syncs the batch to disk before the future
-        ends; without it the commit survives the process, not a power cut. Raises (through the future) StoreError,
-        and then nothing of this commit was kept; other commits of the same batch stand. No changes at all fail where
-        others would: what answers to them can be written. `failed` is called before the future raises, and also where
-        nobody waits for it any more; cancelling it withdraws nothing.
+        ends; without it, the commit survives an end of the process, but not a power failure. Raises (through the
+        future) StoreError: nothing of this commit is kept then, but other commits of the same batch are. An empty list
+        of changes fails whenever a write would fail, so it tests whether the store is writable. `failed` is called
+        before the future raises, even if the future is no longer awaited. Cancelling the future withdraws nothing.
         """
         ...
 
     async def get(
         self, kind: Kind, id: str, owner: str, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Row | None:
-        """Return one row of this owner (and, where given, of this thread and run), or None."""
+        """Return one row of this owner (and, if given, of this thread and run), or None."""
         ...
 
     async def page(
         self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
-        """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that never was in this list."""
+        """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
@@ -239,7 +242,7 @@ class Store(Protocol):
         ...
 
     async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
-        """Return what a run of this assistant on this thread begins with, as one read: up to so many `messages`, the
+        """Return, in one read, what a run of this assistant on this thread starts with: up to `messages` messages, the
         newest first."""
         ...
 
@@ -253,20 +256,17 @@ class Store(Protocol):
 
     @property
     def checkpoints(self) -> "BaseCheckpointSaver[str]":
-        """LangGraph's saver over the same writer. Its thread id is our run id.
+        """LangGraph's saver, with the same writer. Its thread id is our run id.
 
-        `configurable["fresh"]` true means: nothing is stored yet, do not look. A checkpoint whose `exchange`
-        channel is empty or missing is not written (law 1: a run without tools writes none).
+        If `configurable["fresh"]` is true, nothing is stored yet, so nothing is read. A checkpoint whose `exchange`
+        channel is empty or missing is not written, so a run without tools writes none.
         """
         ...
 
     async def tidy(self) -> None:
-        """Remove what belonged to deleted threads and vector stores; also done automatically. Raises StoreError."""
+        """Remove the parts of deleted threads and vector stores; this also happens automatically. Raises StoreError."""
         ...
 
     async def close(self) -> None:
-        """Commit what is queued, then close every connection. Commits after that fail with StoreError."""
+        """Commit what is queued, then close every connection. Later commits fail with StoreError."""
         ...
-
-
-# --- vectors: what files say, to be found by words and by meaning -------------------------------------------------

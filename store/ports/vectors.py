@@ -13,7 +13,7 @@ __all__ = ["Chunk", "Found", "Hit", "Query", "Vectors"]
 class Chunk:
     """A piece of a file's extracted text. `start` and `end` are character offsets in that text.
 
-    `index` counts a file's chunks from 0, without gaps. Without a vector a chunk is found by its words only.
+    `index` counts a file's chunks from 0, without gaps. A chunk without a vector is found by its words only.
     """
 
     index: int
@@ -25,10 +25,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for, and how: `text` by its words, `vector` (which `model` made) by its meaning.
+    """A search by the words of `text` and by the meaning of `vector`, which `model` made.
 
-    `threshold` drops hits that score less (0 to 1). `weight` is the share of meaning in the ranking (0: words only,
-    1: meaning only), None the backend's own.
+    `threshold` drops hits with a lower score (0 to 1). `weight` is the share of meaning in the ranking (0: words only,
+    1: meaning only); None is the backend's default.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk that was found. `score` is 0 to 1; `attributes` are its file's in that store."""
+    """One chunk that was found. `score` is 0 to 1; `attributes` are those of its file in that store."""
 
     vector_store_id: str
     file_id: str
@@ -53,17 +53,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hits, best first. `by_words_only` names files that the query's vector could not reach: theirs are of another
-    model, or missing."""
+    """Hits, best first. `by_words_only` are the ids of files that the query's vector cannot find, because their vectors
+    are from another model, or missing."""
 
     hits: list[Hit]
     by_words_only: frozenset[str] = frozenset()
 
 
 class Vectors(Protocol):
-    """Everything is within one owner's store; what another owner has looks as if it were not there.
+    """All methods see only one owner's stores; other owners' objects seem not to exist.
 
-    A file is found when the whole of it has been added, and no longer once `remove` has returned.
+    A file is found once all of it is added, and no longer once `remove` has returned.
     """
 
     async def add(
@@ -76,52 +76,53 @@ class Vectors(Protocol):
         model: str | None,
         attributes: Attributes | None = None,
     ) -> None:
-        """Index a file, in place of what the store had of it; synced to disk when it returns.
+        """Index a file, replacing what the store has of it. The file is synced to disk when this returns.
 
-        It goes in small commits, so that others come between; a crash or a cancel on the way leaves nothing that can be
-        found. `model` is what made the vectors (None: there are none).
+        The file is added in small commits, so that others can come between. A crash or cancellation meanwhile leaves
+        nothing that can be found. `model` is the model that made the vectors (None: there are none).
 
         Raises:
             Missing: the file or the store was removed meanwhile; nothing is kept.
+            StoreError: the vectors differ in length, or that model's vectors had another length before.
             StoreError: vectors of unequal length, or of another length than that model's were before.
         """
         ...
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
-        """Forget a file, or the whole store; nothing happens where there is none. Synced when it returns.
+        """Remove a file, or the whole store; does nothing if there is none. Synced to disk when this returns.
 
-        What an addition has written of it by then is forgotten, too. The room is freed by `tidy`.
+        What a concurrent `add` has written of it so far is removed, too. `tidy` frees the space.
         """
         ...
 
     async def tidy(self) -> None:
-        """Free the room of what was removed, replaced or never became whole, every owner's, in small commits.
+        """Free the space of what was removed, replaced or never completed, for every owner, in small commits.
 
-        For whoever does work in the background: at the start, and after a removal. What is being added stays.
+        For background work at the start and after a removal. What is being added is kept.
         """
         ...
 
     def refresh(self) -> AsyncIterator[int]:
-        """Rewrite what an older version indexed, for every owner, in small commits; yields how many files are left,
-        at first and after each.
+        """Rewrite what an older version indexed, for every owner, in small commits. Yields how many files are left,
+        first at the start and then after each file.
 
-        For background work after the start. Files are found meanwhile, and vectors stay as they are. A rewrite that was
-        cut off goes on where it stopped.
+        For background work after the start. Files are found meanwhile, and vectors stay unchanged. An interrupted
+        rewrite continues where it stopped.
         """
         ...
 
     async def set_attributes(self, owner: str, vector_store_id: str, file_id: str, attributes: Attributes) -> None:
-        """Replace a file's attributes. Raises Missing when it is not indexed there."""
+        """Replace a file's attributes. Raises Missing if it is not indexed there."""
         ...
 
     async def search(self, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:
-        """Return what fits best in these stores, each chunk of a file once. A store that is not there is empty."""
+        """Return the best hits in these stores, each chunk of a file once. A store that does not exist is empty."""
         ...
 
     async def chunks(self, owner: str, vector_store_id: str, file_id: str) -> list[Chunk]:
-        """Return a file's chunks in order, without vectors; none where it is not indexed."""
+        """Return a file's chunks in order, without vectors; empty if it is not indexed."""
         ...
 
     async def models(self, owner: str, vector_store_id: str) -> frozenset[str | None]:
-        """Return which models made the vectors of this store's files; None stands for files that have none."""
+        """Return the models that made the vectors of this store's files; None stands for files without vectors."""
         ...

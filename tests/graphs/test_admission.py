@@ -130,7 +130,7 @@ def test_no_owner_keeps_others_out_of_the_queue() -> None:
     turns.begin("ann")
     for number in range(6):
         turns.enqueue(queued_run("ann", number))
-    with pytest.raises(TooManyRequests, match=r"6 of your runs are already queued .* one of several owners"):
+    with pytest.raises(TooManyRequests, match=r"6 of your runs are already queued, .* one of several owners"):
         turns.check("ann")
     for number in range(2):
         turns.enqueue(queued_run("bob", number))

@@ -178,9 +178,9 @@ def bomb(keyword: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("schemas", "words"),
     [
-        (SELF, "circle"),
-        (TWO, "circle"),
-        (COMPOSED, "circle"),
+        (SELF, "circular"),
+        (TWO, "circular"),
+        (COMPOSED, "circular"),
         (bomb(lambda i: {"type": "object", "properties": {"a": ref(f"s{i + 1}"), "b": ref(f"s{i + 1}")}}), "expand"),
         (bomb(lambda i: {"allOf": [ref(f"s{i + 1}"), ref(f"s{i + 1}")]}), "expand"),
         (bomb(lambda i: {"anyOf": [ref(f"s{i + 1}"), ref(f"s{i + 1}")], "default": 1}), "expand"),
