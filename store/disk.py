@@ -1,4 +1,4 @@
-"""Runs calls that wait for the disk in threads that owners share; failures become the store's errors."""
+"""Runs calls that wait for the disk in threads that owners share. Failures become the store's errors."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The disk for one kind of data; `failure` says what failed, before the system's reason."""
+    """The disk for one kind of data; `failure` describes what failed, before the system's reason."""
 
     failure: str
 
@@ -31,7 +31,7 @@ class Disk:
             raise failed(self.failure, error) from error
 
     async def open(self, opens: Callable[P, IO[bytes]], *args: P.args, **kwargs: P.kwargs) -> IO[bytes]:
-        """Open a file. A caller that is cancelled meanwhile leaves no open file behind. Raises StoreFailed."""
+        """Open a file. If the caller is cancelled meanwhile, the file is closed. Raises StoreFailed."""
         opening = asyncio.ensure_future(self.call(opens, *args, **kwargs))
         try:
             return await asyncio.shield(opening)

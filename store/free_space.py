@@ -1,8 +1,8 @@
 """Keeps disk space free by limiting data that only grows: uploads, extracted text and the file index.
 
-Invariants: no write through a claim leaves less than the reserve, however many write at once, because space that others
-have claimed but not yet written counts as used. Space that a client only announces is never claimed: the client could
-send slowly or not at all, and block all other writers.
+Invariants: no write through a claim leaves less than the reserve, however many writers there are, because space that
+others have claimed but not yet written counts as used. Space that a client only announces is never claimed: the client
+could send slowly or not at all, and block all other writers.
 """
 
 import asyncio
@@ -72,14 +72,14 @@ class Room:
             self._claimed += size
 
     def give_back(self, size: int) -> None:
-        """Reduce the claim by bytes that were written, or that will not be."""
+        """Reduce the claim by bytes that were written, or that will not be written."""
         with self._lock:
             self._claimed -= size
 
 
 class Claim:
-    """The space that one writer can still use. A thread whose waiter was cancelled can use it after its release; what
-    it claims then is released at once."""
+    """The space that one writer can still use. A thread whose caller was cancelled can use it after its release; what
+    it claims then is released immediately."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -105,7 +105,7 @@ class Claim:
         self._room.give_back(written)
 
     def release(self) -> None:
-        """Release what was not written; nothing stays claimed."""
+        """Release what was not written, so that nothing stays claimed."""
         with self._lock:
             self._released = True
             left, self._left = self._left, 0

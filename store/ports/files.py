@@ -9,20 +9,20 @@ from store.ports.records import Kind, Page, PageQuery, Row
 __all__ = ["Ages", "Expiring", "Idleness", "Library", "Tally", "Whole", "store_file_id"]
 
 Whole = Literal["vector_store_id", "batch_id"]
-"""Whose files are counted: a vector store's or a batch's."""
+"""The column of the object whose files are counted: a vector store or a batch."""
 
 Expiring = Literal["file", "vector_store", "upload"]
 """Kinds of object that expire."""
 
 
 def store_file_id(vector_store_id: str, file_id: str) -> str:
-    """Return the row id of a file's place in a vector store."""
+    """Return the row id of a vector store file."""
     return f"{vector_store_id}/{file_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many files have which status, and the bytes that they take."""
+    """How many files have which status, and their bytes in total."""
 
     by_status: dict[str, int] = field(default_factory=dict)
     usage_bytes: int = 0
@@ -35,10 +35,10 @@ class Tally:
 
 
 class Library(Protocol):
-    """Eight reads of what is committed."""
+    """Eight reads of committed data."""
 
     async def files(self, owner: str, query: PageQuery, *, purpose: str | None = None) -> Page:
-        """Return a page of files. Raises InvalidRequest for a cursor that never was in the list."""
+        """Return a page of files. Raises InvalidRequest for a cursor that was never in the list."""
         ...
 
     async def places(
@@ -58,8 +58,8 @@ class Library(Protocol):
         ...
 
     async def waiting(self, limit: int, *, besides: Sequence[Row] = (), full: Collection[str] = ()) -> list[Row]:
-        """Return places that are `in_progress`, oldest first, except the given ones and those of the owners in `full`.
-        Owners with a place among the given ones come after all others."""
+        """Return vector store files that are `in_progress`, oldest first, except `besides` and those of the owners in
+        `full`. Owners of files in `besides` come after all others."""
         ...
 
     async def statuses(self, kind: Kind, owner: str, ids: Sequence[str]) -> dict[str, str | None]:
@@ -67,22 +67,22 @@ class Library(Protocol):
         ...
 
     async def places_of(self, file_id: str) -> list[Row]:
-        """Return a file's places in vector stores."""
+        """Return the vector store files of a file."""
         ...
 
     async def due(self, kind: Expiring, before: int) -> list[Row]:
-        """Return every owner's files, stores not yet expired, or pending uploads, whose `expires_at` (Unix s) is not
+        """Return every owner's files, unexpired vector stores, or pending uploads, with an `expires_at` (Unix s) not
         after `before`."""
         ...
 
     async def unknown(self, blob_ids: Sequence[str]) -> list[str]:
-        """Return those ids that neither a file nor a part of a pending upload has, of any owner."""
+        """Return the ids that are neither of a file nor of a part of a pending upload, of any owner."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """A thread, when it was last used (Unix seconds), and its newest message then. `seq` is its place in the store."""
+    """A thread, when it was last used (Unix seconds), and its newest message at that time. `seq` is its row number."""
 
     seq: int
     thread_id: str
@@ -92,8 +92,8 @@ class Idleness:
 
 
 class Ages(Protocol):
-    """One door."""
+    """The ages of all threads."""
 
     async def threads(self, *, after: int, limit: int) -> list[Idleness]:
-        """Return up to `limit` threads of every owner, those whose `seq` is above `after`, in order."""
+        """Return up to `limit` threads of all owners with a `seq` above `after`, in order."""
         ...

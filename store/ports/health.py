@@ -16,11 +16,11 @@ class StoreMetrics:
         self.batch_commits = Histogram(_BATCH)
         """Commits in a batch."""
         self.batch_seconds = Histogram((0.0001, 0.00025, 0.0005, *SECONDS))
-        """From the begin of a batch until it was committed, and synced where it was to be."""
+        """From the start of a batch until it is committed, and synced if it is durable."""
         self.failed = 0
-        """Batches that the database itself did not take."""
+        """Batches that failed in the database."""
         self.refused = 0
-        """Commits that were refused for what they asked."""
+        """Commits that were refused because of their content."""
 
 
 class StoreHealth(Protocol):

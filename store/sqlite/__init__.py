@@ -1,1 +1,1 @@
-"""How is it remembered in one SQLite file?"""
+"""The ports of persistence, implemented in one SQLite file."""

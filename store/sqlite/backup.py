@@ -1,8 +1,8 @@
-"""A copy of all that is remembered, made while the server runs: the database, and the bytes of files.
+"""Backs up everything while the server runs: the database and the bytes of files.
 
-Laws: the copy is one moment's state, and has the bytes of every file that it knows of; it is read again and compared
-before it gets its name, so what has the name is whole. A folder of the form that `DATA_DIR` has: to put it there is to
-restore it. What is copied is not changed, and the server is never waited for nor made to wait.
+Invariants: the copy is the state of one moment, with the bytes of every file in it. It is read again and compared
+before it gets its name, so a copy with its name is complete. It is a folder in the form of `DATA_DIR`: to restore it,
+put it there. The source is not changed, and the backup and the server do not wait for each other.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ __all__ = ["DATABASE_NAME", "FILES_NAME", "Backup", "back_up"]
 DATABASE_NAME: Final = "threadhold.db"
 FILES_NAME: Final = "files"
 
-_PAGES: Final = 2_000  # of the database, between two words about the progress
+_PAGES: Final = 2_000  # pages of the database between two reports of progress
 _ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied. `lost` are ids of files whose bytes the server itself has not, or not as they came."""
+    """The contents of a copy. `lost` are the ids of files whose bytes are missing or changed on the server itself."""
 
     threads: int
     files: int
@@ -43,11 +43,11 @@ class Backup:
 def back_up(database: Path | str, files: Path, target: Path, *, watch: Watch) -> Backup:
     """Copy the database and the folder of files to a new folder `target`. Blocks.
 
-    It is made under another name beside it, which an interrupted one leaves behind and the next one removes.
+    It is made next to it under another name. An interrupted backup leaves that folder, and the next one removes it.
 
     Raises:
-        StoreFailed: `target` is there already, has no room, or the copy is not what it should be.
-        OSError: the disk refuses.
+        StoreFailed: `target` exists, the disk has no space, or the copy is damaged.
+        OSError: the disk fails.
     """
     target, files = target.expanduser().absolute(), files.expanduser().absolute()
     if target.exists():
@@ -71,17 +71,17 @@ def back_up(database: Path | str, files: Path, target: Path, *, watch: Watch) ->
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the database says of a file."""
+    """The size and hash of a file as recorded in the database."""
 
     bytes: int
     sha256: str | None
 
 
 def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Watch) -> Mapping[str, _Known]:
-    """Copy files, then the database, then the files that came between; returns those of the database's moment.
+    """Copy the files, then the database, then files that are new in it; return the files of the database's moment.
 
-    A file that was deleted between is one too many or too few: too many go, and for too few the database's next moment,
-    which does not know it, is taken instead.
+    A file that is deleted meanwhile is superfluous or missing. Superfluous ones are removed. If one is missing, the
+    database is copied again, in a later state without that file.
     """
     folder = aside / FILES_NAME
     folder.mkdir(mode=0o700)
@@ -89,11 +89,11 @@ def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Wa
     known: dict[str, _Known] = {}
     for _ in range(_ATTEMPTS):
         known = _copy_database(source, aside / DATABASE_NAME, watch)
-        there = set(blob_names(folder))
-        missing = [id for id in known if id not in there]
+        present = set(blob_names(folder))
+        missing = [id for id in known if id not in present]
         copied = _copy_blobs(files, folder, missing, watch)
         if {id for id in missing if id not in copied} <= _known_files(source).keys():
-            break  # whose bytes are not there although they should be is told at the end
+            break  # files that exist in the database but whose bytes are missing are reported at the end
     for name in blob_names(folder):
         if name.removesuffix(".text") not in known:
             blob_place(folder, name).unlink()
@@ -101,24 +101,24 @@ def _copy_moment(source: sqlite3.Connection, files: Path, aside: Path, watch: Wa
 
 
 def _copy_database(source: sqlite3.Connection, copy: Path, watch: Watch) -> dict[str, _Known]:
-    os.close(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600))  # secrets are in it
+    os.close(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600))  # it contains secrets
     with closing(sqlite3.connect(copy, isolation_level=None)) as target:
-        target.execute("PRAGMA synchronous = OFF")  # synced as a whole, when it is
+        target.execute("PRAGMA synchronous = OFF")  # the whole copy is synced at the end
 
         page_bytes = source.execute("PRAGMA page_size").fetchone()[0]
 
-        def told(_: int, left: int, total: int) -> None:
+        def report(_: int, left: int, total: int) -> None:
             watch("database", (total - left) * page_bytes, total * page_bytes)
 
         with snapshot(source):
-            # The copying goes on in the snapshot that is open; without one, each commit would make it begin anew.
-            source.backup(target, pages=_PAGES, progress=told)
+            # The copy continues in the open snapshot; without one, every commit would make it start again.
+            source.backup(target, pages=_PAGES, progress=report)
             return _known_files(source)
 
 
 def _known_files(connection: sqlite3.Connection) -> dict[str, _Known]:
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'files'").fetchone() is None:
-        return {}  # of a version that had none
+        return {}  # from a version without files
     known = {}
     for id, body, private in connection.execute("SELECT id, body, private FROM files ORDER BY seq"):
         known[id] = _Known(orjson.loads(body)["bytes"], orjson.loads(private).get("sha256"))
@@ -126,23 +126,23 @@ def _known_files(connection: sqlite3.Connection) -> dict[str, _Known]:
 
 
 def _copy_blobs(files: Path, folder: Path, names: list[str], watch: Watch) -> list[str]:
-    """Copy these; returns those that were there."""
+    """Copy these blobs; returns the names of those that exist."""
     copied = []
     for number, name in enumerate(names, 1):
-        place = blob_place(folder, name)
-        place.parent.mkdir(exist_ok=True, mode=0o700)
+        path = blob_place(folder, name)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         try:
-            shutil.copyfile(blob_place(files, name), place)
+            shutil.copyfile(blob_place(files, name), path)
         except FileNotFoundError:  # deleted meanwhile
             continue
-        place.chmod(0o600)
+        path.chmod(0o600)
         copied.append(name)
         watch("files", number, len(names))
     return copied
 
 
 def _verify(aside: Path, known: Mapping[str, _Known], files: Path, watch: Watch) -> tuple[str, ...]:
-    """Read all of it again. Returns the files that are no better where they came from. Raises StoreFailed."""
+    """Read the copy again. Returns the files that are missing or damaged in the source, too. Raises StoreFailed."""
     watch("checking the database", 0, 1)
     with closing(_reading(aside)) as copy:
         found = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
@@ -153,7 +153,7 @@ def _verify(aside: Path, known: Mapping[str, _Known], files: Path, watch: Watch)
         if not _is_whole(blob_place(aside / FILES_NAME, id), one):
             if _is_whole(blob_place(files, id), one):
                 raise StoreFailed(
-                    f"The copy of the file '{id}' in `{aside}` is not what was copied. Is the disk sound?"
+                    f"The copy of the file '{id}' in `{aside}` differs from the original. The disk may be faulty."
                 )
             lost.append(id)
         watch("checking files", number, len(known))
@@ -178,7 +178,7 @@ def _described(aside: Path, known: Mapping[str, _Known], lost: tuple[str, ...]) 
 
 
 def _reading(aside: Path) -> sqlite3.Connection:
-    """Read the copy without leaving anything beside it."""
+    """Open the copy for reading without creating files next to it."""
     return sqlite3.connect(f"{(aside / DATABASE_NAME).as_uri()}?mode=ro&immutable=1", uri=True)
 
 
@@ -189,7 +189,7 @@ def _check_room(aside: Path, source: sqlite3.Connection, files: Path) -> None:
     if needed > free:
         aside.rmdir()
         raise StoreFailed(
-            f"`{aside.parent}` has {free / 1e6:.0f} MB free, and the copy needs {needed / 1e6:.0f} MB: make room, or "
+            f"`{aside.parent}` has {free / 1e6:.0f} MB free, and the copy needs {needed / 1e6:.0f} MB: free space, or "
             "name a folder on another disk."
         )
 
@@ -202,7 +202,7 @@ def _size(path: Path) -> int:
 
 
 def _sync(aside: Path) -> None:
-    """Put all of it on disk, contents before names."""
+    """Sync the whole copy to disk, contents before names."""
     _each(aside, lambda path: path.is_file(), _sync_file)
     _each(aside, lambda path: path.is_dir(), sync_folder)
     sync_folder(aside)

@@ -1,4 +1,4 @@
-"""Reserves disk space for deletions on a full disk, as a file beside the database.
+"""Reserves disk space for deletions on a full disk, as a file next to the database.
 
 Invariants: the file has its full size unless the disk has no space for it. It releases its space to one batch of
 changes that free space, and reclaims what is left immediately. SQLite needs space to delete: it writes changed pages to
@@ -23,7 +23,7 @@ BALLAST_BYTES: Final = 16 * 1024 * 1024
 """Four times the usual size of SQLite's log: enough to delete a large thread and copy the log into the file."""
 
 _SHARE: Final = 8
-"""The file takes at most one in so many of the disk's bytes, so it is smaller on a small disk."""
+"""The file takes at most this fraction (one in so many) of the disk's bytes, so it is smaller on a small disk."""
 
 _SUFFIX: Final = ".reserve"
 _AGAIN_S: Final = 5.0
@@ -31,7 +31,7 @@ _BLOCK: Final = 64 * 1024
 
 
 class Ballast:
-    """The reserve file. Every method blocks, and none raises if the disk refuses."""
+    """The reserve file. Every method blocks, and none raises if the disk fails."""
 
     def __init__(self, path: Path, max_bytes: int = BALLAST_BYTES) -> None:
         """With `max_bytes` 0, no file is made, but an existing one is used."""

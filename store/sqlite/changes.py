@@ -1,8 +1,8 @@
-"""Changes made into operations on the one writing connection.
+"""Turns changes into operations on the writing connection.
 
-Law: `prepare` runs on the event loop and takes a snapshot (whatever the caller does to its dicts afterwards, this is
-what will be stored); what it returns runs on the writing connection, inside a transaction, and either does the whole
-change or raises StoreError. Checks and writes share the transaction, so nothing can come between them.
+Invariant: `prepare` runs on the event loop and takes a snapshot, so the caller can change its dicts afterwards. The
+operation that it returns runs in a transaction on the writing connection, and either makes the whole change or raises
+StoreError. Checks and writes share the transaction, so nothing can happen between them.
 """
 
 import sqlite3
@@ -33,22 +33,22 @@ from wire.errors import Missing, StatusConflict, StoreError, ThreadBusy, ThreadM
 __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
-"""One change, ready to run on the writer's connection; answers the row after an Insert or Patch."""
+"""A change that is ready to run on the writing connection; returns the row after an Insert or Patch."""
 
 
 _LARGE_ROW: Final = 1024 * 1024
-"""What a change of an assistant counts as: its whole row is rewritten, with functions of up to 10 MB."""
+"""The size that a change of an assistant counts as: it rewrites the whole row, with functions of up to 10 MB."""
 
 
 class Prepared(NamedTuple):
-    """A change, ready to run, and how many bytes it writes: None for what may touch any number of rows."""
+    """A change that is ready to run, and how many bytes it writes; None if it can touch any number of rows."""
 
     run: Operation
     size: int | None = None
 
 
 def prepare(change: Change) -> Prepared:
-    """Make the operation of a change. Raises TypeError for a body that is not JSON."""
+    """Return the operation of a change. Raises TypeError for a body that is not JSON."""
     match change:
         case Insert(row):
             return _insert(row)
@@ -57,13 +57,13 @@ def prepare(change: Change) -> Prepared:
         case Delete(kind, id, owner, if_there):
             return Prepared(_delete(kind, id, owner, if_there=if_there))
         case RequireRow(kind, id, owner):
-            return Prepared(_there(kind, id, owner), 0)
+            return Prepared(_require_row(kind, id, owner), 0)
         case RequireNoActiveRun(thread_id, owner):
-            return Prepared(_idle(thread_id, owner), 0)
+            return Prepared(_require_no_active_run(thread_id, owner), 0)
         case Append(run_id, events):
             return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
         case RequireNewest(thread_id, owner, message_id):
-            return Prepared(_newest(thread_id, owner, message_id), 0)
+            return Prepared(_require_newest(thread_id, owner, message_id), 0)
         case Retract(run_id, object_ids):
             return Prepared(retract(run_id, sorted(object_ids)))
         case DropCheckpoints(run_id):
@@ -73,12 +73,12 @@ def prepare(change: Change) -> Prepared:
 
 
 def touch(conn: sqlite3.Connection) -> None:
-    """Write a page that says what it said: without one, SQLite would not find out that it cannot write."""
+    """Write a page without changing it: without a write, SQLite would not notice that it cannot write."""
     conn.execute(f"PRAGMA user_version = {conn.execute('PRAGMA user_version').fetchone()[0]}")
 
 
 def drop_checkpoints(run_id: str) -> Operation:
-    """Remove LangGraph's checkpoints of one run, and the writes of its tasks."""
+    """Return the removal of a run's LangGraph checkpoints and of its tasks' writes."""
 
     def run(conn: sqlite3.Connection) -> None:
         conn.execute("DELETE FROM checkpoints WHERE run_id = ?", (run_id,))
@@ -99,27 +99,27 @@ def _insert(row: Row) -> Prepared:
         except sqlite3.IntegrityError as error:
             raise _clash(conn, row.kind, row.id, row.thread_id) from error
         if not added:
-            raise _gone_above(conn, row)
+            raise _missing_parent(conn, row)
         return Row(row.kind, row.id, row.owner, orjson.loads(body), *held[:2], orjson.loads(private), *held[2:])
 
     return Prepared(run, len(body) + len(private))
 
 
-def _gone_above(conn: sqlite3.Connection, row: Row) -> Missing:
-    """Name what a row belongs to that is not there."""
+def _missing_parent(conn: sqlite3.Connection, row: Row) -> Missing:
+    """Return the error for the object that a row belongs to and that does not exist."""
     above = [(kind, str(getattr(row, column))) for kind, column in TABLES[row.kind].above]
     for kind, id in above:
-        if conn.execute(_there_sql(kind), (id, row.owner)).fetchone() is None:
+        if conn.execute(_exists_sql(kind), (id, row.owner)).fetchone() is None:
             return Missing(kind, id)
     return Missing(*above[0])
 
 
-def _there_sql(kind: Kind) -> str:
+def _exists_sql(kind: Kind) -> str:
     return f"SELECT 1 FROM {TABLES[kind].name} WHERE id = ? AND owner = ?{TABLES[kind].visible}"
 
 
-def _there(kind: Kind, id: str, owner: str) -> Operation:
-    sql = _there_sql(kind)
+def _require_row(kind: Kind, id: str, owner: str) -> Operation:
+    sql = _exists_sql(kind)
 
     def run(conn: sqlite3.Connection) -> None:
         if conn.execute(sql, (id, owner)).fetchone() is None:
@@ -189,7 +189,7 @@ def _delete(kind: Kind, id: str, owner: str, *, if_there: bool) -> Operation:
     return operation
 
 
-def _idle(thread_id: str, owner: str) -> Operation:
+def _require_no_active_run(thread_id: str, owner: str) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
         if conn.execute("SELECT 1 FROM threads WHERE id = ? AND owner = ?", (thread_id, owner)).fetchone() is None:
             raise Missing("thread", thread_id)
@@ -200,7 +200,7 @@ def _idle(thread_id: str, owner: str) -> Operation:
     return run
 
 
-def _newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
+def _require_newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
     sql = "SELECT id FROM messages WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
 
     def run(conn: sqlite3.Connection) -> None:

@@ -1,9 +1,9 @@
-"""LangGraph's checkpoints, through the store's writer: one connection writes, ever.
+"""LangGraph's checkpoints, written by the store's writer: only one connection ever writes.
 
-Law: a checkpoint is scratch (law 1 of the design). Its thread id is our run id. A run without tools writes none: what
-`keeps` refuses is not written, and neither are the task writes upon it. Nothing here waits for a commit: commits are
-made in order, so a checkpoint is on disk before any later commit of its run is; should it be lost, the run's next
-synced commit is refused, unless it ends the run.
+Invariants: a checkpoint is needed only until its run ends. Its thread id is our run id. A run without tools writes
+none: a checkpoint that `keeps` rejects is not written, and neither are the writes of its tasks. Nothing here waits for
+a commit: commits are made in order, so a checkpoint is on disk before any later commit of its run. If it is lost, the
+run's next synced commit is refused, unless it ends the run.
 """
 
 import sqlite3
@@ -31,10 +31,10 @@ __all__ = ["Keeps", "SqliteCheckpoints", "has_exchange"]
 Keeps = Callable[[Checkpoint], bool]
 
 _MAX_SKIPPED: Final = 10_000
-"""Checkpoints remembered as not written; forgetting one costs a stray row that its run's end removes."""
+"""Checkpoints remembered as not written. If one is forgotten, a stray row is left until its run ends."""
 
 _LARGE_BYTES: Final = 64 * 1024
-"""A run keeps only its newest two checkpoints once they are larger: the size of all would be quadratic in its
+"""A run keeps only its newest two checkpoints once they are larger: the size of all would grow with the square of the
 exchange."""
 
 _DROP_OLDER = "DELETE FROM checkpoints WHERE run_id = ? AND ns = ? AND id < ?"
@@ -51,7 +51,7 @@ _PUT_WRITE = (
     "(run_id, ns, checkpoint_id, task_id, idx, owner, task_path, channel, type, value) "
     f"VALUES (?, ?, ?, ?, ?, {_OWNER}, ?, ?, ?, ?)"
 )
-# The writes of a special channel (error, interrupt, resume) replace earlier ones; a task's own result stands.
+# The writes of a special channel (error, interrupt, resume) replace earlier ones; a task's own result is kept.
 _KEEP_WRITE, _REPLACE_WRITE = _PUT_WRITE.format("IGNORE"), _PUT_WRITE.format("REPLACE")
 _COLUMNS = "run_id, ns, id, parent_id, type, checkpoint, metadata_type, metadata"
 _WRITES_OF = (
@@ -61,12 +61,12 @@ _WRITES_OF = (
 
 
 def has_exchange(checkpoint: Checkpoint) -> bool:
-    """Tell whether the run has an exchange (tool calls, outputs), the only thing worth a checkpoint."""
+    """Return whether the run has an exchange (tool calls, outputs), the only thing worth a checkpoint."""
     return bool(checkpoint["channel_values"].get("exchange"))
 
 
 class SqliteCheckpoints(BaseCheckpointSaver[str]):
-    """The saver; async only, its sync twins raise NotImplementedError."""
+    """The saver. Only its async methods are implemented; the synchronous ones raise NotImplementedError."""
 
     def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
         self._skipped: dict[tuple[str, str, str], None] = {}
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002  (LangGraph's signature)
-        """Versions are numbers as text, padded so that text order is number order."""
+        """Return the next version: a number as text, padded so that text order is number order."""
         return f"{(int(current) if current else 0) + 1:032}"
 
     async def aput(
@@ -86,7 +86,7 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,  # noqa: ARG002  (values are stored whole)
     ) -> RunnableConfig:
         """Queue a checkpoint that `keeps` allows; does not wait for the commit."""
-        run_id, ns = _place(config)
+        run_id, ns = _key(config)
         stored = _config(run_id, ns, checkpoint["id"])
         if not self._keeps(checkpoint):
             self._skip((run_id, ns, checkpoint["id"]))
@@ -110,15 +110,15 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Queue the writes of a task upon a checkpoint that was kept; does not wait for the commit."""
-        run_id, ns = _place(config)
+        """Queue a task's writes for a checkpoint that was kept; does not wait for the commit."""
+        run_id, ns = _key(config)
         checkpoint_id = str(get_checkpoint_id(config))
         if (run_id, ns, checkpoint_id) in self._skipped:
             return
         kept: list[tuple[Any, ...]] = []
         replaced: list[tuple[Any, ...]] = []
-        for place, (channel, value) in enumerate(writes):
-            idx = WRITES_IDX_MAP.get(channel, place)
+        for index, (channel, value) in enumerate(writes):
+            idx = WRITES_IDX_MAP.get(channel, index)
             row = (run_id, ns, checkpoint_id, task_id, idx, run_id, task_path, channel)
             (replaced if idx < 0 else kept).append((*row, *self.serde.dumps_typed(value)))
 
@@ -131,10 +131,10 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
         self._engine.queue([put], touches=frozenset({run_id}), size=size, saves=run_id)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the checkpoint that `config` names, else the newest; None at once where the run is `fresh`."""
+        """Return the checkpoint that `config` names, otherwise the newest; None, without a read, for a `fresh` run."""
         if config["configurable"].get("fresh"):
             return None
-        run_id, ns = _place(config)
+        run_id, ns = _key(config)
         await self._engine.pending.wait_for(run_id)
         return await self._engine.read(self._read_one, run_id, ns, get_checkpoint_id(config))
 
@@ -158,14 +158,14 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
             yield found
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """Remove a run's checkpoints, and wait until it is done. Raises StoreError."""
+        """Remove a run's checkpoints; returns once they are removed. Raises StoreError."""
         gone = frozenset({thread_id})
         await self._engine.queue([drop_checkpoints(thread_id)], touches=gone, ends=gone)
 
-    def _skip(self, place: tuple[str, str, str]) -> None:
+    def _skip(self, key: tuple[str, str, str]) -> None:
         if len(self._skipped) >= _MAX_SKIPPED:
             del self._skipped[next(iter(self._skipped))]
-        self._skipped[place] = None
+        self._skipped[key] = None
 
     def _read_one(self, conn: sqlite3.Connection, run_id: str, ns: str, id: str | None) -> CheckpointTuple | None:
         which, values = ("AND id = ?", [run_id, ns, id]) if id else ("ORDER BY id DESC LIMIT 1", [run_id, ns])
@@ -209,7 +209,7 @@ class SqliteCheckpoints(BaseCheckpointSaver[str]):
         )
 
 
-def _place(config: RunnableConfig) -> tuple[str, str]:
+def _key(config: RunnableConfig) -> tuple[str, str]:
     given = config["configurable"]
     return given["thread_id"], given.get("checkpoint_ns", "")
 

@@ -1,4 +1,4 @@
-"""The database's file made as small as what is in it: what was deleted leaves room in it that only new rows fill."""
+"""Compacts the database file. Deleted data leaves space in it that only new rows fill."""
 
 import sqlite3
 from contextlib import closing
@@ -11,9 +11,9 @@ __all__ = ["compact"]
 
 
 def compact(database: Path | str) -> int:
-    """Write the file anew; returns by how many bytes it is smaller. Blocks, and needs as much room again meanwhile.
+    """Rewrite the file; returns by how many bytes it is smaller. Blocks, and needs as much free disk space meanwhile.
 
-    Raises StoreFailed when a server has it, or there is no room; the file is then as it was.
+    Raises StoreFailed if a server has the file open, or the disk has no space; the file is then unchanged.
     """
     path = Path(database).expanduser().resolve()
     lock = FileLock(path)

@@ -1,7 +1,7 @@
-"""One SQLite file, open: its lock, the writer thread, the readers, and what is on its way between them.
+"""One open SQLite file: its lock, the writer thread, the readers, and the commits in progress.
 
-Law: commits are made in the order in which they are asked for, and whoever asks never waits; a read waits for the
-commits that it must see and for no other; nobody else has the file open for writing while it is open here.
+Invariants: commits are made in the order of the requests, and a request never blocks. A read waits for the commits that
+it must see, and for no others. While the file is open here, no other process opens it for writing.
 """
 
 import asyncio
@@ -37,17 +37,17 @@ __all__ = ["Engine", "LargeRead", "Trace"]
 _READERS: Final = 5
 _CLOSE_S: Final = 30.0
 _SOON_S: Final = 0.001
-"""How long a commit that nobody waits for stays back, unless one comes that is waited for: it would take the
-interpreter just when what the commit is about is being sent."""
+"""How long a commit that is not awaited is held back, unless an awaited one comes. Otherwise it would compete for the
+interpreter while the event that it stores is being sent."""
 
 _SMALL_READ_BYTES: Final = 256 * 1024
 
 _LARGE_READS: Final = 2
-"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner: many of them would fill the memory before the first is
-used."""
+"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner: more of them would fill the memory before the first
+result is used."""
 
 Trace = Callable[[str], None]
-"""Called with every SQL statement, values filled in, on the thread that runs it."""
+"""Called with every SQL statement, with its values, on the thread that executes it."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,11 +57,11 @@ class LargeRead(ThreadholdError):
     """A read would return more bytes than it is allowed to."""
 
     def __init__(self) -> None:
-        super().__init__("There is too much to read at once.")
+        super().__init__("The read is too large.")
 
 
 class Engine:
-    """The open file. Made by `Engine.open`, ended by `close`; belongs to the event loop that opened it."""
+    """The open file. Create it with `Engine.open`, end it with `close`. It belongs to the event loop that opened it."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Engine:
         trace: Trace | None,
         reserve_bytes: int = 0,
     ) -> None:
-        """Open the file; blocks. When it raises, nothing is left open."""
+        """Open the file; blocks. If it raises, nothing is left open."""
         self.pending = Pending()
         self._loop = loop
         self._closed = False
@@ -81,7 +81,7 @@ class Engine:
         with ExitStack() as undo:
             self._lock = FileLock(path)
             undo.callback(self._lock.release)
-            # Secrets are in it: for the owner of the process alone, and so its -wal and -shm.
+            # It contains secrets: only the user of this process has access, also to its -wal and -shm.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             ballast = Ballast(ballast_place(path), reserve_bytes)
             writing = undo.enter_context(closing(_open_writing(path, busy_timeout_s, trace, ballast)))
@@ -176,7 +176,7 @@ class Engine:
         return future
 
     async def probe(self) -> None:
-        """Commit and sync an empty change that counts as growing, so that a full disk refuses it. Raises StoreError."""
+        """Commit and sync an empty change that counts as growth, so that a full disk refuses it. Raises StoreError."""
         await self.queue([touch], touches=frozenset(), durable=True)
 
     def _put(self) -> None:
@@ -186,16 +186,16 @@ class Engine:
 
     @property
     def metrics(self) -> StoreMetrics:
-        """What the writer did so far."""
+        """The metrics of the writer."""
         return self._writer.metrics
 
     @property
     def waiting(self) -> int:
-        """How many commits wait for the writer."""
+        """The number of commits that wait for the writer."""
         return len(self._held) + self._writer.waiting
 
     async def read(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `read(connection, …)`, called on a reader thread. Wait on `pending` first for what it must see."""
+        """Return `read(connection, …)`, called on a reader thread. First wait on `pending` for what it must see."""
         return await self._readers.run(read, *args, **kwargs)
 
     async def read_long(
@@ -205,22 +205,22 @@ class Engine:
         return await self._readers.run_long(owner, read, *args, **kwargs)
 
     async def read_rows(self, owner: str, read: Callable[..., R], *args: Any) -> R:
-        """Return `read(connection, …)` of a few rows as `read` does. Large ones are read a few per owner at a time.
+        """Return `read(connection, …)` of a few rows as `read` does. Large ones are limited in number per owner.
 
         `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
         """
         with suppress(LargeRead):
             return await self.read(partial(read, most=_SMALL_READ_BYTES), *args)
-        async with self._large_reads.share(owner):  # outside `with`, because the exception's frames hold what was read
+        async with self._large_reads.share(owner):  # outside `with`: the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:
-        """Commit what is queued, end the threads, close the file; within half a minute, also when cancelled."""
+        """Commit what is queued, end the threads, close the file; within half a minute, even if cancelled."""
         if not self._closed:
             self._closed = True
             self._put()
             self._writer.drain()
-            # Submitted at once, and it goes on where the wait for it is cancelled.
+            # It continues if the wait for it is cancelled.
             await asyncio.shield(self._loop.run_in_executor(None, self._close))
 
     def _close(self) -> None:
@@ -229,7 +229,7 @@ class Engine:
         self._readers.close(end)
         if not stopped:  # its connection is in use, so the file stays locked
             raise StoreFailed(f"The store's writer did not end within {_CLOSE_S:.0f} s.")
-        # The writing connection goes last: it takes the WAL with it, which a read-only one cannot.
+        # The writing connection closes last: it removes the WAL, which a read-only one cannot.
         self._connection.close()
         self._lock.release()
 
@@ -246,7 +246,7 @@ class Engine:
 
 
 class _Temporary(Engine):
-    """A file in a folder of its own that goes when the store is closed; never synced."""
+    """A file in a temporary folder that is removed when the store is closed; never synced."""
 
     def __init__(self, *, loop: AbstractEventLoop, busy_timeout_s: float, trace: Trace | None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="threadhold-")
@@ -261,7 +261,7 @@ class _Temporary(Engine):
 
 
 def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballast: Ballast) -> sqlite3.Connection:
-    """Open the only connection that writes and update its file; on a full disk, use the ballast's space."""
+    """Open the only connection that writes, and migrate the file; on a full disk, use the ballast's space."""
     try:
         connection = _prepared(path, busy_timeout_s, trace)
     except sqlite3.OperationalError:
@@ -276,13 +276,13 @@ def _open_writing(path: Path, busy_timeout_s: float, trace: Trace | None, ballas
 def _prepared(path: Path, busy_timeout_s: float, trace: Trace | None) -> sqlite3.Connection:
     connection = _connect(path, busy_timeout_s, trace)
     try:
-        # Journals of single statements stay in memory: a deletion depends on no other disk and no free space.
+        # Journals of single statements stay in memory: a deletion then needs no other disk and no free space.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_mode = WAL")
-        # Debian's SQLite writes zeros over deleted data, through the log: a deletion would need as much space.
+        # Debian's SQLite overwrites deleted data with zeros, in the log, so a deletion would need as much space.
         connection.execute("PRAGMA secure_delete = FAST")
         migrate(Database(connection), str(path))
-        # Scratch of runs that went with their thread while a last checkpoint of theirs was on its way.
+        # Checkpoints of runs that were deleted with their thread before their last checkpoint was committed.
         connection.execute("DELETE FROM checkpoints WHERE run_id NOT IN (SELECT id FROM runs)")
         connection.execute("DELETE FROM checkpoint_writes WHERE run_id NOT IN (SELECT id FROM runs)")
     except BaseException:
@@ -296,7 +296,7 @@ def _fail(commit: Commit, error: StoreError) -> None:
         commit.failed()
     if not commit.future.done():
         commit.future.set_exception(error)
-        # Looked at once, so that asyncio does not complain about a progress commit that nobody awaits.
+        # Retrieved so that asyncio does not log an unretrieved exception of a commit that is not awaited.
         commit.future.exception()
 
 

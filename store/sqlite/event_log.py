@@ -1,8 +1,8 @@
-"""The log of a run's events in the database: a row is a block of events that were stored together.
+"""The log of a run's events in the database: each row is a block of events that were stored together.
 
-Law: in a block the numbers follow each other without a gap, from `number` to `last`; `json` has a line an event (JSON
-that is encoded compactly has no line ends), and so has `name`, or it is one name for all. Rows from before there were
-blocks have no `last`, and one event.
+Invariants: the numbers in a block are consecutive, from `number` to `last`. `json` has one line for each event
+(compactly encoded JSON has no line ends). `name` has one line for each event, too, or one name for all. Rows from
+versions without blocks have no `last`, and one event.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ from wire.events import Event
 __all__ = ["append", "read_events", "retract"]
 
 _MOST: Final = 256
-"""Events of a block, and of what a reader asks for at a time."""
+"""Maximum events of a block, and of a reader's request."""
 
 _VISIBLE: Final = TABLES["run"].visible
 _INSERT: Final = (
@@ -35,7 +35,8 @@ Block = tuple[int, int, str, bytes]
 
 
 def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection], None]:
-    """Add events to a run's log. Raises Missing where there is no run, StoreError for a number that is taken."""
+    """Return the addition of events to a run's log. It raises Missing if there is no such run, and StoreError for a
+    number that exists."""
     rows = [(first, last, names, data, run_id, run_id, last, first) for first, last, names, data in _blocks(events)]
 
     def run(conn: sqlite3.Connection) -> None:
@@ -50,7 +51,7 @@ def append(run_id: str, events: Sequence[Event]) -> Callable[[sqlite3.Connection
 
 
 def retract(run_id: str, object_ids: Sequence[str]) -> Callable[[sqlite3.Connection], None]:
-    """Remove every event whose data `id` is one of these. Happens after a crash only: the whole log is read."""
+    """Return the removal of all events whose data `id` is one of these. Reads the whole log, but only after a crash."""
     gone = frozenset(object_ids)
 
     def run(conn: sqlite3.Connection) -> None:
@@ -75,11 +76,11 @@ def read_events(conn: sqlite3.Connection, run_id: str, after: int, limit: int) -
 
 
 def _blocks(events: Sequence[Event]) -> Iterator[Block]:
-    """Cut where a number is left out, and where a block is full."""
+    """Yield the events as blocks, which end at a gap in the numbers, or when they are full."""
     start = 0
     while start < len(events):
         most = events[start : start + _MOST]
-        if most[-1].number - most[0].number != len(most) - 1:  # hardly ever
+        if most[-1].number - most[0].number != len(most) - 1:  # rare
             gaps = (at for at, event in enumerate(most) if event.number - at != most[0].number)
             most = most[: next(gaps)]
         yield _packed(most)

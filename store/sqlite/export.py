@@ -1,7 +1,7 @@
-"""What an owner has, read for a dump: assistants, and threads with all that was said in them.
+"""Reads an owner's data for a dump: assistants, and threads with everything in them.
 
-Law: objects as the API shows them, nothing of what only the server may know; a run that is under way, and what it has
-not finished saying, is left out: a dump has what is settled.
+Invariant: a dump contains objects as the API shows them, and nothing of their private parts. Active runs and messages
+in progress are left out.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ __all__ = ["count_exported", "count_left_out", "count_under_way", "exported", "o
 
 
 def owners(connection: sqlite3.Connection) -> list[str]:
-    """Return whose assistants and threads there are. From owner to owner, and not from row to row."""
+    """Return the owners of assistants and threads. Goes from owner to owner, not from row to row."""
     found: set[str] = set()
     for table in ("threads", "assistants"):
         next_one = f"SELECT MIN(owner) FROM {table} WHERE owner > ?"
@@ -27,21 +27,21 @@ def owners(connection: sqlite3.Connection) -> list[str]:
 
 
 def count_exported(connection: sqlite3.Connection, owner: str) -> int:
-    """Return how many objects `exported` yields without a choice of threads."""
+    """Return how many objects `exported` yields without `thread_ids`."""
     sql = "SELECT (SELECT COUNT(*) FROM assistants WHERE owner = ?) + (SELECT COUNT(*) FROM threads WHERE owner = ?)"
     count: int = connection.execute(sql, (owner, owner)).fetchone()[0]
     return count
 
 
 def count_left_out(connection: sqlite3.Connection, owner: str) -> tuple[int, int]:
-    """Return how many files and vector stores an owner has: they have no place in a dump."""
+    """Return how many files and vector stores an owner has; a dump does not contain them."""
     sql = "SELECT (SELECT COUNT(*) FROM files WHERE owner = ?), (SELECT COUNT(*) FROM vector_stores WHERE owner = ?)"
     files, vector_stores = connection.execute(sql, (owner, owner)).fetchone()
     return files, vector_stores
 
 
 def count_under_way(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> int:
-    """Return how many runs `exported` leaves out, as they have not ended."""
+    """Return how many runs `exported` leaves out because they are active."""
     sql = f"SELECT COUNT(*) FROM runs WHERE owner = ? AND {ACTIVE_SQL}{TABLES['run'].visible}"
     if not thread_ids:
         count: int = connection.execute(sql, (owner,)).fetchone()[0]
@@ -51,9 +51,9 @@ def count_under_way(connection: sqlite3.Connection, owner: str, thread_ids: Sequ
 
 
 def exported(connection: sqlite3.Connection, owner: str, thread_ids: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """Yield assistants, then threads with their `messages` and `runs`, these with their `steps`; oldest first.
+    """Yield assistants, then threads with their `messages` and `runs`, and runs with their `steps`; oldest first.
 
-    With `thread_ids` these threads only, in that order; an id that is not there is passed over. Within one `snapshot`.
+    With `thread_ids`, yields only these threads, in that order, and skips unknown ids. Call it within a `snapshot`.
     """
     if not thread_ids:
         yield from (row.body for row in _rows(connection, "assistant", owner))

@@ -1,4 +1,4 @@
-"""What the disk or SQLite refused, as the store's errors: full, locked by another program, or another failure."""
+"""Translates failures of the disk or SQLite to the store's errors: full, locked by another program, or other."""
 
 import errno
 import sqlite3
@@ -13,11 +13,11 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def failed(what: str, error: sqlite3.Error | OSError) -> StoreFailed:
-    """Return the store's error for "`what`: why"."""
+    """Return the store's error with the message "`what`: reason"."""
     if isinstance(error, OSError):
         kind = StoreFull if error.errno in _NO_ROOM else StoreFailed
         return kind(f"{what}: {error.strerror or error}.")
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest of an extended code says where it happened
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest of an extended code is where it happened
         case sqlite3.SQLITE_FULL:
             kind = StoreFull
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

@@ -1,6 +1,6 @@
-"""Files and vector stores, read: the lists that `Store.page` does not make, what waits, what is due, and the counts.
+"""Reads of files and vector stores: lists that `Store.page` does not support, waiting and expired objects, and counts.
 
-Law: counts are counted, never kept, so that they cannot differ from the rows. Writing is `Store.commit`'s.
+Invariant: counts are computed, never stored, so they cannot differ from the rows. `Store.commit` does all writes.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ _STILL: Final[dict[Expiring, str]] = {
 """Further conditions for an object that is due and still exists."""
 
 _MOST: Final = 500
-"""Values in one statement; older SQLites take 999."""
+"""Maximum values in one statement; older SQLites accept 999."""
 
 
 class SqliteLibrary:
@@ -92,7 +92,7 @@ def _waiting(
 ) -> list[Row]:
     table = TABLES["vector_store_file"]
     found: dict[str, Row] = {}
-    # Two statements, each in the order of the index, in place of one that sorts all that waits.
+    # Two statements, each in the order of the index, instead of one that sorts everything that waits.
     for owners in (sorted(served.union(full)), full):
         where = f"status = 'in_progress' AND owner NOT IN ({', '.join('?' * len(owners))}){table.visible}"
         sql = f"SELECT {table.row} FROM {table.name} WHERE {where} ORDER BY seq LIMIT ?"

@@ -1,7 +1,7 @@
-"""Queries made into the query language of SQLite's full-text index.
+"""Turns queries into the query language of SQLite's full-text index.
 
-Laws: nothing that a client writes is ever syntax: a query is quoted words, joined by OR, folded as the passages are
-(`store.folding`). What a query may cost is bounded: its commonest words, which tell the least, are left out first.
+Invariants: nothing that a client writes is syntax: a query is quoted words, joined by OR, folded like the passages
+(`store.folding`). The cost of a query is limited: its commonest words, which distinguish least, are left out first.
 """
 
 import sqlite3
@@ -19,23 +19,23 @@ __all__ = ["TOKENIZE", "Words", "mark", "split", "split_v1"]
 TOKENIZE: Final = "porter unicode61 remove_diacritics 2"
 
 _MOST: Final = 64
-"""Different words of one query that are looked for; a longer query has said by then what it is about."""
+"""Maximum different words of one query that are searched for; a longer query needs no more to be specific."""
 
 _BUDGET: Final = 8000
-"""Places of words that one query walks through, but for its rarest word; each costs some microseconds."""
+"""Maximum occurrences of words that one query visits, besides its rarest word; each takes some microseconds."""
 
 _MANY: Final = 1000
-"""Chunks in the whole index from which on a word that is in half of them is left out: it weighs nothing there."""
+"""From this number of chunks in the index on, words that are in half of them are left out: they have no weight."""
 
 _AFTER: Final = "\U0010ffff"
-"""Sorts behind every character of a term."""
+"""Sorts after every character of a term."""
 
 _REMEMBERED: Final = 20_000
 _STALE_S: Final = 30.0
 
 
 class Words:
-    """How often a word is in the index, asked of SQLite once and then remembered until the index has grown."""
+    """Counts how often a word is in the index. A count is cached until the size of the index has changed by a fifth."""
 
     def __init__(self) -> None:
         self._size: tuple[int, float | None] = (0, None)
@@ -44,13 +44,13 @@ class Words:
         self._scratch: sqlite3.Connection | None = None
 
     def close(self) -> None:
-        """Forget everything."""
+        """Close the scratch database."""
         with self._lock:
             if self._scratch is not None:
                 self._scratch.close()
 
     def forget(self) -> None:
-        """Count anew: the words of many passages changed although their number did not."""
+        """Drop the cached counts, because the words of many passages changed although their number did not."""
         with self._lock:
             self._counts.clear()
 
@@ -59,8 +59,8 @@ class Words:
     ) -> str | None:
         """Return the MATCH expression for the words of `text` in any of the stores, which have `total` chunks.
 
-        None when there is no word in it that the index has. With `outdated`, passages whose words are still in the
-        first form are found, too.
+        None if the index has none of its words. With `outdated`, passages whose words are still in the first form are
+        found, too.
         """
         text = without_phrasing(text)
         words = split(text)
@@ -79,11 +79,11 @@ class Words:
         if not chosen:
             return None
         wanted = " OR ".join(_quote(word) for _, word in sorted(chosen))
-        places = " OR ".join(f'"{mark(store)}"' for store in stores)
-        return f"store : ({places}) AND text : ({wanted})"
+        marks = " OR ".join(f'"{mark(store)}"' for store in stores)
+        return f"store : ({marks}) AND text : ({wanted})"
 
     def _ask_size(self, conn: sqlite3.Connection, least: int) -> int:
-        """Return the chunks of the whole index, at most half a minute old."""
+        """Return the number of chunks in the whole index, as of at most half a minute ago."""
         with self._lock:
             size, asked_at = self._size
         now = time.monotonic()
@@ -94,7 +94,7 @@ class Words:
         return max(size, least)
 
     def _count(self, conn: sqlite3.Connection, words: Sequence[str], size: int) -> list[tuple[str, int]]:
-        """Return each word with the number of chunks that have it."""
+        """Return each word with the number of chunks that contain it."""
         counts = []
         for word, terms in self._terms(words):
             counted = (self._count_term(conn, term, size, prefix=word.endswith("*")) for term in terms)
@@ -103,7 +103,7 @@ class Words:
         return counts
 
     def _terms(self, words: Sequence[str]) -> list[tuple[str, list[str]]]:
-        """Return each word with what the index makes of it: its stem without diacritics."""
+        """Return each word with its terms in the index: its stem without diacritics."""
         found: dict[int, list[str]] = {}
         with self._lock:
             if self._scratch is None:
@@ -129,7 +129,7 @@ class Words:
 
 
 def _open_scratch() -> sqlite3.Connection:
-    """Return a database in memory that makes of words what the index makes of them."""
+    """Return a database in memory that splits and stems words as the index does."""
     scratch = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
     scratch.execute(f"CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = '{TOKENIZE}')")
     scratch.execute("CREATE VIRTUAL TABLE terms USING fts5vocab (words, 'instance')")
@@ -137,17 +137,17 @@ def _open_scratch() -> sqlite3.Connection:
 
 
 def split(text: str) -> list[str]:
-    """Return the different words of a query, in order: letters and digits. A word that ends in `*` is a prefix."""
+    """Return the different words (letters and digits) of a query, in order. A word that ends in `*` is a prefix."""
     return _split(fold_query(text))
 
 
 def split_v1(text: str) -> list[str]:
-    """Return the words of a query as passages in the first form have them."""
+    """Return the words of a query in the first form of passages."""
     return _split(fold_v1(text).replace("*", " "))
 
 
 def mark(store: int) -> str:
-    """Return the word that marks a store's chunks."""
+    """Return the word that marks the chunks of a store."""
     return f"s{store}"
 
 

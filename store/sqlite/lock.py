@@ -1,6 +1,7 @@
-"""One process for one database file: a lock file beside it, held through the operating system.
+"""Ensures that one process opens a database file, with a lock file next to it.
 
-Law: whoever holds it is alive. The system lets go of it when the process ends, however it ends.
+Invariant: the process that holds the lock is alive: the operating system releases the lock when the process ends,
+however it ends.
 """
 
 import os
@@ -20,14 +21,14 @@ class FileLock:
     """The exclusive right to open `database`, from construction to `release`."""
 
     def __init__(self, database: Path) -> None:
-        """Take the lock. Raises StoreFailed when another process (or another store in this one) has it."""
+        """Take the lock. Raises StoreFailed if another process, or another store in this process, has it."""
         path = database.with_name(database.name + ".lock")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 _take(self._fd)
             except OSError:
-                time.sleep(_LOOK_S)  # `is_locked` may have had it
+                time.sleep(_LOOK_S)  # `is_locked` can hold it for a moment
                 _take(self._fd)
         except OSError as error:
             os.close(self._fd)
@@ -37,15 +38,15 @@ class FileLock:
             ) from error
 
     def release(self) -> None:
-        """Let go. The lock file stays: removing it would let two processes hold two files of one name."""
+        """Release the lock. The lock file is kept: if it was removed, two processes could lock two files in turn."""
         os.close(self._fd)
 
 
 def is_locked(database: Path) -> bool:
-    """Whether somebody has the lock. Makes no file; has the lock itself while it looks."""
+    """Return whether a process has the lock. Creates no file; takes the lock itself for a moment."""
     try:
         fd = os.open(database.with_name(database.name + ".lock"), os.O_RDWR)
-    except OSError:  # nobody ever had it, or it is not ours to take
+    except OSError:  # it was never locked, or we have no access
         return False
     try:
         _take(fd)

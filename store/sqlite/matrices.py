@@ -1,11 +1,11 @@
-"""The vectors of a store in memory, as one matrix a model: made on the first search, kept until the store changes.
+"""Keeps the vectors of a store in memory, as one matrix for each model, from the first search until the store changes.
 
-Laws: exact search, every vector is compared; a matrix is only used with the revision of the store that it was made at;
-all of them together stay under a limit of bytes, the ones that were not used longest go first. Called from several
-reader threads.
+Invariants: search is exact: every vector is compared. A matrix is used only with the revision of the store that it was
+made for. All matrices together stay under a limit of bytes; the least recently used ones are dropped first. The methods
+are called from several reader threads.
 
-sqlite-vec was the plan, but a Python built without loadable extensions (pyenv's, macOS's own) cannot have it; this
-compares 100,000 vectors in less time, on any Python.
+Exact search in numpy is used instead of sqlite-vec, which needs a Python with loadable extensions (pyenv's and macOS's
+have none). It compares 100,000 vectors in less time.
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ from wire.filters import Attributes
 __all__ = ["STORED", "File", "Matrices", "Shelf", "nearest"]
 
 STORED: Final = np.float16
-"""Half the room on disk; the cosine changes in the fourth digit."""
+"""Half the space on disk; changes the fourth digit of the cosine."""
 
 _MAX_BYTES: Final = 1 << 30
 _BLOCK: Final = 1024
@@ -34,7 +34,7 @@ Numbers = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file that is whole. `seq` is its number in the index; row i of its vectors belongs to chunk i."""
+    """One completely indexed file. `seq` is its number in the index; row i of its vectors belongs to chunk i."""
 
     seq: int
     file_id: str
@@ -45,13 +45,13 @@ class File:
 
 @dataclass(slots=True)
 class Matrix:
-    """The vectors of all files of one model, and which file each row is of."""
+    """The vectors of all files of one model, with the file and chunk of each row."""
 
     vectors: Numbers
     owners: NDArray[np.int64]
     numbers: NDArray[np.int64]
     starts: Mapping[int, int]
-    """Where a file's rows begin, by its `seq`."""
+    """The first row of each file, by its `seq`."""
 
 
 @dataclass(slots=True)
@@ -61,12 +61,12 @@ class Shelf:
     revision: int
     files: Mapping[int, File]
     before: Mapping[str, Matrix] = field(default_factory=dict)
-    """What was in memory of an earlier revision; a file never changes, so its rows are copied."""
+    """The matrices of an earlier revision. Files never change, so their rows are copied."""
     matrices: dict[str, Matrix] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def matrix(self, conn: sqlite3.Connection, model: str) -> Matrix | None:
-        """Return the vectors that this model made, loading them the first time; None when there are none."""
+        """Return the vectors that this model made, loaded on first use; None if there are none."""
         with self.lock:
             if model not in self.matrices:
                 files = [each for each in self.files.values() if each.model == model and each.count]
@@ -91,7 +91,7 @@ class Matrices:
         self._lock = threading.Lock()
 
     def shelf(self, conn: sqlite3.Connection, store: int, revision: int) -> Shelf:
-        """Return the store at this revision; `conn` must be in a transaction that sees it."""
+        """Return the store at this revision; `conn` must be in a transaction that sees the revision."""
         with self._lock:
             self._trim()
             known = self._shelves.get(store)
@@ -114,7 +114,7 @@ class Matrices:
 def nearest(
     matrix: Matrix, query: Sequence[float], limit: int, allowed: frozenset[int] | None
 ) -> list[tuple[int, int, float]]:
-    """Return (file's seq, chunk's number, cosine) of the nearest chunks, nearest first; only of `allowed` files."""
+    """Return (file's `seq`, chunk's index, cosine) of the nearest chunks of `allowed` files, nearest first."""
     vector = np.asarray(query, dtype=np.float32)
     vector /= max(float(np.linalg.norm(vector)), 1e-12)
     scores = _cosines(matrix.vectors, vector)
@@ -129,8 +129,8 @@ def nearest(
 
 
 def _cosines(vectors: Numbers, query: Numbers) -> Numbers:
-    """Return all products, a block at a time: OpenBLAS computes larger ones in several threads, which on a busy machine
-    wait for each other much longer than the work takes."""
+    """Return all products, computed in blocks: OpenBLAS computes larger ones in several threads, which on a busy
+    machine wait for each other much longer than the work takes."""
     return np.concatenate([vectors[at : at + _BLOCK] @ query for at in range(0, len(vectors), _BLOCK)])
 
 

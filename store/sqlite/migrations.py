@@ -1,9 +1,9 @@
-"""The schema of the SQLite file, as numbered steps that only ever get added to.
+"""The schema of the SQLite file, as numbered migrations. Migrations are only ever added.
 
-Law: a step and the row that records it are one transaction; a step that has been released is never edited; a file
-that knows steps which this code does not is refused, not guessed at. Every table has the owner from the first step on.
+Invariants: a migration and the row that records it are one transaction. A released migration is never changed. A file
+with migrations that are unknown here is refused. Every table has an owner column from the first migration on.
 
-`seq` is AUTOINCREMENT: a number is never given twice, so that the place of a deleted row stays its own (tombstones).
+`seq` is AUTOINCREMENT: no number is used twice, so the position of a deleted row stays unique (tombstones).
 """
 
 from sqlite_utils import Database
@@ -17,7 +17,7 @@ MIGRATIONS = Migrations("threadhold")
 
 
 def migrate(db: Database, name: str) -> None:
-    """Bring the file up to date. Raises StoreFailed (naming the file as `name`) when it is newer than this code."""
+    """Migrate the file. Raises StoreFailed (with `name` as the name of the file) if it is newer than this code."""
     if newer := sorted({step.name for step in MIGRATIONS.applied(db)} - set(STEPS)):
         raise StoreFailed(
             f"The database `{name}` was written by a newer threadhold (it has the schema step `{newer[-1]}`, "
@@ -27,7 +27,7 @@ def migrate(db: Database, name: str) -> None:
 
 
 def _run_all(db: Database, script: str) -> None:
-    # Not executescript(): that would commit the step's transaction first.
+    # Not executescript(), which would commit the migration's transaction first.
     for statement in script.split(";"):
         if statement.strip():
             db.conn.execute(statement)
@@ -35,7 +35,7 @@ def _run_all(db: Database, script: str) -> None:
 
 @MIGRATIONS()
 def m001_objects(db: Database) -> None:
-    """Assistants, threads, messages, runs and steps, and the places that deleted ones had in their lists."""
+    """Assistants, threads, messages, runs and steps, and the positions of deleted ones in their lists."""
     _run_all(
         db,
         """
@@ -92,7 +92,7 @@ def m002_events(db: Database) -> None:
 
 @MIGRATIONS()
 def m003_checkpoints(db: Database) -> None:
-    """LangGraph's scratch: checkpoints of runs under way, and the writes of their tasks. `ns` is its namespace."""
+    """LangGraph's checkpoints of active runs, and the writes of their tasks. `ns` is LangGraph's namespace."""
     _run_all(
         db,
         """
@@ -111,7 +111,7 @@ def m003_checkpoints(db: Database) -> None:
 
 @MIGRATIONS()
 def m004_files(db: Database) -> None:
-    """Files, vector stores, the files in them, and the batches that these came in."""
+    """Files, vector stores, vector store files, and their batches."""
     _run_all(
         db,
         """
@@ -159,10 +159,10 @@ def m004_files(db: Database) -> None:
 
 @MIGRATIONS()
 def m005_index(db: Database) -> None:
-    """What files say: their chunks, the words of these, and the vectors, a matrix a file.
+    """The index of files: their chunks, the words of the chunks, and the vectors as one matrix for each file.
 
-    A chunk's number is its file's shifted by 20 bits plus its index. `state` is adding, whole or gone; the words know
-    a chunk's store as a word of its own. The full-text index keeps no text, so what is taken out is told to it again.
+    A chunk's number is its file's number, shifted by 20 bits, plus its index. `state` is adding, whole or gone. A
+    chunk's store is indexed as a word. The full-text index keeps no text, so a deletion must pass the same words again.
     """
     _run_all(
         db,
@@ -192,7 +192,7 @@ def m005_index(db: Database) -> None:
         CREATE VIRTUAL TABLE index_terms USING fts5vocab (index_words, 'col')
         """,
     )
-    # What is taken out of a vector store is hidden in the same transaction, whoever takes it out.
+    # A file that is removed from a vector store is hidden from searches in the same transaction.
     db.conn.execute(
         """
         CREATE TRIGGER index_hide AFTER DELETE ON vector_store_files BEGIN
@@ -207,7 +207,7 @@ def m005_index(db: Database) -> None:
 
 @MIGRATIONS()
 def m006_blocks(db: Database) -> None:
-    """Events of a log in blocks, a row each (see `store/sqlite/event_log.py`): the number of the last one."""
+    """Events of a log in blocks, one row each (see `store/sqlite/event_log.py`): the number of a block's last event."""
     _run_all(db, "ALTER TABLE events ADD COLUMN last INTEGER")
 
 
@@ -253,7 +253,7 @@ def m009_remains(db: Database) -> None:
         ALTER TABLE index_stores ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0
         """,
     )
-    # Its files leave the index one by one as their rows are removed (see `index_hide`).
+    # The files of the store leave the index one by one, as their rows are removed (see `index_hide`).
     db.conn.execute(
         """
         CREATE TRIGGER index_hide_store AFTER DELETE ON vector_stores BEGIN
@@ -274,4 +274,4 @@ STEPS = (
     "m008_forms",
     "m009_remains",
 )
-"""Every step, oldest first."""
+"""All migrations, oldest first."""

@@ -1,7 +1,7 @@
-"""The store's file read beside the server that has it open, by commands that want no part in its lock.
+"""Reads the database file next to the server that has it open, for commands that do not take its lock.
 
-Law: nothing of it is changed. What is read within one `snapshot` is one moment's, however long it takes and whatever
-the server writes meanwhile; only its write-ahead log grows for as long.
+Invariant: nothing in it is changed. Reads within one `snapshot` see the state of one moment, however long they take and
+whatever the server writes meanwhile; only the write-ahead log grows in that time.
 """
 
 import sqlite3
@@ -22,12 +22,12 @@ __all__ = ["Watch", "in_use", "open_beside", "snapshot"]
 _BUSY_S: Final = 10.0
 
 Watch = Callable[[str, int, int], None]
-"""Told how far something is: what, how much is done, of how much."""
+"""Called with the progress of some work: its name, the amount done, and the total."""
 
 
 def in_use(database: str | Path) -> bool:
-    """Whether a process, a server most likely, has the file open for writing."""
-    return is_locked(_place(database))
+    """Return whether a process, most likely a server, has the file open for writing."""
+    return is_locked(_resolve(database))
 
 
 @contextmanager
@@ -37,13 +37,14 @@ def open_beside(
     """Open the file for reading. Blocks.
 
     Args:
-        any_schema: Take a file that an older version has written as it is.
-        untouched: Make no `-shm` beside a file that nobody has open; for a short look only.
+        any_schema: Accept a file that an older version has written, without migrating it.
+        untouched: Create no `-shm` next to a file that no process has open; only for short reads.
 
     Raises:
-        StoreFailed: there is none, it is no database of ours, or it cannot be read; also for errors of the block.
+        StoreFailed: the file does not exist, is not a database of ours, or cannot be read; also for errors of SQLite
+            in the block.
     """
-    path = _place(database)
+    path = _resolve(database)
     if not path.is_file():
         raise StoreFailed(f"There is no database `{path}`: check DATA_DIR and DATABASE_URL, and the working directory.")
     quiet = untouched and not path.with_name(path.name + "-wal").exists()
@@ -58,7 +59,7 @@ def open_beside(
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Read one moment's state."""
+    """Make all reads in the block see the state of one moment."""
     connection.execute("BEGIN")
     try:
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # BEGIN alone takes no snapshot
@@ -68,18 +69,18 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _connect(uri: str, path: Path) -> sqlite3.Connection:
-    """Open the file; on a full disk the `-shm` that a reader creates gets its space from the ballast."""
+    """Open the file. On a full disk, the `-shm` that a reader creates gets its space from the ballast."""
     try:
-        return _looked_into(uri)
+        return _open_readable(uri)
     except sqlite3.OperationalError:
         if not is_locked(path):  # a running server has created it, and uses the ballast itself
             for _ in Ballast(ballast_place(path), 0).portions():
                 with suppress(sqlite3.OperationalError):
-                    return _looked_into(uri)
+                    return _open_readable(uri)
         raise
 
 
-def _looked_into(uri: str) -> sqlite3.Connection:
+def _open_readable(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
     try:
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
@@ -89,14 +90,14 @@ def _looked_into(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _place(database: str | Path) -> Path:
+def _resolve(database: str | Path) -> Path:
     return Path(database).expanduser().resolve()
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path, *, any_schema: bool) -> None:
     applied = {step.name for step in MIGRATIONS.applied(Database(connection))}
     if not applied:
-        raise StoreFailed(f"The file `{path}` is no database of Threadhold's.")
+        raise StoreFailed(f"The file `{path}` is not a Threadhold database.")
     if newer := sorted(applied - set(STEPS)):
         raise StoreFailed(
             f"The database `{path}` was written by a newer threadhold (it has the schema step `{newer[-1]}`, the "

@@ -15,20 +15,20 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, pins: Pins) -> Page:
-    """Return the page. Raises InvalidRequest (param `after`/`before`) for a cursor that never was in this list."""
+    """Return the page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
     table = TABLES[kind]
     cursor_sql, cursor_pins = table.select_cursor(pins)
-    places: list[int] = []
+    positions: list[int] = []
     for param, cursor in (("after", query.after), ("before", query.before)):
         if cursor is not None:
             found = conn.execute(cursor_sql, (cursor, owner, *cursor_pins, cursor, owner, *cursor_pins, kind))
-            place = found.fetchone()
-            if place is None:
+            position = found.fetchone()
+            if position is None:
                 shown = cursor.rpartition("/")[2]
                 raise InvalidRequest(f"No {kind.replace('_', ' ')} found with id '{shown}'.", param=param)
-            places.append(place[0])
+            positions.append(position[0])
     sql, values = table.select_page(query, pins)
-    rows, size, has_more = _first(conn.execute(sql, [owner, *values, *places, query.limit + 1]), query.limit)
+    rows, size, has_more = _first(conn.execute(sql, [owner, *values, *positions, query.limit + 1]), query.limit)
     if query.before is not None and query.after is None:
         rows.reverse()
         beyond, values = table.select_any_beyond(query.order, pins)

@@ -1,8 +1,8 @@
-"""What is on its way to disk, and who has to wait for it.
+"""Tracks commits in progress, and makes reads wait for them.
 
-Law: a read sees every commit that was asked for before it and touches the same thread, and waits for no other. Commits
-are made in order, so that the youngest one that touches it is the only one to wait for. All of this happens on the
-event loop; nothing here blocks or locks.
+Invariant: a read sees every earlier commit that touches the same thread, and waits for no other. Commits are made in
+order, so it is enough to wait for the latest one that touches the thread. Everything here runs on the event loop;
+nothing blocks or locks.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ from wire.errors import StoreFailed
 __all__ = ["ANYTHING", "Pending"]
 
 ANYTHING: Final = "*"
-"""Touched by a change whose thread is not known here: every reader of a thread waits for it."""
+"""Touched by a change whose thread is unknown here: every read of a thread waits for it."""
 
 _MAX_THREADS: Final = 50_000
-"""Objects whose thread is remembered, about 10 MB; an older one counts as unknown, which is slower but never wrong."""
+"""Objects whose thread is remembered, about 10 MB. An older one counts as unknown, which is slower but never wrong."""
 
 _MAX_WAIT_S: Final = 60.0
 
 
 class Pending:
-    """The commits under way by what they touch, and which thread an object is in."""
+    """The commits in progress, by what they touch, and the threads of known objects."""
 
     def __init__(self) -> None:
         self._youngest: dict[str, Commit] = {}
@@ -53,7 +53,7 @@ class Pending:
             self._threads[row.id] = row.thread_id
 
     def touched_by(self, changes: Iterable[Change]) -> frozenset[str]:
-        """Return ids of the objects, runs and threads that the changes touch."""
+        """Return the ids of the objects, runs and threads that the changes touch."""
         touched: set[str] = set()
         for change in changes:
             match change:
@@ -74,14 +74,14 @@ class Pending:
         return frozenset(touched)
 
     def add(self, commit: Commit) -> None:
-        """Enter a commit that is being queued."""
+        """Add a commit that is being queued."""
         self._count += 1
         self._order[commit] = self._count
         for part in commit.touches:
             self._youngest[part] = commit
 
     def remove(self, commit: Commit) -> None:
-        """Strike out a commit that has ended, and wake those who wait for it."""
+        """Remove a commit that has ended, and wake the reads that wait for it."""
         del self._order[commit]
         for part in commit.touches:
             if self._youngest.get(part) is commit:
@@ -101,7 +101,7 @@ class Pending:
             await self._wait([next(reversed(self._order))])
 
     def thread_of(self, id: str) -> str | None:
-        """Return the thread of an object, if it is known here."""
+        """Return the thread of an object, if it is known."""
         return self._threads.get(id)
 
     async def _wait(self, commits: list[Commit]) -> None:

@@ -1,4 +1,4 @@
-"""Reading beside the writer: a few threads, each call with a read-only connection to itself.
+"""Reads concurrently with the writer, in a few threads; each call has a read-only connection to itself.
 
 Invariants: no reader ever writes, not even a checkpoint of the WAL. Owners take turns with reads that can be long, and
 these leave threads free for all other reads.
@@ -32,7 +32,7 @@ _STEPS: Final = 10_000
 
 
 class Readers:
-    """Runs functions of a read-only connection, as many at a time as there are connections."""
+    """Calls functions with a read-only connection, as many at a time as there are connections."""
 
     def __init__(self, connections: Sequence[sqlite3.Connection]) -> None:
         self._executor = ThreadPoolExecutor(len(connections), "threadhold-reader")
@@ -44,7 +44,7 @@ class Readers:
         self._long = Shares(max(1, len(connections) - _KEPT_FREE), portion=1)
 
     async def run(self, read: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return `read(connection, …)`, called on a reader thread. Raises StoreFailed when the database fails."""
+        """Return `read(connection, …)`, called on a reader thread. Raises StoreFailed if the database fails."""
         return await _result(self._submit(lambda connection: read(connection, *args, **kwargs)))
 
     async def run_long(
@@ -57,12 +57,12 @@ class Readers:
         """Return `read(connection, …)` as `run` does, when it is the owner's turn. Use it for reads whose cost the
         owner controls. A read can call `check_time`; SQLite's own work is interrupted when the time is up.
 
-        Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed when the database fails.
+        Raises InvalidRequest after `_LONG_S` seconds of work, StoreFailed if the database fails.
         """
         await self._long.acquire(owner)
         work = _within_time(lambda connection: read(connection, *args, **kwargs))
         try:
-            # The slot is free only when the thread is, even if nobody waits for the result any more.
+            # The slot is free only when the thread is, even if the result is no longer awaited.
             future = self._submit(work, lambda: self._long.release(owner))
         except BaseException:
             self._long.release(owner)
@@ -70,8 +70,8 @@ class Readers:
         return await _result(future)
 
     def close(self, end: float) -> None:
-        """Finish the reads under way until `end` (`time.monotonic`), then close the connections; one whose read takes
-        longer stays open."""
+        """Finish the reads in progress until `end` (`time.monotonic`), then close the connections. A connection whose
+        read takes longer stays open."""
         self._closed = True
         self._executor.shutdown(wait=False)
         wait(self._under_way, max(0.0, end - time.monotonic()))
@@ -93,7 +93,7 @@ class Readers:
 
         def work() -> None:
             value, error = self._call(read)
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so nothing awaits the result
                 loop.call_soon_threadsafe(_settle, future, value, error, done)
 
         started = self._executor.submit(work)

@@ -1,8 +1,8 @@
 """Rewrites words that older versions indexed in the current form, in the background, while searches continue.
 
 Invariant: the words of a passage and the record of which passages are rewritten change in one commit. Therefore each
-passage is in the index once, in a known form, and a crash loses at most the commit under way. Only the full-text index
-changes: texts and vectors stay, because folding affects only words and embedders get the original text.
+passage is in the index once, in a known form, and a crash loses at most the commit in progress. Only the full-text
+index changes: texts and vectors stay, because folding affects only words and embedders get the original text.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _READ: Final = 64
 """Passages that are folded between two commits."""
 
 _REWRITTEN: Final = 8
-"""Passages a commit: each costs the writer twice what an addition does."""
+"""Passages in a commit: each costs the writer twice as much as an addition."""
 
 Words = tuple[int, str, str]
 """A passage's number, the mark of its store, and its folded text."""
@@ -31,7 +31,7 @@ Words = tuple[int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """Passages of a file: what the index has, what it is to have instead, and how many of the file's are done then."""
+    """Passages of a file: their words in the index, the new words, and how many of the file's are done after them."""
 
     file: int
     start: int
@@ -42,9 +42,9 @@ class _Slice:
 
 
 def stored_words(store: int, rows: Sequence[tuple[int, str]], *, form: int, refolded: int) -> list[Words]:
-    """Return the words that the index has of passages (number and text) of a file.
+    """Return the words that the index has of a file's passages (number and text).
 
-    `form` and `refolded` are the file's own: its first `refolded` passages have the current form already.
+    `form` and `refolded` are the file's own: its first `refolded` passages already have the current form.
     """
     name = mark(store)
     return [
@@ -60,7 +60,7 @@ def is_outdated(conn: sqlite3.Connection, stores: Sequence[int]) -> bool:
 
 
 async def reindex(engine: Engine, changed: Callable[[], None]) -> AsyncIterator[int]:
-    """Rewrite file after file; yields how many are left, before the first one and after each.
+    """Rewrite one file after another; yields how many are left, before the first one and after each.
 
     After each commit, `changed` is called. Then it pauses for as long as the commit took, to let other work run.
     """
@@ -86,7 +86,7 @@ def _next_file(conn: sqlite3.Connection) -> tuple[int, int | None]:
 
 
 def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
-    """Return the next passages to rewrite; None where the file is done, or gone. Called on a reader's thread."""
+    """Return the next passages to rewrite; None if the file is done or removed. Called on a reader thread."""
     sql = f"SELECT store, refolded FROM index_files WHERE seq = ? AND form < {FORM} AND state = 'whole'"
     found = conn.execute(sql, (file,)).fetchone()
     if found is None:
@@ -97,10 +97,10 @@ def _fold_slice(conn: sqlite3.Connection, file: int) -> _Slice | None:
     old = stored_words(store, rows, form=1, refolded=0)
     new = stored_words(store, rows, form=FORM, refolded=0)
     different = [at for at, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
-    at_once = different[:_REWRITTEN]
-    stop = at_once[-1] + 1 if len(different) > _REWRITTEN else len(rows)
+    rewritten = different[:_REWRITTEN]
+    stop = rewritten[-1] + 1 if len(different) > _REWRITTEN else len(rows)
     whole = stop == len(rows) < _READ
-    return _Slice(file, start, start + stop, whole, [old[at] for at in at_once], [new[at] for at in at_once])
+    return _Slice(file, start, start + stop, whole, [old[at] for at in rewritten], [new[at] for at in rewritten])
 
 
 def _rewrite(part: _Slice) -> Operation:
@@ -108,7 +108,7 @@ def _rewrite(part: _Slice) -> Operation:
         sql = f"""UPDATE index_files SET refolded = ?, form = iif(?, {FORM}, form)
                   WHERE seq = ? AND refolded = ? AND form < {FORM} AND state = 'whole'"""
         if not conn.execute(sql, (part.stop, part.whole, part.file, part.start)).rowcount:
-            return  # removed meanwhile; what erases it goes by the row, too
+            return  # removed meanwhile; the removal uses the same row to find the words
         sql = "INSERT INTO index_words (index_words, rowid, store, text) VALUES ('delete', ?, ?, ?)"
         conn.executemany(sql, part.old)
         conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", part.new)

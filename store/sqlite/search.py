@@ -1,7 +1,7 @@
-"""Searches of the index, on a reader's connection: words by BM25, meaning by cosine, both as one list.
+"""Searches the index on a reader's connection: words by BM25, meaning by cosine, combined into one list.
 
-Laws: one search is one read transaction; a chunk of a file comes once, in whatever stores the file is; what is not
-whole, or not allowed by the filters, takes no place in either list.
+Invariants: one search is one read transaction. A chunk of a file occurs once, even if several stores have the file.
+Files that are incomplete or excluded by the filters do not take up positions in either list.
 """
 
 import sqlite3
@@ -23,10 +23,10 @@ from wire.filters import Filter, matches
 __all__ = ["Lookup"]
 
 _DEPTH: Final = 100
-"""Hits of each list that are fused, at least."""
+"""Minimum hits of each list that are fused."""
 
 _WEIGHT: Final = 0.5
-"""Share of meaning in the ranking; `docs/decisions/search-ranking.md` says why."""
+"""Share of meaning in the ranking; explained in `docs/decisions/search-ranking.md`."""
 
 Place = tuple[int, int]
 """A file's number in the index, and a chunk's index in it."""
@@ -47,11 +47,11 @@ class Lookup:
         self._words = Words()
 
     def close(self) -> None:
-        """Let go of what is kept."""
+        """Close what is kept between searches."""
         self._words.close()
 
     def forget_counts(self) -> None:
-        """Count words anew: passages were rewritten."""
+        """Drop cached word counts, because passages were rewritten."""
         self._words.forget()
 
     def search(self, conn: sqlite3.Connection, owner: str, vector_store_ids: Sequence[str], query: Query) -> Found:

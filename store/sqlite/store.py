@@ -1,7 +1,7 @@
-"""The store in one SQLite file: it implements `store.ports.Store`.
+"""The store in one SQLite file, which implements `store.ports.Store`.
 
-Law: what the port says, proven by `tests/store/test_conformance.py`. This file only joins the parts: which commits
-touch what (`pending`), what a change is in SQL (`changes`, `tables`), who writes and who reads (`engine`).
+Invariants: those of the port, tested by `tests/store/test_conformance.py`. This file only joins the parts: which
+commits touch what (`pending`), the SQL of a change (`changes`, `tables`), and the writer and readers (`database`).
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _BUSY_TIMEOUT_S: Final = 5.0
 _STOPPED: Final = frozenset({"cancelling", "cancelled", "expired", "failed"})
 
 _FEW: Final = 16
-"""Changes of a commit that need not be a thread's."""
+"""Maximum changes of a commit whose size is counted exactly."""
 
 
 async def open_store(
@@ -64,7 +64,7 @@ async def open_store(
 
     Args:
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
-        trace: Called with every SQL statement, values filled in.
+        trace: Called with every SQL statement, with its values.
         keeps: Which LangGraph checkpoints are worth writing.
         reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
         room: Limits the index of files on the file's disk; None: only the disk itself limits it.
@@ -72,15 +72,15 @@ async def open_store(
     Raises:
         StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
     """
-    place = None if path == ":memory:" else Path(path)
-    engine = await Engine.open(place, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
+    file = None if path == ":memory:" else Path(path)
+    engine = await Engine.open(file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
     store = SqliteStore(engine, keeps=keeps, room=room)
     store.remains.wake()
     return store
 
 
 class SqliteStore:
-    """See `store.ports.Store`; the documentation of each door is there."""
+    """See `store.ports.Store`, which documents each method."""
 
     def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange, room: Room | None = None) -> None:
         self.engine = engine
@@ -132,7 +132,7 @@ class SqliteStore:
 
     async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
         await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
-        found = await self.engine.read_rows(owner, _read_beginning, owner, thread_id, assistant_id, messages)
+        found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, messages)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
         return found
@@ -165,7 +165,7 @@ class SqliteStore:
 
 
 def _size(prepared: Sequence[Prepared]) -> int | None:
-    """Return how many bytes are written; None for what may take long."""
+    """Return how many bytes are written; None if the changes can touch any number of rows."""
     size = 0 if len(prepared) <= _FEW else None
     for one in prepared:
         if size is None or one.size is None:
@@ -175,7 +175,7 @@ def _size(prepared: Sequence[Prepared]) -> int | None:
 
 
 def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the runs that the changes move, and those that they end or whose checkpoints they drop."""
+    """Return the runs that the changes modify, and those that they end or whose checkpoints they drop."""
     moves, ends = set(), set()
     for change in changes:
         match change:
@@ -215,10 +215,10 @@ def _read_row(
 ) -> Row | None:
     sql, pins = TABLES[kind].select_one({"thread_id": thread_id, "run_id": run_id})
     found = conn.execute(sql, (id, owner, *pins)).fetchone()
-    return _bearable(kind, found, most)
+    return _decode_limited(kind, found, most)
 
 
-def _bearable(kind: Kind, found: Any, most: int | None) -> Row | None:
+def _decode_limited(kind: Kind, found: Any, most: int | None) -> Row | None:
     if found is None:
         return None
     _left(most, found)
@@ -226,7 +226,7 @@ def _bearable(kind: Kind, found: Any, most: int | None) -> Row | None:
 
 
 def _left(most: int | None, found: Any) -> int | None:
-    """Return how many bytes of JSON (about) may come behind these columns of `Table.row`. Raises LargeRead."""
+    """Return about how many bytes of JSON can follow these columns of `Table.row`. Raises LargeRead."""
     if most is None:
         return None
     most -= len(found[7]) + len(found[8])
@@ -239,14 +239,14 @@ def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int
     table = TABLES["run"]
     sql = f"SELECT {table.row} FROM runs WHERE thread_id = ? AND owner = ? AND {ACTIVE_SQL}{table.visible}"
     found = conn.execute(sql, (thread_id, owner)).fetchone()
-    return _bearable("run", found, most)
+    return _decode_limited("run", found, most)
 
 
 def _one(kind: Kind, condition: str) -> str:
     return f"SELECT {TABLES[kind].row}, NULL, '{kind}' FROM {TABLES[kind].name} WHERE {condition} AND owner = ?"
 
 
-_BEGINNING: Final = " UNION ALL ".join(
+_RUN_START: Final = " UNION ALL ".join(
     (
         _one("assistant", "id = ?"),
         _one("thread", "id = ?"),
@@ -256,15 +256,15 @@ _BEGINNING: Final = " UNION ALL ".join(
 )
 
 
-def _read_beginning(
+def _read_run_start(
     conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
 ) -> RunStart:
-    """One statement: one state of the file, and it is locked once, not four times."""
+    """Read with one statement, which sees one state of the file and locks it once instead of four times."""
     values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
     rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
     newest: list[Row] = []
     size, has_more = 0, False
-    for found in conn.execute(_BEGINNING, values):
+    for found in conn.execute(_RUN_START, values):
         most = _left(most, found)
         kind = found[-1]
         if kind != "message":

@@ -1,7 +1,7 @@
-"""SQL of the kinds of object: which table, which columns, which statement.
+"""The SQL of each kind of object: its table, columns and statements.
 
-Law: every statement compares the owner and is served by an index; none of them scans a table.
-`seq` rises with every insert and is the order of every listing.
+Invariant: every statement compares the owner and uses an index; none of them scans a table.
+`seq` rises with every insert and is the order of every list.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from wire.status import ACTIVE
 __all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
 
 Pins = Mapping[str, str | None]
-"""Column → value that rows must have; None and columns that a kind has not are left out."""
+"""Column → value that rows must have. None, and columns that a kind does not have, are ignored."""
 
 ACTIVE_SQL: Final = "status IN (" + ", ".join(f"'{s}'" for s in sorted(ACTIVE)) + ")"
-"""Literal, and in the order of the partial index `runs_active`: the planner compares the text."""
+"""Literal, and in the order of the partial index `runs_active`, because the planner compares the text."""
 
 _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
     "assistant": (),
@@ -41,7 +41,7 @@ _INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
     "vector_store_file": ("status", "usage_bytes"),
     "upload": ("status", "expires_at"),
 }
-"""Columns beside the body that repeat a key of it."""
+"""Columns that repeat a key of the body."""
 
 _ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
     "message": (("thread", "thread_id"),),
@@ -50,7 +50,7 @@ _ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
     "vector_store_file": (("vector_store", "vector_store_id"), ("file", "file_id")),
     "file_batch": (("vector_store", "vector_store_id"),),
 }
-"""What has to be there, of the same owner, for a row to be added, and which column names it."""
+"""Objects of the same owner that must exist for a row to be added, and the columns that name them."""
 
 DEFERRED: Final[frozenset[Kind]] = frozenset({"thread", "vector_store"})
 """Kinds whose parts are removed after the commit that deletes them (see `store.sqlite.remains`)."""
@@ -76,7 +76,7 @@ class Table:
     """A condition, with AND before it, that hides the remaining rows of deleted objects."""
 
     def where(self, pins: Pins, *, places_only: bool = False) -> tuple[str, list[str]]:
-        """Return the conditions (after the owner's) that rows have to meet, and their values."""
+        """Return the conditions, after the owner's, that rows must meet, and their values."""
         known = self.places if places_only else (*self.places, *self.indexed)
         given = [(column, value) for column, value in pins.items() if value is not None and column in known]
         return "".join(f" AND {column} = ?" for column, _ in given), [value for _, value in given]
@@ -87,15 +87,15 @@ class Table:
         return f"SELECT {self.row} FROM {self.name} WHERE id = ? AND owner = ?{where}{self.visible}", values
 
     def select_cursor(self, pins: Pins) -> tuple[str, list[str]]:
-        """Return the statement for the place (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
+        """Return the statement for the position (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
         where, values = self.where(pins, places_only=True)
         found = f"WHERE id = ? AND owner = ?{where}"
         return f"SELECT seq FROM {self.name} {found} UNION ALL SELECT seq FROM tombstones {found} AND kind = ?", values
 
     def select_page(self, query: PageQuery, pins: Pins) -> tuple[str, list[str]]:
-        """Return the statement for up to `limit` rows by (owner, *pins, *cursor places in `query`'s order, limit).
+        """Return the statement for up to `limit` rows by (owner, *pins, *cursor positions in `query`'s order, limit).
 
-        A page that has only `before` comes in reverse, nearest to the cursor first.
+        A page that has only `before` is in reverse order, nearest to the cursor first.
         """
         where, values = self.where(pins)
         ascending = query.order == "asc"
@@ -110,7 +110,7 @@ class Table:
         return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
 
     def select_any_beyond(self, order: str, pins: Pins) -> tuple[str, list[str]]:
-        """Return the statement that tells whether the list goes on beyond a place: (owner, *pins, seq)."""
+        """Return the statement for whether the list continues beyond a position: (owner, *pins, seq)."""
         where, values = self.where(pins)
         beyond = "seq > ?" if order == "asc" else "seq < ?"
         return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond}{self.visible} LIMIT 1", values
@@ -125,7 +125,7 @@ def _table(kind: Kind) -> Table:
     held = [column if column in places else f"NULL AS {column}" for column in _HELD]
     columns = ("id", "owner", *places, *indexed, "body", "private")
     values = ", ".join("?" * len(columns))
-    # A row is added only where what it belongs to is there, and this owner's: one statement, no race.
+    # A row is added only if what it belongs to exists and has the same owner: one statement, so no race.
     above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
     condition = f" WHERE {' AND '.join(above)}" if above else ""
     visible = [
@@ -151,7 +151,7 @@ TABLES: Final[dict[Kind, Table]] = {kind: _table(kind) for kind in get_args(Kind
 
 
 def insert_values(row: Row, body: str, private: str) -> list[Any]:
-    """Return the values that `Table.insert` takes."""
+    """Return the values for `Table.insert`."""
     table = TABLES[row.kind]
     values: list[Any] = [row.id, row.owner]
     values += [getattr(row, column) for column in table.places]
@@ -163,13 +163,13 @@ def insert_values(row: Row, body: str, private: str) -> list[Any]:
 
 
 def update_values(row: Row) -> list[Any]:
-    """Return the values that `Table.update` takes, before id and owner."""
+    """Return the values for `Table.update`, before id and owner."""
     values: list[Any] = [orjson.dumps(row.body).decode(), orjson.dumps(row.private).decode()]
     return values + [row.body.get(column) for column in TABLES[row.kind].indexed]
 
 
 def decode(kind: Kind, found: Any) -> Row:
-    """Make a Row of the columns of `Table.row`."""
+    """Return the Row in the columns of `Table.row`."""
     id, owner, thread_id, run_id, vector_store_id, batch_id, file_id, body, private = found[:9]
     body, private = orjson.loads(body), orjson.loads(private)
     return Row(kind, id, owner, body, thread_id, run_id, private, vector_store_id, batch_id, file_id)

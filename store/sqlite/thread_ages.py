@@ -1,6 +1,6 @@
-"""How long ago threads were last used, read in pages, so that a store of any size is gone through in small steps.
+"""Determines when threads were last used, in pages, so that a store of any size is processed in small steps.
 
-A thread is last used when it, its newest message or its newest run was made; reading it is no use.
+A thread is last used when it, its newest message or its newest run was created; reading it does not count.
 """
 
 import sqlite3

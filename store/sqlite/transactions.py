@@ -24,10 +24,10 @@ __all__ = ["Commit", "Outcomes", "Transactions", "never"]
 
 log = logging.getLogger("threadhold.store")
 
-_MOMENT_MS: Final = 250  # for a lock that has outlasted our patience already
+_MOMENT_MS: Final = 250  # for a lock that has already lasted longer than the timeout
 
 _REFUSED = (StoreError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, OverflowError)
-"""What is the commit's own fault (a value too large, …); any other sqlite3.Error is the database's."""
+"""Errors of the commit itself (a value too large, …); any other sqlite3.Error is the database's."""
 
 
 _WARN_S: Final = 60.0
@@ -54,11 +54,11 @@ def never() -> bool:
 
 @dataclass(slots=True, eq=False)
 class Commit:
-    """Operations that stand or fall together, and who waits for them.
+    """Operations that are committed or refused together, and the future of their caller.
 
     `size` is what they write, in bytes; None if they can touch any number of rows. `saves` is the run whose checkpoint
-    this writes, `renews` whether it is a whole one; `ends` names runs whose checkpoints it drops, `moves` runs that it
-    changes.
+    this writes, `renews` whether the checkpoint is complete; `ends` are runs whose checkpoints it drops, `moves` are
+    runs that it changes.
     """
 
     operations: Sequence[Operation]
@@ -71,17 +71,17 @@ class Commit:
     saves: str | None = None
     renews: bool = False
     failed: Callable[[], None] | None = None
-    """Called on the loop when it was not kept."""
+    """Called on the event loop if the commit was not kept."""
     owner: str = ""
     """The owner of the commit; owners take turns."""
     relieves: Callable[[], bool] = never
     """Whether it frees space or ends something; called only when the disk is full."""
     settled: "Future[None] | None" = field(default=None)
-    """Made by the first reader that has to wait; the caller's own future may be cancelled, this one is not."""
+    """Made by the first read that has to wait. The caller's own future can be cancelled, this one is not."""
 
     @property
     def counted_bytes(self) -> int:
-        """What it writes, in bytes, as far as that is known."""
+        """The bytes that it writes, or an assumed size if that is unknown."""
         return _LONG_BYTES if self.size is None else self.size
 
 
@@ -89,15 +89,15 @@ Outcomes = list[tuple[Commit, list[Row] | StoreError]]
 
 
 class Transactions:
-    """Runs batches, one after the other. Whoever calls sees to it that no two calls are under way."""
+    """Runs batches, one after the other. The caller makes sure that calls do not overlap."""
 
     def __init__(
         self, connection: sqlite3.Connection, *, busy_timeout_s: float, synced: bool, ballast: Ballast | None = None
     ) -> None:
-        """Without `synced` nothing ever waits for the disk.
+        """Without `synced`, nothing ever waits for the disk.
 
-        A foreign lock is waited for `busy_timeout_s`; after one that stayed longer, only a moment for each batch until
-        it is gone: commits that follow from each other must not wait that long one after the other.
+        A batch waits for a foreign lock for `busy_timeout_s`. After a lock that lasted longer, each batch waits only
+        for a moment until the lock is gone: consecutive commits must not each wait that long.
         """
         self.metrics = StoreMetrics()
         self._conn = connection
@@ -138,20 +138,20 @@ class Transactions:
         return outcomes
 
     def _failed(self, batch: Sequence[Commit], error: sqlite3.Error) -> Outcomes:
-        told = failed("The store could not commit", error)
-        if isinstance(told, StoreLocked):
+        failure = failed("The store could not commit", error)
+        if isinstance(failure, StoreLocked):
             self._waits_ms = min(self._patience_ms, _MOMENT_MS)
         if self._ballast is None or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _MAYBE_FULL:
-            return self._lost(batch, told)
+            return self._lost(batch, failure)
         relieving = [commit for commit in batch if commit.relieves()]
         outcomes = self._relieve(relieving, self._ballast) if relieving else None
         if outcomes is None:
-            return self._lost(batch, told)
+            return self._lost(batch, failure)
         if time.monotonic() - self._warned_at > _WARN_S:
             self._warned_at = time.monotonic()
             log.warning("the disk is full: changes that free space use the space that is reserved for them")
         others = [commit for commit in batch if commit not in relieving]
-        return [*outcomes, *(self._lost(others, told) if others else [])]
+        return [*outcomes, *(self._lost(others, failure) if others else [])]
 
     def _relieve(self, batch: Sequence[Commit], ballast: Ballast) -> Outcomes | None:
         """Run commits that free space, using the ballast's space; None if that is not enough."""
@@ -202,13 +202,13 @@ class Transactions:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        # SQLite may have rolled back by itself (disk full, I/O error): then there is nothing left to do.
+        # SQLite can have rolled back by itself (disk full, I/O error).
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
 
     def _together(self, batch: Sequence[Commit]) -> Outcomes | None:
-        """Run a batch as one; None, and nothing kept, where one of several is refused. Nearly none ever is, and two
-        statements more for each commit are a third of all."""
+        """Run a batch without savepoints; return None, and keep nothing, if one of several commits is refused. That is
+        rare, and two more statements for each commit would be a third of all."""
         self._conn.execute("BEGIN IMMEDIATE")
         try:
             return [(commit, self._run(commit)) for commit in batch]
@@ -245,6 +245,6 @@ class Transactions:
         return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")
 
     def _check_saved(self, commit: Commit) -> None:
-        """Refuse to acknowledge a run whose checkpoint, which nobody awaited, was lost; it may only be ended."""
+        """Refuse to acknowledge a run whose checkpoint, which is not awaited, was lost; it can only be ended."""
         if commit.durable and (lost := self._unsaved & commit.moves - commit.ends):
             raise StoreFailed(f"The checkpoint of the run '{min(lost)}' could not be stored.")

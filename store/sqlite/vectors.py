@@ -1,8 +1,9 @@
-"""The index in the store's own SQLite file: `store.ports.Vectors` over FTS5 (words) and exact cosines (meaning).
+"""The index in the store's SQLite file: `store.ports.Vectors` with FTS5 (words) and exact cosines (meaning).
 
-Laws: a file is added and taken away in slices of a few chunks, each a commit of its own, so that the writer thread is
-never held for long; until the last slice, and from the first word of its removal, no search sees it. A search sees one
-state of the file (a read transaction). Every statement compares the owner, or a number that came from one that did.
+Invariants: a file is added and removed in slices of a few chunks, each in a commit of its own, so that the writer
+thread is never busy for long. No search sees a file before its last slice is added, or once its removal has begun. A
+search sees one state of the file (a read transaction). Every statement compares the owner, or a number that was read
+with it.
 """
 
 import asyncio
@@ -41,25 +42,25 @@ _GROWTH: Final = 2
 """Bytes of the index per byte of text or vectors, a rough upper bound."""
 
 _MAX_CHUNKS: Final = 1 << 20
-"""Chunks of a file; a chunk's number has room for no more."""
+"""Maximum chunks of a file: a chunk's number has 20 bits for its index."""
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
-    """Numbers of a file that is being added, and of its store; known once its first commit has run."""
+class _Numbers:
+    """The numbers of a file that is being added, and of its store; known once its first commit has run."""
 
     store: int = 0
     file: int | None = None
 
 
 class SqliteVectors:
-    """See `store.ports.Vectors`; the documentation of each door is there."""
+    """See `store.ports.Vectors`, which documents each method."""
 
     def __init__(self, engine: Engine, room: Room | None = None) -> None:
         self._engine = engine
         self._room = room
         self._lookup = Lookup()
-        self._adding: set[_Place] = set()
+        self._adding: set[_Numbers] = set()
         self._tidying = asyncio.Lock()
 
     async def add(
@@ -75,19 +76,19 @@ class SqliteVectors:
         matrix, dimensions = await INDEXING.run(owner, _pack, chunks, model)
         made_by = None if matrix is None else model
         values = (file_id, owner, made_by, dimensions, len(chunks), orjson.dumps(attributes or {}).decode())
-        place = _Place()
-        self._adding.add(place)
+        numbers = _Numbers()
+        self._adding.add(numbers)
         size = _GROWTH * (sum(len(chunk.text) for chunk in chunks) + len(matrix or b""))
         try:
             async with nullcontext() if self._room is None else self._room.claimed(size):
-                await self._commit(_begin(place, vector_store_id, values))
+                await self._commit(_begin(numbers, vector_store_id, values))
                 for some in cut_blocks(
                     chunks, lambda chunk: len(chunk.text), max_items=_SLICE, max_length=_SLICE_CHARS
                 ):
-                    await self._commit(await INDEXING.run(owner, _write, owner, place, file_id, some))
-                await self._commit(_finish(place, file_id, owner, matrix), durable=True)
+                    await self._commit(await INDEXING.run(owner, _write, owner, numbers, file_id, some))
+                await self._commit(_finish(numbers, file_id, owner, matrix), durable=True)
         finally:
-            self._adding.discard(place)
+            self._adding.discard(numbers)
 
     async def remove(self, owner: str, vector_store_id: str, file_id: str | None = None) -> None:
         await self._commit(_remove(owner, vector_store_id, file_id), durable=True, relieves=True)
@@ -108,7 +109,7 @@ class SqliteVectors:
         async with self._tidying:
             sql = "SELECT seq, state FROM index_files WHERE state <> 'whole' ORDER BY seq"
             for file, state in await self._engine.read(lambda conn: conn.execute(sql).fetchall()):
-                if state == "gone" or all(place.file not in (file, None) for place in self._adding):
+                if state == "gone" or all(numbers.file not in (file, None) for numbers in self._adding):
                     await self._clear(file)
 
     async def refresh(self) -> AsyncIterator[int]:
@@ -125,7 +126,7 @@ class SqliteVectors:
         return await self._engine.read_long(owner, self._lookup.models, owner, vector_store_id)
 
     def close(self) -> None:
-        """Let go of what is held beside the engine; call it when the engine is closed."""
+        """Release what is held besides the engine. Call it when the engine is closed."""
         self._lookup.close()
 
     async def _clear(self, file: int) -> None:
@@ -138,7 +139,7 @@ class SqliteVectors:
 
 
 def _pack(chunks: Sequence[Chunk], model: str | None) -> tuple[bytes | None, int | None]:
-    """Return the vectors as one block, and their length. Raises StoreError when they do not fit together."""
+    """Return the vectors as one block, and their length. Raises StoreError if their lengths differ."""
     if len(chunks) > _MAX_CHUNKS:
         raise StoreError(f"The file has {len(chunks)} chunks; at most {_MAX_CHUNKS} are allowed.")
     if [chunk.index for chunk in chunks] != list(range(len(chunks))):
@@ -172,8 +173,10 @@ def _revise(conn: sqlite3.Connection, store: int) -> None:
     conn.execute("UPDATE index_stores SET revision = revision + 1 WHERE seq = ?", (store,))
 
 
-def _begin(place: _Place, vector_store_id: str, values: tuple[str, str, str | None, int | None, int, str]) -> Operation:
-    """Enter a file that is being added, and say in `place` where."""
+def _begin(
+    numbers: _Numbers, vector_store_id: str, values: tuple[str, str, str | None, int | None, int, str]
+) -> Operation:
+    """Insert the row of a file that is being added, and set its `numbers`."""
     _, owner, model, dimensions, *_ = values
 
     def run(conn: sqlite3.Connection) -> None:
@@ -182,57 +185,57 @@ def _begin(place: _Place, vector_store_id: str, values: tuple[str, str, str | No
         if other is not None:
             raise StoreError(
                 f"The vectors of `{model}` have {dimensions} numbers, but those that are stored have {other[0]}: "
-                "two models share that name. Give the new one another name, or take the old files out."
+                "two models share that name. Give the new one another name, or remove the old files."
             )
         sql = "INSERT OR IGNORE INTO index_stores (vector_store_id, owner, revision) VALUES (?, ?, 0)"
         conn.execute(sql, (vector_store_id, owner))
         store = _store(conn, owner, vector_store_id)
         if store is None:  # deleted, while its files are still being removed
             raise Missing("vector store", vector_store_id)
-        place.store = store
+        numbers.store = store
         sql = """INSERT INTO index_files (store, form, state, file_id, owner, model, dimensions, chunks, attributes)
                  VALUES (?, ?, 'adding', ?, ?, ?, ?, ?, ?)"""
-        place.file = conn.execute(sql, (place.store, FORM, *values)).lastrowid
+        numbers.file = conn.execute(sql, (numbers.store, FORM, *values)).lastrowid
 
     return run
 
 
-def _check(conn: sqlite3.Connection, place: _Place, file_id: str) -> int:
+def _check(conn: sqlite3.Connection, numbers: _Numbers, file_id: str) -> int:
     sql = "SELECT seq FROM index_files WHERE seq = ? AND state = 'adding'"
-    found: tuple[int] | None = conn.execute(sql, (place.file,)).fetchone()
+    found: tuple[int] | None = conn.execute(sql, (numbers.file,)).fetchone()
     if found is None:
         raise Missing("vector store file", file_id)
     return found[0]
 
 
-def _write(owner: str, place: _Place, file_id: str, chunks: Sequence[Chunk]) -> Operation:
-    first = (place.file or 0) << 20
+def _write(owner: str, numbers: _Numbers, file_id: str, chunks: Sequence[Chunk]) -> Operation:
+    first = (numbers.file or 0) << 20
     rows = [(first + chunk.index, owner, chunk.start, chunk.end, chunk.text) for chunk in chunks]
-    words = stored_words(place.store, [(seq, text) for seq, _, _, _, text in rows], form=FORM, refolded=0)
+    words = stored_words(numbers.store, [(seq, text) for seq, _, _, _, text in rows], form=FORM, refolded=0)
 
     def run(conn: sqlite3.Connection) -> None:
-        _check(conn, place, file_id)
+        _check(conn, numbers, file_id)
         conn.executemany("INSERT INTO index_chunks (seq, owner, start, stop, text) VALUES (?, ?, ?, ?, ?)", rows)
         conn.executemany("INSERT INTO index_words (rowid, store, text) VALUES (?, ?, ?)", words)
 
     return run
 
 
-def _finish(place: _Place, file_id: str, owner: str, matrix: bytes | None) -> Operation:
+def _finish(numbers: _Numbers, file_id: str, owner: str, matrix: bytes | None) -> Operation:
     def run(conn: sqlite3.Connection) -> None:
-        file = _check(conn, place, file_id)
+        file = _check(conn, numbers, file_id)
         sql = "UPDATE index_files SET state = 'gone' WHERE store = ? AND file_id = ? AND state = 'whole'"
-        conn.execute(sql, (place.store, file_id))
+        conn.execute(sql, (numbers.store, file_id))
         if matrix is not None:
             conn.execute("INSERT INTO index_vectors (file, owner, vectors) VALUES (?, ?, ?)", (file, owner, matrix))
         conn.execute("UPDATE index_files SET state = 'whole' WHERE seq = ?", (file,))
-        _revise(conn, place.store)
+        _revise(conn, numbers.store)
 
     return run
 
 
 def _remove(owner: str, vector_store_id: str, file_id: str | None) -> Operation:
-    """Hide what is there. The row of an emptied store stays: its number is in the words of what is not erased yet."""
+    """Hide the file or store. The row of an emptied store is kept: words of files not yet erased have its number."""
 
     def run(conn: sqlite3.Connection) -> None:
         store = _store(conn, owner, vector_store_id)
@@ -249,7 +252,7 @@ def _remove(owner: str, vector_store_id: str, file_id: str | None) -> Operation:
 
 
 def _erase(file: int, more: list[bool]) -> Operation:
-    """Erase one slice of a file that is not whole, and the file with the last one; `more` tells whether to go on."""
+    """Erase one slice of an incomplete file, and the file with its last slice; `more` is set to whether any is left."""
 
     def run(conn: sqlite3.Connection) -> None:
         more[0] = False

@@ -1,4 +1,4 @@
-"""Commits changes in one thread, which alone has the writing connection.
+"""Commits changes in one thread, which alone uses the writing connection.
 
 Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit:
 owners take turns, and one owner's changes keep their order. The thread survives a batch that fails. The event loop is
@@ -23,14 +23,14 @@ from wire.errors import StoreFailed
 __all__ = ["Writer"]
 
 _MAX_BATCH: Final = 256
-"""Commits in one transaction at most, so that the first of them does not wait for a thousand others."""
+"""Maximum commits in one transaction, so that the first of them does not wait for a thousand others."""
 
 _MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 """Approximate bytes of a transaction, for the same reason: about 50 ms of work."""
 
 
 class Writer:
-    """Has the writing connection to itself from its start to its end; whoever opened it closes it."""
+    """Uses the writing connection exclusively from its start to its end; the caller that opened it closes it."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Writer:
         synced: bool = True,
         ballast: Ballast | None = None,
     ) -> None:
-        """`deliver` is called on the loop, once a batch. See `Transactions` for the rest."""
+        """`deliver` is called on the event loop, once for each batch. See `Transactions` for the rest."""
         self._transactions = Transactions(connection, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast)
         self._loop = loop
         self._deliver = deliver
@@ -56,7 +56,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="threadhold-writer", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; it waits for the thread to be up."""
+        """Start the thread, and wait until it runs."""
         self._thread.start()
 
     def put(self, commit: Commit) -> None:
@@ -67,27 +67,27 @@ class Writer:
             self._loop.call_soon(self._next)
 
     def drain(self) -> None:
-        """Hand all that waits to the thread: the loop may not come to it any more."""
+        """Pass all waiting commits to the thread, because the loop may not run again."""
         while self._lines:
             self._send(self._taken())
 
     @property
     def metrics(self) -> StoreMetrics:
-        """What was done so far."""
+        """The metrics of all batches so far."""
         return self._transactions.metrics
 
     @property
     def waiting(self) -> int:
-        """How many commits are queued."""
+        """The number of queued commits."""
         return sum(map(len, self._lines.values()))
 
     @property
     def alive(self) -> bool:
-        """Whether there is somebody to take commits."""
+        """Whether the thread accepts commits."""
         return not self._ended
 
     def stop(self, end: float) -> bool:
-        """Commit what was drained and end, waiting until `end` (`time.monotonic`). Return whether it did."""
+        """Commit what was drained, and end, waiting until `end` (`time.monotonic`). Returns whether it has ended."""
         self._jobs.put(None)
         self._thread.join(max(0.0, end - time.monotonic()))
         return not self._thread.is_alive()
@@ -108,7 +108,7 @@ class Writer:
             owner, line = self._lines.popitem(last=False)
             commit = line.popleft()
             if line:
-                self._lines[owner] = line  # behind all others
+                self._lines[owner] = line  # after all others
             batch.append(commit)
             size += commit.counted_bytes
         return batch
@@ -134,7 +134,7 @@ class Writer:
                 self._hand_over(self._transactions.run(batch))
                 batch = None
         finally:
-            # Nothing is left unless a defect ended the loop: then nobody may be left waiting for ever.
+            # Nothing is left unless a defect ended the loop. Then no caller must wait forever.
             with self._ending:
                 self._ended = True
             for left in (batch, *self._rest()):
@@ -147,7 +147,7 @@ class Writer:
                 yield self._jobs.get_nowait()
 
     def _hand_over(self, outcomes: Outcomes) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nothing awaits the outcomes
             self._loop.call_soon_threadsafe(self._back, outcomes)
 
 

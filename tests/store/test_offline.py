@@ -76,7 +76,7 @@ async def test_another_version_s_file_is_refused_or_taken_as_it_is(tmp_path: Pat
 
 async def test_a_file_of_somebody_else_is_no_store(tmp_path: Path) -> None:
     alter(tmp_path / "x.db", "CREATE TABLE notes (text)")
-    with pytest.raises(StoreFailed, match="no database of Threadhold's"), open_beside(tmp_path / "x.db"):
+    with pytest.raises(StoreFailed, match="not a Threadhold database"), open_beside(tmp_path / "x.db"):
         pass
     (tmp_path / "y.db").write_text("no database at all " * 100)
     with pytest.raises(StoreFailed, match="could not be read"), open_beside(tmp_path / "y.db"):
