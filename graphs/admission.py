@@ -96,14 +96,14 @@ class Admission:
         self._counted = counted
         self._clock = clock
         self._total = 0
-        self._working: Counter[str] = Counter()
+        self._executing: Counter[str] = Counter()
         self._weights: Counter[str] = Counter()
         self._memory: Counter[str] = Counter()
         self._held = 0
         self._entering: Counter[str] = Counter()
-        self._standing: Counter[str] = Counter()
+        self._queued: Counter[str] = Counter()
         self._known: dict[str, QueuedRun] = {}
-        self._lines: dict[str, list[tuple[int, int, QueuedRun]]] = {}
+        self._queues: dict[str, list[tuple[int, int, QueuedRun]]] = {}
         self._order: deque[str] = deque()
         self._numbers = itertools.count()
         self._ends: deque[float] = deque(maxlen=_ENDS)
@@ -122,7 +122,7 @@ class Admission:
 
         A run that needs much memory does not overtake the owner's queued runs, which can be waiting for that memory.
         """
-        overtakes = memory > _LIGHT_BYTES and self._standing[owner] > 0
+        overtakes = memory > _LIGHT_BYTES and self._queued[owner] > 0
         return not overtakes and self._fits(owner, weight, memory) and self._leaves_enough(weight, memory)
 
     def _leaves_enough(self, weight: int, memory: int) -> bool:
@@ -147,7 +147,7 @@ class Admission:
         """Whether the run is within the owner's share, regardless of what other owners use."""
         limits = self._limits
         runs = self._weights[owner] + weight <= limits.share * limits.max_executing or not self._weights[owner]
-        is_allowed = limits.max_executing_per_owner is None or self._working[owner] < limits.max_executing_per_owner
+        is_allowed = limits.max_executing_per_owner is None or self._executing[owner] < limits.max_executing_per_owner
         return runs and is_allowed and (not memory or self._has_memory_share(owner, memory))
 
     def has_memory(self, owner: str, memory: int, held: int = 0) -> bool:
@@ -188,14 +188,14 @@ class Admission:
         self.resize(owner, memory)
         self._total += weight
         self._weights[owner] += weight
-        self._working[owner] += 1
+        self._executing[owner] += 1
 
     def end(self, owner: str, weight: int = 1, memory: int = 0) -> None:
         """Stop counting a run that has ended or waits for the client; another run's turn can then have come."""
         self.resize(owner, -memory)
         self._total -= weight
         _take(self._weights, owner, weight)
-        _take(self._working, owner)
+        _take(self._executing, owner)
         self._ends.append(self._clock())
 
     # --- queue ----------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Admission:
             return
         limits = self._limits
         wait_s = self._until_next_s()
-        own = self._standing[owner] + self._entering[owner]
+        own = self._queued[owner] + self._entering[owner]
         most = limits.max_queued_per_owner
         if most is not None and own >= most:
             raise _too_many(
@@ -240,20 +240,20 @@ class Admission:
         if run.run_id in self._known:
             return
         self._known[run.run_id] = run
-        self._standing[run.owner] += 1
-        self._line_up(run)
+        self._queued[run.owner] += 1
+        self._push(run)
 
-    def _line_up(self, run: QueuedRun) -> None:
-        line = self._lines.get(run.owner)
-        if line is None:
-            line = self._lines[run.owner] = []
+    def _push(self, run: QueuedRun) -> None:
+        queue = self._queues.get(run.owner)
+        if queue is None:
+            queue = self._queues[run.owner] = []
             self._order.append(run.owner)
-        heapq.heappush(line, (run.created_at, next(self._numbers), run))
+        heapq.heappush(queue, (run.created_at, next(self._numbers), run))
 
     def requeue(self, run: QueuedRun) -> None:
         """Put back a run that was called but could not start."""
         if not run.left.is_set():
-            self._line_up(run)
+            self._push(run)
 
     def close(self) -> None:
         """Wake everything that waits for a queued run: no more runs are called."""
@@ -270,28 +270,28 @@ class Admission:
         if run is not None:
             if run is self._passed:
                 self._passed = None
-            _take(self._standing, run.owner)
+            _take(self._queued, run.owner)
             run.left.set()
-            line = self._lines.get(run.owner, [])
-            if len(line) > 2 * self._standing[run.owner] + _SLACK:
-                line[:] = [entry for entry in line if not entry[2].left.is_set()]
-                heapq.heapify(line)
+            queue = self._queues.get(run.owner, [])
+            if len(queue) > 2 * self._queued[run.owner] + _SLACK:
+                queue[:] = [entry for entry in queue if not entry[2].left.is_set()]
+                heapq.heapify(queue)
 
     def call(self) -> QueuedRun | None:
         """Return the next run, counted as executing, or None. It stays queued until it `leave`s."""
         for _ in range(len(self._order)):
             owner = self._order.popleft()
-            line = self._lines[owner]
-            while line and line[0][2].left.is_set():
-                heapq.heappop(line)
-            if not line:
-                del self._lines[owner]
+            queue = self._queues[owner]
+            while queue and queue[0][2].left.is_set():
+                heapq.heappop(queue)
+            if not queue:
+                del self._queues[owner]
                 continue
             self._order.append(owner)
-            run = line[0][2]
+            run = queue[0][2]
             enough = run is self._passed or self._leaves_enough(run.weight, run.memory)
             if enough and self._fits(owner, run.weight, run.memory):
-                heapq.heappop(line)
+                heapq.heappop(queue)
                 self.begin(owner, run.weight, run.memory)
                 return run
             if self._passed is None and self._has_share(owner, run.weight, run.memory):

@@ -44,7 +44,7 @@ class Execution:
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""
         self._store = store
         self._recursion_limit = recursion_limit(max_tool_rounds)
-        self._lives: dict[str, ActiveRun] = {}
+        self._active_runs: dict[str, ActiveRun] = {}
         self._tasks = asyncio.TaskGroup()
 
     async def enter(self) -> None:
@@ -59,15 +59,15 @@ class Execution:
 
     def get(self, run_id: str) -> ActiveRun | None:
         """Return the run if this process executes it now."""
-        return self._lives.get(run_id)
+        return self._active_runs.get(run_id)
 
     def __len__(self) -> int:
-        return len(self._lives)
+        return len(self._active_runs)
 
     def lasting(self, longer_than_s: float) -> list[ActiveRun]:
         """Return the runs that this process has executed for longer than that."""
         since = asyncio.get_running_loop().time() - longer_than_s
-        return [live for live in self._lives.values() if live.begun_at < since]
+        return [live for live in self._active_runs.values() if live.begun_at < since]
 
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task of the server; it is awaited when the server stops."""
@@ -80,12 +80,12 @@ class Execution:
         self.turns.close()
         if limit_s > 0:
             await self._wait(limit_s)
-        for live in list(self._lives.values()):
+        for live in list(self._active_runs.values()):
             live.stop_for("parked")
         await self._wait(_CLOSE_S)
 
     async def _wait(self, limit_s: float) -> None:
-        waits = [asyncio.ensure_future(live.ended.wait()) for live in self._lives.values()]
+        waits = [asyncio.ensure_future(live.ended.wait()) for live in self._active_runs.values()]
         if waits:
             _, late = await asyncio.wait(waits, timeout=limit_s)
             for wait in late:
@@ -96,7 +96,7 @@ class Execution:
         if not called:
             self.turns.begin(live.owner, live.weight, live.memory)
         live.resize = partial(self._resize, live)
-        self._lives[live.run_id] = live
+        self._active_runs[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
         with bind(run_id=live.run_id):
             self._tasks.create_task(self._supervise(live, work), name=live.run_id)
@@ -173,7 +173,7 @@ class Execution:
                 self.broken[live.run_id] = error
                 live.log.close(Unavailable(f"Run {live.run_id} cannot continue; see the server's log."))
         finally:
-            self._lives.pop(live.run_id, None)
+            self._active_runs.pop(live.run_id, None)
             live.log.close(live.log.error)
             if live.log.error is None:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
@@ -209,7 +209,7 @@ class Execution:
                 return
 
     def _log(self, run_id: str) -> RunLog | None:
-        live = self._lives.get(run_id)
+        live = self._active_runs.get(run_id)
         return None if live is None else live.log
 
     async def _turn_comes(self, run_id: str, after: int) -> bool:

@@ -90,13 +90,13 @@ class Runner:
         self._contexts = RunContexts(store, model, caller, max_tool_rounds, searcher, pictures)
         self._heavy = Shares(0, least=1)
         self._execution = Execution(store, max_tool_rounds, limits)
-        self._idle = OrphanedRuns(store, self._execution, self._contexts, self._now, expiry_s=expiry_s)
+        self._orphans = OrphanedRuns(store, self._execution, self._contexts, self._now, expiry_s=expiry_s)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._execution.enter()
-        await self._idle.take_up()
-        self._sweeping = self._execution.own(self._idle.sweep())
+        await self._orphans.take_up()
+        self._sweeping = self._execution.own(self._orphans.sweep())
         return self
 
     async def __aexit__(
@@ -195,10 +195,10 @@ class Runner:
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run all of its tool outputs, and continue it."""
         self._accepting()
-        async with self._idle.lock(run_id):
+        async with self._orphans.lock(run_id):
             row = await self._run(owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
-                await self._idle.finish(row, "expired")
+                await self._orphans.finish(row, "expired")
                 row = await self._run(owner, thread_id, run_id)
             if row.body["status"] != "requires_action":
                 raise InvalidRequest(f'Runs in status "{row.body["status"]}" do not accept tool outputs.')
@@ -225,7 +225,7 @@ class Runner:
         live = self._execution.get(run_id)
         if live is not None and live.ending:
             await live.ended.wait()
-        async with self._idle.lock(run_id):
+        async with self._orphans.lock(run_id):
             row = await self._run(owner, thread_id, run_id)
             live = self._execution.get(run_id)
             status = live.run["status"] if live is not None else row.body["status"]
@@ -259,7 +259,7 @@ class Runner:
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""
         await self._run(owner, thread_id, run_id)
-        async with self._idle.lock(run_id):  # a run that leaves the queue is read from its row under this lock
+        async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
             if (live := self._execution.get(run_id)) is not None:
                 live.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
@@ -274,7 +274,7 @@ class Runner:
     async def delete_thread(self, owner: str, thread_id: str) -> None:
         """Delete a thread and its contents, and stop a run on it with its model call. Raises NotFound."""
         active = await self._store.active_run(thread_id, owner)
-        async with self._idle.lock(active.id if active is not None else thread_id):
+        async with self._orphans.lock(active.id if active is not None else thread_id):
             if active is not None and (live := self._execution.get(active.id)) is not None:
                 live.stop_for("deleted")
                 await live.ended.wait()

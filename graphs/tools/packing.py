@@ -47,7 +47,7 @@ class Unpacker:
                 self._head = b""
                 if not self._begin(data):
                     break
-            assert self._stream is not None, "begun"
+            assert self._stream is not None, "a stream is started"
             found += self._stream.decompress(data, max_bytes - len(found))
             if not self._stream.eof:
                 break

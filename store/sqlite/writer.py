@@ -46,7 +46,7 @@ class Writer:
         self._transactions = Transactions(connection, busy_timeout_s=busy_timeout_s, synced=synced, ballast=ballast)
         self._loop = loop
         self._deliver = deliver
-        self._lines: OrderedDict[str, deque[Commit]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[Commit]] = OrderedDict()
         """Waiting changes by owner, the next owner first."""
         self._under_way = False
         self._called = False
@@ -61,14 +61,14 @@ class Writer:
 
     def put(self, commit: Commit) -> None:
         """Queue a commit; never waits. Called on the loop, as is `drain`."""
-        self._lines.setdefault(commit.owner, deque()).append(commit)
+        self._queues.setdefault(commit.owner, deque()).append(commit)
         if not self._under_way and not self._called:
             self._called = True
             self._loop.call_soon(self._next)
 
     def drain(self) -> None:
         """Pass all waiting commits to the thread, because the loop may not run again."""
-        while self._lines:
+        while self._queues:
             self._send(self._taken())
 
     @property
@@ -79,7 +79,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """The number of queued commits."""
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._queues.values()))
 
     @property
     def alive(self) -> bool:
@@ -97,18 +97,18 @@ class Writer:
     def _next(self) -> None:
         """Pass the next batch to the thread, if there is one and the thread is idle."""
         self._called = False
-        if not self._under_way and self._lines:
+        if not self._under_way and self._queues:
             self._under_way = True
             self._send(self._taken())
 
     def _taken(self) -> list[Commit]:
         batch: list[Commit] = []
         size = 0
-        while self._lines and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
-            owner, line = self._lines.popitem(last=False)
-            commit = line.popleft()
-            if line:
-                self._lines[owner] = line  # after all others
+        while self._queues and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
+            owner, queue = self._queues.popitem(last=False)
+            commit = queue.popleft()
+            if queue:
+                self._queues[owner] = queue  # after all others
             batch.append(commit)
             size += commit.counted_bytes
         return batch

@@ -1,4 +1,4 @@
-"""What the graphs' tests share."""
+"""Shared fixtures of the tests of `graphs`."""
 
 from collections.abc import Iterator
 

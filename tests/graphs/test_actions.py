@@ -1,4 +1,4 @@
-"""Actions inside runs: beside functions, with approval, failing, and as steps show them."""
+"""Actions inside runs: together with functions, with approval, failing, and as steps show them."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def said(body: dict[str, Any]) -> list[str]:
     return [message["content"] for message in body["messages"] if message["role"] == "tool"]
 
 
-async def test_an_action_is_called_by_the_server_and_its_answer_told_to_the_model(upstream: ScriptedUpstream) -> None:
+async def test_the_server_calls_an_action_and_the_model_gets_its_answer(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("One moment.", tool_calls=[("getCity", {})]), Reply("Paris."))
     with Api(lambda _: Answer(body=b'{"city":"Paris"}')) as api:
         async with world(upstream) as small:
@@ -87,7 +87,7 @@ async def test_a_consequential_call_is_made_only_when_it_is_approved(
 
 
 @pytest.mark.parametrize("status", [404, 500, 302])
-async def test_an_action_that_fails_is_told_to_the_model_and_fails_no_run(
+async def test_the_model_gets_an_action_s_failure_and_the_run_continues(
     upstream: ScriptedUpstream, status: int
 ) -> None:
     def fails(_: Seen) -> Answer:

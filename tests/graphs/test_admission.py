@@ -21,7 +21,7 @@ def queued_run(owner: str, number: int, created_at: int = 1) -> QueuedRun:
 
 
 def called(turns: Admission) -> list[str]:
-    """Let one run after the other have its turn, until nobody stands in line."""
+    """Call one run after the other, until the queue is empty."""
     order = []
     while (run := turns.call()) is not None:
         order.append(run.run_id)
@@ -90,21 +90,21 @@ def test_no_more_are_called_than_may_be_at_work() -> None:
     assert run.owner == "eve", "whose turn it is, not who made room"
 
 
-def test_a_run_that_left_the_line_is_not_called_and_keeps_no_room() -> None:
+def test_a_run_that_left_the_queue_is_not_called_and_takes_no_space() -> None:
     turns = Admission(ONE)
     turns.enqueue(queued_run("ann", 0))
     for number in range(1, 10_000):
         turns.enqueue(queued_run("ann", number))
         turns.leave(f"run_ann{number}")
     assert len(turns) == 1
-    assert sum(map(len, turns._lines.values())) < 200
+    assert sum(map(len, turns._queues.values())) < 200
     assert called(turns) == ["run_ann0"]
-    assert not turns._lines
+    assert not turns._queues
     assert not turns._standing
     assert not turns._working
 
 
-def test_who_comes_when_the_line_is_full_is_told_when_to_come_again() -> None:
+def test_a_full_queue_refuses_runs_and_states_when_to_retry() -> None:
     now = [0.0]
     turns = Admission(Limits(max_executing=1, max_queued=2, max_queued_per_owner=1), clock=lambda: now[0])
     turns.begin("ann")
@@ -266,7 +266,7 @@ async def test_starts_that_wait_for_their_turn_hold_no_assistant(upstream: Scrip
     assert statistics.median(held) <= 1, held  # each start reads it, and releases it before it waits
 
 
-async def test_owners_share_the_model_evenly_whoever_came_first(upstream: ScriptedUpstream) -> None:
+async def test_owners_share_the_model_evenly_in_any_order(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=ONE) as w:
         first = await w.begin()
@@ -288,7 +288,7 @@ async def test_owners_share_the_model_evenly_whoever_came_first(upstream: Script
         assert set(ended[6:]) == {"greedy"}
 
 
-async def test_a_full_line_takes_no_more_and_keeps_nothing_of_them(upstream: ScriptedUpstream) -> None:
+async def test_a_full_queue_refuses_runs_and_stores_nothing_of_them(upstream: ScriptedUpstream) -> None:
     upstream.script(Hang())
     async with world(upstream, limits=Limits(max_executing=1, max_queued=2)) as w:
         for _ in range(3):
@@ -376,7 +376,7 @@ async def test_outputs_are_taken_when_all_is_full_and_the_older_run_goes_first(u
         assert upstream.requests[2].body["messages"][-1]["content"] == "25"
 
 
-async def test_the_line_outlives_the_server(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_the_queue_survives_a_restart_of_the_server(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Hang())
     async with world(upstream, tmp_path / "t.db", limits=ONE) as w:
         await w.begin()

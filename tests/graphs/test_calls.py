@@ -1,4 +1,4 @@
-"""Function calls in runs: what is wrong with one is between the server and the model, never the client's business."""
+"""Function calls in runs: an invalid call is an error for the model, and the client never sees it."""
 
 import json
 import subprocess
@@ -174,8 +174,8 @@ async def test_a_wrong_call_stays_off_the_wire_when_the_run_is_taken_up_again(
         assert sum(event.name == "thread.run.step.created" for event in events) == 2
 
 
-def test_the_first_call_of_a_process_stops_nobody() -> None:
-    """What it needs is loaded in a thread; a world's loop bears no blocking call."""
+def test_the_first_call_of_a_process_does_not_block_the_loop() -> None:
+    """What it needs is loaded in a thread; the loop of `world` allows no blocking call."""
     test = "tests/graphs/test_runner.py::test_a_function_call_pauses_and_goes_on_with_its_output"
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", test]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
@@ -186,7 +186,7 @@ SECRET = "s3cret-thought"
 
 
 def thinking(number: int, *, ends: bool = False) -> Raw:
-    """A reply of a thinking engine: fields of its own on the message and, where it goes on, on a call without id."""
+    """A reply of a reasoning engine: extra fields on the message and, in its continuation, on a call without id."""
     beside = {"x_state": f"{SECRET}-{number}", "details": [{"index": 0, "data": f"{SECRET}-d{number}"}]}
     signed = {"extra_content": {"signature": f"{SECRET}-s{number}"}}
     call = {"function": {"name": "getWeather", "arguments": f'{{"place": "{number}"}}'}, **signed}

@@ -116,7 +116,7 @@ def test_parallel_calls_with_indexes_keep_apart() -> None:
     assert [one["arguments"] for one in reply.calls()] == ["{}", "[1]"]
 
 
-def test_calls_that_all_say_index_zero_keep_apart_by_id() -> None:
+def test_calls_that_all_have_index_zero_are_separated_by_id() -> None:
     reply, parts = feed(call(0, id="a", name="f", args="{}"), call(0, id="b", name="g", args="{}"))
     assert shown(parts) == [(0, "f", "{}"), (1, "g", "{}")]
     assert [one["upstream_id"] for one in reply.calls()] == ["a", "b"]
@@ -162,20 +162,20 @@ def test_a_reply_of_wrong_calls_alone_opens_nothing() -> None:
     assert list(reply.faults().values()) == ["no"]
 
 
-def test_ids_depend_on_the_place_in_the_run_only() -> None:
+def test_ids_depend_on_the_position_in_the_run_only() -> None:
     one, _ = feed(text("a"))
     other, _ = feed(call(id="zzz", name="f", args="{}"))
     assert (one.message_id, one.calls_step) == (other.message_id, other.calls_step)
     assert ReplyParts("run_1", 1, ()).message_id != one.message_id
 
 
-def test_calls_cut_off_by_a_limit_say_so() -> None:
+def test_calls_cut_off_by_a_limit_are_marked() -> None:
     _, parts = feed(call(id="a", name="f", args='{"x'), finish("length"))
     assert isinstance(parts[-1], CallsMade)
     assert parts[-1].cut_off
 
 
-def test_usage_told_by_the_upstream_is_kept() -> None:
+def test_usage_reported_by_the_upstream_is_kept() -> None:
     usage: Any = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     reply, _ = feed(text("a"), AIMessageChunk(content="", usage_metadata=usage))
     assert reply.usage == USAGE
@@ -203,7 +203,7 @@ def test_text_that_turns_out_to_be_thoughts_leaves_no_half_marker() -> None:
     assert [part for part in parts.close(NO_USAGE) if not isinstance(part, MessageClosed)] == []
 
 
-def test_fragments_of_a_search_say_what_they_are() -> None:
+def test_fragments_of_a_search_have_its_type() -> None:
     parts = ReplyParts("run_1", 0, ("find",), step_types={"find": "file_search"})
     call = {"name": "find", "args": '{"query"', "id": "x", "index": 0}
     said = list(parts.feed(AIMessageChunk(content="", tool_call_chunks=[call])))  # type: ignore[list-item]
@@ -211,7 +211,7 @@ def test_fragments_of_a_search_say_what_they_are() -> None:
     assert [call.get("kind") for call in parts.calls()] == ["file_search"]
 
 
-def test_only_an_answer_gets_what_it_rests_on_not_what_is_said_before_a_call() -> None:
+def test_only_an_answer_gets_citations_not_the_text_before_a_call() -> None:
     parts = ReplyParts("run_1", 0, ("f",), sources=SOURCES)
     said = list(parts.feed(AIMessageChunk(content="Owls hoot by night.")))
     cited = [part for part in parts.close(NO_USAGE) if isinstance(part, Citation)]

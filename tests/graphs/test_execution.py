@@ -28,7 +28,7 @@ def test_the_drawn_graphs_have_the_nodes_that_run() -> None:
 
 
 class SlowToClose:
-    """A model that says one word and takes its time to be closed."""
+    """A model that replies with one word and takes long to close."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -89,7 +89,7 @@ async def test_a_stop_before_the_first_step_ends_the_run_as_well(upstream: Scrip
 
 
 class SlowPictures(Images):
-    """Take their time, and each their own."""
+    """Return the pictures slowly, each call after a delay of its own."""
 
     waits: Sequence[float] = (0.1, 0.05)
     looks = 0

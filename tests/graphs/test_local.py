@@ -1,4 +1,4 @@
-"""Runs without a server: one graph from any thread and loop, waiting and resumed, left, closed, and kept in a file."""
+"""Runs without a server: from any thread and loop, waiting and resumed, abandoned, closed, and stored in a file."""
 
 import asyncio
 import signal
@@ -184,7 +184,7 @@ def test_a_reader_that_leaves_while_its_functions_work_cancels_the_run(up: Scrip
     assert len(up.requests) == 1
 
 
-def test_what_cannot_be_begun_is_raised_and_a_failing_run_says_why(graph: RunGraph, up: ScriptedUpstream) -> None:
+def test_invalid_turns_raise_and_a_failed_run_has_the_reason(graph: RunGraph, up: ScriptedUpstream) -> None:
     with pytest.raises(InvalidRequest, match="Give `content`"):
         graph.invoke({})
     with pytest.raises(NotFound, match="run_none"):

@@ -1,5 +1,4 @@
-"""A long conversation over a small context goes on for as long as one likes (seed 003's failure), and says what is
-left out."""
+"""A long conversation with a small context continues without end, and reports the messages that are left out."""
 
 import logging
 from collections.abc import Iterator
@@ -72,7 +71,7 @@ async def test_a_conversation_of_a_hundred_turns_never_ends_for_its_length(
     assert "why why" not in "".join(lines)  # one alone may be in an id
 
 
-async def test_what_fits_is_not_said_to_be_left_out(upstream: ScriptedUpstream) -> None:
+async def test_messages_that_fit_are_not_reported_as_left_out(upstream: ScriptedUpstream) -> None:
     async with world(upstream) as deps:
         started = await deps.begin("Hello")
         events = await deps.events(started.run_id)

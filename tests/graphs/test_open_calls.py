@@ -1,10 +1,10 @@
-"""When the row of a step with many calls is written: search results at once, all else in linear bytes."""
+"""When the row of a step with many calls is written: search results immediately, everything else in linear bytes."""
 
 from graphs.open_calls import OpenCalls
 
 
 def opened(calls: int, chars: int) -> OpenCalls:
-    """Return a step of function calls and file searches, each with arguments of so many characters."""
+    """Return a step of function calls and file searches, each with arguments of this many characters."""
     functions = [
         {"id": f"f{n}", "type": "function", "function": {"name": "f", "arguments": "x" * chars, "output": None}}
         for n in range(calls)
@@ -13,7 +13,7 @@ def opened(calls: int, chars: int) -> OpenCalls:
     return OpenCalls({"type": "tool_calls", "tool_calls": [*functions, *searches]})
 
 
-def test_results_of_a_search_are_written_at_once_into_a_large_step() -> None:
+def test_results_of_a_search_are_written_immediately_into_a_large_step() -> None:
     calls = opened(40, 800)
     calls.answer({"f0": "done"})
     assert calls.is_behind

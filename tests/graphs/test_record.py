@@ -46,7 +46,7 @@ def record(books: Recorder, *parts: Part) -> Recorded:
 
 
 class Shelf:
-    """Rows as the changes leave them."""
+    """Return the rows after the changes."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, dict[str, Any]] = {}
@@ -78,7 +78,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("parts", [TEXT, [*CALLS, CallsAnswered("step_1", {"call_1": "x"})]], ids=["text", "calls"])
-def test_rows_end_as_the_last_event_tells(parts: list[Part]) -> None:
+def test_rows_end_as_in_the_last_event(parts: list[Part]) -> None:
     books, shelf = recorder(), Shelf()
     last: dict[str, Any] = {}
     for part in parts:
@@ -132,7 +132,7 @@ def test_a_refusal_is_a_part_of_its_own() -> None:
     assert closed["content"] == [{"type": "refusal", "refusal": "I can't."}]
 
 
-def test_a_step_tells_its_usage_when_it_ends_and_the_run_sums_them() -> None:
+def test_a_step_shows_its_usage_when_it_ends_and_the_run_sums_them() -> None:
     books = recorder()
     made = record(books, *CALLS)
     assert all(data.get("usage") is None for name, data in told(made) if name.startswith("thread.run.step."))
@@ -175,7 +175,7 @@ def test_calls_cut_off_by_a_limit_fail_their_step() -> None:
     assert told(done)[-1][0] == "thread.run.step.failed"
 
 
-def test_restored_books_go_on_where_the_rows_stand() -> None:
+def test_a_restored_recorder_continues_from_the_rows() -> None:
     books, shelf = recorder(), Shelf()
     shelf.apply(record(books, *CALLS))
     again = recorder()

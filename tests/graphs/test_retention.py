@@ -1,4 +1,4 @@
-"""Old threads go, a few at a time; what is used, waits, or only seems old stays."""
+"""Old threads are deleted, a few at a time; threads that are used, wait, or only seem old are kept."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def thread(name: str, days: float, *, owner: str = "default") -> Row:
-    """A thread that was made so many days ago."""
+    """A thread that was created this many days ago."""
     id = f"thread_{name}"
     return Row("thread", id, owner, new_thread(ThreadCreate(), id=id, now=int(NOW - days * DAY_S)))
 

@@ -225,7 +225,7 @@ async def test_a_run_that_is_alone_keeps_its_outputs(upstream: ScriptedUpstream)
             assert len(said(upstream.requests[-1].body)[0]) == 90_000
 
 
-async def test_small_runs_resumed_after_a_restart_run_at_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_small_runs_resumed_after_a_restart_run_concurrently(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.default = lambda _: Hang()
     path = tmp_path / "a.db"
     async with world(upstream, path) as w:

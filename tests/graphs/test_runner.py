@@ -224,7 +224,7 @@ async def test_a_required_choice_binds_until_the_first_call(upstream: ScriptedUp
         assert upstream.requests[1].body.get("tool_choice", "auto") == "auto"
 
 
-async def test_a_function_that_nobody_offered_is_told_to_the_model_only(upstream: ScriptedUpstream) -> None:
+async def test_a_call_of_an_unknown_function_is_an_error_for_the_model_only(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("inventedOne", {})]), Reply("Sorry."))
     async with world(upstream) as small:
         started = await small.begin(tools=[TIME])
@@ -241,7 +241,7 @@ async def test_a_function_that_nobody_offered_is_told_to_the_model_only(upstream
     ],
     ids=["none", "one of two", "one too many"],
 )
-async def test_outputs_come_all_at_once_and_for_the_calls_that_wait(
+async def test_outputs_are_submitted_together_and_for_the_waiting_calls_only(
     upstream: ScriptedUpstream, give: Any, message: str
 ) -> None:
     upstream.script(Reply(tool_calls=[("getWeather", {"place": "x"}), ("getTime", {})]))
@@ -256,7 +256,7 @@ async def test_outputs_come_all_at_once_and_for_the_calls_that_wait(
         assert (await small.run(started))["status"] == "requires_action"
 
 
-async def test_two_submissions_at_once_count_once(upstream: ScriptedUpstream) -> None:
+async def test_two_concurrent_submissions_count_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(tool_calls=[("getTime", {})]), Reply("Noon."))
     async with world(upstream) as small:
         started = await small.begin(tools=[TIME])
@@ -438,7 +438,7 @@ async def test_no_end_of_any_kind_can_be_cancelled(upstream: ScriptedUpstream, s
             await small.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
 
 
-async def test_cancels_at_once_cancel_once(upstream: ScriptedUpstream) -> None:
+async def test_concurrent_cancels_cancel_once(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply("one two", pause_after=2))
     async with world(upstream) as small:
         started = await small.begin()
@@ -567,7 +567,7 @@ async def test_a_prompt_budget_ends_the_run_only_when_the_newest_message_does_no
         assert len(upstream.requests) == 1
 
 
-async def test_a_prompt_too_long_for_the_model_shrinks_and_nobody_is_bothered(upstream: ScriptedUpstream) -> None:
+async def test_a_prompt_too_long_for_the_model_shrinks_without_an_error(upstream: ScriptedUpstream) -> None:
     told = "This model's maximum context length is 2048 tokens. However, you requested 2078 tokens"
     error = {"error": {"message": told, "type": "invalid_request_error", "code": "context_length_exceeded"}}
     upstream.script(Fail(400, error), Reply("Fine."))
@@ -625,8 +625,8 @@ async def test_a_run_that_waits_goes_on_waiting_over_a_restart(upstream: Scripte
         assert len(upstream.requests) == 2
 
 
-async def test_a_reader_who_comes_back_late_reads_on_without_a_gap(upstream: ScriptedUpstream) -> None:
-    """By then the run has let its events go, and they come from the store."""
+async def test_a_reader_that_returns_late_continues_without_a_gap(upstream: ScriptedUpstream) -> None:
+    """By then the run has released its events, and they come from the store."""
     upstream.script(Reply(chunks=["x"] * 3000))
     async with world(upstream) as w:
         started = await w.begin()

@@ -11,7 +11,7 @@ def thoughts(events: Any) -> str:
     return "".join(event.data()["text"] for event in events if event.name == "threadhold.reasoning.delta")
 
 
-async def test_thoughts_are_shown_and_never_said_again(upstream: ScriptedUpstream) -> None:
+async def test_thoughts_are_shown_and_never_sent_again(upstream: ScriptedUpstream) -> None:
     upstream.script(Reply(chunks=["<think>", "let me", " see</think>", "4", "2"]))
     async with world(upstream) as deps:
         started = await deps.begin("6 x 7?")

@@ -1,4 +1,4 @@
-"""A small world for the runner's tests: a real store, a real model client, a scripted upstream, no HTTP of our own."""
+"""The environment of the runner's tests: a real store, a real model client, a scripted upstream, no HTTP of our own."""
 
 import asyncio
 import ssl
@@ -40,7 +40,7 @@ TIME: dict[str, Any] = {"type": "function", "function": {"name": "getTime", "par
 
 @dataclass
 class Clock:
-    """Time that a test can push forward."""
+    """A clock that a test can advance."""
 
     now: float = 1_790_000_000.0
 
@@ -89,7 +89,7 @@ class World:
         return [event async for batch in self.runner.follow(run_id, after=after) for event in batch]
 
     async def run(self, started: Started) -> dict[str, Any]:
-        """The run's row as it stands."""
+        """Return the run's current row."""
         row = await self.store.get("run", started.run_id, OWNER, thread_id=started.run["thread_id"])
         assert row is not None
         return row.body
@@ -110,7 +110,7 @@ async def world(
     trace: Trace | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
-    """Open a world; `path` keeps the store on disk, `trace` hears every SQL statement."""
+    """Open a world; `path` keeps the store on disk, `trace` receives every SQL statement."""
     clock = clock or Clock()
     store = await open_store(":memory:" if path is None else path, trace=trace)
     model = Upstream(upstream.url, limits=CallLimits(idle_s=10))
@@ -128,7 +128,7 @@ async def world(
 
 
 async def until(condition: Callable[[], Any], limit_s: float = 5.0) -> None:
-    """Wait for what must come soon. Raises TimeoutError."""
+    """Wait for a condition that must hold soon. Raises TimeoutError."""
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.005)
@@ -145,7 +145,7 @@ def names(events: Sequence[Event]) -> list[str]:
 
 
 def text_of(events: Sequence[Event]) -> str:
-    """The text that the deltas spell."""
+    """Return the text of the deltas."""
     return "".join(
         part["text"]["value"]
         for event in events

@@ -1,4 +1,4 @@
-"""Citations: found at every cut of the stream, and nothing else is touched."""
+"""Citations are found at every cut of the stream, and other text is not changed."""
 
 import pytest
 
@@ -11,7 +11,7 @@ SOURCES = {place: Source(file_id=file_id, text=TEXT, asked="") for place, file_i
 
 
 def read(*pieces: str) -> list[str | Cited]:
-    """What comes out, neighbouring texts joined."""
+    """Return the results, with neighbouring texts joined."""
     citations = Citations(SOURCES)
     out: list[str | Cited] = []
     for piece in [*(part for text in pieces for part in citations.feed(text)), *citations.close()]:

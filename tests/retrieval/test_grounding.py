@@ -1,4 +1,4 @@
-"""What an answer rests on when it cites nothing: sentences are compared with passages, and guesses are not made."""
+"""What an answer without citations is based on: sentences are compared with passages, without guessing."""
 
 import unicodedata
 
@@ -32,7 +32,7 @@ SOURCES = {
         ("The \uff37\uff41\uff52\uff52\uff41\uff4e\uff54\uff59 is 24 mon\u00adths from purchase.", ["0:1"]),
     ],
 )
-def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list[str]) -> None:
+def test_a_sentence_with_a_passage_s_words_is_based_on_it(answer: str, places: list[str]) -> None:
     assert supporting_passages(answer, SOURCES) == places
 
 
@@ -49,7 +49,7 @@ def test_a_sentence_with_a_passage_s_words_rests_on_it(answer: str, places: list
         "Sure! Happy to help you with that.",
     ],
 )
-def test_the_question_said_again_and_other_words_rest_on_nothing(answer: str) -> None:
+def test_a_repeated_question_and_other_words_have_no_citation(answer: str) -> None:
     assert supporting_passages(answer, SOURCES) == []
 
 

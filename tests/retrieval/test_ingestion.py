@@ -205,7 +205,7 @@ async def test_what_is_deleted_while_it_is_embedded_leaves_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", ["cancel", "put anew"])
-async def test_work_that_nobody_wants_any_more_is_stopped_at_once(tmp_path: Path, how: str) -> None:
+async def test_indexing_of_deleted_or_cancelled_files_stops_immediately(tmp_path: Path, how: str) -> None:
     stuck, stopped = asyncio.Event(), asyncio.Event()
 
     async def hang(_: Sequence[str]) -> None:
@@ -284,7 +284,7 @@ async def test_bytes_that_no_row_speaks_of_go_at_the_start(tmp_path: Path) -> No
         assert await w.blobs.path(file) is not None
 
 
-async def test_two_messages_at_once_make_one_store_for_their_thread(tmp_path: Path) -> None:
+async def test_two_concurrent_messages_make_one_store_for_their_thread(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         attachments = Attachments(w.store, w.store.library, wake=w.ingestion.wake, clock=w.clock)
         body = new_thread(ThreadCreate(), id=new_id("thread"), now=1)

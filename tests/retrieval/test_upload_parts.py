@@ -125,7 +125,7 @@ async def test_a_completion_that_the_store_refuses_leaves_the_upload_pending(tmp
         assert [path for path in w.folder.rglob("file-*") if path.is_file()] == []
 
 
-async def test_bytes_that_are_gone_are_told(tmp_path: Path) -> None:
+async def test_missing_bytes_are_reported(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         upload = await w.upload()
         part = await w.part(upload)

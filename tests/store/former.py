@@ -16,7 +16,7 @@ __all__ = ["write_former"]
 def write_former(
     path: Path, files: dict[str, Sequence[tuple[str, str]]], *, owner: str = "ann", store: str = "vs"
 ) -> None:
-    """Write a database with one vector store. A passage is its text and what the index got of it."""
+    """Write a database with one vector store. A passage is its text and its words in the index."""
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = OFF")

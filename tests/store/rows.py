@@ -1,4 +1,4 @@
-"""Small rows for the store's tests: only what the store looks at."""
+"""Small rows for the store's tests, with only the fields that the store reads."""
 
 from typing import Any
 

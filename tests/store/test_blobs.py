@@ -1,4 +1,4 @@
-"""Every law of `store/blobs.py`'s port, for the folder; another kind of keeping joins with one parameter of `blobs`."""
+"""Every rule of the port in `store/blobs.py`, for the folder. Another backend is one more parameter of `blobs`."""
 
 import asyncio
 import hashlib
@@ -88,7 +88,7 @@ async def test_what_is_not_kept_leaves_nothing(blobs: Blobs, folder: Path) -> No
         await got(blobs, ID)
 
 
-async def test_one_byte_over_the_limit_is_told_and_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+async def test_one_byte_over_the_limit_is_refused_and_leaves_nothing(blobs: Blobs, folder: Path) -> None:
     async with blobs.writing(3, TOLD) as writing:
         await writing.write(b"abc")
         with pytest.raises(TooLarge, match="MAX_FILE_BYTES"):
@@ -134,7 +134,7 @@ async def test_a_sweep_asks_once_however_many_blobs_there_are(blobs: Blobs) -> N
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x.text.text", "file-\n", "x\x00", "file-a.txt"])
 async def test_a_name_is_an_id_and_nothing_else(blobs: Blobs, name: str) -> None:
     for call in (blobs.path(name), blobs.remove(name), got(blobs, name), put(blobs, name, b"x")):
-        with pytest.raises(StoreFailed, match="no name of a blob"):
+        with pytest.raises(StoreFailed, match="not a name of a blob"):
             await call
 
 
@@ -144,7 +144,7 @@ async def test_only_the_owner_of_the_process_can_look_in(blobs: Blobs, folder: P
     assert found.st_mode & 0o077 == 0
 
 
-async def test_a_disk_that_refuses_is_told_as_the_store_s_failure(blobs: Blobs, folder: Path) -> None:
+async def test_a_disk_error_becomes_the_store_s_error(blobs: Blobs, folder: Path) -> None:
     await asyncio.to_thread((folder / "incoming").rmdir)
     with pytest.raises(StoreFailed, match="The disk refused"):
         async with blobs.writing(10, TOLD):

@@ -1,4 +1,4 @@
-"""Changes in SQL that the conformance suite cannot see from outside: what a deleted thread leaves in the tables."""
+"""What the conformance suite cannot see of changes: what a deleted thread leaves in the tables."""
 
 from store import open_store
 from store.ports import Append, Delete

@@ -1,4 +1,4 @@
-"""LangGraph's saver: its published conformance suite, and our own law, that a run without tools writes none."""
+"""LangGraph's saver: its published conformance suite, and our own rule that a run without tools writes none."""
 
 import operator
 import sqlite3
@@ -119,7 +119,7 @@ async def test_a_checkpoint_is_seen_before_it_is_committed_and_costs_no_wait(sto
     assert (await paused.aget_state(config("run_1"))).interrupts[0].value == "?"
 
 
-async def test_the_sync_doors_say_that_there_are_none(store: SqliteStore) -> None:
+async def test_the_synchronous_methods_are_not_implemented(store: SqliteStore) -> None:
     with pytest.raises(NotImplementedError):
         store.checkpoints.get_tuple(config("run_1"))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Every law of `store/ports/records.py`, for every backend."""
+"""Every rule of `store/ports/records.py`, for every backend."""
 
 import asyncio
 import gc
@@ -208,7 +208,7 @@ async def test_an_active_run_locks_its_thread_and_an_ended_one_does_not(store: S
         assert await store.active_run(t.id, "ann") == second
 
 
-async def test_of_many_runs_at_once_one_gets_the_thread(store: Store) -> None:
+async def test_of_many_concurrent_runs_one_gets_the_thread(store: Store) -> None:
     t = thread()
     await put(store, t)
     runs = [run(t) for _ in range(20)]
@@ -394,7 +394,7 @@ async def test_a_thread_that_was_deleted_stays_a_cursor(store: Store) -> None:
     assert [row.id for row in page.rows] == [rows[2].id]
 
 
-async def test_the_place_of_a_deleted_last_row_is_not_given_again(store: Store) -> None:
+async def test_the_position_of_a_deleted_last_row_is_not_used_again(store: Store) -> None:
     t, ids = await messages(store, 2)
     await store.commit([Delete("message", ids[1], "ann")], durable=False)
     new = message(t)
@@ -589,7 +589,7 @@ async def test_a_caller_that_gives_up_does_not_withdraw_its_commit(store: Store)
     assert await store.get("thread", t.id, "ann") == t
 
 
-async def test_a_refusal_that_nobody_awaits_is_silent(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refusal_that_is_not_awaited_is_silent(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         store.commit([Delete("thread", "thread_none", "ann")], durable=False)
         await store.unfinished()

@@ -1,4 +1,4 @@
-"""Opening, closing, dying: one process a file, and nothing acknowledged is lost."""
+"""Opening, closing, crashing: one process for each file, and nothing acknowledged is lost."""
 
 import asyncio
 import os
@@ -75,7 +75,7 @@ async def test_memory_stores_are_apart_and_leave_nothing() -> None:
 
 
 @pytest.mark.parametrize("what", ["no database", "a folder"])
-async def test_what_cannot_be_opened_is_told_in_a_sentence_and_not_touched(tmp_path: Path, what: str) -> None:
+async def test_an_unusable_file_is_reported_in_a_sentence_and_not_changed(tmp_path: Path, what: str) -> None:
     path = tmp_path / "t.db"
 
     def prepare() -> None:

@@ -1,4 +1,4 @@
-"""Blocks of events: what is read is what was appended, wherever the blocks begin and end."""
+"""Blocks of events: reads return what was appended, wherever the blocks begin and end."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Files and vector stores in the store: what refers to what, counts, lists, what waits and what is due."""
+"""Files and vector stores in the store: references, counts, lists, waiting and due objects."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from wire.errors import InvalidRequest, Missing
 ALL = PageQuery(limit=100, order="asc")
 
 
-async def test_a_place_wants_its_store_and_its_file_of_the_same_owner(store: SqliteStore) -> None:
+async def test_a_store_file_needs_its_store_and_its_file_of_the_same_owner(store: SqliteStore) -> None:
     vs, f, foreign = vector_store(), file(), file("bob")
     await put(store, vs, f, foreign)
     await put(store, place(vs, f))
@@ -36,7 +36,7 @@ async def test_there_refuses_the_commit_of_another_owner_s_or_unknown_row(store:
     assert await store.get("file", later.id, "ann") is None
 
 
-async def test_deleting_a_file_takes_its_places_and_deleting_a_store_takes_all_in_it(store: SqliteStore) -> None:
+async def test_deleting_a_file_or_a_store_deletes_its_store_files(store: SqliteStore) -> None:
     one, two, f, g = vector_store(), vector_store(), file(), file()
     batch = file_batch(one)
     await put(store, one, two, f, g, batch, place(one, f, batch), place(one, g), place(two, f))
@@ -76,7 +76,7 @@ async def test_counts_are_those_of_the_rows_at_every_moment(store: SqliteStore) 
     assert (counted["in_progress"], counted["completed"], counted["total"]) == (1, 1, 2)
 
 
-async def test_places_are_listed_by_store_batch_and_status(store: SqliteStore) -> None:
+async def test_store_files_are_listed_by_store_batch_and_status(store: SqliteStore) -> None:
     vs, other, files = vector_store(), vector_store(), [file() for _ in range(5)]
     batch = file_batch(vs)
     await put(store, vs, other, batch, *files, place(other, files[0]))
@@ -122,7 +122,7 @@ async def test_what_waits_is_every_owner_s_oldest_first_and_owners_take_turns(st
     assert await waiting(9) == [bobs, second, third]
 
 
-async def test_what_is_due_is_told_until_it_is_dealt_with(store: SqliteStore) -> None:
+async def test_due_objects_are_listed_until_they_are_processed(store: SqliteStore) -> None:
     f, vs = file(expires_at=100), vector_store("bob", expires_at=100)
     await put(store, f, vs, file(), vector_store(), file(expires_at=None))
     assert await store.library.due("file", 99) == []
@@ -135,7 +135,7 @@ async def test_what_is_due_is_told_until_it_is_dealt_with(store: SqliteStore) ->
     assert [row.id for row in await store.library.due("upload", 100)] == [pending.id]
 
 
-async def test_unknown_files_are_told_also_by_the_thousand(store: SqliteStore) -> None:
+async def test_thousands_of_unknown_files_are_found(store: SqliteStore) -> None:
     f = file()
     await put(store, f)
     ids = [f"file-{number}" for number in range(1200)]

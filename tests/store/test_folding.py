@@ -201,7 +201,7 @@ def test_a_few_marks_are_kept() -> None:
 
 
 def tokens(*texts: str) -> list[list[str]]:
-    """What the index makes of folded texts."""
+    """Return the terms of folded texts in the index."""
     with closing(sqlite3.connect(":memory:")) as conn:
         conn.execute(f"CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = '{TOKENIZE}')")
         conn.execute("CREATE VIRTUAL TABLE terms USING fts5vocab (words, 'instance')")

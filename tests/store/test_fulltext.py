@@ -1,4 +1,4 @@
-"""What of a query is looked for: rare words before common ones, within a bound."""
+"""The words of a query that are searched for: rare words before common ones, within a limit."""
 
 from collections.abc import AsyncIterator
 
@@ -23,7 +23,7 @@ async def store(statements: list[str]) -> AsyncIterator[SqliteStore]:
 
 
 async def look(store: SqliteStore, statements: list[str], text: str) -> list[str]:
-    """The words that the index was asked for."""
+    """Return the words that the index is searched for."""
     statements.clear()
     await store.vectors.search("ann", ["vs"], Query(text))
     asked = [statement for statement in statements if "text : (" in statement]
@@ -46,7 +46,7 @@ async def test_in_a_small_index_every_word_counts(store: SqliteStore, statements
     assert await look(store, statements, "the cat") == ["the", "cat"]
 
 
-def test_words_are_told_apart_as_the_index_does() -> None:
+def test_words_are_split_as_in_the_index() -> None:
     assert split("A-b c_d, E2! naïve a") == ["a", "b", "c", "d", "e2", "naïve"]
     assert split(" ".join(f"w{number}" for number in range(100)))[-1] == "w63"
     assert fold("東京へ go\0on").split() == ["東京", "京へ", "go", "on"]

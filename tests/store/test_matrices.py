@@ -1,4 +1,4 @@
-"""Vectors in memory: exact, up to date, within a bound."""
+"""Vectors in memory: exact, up to date, within a limit."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The schema: numbered steps, each whole or not at all, and never backwards."""
+"""The schema: numbered migrations, each applied completely or not at all, and never backwards."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Reading beside whoever has the store, and what is no store of ours."""
+"""Reading a store that another process has open, and files that are not a store of ours."""
 
 import os
 import sqlite3
@@ -17,7 +17,7 @@ from wire.errors import StoreFailed
 
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_loop() -> None:
-    """What is tested here blocks, as commands may; the store's other tests forbid it."""
+    """Allow blocking calls, as in commands; the store's other tests forbid them."""
 
 
 async def made(folder: Path) -> Path:
@@ -32,7 +32,7 @@ def alter(path: Path, sql: str) -> None:
         database.execute(sql)
 
 
-async def test_it_is_told_whether_somebody_has_it_and_no_lock_is_left(tmp_path: Path) -> None:
+async def test_a_file_in_use_is_detected_and_no_lock_is_left(tmp_path: Path) -> None:
     assert not in_use(tmp_path / "x.db")
     assert os.listdir(tmp_path) == []
     path = await made(tmp_path)
@@ -74,7 +74,7 @@ async def test_another_version_s_file_is_refused_or_taken_as_it_is(tmp_path: Pat
         assert beside.execute("SELECT COUNT(*) FROM threads").fetchone() == (1,)
 
 
-async def test_a_file_of_somebody_else_is_no_store(tmp_path: Path) -> None:
+async def test_a_foreign_file_is_not_a_store(tmp_path: Path) -> None:
     alter(tmp_path / "x.db", "CREATE TABLE notes (text)")
     with pytest.raises(StoreFailed, match="not a Threadhold database"), open_beside(tmp_path / "x.db"):
         pass
@@ -83,7 +83,7 @@ async def test_a_file_of_somebody_else_is_no_store(tmp_path: Path) -> None:
         pass
 
 
-async def test_a_store_that_somebody_has_is_not_made_smaller(tmp_path: Path) -> None:
+async def test_a_store_in_use_is_not_compacted(tmp_path: Path) -> None:
     path = await made(tmp_path)
     store = await open_store(path)
     with pytest.raises(StoreFailed, match="in use"):

@@ -1,4 +1,4 @@
-"""Who waits for whom: the youngest commit that touches the same thing, and nobody else."""
+"""A read waits for the latest commit that touches the same object, and for no other."""
 
 import asyncio
 
@@ -41,7 +41,7 @@ async def test_of_two_things_it_names_the_younger_commit_counts() -> None:
         assert waiting.done() is ends
 
 
-async def test_nobody_waits_for_what_was_queued_after_them() -> None:
+async def test_no_read_waits_for_later_commits() -> None:
     pending = Pending()
     first, second = commit("t"), commit("t")
     pending.add(first)

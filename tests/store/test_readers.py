@@ -1,4 +1,4 @@
-"""Readers: many at once, and a read that breaks harms no other."""
+"""Readers: many at the same time, and a read that fails affects no other."""
 
 import asyncio
 import sqlite3
@@ -18,7 +18,7 @@ def broken(_: sqlite3.Connection) -> NoReturn:
 
 
 @pytest.mark.timeout(10)
-async def test_a_read_that_breaks_fails_alone_and_nobody_is_left_waiting() -> None:
+async def test_a_read_that_fails_does_so_alone_and_no_caller_waits_forever() -> None:
     store = await open_store()
     row = thread()
     await put(store, row)
@@ -46,7 +46,7 @@ async def test_a_reader_that_is_cancelled_harms_no_other() -> None:
 
 
 @pytest.mark.timeout(10)
-async def test_reads_at_the_moment_of_closing_end_one_way_or_the_other() -> None:
+async def test_reads_while_the_store_closes_all_end() -> None:
     store = await open_store()
     row = thread()
     await put(store, row)

@@ -22,7 +22,7 @@ CHINESE = [("申请退款政策 number500", " 申请 请退 退款 款政 政策
 LATIN = [(f"The “ferry” to café {at} leaves", f"The “ferry” to café {at} leaves") for at in range(80)]
 FILES = {"file-korean": KOREAN, "file-chinese": CHINESE, "file-latin": LATIN}
 OLD_WORDS = ["영수증을", "退款政策", "ferry", "number99", "number500"]
-"""What the first form finds."""
+"""Texts that the first form finds."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def refresh(store: SqliteStore, commits: int | None = None) -> None:
-    """Rewrite all, or stop after about so many commits."""
+    """Rewrite all, or stop after about this many commits."""
 
     async def work() -> None:
         async with aclosing(store.vectors.refresh()) as files:  # type: ignore[type-var]
@@ -73,7 +73,7 @@ async def left(store: SqliteStore) -> int:
 
 
 async def fresh_terms(tmp_path: Path, *file_ids: str) -> list[tuple[str, int, int]]:
-    """What the index is where these files are added by this version."""
+    """Return the index if this version adds these files."""
     opened = await open_store(tmp_path / "fresh.db")
     for file_id in file_ids:
         chunks = [Chunk(at, text, 0, 1) for at, (text, _) in enumerate(FILES[file_id])]

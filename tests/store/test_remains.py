@@ -17,7 +17,7 @@ TABLES = ("remains", "messages", "runs", "steps", "events", "vector_store_files"
 
 
 async def left(store: SqliteStore) -> int:
-    """Count the rows of objects that can be parts, and of the list of what remains."""
+    """Count the rows of objects that can be parts, and of the table `remains`."""
     counts = " + ".join(f"(SELECT count(*) FROM {name})" for name in TABLES)
     found: int = await store.engine.read(lambda connection: connection.execute(f"SELECT {counts}").fetchone()[0])
     return found

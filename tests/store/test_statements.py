@@ -132,7 +132,7 @@ async def test_a_foreign_lock_delays_no_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(10)
-async def test_a_defect_in_the_writer_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_in_the_writer_leaves_no_caller_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     broke: list[type] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: broke.append(told.exc_type))
     store = await open_store()

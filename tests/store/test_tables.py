@@ -26,7 +26,7 @@ from wire.status import ACTIVE
 
 
 async def everything_once(path: Path) -> list[str]:
-    """Go through every door of the store; return the statements."""
+    """Call every method of the store; return the statements."""
     seen: list[str] = []
     store = await open_store(path, trace=seen.append, keeps=lambda _: True)
     seen.clear()

@@ -1,4 +1,4 @@
-"""Every law of `store.ports.Vectors`, for every backend: what is added is found, by those who may, by nobody else."""
+"""Every rule of `store.ports.Vectors`, for every backend: what is added is found, by its owner and by no other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -50,7 +50,7 @@ async def put(to: Vectors, file_id: str, *texts: str, store: str = "vs_1", owner
 
 
 class Watched(list[Chunk]):
-    """Chunks that tell when their third slice is taken."""
+    """Chunks that set an event when their third slice is read."""
 
     def __init__(self, count: int) -> None:
         super().__init__(pieces(*(f"ferry {number}" for number in range(count))))
@@ -79,7 +79,7 @@ def files(found: Found) -> list[str]:
 # --- what is added is found ---------------------------------------------------------------------------------------
 
 
-async def test_a_chunk_is_found_by_a_word_of_it_whole_and_with_its_place(vectors: Vectors) -> None:
+async def test_a_chunk_is_found_by_a_word_whole_and_with_its_offsets(vectors: Vectors) -> None:
     await put(vectors, "file-1", *TEXTS, attributes={"year": 2024})
     (hit,) = (await look(vectors, "When does the FERRY leave?", limit=1)).hits
     assert (hit.vector_store_id, hit.file_id, hit.attributes) == ("vs_1", "file-1", {"year": 2024})
@@ -186,7 +186,7 @@ async def test_a_file_that_is_in_two_stores_comes_once(vectors: Vectors) -> None
     assert files(await look(vectors, "ferry", stores=["vs_1", "vs_2"])) == ["file-1"]
 
 
-async def test_nobody_can_remove_or_change_what_is_another_s(vectors: Vectors) -> None:
+async def test_no_owner_can_remove_or_change_another_s_files(vectors: Vectors) -> None:
     await put(vectors, "file-1", *TEXTS)
     await vectors.remove("bob", "vs_1", "file-1")
     await vectors.remove("bob", "vs_1")
@@ -241,7 +241,7 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_filter_lets_through_what_it_says(vectors: Vectors) -> None:
+async def test_a_filter_finds_what_matches_it(vectors: Vectors) -> None:
     for file_id, attributes in CARS.items():
         await put(vectors, file_id, "one car", vectors=[[1, 0]], attributes=attributes)
     for filters, passing in FILTERS:
@@ -252,7 +252,7 @@ async def test_a_filter_lets_through_what_it_says(vectors: Vectors) -> None:
 
 
 async def test_a_filter_does_not_starve_the_list(vectors: Vectors) -> None:
-    """Better hits that do not pass must not take the places of those that do."""
+    """Better hits that do not match must not displace those that do."""
     for number in range(120):
         await put(vectors, f"file-{number}", "car car car", vectors=[[1, 0]], attributes={"good": False})
     await put(vectors, "file-x", "a car among many other words", vectors=[[0, 1]], attributes={"good": True})
@@ -261,7 +261,7 @@ async def test_a_filter_does_not_starve_the_list(vectors: Vectors) -> None:
         assert files(await look(vectors, "car", filters=good, limit=3, **how)) == ["file-x"]
 
 
-async def test_new_attributes_count_at_once(vectors: Vectors) -> None:
+async def test_new_attributes_apply_immediately(vectors: Vectors) -> None:
     await put(vectors, "file-1", *TEXTS, attributes={"a": 1})
     await vectors.set_attributes("ann", "vs_1", "file-1", {"b": "x"})
     (hit,) = (await look(vectors, "ferry")).hits
@@ -304,7 +304,7 @@ async def test_what_is_removed_is_not_found(vectors: Vectors, tidied: bool) -> N
     assert files(await look(vectors, "ferry")) == ["file-1"]
 
 
-async def test_hidden_hits_take_no_place_of_those_that_are_there(vectors: Vectors) -> None:
+async def test_hidden_hits_do_not_displace_visible_ones(vectors: Vectors) -> None:
     for number in range(120):
         await put(vectors, f"file-{number}", "ferry ferry ferry")
         await vectors.remove("ann", "vs_1", f"file-{number}")
@@ -351,7 +351,7 @@ async def test_tidying_leaves_alone_what_is_being_added(vectors: Vectors) -> Non
 # --- models -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_vector_of_another_model_finds_by_words_and_says_so(vectors: Vectors) -> None:
+async def test_a_vector_of_another_model_finds_by_words_and_reports_it(vectors: Vectors) -> None:
     await put(vectors, "file-1", "apple", vectors=[[0, 1]])
     await put(vectors, "file-2", "apple")
     found = await look(vectors, "apple", vector=[0, 1, 0], model="other")

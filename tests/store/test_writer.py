@@ -1,4 +1,4 @@
-"""The writer thread: what is grouped, what is refused alone, what fails together, what is synced."""
+"""The writer thread: which commits are grouped, refused alone, fail together, or are synced."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ def file_size_limit(max_bytes: int) -> Iterator[None]:
 
 
 def transactions(statements: list[str]) -> list[str]:
-    """How the batches ended, each with the sync level that was set when it began."""
+    """Return the results of the batches, each with the sync level that was set at its start."""
     level, ended = "", []
     for sql in statements:
         if sql.startswith("PRAGMA synchronous"):

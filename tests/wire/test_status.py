@@ -24,7 +24,7 @@ MOVES = {
 
 
 @pytest.mark.parametrize(("source", "target"), list(product(STATUSES, STATUSES)), ids=lambda status: status)
-def test_a_run_moves_as_the_table_says_and_in_no_other_way(source: Status, target: Status) -> None:
+def test_a_run_s_status_changes_only_along_the_table(source: Status, target: Status) -> None:
     assert may_move(source, target) is ((source, target) in MOVES)
     assert (source in sources(target)) is ((source, target) in MOVES)
 

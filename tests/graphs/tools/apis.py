@@ -1,4 +1,4 @@
-"""A real HTTP server for action tests: records requests, answers as told; and documents that point at it."""
+"""A real HTTP server for action tests: records requests and answers as configured; and documents that point at it."""
 
 import ssl
 from collections.abc import Callable

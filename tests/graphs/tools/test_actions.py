@@ -69,7 +69,7 @@ async def test_every_method_is_sent(method: str) -> None:
     assert text == ("(HTTP 200, no content)" if method == "head" else '{"ok":true}')
 
 
-async def test_path_query_header_cookie_and_body_each_go_to_their_place() -> None:
+async def test_path_query_header_cookie_and_body_values_are_sent_there() -> None:
     spec = document(
         "{scheme}://{host}",
         {
@@ -205,7 +205,7 @@ async def test_multipart_text_fields_are_parts() -> None:
     ],
     ids=["json", "list", "type", "missing", "dots", "empty", "crlf", "deep"],
 )
-async def test_bad_arguments_are_told_and_nothing_is_sent(arguments: str, word: str) -> None:
+async def test_invalid_arguments_are_reported_and_nothing_is_sent(arguments: str, word: str) -> None:
     parameters = [
         {"name": "n", "in": "query", "required": True, "schema": {"type": "integer"}},
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "default": "d"}},
@@ -502,7 +502,7 @@ async def test_a_gzip_bomb_is_cut_at_the_limit() -> None:
     ],
     ids=["closed", "no http", "short", "bad length"],
 )
-async def test_a_broken_server_is_told_not_raised(raw: bytes) -> None:
+async def test_a_broken_server_is_reported_not_raised(raw: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(raw)
@@ -516,7 +516,7 @@ async def test_a_broken_server_is_told_not_raised(raw: bytes) -> None:
     assert text.startswith("`get_x` failed: ")
 
 
-async def test_nobody_listening_and_unknown_names_are_told() -> None:
+async def test_unreachable_hosts_and_unknown_names_are_reported() -> None:
     async def resolve(host: str, _port: int) -> list[str]:
         if host == "gone.test":
             raise OSError("no such name")

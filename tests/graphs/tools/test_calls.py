@@ -124,7 +124,7 @@ def test_reserved_characters_stay_where_they_are_allowed(value: Any, spelt: str)
     ],
     ids=["default", "explode false", "space", "pipe"],
 )
-def test_a_form_spells_lists_as_its_encoding_says(encoding: dict[str, Any], spelt: str) -> None:
+def test_a_form_writes_lists_by_its_encoding(encoding: dict[str, Any], spelt: str) -> None:
     schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {"type": "string"}}}}
     form = {"schema": schema, **({"encoding": {"tags": encoding}} if encoding else {})}
     body = {"requestBody": {"content": {"application/x-www-form-urlencoded": form}}}
@@ -177,7 +177,7 @@ CALLED = operation(document("https://api.test/v1", {"/a/{p}/z": {"get": {"parame
 
 @settings(max_examples=200, deadline=None)
 @given(TEXT, TEXT, st.lists(TEXT), TEXT)
-def test_no_value_leaves_its_place_and_each_arrives_whole(p: str, q: str, items: list[str], header: str) -> None:
+def test_no_value_leaves_its_part_and_each_arrives_whole(p: str, q: str, items: list[str], header: str) -> None:
     try:
         call = build_call(CALLED, {"p": p, "q": q, "l": items, "H": header})
     except BadArguments:

@@ -9,7 +9,7 @@ from tests.effort import within
 from wire.errors import InvalidRequest
 
 
-def test_secrets_are_hidden_as_every_place_spells_them() -> None:
+def test_secrets_are_hidden_in_every_spelling() -> None:
     credentials = read_credentials(
         {"headers": {"X-Key": 'se"cr/et'}, "auth": {"type": "bearer", "token": "t0ken value"}}, param="data"
     )

@@ -1,4 +1,4 @@
-"""A search for the model: room, order, waiting, and what it is told when something is wrong."""
+"""A search for the model: limits, order, waiting, and error messages."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -91,7 +91,7 @@ async def test_passages_come_with_markers_and_the_names_of_their_files(world: Wo
     assert world.waited == [60.0]
 
 
-async def test_passages_stay_within_the_room_the_best_one_always_comes(world: World) -> None:
+async def test_passages_stay_within_the_limit_and_the_best_is_always_shown(world: World) -> None:
     await world.add("isles", "ferry " * 100, "boat " * 100, "tea " * 100)
     assert [len(result["content"][0]["text"]) for result in (await world.search(chars=1200)).results] == [600, 500]
     assert [len(result["content"][0]["text"]) for result in (await world.search(chars=50)).results] == [50]
@@ -104,14 +104,14 @@ async def test_without_vectors_a_search_goes_by_words(world: World) -> None:
 
 
 @pytest.mark.parametrize(("share", "first"), [(None, "ferry boat trip"), (0.1, "ferry"), (0.9, "ferry boat trip")])
-async def test_the_embedder_says_how_much_meaning_counts(world: World, share: float | None, first: str) -> None:
+async def test_the_embedder_decides_the_weight_of_meaning(world: World, share: float | None, first: str) -> None:
     world.embedder.share = share
     await world.add("a", "ferry boat trip", "ferry")  # the first is nearest by meaning, the second by words
     results = (await world.search()).results
     assert results[0]["content"][0]["text"] == first
 
 
-async def test_the_model_is_told_what_is_wrong(world: World) -> None:
+async def test_the_model_gets_the_error_of_a_search(world: World) -> None:
     await world.add("isles", "The ferry leaves at seven.")
     await world.add("old", "The ferry leaves at nine.", store="vs_old", status="expired")
     assert "`query` is missing" in (await world.search("  ")).output

@@ -35,7 +35,7 @@ def test_the_allow_list_knows_names_addresses_and_networks() -> None:
 
 
 def spellings(address: IPv4Address) -> list[str]:
-    """How an IPv4 address may stand in a URL, by what resolvers have always read."""
+    """The spellings of an IPv4 address in a URL that resolvers accept."""
     number = int(address)
     a, b, c, d = address.packed
     mapped = IPv6Address(f"::ffff:{address}")
@@ -61,7 +61,7 @@ CLOSED = ("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "172.31.255
 
 @pytest.mark.parametrize("address", CLOSED)
 async def test_no_spelling_of_a_closed_address_gets_a_connection(address: str) -> None:
-    """Through the URL's own reading and the system's resolver: nothing is ever dialled."""
+    """Through the URL parser and the system's resolver: no connection is ever made."""
     dialled: list[str] = []
 
     class Network(httpcore2.AsyncNetworkBackend):

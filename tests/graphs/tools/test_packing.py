@@ -1,4 +1,4 @@
-"""Valid packed answers are read whole, and hostile ones within limits."""
+"""Valid compressed answers are read completely, and hostile ones within limits."""
 
 import gzip
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Unquoted YAML scalars in OpenAPI documents get the type that belongs at their place."""
+"""Unquoted YAML scalars in OpenAPI documents get the type that their position requires."""
 
 import json
 from typing import Any

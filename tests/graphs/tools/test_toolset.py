@@ -20,12 +20,12 @@ def action(spec: Any, **data: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def library() -> None:
-    """The first document of a process loads what checks them, which is no work on that document."""
+    """The first document of a process loads the validator, which is not part of the work on that document."""
     build_toolset([action(schema_document({"s0": {}}))])
 
 
 def refusal(spec: Any, **data: Any) -> InvalidRequest:
-    """What an action at the second place is refused with, within a second of this thread's own work."""
+    """Return the error for a second action, which takes at most a second of this thread's own time."""
 
     def refused() -> InvalidRequest:
         with pytest.raises(InvalidRequest) as caught:
@@ -203,7 +203,9 @@ def bomb(keyword: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
         *("missing", "http", "file", "relative", "id", "type", "default"),
     ],
 )
-def test_bad_references_and_schemas_are_refused_at_once_with_their_place(schemas: dict[str, Any], words: str) -> None:
+def test_invalid_references_and_schemas_are_refused_quickly_with_their_pointer(
+    schemas: dict[str, Any], words: str
+) -> None:
     problem = refusal(schema_document(schemas))
     assert words in problem.message
     assert (problem.param, problem.code) == ("tools[1].data.openapi_spec", "invalid_value")
