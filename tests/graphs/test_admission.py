@@ -100,8 +100,8 @@ def test_a_run_that_left_the_queue_is_not_called_and_takes_no_space() -> None:
     assert sum(map(len, turns._queues.values())) < 200
     assert called(turns) == ["run_ann0"]
     assert not turns._queues
-    assert not turns._standing
-    assert not turns._working
+    assert not turns._queued
+    assert not turns._executing
 
 
 def test_a_full_queue_refuses_runs_and_states_when_to_retry() -> None:
