@@ -104,9 +104,9 @@ class Execution:
     def call(self) -> None:
         """Start as many queued runs as the limits allow, each in a task of its own."""
         while self.open and (run := self.turns.call()) is not None:
-            self._tasks.create_task(self._called(run), name=f"called {run.run_id}", context=run.context)
+            self._tasks.create_task(self._start_called(run), name=f"called {run.run_id}", context=run.context)
 
-    async def _called(self, run: QueuedRun) -> None:
+    async def _start_called(self, run: QueuedRun) -> None:
         assert self.take_up is not None, "set before the first run is queued"
         try:
             if await self.take_up(run):

@@ -204,9 +204,9 @@ class RunGraph(BridgedRunnable[dict[str, Any] | Command[Any], dict[str, Any]]):
         while turn is not None:
             async for last in deps.facade.astream(turn, config, **kwargs):
                 yield last
-            turn = await self._answered(deps, turn, last)
+            turn = await self._own_outputs(deps, turn, last)
 
-    async def _answered(self, deps: _Deps, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
+    async def _own_outputs(self, deps: _Deps, turn: dict[str, Any], last: dict[str, Any]) -> dict[str, Any] | None:
         """Call our functions for a waiting run; returns the turn that continues it.
 
         Returns None if nothing is to be done, or if the caller has outputs to submit, too: our functions are then
@@ -239,10 +239,10 @@ async def _turn(
     """Return the turn for the facade: with thread and assistant, and with our own outputs added to the caller's."""
     named = str(configurable.get("thread_id") or "")
     if isinstance(input, Command):
-        return await _with_ours(deps, functions, await _resumed(deps, functions, input, named))
+        return await _with_own_outputs(deps, functions, await _resumed(deps, functions, input, named))
     turn = dict(input) if isinstance(input, dict) else {"content": input}
     if turn.get("tool_outputs"):
-        return await _with_ours(deps, functions, turn)
+        return await _with_own_outputs(deps, functions, turn)
     if turn.get("run_id"):
         return turn
     if not turn.get("thread_id") and named:
@@ -268,7 +268,7 @@ async def _resumed(deps: _Deps, functions: LocalFunctions, command: Command[Any]
     return {"run_id": row.id, "tool_outputs": [{"tool_call_id": id, "output": each} for id, each in outputs.items()]}
 
 
-async def _with_ours(deps: _Deps, functions: LocalFunctions, turn: dict[str, Any]) -> dict[str, Any]:
+async def _with_own_outputs(deps: _Deps, functions: LocalFunctions, turn: dict[str, Any]) -> dict[str, Any]:
     """Add the outputs of the waiting calls that the caller omitted."""
     row = await deps.store.get("run", str(turn.get("run_id", "")), DEFAULT_OWNER)
     if row is None or row.body["status"] != "requires_action":

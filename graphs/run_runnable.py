@@ -183,7 +183,7 @@ class RunRunnable(
 
     async def _batches(self, reading: _Reading) -> AsyncIterator[Sequence[Event]]:
         try:
-            run_id = await self._taken_up(reading)
+            run_id = await self._start_or_find(reading)
             async with aclosing(self._runner.follow(run_id, after=reading.number)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
                     reading.number = batch[-1].number
@@ -210,7 +210,7 @@ class RunRunnable(
 
     # --- starting and continuing ----------------------------------------------------------------------------------
 
-    async def _taken_up(self, reading: _Reading) -> str:
+    async def _start_or_find(self, reading: _Reading) -> str:
         """Start, resume or find the run; returns its id."""
         turn = reading.turn
         if turn.run_id and (turn.content or turn.image_ids):
@@ -222,9 +222,9 @@ class RunRunnable(
             raise InvalidRequest("Give the `thread_id` of the message that the turn replaces.", param="thread_id")
         if turn.run_id and not turn.tool_outputs:
             return (await self._row(turn.run_id, reading.owner)).id
-        taking = self._resume(reading) if turn.run_id else self._start(reading)
+        work = self._resume(reading) if turn.run_id else self._start(reading)
         context = context_without_reader() if reading.logged else None
-        reading.starting = asyncio.get_running_loop().create_task(taking, context=context)
+        reading.starting = asyncio.get_running_loop().create_task(work, context=context)
         started = await asyncio.shield(reading.starting)
         reading.number = max(reading.number, started.after)
         return started.run_id

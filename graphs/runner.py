@@ -150,7 +150,7 @@ class Runner:
 
         Raises ThreadMoved if a message was added or deleted meanwhile, as the model would not be shown the current
         thread; HeavyStart if it is not `its_turn` but has to be."""
-        self._accepting(owner)
+        self._require_accepting(owner)
         found = await self._store.run_start(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest
         if thread is None:
@@ -179,7 +179,7 @@ class Runner:
         return await start_in_turn(self._heavy, owner, partial(self._create_and_start, owner, request))
 
     async def _create_and_start(self, owner: str, request: ThreadRunCreate, *, its_turn: bool = False) -> Started:
-        self._accepting(owner)
+        self._require_accepting(owner)
         assistant = await self._store.get("assistant", request.assistant_id, owner)
         if assistant is None:
             raise no_assistant(request.assistant_id)
@@ -194,7 +194,7 @@ class Runner:
 
     async def submit(self, owner: str, thread_id: str, run_id: str, outputs: Sequence[dict[str, Any]]) -> Started:
         """Give a waiting run all of its tool outputs, and continue it."""
-        self._accepting()
+        self._require_accepting()
         async with self._orphans.lock(run_id):
             row = await self._run(owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
@@ -367,7 +367,7 @@ class Runner:
 
     # --- details --------------------------------------------------------------------------------------------------
 
-    def _accepting(self, owner: str | None = None) -> None:
+    def _require_accepting(self, owner: str | None = None) -> None:
         """Raise if the server is shutting down, or if a new run of this `owner` can neither start nor be queued."""
         if owner is not None:
             self._execution.turns.check(owner)

@@ -17,7 +17,7 @@ _LIGHT: Final = 8
 
 
 class HeavyStart(Exception):
-    """The run's assistant or history is so large that it can start only in its owner's turn."""
+    """The run can start only in its owner's turn: its assistant is large, or no memory is free for its history."""
 
 
 def require_turn(assistant: Mapping[str, Any], *, its_turn: bool) -> None:

@@ -56,7 +56,7 @@ def searched_stores(assistant: dict[str, Any], thread: dict[str, Any], changes: 
 
 
 @dataclass(slots=True)
-class _Drawer:
+class _ResourceDraft:
     """A thread's resources while attachments are added to them."""
 
     resources: dict[str, Any]
@@ -118,11 +118,11 @@ class Attachments:
         """
         bodies = [message.body for message in messages]
         resources, changes = await self.create_inline_stores(thread.owner, thread.body["tool_resources"])
-        drawer = _Drawer(resources, changes)
-        await self._fill(drawer, thread.owner, bodies)
-        thread.body["tool_resources"] = drawer.resources
-        yield drawer.changes
-        if drawer.inserted("vector_store_file"):
+        draft = _ResourceDraft(resources, changes)
+        await self._fill(draft, thread.owner, bodies)
+        thread.body["tool_resources"] = draft.resources
+        yield draft.changes
+        if draft.inserted("vector_store_file"):
             self._wake()
 
     @asynccontextmanager
@@ -142,39 +142,39 @@ class Attachments:
             thread = await self._store.get("thread", thread_id, owner)
             if thread is None:
                 raise Missing("thread", thread_id)
-            drawer = _Drawer(thread.body["tool_resources"])
-            await self._fill(drawer, owner, bodies)
-            if drawer.resources != thread.body["tool_resources"]:
-                drawer.changes.append(Patch("thread", thread_id, owner, {"tool_resources": drawer.resources}))
-            yield drawer.changes
-        if drawer.inserted("vector_store_file"):
+            draft = _ResourceDraft(thread.body["tool_resources"])
+            await self._fill(draft, owner, bodies)
+            if draft.resources != thread.body["tool_resources"]:
+                draft.changes.append(Patch("thread", thread_id, owner, {"tool_resources": draft.resources}))
+            yield draft.changes
+        if draft.inserted("vector_store_file"):
             self._wake()
 
-    async def _fill(self, drawer: _Drawer, owner: str, messages: Sequence[dict[str, Any]]) -> None:
+    async def _fill(self, draft: _ResourceDraft, owner: str, messages: Sequence[dict[str, Any]]) -> None:
         named = named_files(messages)
         await self.require(owner, named)
-        drawer.changes += [RequireRow("file", id, owner) for id in named]
+        draft.changes += [RequireRow("file", id, owner) for id in named]
         if for_search := attached_files(messages, "file_search"):
-            await self._fill_store(drawer, owner, for_search)
+            await self._fill_store(draft, owner, for_search)
         if for_code := attached_files(messages, "code_interpreter"):
-            kept = drawer.resources.get("code_interpreter", {}).get("file_ids") or []
+            kept = draft.resources.get("code_interpreter", {}).get("file_ids") or []
             whole = list(dict.fromkeys([*kept, *for_code]))
-            drawer.resources = {**drawer.resources, "code_interpreter": {"file_ids": whole}}
+            draft.resources = {**draft.resources, "code_interpreter": {"file_ids": whole}}
 
-    async def _fill_store(self, drawer: _Drawer, owner: str, file_ids: Sequence[str]) -> None:
+    async def _fill_store(self, draft: _ResourceDraft, owner: str, file_ids: Sequence[str]) -> None:
         now = int(self._clock())
-        store = drawer.inserted("vector_store").get(drawer.store_id or "")
-        if store is None and drawer.store_id is not None:
-            store = await self._store.get("vector_store", drawer.store_id, owner)
+        store = draft.inserted("vector_store").get(draft.store_id or "")
+        if store is None and draft.store_id is not None:
+            store = await self._store.get("vector_store", draft.store_id, owner)
             if store is not None and store.body["status"] != "expired":
-                drawer.changes += touch(store, now=now, at_once=True)
+                draft.changes += touch(store, now=now, at_once=True)
         if store is None or store.body["status"] == "expired":
             asked = VectorStoreCreate.model_validate({"expires_after": _EXPIRY})
             store, _ = draft_store(owner, asked, now=now)
-            drawer.changes.append(Insert(store))
-            drawer.resources = {**drawer.resources, "file_search": {"vector_store_ids": [store.id]}}
-        is_new = store.id in drawer.inserted("vector_store")
-        present = drawer.inserted("vector_store_file")
+            draft.changes.append(Insert(store))
+            draft.resources = {**draft.resources, "file_search": {"vector_store_ids": [store.id]}}
+        is_new = store.id in draft.inserted("vector_store")
+        present = draft.inserted("vector_store_file")
         wanted = [file_id for file_id in file_ids if store_file_id(store.id, file_id) not in present]
         ids = [] if is_new else [store_file_id(store.id, id) for id in wanted]
         statuses = await self._library.statuses("vector_store_file", owner, ids)
@@ -183,8 +183,8 @@ class Attachments:
         rows = await _in_thread(len(again), owner, lambda: add_store_files(owner, store.id, given, now=now))
         for row in rows:
             if not is_new:
-                drawer.changes.append(Delete("vector_store_file", row.id, owner, if_there=True))
-            drawer.changes.append(Insert(row))
+                draft.changes.append(Delete("vector_store_file", row.id, owner, if_there=True))
+            draft.changes.append(Insert(row))
 
 
 async def _in_thread(count: int, owner: str, work: Callable[[], T]) -> T:

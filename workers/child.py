@@ -76,21 +76,21 @@ def _spend(cpu_s: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
 
 
-def _function(spelled: str) -> Callable[..., Any]:
-    path, _, name = spelled.partition(":")
+def _function(path_and_name: str) -> Callable[..., Any]:
+    path, _, name = path_and_name.partition(":")
     packages = path.split(".")[:-1]
     if path.partition(".")[0] not in _PACKAGES:
-        raise LookupError(spelled)
+        raise LookupError(path_and_name)
     for depth in range(1, len(packages) + 1):
-        _lighten(packages[:depth])
+        _stub_package(packages[:depth])
     module = importlib.import_module(path)
     if name not in module.__all__:
-        raise LookupError(spelled)
+        raise LookupError(path_and_name)
     function: Callable[..., Any] = getattr(module, name)
     return function
 
 
-def _lighten(packages: list[str]) -> None:
+def _stub_package(packages: list[str]) -> None:
     """Replace a package without running its `__init__`: those of `chains` and `graphs` import LangChain, which takes
     two seconds and 80 MB, and no check needs it."""
     name = ".".join(packages)

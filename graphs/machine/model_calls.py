@@ -88,7 +88,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
                 ended = True
             finally:
                 if not ended and parts.started:
-                    _book_rest(context, prompt, parts)
+                    _count_rest(context, prompt, parts)
                 # Not left to the garbage collector: closing stops the upstream's generation.
                 await chunks.aclose()  # type: ignore[attr-defined]
             return prompt
@@ -101,7 +101,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
             prompt = shorter
 
 
-def _book_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
+def _count_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
     """Count the tokens of an aborted reply, for which the upstream may not report any."""
     spent = parts.usage or estimate_usage(context, prompt, parts)
     context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])

@@ -17,7 +17,7 @@ def failed(what: str, error: sqlite3.Error | OSError) -> StoreFailed:
     if isinstance(error, OSError):
         kind = StoreFull if error.errno in _NO_ROOM else StoreFailed
         return kind(f"{what}: {error.strerror or error}.")
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest of an extended code is where it happened
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the other bits of an extended code are details
         case sqlite3.SQLITE_FULL:
             kind = StoreFull
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

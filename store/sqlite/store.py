@@ -221,11 +221,11 @@ def _read_row(
 def _decode_limited(kind: Kind, found: Any, most: int | None) -> Row | None:
     if found is None:
         return None
-    _left(most, found)
+    _remaining(most, found)
     return decode(kind, found)
 
 
-def _left(most: int | None, found: Any) -> int | None:
+def _remaining(most: int | None, found: Any) -> int | None:
     """Return about how many bytes of JSON can follow these columns of `Table.row`. Raises LargeRead."""
     if most is None:
         return None
@@ -265,7 +265,7 @@ def _read_run_start(
     newest: list[Row] = []
     size, has_more = 0, False
     for found in conn.execute(_RUN_START, values):
-        most = _left(most, found)
+        most = _remaining(most, found)
         kind = found[-1]
         if kind != "message":
             rows[kind].append(decode(kind, found))

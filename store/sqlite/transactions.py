@@ -117,14 +117,14 @@ class Transactions:
             if not self._has_room(batch):
                 raise _full()
             self._set(durable=any(commit.durable for commit in batch), wait_ms=self._waits_ms)
-            outcomes = self._together(batch)
+            outcomes = self._run_together(batch)
             if outcomes is None:
                 self._unsaved = set(unsaved)
-                outcomes = self._apart(batch)
+                outcomes = self._run_with_savepoints(batch)
             if self._conn.in_transaction:
                 self._conn.execute("COMMIT")
         except sqlite3.Error as error:
-            self._give_up()
+            self._abort()
             self._unsaved = unsaved | {commit.saves for commit in batch if commit.saves is not None}
             return self._failed(batch, error)
         return self._kept(outcomes, begun_at)
@@ -161,13 +161,13 @@ class Transactions:
                 self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
                 if ballast.growth(self._conn) < space // 2:
                     self._rewind_log()  # otherwise it would take all of the space, and leave none for the batch
-                outcomes = self._apart(batch)
+                outcomes = self._run_with_savepoints(batch)
                 self._conn.execute("COMMIT")
                 if ballast.growth(self._conn) < space // 2:
                     self._rewind_log()  # the pages are written into the file while there is space for its growth
                 break
             except (sqlite3.Error, OSError):
-                self._give_up()
+                self._abort()
                 self._unsaved = set(unsaved)
         else:
             return None
@@ -197,7 +197,7 @@ class Transactions:
             self._conn.execute(f"PRAGMA synchronous = {level}")
             self._level = level
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         with suppress(sqlite3.Error):  # then the next BEGIN fails, and reports it
             self._roll_back()
 
@@ -206,7 +206,7 @@ class Transactions:
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
 
-    def _together(self, batch: Sequence[Commit]) -> Outcomes | None:
+    def _run_together(self, batch: Sequence[Commit]) -> Outcomes | None:
         """Run a batch without savepoints; return None, and keep nothing, if one of several commits is refused. That is
         rare, and two more statements for each commit would be a third of all."""
         self._conn.execute("BEGIN IMMEDIATE")
@@ -216,7 +216,7 @@ class Transactions:
             self._roll_back()
             return [(batch[0], self._refuse(batch[0], error))] if len(batch) == 1 else None
 
-    def _apart(self, batch: Sequence[Commit]) -> Outcomes:
+    def _run_with_savepoints(self, batch: Sequence[Commit]) -> Outcomes:
         """Run a batch with a savepoint for each commit."""
         self._conn.execute("BEGIN IMMEDIATE")
         outcomes: Outcomes = []

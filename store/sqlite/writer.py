@@ -69,7 +69,7 @@ class Writer:
     def drain(self) -> None:
         """Pass all waiting commits to the thread, because the loop may not run again."""
         while self._queues:
-            self._send(self._taken())
+            self._send(self._take_batch())
 
     @property
     def metrics(self) -> StoreMetrics:
@@ -99,9 +99,9 @@ class Writer:
         self._called = False
         if not self._under_way and self._queues:
             self._under_way = True
-            self._send(self._taken())
+            self._send(self._take_batch())
 
-    def _taken(self) -> list[Commit]:
+    def _take_batch(self) -> list[Commit]:
         batch: list[Commit] = []
         size = 0
         while self._queues and len(batch) < _MAX_BATCH and size < _MAX_BATCH_BYTES:
@@ -118,9 +118,9 @@ class Writer:
             if not self._ended:
                 self._jobs.put(batch)
                 return
-        self._back(_stopped(batch))
+        self._finish_batch(_stopped(batch))
 
-    def _back(self, outcomes: Outcomes) -> None:
+    def _finish_batch(self, outcomes: Outcomes) -> None:
         self._under_way = False
         self._deliver(outcomes)
         self._next()
@@ -131,7 +131,7 @@ class Writer:
         batch: list[Commit] | None = None
         try:
             while (batch := self._jobs.get()) is not None:
-                self._hand_over(self._transactions.run(batch))
+                self._report(self._transactions.run(batch))
                 batch = None
         finally:
             # Nothing is left unless a defect ended the loop. Then no caller must wait forever.
@@ -139,16 +139,16 @@ class Writer:
                 self._ended = True
             for left in (batch, *self._rest()):
                 if left is not None:
-                    self._hand_over(_stopped(left))
+                    self._report(_stopped(left))
 
     def _rest(self) -> Iterator[list[Commit] | None]:
         with suppress(Empty):
             while True:
                 yield self._jobs.get_nowait()
 
-    def _hand_over(self, outcomes: Outcomes) -> None:
+    def _report(self, outcomes: Outcomes) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nothing awaits the outcomes
-            self._loop.call_soon_threadsafe(self._back, outcomes)
+            self._loop.call_soon_threadsafe(self._finish_batch, outcomes)
 
 
 def _stopped(batch: list[Commit]) -> Outcomes:
