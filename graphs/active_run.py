@@ -33,7 +33,7 @@ a later commit failed; the thread was deleted."""
 
 _RESERVE_BEFORE = BLOCK // 2
 _READ_EVENTS = 1024
-"""Numbers that are kept free: more than one read of the upstream's answer brings."""
+"""Event numbers that are kept free: more than one read of the upstream's answer uses."""
 _SMALL_BYTES = 16 * 1024
 """An output up to this size is kept even if no memory is free: it is counted, and new runs wait until it is freed."""
 _FLUSH_EVENTS = 256
@@ -74,7 +74,7 @@ class ActiveRun:
     private: dict[str, Any] = field(default_factory=dict)
     """What the run's row keeps for the run's continuation; written when the run pauses."""
     _ended: RunEnded | None = None
-    """The last part that the graph emitted."""
+    """The graph's end, if it has emitted one."""
     _held: MessageClosed | None = None
     _unstored: list[Event] = field(default_factory=list)
     _flushed_at: float = 0.0

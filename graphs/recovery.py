@@ -1,7 +1,7 @@
 """Continues a run that this process did not start.
 
-Invariant: the ids stay the same, and nothing is executed twice. What the newest checkpoint contains is completed from
-it. A reply that it does not contain is discarded: its rows and events leave the store, one `threadhold.reset` event
+Invariant: the ids stay the same, and nothing appears twice. What the newest checkpoint contains is completed from it.
+A reply that it does not contain is discarded: its rows and events leave the store, one `threadhold.reset` event
 informs the readers that have seen it, and the reply is generated again with the same ids. Event numbers continue above
 any that was ever sent.
 """

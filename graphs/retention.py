@@ -2,7 +2,7 @@
 
 Invariants: a thread with an active or waiting run stays, and so does one that was used just before its deletion. The
 transaction that deletes checks both. A clock that jumps ahead does not make threads old immediately. Each thread is
-deleted in a commit of its own, so no user of the server waits for more than one deletion.
+deleted in a commit of its own, so other commits wait only for one deletion.
 """
 
 import asyncio

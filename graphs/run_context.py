@@ -25,12 +25,12 @@ from wire.runs import RunCreate, ThreadRunCreate
 __all__ = ["RunContexts"]
 
 _CHARS_PER_TOKEN: Final = 8
-"""Characters read for each token of context: more than any language needs, so the prompt is cut to fit, not this."""
+"""Characters read for each token of context: more than any language needs, so fitting the prompt decides."""
 
 
 _SEARCH_TOKENS: Final = 16_000
-"""Maximum tokens of passages that one search gives the model (OpenAI's limit), or a third of its context if that is
-less. A third of this limit if the context is unknown."""
+"""Maximum tokens of passages that one search returns (OpenAI's limit). A run gets a third of its model's context if
+that is less, and a third of this limit if the context is unknown."""
 
 
 class RunContexts:

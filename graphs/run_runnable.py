@@ -259,7 +259,7 @@ class RunRunnable(
         return await self._runner.create_and_start(owner, begun)
 
     async def _tools_for_files(self, turn: Turn, assistant_id: str, owner: str) -> list[dict[str, Any]] | None:
-        """Return the assistant's tools with `file_search` added; None if the thread has no files or it has it."""
+        """Return the assistant's tools with `file_search` added; None if that is not needed."""
         if not turn.file_ids:
             thread = await self._store.get("thread", turn.thread_id, owner) if turn.thread_id else None
             if thread is None or not thread.body["tool_resources"].get("file_search"):

@@ -328,7 +328,7 @@ class Runner:
         given: tuple[Any, bool],
         context: RunContext,
     ) -> Started:
-        """Start the model call and queue the commit concurrently; return when the commit is synced.
+        """Queue the commit, start the model call without waiting for it, and return when the commit is synced.
 
         `given` is the graph's input, and whether it resumes. Raises StoreError, after the call is stopped.
         """

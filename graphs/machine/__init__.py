@@ -1,1 +1,1 @@
-"""What is a run? Its state, its nodes, the graphs that they make, and what they report while they run."""
+"""The state machine of a run: its state, its nodes, the graphs of the nodes, and the parts that they emit."""
