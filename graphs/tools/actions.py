@@ -1,4 +1,4 @@
-"""Executes the operations of actions: takes the model's arguments, returns text for the model.
+"""Executes the operations of actions: takes the model's arguments and returns text for the model.
 
 Invariants: every failure is returned as text; only cancellation is raised, and it closes the connection. Credentials
 are sent only to the document's own origin, and the text contains none of their secrets. Redirects are followed here,

@@ -1,6 +1,6 @@
 """Maps a request body to arguments for the model: one for each property of an object, or one for the whole body.
 
-Of several media types, the one that can express most as text is chosen: JSON, form, multipart, plain text, else the first.
+Of several media types, the one that text can express best is chosen: JSON, form, multipart, plain text, or the first.
 """
 
 from dataclasses import dataclass, field
