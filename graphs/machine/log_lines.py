@@ -1,7 +1,7 @@
 """The log lines of runs: one each time a run ends or pauses.
 
-Invariant: texts of people and models, and what an upstream quotes of them, are not logged. The exception are the lines
-of the logger `threadhold.content`, which exist only if LOG_CONTENT enables them.
+Invariant: texts of people and models, and what an upstream quotes of them, are not logged. The only exceptions
+are enabled by LOG_CONTENT: the logger `threadhold.content`, and the full message of an error.
 """
 
 import json
@@ -23,7 +23,7 @@ content = logging.getLogger("threadhold.content")
 def log_run(
     run: dict[str, Any], *, owner: str, took_s: float, first_s: float | None, error: BaseException | None
 ) -> None:
-    """Log in one line how a run ended or paused, without any text of it, its messages or its error."""
+    """Log in one line how a run ended or paused, without its texts."""
     level = logging.WARNING if run["status"] == "failed" else logging.INFO
     if not logger.isEnabledFor(level):
         return

@@ -102,7 +102,7 @@ async def ask_model(context: RunContext, prompt: Prompt, parts: ReplyParts, call
 
 
 def _count_rest(context: RunContext, prompt: Prompt, parts: ReplyParts) -> None:
-    """Count the tokens of an aborted reply, for which the upstream may not report any."""
+    """Count the tokens of an aborted reply, as the upstream will not report them."""
     spent = parts.usage or estimate_usage(context, prompt, parts)
     context.metrics.spend(spent["prompt_tokens"], spent["completion_tokens"])
     context.count_usage(spent)
