@@ -204,8 +204,7 @@ class Builtin(Upstream):
     ) -> aiohttp.ClientResponse:
         async with self._turn(name, alone=alone) as (engine, slot):
             formed = _FORMED if fitted.get("response_format") else {}
-            request = {**engine.complete_request(fitted), **formed}
-            await self._read_ahead(engine, slot, request, CHAT)
+            request, _ = await self._read_ahead(engine, slot, {**engine.complete_request(fitted), **formed}, CHAT)
             response = await engine.upstream.answer(request, negotiation, retries)
             slot.keep(1)  # its first token has arrived: it is no longer expected to end the engine
             engine.use(response)
@@ -272,8 +271,7 @@ class Builtin(Upstream):
 
     async def _pass_once(self, name: str, fitted: dict[str, Any], path: str, count: int, *, alone: bool) -> Passage:
         async with self._turn(name, count, alone=alone) as (engine, slot):
-            request = engine.complete_request(fitted)
-            ahead = await self._read_ahead(engine, slot, request, path)
+            request, ahead = await self._read_ahead(engine, slot, engine.complete_request(fitted), path)
             if not fitted.get("stream"):
                 passage = await answer_whole(engine.upstream, request, path, lambda: slot.keep(count))
             else:
@@ -284,10 +282,15 @@ class Builtin(Upstream):
         slots = self._slots[name]
         return relay(with_openai_error(passage), lambda: len(slots) > 0, ahead=ahead)
 
-    async def _read_ahead(self, engine: Engine, slot: Slot, body: dict[str, Any], path: str) -> int:
-        """Read a long prompt without stopping other owners' answers, if there are any. Return how many tokens were
-        read."""
-        return await engine.read_ahead(body, path, slot.has_company) if self._is_shared else 0
+    async def _read_ahead(
+        self, engine: Engine, slot: Slot, body: dict[str, Any], path: str
+    ) -> tuple[dict[str, Any], int]:
+        """Read long prompts in slices if owners share the engine. Return the request, which uses what was read, and how
+        many tokens were read."""
+        if not self._is_shared:
+            return body, 0
+        count = await engine.read_ahead(body, path, slot.has_company)
+        return {**body, "cache_prompt": True}, count
 
     @asynccontextmanager
     async def _turn(self, name: str, count: int = 1, *, alone: bool) -> AsyncIterator[tuple[Engine, Slot]]:

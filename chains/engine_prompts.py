@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from wire.errors import InvalidRequest
 
-__all__ = ["count_chars", "fit_messages", "fit_prompt_text", "require_fitting", "require_text"]
+__all__ = ["fit_messages", "fit_prompt_text", "require_fitting", "require_text", "split_prompts"]
 
 _MAX_MESSAGES: Final = 5_000  # rendering 15,000 takes 13 s; more do not fit into a context anyway
 _MAX_PARTS: Final = 1_000
 _MAX_CALLS: Final = 256
 _MAX_PROMPTS: Final = 8
-_MAX_TOKENS: Final = 1_000_000  # llama.cpp itself refuses prompts longer than its context, naming both counts
 _MAX_CHARS_PER_TOKEN: Final = 32
 """On average; prose has 4. llama.cpp takes 7 s for the tokens of 400 KB of control tokens, and 22 s for a 9 MB word."""
 _MAX_TOKEN: Final = 2**31 - 1
@@ -44,29 +43,48 @@ def fit_prompt_text(name: str, value: Any) -> Any:
     return [each if isinstance(each, str) else _fit_tokens(name, each) for each in value]
 
 
+def split_prompts(prompt: Any) -> list[Any]:
+    """Return the single prompts, each a text or a list of tokens, of a fitted `prompt`."""
+    return prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
+
+
 def require_fitting(body: Mapping[str, Any], context: int) -> None:
     """Raise InvalidRequest if a prompt is longer than a context of `context` tokens can hold.
 
     llama.cpp would read all of it before refusing it.
     """
     most = context * _MAX_CHARS_PER_TOKEN
-    for param in ("prompt", "messages", "tools"):
-        if (chars := count_chars(body.get(param))) > most:
-            raise InvalidRequest(
-                f"This model's maximum context length is {context} tokens. However, '{param}' has {chars} characters; "
-                f"at most {most} are allowed. Please reduce its length.",
-                param=param,
-                code="context_length_exceeded",
-            )
+    prompts = split_prompts(body.get("prompt"))
+    for tokens in prompts:
+        if isinstance(tokens, list) and len(tokens) > context:
+            raise _too_long("prompt", context, f"{len(tokens)} tokens")
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    for param, value in ("prompt", texts), ("messages", body.get("messages")), ("tools", body.get("tools")):
+        if (chars := _count_chars(value)) > most:
+            raise _too_long(param, context, f"{chars} characters; at most {most} are allowed")
 
 
-def count_chars(value: Any) -> int:
-    """Return the number of characters in all texts and names of a prompt."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(len, value)) + sum(map(count_chars, value.values()))
-    return sum(map(count_chars, value)) if isinstance(value, list) else 0
+def _count_chars(value: Any) -> int:
+    """Return the number of characters in all texts, names and numbers of a prompt."""
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            return sum(map(len, value)) + sum(map(_count_chars, value.values()))
+        case list():
+            return sum(map(_count_chars, value))
+        case int():
+            return 1 + value.bit_length() // 3
+    return len(str(value))
+
+
+def _too_long(param: str, context: int, found: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"This model's maximum context length is {context} tokens. However, '{param}' has {found}. Please reduce its "
+        "length.",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 def require_text(body: Mapping[str, Any]) -> None:
@@ -85,8 +103,8 @@ def require_text(body: Mapping[str, Any]) -> None:
 
 
 def _fit_tokens(name: str, value: Any) -> list[int]:
-    if not isinstance(value, list) or not 0 < len(value) <= _MAX_TOKENS:
-        raise _wrong(name, f"a string, or an array of strings or of at most {_MAX_TOKENS} tokens{_count(value)}")
+    if not isinstance(value, list) or not value:
+        raise _wrong(name, "a string, or an array of strings or tokens")
     if not all(type(token) is int and 0 <= token <= _MAX_TOKEN for token in value):
         raise _wrong(name, f"an array of tokens, which are integers from 0 to {_MAX_TOKEN}")
     return value

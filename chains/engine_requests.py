@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chains.calls.checks import bounded_schemas
-from chains.engine_prompts import fit_messages, fit_prompt_text
+from chains.engine_prompts import fit_messages, fit_prompt_text, split_prompts
 from chains.forwarding import CHAT
 from wire.errors import InvalidRequest, TooCostly, Unavailable
 
@@ -86,9 +86,8 @@ async def fit_request(body: Mapping[str, Any], path: str, *, context: int, lenie
 
 def single_requests(fitted: dict[str, Any]) -> list[dict[str, Any]]:
     """Split a fitted request into one for each answer (`n` for each prompt), in the order of their indexes."""
-    prompt, count = fitted.get("prompt"), fitted.get("n", 1)
-    several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-    singles = [{**fitted, "prompt": one} for one in prompt] if several and isinstance(prompt, list) else [fitted]
+    count = fitted.get("n", 1)
+    singles = [{**fitted, "prompt": one} for one in split_prompts(fitted["prompt"])] if "prompt" in fitted else [fitted]
     if count == 1:
         return singles
     bare = [{name: value for name, value in single.items() if name != "n"} for single in singles]

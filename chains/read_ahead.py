@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from chains.engine_prompts import count_chars
+from chains.engine_prompts import split_prompts
 from chains.forwarding import CHAT
 from chains.llama_tokens import apply_template, tokenize
 from chains.transport import Transport
@@ -23,34 +23,41 @@ __all__ = ["read_ahead"]
 
 _SLICE: Final = 256
 """Tokens of a slice: as many as a batch has."""
-_FEW_CHARS: Final = 1_000
-"""Shorter prompts are read in about one batch anyway."""
+_FEW_BYTES: Final = 600
+"""Requests of fewer bytes are not split: a prompt has at most one token per byte of its request, so it fills about two
+batches."""
 
 
 async def read_ahead(
     transport: Transport, body: Mapping[str, Any], path: str, *, context: int, has_company: Callable[[], bool]
 ) -> int:
-    """Read all but the end of a prompt, if it is long and fits into `context` (tokens). Return early if the engine
-    refuses the prompt: the request itself then gets the reason.
+    """Read all but the end of each prompt that is long and fits into `context` (tokens). Return early if the engine
+    refuses one: the request itself then gets the reason.
 
     Returns how many tokens were read, without those that were cached.
     """
     count = 0
-    if count_chars(body.get("messages" if path == CHAT else "prompt")) < _FEW_CHARS:
-        return count
+    post = partial(_post, transport)
     try:
-        tokens = await _tokens(transport, body, path)
-        if len(tokens) >= context:
+        if len(orjson.dumps(body)) < _FEW_BYTES:
             return count
-        for end in range(_SLICE, len(tokens), _SLICE):
-            since = time.monotonic()
-            request = {"prompt": tokens[:end], "n_predict": 0, "cache_prompt": True}
-            if (answer := await _post(transport, "/completion", request)) is None:
+        if path == CHAT:
+            prompts = [await apply_template(post, {**body, "stream": False})]
+        else:
+            prompts = split_prompts(body["prompt"])
+        for prompt in prompts:
+            tokens = await tokenize(post, prompt) if isinstance(prompt, str) else prompt
+            if not tokens or len(tokens) >= context:
                 return count
-            count += _tokens_read(answer)
-            if has_company():
-                await asyncio.sleep(time.monotonic() - since)
-    except (aiohttp.ClientError, TimeoutError, OSError):
+            for end in range(_SLICE, len(tokens), _SLICE):
+                since = time.monotonic()
+                answer = await post("/completion", {"prompt": tokens[:end], "n_predict": 0, "cache_prompt": True})
+                if answer is None:
+                    return count
+                count += _tokens_read(answer)
+                if has_company():
+                    await asyncio.sleep(time.monotonic() - since)
+    except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONEncodeError):
         pass
     return count
 
@@ -59,17 +66,6 @@ def _tokens_read(answer: Any) -> int:
     timings = answer.get("timings") if isinstance(answer, dict) else None
     count = timings.get("prompt_n") if isinstance(timings, dict) else None
     return count if type(count) is int and count > 0 else 0
-
-
-async def _tokens(transport: Transport, body: Mapping[str, Any], path: str) -> list[Any]:
-    """Return the tokens of the prompt as llama.cpp reads it; empty if they are unknown."""
-    post = partial(_post, transport)
-    prompt = await apply_template(post, {**body, "stream": False}) if path == CHAT else body.get("prompt")
-    if isinstance(prompt, list) and all(type(token) is int for token in prompt):
-        return prompt
-    if not isinstance(prompt, str):
-        return []  # several prompts are several requests
-    return await tokenize(post, prompt) or []
 
 
 async def _post(transport: Transport, path: str, body: Mapping[str, Any]) -> Any:

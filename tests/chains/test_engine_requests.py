@@ -161,10 +161,27 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": LO
         {"messages": [{"role": "assistant", "tool_calls": [CALL]}]},
         {"prompt": LONG},
         {"prompt": [LONG[:17_000]] * 2},
+        {"prompt": [[5] * 1_000, LONG]},
         {"tools": [{"type": "function", "function": {"name": "f", "description": LONG}}]},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {LONG: {}}}}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"enum": [10**10] * 3_000}}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"enum": [0.123456789] * 3_000}}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"enum": [None] * 10_000}}}]},
     ],
-    ids=["text", "many", "parts", "arguments", "prompt", "prompts", "a description", "a property's name"],
+    ids=[
+        "text",
+        "many",
+        "parts",
+        "arguments",
+        "prompt",
+        "prompts",
+        "a prompt beside tokens",
+        "a description",
+        "a property's name",
+        "integers",
+        "numbers",
+        "nulls",
+    ],
 )
 def test_a_prompt_too_long_for_any_context_is_refused_unread(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"context length is 1024 tokens\. .* at most 32768") as caught:
@@ -172,6 +189,15 @@ def test_a_prompt_too_long_for_any_context_is_refused_unread(body: dict[str, Any
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.param == next(iter(body))
     require_fitting(body, 2_048)
+
+
+@pytest.mark.parametrize("prompt", [[7] * 1_025, [[7] * 1_025], ["x", [7] * 1_025]], ids=["one", "listed", "mixed"])
+def test_more_tokens_than_the_context_holds_are_refused(prompt: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"context length is 1024 tokens\. .* has 1025 tokens") as caught:
+        require_fitting({"prompt": prompt}, 1_024)
+    assert caught.value.code == "context_length_exceeded"
+    require_fitting({"prompt": prompt}, 1_025)
+    require_fitting({"prompt": [[10**9] * 1_024] * 8}, 1_024)
 
 
 def test_messages_keep_the_fields_that_templates_know() -> None:

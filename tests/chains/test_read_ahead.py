@@ -1,72 +1,118 @@
 """Long prompts of one owner and the answers of others, with the real engine."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from chains import Builtin, Shape
+from chains.forwarding import CHAT, COMPLETIONS
 from telemetry.context import act_for
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120), pytest.mark.xdist_group("engine")]
 
 LONG = " ".join(f"word{number % 97}" for number in range(500)) + " Say hello."
+WORDS = LONG[:1_400]
+TOKENS = [1_000 + number * 37 % 30_000 for number in range(600)]
+EMOJI = "".join(chr(0x1F300 + number * 11 % 500) for number in range(200))
 
 
-async def answer(builtin: Builtin, owner: str, text: str, path: str = "/chat/completions") -> dict[str, Any]:
+def chat(content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+SPELLINGS: dict[str, dict[str, Any]] = {
+    "a message": chat(WORDS),
+    "parts": chat([{"type": "text", "text": word} for word in WORDS.split(" ")]),
+    "many tokens in few characters": chat(EMOJI),
+    "uncached": {**chat(WORDS), "cache_prompt": False},
+    "a text": {"prompt": WORDS},
+    "a list of one text": {"prompt": [WORDS]},
+    "tokens": {"prompt": TOKENS},
+    "a list of one list of tokens": {"prompt": [TOKENS]},
+    "streamed texts": {"prompt": [WORDS, f"2. {WORDS}"], "stream": True},
+    "a streamed text and tokens": {"prompt": [WORDS, TOKENS], "stream": True},
+}
+"""Prompts of at least 400 tokens."""
+
+
+async def answer(builtin: Builtin, owner: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the usages of an answer's parts."""
     act_for(owner)
-    prompt = {"messages": [{"role": "user", "content": text}]} if path == "/chat/completions" else {"prompt": text}
-    passage = await builtin.pass_through({**prompt, "max_tokens": 4}, path)
+    passage = await builtin.pass_through(
+        {"max_tokens": 4, "stream_options": {"include_usage": True}, **body}, COMPLETIONS if "prompt" in body else CHAT
+    )
     assert passage.status == 200, passage.body
-    found: dict[str, Any] = orjson.loads(passage.body or b"")
-    return found
+    if not body.get("stream"):
+        return [orjson.loads(passage.body or b"")["usage"]]
+    with contextlib.closing(passage):
+        text = b"".join([block async for block in passage.blocks()]).decode()
+    chunks = [orjson.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    return [chunk["usage"] for chunk in chunks if chunk.get("usage")]
 
 
-@pytest.mark.parametrize("path", ["/chat/completions", "/completions"])
-async def test_others_are_answered_while_a_long_prompt_is_read(path: str) -> None:
-    shape = Shape(context_size=2048, parallel=2, threads=1)
-    builtin = Builtin(None, shape=shape, is_shared=True)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def builtin() -> AsyncIterator[Builtin]:
+    engine = Builtin(None, shape=Shape(context_size=2048, parallel=3, threads=1), is_shared=True)
+    await engine.open()
+    yield engine
+    await engine.close()
+
+
+async def test_others_are_answered_while_a_long_prompt_is_read(builtin: Builtin) -> None:
+    await asyncio.create_task(answer(builtin, "bob", chat("Hi")))
+    long = asyncio.create_task(answer(builtin, "ann", chat(LONG)))
+    answers = 0
+    while not long.done():
+        await asyncio.create_task(answer(builtin, "bob", chat(f"Say {answers}.")))
+        answers += 1
+    assert answers >= 4  # one or two if the whole prompt were read at once
+    (usage,) = await long
+    assert usage["prompt_tokens"] > 1_200
+
+
+@pytest.mark.parametrize("body", SPELLINGS.values(), ids=SPELLINGS)
+async def test_a_long_prompt_is_read_ahead_in_any_spelling(body: dict[str, Any]) -> None:
+    builtin = Builtin(None, shape=Shape(context_size=1024, parallel=3, threads=1), is_shared=True)
     await builtin.open()
     try:
-        await asyncio.create_task(answer(builtin, "bob", "Hi"))
-        long = asyncio.create_task(answer(builtin, "ann", LONG, path))
-        answers = 0
-        while not long.done():
-            await asyncio.create_task(answer(builtin, "bob", f"Say {answers}."))
-            answers += 1
-        assert answers >= 4  # one or two if the whole prompt were read at once
-        usage = (await long)["usage"]
-        assert usage["prompt_tokens"] > 1_200
-        assert usage["prompt_tokens_details"]["cached_tokens"] <= 64  # the template's, of the first request
+        async with builtin._engines.asking(await builtin.resolve("")) as engine:
+            count = await engine.read_ahead(body, COMPLETIONS if "prompt" in body else CHAT, lambda: False)
+        usages = await answer(builtin, "ann", body)
     finally:
         await builtin.close()
+    assert usages
+    assert all(usage["prompt_tokens"] > 400 for usage in usages)
+    assert 0 <= sum(usage["prompt_tokens"] for usage in usages) - count <= 256 * len(usages)
 
 
 async def test_only_tokens_cached_before_a_request_are_reported() -> None:
-    body = {"messages": [{"role": "user", "content": LONG}], "max_tokens": 2}
-    streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    body = {**chat(LONG), "max_tokens": 2}
     builtin = Builtin(None, shape=Shape(context_size=2048, parallel=2, threads=1), is_shared=True)
     await builtin.open()
     try:
-        passage = await builtin.pass_through(body)
-        counts = [orjson.loads(passage.body or b"")["usage"]["prompt_tokens_details"]["cached_tokens"]]
-        stream = await builtin.pass_through(streamed)
-        events = b"".join([block async for block in stream.blocks()]).split(b"\n\n")
-        (usage,) = [orjson.loads(event[6:])["usage"] for event in events if b'"usage"' in event]
-        counts.append(usage["prompt_tokens_details"]["cached_tokens"])
+        (whole,) = await answer(builtin, "ann", body)
+        (streamed,) = await answer(builtin, "ann", {**body, "stream": True})
     finally:
         await builtin.close()
-    assert counts[0] == 0
-    assert 200 <= counts[1] <= usage["prompt_tokens"]
+    assert whole["prompt_tokens_details"]["cached_tokens"] == 0
+    assert 200 <= streamed["prompt_tokens_details"]["cached_tokens"] <= streamed["prompt_tokens"]
+
+
+async def test_a_short_prompt_is_not_split(builtin: Builtin) -> None:
+    (usage,) = await answer(builtin, "carol", {"prompt": TOKENS[:100]})
+    assert usage["prompt_tokens_details"]["cached_tokens"] == 0
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_unread() -> None:
     builtin = Builtin(None, shape=Shape(context_size=512, parallel=2, threads=1), is_shared=True)
     await builtin.open()
     try:
-        body = {"messages": [{"role": "user", "content": LONG}]}
-        passage = await builtin.pass_through(body)
+        passage = await builtin.pass_through(chat(LONG))
         assert passage.status == 400
         assert orjson.loads(passage.body or b"")["error"]["code"] == "context_length_exceeded"
     finally:
