@@ -31,6 +31,8 @@ _AFTER: Final = "\U0010ffff"
 """Sorts after every character of a term."""
 
 _REMEMBERED: Final = 20_000
+_MAX_TERM: Final = 200
+"""Characters of a term whose count is remembered; the index has terms of up to 32,768 bytes."""
 _STALE_S: Final = 30.0
 
 
@@ -121,10 +123,11 @@ class Words:
             where, values = ("term >= ? AND term < ?", (term, f"{term}{_AFTER}")) if prefix else ("term = ?", (term,))
             sql = f"SELECT coalesce(sum(doc), 0) FROM index_terms WHERE {where} AND col = 'text'"
             (count,) = conn.execute(sql, values).fetchone()
-            with self._lock:
-                if len(self._counts) >= _REMEMBERED:
-                    self._counts.clear()
-                self._counts[key] = (count, size)
+            if count and len(key) <= _MAX_TERM:
+                with self._lock:
+                    if len(self._counts) >= _REMEMBERED:
+                        self._counts.clear()
+                    self._counts[key] = (count, size)
         return count
 
 

@@ -1,8 +1,9 @@
 """Keeps the vectors of a store in memory, as one matrix for each model, from the first search until the store changes.
 
 Invariants: search is exact: every vector is compared. A matrix is used only with the revision of the store that it was
-made for. All matrices together stay under a limit of bytes; the least recently used ones are dropped first. The methods
-are called from several reader threads.
+made for. What is kept stays under a limit of bytes: the least recently searched stores are dropped first, and deleted
+ones at the next cleanup. Besides the vectors, each file takes a small fixed size. The methods are called from several
+reader threads.
 
 Exact search in numpy is used instead of sqlite-vec, which needs a Python with loadable extensions (pyenv's and macOS's
 have none). It compares 100,000 vectors in less time.
@@ -19,14 +20,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from wire.filters import Attributes
-
 __all__ = ["STORED", "File", "Matrices", "Shelf", "nearest"]
 
 STORED: Final = np.float16
 """Half the space on disk; changes the fourth digit of the cosine."""
 
 _MAX_BYTES: Final = 1 << 30
+_SHELF_BYTES: Final = 2_048
+_FILE_BYTES: Final = 512
+"""What a store and each of its files take in memory beside the vectors, rounded up."""
 _BLOCK: Final = 1024
 
 Numbers = NDArray[np.float32]
@@ -40,7 +42,6 @@ class File:
     file_id: str
     model: str | None
     count: int
-    attributes: Attributes
 
 
 @dataclass(slots=True)
@@ -78,8 +79,10 @@ class Shelf:
 
     @property
     def size(self) -> int:
-        """Bytes of the matrices."""
-        return sum(each.vectors.nbytes + 2 * each.owners.nbytes for each in self.matrices.values())
+        """Bytes in memory."""
+        matrices = {id(each): each for each in (*list(self.before.values()), *list(self.matrices.values()))}.values()
+        vectors = sum(each.vectors.nbytes + 2 * each.owners.nbytes for each in matrices)
+        return _SHELF_BYTES + _FILE_BYTES * len(self.files) + vectors
 
 
 class Matrices:
@@ -103,6 +106,17 @@ class Matrices:
                 self._shelves[store] = shelf
                 self._shelves.move_to_end(store)
             return shelf
+
+    def drop_deleted(self, conn: sqlite3.Connection) -> None:
+        """Drop the stores that are deleted, or have no files any more."""
+        with self._lock:
+            kept = list(self._shelves)
+            sql = """SELECT seq FROM index_stores WHERE seq IN (SELECT value FROM json_each(?)) AND hidden = 0
+                     AND EXISTS (SELECT 1 FROM index_files WHERE store = index_stores.seq AND state = 'whole')"""
+            there = {seq for (seq,) in conn.execute(sql, (orjson.dumps(kept).decode(),))}
+            for store in kept:
+                if store not in there:
+                    del self._shelves[store]
 
     def _trim(self) -> None:
         size = sum(shelf.size for shelf in self._shelves.values())
@@ -135,11 +149,11 @@ def _cosines(vectors: Numbers, query: Numbers) -> Numbers:
 
 
 def _files(conn: sqlite3.Connection, store: int) -> dict[int, File]:
-    sql = "SELECT seq, file_id, model, chunks, attributes FROM index_files WHERE store = ? AND state = 'whole'"
-    found = conn.execute(sql, (store,)).fetchall()
+    sql = "SELECT seq, file_id, model, chunks FROM index_files WHERE store = ? AND state = 'whole'"
+    models: dict[str | None, str | None] = {}  # one string for all files of a model
     return {
-        seq: File(seq, file_id, model, count, orjson.loads(attributes))
-        for seq, file_id, model, count, attributes in found
+        seq: File(seq, file_id, models.setdefault(model, model), count)
+        for seq, file_id, model, count in conn.execute(sql, (store,))
     }
 
 

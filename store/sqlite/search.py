@@ -18,7 +18,7 @@ from store.sqlite.fulltext import Words
 from store.sqlite.matrices import File, Matrices, Shelf, nearest
 from store.sqlite.readers import check_time
 from store.sqlite.reindexing import is_outdated
-from wire.filters import Filter, matches
+from wire.filters import Attributes, Filter, matches
 
 __all__ = ["Lookup"]
 
@@ -50,6 +50,10 @@ class Lookup:
         """Close what is kept between searches."""
         self._words.close()
 
+    def drop_deleted(self, conn: sqlite3.Connection) -> None:
+        """Let go of what is kept of stores that are not there any more."""
+        self._matrices.drop_deleted(conn)
+
     def forget_counts(self) -> None:
         """Drop cached word counts, because passages were rewritten."""
         self._words.forget()
@@ -64,8 +68,7 @@ class Lookup:
             files = {file.seq: (store, file) for store in stores for file in store.shelf.files.values()}
             allowed = None
             if query.filters is not None:
-                wanted = query.filters
-                allowed = frozenset(seq for seq, (_, file) in files.items() if _is_allowed(wanted, file))
+                allowed = frozenset(_allowed(conn, stores, query.filters))
             weight = _WEIGHT if query.weight is None else query.weight
             depth = max(_DEPTH, 2 * query.limit)
             meaning = self._by_meaning(conn, stores, query, depth, allowed) if weight else []
@@ -141,9 +144,21 @@ class Lookup:
         return [(seq >> 20, seq & 0xFFFFF) for (seq,) in found if seq >> 20 in whole]
 
 
-def _is_allowed(wanted: Filter, file: File) -> bool:
-    check_time()
-    return matches(wanted, file.attributes)
+def _allowed(conn: sqlite3.Connection, stores: Sequence[_Store], wanted: Filter) -> Iterator[int]:
+    """Yield the files that a filter allows. One file's attributes are in memory at a time, because those of all can be
+    large."""
+    sql = "SELECT seq, attributes FROM index_files WHERE store = ? AND state = 'whole'"
+    for store in stores:
+        for seq, attributes in conn.execute(sql, (store.seq,)):
+            check_time()
+            if matches(wanted, orjson.loads(attributes)):
+                yield seq
+
+
+def _attributes(conn: sqlite3.Connection, file: int) -> Attributes:
+    (written,) = conn.execute("SELECT attributes FROM index_files WHERE seq = ?", (file,)).fetchone()
+    attributes: Attributes = orjson.loads(written)
+    return attributes
 
 
 @contextmanager
@@ -187,4 +202,4 @@ def _hits(
         seen.add((file.file_id, number))
         at = (seq << 20) + number
         (chunk,) = _chunks(conn, at, at + 1)
-        yield Hit(store.id, file.file_id, chunk, score, file.attributes)
+        yield Hit(store.id, file.file_id, chunk, score, _attributes(conn, seq))

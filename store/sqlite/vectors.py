@@ -107,6 +107,7 @@ class SqliteVectors:
 
     async def tidy(self) -> None:
         async with self._tidying:
+            await self._engine.read(self._lookup.drop_deleted)
             sql = "SELECT seq, state FROM index_files WHERE state <> 'whole' ORDER BY seq"
             for file, state in await self._engine.read(lambda conn: conn.execute(sql).fetchall()):
                 if state == "gone" or all(numbers.file not in (file, None) for numbers in self._adding):
