@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from graphs.active_run import ActiveRun, parked
 from graphs.admission import Admission, Limits, QueuedRun
+from graphs.fanout import SOME_EVENTS, fanout
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
 from graphs.machine.spans import end_run, run_span
@@ -202,6 +203,7 @@ class Execution:
                 stored = [event for event in stored if event.number < log.first]
             if stored:
                 after = stored[-1].number
+                await fanout().turn(run_id, len(stored))
                 yield stored
             elif log is not None:
                 after = log.first - 1
@@ -224,9 +226,13 @@ class Execution:
 
 
 async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
+    is_turn = False
     while after + 1 >= log.first:
         batch = log.since(after)
         if batch:
+            if not is_turn or len(batch) >= SOME_EVENTS:
+                await log.turn(len(batch))
+            is_turn = False
             after = batch[-1].number
             if log.closed and log.error is None and after + 1 == log.next:
                 yield LastEvents(batch)
@@ -238,3 +244,4 @@ async def _follow_live(log: RunLog, after: int) -> AsyncIterator[list[Event]]:
             return
         else:
             await log.grown(after)
+            is_turn = True

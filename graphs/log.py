@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from graphs.fanout import fanout
 from wire.errors import ThreadholdError
 from wire.events import Event
 
@@ -33,7 +34,7 @@ class RunLog:
         self.error: ThreadholdError | None = None
         self.closed = False
         self._events: list[Event] = []
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def number(self, events: Sequence[tuple[str, bytes]]) -> list[Event]:
         """Assign the next numbers to (name, data) pairs. Readers do not see the events yet."""
@@ -63,19 +64,25 @@ class RunLog:
         self.error = error
         self._wake()
 
+    async def turn(self, events: int) -> None:
+        """Wait until it is a reader's turn to take a batch of so many events; see `graphs.fanout`."""
+        await fanout().turn(self, events)
+
     async def grown(self, after: int) -> None:
-        """Wait until there is an event above `after`, or the log is closed."""
+        """Wait until there is an event above `after` or the log is closed, and it is the reader's turn."""
         while not self.closed and after + 1 - self.first >= len(self._events):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
+            self._waiting[waiter] = None
             try:
                 await waiter
             finally:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
+                self._waiting.pop(waiter, None)
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+        waiting, self._waiting = self._waiting, {}
+        if len(waiting) == 1:  # costs less than what woke it
+            (waiter,) = waiting
             if not waiter.done():
                 waiter.set_result(None)
+        elif waiting:
+            fanout().wake(self, waiting)

@@ -1,0 +1,126 @@
+"""Readers of runs take turns, however many there are and however far behind."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from graphs.execution import _follow_live
+from graphs.fanout import fanout
+from graphs.log import RunLog
+
+READERS = 500
+MOST = 40
+"""Batches in one pass of the event loop; 500 without turns."""
+
+
+class Passes:
+    """Counts what happens in each pass of the event loop."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.batches: Counter[int] = Counter()
+        self._counting = asyncio.ensure_future(self._count())
+
+    async def _count(self) -> None:
+        while True:
+            self.number += 1
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self._counting.cancel()
+
+
+def say(log: RunLog, count: int) -> None:
+    log.publish(log.number([("thread.message.delta", b"{}")] * count))
+
+
+async def read(log: RunLog, passes: Passes, seen: list[int]) -> None:
+    async for batch in _follow_live(log, -1):
+        passes.batches[passes.number] += 1
+        seen.extend(event.number for event in batch)
+
+
+async def while_waiting(log: RunLog) -> None:
+    await asyncio.sleep(0.05)
+    say(log, 1)
+
+
+async def behind(log: RunLog) -> None:
+    say(log, 2_000)
+
+
+async def at_the_end(log: RunLog) -> None:
+    await asyncio.sleep(0.05)
+    log.close()
+
+
+@pytest.mark.parametrize("before", [while_waiting, behind, at_the_end], ids=["live", "behind", "end"])
+async def test_a_pass_of_the_loop_serves_few_readers(before: Callable[[RunLog], Awaitable[None]]) -> None:
+    passes, log = Passes(), RunLog(0)
+    seen: list[list[int]] = [[] for _ in range(READERS)]
+    readers = [asyncio.ensure_future(read(log, passes, each)) for each in seen]
+    await before(log)
+    await asyncio.sleep(0.1)
+    log.close()
+    await asyncio.gather(*readers)
+    passes.close()
+    assert seen == [list(range(log.next))] * READERS
+    assert max(passes.batches.values(), default=0) <= MOST
+
+
+async def test_far_behind_readers_get_few_events_in_a_pass() -> None:
+    passes, log = Passes(), RunLog(0)
+    say(log, 10_000)
+    events: Counter[int] = Counter()
+
+    async def one() -> None:
+        async for batch in _follow_live(log, -1):
+            events[passes.number] += len(batch)
+
+    readers = [asyncio.ensure_future(one()) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    log.close()
+    await asyncio.gather(*readers)
+    passes.close()
+    assert max(events.values()) <= 512
+
+
+async def test_readers_of_another_run_do_not_wait_for_all() -> None:
+    passes, crowded, quiet = Passes(), RunLog(0), RunLog(0)
+    many = [asyncio.ensure_future(read(crowded, passes, [])) for _ in range(READERS)]
+    seen: list[int] = []
+    few = [asyncio.ensure_future(read(quiet, passes, seen)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    say(crowded, 1)
+    said_at = passes.number
+    say(quiet, 1)
+    while len(seen) < 2:
+        await asyncio.sleep(0)
+    assert passes.number - said_at <= 4
+    crowded.close()
+    quiet.close()
+    await asyncio.gather(*few, *many)
+    passes.close()
+
+
+async def test_a_reader_that_leaves_its_turn_costs_nobody_theirs() -> None:
+    turns = fanout()
+    waiting = [asyncio.ensure_future(turns.turn("run", 1)) for _ in range(100)]
+    await asyncio.sleep(0)
+    for one in waiting[20:90]:
+        one.cancel()
+    done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert sum(each is None for each in done) >= 30
+
+
+async def test_few_readers_wait_for_nobody() -> None:
+    log = RunLog(0)
+    say(log, 1)
+    events = _follow_live(log, -1)
+    passes = Passes()
+    await anext(events)
+    assert passes.number == 0
+    passes.close()
+    await events.aclose()  # type: ignore[attr-defined]
