@@ -7,7 +7,7 @@ StoreError. Checks and writes share the transaction, so nothing can happen betwe
 
 import sqlite3
 from collections.abc import Callable
-from typing import Final, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 import orjson
 
@@ -34,10 +34,6 @@ __all__ = ["Operation", "Prepared", "drop_checkpoints", "prepare", "touch"]
 
 Operation = Callable[[sqlite3.Connection], Row | None]
 """A change that is ready to run on the writing connection; returns the row after an Insert or Patch."""
-
-
-_LARGE_ROW: Final = 1024 * 1024
-"""The size that a change of an assistant counts as: it rewrites the whole row, with functions of up to 10 MB."""
 
 
 class Prepared(NamedTuple):
@@ -151,7 +147,7 @@ def _patch(change: Patch) -> Prepared:
             raise _clash(conn, kind, id, row.thread_id) from error
         return row
 
-    return Prepared(run, _LARGE_ROW if kind == "assistant" else len(body) + len(private))
+    return Prepared(run, len(body) + len(private))
 
 
 def _clash(conn: sqlite3.Connection, kind: Kind, id: str, thread_id: str | None) -> StoreError:

@@ -6,6 +6,7 @@ durable. On a full disk, commits that free space are retried with the ballast's 
 """
 
 import logging
+import math
 import sqlite3
 import time
 from asyncio import Future
@@ -35,6 +36,10 @@ _WARN_S: Final = 60.0
 _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 """What SQLite reports if there is no space. It treats a quota, and growth of its shared memory, as I/O errors."""
 
+
+_BATCH_S: Final = 0.05
+"""Seconds that a batch's statements can take: a small change can rewrite a large row. The rest of the batch is left to
+later ones."""
 
 _LONG_BYTES: Final = 8 * 1024
 """The size assumed for a commit that can touch any number of rows."""
@@ -111,7 +116,10 @@ class Transactions:
         self._warned_at = float("-inf")
 
     def run(self, batch: Sequence[Commit]) -> Outcomes:
-        """Run and commit a batch; waits for locks and for the disk."""
+        """Run and commit a batch, or its first commits if they take long; waits for locks and for the disk.
+
+        Outcomes are in the order of the batch; those of commits that have not been run are missing.
+        """
         unsaved, begun_at = set(self._unsaved), time.perf_counter()
         try:
             if not self._has_room(batch):
@@ -161,7 +169,7 @@ class Transactions:
                 self._set(durable=any(commit.durable for commit in batch), wait_ms=_MOMENT_MS)
                 if ballast.growth(self._conn) < space // 2:
                     self._rewind_log()  # otherwise it would take all of the space, and leave none for the batch
-                outcomes = self._run_with_savepoints(batch)
+                outcomes = self._run_with_savepoints(batch, math.inf)
                 self._conn.execute("COMMIT")
                 if ballast.growth(self._conn) < space // 2:
                     self._rewind_log()  # the pages are written into the file while there is space for its growth
@@ -207,19 +215,26 @@ class Transactions:
             self._conn.execute("ROLLBACK")
 
     def _run_together(self, batch: Sequence[Commit]) -> Outcomes | None:
-        """Run a batch without savepoints; return None, and keep nothing, if one of several commits is refused. That is
-        rare, and two more statements for each commit would be a third of all."""
+        """Run a batch without savepoints, for `_BATCH_S`; return None, and keep nothing, if one of several commits is
+        refused. That is rare, and two more statements for each commit would be a third of all."""
         self._conn.execute("BEGIN IMMEDIATE")
         try:
-            return [(commit, self._run(commit)) for commit in batch]
+            outcomes: Outcomes = []
+            until = time.perf_counter() + _BATCH_S
+            for commit in batch:
+                outcomes.append((commit, self._run(commit)))
+                if time.perf_counter() > until:
+                    break
+            return outcomes
         except _REFUSED as error:
             self._roll_back()
             return [(batch[0], self._refuse(batch[0], error))] if len(batch) == 1 else None
 
-    def _run_with_savepoints(self, batch: Sequence[Commit]) -> Outcomes:
-        """Run a batch with a savepoint for each commit."""
+    def _run_with_savepoints(self, batch: Sequence[Commit], limit_s: float = _BATCH_S) -> Outcomes:
+        """Run a batch, for `limit_s`, with a savepoint for each commit."""
         self._conn.execute("BEGIN IMMEDIATE")
         outcomes: Outcomes = []
+        until = time.perf_counter() + limit_s
         for commit in batch:
             self._conn.execute("SAVEPOINT one")
             try:
@@ -228,6 +243,8 @@ class Transactions:
                 self._conn.execute("ROLLBACK TO one")
                 outcomes.append((commit, self._refuse(commit, error)))
             self._conn.execute("RELEASE one")
+            if time.perf_counter() > until:
+                break
         return outcomes
 
     def _run(self, commit: Commit) -> list[Row]:

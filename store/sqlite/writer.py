@@ -1,8 +1,8 @@
 """Commits changes in one thread, which alone uses the writing connection.
 
-Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit:
-owners take turns, and one owner's changes keep their order. The thread survives a batch that fails. The event loop is
-woken once per batch.
+Invariants: only one connection writes, one batch at a time. Waiting changes are committed together, up to a limit of
+bytes and time: owners take turns, and one owner's changes keep their order. The thread survives a batch that fails. The
+event loop is woken once per batch.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ import threading
 import time
 from asyncio import AbstractEventLoop
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -51,7 +51,10 @@ class Writer:
         self._under_way = False
         self._called = False
         self._ended = False
+        self._draining = False
         self._ending = threading.Lock()
+        self._unrun: list[Commit] = []
+        """The commits that a batch did not get to in its time."""
         self._jobs: SimpleQueue[list[Commit] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="threadhold-writer", daemon=True)
 
@@ -68,6 +71,9 @@ class Writer:
 
     def drain(self) -> None:
         """Pass all waiting commits to the thread, because the loop may not run again."""
+        with self._ending:
+            self._draining = True
+        self._queue_again()
         while self._queues:
             self._send(self._take_batch())
 
@@ -120,8 +126,22 @@ class Writer:
                 return
         self._finish_batch(_stopped(batch))
 
+    def _queue_again(self, outcomes: Sequence[tuple[Commit, object]] = ()) -> None:
+        """Queue the commits that a batch did not get to before all others, but owners that it served after all
+        others."""
+        if not self._unrun:
+            return
+        unrun, self._unrun = self._unrun, []
+        for commit in reversed(unrun):
+            self._queues.setdefault(commit.owner, deque()).appendleft(commit)
+            self._queues.move_to_end(commit.owner, last=False)
+        for owner in {commit.owner: None for commit, _ in outcomes}:
+            if owner in self._queues:
+                self._queues.move_to_end(owner)
+
     def _finish_batch(self, outcomes: Outcomes) -> None:
         self._under_way = False
+        self._queue_again(outcomes)
         self._deliver(outcomes)
         self._next()
 
@@ -131,15 +151,28 @@ class Writer:
         batch: list[Commit] | None = None
         try:
             while (batch := self._jobs.get()) is not None:
-                self._report(self._transactions.run(batch))
-                batch = None
+                while batch:
+                    outcomes = self._transactions.run(batch)
+                    batch = self._rest_of(batch, outcomes)
+                    self._report(outcomes)
         finally:
             # Nothing is left unless a defect ended the loop. Then no caller must wait forever.
             with self._ending:
                 self._ended = True
             for left in (batch, *self._rest()):
-                if left is not None:
+                if left:
                     self._report(_stopped(left))
+
+    def _rest_of(self, batch: list[Commit], outcomes: Outcomes) -> list[Commit]:
+        """Return the commits without an outcome if the thread continues with them; otherwise the loop queues them
+        again."""
+        done = {commit for commit, _ in outcomes}
+        unrun = [commit for commit in batch if commit not in done]
+        with self._ending:
+            if self._draining:
+                return unrun
+            self._unrun += unrun
+        return []
 
     def _rest(self) -> Iterator[list[Commit] | None]:
         with suppress(Empty):

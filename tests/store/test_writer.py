@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from store import open_store
 from store.ports import Append, Delete, DropCheckpoints, Insert, PageQuery, Patch, Row
 from telemetry.context import act_for
-from tests.store.rows import event, message, put, put_run, thread
+from tests.store.rows import assistant, event, message, put, put_run, run, step, thread
 from wire.errors import Missing, StoreError, StoreFailed, StoreLocked
 
 
@@ -50,7 +50,7 @@ async def test_commits_that_wait_together_are_one_transaction(tmp_path: Path) ->
         await asyncio.sleep(0)
     asked = [store.commit([Insert(thread())], durable=True) for _ in range(100)]
     await asyncio.gather(slow, *asked)
-    assert transactions(seen) == ["COMMIT FULL"] * 2
+    assert transactions(seen) in (["COMMIT FULL"] * 2, ["COMMIT FULL"] * 3)  # a slow machine leaves some for later
     await store.close()
 
 
@@ -68,6 +68,80 @@ async def test_one_owners_many_changes_do_not_hold_up_anothers(tmp_path: Path) -
     asked = [*ask("ann", 60), *ask("bob", 1), *ask("ann", 60)]
     await asyncio.gather(*asked)
     assert ended.index("bob") < 20
+    await store.close()
+
+
+LARGE = "x" * 3_000_000
+LARGE_ROWS: dict[str, Callable[[], tuple[list[Row], Row]]] = {
+    "assistant": lambda: ([], assistant("ann", instructions=LARGE)),
+    "message": lambda: ([of := thread("ann")], message(of, text=LARGE)),
+    "run": lambda: ([of := thread("ann")], run(of, tools=LARGE)),
+    "step": lambda: ([of := thread("ann"), in_run := run(of)], step(in_run, text=LARGE)),
+    "thread": lambda: ([], thread("ann", tool_resources=LARGE)),
+}
+
+
+@pytest.mark.parametrize("make", LARGE_ROWS.values(), ids=LARGE_ROWS)
+async def test_small_changes_of_large_rows_hold_up_nobody(
+    tmp_path: Path, make: Callable[[], tuple[list[Row], Row]]
+) -> None:
+    store = await open_store(tmp_path / "t.db")
+    above, large = make()
+    await store.commit([Insert(row) for row in (*above, large)], durable=True)
+    ended: list[str] = []
+
+    def ask(owner: str, change: Insert | Patch) -> "asyncio.Future[list[Row]]":
+        act_for(owner)
+        asked = store.commit([change], durable=False)
+        asked.add_done_callback(lambda _: ended.append(owner))
+        return asked
+
+    asked = [ask("ann", Patch(large.kind, large.id, "ann", {"metadata": {"n": str(number)}})) for number in range(60)]
+    while not ended:
+        await asyncio.sleep(0)
+    asked.append(ask("bob", Insert(thread("bob"))))
+    await asyncio.gather(*asked)
+    assert ended.index("bob") < 30
+    found = await store.get(large.kind, large.id, "ann")
+    assert found is not None
+    assert found.body["metadata"] == {"n": "59"}
+    await store.close()
+
+
+async def test_what_a_batch_did_not_get_to_comes_before_new_changes(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    rows = [thread(f"ann{number}", text=LARGE) for number in range(6)]
+    await store.commit([Insert(row) for row in rows], durable=True)
+    ended: list[str] = []
+    asked = []
+    for owner, change in [
+        *((row.owner, Patch("thread", row.id, row.owner, {"metadata": {}})) for _ in range(8) for row in rows),
+        ("bob", Insert(thread("bob"))),
+    ]:
+        act_for(owner)
+        asked.append(store.commit([change], durable=False))
+        asked[-1].add_done_callback(lambda _, owner=owner: ended.append(owner))
+    await asyncio.gather(*asked)
+    assert ended.index("bob") < 15
+    await store.close()
+
+
+async def test_closing_keeps_changes_that_take_long(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    row = thread("ann", text=LARGE)
+    await store.commit([Insert(row)], durable=True)
+    act_for("ann")
+    changes = [
+        store.commit([Patch("thread", row.id, "ann", {"metadata": {"n": str(number)}})], durable=False)
+        for number in range(30)
+    ]
+    await asyncio.sleep(0.02)
+    await store.close()
+    await asyncio.gather(*changes)
+    store = await open_store(tmp_path / "t.db")
+    found = await store.get("thread", row.id, "ann")
+    assert found is not None
+    assert found.body["metadata"] == {"n": "29"}
     await store.close()
 
 
