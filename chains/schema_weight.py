@@ -131,6 +131,8 @@ class _Weight:
         """References that are being followed, outermost first; `""` is the root itself."""
         self._names = 0
         """Characters of property names on the path to the current subschema."""
+        self._is_merged = False
+        """Whether the current subschema is merged into another one; properties and lists in it are not."""
         self._consumed: list[int] = []
         """Lengths of `_path` at which a property or list was entered: only these let a circular reference make
         progress."""
@@ -157,22 +159,17 @@ class _Weight:
 
     def _direct(self, schema: dict[str, Any], depth: int) -> _Open:
         self._add_repeats(count_repetitions(schema), depth)
-        if "enum" in schema:
-            return self._literals(_list(schema["enum"], "enum"))
-        if "const" in schema:
-            return self._literals([schema["const"]])
+        # All of it is weighed, since which keyword llama.cpp looks at first depends on where the schema is.
         found = [self._alternatives(schema[key], key, depth) for key in _ALTERNATIVES if key in schema]
         if "allOf" in schema:  # merged into one
             parts = [self._merged(each, depth + 1) for each in _list(schema["allOf"], "allOf")]
             found.append(_Open(sum(part.first for part in parts), sum(part.most for part in parts)))
         kinds = kinds_of(schema)
-        if "string" in kinds:
-            found.append(self._string(schema, depth))
-        if "number" in kinds or "integer" in kinds:
-            digits = count_digits(schema)
-            self._totals.digits += digits
-            limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS, "Leave some of the limits out.")
-            found.append(_Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits))
+        if "enum" in schema or "const" in schema:
+            values = _list(schema["enum"], "enum") if "enum" in schema else [schema["const"]]
+            found.append(self._literals(values * max(1, len(kinds))))  # once for each type
+        else:
+            found += self._scalars(schema, kinds, depth)
         if "object" in kinds or "properties" in schema or "additionalProperties" in schema:
             found.append(self._object(schema, depth))
         if "array" in kinds or "items" in schema or "prefixItems" in schema:
@@ -181,17 +178,22 @@ class _Weight:
             return _Open(_TEXT, _TEXT)
         return _Open(sum(each.first for each in found), max(sum(e.first for e in found), *(e.most for e in found)))
 
+    def _scalars(self, schema: dict[str, Any], kinds: list[str], depth: int) -> Iterator[_Open]:
+        if "string" in kinds:
+            yield self._string(schema, depth)
+        if "number" in kinds or "integer" in kinds:
+            digits = count_digits(schema)
+            self._totals.digits += digits
+            limit("digits in its integer limits", self._totals.digits, _MAX_DIGITS, "Leave some of the limits out.")
+            yield _Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits)
+
     def _merged(self, schema: Any, depth: int) -> _Open:
-        """Weigh a part of an `allOf`. llama.cpp expands it in place, so a circle of such parts would never end."""
-        parts = [schema, *(schema.get("anyOf") or ())] if isinstance(schema, dict) else []
-        for part in parts:
-            reference = part.get("$ref") if isinstance(part, dict) else None
-            if reference is not None and (reference in self._path or self._target(reference) is self._root):
-                raise SchemaRefused(
-                    f"`$ref` `{str(reference)[:80]}` refers to itself through an `allOf`, whose parts are merged "
-                    "in place. Use the `$ref` alone."
-                )
-        return self.of(schema, depth)
+        """Weigh a part of an `allOf`. llama.cpp merges its properties in place, with those of all references and
+        alternatives in it, so a circle of such parts would never end."""
+        before, self._is_merged = self._is_merged, True
+        weight = self.of(schema, depth)
+        self._is_merged = before
+        return weight
 
     def _add_repeats(self, count: int, depth: int) -> None:
         self._totals.repeats += count
@@ -261,11 +263,11 @@ class _Weight:
             schema = self._target(schema["$ref"])
         if not isinstance(schema, dict) or not schema:
             return _ANY
+        if any(key in schema for key in (*_ALTERNATIVES, "allOf")):
+            return _ANY
         if "enum" in schema or "const" in schema:
             values = schema.get("enum", [schema.get("const")])
             return frozenset((_TYPES[type(value)],) for value in _list(values, "enum"))
-        if any(key in schema for key in (*_ALTERNATIVES, "allOf")):
-            return _ANY
         kinds = kinds_of(schema) or KINDS
         if tuple(kinds) == ("object",):
             return frozenset({_object_head(schema)})
@@ -297,10 +299,12 @@ class _Weight:
         `schemas` are those of its properties by name, or of its elements, whose name is empty.
         """
         self._consumed.append(len(self._path))
+        before, self._is_merged = self._is_merged, False
         for name, schema in schemas:
             self._names += len(name)
             yield self.of(schema, depth + 1).most
             self._names -= len(name)
+        self._is_merged = before
         self._consumed.pop()
 
     def _behind(self, reference: Any, depth: int) -> _Open:
@@ -314,6 +318,11 @@ class _Weight:
             self._names -= len(name)
             self._path.pop()
             return weight
+        if self._is_merged:
+            raise SchemaRefused(
+                f"`$ref` `{name[:80]}` refers to itself through an `allOf`, whose parts are merged in place. Use the "
+                "`$ref` alone."
+            )
         if not any(mark >= since for mark in self._consumed):
             raise SchemaRefused(
                 f"`$ref` `{name[:80]}` refers to itself without a property or array in between. Put one in between."

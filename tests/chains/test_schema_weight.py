@@ -299,6 +299,8 @@ def test_a_costly_schema_is_refused_with_the_reason(schema: Any, pattern: str) -
 
 
 OPEN = {"$ref": "#/$defs/a"}
+REFERENCES = {"reference": OPEN, "nullable": {"oneOf": [OPEN, {"type": "null"}]}}
+MANY = {"enum": [f"value{number}" for number in range(1_001)]}
 
 
 @pytest.mark.parametrize(
@@ -310,15 +312,63 @@ OPEN = {"$ref": "#/$defs/a"}
         {"allOf": [{"anyOf": [OPEN, {"type": "object"}]}, {"type": "object"}]},
         {"allOf": [{"$ref": "#/$defs/b"}, {"type": "object"}]},
         {"allOf": [{"$ref": "#"}, {"type": "object"}]},
+        {"allOf": [{"oneOf": [OPEN, {"type": "null"}]}, {"type": "object"}]},
+        {"allOf": [{"oneOf": [OPEN]}, {"oneOf": [OPEN]}], "type": "string"},
+        {"allOf": [{"anyOf": [{"anyOf": [OPEN]}]}, {"type": "object"}]},
+        {"allOf": [{"$ref": "#/$defs/reference"}, {"type": "object"}]},
+        {"allOf": [{"$ref": "#/$defs/nullable"}, {"type": "object"}]},
+        {"allOf": [{"allOf": [OPEN, {"type": "object"}]}, {"type": "object"}]},
+        {"enum": ["x"], "oneOf": [{"allOf": [OPEN, {"type": "object"}]}]},
+        {"const": "x", "anyOf": [{"allOf": [OPEN, {"type": "object"}]}]},
+        {"enum": ["x"], "allOf": [OPEN, {"type": "object"}]},
     ],
-    ids=["first", "beside a type", "last", "in anyOf", "by another", "the root"],
+    ids=[
+        "first",
+        "beside a type",
+        "last",
+        "in anyOf",
+        "by another",
+        "the root",
+        "in oneOf",
+        "in two oneOf",
+        "in two anyOf",
+        "by a reference to a reference",
+        "by a reference to oneOf",
+        "in two allOf",
+        "beside an enum in oneOf",
+        "beside a const in anyOf",
+        "beside an enum",
+    ],
 )
 def test_a_circle_of_merged_schemas_is_refused(child: Any) -> None:
     """llama.cpp expands them in place, and would crash."""
     inner = {"type": "object", "properties": {"c": {"allOf": [OPEN, {"type": "object"}]}}}
-    schema = {**OPEN, "$defs": {"a": {"type": "object", "properties": {"child": child}}, "b": inner}}
+    schema = {**OPEN, "$defs": {"a": {"type": "object", "properties": {"child": child}}, "b": inner, **REFERENCES}}
     (found,) = bound_schemas([schema])
     assert "refers to itself through an `allOf`" in found["refused"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": ["x"], "anyOf": [MANY]},
+        {"const": "x", "oneOf": [MANY]},
+        {"allOf": [{"enum": ["x"], "properties": {"c": MANY}}, {"type": "object"}]},
+        {"type": ["string", "null"], "enum": MANY["enum"][:501]},
+    ],
+    ids=["anyOf beside an enum", "oneOf beside a const", "properties beside an enum", "an enum for each type"],
+)
+def test_an_enum_hides_no_weight(schema: dict[str, Any]) -> None:
+    (found,) = bound_schemas([schema])
+    assert "at most 1000" in found["refused"]
+
+
+def test_a_merged_schema_can_refer_to_its_whole_in_a_property() -> None:
+    branch = {"type": "object", "properties": {"next": OPEN}, "required": ["next"]}
+    (found,) = bound_schemas(
+        [{**OPEN, "$defs": {"a": {"allOf": [branch, {"type": "object", "properties": {"n": TEXT}}]}}}]
+    )
+    assert "schema" in found
 
 
 def test_a_schema_merged_with_nothing_is_that_schema() -> None:
