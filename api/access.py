@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.bodies import read_body
 from api.body_memory import BodyMemory, Share
+from api.connection_limit import Door
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
@@ -65,7 +66,8 @@ class Gate:
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._origins = frozenset(origins)
         self._max_body_bytes = max_body_bytes
-        self._bodies = BodyMemory(max_body_bytes, is_shared=len(set(keys.values())) > 1)
+        self._is_shared = len(set(keys.values())) > 1
+        self._bodies = BodyMemory(max_body_bytes, is_shared=self._is_shared)
         self._metrics_key = metrics_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,8 +77,11 @@ class Gate:
             return
         outgoing = Answer(scope, send, self._bodies)
         share: Share | None = None
+        door: Door | None = None
         try:
-            if (owner := self._admit(scope)) is not None:
+            owner = self._admit(scope)
+            door = self._counted(scope)
+            if owner is not None:
                 share = Share(self._bodies, owner)
                 receive = await read_body(scope, receive, self._max_body_bytes, share)
             await self._answer(scope, receive, outgoing)
@@ -95,6 +100,8 @@ class Gate:
         finally:
             if share is not None:
                 share.release()
+            if door is not None:
+                door.leave(scope["state"]["owner"])
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
         async def send(message: Message) -> None:
@@ -122,6 +129,16 @@ class Gate:
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
             return None  # read while it is written to disk, and limited there
         return owner
+
+    def _counted(self, scope: Scope) -> Door | None:
+        """Count a request with a key as its owner's, and return where; None if there is one owner. Raises Problem."""
+        owner: str = scope["state"]["owner"]
+        if not self._is_shared or not owner:
+            return None
+        door: Door | None = getattr(scope["app"].state, "door", None)  # none where the app runs in process
+        if door is not None:
+            door.admit(owner)
+        return door
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""

@@ -2,7 +2,8 @@
 
 Invariants: a connection beyond the limit replaces the one that has been idle longest. If none is idle, its request gets
 503 with `Retry-After`. Health probes and metrics are still answered, on a few extra connections that close soon;
-connections beyond these are aborted. A connection that waits for an answer is never closed for a new one.
+connections beyond these are aborted. A connection that waits for an answer is never closed for a new one, so one of
+several owners can have at most three quarters of the free connections wait for answers.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ import orjson
 
 from api.connection import Connection
 from api.file_limit import allow_files
-from wire.errors import Unavailable
+from telemetry.shares import Shares
+from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
 
 __all__ = ["ConnectionLimit", "open_door"]
@@ -25,6 +27,8 @@ logger = logging.getLogger("threadhold")
 
 _PROBES: Final = frozenset({b"/health", b"/v1/health", b"/ready", b"/v1/ready", b"/metrics"})
 _RETRY_S: Final = 5
+_PORTION: Final = 3
+"""How many times as many requests an owner can have as are free: three quarters of all for the first one."""
 _TELL_S: Final = 60.0
 _FEWEST: Final = 16
 _OWN_FILES: Final = 100  # the database's, uploads and what is read for indexing; 25 while it idles
@@ -59,6 +63,21 @@ class ConnectionLimit:
         """Idle connections, and since when (monotonic seconds), the longest first."""
         self._told_at = -math.inf
         self._untold = 0
+        self._requests = Shares(limit, portion=_PORTION)
+
+    def admit(self, owner: str) -> None:
+        """Count a request of an owner until `leave`. Raises TooManyRequests if the owner has too many."""
+        if not self._requests.free(owner):
+            raise TooManyRequests(
+                f"You have as many requests in progress, streams included, as one of several owners can have: "
+                f"MAX_CONNECTIONS is {self.limit}. Wait for some of them, or close streams.",
+                headers={"Retry-After": str(_RETRY_S), "Connection": "close"},
+            )
+        self._requests.take(owner)
+
+    def leave(self, owner: str) -> None:
+        """Note that a request has been answered or its client has left."""
+        self._requests.release(owner)
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
         """Return a connection that this door counts."""

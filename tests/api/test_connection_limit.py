@@ -15,7 +15,7 @@ import uvicorn
 
 from api.connection_limit import ConnectionLimit
 from tests.process import ServerProcess
-from tests.upstream import Reply, ScriptedUpstream
+from tests.upstream import Hang, Reply, ScriptedUpstream
 
 NOWHERE = "http://127.0.0.1:9/v1"
 ASK = b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -188,3 +188,72 @@ def ticks(pid: int) -> int:
         pytest.skip("processor time is read from /proc, which this system lacks")
     told = fields.read_text().rpartition(")")[2].split()
     return int(told[11]) + int(told[12])
+
+
+KEYS = {"ann": "sk-ann-1", "bob": "sk-bob-1"}
+
+
+def waiting_request(kind: str, path: str, key: str) -> bytes:
+    """A request that the server does not answer to its end."""
+    head = f"host: localhost\r\nauthorization: Bearer {key}\r\n"
+    chat = b'{"model": "test-model", "messages": [{"role": "user", "content": "Hi"}]}'
+    sized = f"content-type: application/json\r\ncontent-length: {len(chat)}\r\n"
+    match kind:
+        case "events":
+            return f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
+        case "chats":
+            return f"POST /v1/chat/completions HTTP/1.1\r\n{head}{sized}\r\n".encode() + chat
+        case _:
+            return f"POST /v1/threads HTTP/1.1\r\n{head}{sized}\r\n".encode() + chat[:9]
+
+
+@pytest.mark.parametrize("kind", ["events", "chats", "bodies"])
+def test_one_owner_leaves_connections_to_others(tmp_path: Path, kind: str) -> None:
+    api_keys = ",".join(f"{owner}={key}" for owner, key in KEYS.items())
+    with (
+        ScriptedUpstream() as upstream,
+        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="16", API_KEYS=api_keys) as server,
+        ExitStack() as stack,
+    ):
+        upstream.default = lambda _: Hang()
+        clients = {
+            owner: stack.enter_context(
+                httpx2.Client(base_url=server.url, timeout=10, headers={"Authorization": f"Bearer {key}"})
+            )
+            for owner, key in KEYS.items()
+        }
+        assistant = clients["ann"].post("/v1/assistants", json={"model": "test-model"}).json()
+        run = clients["ann"].post("/v1/threads/runs", json={"assistant_id": assistant["id"]}).json()
+        path = f"/v1/threads/{run['thread_id']}/runs/{run['id']}/events"
+        for client in clients.values():
+            client.close()
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5)) for _ in range(12)]
+        for connection in held:
+            connection.sendall(waiting_request(kind, path, KEYS["ann"]))
+        time.sleep(0.5)
+        asked = {
+            owner: httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {key}"})
+            for owner, key in KEYS.items()
+        }
+        assert {owner: answer.status_code for owner, answer in asked.items()} == {"ann": 429, "bob": 200}
+        assert asked["ann"].headers["retry-after"] == "5"
+        assert asked["ann"].headers["connection"] == "close"
+        assert "MAX_CONNECTIONS is 16" in asked["ann"].json()["error"]["message"]
+        held[0].close()
+        time.sleep(0.5)
+        again = httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {KEYS['ann']}"})
+        assert again.status_code == 200
+
+
+def test_an_only_owner_can_use_all_connections(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as upstream,
+        ServerProcess(tmp_path, MODEL_URL=upstream.url, MAX_CONNECTIONS="16", API_KEYS="ann=sk-ann-1") as server,
+        crowd(server.port, 14) as held,
+    ):
+        upstream.default = lambda _: Hang()
+        for connection in held:
+            connection.sendall(waiting_request("chats", "", KEYS["ann"]))
+        time.sleep(0.5)
+        asked = httpx2.post(f"{server.url}/v1/threads", json={}, headers={"Authorization": f"Bearer {KEYS['ann']}"})
+        assert asked.status_code == 200
