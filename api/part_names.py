@@ -3,7 +3,8 @@
 RFC 7578 requires a plain `filename` in UTF-8. Clients also send `filename*` (RFC 8187), encoded words (RFC 2047), names
 in the system's code page, and names in `Content-Type`. OpenAI's own server accepts `filename*`.
 
-Invariant: a file name in any of these forms is found. Bytes that cannot be decoded lose letters, never the whole name.
+Invariants: a file name in any of these forms is found. Bytes that cannot be decoded lose letters, never the whole name.
+Headers have limited lengths and numbers of parameters, as the standard library takes quadratic time for them.
 """
 
 import re
@@ -12,9 +13,16 @@ from email.header import decode_header
 from email.message import Message
 from typing import Final
 
+from wire.charsets import text_codec
 from wire.errors import InvalidRequest
 
-__all__ = ["part_names"]
+__all__ = ["MAX_HEADER_BYTES", "part_names"]
+
+MAX_HEADER_BYTES: Final = 8 * 1024
+"""Bytes of one header of a part: enough for the longest name in every form."""
+
+_MAX_SEMICOLONS: Final = 300
+"""In a header, those in quotes included: at each of them, the standard library counts the quotes before it."""
 
 _ESCAPED: Final = re.compile(r"%(22|0[dD]|0[aA])")
 _WORD: Final = r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?="
@@ -31,7 +39,7 @@ def part_names(disposition: bytes, content_type: bytes) -> tuple[str | None, str
     `wire.files.clean_filename`.
 
     Raises:
-        InvalidRequest: The parameters contradict each other.
+        InvalidRequest: The parameters contradict each other, or are too many.
     """
     plain, extended = _parameters("Content-Disposition", disposition)
     of_type, extended_of_type = _parameters("Content-Type", content_type)
@@ -49,6 +57,11 @@ def _parameters(header: str, value: bytes) -> tuple[dict[str, str], dict[str, st
 
     The standard library parses both, and the continuations of RFC 2231. Latin-1 passes the bytes through it unchanged.
     """
+    if (count := value.count(b";")) > _MAX_SEMICOLONS:
+        raise InvalidRequest(
+            f"The header `{header}` of a part of the form has {count} semicolons; at most {_MAX_SEMICOLONS} are "
+            "allowed."
+        )
     message = Message()
     message[header] = value.decode("latin-1")
     try:
@@ -63,8 +76,8 @@ def _parameters(header: str, value: bytes) -> tuple[dict[str, str], dict[str, st
 def _decoded(value: str, charset: str | None) -> str:
     data = value.encode("latin-1")
     try:
-        return data.decode(charset or "utf-8")
-    except (LookupError, ValueError):  # the charset is unknown, or not the one that was used
+        return data.decode(text_codec(charset or "utf-8") or "utf-8")
+    except ValueError:  # the charset is unknown, or not the one that was used
         return _guessed(data)
 
 
@@ -86,9 +99,14 @@ def _unworded(found: re.Match[str]) -> str:
     """Decode adjacent encoded words; one character may span two of them. Words that cannot be decoded are kept."""
     try:
         pieces = decode_header(found[0])
-        return "".join(
-            piece if isinstance(piece, str) else piece.decode((charset or "ascii").partition("*")[0])
-            for piece, charset in pieces
-        )
-    except (HeaderParseError, LookupError, ValueError):
+        return "".join(each if isinstance(each, str) else _unworded_piece(each, charset) for each, charset in pieces)
+    except (HeaderParseError, ValueError):
         return found[0]
+
+
+def _unworded_piece(piece: bytes, charset: str | None) -> str:
+    """Decode a piece of encoded words. Raises ValueError."""
+    codec = text_codec((charset or "ascii").partition("*")[0])
+    if codec is None:
+        raise ValueError("the charset is unknown")
+    return piece.decode(codec)

@@ -13,7 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from api.bodies import receive_block
-from api.part_names import part_names
+from api.part_names import MAX_HEADER_BYTES, part_names
 from store.ports import Writing
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest, UnsupportedMedia
@@ -26,8 +26,6 @@ SLACK: Final = 64 * 1024
 """Bytes that a form may have beside its file."""
 
 _MAX_PARTS: Final = 16
-_MAX_HEADER_BYTES: Final = 16 * 1024
-"""Bytes of one header of a part: enough for the longest name in every form."""
 
 
 def is_form(headers: Mapping[str, str]) -> bool:
@@ -85,7 +83,7 @@ class _Form:
                 "on_part_end": self._part_end,
                 "on_end": self._end,
             },
-            max_header_size=_MAX_HEADER_BYTES,
+            max_header_size=MAX_HEADER_BYTES,
         )
 
     def feed(self, block: bytes) -> bytes:

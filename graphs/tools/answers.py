@@ -4,7 +4,6 @@ Invariants: memory holds no more than the limit, however the body is sent or com
 the action.
 """
 
-import codecs
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ import httpcore2
 
 from graphs.tools.credentials import Credentials
 from graphs.tools.packing import Unpacker
+from wire.charsets import text_codec
 
 __all__ = ["Answer", "read_answer"]
 
@@ -22,12 +22,6 @@ MAX_ERROR_CHARACTERS = 4_000
 _TEXTUAL = re.compile(
     r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|graphql|sql|toml|x-yaml|x-ndjson|ndjson|jsonl|x-www-form-urlencoded|"
     r"problem\+json|xhtml\+xml)|image/svg\+xml"
-)
-
-
-_CHARSETS = re.compile(
-    r"ascii|utf-(8|16|32)(-sig|-le|-be)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-\w+|mac-\w+|gb\w+|hz|big5\w*|euc_\w+|"
-    r"shift_ji\w+|johab|tis-620|ptcp154|kz1048|hp-roman8"
 )
 
 
@@ -105,15 +99,9 @@ def _decode(body: bytes, headers: dict[str, str], *, whole: bool, credentials: C
 
 
 def _charset(parameters: str) -> str | None:
-    """Return Python's name of the text charset that a content type names; None if it names none.
-
-    Python has other codecs, some of which take quadratic time (`punycode`) or are not charsets.
-    """
+    """Return Python's name of the text charset that a content type names, UTF-8 for unknown ones; None if it names
+    none."""
     named = re.search(r"charset=\"?([\w.:-]{1,40})", parameters)
     if named is None:
         return None
-    try:
-        codec = codecs.lookup(named[1]).name
-    except LookupError:
-        return "utf-8"
-    return codec if _CHARSETS.fullmatch(codec) else "utf-8"
+    return text_codec(named[1]) or "utf-8"

@@ -1,12 +1,16 @@
 """File names in the headers of forms' parts, as real clients send them."""
 
 import base64
+from contextlib import suppress
 from urllib.parse import quote
 
 import httpx2
 import pytest
 
+from api.part_names import part_names
 from tests.api.conftest import World
+from tests.effort import within
+from wire.errors import InvalidRequest
 
 RUSSIAN = "отчёт.txt"
 LONG = "ф" * 251 + ".txt"
@@ -118,6 +122,36 @@ def test_a_file_keeps_the_name_that_it_came_with(world: World, disposition: str 
 def test_a_name_may_stand_in_the_content_type_alone(world: World, content_type: str, kept: str) -> None:
     assert upload(world.client, "", content_type).json()["filename"] == kept
     assert upload(world.client, "; filename=b.txt", content_type).json()["filename"] == "b.txt"
+
+
+LENGTH = 8_000
+COSTLY: dict[str, bytes] = {
+    "semicolons in quotes": b'; filename="' + b";" * LENGTH,
+    "parameters": b"; " + b";" * LENGTH,
+    "escaped quotes": b'; filename="' + b'\\";' * (LENGTH // 3),
+    "continuations": b"".join(b"; filename*%d=x" % number for number in range(450)),
+    "extended, punycode": b"; filename*=punycode''" + b"9" * LENGTH,
+    "extended, idna": b"; filename*=idna''" + b"9." * (LENGTH // 2),
+    "word, punycode": b'; filename="=?punycode?q?' + b"9" * LENGTH + b'?="',
+    "words": b'; filename="' + b"=?utf-8?q?a?= " * (LENGTH // 14) + b'"',
+}
+
+
+@pytest.mark.parametrize("disposition", COSTLY.values(), ids=COSTLY)
+def test_a_header_of_a_part_takes_little_time(disposition: bytes) -> None:
+    def read() -> None:
+        with suppress(InvalidRequest):
+            part_names(
+                b'form-data; name="file"' + disposition, b"text/plain" + disposition.replace(b"filename", b"name")
+            )
+
+    within(0.015, read)
+
+
+@pytest.mark.parametrize("semicolons", [255, 301])
+def test_a_name_of_semicolons_is_kept_if_it_is_not_too_long(world: World, semicolons: int) -> None:
+    answer = upload(world.client, f'; filename="{";" * semicolons}"')
+    assert answer.status_code == (200 if semicolons == 255 else 400), answer.text
 
 
 @pytest.mark.parametrize(
