@@ -1,14 +1,22 @@
 """Character sets that strangers can name for a text, as Python knows them. Pure.
 
-Python has other codecs, some of which take quadratic time (`punycode`, `idna`) or are not character sets.
+Python has other codecs, some of which take quadratic time (`punycode`, `idna`) or are not character sets. It remembers
+every name that it was ever asked for, so it is asked for the names that it has, in one spelling, and for no others.
 """
 
 import codecs
+import encodings
+import pkgutil
 import re
+from encodings.aliases import aliases
 from typing import Final
 
 __all__ = ["text_codec"]
 
+_KNOWN: Final = frozenset(
+    {*aliases, *aliases.values(), *(each.name for each in pkgutil.iter_modules(encodings.__path__))}
+)
+_OTHER: Final = re.compile(r"[^a-z0-9]+")
 _MAX_NAME: Final = 40
 _CODECS: Final = re.compile(
     r"ascii|utf-(8|16|32)(-sig|-le|-be)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-\w+|mac-\w+|gb\w+|hz|big5\w*|euc_\w+|"
@@ -18,10 +26,11 @@ _CODECS: Final = re.compile(
 
 def text_codec(charset: str) -> str | None:
     """Return Python's name of a character set; None for unknown ones and for other codecs."""
-    if len(charset) > _MAX_NAME:
+    name = _OTHER.sub("_", charset[: _MAX_NAME + 1].lower()).strip("_")
+    if len(charset) > _MAX_NAME or name not in _KNOWN:
         return None
     try:
-        codec = codecs.lookup(charset).name
-    except (LookupError, ValueError):
+        codec = codecs.lookup(name).name
+    except LookupError:  # a module of `encodings` that is no codec, or one of another system
         return None
     return codec if _CODECS.fullmatch(codec) else None
