@@ -6,6 +6,7 @@ Law: counts, sizes and the statuses that follow from them are put in when an obj
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticKnownError
 
@@ -40,6 +41,9 @@ AUTO: Final = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 _DAY_S: Final = 86_400
 _Key = Annotated[str, StringConstraints(max_length=64)]
 _MAX_TEXT: Final = 512
+_MAX_COMMON_BYTES: Final = 20_000_000
+"""Of the attributes that a batch gives each of its files, in all: as many as 500 files at OpenAI can have, and some
+0.4 s of the database."""
 
 
 def _short(value: Any) -> Any:
@@ -142,6 +146,12 @@ class FileBatchCreate(Request):
     def _check_one(self) -> Self:
         if (self.file_ids is None) == (self.files is None):
             raise ValueError("give file_ids or files, one of them and not both")
+        size = len(self.file_ids or ()) * len(orjson.dumps(self.attributes))
+        if size > _MAX_COMMON_BYTES:
+            raise ValueError(
+                f"each file gets the attributes, which makes {size} bytes of JSON; at most {_MAX_COMMON_BYTES} are "
+                "allowed. Use several batches, or smaller attributes"
+            )
         return self
 
     def places(self) -> list[NewStoreFile]:
