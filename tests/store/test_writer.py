@@ -126,6 +126,27 @@ async def test_what_a_batch_did_not_get_to_comes_before_new_changes(tmp_path: Pa
     await store.close()
 
 
+async def test_an_owner_whose_batch_was_cut_waits_for_others(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "t.db")
+    row = thread("ann", text=LARGE * 10)
+    await store.commit([Insert(row)], durable=True)
+    ended: list[str] = []
+
+    def ask(owner: str, change: Insert | Patch) -> "asyncio.Future[list[Row]]":
+        act_for(owner)
+        asked = store.commit([change], durable=False)
+        asked.add_done_callback(lambda _: ended.append(owner))
+        return asked
+
+    asked = [ask("ann", Patch("thread", row.id, "ann", {"metadata": {}})) for _ in range(6)]
+    while not ended:
+        await asyncio.sleep(0)
+    asked.append(ask("bob", Insert(thread("bob"))))
+    await asyncio.gather(*asked)
+    assert ended.index("bob") <= 2  # behind the first, and the one that has begun
+    await store.close()
+
+
 async def test_closing_keeps_changes_that_take_long(tmp_path: Path) -> None:
     store = await open_store(tmp_path / "t.db")
     row = thread("ann", text=LARGE)
