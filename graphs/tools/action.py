@@ -187,7 +187,7 @@ class _Documents:
 
     def _keep(self, key: bytes, packed: dict[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
         read = unpack(packed, refuse)
-        size = sum(operation.written for operation in read)
+        size = _length(read)
         with self._lock:
             self._entries[key] = size, read
             while len(self._entries) > self._max_entries or self._size() > self._max_bytes:
@@ -196,6 +196,13 @@ class _Documents:
 
     def _size(self) -> int:
         return sum(size for size, _ in self._entries.values())
+
+
+def _length(operations: Sequence[Operation]) -> int:
+    """Return the number of characters that operations hold; those of one document share its servers."""
+    texts = [text for each in operations for text in (each.name, each.description, each.path)]
+    servers = {each.server for each in operations}
+    return sum(each.written for each in operations) + sum(map(len, [*texts, *servers]))
 
 
 def _refusal(param: str, message: str) -> InvalidRequest:

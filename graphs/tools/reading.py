@@ -29,7 +29,11 @@ def unpack(packed: Mapping[str, Any], refuse: Refusal) -> tuple[Operation, ...]:
     """Return the operations that `read_packed` has packed. Raises the error that `refuse` makes from a refusal."""
     if "refused" in packed:
         raise refuse(packed["refused"])
-    return tuple(_operation(each) for each in packed["operations"])
+    servers: dict[str, str] = {}  # most operations have the same one
+    return tuple(
+        _operation({**each, "server": servers.setdefault(each["server"], each["server"])})
+        for each in packed["operations"]
+    )
 
 
 def refused(error: TooCostly, refuse: Refusal) -> InvalidRequest:

@@ -1,5 +1,7 @@
+import gc
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from graphs.tools import build_toolset
 from graphs.tools.action import operations_of
+from graphs.tools.operations import METHODS
 from tests.effort import within
 from tests.graphs.tools.apis import document, operation
 from wire.errors import InvalidRequest
@@ -331,3 +334,38 @@ def test_a_document_that_php_wrote_is_read(write: Callable[[Any], Any]) -> None:
         SERVER, {"/a": {"parameters": [], "get": {"operationId": "a", "responses": answers}}}, components=[]
     )
     assert [tool["function"]["name"] for tool in build_toolset([action(write(spec), headers={})]).specs] == ["a"]
+
+
+LONG_TEXT = "x" * 60_000
+REPEATED: dict[str, Callable[[int], dict[str, Any]]] = {
+    "servers": lambda number: {
+        **document(SERVER, {f"/{each}": {"get": {"operationId": f"o{each}"}} for each in range(100)}),
+        "servers": [{"url": f"{SERVER}/{number}/{{v}}", "variables": {"v": {"default": LONG_TEXT}}}],
+    },
+    "descriptions": lambda number: document(
+        f"{SERVER}/{number}",
+        {
+            f"/{each}": {"summary": LONG_TEXT, **{method: {"operationId": f"{method}{each}"} for method in METHODS}}
+            for each in range(15)
+        },
+    ),
+    "paths": lambda number: document(
+        f"{SERVER}/{number}",
+        {
+            f"/{each}{LONG_TEXT}": {method: {"operationId": f"{method}{each}"} for method in METHODS}
+            for each in range(15)
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("make", REPEATED.values(), ids=REPEATED)
+def test_remembered_documents_stay_within_their_limit(make: Callable[[int], dict[str, Any]]) -> None:
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(30):
+        build_toolset([action(make(number))])
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 16_000_000  # twice the limit of their characters
