@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.bodies import read_body
 from api.body_memory import BodyMemory, Share
-from api.connection_limit import Door
+from api.connection_limit import ConnectionLimit
 from api.forwarding import FORM_PATHS
 from api.head import head_of
 from api.hosts import LOOPBACK, host_name
@@ -77,7 +77,7 @@ class Gate:
             return
         outgoing = Answer(scope, send, self._bodies)
         share: Share | None = None
-        door: Door | None = None
+        door: ConnectionLimit | None = None
         try:
             owner = self._admit(scope)
             door = self._counted(scope)
@@ -130,12 +130,12 @@ class Gate:
             return None  # read while it is written to disk, and limited there
         return owner
 
-    def _counted(self, scope: Scope) -> Door | None:
+    def _counted(self, scope: Scope) -> ConnectionLimit | None:
         """Count a request with a key as its owner's, and return where; None if there is one owner. Raises Problem."""
         owner: str = scope["state"]["owner"]
         if not self._is_shared or not owner:
             return None
-        door: Door | None = getattr(scope["app"].state, "door", None)  # none where the app runs in process
+        door: ConnectionLimit | None = getattr(scope["app"].state, "door", None)  # none where the app runs in process
         if door is not None:
             door.admit(owner)
         return door
