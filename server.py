@@ -1,7 +1,7 @@
-"""Which parts, for these settings? The only file that reads the environment.
+"""Assembles the server from its settings. The only file that reads the environment.
 
-`threadhold` and `python server.py` are the command line, and serve when nothing else is said; `create_app(settings)`
-gives the app to other servers and to tests.
+`threadhold` and `python server.py` run the command line, which serves by default. `create_app(settings)` returns the
+app for other ASGI servers and for tests.
 """
 
 import logging
@@ -18,15 +18,15 @@ _PACKAGES = ("api", "chains", "documents", "graphs", "ops", "retrieval", "store"
 
 
 def _shadows(entry: str) -> bool:
-    """Tell whether a package of ours would be imported from this entry of `sys.path` although it is another's."""
-    folder = os.path.realpath(entry)  # `Path.is_dir` raises where a folder may not be read
+    """Return whether this entry of `sys.path` has a foreign package or module with the name of one of our packages."""
+    folder = os.path.realpath(entry)  # `Path.is_dir` raises for folders without read permission
     return folder != str(_ROOT) and any(
         os.path.isdir(os.path.join(folder, name)) or os.path.isfile(os.path.join(folder, f"{name}.py"))
         for name in _PACKAGES
     )
 
 
-# `python -m server`, or `.` in PYTHONPATH, puts the working directory first, and an `api/` of the user's with it.
+# `python -m server`, or `.` in PYTHONPATH, puts the working directory first, where the user can have an `api/`.
 sys.path.sort(key=_shadows)
 
 from dotenv import dotenv_values
@@ -41,18 +41,22 @@ from ops.settings import DOTENV, TOML, Settings
 from telemetry.version import installed_version
 from wire.errors import InvalidSetting
 
-if TYPE_CHECKING:  # they take a second to import; `create_app` does, when the port is open
+if TYPE_CHECKING:  # takes a second to import, so `create_app` imports it when the port is open
     from fastapi import FastAPI
 
     from chains import CallLimits, Routes, Upstream
 
 __all__ = ["Settings", "create_app", "main", "read_settings"]
 
-_OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")  # they read the environment, never `.env`
+_OF_LIBRARIES = (
+    "OTEL_",
+    "LANGSMITH_",
+    "LANGCHAIN_",
+)  # variables of libraries, which read the environment, never `.env`
 
 
 def create_app(settings: Settings | None = None) -> "FastAPI":
-    """Return the app for these settings, those of the environment by default. Raises ThreadholdError."""
+    """Return the app for these settings, by default those of the environment. Raises ThreadholdError."""
     from api.app import build_app
     from api.depends import Deps
     from api.gc_tuning import tuned_interpreter
@@ -83,11 +87,11 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
     async def open_deps() -> AsyncIterator[Deps]:
         if embedder is None:
             logging.getLogger("threadhold").warning(words_only_notice())
-        of_index, of_files = rooms(Path(settings.database).parent, settings.data_dir)
+        index_space, file_space = rooms(Path(settings.database).parent, settings.data_dir)
         async with AsyncExitStack() as stack:
             if embedder is not None:
                 stack.push_async_callback(embedder.close)
-            backend = await stack.enter_async_context(open_backend(settings.database, room=of_index))
+            backend = await stack.enter_async_context(open_backend(settings.database, room=index_space))
             stack.push_async_callback(routes.close)
             store, files = backend.records, backend.files
             caller = LateCaller(
@@ -96,8 +100,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                 max_bytes=settings.action_max_bytes,
             )
             stack.push_async_callback(caller.close)
-            blobs = FolderBlobs(settings.data_dir / "files", of_files)
-            ingestion = Ingestion(store, files, blobs, backend.vectors, embedder, Extractor(), room=of_index)
+            blobs = FolderBlobs(settings.data_dir / "files", file_space)
+            ingestion = Ingestion(store, files, blobs, backend.vectors, embedder, Extractor(), room=index_space)
             uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes)
             attachments = Attachments(store, files, wake=ingestion.wake)
             prompts = Prompts.changed(settings.prompts)
@@ -144,7 +148,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
                     max_file_bytes=settings.max_file_bytes,
                     health=backend.health,
                     folders=(Path(settings.database).parent, settings.data_dir),
-                    room=of_files,
+                    room=file_space,
                     calls=ModelCalls(limits),
                 )
 
@@ -154,7 +158,7 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
 
 
 def _tracing() -> AbstractAsyncContextManager[None]:
-    """Send traces where OpenTelemetry's usual variables say where to."""
+    """Return a context in which traces are sent, if OpenTelemetry's standard variables name an endpoint."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
     endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter != "otlp"
@@ -164,7 +168,7 @@ def _tracing() -> AbstractAsyncContextManager[None]:
         from api.tracing import traced
     except ImportError:
         logging.getLogger("threadhold").warning(
-            "no traces are sent: the package for it is missing. `%s`, then start again",
+            "no traces are sent because the exporter's package is missing. Run `%s`, then restart the server",
             ".venv/bin/python -m pip install opentelemetry-exporter-otlp-proto-http",
         )
         return nullcontext()
@@ -172,7 +176,10 @@ def _tracing() -> AbstractAsyncContextManager[None]:
 
 
 def _routes(settings: Settings) -> "Routes":
-    """The upstreams: MODEL_URL's first, or the built-in engine where there is no other. Raises ThreadholdError."""
+    """Return the upstreams: first MODEL_URL's or the built-in engine, if used, then the named ones.
+
+    The built-in engine is used with MODEL_PATH, or if no other upstream is set. Raises ThreadholdError.
+    """
     from chains import Member, Prompts, Replies, Routes, build_member
 
     prompts = Prompts.changed(settings.prompts)
@@ -195,7 +202,7 @@ def _routes(settings: Settings) -> "Routes":
 
 
 def _first_upstream(settings: Settings) -> "Upstream":
-    """MODEL_URL's, or the built-in engine."""
+    """Return the upstream at MODEL_URL, or the built-in engine."""
     from chains import Builtin, Shape, Upstream
 
     if settings.model_url:
@@ -210,7 +217,7 @@ def _first_upstream(settings: Settings) -> "Upstream":
         shape=Shape(
             context_size=settings.model_context_size,
             parallel=settings.model_parallel,
-            # As many threads as processors slow each other and the server down when the processors are busy.
+            # With one thread per processor, busy processors slow down the threads and the server.
             threads=settings.model_threads or max(1, (os.cpu_count() or 1) // 2),
             max_reply_tokens=settings.max_reply_tokens,
         ),
@@ -228,16 +235,16 @@ def _call_limits(settings: Settings) -> "CallLimits":
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what the command line says, serve where it says nothing; the console script `threadhold`."""
+    """Run the command line, the console script `threadhold`. Without a command, it serves."""
     sys.exit(run(Parts(settings=read_settings, app=create_app, routes=_routes, version=installed_version()), arguments))
 
 
 def read_settings(**given: Any) -> Settings:
-    """Return the settings; `given` comes before all files.
+    """Return the settings; `given` overrides the environment and the files.
 
     Raises InvalidSetting with a line for each fault, or for a file that cannot be read.
     """
-    logging.getLogger("dotenv").setLevel(logging.ERROR)  # what it cannot read is among the settings' doubts
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # `Settings.doubts` reports the lines that it cannot read
     for name, value in dotenv_values(stream=StringIO(read_text(DOTENV))).items():
         if name.startswith(_OF_LIBRARIES) and value:
             os.environ.setdefault(name, value)

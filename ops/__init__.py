@@ -1,7 +1,7 @@
-"""What does an operator do? The command line: one file a command.
+"""The command line for operators: one file per command.
 
-The law of the room: a command is told its settings, never looks for them; nothing heavy is imported before a command
-has need of it, as `serve` opens its port first; what goes wrong is one sentence on stderr and an exit code.
+Invariants: a command receives its settings and never reads them itself. Expensive modules are imported only when a
+command needs them, because `serve` opens its port first. A failure is one sentence on stderr and an exit code.
 """
 
 from ops.commands import run

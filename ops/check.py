@@ -1,7 +1,7 @@
-"""`threadhold check`: would it do? Settings, models, store, disk and port, each looked at and told in a line.
+"""`threadhold check`: checks settings, models, store, disk and port, and prints a line for each finding.
 
-Law: nothing is written; unless a question is asked for, no model is loaded and nothing is asked of an upstream but what
-it lists; a finding that stands in nobody's way is a warning and leaves the exit code 0.
+Invariants: nothing is written. Without `--ask`, no model is loaded and upstreams are only asked for their models. A
+finding that does not prevent a start is a warning and leaves the exit code at 0.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "run_check"]
 
-_NO_ROOM: Final = 100 * 1000 * 1000  # bytes: less is an error
-_LITTLE_ROOM: Final = 1000 * 1000 * 1000  # bytes: less is a warning
+_MIN_FREE: Final = 100 * 1000 * 1000  # bytes: less is an error
+_LOW_FREE: Final = 1000 * 1000 * 1000  # bytes: less is a warning
 _LISTING_S: Final = 20.0
 _NAMED: Final = 5
 
@@ -41,19 +41,19 @@ State = Literal["ok", "warning", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one thing, in a sentence."""
+    """The result of one check, in a sentence."""
 
     about: str
     state: State
-    told: str
+    text: str
 
 
 def run_check(settings: Configured, parts: Parts, *, ask_model: bool = False) -> int:
-    """Print a line a finding; the exit code is 1 when something would not work. `ask_model` asks one question, too."""
-    logging.basicConfig(level=logging.CRITICAL)  # what the upstreams log is told below
+    """Print a line per finding; return exit code 1 if a check failed. `ask_model` also asks the model one question."""
+    logging.basicConfig(level=logging.CRITICAL)  # the findings below report what upstreams would log
     findings = []
     for finding in _findings(settings, parts, ask_model=ask_model):
-        say(f"{finding.state:<8}{finding.about:<10}{finding.told}")
+        say(f"{finding.state:<8}{finding.about:<10}{finding.text}")
         findings.append(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
     say(f"{wrong} of {len(findings)} checks failed" if wrong else "all checks passed")
@@ -86,7 +86,7 @@ def _settings(settings: Configured) -> Iterator[Finding]:
 
 
 def _app(settings: Configured, parts: Parts) -> Iterator[Finding]:
-    """Build the app as a start does, if it can be built as far as the findings before this one say."""
+    """Build the app as a start does, unless an earlier finding already prevents that."""
     try:
         settings.check()
         parts.routes(settings)
@@ -104,9 +104,9 @@ def _usable(settings: Configured) -> Finding:
     if settings.model_url and settings.model_path is not None:
         return Finding("settings", "warning", "MODEL_PATH is not used, as MODEL_URL is set")
     owners = len(set(settings.api_keys.values()))
-    who = f"{len(settings.api_keys)} API keys of {owners} owners" if owners else "open to this machine, without keys"
+    access = f"{len(settings.api_keys)} API keys of {owners} owners" if owners else "open to this machine, without keys"
     ignoring = "; unknown fields of requests are ignored" if settings.unknown_fields == "ignore" else ""
-    return Finding("settings", "ok", f"{who}{ignoring}")
+    return Finding("settings", "ok", f"{access}{ignoring}")
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -125,8 +125,8 @@ async def _models(settings: Configured, parts: Parts, *, ask_model: bool) -> lis
         search = _embeddings(settings.embeddings_model, routes)
         findings += [search] if search is not None else []
         if ask_model:
-            answered, told = await ask(routes, settings.default_model)
-            findings.append(Finding("answer", "ok" if answered else "wrong", told))
+            answered, text = await ask(routes, settings.default_model)
+            findings.append(Finding("answer", "ok" if answered else "wrong", text))
         return findings
     finally:
         await routes.close()
@@ -139,8 +139,8 @@ async def _member(member: Member, settings: Configured) -> Finding:
             if isinstance(member.source, Builtin):
                 for model in await asyncio.to_thread(find_models, settings.model_path):
                     await asyncio.to_thread(check_content, model)
-            if (why := await member.source.check()) is not None:
-                return Finding(about, "wrong", why)
+            if (fault := await member.source.check()) is not None:
+                return Finding(about, "wrong", fault)
             names = list(member.models) or [str(entry["id"]) for entry in await member.source.models()]
     except TimeoutError:
         return Finding(about, "wrong", f"it did not answer within {_LISTING_S:g} s")
@@ -155,7 +155,7 @@ async def _member(member: Member, settings: Configured) -> Finding:
 
 
 def _default_model(name: str, routes: "Routes") -> Finding | None:
-    """Say when DEFAULT_MODEL is a name that nobody lists; engines may answer to it all the same."""
+    """Return a warning if no upstream lists DEFAULT_MODEL. An engine can accept a name that it does not list."""
     listed = [name for member in routes.members for name in member.names()]
     known = {*listed, *(member.qualified(model) for member in routes.members for model in member.names())}
     if not name or not listed or name in known or name.rpartition("/")[2] in known:
@@ -164,7 +164,7 @@ def _default_model(name: str, routes: "Routes") -> Finding | None:
 
 
 def _embeddings(setting: str, routes: "Routes") -> Finding | None:
-    """Return which model embeds files; None if there is no such model, which `_app` reports."""
+    """Report which model embeds files. None if EMBEDDINGS_MODEL cannot be used, which `_app` reports."""
     try:
         embedder = choose_embedder(setting, routes)
     except ThreadholdError:
@@ -186,7 +186,7 @@ def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Findin
         yield _new_store(path)
         return
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.W_OK | os.X_OK):
-        yield Finding("store", "wrong", f"{path} can be read but not written by this user, or its folder cannot")
+        yield Finding("store", "wrong", f"this user has no permission to write {path} or its folder")
         return
     if not path.stat().st_size:
         yield Finding("store", "ok", f"{path} is empty; the first start fills it")
@@ -206,8 +206,8 @@ def _store(database: Path | str, api_keys: Mapping[str, str]) -> Iterator[Findin
 def _new_store(path: Path) -> Finding:
     folder = _nearest(path.parent)
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Finding("store", "wrong", f"{path} cannot be made: no right to write in {folder}")
-    return Finding("store", "ok", f"{path} is not there yet; the first start makes it")
+        return Finding("store", "wrong", f"{path} cannot be created: no permission to write in {folder}")
+    return Finding("store", "ok", f"{path} does not exist yet; the first start creates it")
 
 
 def _folder(about: str, folder: Path) -> Finding:
@@ -215,14 +215,14 @@ def _folder(about: str, folder: Path) -> Finding:
         return Finding(about, "wrong", obstacle)
     nearest = _nearest(folder.expanduser().absolute())
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return Finding(about, "wrong", f"no right to write in {nearest}")
+        return Finding(about, "wrong", f"no permission to write in {nearest}")
     return Finding(about, "ok", str(folder))
 
 
 def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(_nearest(folder)).free
-    state: State = "wrong" if free < _NO_ROOM else "warning" if free < _LITTLE_ROOM else "ok"
-    least = "" if state == "ok" else f"; less than {_NO_ROOM / 1e6:.0f} MB would not do"
+    state: State = "wrong" if free < _MIN_FREE else "warning" if free < _LOW_FREE else "ok"
+    least = "" if state == "ok" else f"; at least {_MIN_FREE / 1e6:.0f} MB are needed"
     return Finding("disk", state, f"{free / 1e9:.1f} GB free at {folder}{least}")
 
 
@@ -231,13 +231,13 @@ def _port(host: str, port: int, *, served: bool) -> Finding:
         open_port(host, port).close()
     except OSError as error:
         if served:
-            return Finding("port", "ok", f"{host}:{port} is taken, by the server that has the store most likely")
+            return Finding("port", "ok", f"{host}:{port} is in use, most likely by the server that uses the store")
         return Finding("port", "wrong", str(error))
     return Finding("port", "ok", f"{host}:{port} is free")
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, or the first folder above it that is there."""
+    """Return the path itself, or the first folder above it that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

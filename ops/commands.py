@@ -1,8 +1,7 @@
-"""The words of the command line, and which command each one is.
+"""Parses the command line and runs the command.
 
-Laws: without a command it serves, as it always did; what cannot be done is one sentence on stderr without a traceback;
-the exit code is 0 when all was done, 1 when not, 2 for words and settings that cannot be used, 130 when it was
-interrupted.
+Invariants: without a command, it serves. A failure is one sentence on stderr without a traceback. The exit code is 0
+on success, 1 on failure, 2 for invalid arguments or settings, and 130 after an interrupt.
 """
 
 import argparse
@@ -23,37 +22,37 @@ _EPILOG = """\
 Settings come from the environment, .env and threadhold.toml; the README lists them.
 Threadhold is under the MIT license. LangServe, which serves /chat and /assistant, is not open source: its license
 forbids offering it to third parties as a hosted or managed service. `threadhold licenses` lists every package's.
-Exit codes: 0 done, 1 not done (a sentence on stderr says why), 2 words or settings not understood, 130 interrupted.
+Exit codes: 0 success, 1 failure (stderr says why), 2 invalid arguments or settings, 130 interrupted.
 """
 
-_BACKUP = "copy all that is stored, while the server runs or not, and read the copy again"
+_BACKUP = "copy all stored data, while the server runs or not, and verify the copy"
 _EXPORT = "write assistants and threads, with messages, runs and steps, as JSON lines in OpenAI's shapes"
 _EXPORT_MORE = (
-    "It reads beside a running server. Files and vector stores are not in it (`backup` has them), nor keys of actions, "
-    "nor what is under way."
+    "The server can run meanwhile. The export does not include files, vector stores (`backup` does), keys of actions, "
+    "or runs in progress."
 )
-_IMPORT = "bring threads and assistants of a dump over, under their own ids and times"
+_IMPORT = "import threads and assistants from a dump, with their ids and times"
 _IMPORT_MORE = (
-    "A dump is what `export` wrote, or what you kept of OpenAI's: objects or listings of threads (with their "
-    "`messages`), messages, runs, steps and assistants. The server must not run. Nothing is written before all of the "
-    "file was checked; what is there already stays as it is."
+    "A dump is a file that `export` wrote, or objects that you saved from OpenAI: objects or listings of threads (with "
+    "their `messages`), messages, runs, steps and assistants. The server must not run. Nothing is written until the "
+    "whole file has been checked. Existing objects are not changed."
 )
-_PRUNE = "delete threads, with all that is in them, that have not been used for long"
-_LICENSES = "list the packages that the server runs on, with their licenses"
-_CHECK = "look whether the settings, the models, the store, the disk and the port would do"
+_PRUNE = "delete threads that have not been used for a long time, with everything in them"
+_LICENSES = "list the packages that the server uses, with their licenses"
+_CHECK = "check the settings, the models, the store, the disk and the port"
 
-_LICENSES_MORE = "All but LangServe's are open source; what LangServe's forbids is in README, under Licenses."
+_LICENSES_MORE = "All licenses except LangServe's are open source; the README (Licenses) says what LangServe's forbids."
 
 Command = Callable[[argparse.Namespace, Configured, Parts], int]
 
 
 def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
-    """Do what the words say and return the exit code. Raises SystemExit where argparse ends it: help, wrong words."""
+    """Run the command and return the exit code. Raises SystemExit where argparse exits: help, invalid arguments."""
     parser = _parser(parts.version)
     options = parser.parse_args(arguments)
     given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
     if given and options.command != "serve":
-        parser.error(f"--{next(iter(given))} goes with `serve` only")
+        parser.error(f"--{next(iter(given))} can only be used with `serve`")
     command: Command = options.run
     try:
         return command(options, parts.settings(**given), parts)
@@ -61,7 +60,9 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
         for fault in error.message.splitlines():
             complain(fault)
         return 2
-    except BrokenPipeError:  # who reads has enough, as `head` does; nothing is left to tell, nor to flush at the end
+    except (
+        BrokenPipeError
+    ):  # the reader closed the pipe, as `head` does; without this, the flush at exit would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ThreadholdError, OSError) as error:
@@ -83,43 +84,41 @@ def _parser(version: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"threadhold {version}")
     parser.set_defaults(command="serve", run=_serve)
     _add_address(parser, default=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", description="`COMMAND --help` says more.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", description="`COMMAND --help` has details.")
 
-    def add(name: str, run: Command, told: str, more: str = "") -> argparse.ArgumentParser:
+    def add(name: str, run: Command, summary: str, more: str = "") -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
-            help=told,
-            description=f"{told[0].upper()}{told[1:]}. {more}",
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}",
             allow_abbrev=False,
         )
         added.set_defaults(command=name, run=run)
         return added
 
-    _add_address(add("serve", _serve, "serve, until a signal ends it (what no command means, too)"))
+    _add_address(add("serve", _serve, "serve until a signal ends the server (the default command)"))
     backup = add(
         "backup",
         _backup,
         _BACKUP,
-        "The folder that it makes has the form of DATA_DIR: to put it there is to restore it.",
+        "The new folder has the layout of DATA_DIR: to restore the backup, put the folder there.",
     )
-    backup.add_argument("folder", type=Path, help="where to; made anew, and must not be there yet")
+    backup.add_argument("folder", type=Path, help="the folder to create; it must not exist")
     dump = add("export", _export, _EXPORT, _EXPORT_MORE)
-    dump.add_argument("file", nargs="?", default="-", help="where to; standard output by default")
-    dump.add_argument("--owner", help="whose; needed where the store has several owners' objects")
-    dump.add_argument("--thread", action="append", default=[], metavar="ID", help="this thread only; several times")
-    bring = add("import", _import, _IMPORT, _IMPORT_MORE)
-    bring.add_argument("file", help="JSON lines or one JSON document; - for standard input")
-    bring.add_argument("--owner", help="for whom; needed where API_KEYS has several owners")
-    bring.add_argument("--dry-run", action="store_true", help="read and check, write nothing")
-    bring.add_argument("--skip-refused", action="store_true", help="leave refused entries out, with their threads")
-    old = add("prune", _prune, _PRUNE, "The server must not run; one that does prunes by itself with RETENTION_DAYS.")
-    old.add_argument("--older-than", type=duration, metavar="30d", help="how long; h, d or w (RETENTION_DAYS)")
-    old.add_argument("--dry-run", action="store_true", help="only tell how many, beside a running server or not")
-    old.add_argument(
-        "--shrink", action="store_true", help="make the database's file smaller afterwards, which takes time"
-    )
-    look = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 when something would not work.")
-    look.add_argument("--ask", action="store_true", help="ask the model one question, too, which loads a built-in one")
+    dump.add_argument("file", nargs="?", default="-", help="the file to write; standard output by default")
+    dump.add_argument("--owner", help="the owner to export; needed if the store has objects of several owners")
+    dump.add_argument("--thread", action="append", default=[], metavar="ID", help="this thread only; can be repeated")
+    load = add("import", _import, _IMPORT, _IMPORT_MORE)
+    load.add_argument("file", help="JSON lines or one JSON document; - for standard input")
+    load.add_argument("--owner", help="the owner of the imported objects; needed if API_KEYS has several owners")
+    load.add_argument("--dry-run", action="store_true", help="read and check, write nothing")
+    load.add_argument("--skip-refused", action="store_true", help="leave out refused entries and their threads")
+    old = add("prune", _prune, _PRUNE, "The server must not run; a running server prunes with RETENTION_DAYS.")
+    old.add_argument("--older-than", type=duration, metavar="30d", help="the age, in h, d or w (RETENTION_DAYS)")
+    old.add_argument("--dry-run", action="store_true", help="only count the threads; the server can run meanwhile")
+    old.add_argument("--shrink", action="store_true", help="shrink the database file afterwards, which takes time")
+    check = add("check", _check, _CHECK, "Nothing is written. The exit code is 1 if a check fails.")
+    check.add_argument("--ask", action="store_true", help="also ask the model one question; loads a built-in model")
     add("licenses", _licenses, _LICENSES, _LICENSES_MORE)
     return parser
 
@@ -129,7 +128,7 @@ def _add_address(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRE
     parser.add_argument("--port", default=default, type=int, help="port to listen on (PORT, default 3000)")
 
 
-# --- one function a command, which imports what it needs ------------------------------------------------------------
+# --- one function per command, which imports what it needs ----------------------------------------------------------
 
 
 def _serve(_: argparse.Namespace, settings: Configured, parts: Parts) -> int:

@@ -1,7 +1,7 @@
-"""Entries of a dump gathered to conversations: a thread, its messages, runs and steps, wherever in the file they are.
+"""Groups the entries of a dump into conversations: a thread, its messages, runs and steps, anywhere in the file.
 
-Laws: an entry is checked by itself, and told wrong by its number; what belongs to one thread stands or falls together.
-What is made of a conversation depends on the file alone, so that a second reading makes the same.
+Invariants: each entry is checked by itself, and its error names its number. A thread is imported with everything in it,
+or not at all. The rows of a conversation depend on the file alone, so reading it again makes the same rows.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ Item = tuple[DumpKind, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An entry that cannot be brought over, and why."""
+    """An entry that cannot be imported, and why."""
 
     number: int
     why: str
@@ -50,32 +50,32 @@ class Refusal:
 
 @dataclass(slots=True)
 class Conversation:
-    """Where the entries of one thread are."""
+    """The positions of one thread's entries."""
 
     id: str
     entries: list[Entry] = field(default_factory=list)
     created_at: int | None = None
     headed: bool = False
-    """Whether the thread itself was among them."""
+    """Whether the thread object itself is among them."""
     messages: int = 0
 
 
 @dataclass(slots=True)
 class Survey:
-    """What a dump has. Conversations with a refused entry are not among `conversations`."""
+    """The contents of a dump. `conversations` does not include conversations with a refused entry."""
 
     conversations: list[Conversation] = field(default_factory=list)
     assistants: dict[Entry, list[int]] = field(default_factory=dict)
-    """Entry → which of its objects are assistants, each id once."""
+    """Entry → the indexes of the assistants among its objects, each id once."""
     refusals: list[Refusal] = field(default_factory=list)
     keyless: dict[str, dict[int, list[str]]] = field(default_factory=dict)
-    """Assistant → index of an action → its keys, which the dump does not have."""
+    """Assistant id → index of an action → names of its keys, whose values the dump does not have."""
     pages: list[Page] = field(default_factory=list)
-    """Those that lack the rest of their listing."""
+    """Pages whose listing is incomplete."""
 
 
 def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
-    """Read and check every entry, and keep nothing of it but where it is; `now` in Unix seconds. Blocks."""
+    """Read and check every entry, and keep only its position; `now` in Unix seconds. Blocks."""
     surveyor = _Surveyor(now)
     for entry, line in dump.entries():
         surveyor.read(entry, line)
@@ -87,7 +87,7 @@ def survey(dump: Dump, *, now: int, watch: Watch) -> Survey:
 
 
 class _Surveyor:
-    """What was seen of a dump so far."""
+    """Collects the contents of a dump, entry by entry."""
 
     def __init__(self, now: int) -> None:
         self._now = now
@@ -98,7 +98,7 @@ class _Surveyor:
         self._pages = Pages()
 
     def read(self, entry: Entry, line: bytes) -> None:
-        """Take an entry's objects, each by itself: one that is refused leaves others of its listing alone."""
+        """Add the objects of an entry, each by itself: a refused one does not affect the others of its listing."""
         try:
             whole = decode(line)
             found = _objects(whole)
@@ -107,13 +107,13 @@ class _Surveyor:
             return
         for index, data in enumerate(found):
             try:
-                with _telling(found, data, "data"):
+                with _naming(found, data, "data"):
                     self._take(entry, index, data, whole)
             except InvalidRequest as error:
                 self._found.refusals.append(Refusal(entry.number, error.message))
 
     def found(self) -> Survey:
-        """Return all that was seen, oldest conversation first."""
+        """Return what was collected, oldest conversation first."""
         whole = (each for each in self._by_id.values() if each.id not in self._broken)
         self._found.conversations = sorted(whole, key=lambda each: each.created_at or self._now)
         self._found.pages = self._pages.unfinished(self._broken)
@@ -148,14 +148,17 @@ class _Surveyor:
 
 
 def _objects(data: Any) -> list[Any]:
-    """Return the objects of an entry: itself, or those of the listing that it is. Raises InvalidRequest."""
+    """Return the objects of an entry: the entry itself, or its objects if it is a listing. Raises InvalidRequest."""
     if isinstance(data, dict) and data.get("object") == "list":
         return [unwrapped(each) for each in listed(data, "data")]
     return [unwrapped(data)]
 
 
 def thread_id_of(kind: DumpKind, data: dict[str, Any]) -> str:
-    """Return the thread that an object belongs to; one without an id gets one that its content decides."""
+    """Return the id of the thread that an object belongs to. A thread without an id gets one derived from its content.
+
+    Raises InvalidRequest if the object names no thread.
+    """
     if kind == "thread":
         if data.get("id") is None:
             content = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
@@ -189,7 +192,7 @@ def rows_of(conversation: Conversation, dump: Dump, owner: str, *, now: int) -> 
 
 
 def _kind_within(thread_id: str, data: Any) -> DumpKind | None:
-    """What an object of a thread is; None of one that is not the thread's, or was refused."""
+    """Return the kind of an object of the thread; None if it belongs to another thread or was refused."""
     with suppress(InvalidRequest):
         kind = kind_of(data)
         if kind != "assistant" and thread_id_of(kind, data) == thread_id:
@@ -202,7 +205,7 @@ def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[s
         conversation.entries.append(entry)
     if kind == "thread":
         if conversation.headed:
-            raise InvalidRequest(f"The thread '{conversation.id}' came before in this file.")
+            raise InvalidRequest(f"The thread '{conversation.id}' is in this file twice.")
         conversation.headed = True
     times = [time for time in (time_of(data), conversation.created_at) if time is not None]
     conversation.created_at = min(times, default=None)
@@ -210,9 +213,9 @@ def _take(conversation: Conversation, entry: Entry, kind: DumpKind, data: dict[s
 
 
 def _check(kind: DumpKind, data: dict[str, Any], thread_id: str) -> None:
-    """Make what the entry says, to see whether that can be done. Raises InvalidRequest."""
+    """Make the rows of the object, to check that it is possible. Raises InvalidRequest."""
     if kind == "step":
-        _rows(thread_id, {}, (), "", now=0)  # its thread
+        _rows(thread_id, {}, (), "", now=0)  # checks the thread's id
         _step(data, {"id": data.get("run_id"), "thread_id": thread_id, "assistant_id": "asst_"})
         return
     head = data if kind == "thread" else {}
@@ -239,9 +242,9 @@ def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str
         id = str(data.get("id") or derive_id("msg", thread_id, "import", index))
         time = time_of(data)
         last = last if time is None else time
-        with _telling(messages, data, "messages"):
+        with _naming(messages, data, "messages"):
             body = message_body(data, id=id, thread_id=thread_id, created_at=last)
-        # Pages of a listing may overlap: what came twice is there once.
+        # Pages of a listing can overlap: a repeated object is imported once.
         made.setdefault(id, Row("message", id, owner, body, thread_id, body["run_id"]))
     return list(made.values())
 
@@ -249,10 +252,10 @@ def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str
 def _run_rows(
     runs: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]], thread_id: str, owner: str, created_at: int
 ) -> list[Row]:
-    """Those that ended, with their steps; a step whose run is not there goes with it."""
+    """Return the rows of the runs that ended, and of their steps. Steps without such a run are left out."""
     made: dict[str, Row] = {}
     for data in _in_order(runs, "runs"):
-        with _telling(runs, data, "runs"):
+        with _naming(runs, data, "runs"):
             body = run_body({"created_at": created_at, **data}, thread_id=thread_id)
         if body is None:
             continue
@@ -267,14 +270,14 @@ def _run_rows(
 
 def _in_order(objects: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     for each in objects:
-        with _telling(objects, each, name):
+        with _naming(objects, each, name):
             time_of(each)
     return oldest_first(objects)
 
 
 @contextmanager
-def _telling(objects: Sequence[dict[str, Any]], one: dict[str, Any], name: str) -> Iterator[None]:
-    """Say of several objects which one is wrong."""
+def _naming(objects: Sequence[dict[str, Any]], one: dict[str, Any], name: str) -> Iterator[None]:
+    """Add to an error the index of the object among several."""
     try:
         yield
     except InvalidRequest as error:
@@ -290,7 +293,7 @@ def _step(data: dict[str, Any], run: dict[str, Any]) -> Row:
 
 
 def _within(head: dict[str, Any], name: str, thread_id: str) -> list[dict[str, Any]]:
-    """The objects in a thread's own entry. Raises InvalidRequest for one that says it is another thread's."""
+    """Return the objects in a thread's own entry. Raises InvalidRequest for one whose `thread_id` is another's."""
     found = listed(head.get(name), name)
     for index, each in enumerate(found):
         if each.get("thread_id") not in (None, thread_id):

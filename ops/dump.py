@@ -1,7 +1,7 @@
-"""A dump file, read: JSON lines, or one JSON document of which each entry counts as one.
+"""Reads a dump file: JSON lines, or one JSON document that lists its entries.
 
-Law: entries are read as often as wanted and never kept, so that a dump may be larger than the memory; the number of
-an entry is the one a person finds it by.
+Invariants: entries can be read repeatedly and are never kept, so JSON lines can be larger than the memory. The number
+of an entry is its line number, or its position in the document.
 """
 
 import codecs
@@ -22,7 +22,7 @@ __all__ = ["Dump", "Entry", "open_dump"]
 
 _MAX_DOCUMENT: Final = 1024 * 1024 * 1024  # bytes: it is held in memory
 _BOM: Final = codecs.BOM_UTF8
-"""Some programs begin a file with it; where such files were joined, it is in the middle, too."""
+"""Some programs put it at the beginning of a file. If such files were concatenated, it is also in the middle."""
 
 
 _LEVELS_ADDED: Final = 8
@@ -32,7 +32,7 @@ _TOO_DEEP: Final = "This is nested more than 240 levels deep."
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where an entry is: its number, counted from 1, and its place in the file, bytes."""
+    """The position of an entry: its number, counted from 1, and its start and length in the file, in bytes."""
 
     number: int
     start: int
@@ -40,7 +40,7 @@ class Entry:
 
 
 class Dump:
-    """An open dump; `unit` is what its entries are called, and `has_more` what it says where it is one listing."""
+    """An open dump. `unit` is the word for an entry; `has_more` is set if the dump is one incomplete listing."""
 
     def __init__(self, file: IO[bytes], unit: str, size: int, *, has_more: bool = False) -> None:
         self._file = file
@@ -58,24 +58,27 @@ class Dump:
             start += len(line)
 
     def read(self, entry: Entry) -> Any:
-        """Return an entry's JSON."""
+        """Return the decoded entry. Raises InvalidRequest."""
         self._file.seek(entry.start)
         return decode(self._file.read(entry.length))
 
 
 def decode(line: bytes) -> Any:
-    """Return the JSON. Raises InvalidRequest."""
+    """Return the decoded JSON of a line. Raises InvalidRequest."""
     try:
         found = orjson.loads(line.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"This is no JSON: {error}.") from error
+        raise InvalidRequest(f"This is not JSON: {error}.") from error
     if _is_too_deep(found):
         raise InvalidRequest(_TOO_DEEP)
     return found
 
 
 def _is_too_deep(found: Any) -> bool:
-    """Return whether the data is too deep for the store to write: JSON is read four times as deep as it is written."""
+    """Return whether the data is nested too deeply to be stored. orjson reads four times as many levels as it writes.
+
+    An entry can gain `_LEVELS_ADDED` levels before it is written.
+    """
     for _ in range(_LEVELS_ADDED):
         found = [found]
     try:
@@ -87,7 +90,7 @@ def _is_too_deep(found: Any) -> bool:
 
 @contextmanager
 def open_dump(source: str) -> Iterator[Dump]:
-    """Open a file, `-` for standard input. Raises ThreadholdError for one that is no dump, OSError."""
+    """Open a file, or standard input for `-`. Raises ThreadholdError if it is not a dump, OSError."""
     with tempfile.TemporaryFile() as spool, _opened(source, spool) as file:
         _check_encoding(file, source)
         if _is_lines(file):
@@ -115,7 +118,7 @@ def _opened(source: str, spool: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _check_encoding(file: IO[bytes], source: str) -> None:
-    """Raise ThreadholdError for text that is not UTF-8, told by its byte order mark or by what `{` or `[` is in it."""
+    """Raise ThreadholdError for UTF-16, which a byte order mark or a zero byte in the first four bytes shows."""
     first = file.read(4)
     file.seek(0)
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in first:
@@ -129,8 +132,10 @@ def _check_encoding(file: IO[bytes], source: str) -> None:
 
 
 def _is_lines(file: IO[bytes]) -> bool:
-    """Whether the first line that is not blank is an object by itself. Of a document it is not, as a rule; a document
-    in one line is one object, or one array."""
+    """Return whether the first line that is not blank is an object by itself.
+
+    In a document it usually is not. A document of one line is one object, which counts as a line, or an array.
+    """
     lines = (line.removeprefix(_BOM) for line in file)
     first = next((line for line in lines if line.strip()), b"{}")
     file.seek(0)
@@ -139,18 +144,18 @@ def _is_lines(file: IO[bytes]) -> bool:
     try:
         orjson.loads(first)
     except orjson.JSONDecodeError:
-        # `{` alone, or with the first key, begins a document; anything else is a line that is told to be wrong
+        # `{` alone, or with the first key, begins a document; anything else is an invalid line, which is reported
         return first.strip() != b"{" and not first.rstrip().endswith((b",", b"{", b"["))
     return True
 
 
 def _document(file: IO[bytes], source: str) -> tuple[list[Any], bool]:
-    """Return the entries, and whether the document is a listing that has more."""
+    """Return the entries, and whether the document is a listing with `has_more`."""
     size = file.seek(0, 2)
     if size > _MAX_DOCUMENT:
         raise ThreadholdError(
             f"`{source}` is one JSON document of {size / 1e9:.1f} GB; at most {_MAX_DOCUMENT / 1e9:.1f} GB can be read "
-            "as one. Write an object a line instead (jq -c '.[]')."
+            "as one. Write one object per line instead (jq -c '.[]')."
         )
     file.seek(0)
     try:
@@ -158,5 +163,5 @@ def _document(file: IO[bytes], source: str) -> tuple[list[Any], bool]:
     except orjson.JSONDecodeError as error:
         raise ThreadholdError(f"`{source}` is neither JSON lines nor one JSON document: {error}.") from error
     if isinstance(found, dict) and isinstance(found.get("data"), list):
-        return found["data"], found.get("has_more") is True  # a listing, as the API answers it
+        return found["data"], found.get("has_more") is True  # a listing as the API returns it
     return (found if isinstance(found, list) else [found]), False

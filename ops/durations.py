@@ -1,4 +1,4 @@
-"""Lengths of time as a person writes them: 30d, 12h, 4w."""
+"""Parses durations on the command line: 30d, 12h, 4w."""
 
 import argparse
 import re
@@ -11,11 +11,11 @@ _MAX_DAYS: Final = 200 * 366
 
 
 def duration(text: str) -> float:
-    """Return the seconds. Raises ArgumentTypeError, for argparse to tell."""
+    """Return the seconds. Raises ArgumentTypeError, which argparse reports."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdw])", text.strip())
     seconds = float(found[1]) * _SECONDS[found[2]] if found else 0
     if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no length of time; write 30d, 12h or 4w")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration; write, for example, 30d, 12h or 4w")
     if seconds > _MAX_DAYS * _SECONDS["d"]:
-        raise argparse.ArgumentTypeError(f"'{text}' is too long; at most {_MAX_DAYS}d, which is 200 years")
+        raise argparse.ArgumentTypeError(f"'{text}' is too long; the maximum is {_MAX_DAYS}d (200 years)")
     return seconds

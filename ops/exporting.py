@@ -1,6 +1,6 @@
-"""`threadhold export`: assistants and threads as JSON lines, in OpenAI's own shapes, read beside a running server.
+"""`threadhold export`: writes assistants and threads as JSON lines in OpenAI's shapes, while a server runs or not.
 
-Law: a file that has the name is whole: it is written aside, synced, and renamed.
+Invariant: a file with the given name is complete, because it is written under another name, synced and renamed.
 """
 
 import json
@@ -27,7 +27,7 @@ __all__ = ["run_export"]
 
 
 def run_export(settings: Configured, target: str, *, owner: str | None, thread_ids: Sequence[str]) -> int:
-    """Write a line an object to the file `target`, `-` for standard output. Raises ThreadholdError, OSError."""
+    """Write a line per object to the file `target`, or to standard output for `-`. Raises ThreadholdError, OSError."""
     seen: set[str] = set()
     count = keys = 0
     with open_beside(settings.database) as store, snapshot(store), _written(target) as out, progress() as watch:
@@ -41,7 +41,7 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
                 keys += sum(map(len, missing_keys(one).values()))
             watch("exporting", count, total)
         if missing := [id for id in thread_ids if id not in seen]:
-            raise ThreadholdError(f"There is no thread {', '.join(missing)}; nothing was kept of this export.")
+            raise ThreadholdError(f"There is no thread {', '.join(missing)}. The export was not saved.")
         files, vector_stores = count_left_out(store, whose)
         counts = {
             "files": files,
@@ -50,14 +50,14 @@ def run_export(settings: Configured, target: str, *, owner: str | None, thread_i
             "runs under way": count_under_way(store, whose, thread_ids),
         }
     complain(f"{count} objects of {whose}")
-    if told := [f"{number} {name}" for name, number in counts.items() if number]:
-        left_out = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+    if listed := [f"{number} {name}" for name, number in counts.items() if number]:
+        left_out = " and ".join([", ".join(listed[:-1]), listed[-1]] if listed[1:] else listed)
         complain(f"left out: {left_out} of {whose}; only `threadhold backup` copies these")
     return 0
 
 
 class _Shown(BytesIO):
-    """JSON for a terminal: in ASCII, so nothing in it can control the terminal."""
+    """Writes JSON to a terminal, in ASCII, so that no character in it can control the terminal."""
 
     def write(self, line: Any) -> int:
         """Print a line of JSON."""

@@ -1,7 +1,7 @@
-"""The files of settings: read so that what is wrong with them is a sentence, and what stands in them and sets nothing.
+"""Reads the settings files, and finds entries in them that set nothing.
 
-Law: a key of threadhold.toml is a setting or a mistake; `.env` may be other programs' too, so that there only what
-looks like a setting is told.
+Invariants: an unreadable file is reported in a sentence. An unknown key of threadhold.toml is always reported. Other
+programs can use `.env` too, so there a key is reported only if it looks like a setting.
 """
 
 import tomllib
@@ -18,31 +18,34 @@ from wire.errors import InvalidSetting
 __all__ = ["doubts", "near_name", "read_text", "read_toml"]
 
 _ALIKE: Final = 0.8
-"""Of two names, as difflib compares them: `MODEL_ULR` and `MODEL_URL` are 0.89."""
+"""How similar two names must be, by difflib's ratio. `MODEL_ULR` and `MODEL_URL` have 0.89."""
 
 
 def read_text(name: str) -> str:
-    """Return what a file says, nothing where there is none. Raises InvalidSetting."""
+    """Return the text of a file, or an empty text if there is no file. Raises InvalidSetting."""
     try:
         return Path(name).read_text("utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise InvalidSetting(f"{name} is no UTF-8 text (PowerShell's `>>` writes UTF-16). Save it as UTF-8.") from error
+        raise InvalidSetting(f"{name} is not UTF-8 (PowerShell's `>>` writes UTF-16). Save it as UTF-8.") from error
     except OSError as error:
         raise InvalidSetting(f"{name} cannot be read: {error.strerror}.") from error
 
 
 def read_toml(name: str) -> dict[str, Any]:
-    """The same for TOML."""
+    """Return the content of a TOML file, empty if there is no file. Raises InvalidSetting."""
     try:
         return tomllib.loads(read_text(name))
     except tomllib.TOMLDecodeError as error:
-        raise InvalidSetting(f"{name} is no TOML: {error}.") from error
+        raise InvalidSetting(f"{name} is not TOML: {error}.") from error
 
 
 def doubts(known: Collection[str], *, toml: Mapping[str, Any], dotenv: str) -> list[str]:
-    """Return a sentence for each; `known` are the settings' names in lower case, `toml` and `dotenv` the files."""
+    """Return a sentence for each entry that sets nothing.
+
+    `known` are the settings' names in lower case; `toml` and `dotenv` are the contents of the files.
+    """
     return [*_of_toml(known, toml), *_of_dotenv(known, dotenv)]
 
 
@@ -50,7 +53,7 @@ def _of_toml(known: Collection[str], toml: Mapping[str, Any]) -> Iterator[str]:
     for key in toml:
         if key not in known:
             near = near_name(key, known)
-            yield f"threadhold.toml: `{key}` is no setting" + (f"; did you mean `{near}`?" if near else "")
+            yield f"threadhold.toml: `{key}` is not a setting" + (f"; did you mean `{near}`?" if near else "")
 
 
 def _of_dotenv(known: Collection[str], dotenv: str) -> Iterator[str]:
@@ -58,7 +61,7 @@ def _of_dotenv(known: Collection[str], dotenv: str) -> Iterator[str]:
         if binding.error:
             yield f".env: line {binding.original.line} sets nothing; write NAME=value"
         elif binding.key and binding.key.lower() not in known and (near := near_name(binding.key, known)):
-            yield f".env: `{binding.key}` is no setting; did you mean `{near.upper()}`?"
+            yield f".env: `{binding.key}` is not a setting; did you mean `{near.upper()}`?"
 
 
 def near_name(name: str, known: Collection[str]) -> str | None:

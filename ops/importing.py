@@ -1,7 +1,7 @@
-"""`threadhold import`: threads and assistants of a dump, under their own ids and times, into a store without a server.
+"""`threadhold import`: imports threads and assistants of a dump, with their ids and times, while no server runs.
 
-Laws: nothing is written before the whole file was read and checked; a conversation is one commit, so that killing it
-leaves whole ones only; what is there already stays as it is, so that a second import does what the first left undone.
+Invariants: nothing is written until the whole file has been read and checked. A conversation is one commit, so a killed
+import leaves only whole conversations. Existing objects are not changed, so a second import completes the first.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["run_import"]
 
-_TOLD: Final = 20
-_AT_ONCE: Final = 32
-"""Conversations that are written together, so that they share a transaction."""
+_MAX_REPORTED: Final = 20
+_BATCH: Final = 32
+"""Conversations that are written concurrently, so that they share a transaction."""
 
 
 @dataclass(slots=True)
 class _Outcome:
-    """How many rows of each kind were written, and how many groups were `there`; the assistants among them; and why
-    others could not be."""
+    """What an import wrote: the number of rows by kind, with the existing groups under `there`; the ids of the imported
+    assistants; and the reasons for groups that were not written."""
 
     done: Counter[str] = field(default_factory=Counter)
     assistant_ids: set[str] = field(default_factory=set)
@@ -44,24 +44,24 @@ class _Outcome:
 
 
 def run_import(settings: Configured, source: str, *, owner: str | None, skip_refused: bool, dry_run: bool) -> int:
-    """Bring a dump over; returns the exit code. Raises ThreadholdError, OSError."""
+    """Import a dump and return the exit code. Raises ThreadholdError, OSError."""
     whose = owner_of_import(owner, settings.api_keys)
     now = int(time.time())
     if not dry_run and in_use(settings.database):
         raise StoreFailed(
-            f"A server has the database `{settings.database}`: stop it, import, and start it again; --dry-run reads "
-            "the file beside it."
+            f"A server uses the database `{settings.database}`. Stop it, import, and start it again. --dry-run only "
+            "reads the dump and works while the server runs."
         )
     with open_dump(source) as dump, progress() as watch:
         found = survey(dump, now=now, watch=watch)
-        _tell_refusals(found, dump.unit)
-        _tell_pages(found, dump.unit)
-        lacking = f"; {len(found.pages)} listings lack what came after their page" if found.pages else ""
+        _report_refusals(found, dump.unit)
+        _report_pages(found, dump.unit)
+        incomplete = f"; {len(found.pages)} listings are incomplete" if found.pages else ""
         if found.refusals and not skip_refused:
-            complain("nothing was imported; correct these, or leave them out with --skip-refused")
+            complain("nothing was imported; correct these entries, or leave them out with --skip-refused")
             return 1
         if not found.conversations and not found.assistants:
-            why = "all of it was refused" if found.refusals else "no thread, message, run, step or assistant is in it"
+            why = "every entry was refused" if found.refusals else "it has no thread, message, run, step or assistant"
             complain(f"there is nothing to import in `{source}`: {why}")
             return 1
         if dry_run:
@@ -69,68 +69,68 @@ def run_import(settings: Configured, source: str, *, owner: str | None, skip_ref
             assistants = sum(map(len, found.assistants.values()))
             say(
                 f"would import {len(found.conversations)} threads with {messages} messages and "
-                f"{assistants} assistants for {whose}, as far as they are not there; nothing was written{lacking}"
+                f"{assistants} assistants for {whose}, except those that exist already; nothing was written{incomplete}"
             )
-            _tell_keyless(found.keyless, "would have")
+            _report_keyless(found.keyless, "would have")
             return 0
-        outcome = asyncio.run(_bring_over(settings, dump, found, whose, now=now, watch=watch))
+        outcome = asyncio.run(_write_all(settings, dump, found, whose, now=now, watch=watch))
     done = outcome.done
-    there = f", {done['there']} were there already and stayed as they were" if done["there"] else ""
+    there = f"; {done['there']} existed already and were not changed" if done["there"] else ""
     say(
         f"imported {done['thread']} threads with {done['message']} messages and {done['run']} runs, and "
-        f"{done['assistant']} assistants for {whose}{there}{lacking}"
+        f"{done['assistant']} assistants for {whose}{there}{incomplete}"
     )
-    _tell_keyless({id: lacking for id, lacking in found.keyless.items() if id in outcome.assistant_ids}, "have")
+    _report_keyless({id: lacking for id, lacking in found.keyless.items() if id in outcome.assistant_ids}, "have")
     for why in outcome.failed:
         complain(f"left out: {why}")
     return 1 if outcome.failed else 0
 
 
-def _tell_refusals(found: Survey, unit: str) -> None:
-    for refusal in found.refusals[:_TOLD]:
+def _report_refusals(found: Survey, unit: str) -> None:
+    for refusal in found.refusals[:_MAX_REPORTED]:
         complain(f"{unit} {refusal.number}: {refusal.why}")
-    if len(found.refusals) > _TOLD:
-        complain(f"and {len(found.refusals) - _TOLD} more")
+    if len(found.refusals) > _MAX_REPORTED:
+        complain(f"and {len(found.refusals) - _MAX_REPORTED} more")
 
 
-def _tell_pages(found: Survey, unit: str) -> None:
-    for page in found.pages[:_TOLD]:
+def _report_pages(found: Survey, unit: str) -> None:
+    for page in found.pages[:_MAX_REPORTED]:
         where = "the file" if page.number is None else f"{unit} {page.number}"
-        where += f": {page.place}" if page.place else ""
-        complain(f"{where}: `has_more` is true: only this page is here, others are missing")
-    if len(found.pages) > _TOLD:
-        complain(f"and {len(found.pages) - _TOLD} more such pages")
+        where += f": {page.path}" if page.path else ""
+        complain(f"{where}: `has_more` is true, but the following pages are missing")
+    if len(found.pages) > _MAX_REPORTED:
+        complain(f"and {len(found.pages) - _MAX_REPORTED} more such pages")
 
 
-def _tell_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:
-    """Name every action that came without its keys: who has to give them back needs all of them."""
+def _report_keyless(keyless: Mapping[str, Mapping[int, Sequence[str]]], have: str) -> None:
+    """Name every action that was imported without its keys: the user must add them again."""
     if not keyless:
         return
     count = sum(map(len, keyless.values()))
     complain(
-        f"{count} actions {have} no key, as a dump has none; they are called without until you give them "
-        "theirs (POST /assistants/{assistant_id}):"
+        f"{count} actions {have} no key, because a dump contains none. They are called without a key until you set it "
+        "(POST /assistants/{assistant_id}):"
     )
     for id, lacking in keyless.items():
-        told = ", ".join(f"tools[{index}] ({', '.join(names)})" for index, names in lacking.items())
-        complain(f"  {id}: {told}")
+        listed = ", ".join(f"tools[{index}] ({', '.join(names)})" for index, names in lacking.items())
+        complain(f"  {id}: {listed}")
 
 
-async def _bring_over(
+async def _write_all(
     settings: Configured, dump: Dump, found: Survey, owner: str, *, now: int, watch: "Watch"
 ) -> _Outcome:
-    """Write what is not there."""
+    """Write the objects that do not exist yet."""
     outcome = _Outcome()
     store = await open_store(settings.database, reserve_bytes=BALLAST_BYTES)
     try:
         await store.tidy()  # a deleted thread can be imported again with its id
         assistants = assistant_rows(found, dump, owner, now=now)
         await _write(store, [[row] for row in assistants], outcome)
-        for start in range(0, len(found.conversations), _AT_ONCE):
-            some = found.conversations[start : start + _AT_ONCE]
+        for start in range(0, len(found.conversations), _BATCH):
+            some = found.conversations[start : start + _BATCH]
             await _write(store, [rows_of(each, dump, owner, now=now) for each in some], outcome)
             watch("importing", start + len(some), len(found.conversations))
-        await store.commit([], durable=True)  # all of them are on disk then
+        await store.commit([], durable=True)  # after this, all of them are on disk
     finally:
         await store.close()
     return outcome
@@ -143,7 +143,7 @@ async def _write(store: SqliteStore, groups: Sequence[list[Row]], into: _Outcome
     commits = [store.commit([Insert(row) for row in rows], durable=False) for rows in new]
     for rows, result in zip(new, await asyncio.gather(*commits, return_exceptions=True), strict=True):
         match result:
-            case StoreFailed():  # which would go on for all that come
+            case StoreFailed():  # the next commits would fail too
                 raise result
             case StoreError():
                 into.failed.append(f"{rows[0].id}: {result.message}")

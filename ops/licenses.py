@@ -1,4 +1,4 @@
-"""`threadhold licenses`: the packages that this server runs on, and the license of each."""
+"""`threadhold licenses`: lists the packages that this server uses, and the license of each."""
 
 from importlib import metadata
 from typing import Final
@@ -11,7 +11,7 @@ from ops.terminal import say
 __all__ = ["license_of", "packages", "run_licenses"]
 
 _ROOT: Final = "threadhold"
-_MAX_SHOWN: Final = 60  # characters: some packages have the whole text in the field
+_MAX_SHOWN: Final = 60  # characters: some packages put the whole license text into the field
 
 
 def run_licenses() -> int:
@@ -48,15 +48,15 @@ def _is_wanted(one: Requirement, *, with_extras: bool) -> bool:
 
 
 def license_of(name: str) -> str:
-    """Return what a package states about its license: an SPDX expression, its classifiers, or its own words."""
+    """Return what a package states about its license: an SPDX expression, its classifiers, or free text."""
     about = metadata.metadata(name)
     if "License-Expression" in about:
         return about["License-Expression"]
     listed = [each.rpartition(" :: ")[2] for each in about.get_all("Classifier") or () if each.startswith("License ::")]
-    words = " ".join(about["License"].split()) if "License" in about else ""
-    said = words.partition(" Copyright ")[0]
-    said = said if len(said) <= _MAX_SHOWN else ""
+    text = " ".join(about["License"].split()) if "License" in about else ""
+    stated = text.partition(" Copyright ")[0]
+    stated = stated if len(stated) <= _MAX_SHOWN else ""
     named = ", ".join(each for each in listed if each != "OSI Approved")
     if "Proprietary" in named:
-        return f"{said} (not an open-source license)".strip()
-    return named or said or "see the package"
+        return f"{stated} (not an open-source license)".strip()
+    return named or stated or "see the package"

@@ -1,4 +1,4 @@
-"""Whose objects a command is about: what was said, or the only one it can be."""
+"""Determines the owner that a command works for: the given one, or the only possible one."""
 
 from collections.abc import Collection, Mapping
 
@@ -9,35 +9,37 @@ __all__ = ["owner_of_export", "owner_of_import", "unopened"]
 
 
 def owner_of_export(asked: str | None, there: Collection[str]) -> str:
-    """Return the owner to export. Raises ThreadholdError where there are several, or not that one."""
+    """Return the owner to export. Raises ThreadholdError if none is given and there are several, or for another one."""
     if asked is None and len(there) > 1:
-        raise ThreadholdError(f"The store has objects of {_spelled(there)}: say whose with --owner.")
+        raise ThreadholdError(f"The store has objects of {_spelled(there)}. Choose one with --owner.")
     if asked is not None and asked not in there:
-        raise ThreadholdError(f"The store has nothing of `{asked}`; it has objects of {_spelled(there) or 'nobody'}.")
+        has = f"objects of {_spelled(there)} only" if there else "no objects"
+        raise ThreadholdError(f"The store has nothing of `{asked}`: it has {has}.")
     return asked or next(iter(there), DEFAULT_OWNER)
 
 
 def owner_of_import(asked: str | None, api_keys: Mapping[str, str]) -> str:
-    """Return the owner to import for. Raises ThreadholdError for one whose objects nobody could read."""
+    """Return the owner to import for. Raises ThreadholdError for an owner whose objects no API key could access."""
     there = set(api_keys.values()) or {DEFAULT_OWNER}
     if asked is None and len(there) > 1:
-        raise ThreadholdError(f"API_KEYS has keys of {_spelled(there)}: say for whom with --owner.")
+        raise ThreadholdError(f"API_KEYS has keys of {_spelled(there)}. Choose one with --owner.")
     if asked is not None and asked not in there:
-        keys = "API_KEYS has keys of" if api_keys else "API_KEYS is empty, so that everything belongs to"
-        raise ThreadholdError(f"Nobody could read what belongs to `{asked}`: {keys} {_spelled(there)}.")
+        keys = "API_KEYS has keys of" if api_keys else "API_KEYS is empty, so everything belongs to"
+        raise ThreadholdError(f"Objects of `{asked}` could not be accessed: {keys} {_spelled(there)}.")
     return asked or next(iter(there))
 
 
 def unopened(there: Collection[str], api_keys: Mapping[str, str]) -> str | None:
-    """Return a sentence where the store has objects of owners that nobody can be (None: there are none)."""
+    """Return a warning if the store has objects that no request can access, else None."""
     if not (lost := set(there) - (set(api_keys.values()) or {DEFAULT_OWNER})):
         return None
     if not api_keys:
         return (
-            f"Nobody can read what belongs to {_spelled(lost)}: API_KEYS is empty, which opens `{DEFAULT_OWNER}` only."
+            f"Objects of {_spelled(lost)} cannot be accessed: API_KEYS is empty, so requests act for "
+            f"`{DEFAULT_OWNER}` only."
         )
     example = f"{min(lost)}=some-key"
-    return f"Nobody can read what belongs to {_spelled(lost)}: no key of API_KEYS is theirs. To open it: `{example}`."
+    return f"Objects of {_spelled(lost)} cannot be accessed: API_KEYS has no key for them. Add one: `{example}`."
 
 
 def _spelled(names: Collection[str]) -> str:

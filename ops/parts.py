@@ -1,4 +1,4 @@
-"""What `server.py` hands to the command line: the settings, as far as commands read them, and what is made of them."""
+"""What `server.py` passes to the command line: the settings that commands read, and the factories of what they use."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from telemetry.log import Format, Level
 
-if TYPE_CHECKING:  # they take a second to import; commands do, when they need them
+if TYPE_CHECKING:  # takes a second to import, so commands import it when they need it
     from fastapi import FastAPI
 
     from chains import Routes
@@ -16,7 +16,7 @@ __all__ = ["Configured", "Parts"]
 
 
 class Configured(Protocol):
-    """`server.Settings`, read only; the README says what each is."""
+    """A read-only view of `server.Settings`. The README describes each setting."""
 
     @property
     def host(self) -> str: ...
@@ -52,32 +52,32 @@ class Configured(Protocol):
     def log_content(self) -> bool: ...
     @property
     def secrets(self) -> Collection[str]:
-        """What must not be shown anywhere."""
+        """Values that must not be shown anywhere."""
         ...
 
     @property
     def database(self) -> Path | str:
-        """The store's file. Raises ThreadholdError for what is not built."""
+        """The store's file. Raises ThreadholdError for a kind of database that is not supported."""
         ...
 
     @property
     def unused(self) -> list[str]:
-        """Names of settings that are set and not built."""
+        """Names of settings that are set but have no effect."""
         ...
 
     @property
     def doubts(self) -> list[str]:
-        """Sentences on what stands in the files of settings and sets nothing."""
+        """A sentence for each entry of the settings files that sets nothing."""
         ...
 
     def check(self) -> None:
-        """Refuse what must not be served. Raises ThreadholdError with a sentence."""
+        """Refuse settings that must not be served. Raises ThreadholdError with a line for each fault."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """How things are made. `settings` takes what the command line gives and raises InvalidSetting."""
+    """Factories. `settings` takes the options of the command line and raises InvalidSetting."""
 
     settings: Callable[..., Configured]
     app: Callable[[Any], "FastAPI"]

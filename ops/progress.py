@@ -1,4 +1,4 @@
-"""Progress bars, for a person who waits at a terminal: on stderr, and nowhere else."""
+"""Progress bars on stderr, if it is a terminal."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ _TICK_S = 0.5
 
 @contextmanager
 def progress() -> "Iterator[Watch]":
-    """Yield what is told how far things are: `watch(what, done, total)`; a new `what` is a new bar."""
+    """Yield the function that reports progress: `watch(what, done, total)`. A new `what` starts a new bar."""
     from tqdm import tqdm
 
     bar: Any = None
@@ -28,7 +28,7 @@ def progress() -> "Iterator[Watch]":
             shown = what
             if bar is not None:
                 bar.close()
-            # `disable=None` is tqdm's way to say: on a terminal only
+            # `disable=None` makes tqdm write to a terminal only
             bar = tqdm(desc=what, total=total, unit="", unit_scale=True, file=sys.stderr, disable=None, leave=False)
         bar.total = total
         bar.update(done - bar.n)
@@ -42,7 +42,7 @@ def progress() -> "Iterator[Watch]":
 
 @asynccontextmanager
 async def waiting(what: str) -> AsyncIterator[None]:
-    """Show for how long something has been waited for that does not tell how far it is."""
+    """Show the elapsed time of work whose progress is unknown."""
     from tqdm import tqdm
 
     bar = tqdm(desc=what, bar_format="{desc}: {elapsed}", file=sys.stderr, disable=None, leave=False)

@@ -1,6 +1,6 @@
-"""`threadhold prune`: deletes threads that have not been used for long, in a store without a server.
+"""`threadhold prune`: deletes threads that have not been used for a long time, while no server runs.
 
-A server does it itself, in the background, with RETENTION_DAYS.
+With RETENTION_DAYS, a running server prunes in the background.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _PAGE: Final = 1000
 
 
 def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shrink: bool) -> int:
-    """Delete threads last used more than `older_s` seconds ago, RETENTION_DAYS where it is None.
+    """Delete threads last used more than `older_s` seconds ago; None stands for RETENTION_DAYS.
 
-    Raises ThreadholdError where there is neither, or a server has the store.
+    Raises ThreadholdError if neither is set, or if a server uses the store.
     """
     if older_s is None and not settings.retention_days:
-        raise ThreadholdError("How old must threads be? Say --older-than 30d, or set RETENTION_DAYS.")
+        raise ThreadholdError("No age is given. Use --older-than, such as --older-than 30d, or set RETENTION_DAYS.")
     before = int(time.time() - (settings.retention_days * DAY_S if older_s is None else older_s))
     day = datetime.fromtimestamp(before, UTC).strftime("%Y-%m-%d %H:%M UTC")
     if dry_run:
@@ -38,17 +38,19 @@ def run_prune(settings: Configured, *, older_s: float | None, dry_run: bool, shr
         return 0
     if in_use(settings.database):
         raise StoreFailed(
-            f"A server has the database `{settings.database}`: set RETENTION_DAYS and let it prune by itself, or stop "
-            "it, prune, and start it again; --dry-run looks beside it."
+            f"A server uses the database `{settings.database}`. Set RETENTION_DAYS to make it prune, or stop it, "
+            "prune, and start it again. --dry-run only counts and works while the server runs."
         )
-    with open_beside(settings.database, any_schema=True) as store:  # there is one; `open_store` would make it
+    with open_beside(
+        settings.database, any_schema=True
+    ) as store:  # raises if there is no database, which `open_store` would create
         total = store.execute("SELECT COUNT(*) FROM threads").fetchone()[0]
     done = asyncio.run(_prune(settings, before, total))
-    kept = f"; {done.kept} have a run that waits, and stay" if done.kept else ""
+    kept = f"; {done.kept} are in use and were kept" if done.kept else ""
     say(f"deleted {done.threads} threads last used before {day}{kept}")
     if shrink:
         freed = compact(settings.database)
-        say(f"the database's file is {freed / 1e6:.1f} MB smaller")
+        say(f"the database file is {freed / 1e6:.1f} MB smaller")
     return 0
 
 

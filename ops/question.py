@@ -1,6 +1,6 @@
-"""One short question to the model that answers where none is named: what `threadhold check --ask` waits for.
+"""Asks the default model one short question, for `threadhold check --ask`.
 
-A built-in model is loaded for it, so this may take minutes; a person at a terminal sees how long it has taken.
+A built-in model is loaded for this, which can take minutes. A terminal shows the elapsed time.
 """
 
 import time
@@ -22,28 +22,28 @@ _SHOWN = 60
 
 
 async def ask(routes: "Routes", model: str) -> tuple[bool, str]:
-    """Ask, and tell whether an answer came, and what it was or why not."""
-    begun = time.monotonic()
+    """Return whether the model answered, and a sentence with the answer or the reason."""
+    started_at = time.monotonic()
     body = {"model": model, "messages": [{"role": "user", "content": _QUESTION}], "max_tokens": _TOKENS}
     try:
         async with waiting(f"asking {model or 'the first model'}"):
             passage = await routes.pass_through(body)
-            told = b"".join([block async for block in passage.blocks()])
+            body_bytes = b"".join([block async for block in passage.blocks()])
     except Problem as problem:
         return False, problem.message
-    took_s = time.monotonic() - begun
-    answered, said = _read(passage.status, told)
-    return answered, f"{said} ({took_s:.1f} s)" if answered else said
+    took_s = time.monotonic() - started_at
+    answered, text = _read_answer(passage.status, body_bytes)
+    return answered, f"{text} ({took_s:.1f} s)" if answered else text
 
 
-def _read(status: int, told: bytes) -> tuple[bool, str]:
+def _read_answer(status: int, body: bytes) -> tuple[bool, str]:
     try:
-        answer: Any = orjson.loads(told)
+        answer: Any = orjson.loads(body)
         if status >= 400:
             return False, str(answer["error"]["message"])
-        said = answer["choices"][0]["message"].get("content") or ""
+        content = answer["choices"][0]["message"].get("content") or ""
         model = str(answer.get("model") or "it")
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-        return False, f"it answered with status {status} and no completion: {told[:_SHOWN].decode(errors='replace')!r}"
-    shown = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+        return False, f"it answered with status {status} and no completion: {body[:_SHOWN].decode(errors='replace')!r}"
+    shown = content if len(content) <= _SHOWN else f"{content[:_SHOWN]}…"
     return True, f"{model} says {shown!r}"

@@ -1,4 +1,4 @@
-"""Says what is wrong with settings: one line a fault, with the setting, its value, what is allowed and what to do.
+"""Describes invalid settings: one line per fault, with the setting, its value, what is allowed and what to do.
 
 Invariant: the value of a secret is never shown. What is allowed comes from the settings' own JSON schema.
 """
@@ -38,20 +38,20 @@ def spell_faults(error: ValidationError | SettingsError, model: type[BaseModel])
 
 
 def _spell(error: Any, model: type[BaseModel]) -> str:
-    place = _place(error["loc"])
+    name = _spell_name(error["loc"])
     if error["type"] == "value_error":
-        return f"{place}: {error['ctx']['error']}"
+        return f"{name}: {error['ctx']['error']}"
     if error["type"] == "extra_forbidden":
         return _unknown(error["loc"], model)
     if error["type"] == "string_pattern_mismatch" and error["loc"][-1] == "[key]":
-        return f"{place}: names have letters, digits, `.`, `_` and `-`, and begin with a letter or a digit. Rename it."
+        return f"{name}: names have letters, digits, `.`, `_` and `-`, and begin with a letter or a digit. Rename it."
     schema = _schema(error["loc"], model.model_json_schema(mode="validation"))
     default = schema.get("default")
-    told = f" (default: `{_value(default)}`)" if isinstance(default, str | int | float) and default != "" else ""
-    return f"{place} {_found(error)}must be {_allowed(schema)}. Correct it or remove it{told}."
+    hint = f" (default: `{_value(default)}`)" if isinstance(default, str | int | float) and default != "" else ""
+    return f"{name} {_found(error)}must be {_allowed(schema)}. Correct it or remove it{hint}."
 
 
-def _place(loc: Sequence[str | int]) -> str:
+def _spell_name(loc: Sequence[str | int]) -> str:
     """Name a setting as the README does: `MAX_RUNS`, or `url` of [upstreams.gpu]."""
     names = [part for part in loc if isinstance(part, str) and part != "[key]"]
     match names:
@@ -97,24 +97,24 @@ def _schema(loc: Sequence[str | int], root: dict[str, Any]) -> dict[str, Any]:
 def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(schema, dict):
         return {}
-    beside = {name: value for name, value in schema.items() if name not in ("anyOf", "$ref")}
+    others = {name: value for name, value in schema.items() if name not in ("anyOf", "$ref")}
     if "$ref" in schema:
-        return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **beside}
+        return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **others}
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
-    return {**_resolved(options[0], root), **beside} if options else schema
+    return {**_resolved(options[0], root), **others} if options else schema
 
 
 def _allowed(schema: dict[str, Any]) -> str:
     if options := schema.get("enum"):
         *first, last = (f"`{each}`" for each in options)
         return f"{', '.join(first)} or {last}"
-    told = _KINDS.get(str(schema.get("type")), "a value of another kind")
+    kind = _KINDS.get(str(schema.get("type")), "a value of another kind")
     least, above, most = (schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
     if least is not None and most is not None:
-        return f"{told} from {least:g} to {most:g}"
+        return f"{kind} from {least:g} to {most:g}"
     if least is not None:
-        return f"{told} of at least {least:g}"
-    return f"{told} above {above:g}" if above is not None else told
+        return f"{kind} of at least {least:g}"
+    return f"{kind} above {above:g}" if above is not None else kind
 
 
 def _unknown(loc: Sequence[str | int], model: type[BaseModel]) -> str:
@@ -122,4 +122,4 @@ def _unknown(loc: Sequence[str | int], model: type[BaseModel]) -> str:
     known = _schema(outer, model.model_json_schema(mode="validation")).get("properties", {})
     near = near_name(str(name), known)
     advice = f"Did you mean `{near}`?" if near else f"Use {', '.join(f'`{each}`' for each in known)}."
-    return f"{_place(outer)}: `{shown(name)}` is not a setting. {advice}"
+    return f"{_spell_name(outer)}: `{shown(name)}` is not a setting. {advice}"

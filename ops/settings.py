@@ -1,4 +1,4 @@
-"""Every setting, with its type, its default and its checks. Only `server.py` reads them."""
+"""Defines every setting with its type, default and checks. Only `server.py` loads them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
@@ -18,7 +18,7 @@ from telemetry.log import Format, Level
 from wire.errors import InvalidSetting
 from wire.lists import is_sendable, split_aliases, split_hosts, split_keys, split_networks, split_origins
 
-if TYPE_CHECKING:  # takes a second to import; `access` does, when the port is open
+if TYPE_CHECKING:  # takes a second to import, so `access` imports it when the port is open
     from api.app import Access
 
 __all__ = ["DOTENV", "TOML", "Settings", "UpstreamSettings"]
@@ -26,7 +26,7 @@ __all__ = ["DOTENV", "TOML", "Settings", "UpstreamSettings"]
 DOTENV, TOML = ".env", "threadhold.toml"
 _NOT_BUILT = ("REDIS_URL", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET_NAME")
 Names = Annotated[tuple[str, ...], NoDecode]
-ToolCalls = Literal["auto", "native", "schema", "prompt"]  # chains.calls has them too, but takes long to import
+ToolCalls = Literal["auto", "native", "schema", "prompt"]  # as in chains.calls, which takes long to import
 
 
 _LISTS: Final = {
@@ -37,7 +37,7 @@ _LISTS: Final = {
 
 
 class UpstreamSettings(BaseModel):
-    """One `[upstreams.NAME]` of threadhold.toml. Unknown keys are refused: a misspelled one would go unnoticed."""
+    """One `[upstreams.NAME]` of threadhold.toml. Unknown keys are refused: a typing error would go unnoticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,7 +64,7 @@ class UpstreamSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every setting. Taken from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
+    """Every setting, from the environment, else from `.env`, else from `threadhold.toml` (lower-case keys)."""
 
     model_config = SettingsConfigDict(env_file=DOTENV, toml_file=TOML, extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     @field_validator("model_path", mode="before")
     @classmethod
     def _find_home(cls, value: Any) -> Any:
-        """Empty is none, and `~` a home, as in a shell."""
+        """Treat an empty text as None, and expand `~` as a shell does."""
         return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
 
     @field_validator("model_aliases", mode="before")
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         text = _one_text(value)
         if isinstance(text, str):
             return split_keys(text)
-        if value:  # a table in threadhold.toml would seem to name owners, but its names would be keys
+        if value:  # a table in threadhold.toml would look like owner = key, but its names would be keys
             raise ValueError("it must be one text or a list of texts. Write key or owner=key.")
         return {}
 
@@ -173,13 +173,13 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> Path | str:
-        """The store's file. Raises InvalidSetting for what is not built."""
+        """The store's file. Raises InvalidSetting for a kind of database that is not supported."""
         if not self.database_url:
             return self.data_dir / "threadhold.db"
         scheme = self.database_url.partition("://")[0]
         if scheme != "sqlite":
             raise InvalidSetting(
-                f"DATABASE_URL is a '{scheme[:20]}' URL, but only SQLite is built yet. Unset it, or write "
+                f"DATABASE_URL is a '{scheme[:20]}' URL, but only SQLite is supported yet. Unset it, or write "
                 "sqlite:///path/to/file.db."
             )
         path = self.database_url.removeprefix("sqlite://").removeprefix("/")
@@ -189,27 +189,27 @@ class Settings(BaseSettings):
 
     @property
     def is_shared(self) -> bool:
-        """Whether there are keys of several owners, so that none of them can use the whole server."""
+        """Whether there are keys of several owners, so that no owner can use the whole capacity."""
         return len(set(self.api_keys.values())) > 1
 
     @property
     def unused(self) -> list[str]:
-        """Those that are set and not built."""
+        """Names of settings that are set but have no effect."""
         return [name for name in _NOT_BUILT if getattr(self, name.lower())]
 
     @property
     def doubts(self) -> list[str]:
-        """What stands in the files and sets nothing."""
+        """A sentence for each entry of the settings files that sets nothing."""
         return doubts(Settings.model_fields, toml=read_toml(TOML), dotenv=read_text(DOTENV))
 
     @property
     def secrets(self) -> list[str]:
-        """What no line of the log may have in it."""
+        """Values that must not appear in the log."""
         own = (self.metrics_key, self.model_api_key, self.s3_access_key, self.s3_secret_key)
         return [*self.api_keys, *own, *(one.api_key for one in self.upstreams.values())]
 
     def check(self) -> None:
-        """Refuse what must not be served. Raises InvalidSetting with a line for each fault."""
+        """Refuse settings that must not be served. Raises InvalidSetting with a line for each fault."""
         faults: list[str] = []
         try:
             _ = self.database
@@ -225,7 +225,7 @@ class Settings(BaseSettings):
 
     @property
     def access(self) -> "Access":
-        """Who may come in. Behind keys any `Host` may, unless ALLOWED_HOSTS says which."""
+        """The access rules. A server that others can reach accepts any `Host`, unless ALLOWED_HOSTS is set."""
         from api.app import Access
 
         any_host = not is_loopback(self.host) and not self.allowed_hosts
@@ -239,7 +239,7 @@ class Settings(BaseSettings):
 
 
 def _one_text(value: Any) -> Any:
-    """Return a list of texts, as threadhold.toml can have it, as the environment has it."""
+    """Return a list of texts, as threadhold.toml can contain it, in the form of the environment."""
     is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
     return ",".join(value) if is_list else value
 

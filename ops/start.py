@@ -1,6 +1,6 @@
-"""`threadhold serve`: opens the port, says what it works with and where it is, and serves until a signal.
+"""`threadhold serve`: opens the port, logs the configuration and the address, and serves until a signal.
 
-Law: what must not be served is refused before the port is open; a stop that was asked for is no failure.
+Invariants: unsafe settings are refused before the port is open. A requested stop exits with code 0.
 """
 
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger("threadhold")
 
 
 def start(settings: Configured, parts: Parts) -> None:
-    """Serve. Raises ThreadholdError or OSError for a start that cannot be."""
+    """Serve. Raises ThreadholdError or OSError if the server cannot start."""
     settings.check()
     with open_log(
         sys.stderr,
@@ -38,9 +38,9 @@ def start(settings: Configured, parts: Parts) -> None:
 def _start(settings: Configured, parts: Parts) -> None:
     listening = open_port(settings.host, settings.port)
     url = f"http://{_browsable(settings.host)}:{listening.getsockname()[1]}"
-    # uvicorn raises the signals that stopped it once more when it is done; a stop that was asked for is no failure.
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asked, lambda *_: sys.exit(0))
+    # uvicorn raises the signals that stopped it again at its end; a requested stop is not a failure.
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop_signal, lambda *_: sys.exit(0))
     logger.info("threadhold %s starts", parts.version)
     _announce(settings)
     serve(
@@ -53,21 +53,21 @@ def _start(settings: Configured, parts: Parts) -> None:
 
 
 def _browsable(host: str) -> str:
-    """Return the host as a browser on this machine takes it: no browser opens a wildcard address."""
+    """Return the host for a URL that a browser on this machine can open: browsers open no wildcard address."""
     if host in ("", "0.0.0.0", "::"):
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
 def _announce_ready(url: str, models: str) -> None:
-    """Log the last lines of a start: where a person and a program go, and which model answers them."""
+    """Log the last lines of a start: the addresses of the page and the API, and the default model."""
     logger.info("page: %s/", url)
     logger.info("API base: %s/v1 (documentation: %s/docs)", url, url)
     logger.info("model: %s", models)
 
 
 def _models(settings: Configured, routes: "Routes") -> str:
-    """Say which model answers an assistant that names none."""
+    """Describe the model that answers if a request does not name one."""
     from chains.gguf import DEMO_NOTE
 
     if settings.default_model:
@@ -85,7 +85,7 @@ def _models(settings: Configured, routes: "Routes") -> str:
 
 
 def _announce(settings: Configured) -> None:
-    """Say what it works with, and what it does not use."""
+    """Log the configuration, and the settings that are not used."""
     for doubt in settings.doubts:
         logger.warning(doubt)
     if settings.unused:
@@ -100,9 +100,9 @@ def _announce(settings: Configured) -> None:
 
 
 def _shown(url: str) -> str:
-    """The address without what may be secret in it."""
+    """Return an address without the parts that can be secret."""
     try:
         parts = urlsplit(url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-    except ValueError:  # which is told when it is used
+    except ValueError:  # reported when the address is used
         return "?"

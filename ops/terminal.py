@@ -22,5 +22,5 @@ def complain(line: str) -> None:
 
 
 def _encodable(line: str, encoding: str | None) -> str:
-    """A terminal that cannot show a character gets its escape, not a traceback."""
+    """Replace characters that the terminal's encoding does not have by escapes; printing them would raise."""
     return line.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")

@@ -1,5 +1,5 @@
-"""What is happening here? Log lines and metrics, for every room; what the operator's tools make of them is `api`'s.
+"""Log lines and metrics for every package. `api` exports them to the operator's tools.
 
-The law of the room: watching costs next to nothing and holds nobody up; what people write to each other, and what is
-secret, is not in it.
+Invariant: logging and counting are cheap and never block their callers. The content of conversations and secrets stay
+out of both.
 """

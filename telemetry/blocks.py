@@ -1,4 +1,4 @@
-"""Cuts work into blocks, between which owners can take turns."""
+"""Cuts work into blocks, so that owners can take turns between them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -11,7 +11,10 @@ T = TypeVar("T")
 def cut_blocks(
     items: Sequence[T], length: Callable[[T], int], *, max_items: int, max_length: int
 ) -> Iterator[Sequence[T]]:
-    """Yield the items in order, in blocks of at most `max_items` and `max_length` together. A longer item is alone."""
+    """Yield the items in order, in blocks of at most `max_items` items and a total length of at most `max_length`.
+
+    An item that is longer than that is a block of its own.
+    """
     start = total = 0
     for at, item in enumerate(items):
         if at > start and (at - start == max_items or total + length(item) > max_length):

@@ -1,6 +1,6 @@
-"""On whose behalf something is done: the ids that every log line of a request, and of the run that it started, bears.
+"""The context of a request: its owner, and the ids that each of its log lines carries.
 
-A task inherits them from whoever starts it, so that a run's lines name the request that it came from.
+A task inherits both from the task that starts it, so a run's lines name the request that started the run.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ _OWNER: ContextVar[str] = ContextVar("threadhold_owner")
 _NOTHING: Mapping[str, str] = {}
 
 
-class bind:  # noqa: N801  (used as a function is; a generator would cost four times as much)
-    """Let every line that is logged within bear these ids too."""
+class bind:  # noqa: N801  (used like a function; a generator would cost four times as much)
+    """Add these ids to every line that is logged within the block."""
 
     __slots__ = ("_ids", "_token")
 
@@ -29,12 +29,12 @@ class bind:  # noqa: N801  (used as a function is; a generator would cost four t
 
 
 def bound() -> Mapping[str, str]:
-    """Return the ids that count here."""
+    """Return the ids of the current context."""
     return _BOUND.get(_NOTHING)
 
 
 def act_for(owner: str) -> None:
-    """Mark this task, and the tasks that it starts, as working for an owner."""
+    """Set the owner that this task, and the tasks that it starts, work for."""
     _OWNER.set(owner)
 
 

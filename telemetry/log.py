@@ -1,7 +1,8 @@
-"""Where log lines go: to a stream, by a thread of their own.
+"""Writes log lines to a stream, in a separate thread.
 
-Law: whoever logs never waits for whoever reads. A line is made at once and queued; where more of them wait than
-`_MOST`, because nobody reads the stream, the newest are dropped, counted, and the count is told when there is room.
+Invariant: logging never waits for the reader of the stream. Each line is formatted immediately and queued. If the
+stream is not read and `_MOST` lines are queued, new lines are dropped and counted; the count is logged as soon as the
+queue has space.
 """
 
 import logging
@@ -22,15 +23,15 @@ Level = Literal["debug", "info", "warning", "error"]
 _MOST: Final = 10_000
 _FLUSH_S: Final = 2.0
 _GATHER_S: Final = 0.05
-"""How long lines gather before they are written: to wake the thread for each cost who logs 24 µs, ten times the rest of
-queueing it."""
+"""How long lines are collected before they are written. Waking the thread for each line would cost the caller 24 µs,
+ten times the rest of queueing it."""
 
 _UNASKED: Final = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")
-"""What `logging` finds out for each record (its documentation names these to spare it), and no line of ours tells."""
+"""What `logging` collects for each record although no line shows it. Its documentation names these switches."""
 
 _CONTENT: Final = "threadhold.content"
 _TALKATIVE: Final = ("asyncio", "httpcore2", "httpx2", "langsmith", "urllib3", "uvicorn.error")
-"""Libraries whose lines below a warning repeat what ours say. `uvicorn.error` is uvicorn's logger for all its lines."""
+"""Libraries whose lines below a warning repeat our own. `uvicorn.error` is uvicorn's logger for all its lines."""
 
 
 @contextmanager
@@ -42,9 +43,9 @@ def open_log(
     content: bool = False,
     secrets: Collection[str] = (),
 ) -> Iterator[None]:
-    """Let everything that is logged within go to the stream, Python's warnings too.
+    """Write everything that is logged within the block to the stream, including Python's warnings.
 
-    `style` "auto" is text where the stream is a terminal, else JSON. `content` lets what people and models say in.
+    `style` "auto" is text if the stream is a terminal, else JSON. `content` includes what users and models write.
     """
     is_json = style == "json" or (style == "auto" and not stream.isatty())
     handler = _Writing(stream)
@@ -55,16 +56,16 @@ def open_log(
     root.setLevel(level.upper())
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A logger of its own, so that no level lets it in by the way.
+    # Content has a separate logger, so that no log level includes it by accident.
     logging.getLogger(_CONTENT).setLevel(logging.DEBUG if content else logging.CRITICAL + 1)
     logging.captureWarnings(True)
-    asked = {name: getattr(logging, name) for name in _UNASKED}
+    previous = {name: getattr(logging, name) for name in _UNASKED}
     for name in _UNASKED:
         setattr(logging, name, None)
     try:
         yield
     finally:
-        for name, value in asked.items():
+        for name, value in previous.items():
             setattr(logging, name, value)
         logging.captureWarnings(False)
         root.removeHandler(handler)
@@ -73,10 +74,10 @@ def open_log(
 
 
 class _Writing(logging.Handler):
-    """Makes lines where they are logged, and writes them in a thread.
+    """Formats lines in the caller's thread, and writes them in another.
 
-    The standard QueueHandler and QueueListener do not serve here: they flush the stream after each record, a full queue
-    is an error, and `QueueListener.stop` waits without a limit for a stream that nobody reads.
+    The standard QueueHandler and QueueListener are not suitable: they flush the stream after each record, treat a full
+    queue as an error, and `QueueListener.stop` waits without a limit for a stream that is not read.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -96,24 +97,24 @@ class _Writing(logging.Handler):
             if self._dropped:
                 self._queue.put(self._loss(record))
             self._queue.put(self.format(record))
-        except Exception:  # a record that cannot be told must not break what was going on
+        except Exception:  # a record that cannot be formatted must not break its caller
             self.handleError(record)
 
     def _loss(self, record: logging.LogRecord) -> str:
         lost, self._dropped = self._dropped, 0
-        told = "%d log lines were dropped, as nobody read them in time"
+        message = "%d log lines were dropped because the log stream was not read in time"
         return self.format(
-            logging.LogRecord("threadhold.log", logging.WARNING, record.pathname, 0, told, (lost,), None)
+            logging.LogRecord("threadhold.log", logging.WARNING, record.pathname, 0, message, (lost,), None)
         )
 
     def close(self) -> None:
-        """Write what is queued, in limited time, and end the thread."""
+        """Write the queued lines, for at most `_FLUSH_S`, and end the thread."""
         self._queue.put(None)
         self._thread.join(_FLUSH_S)
         super().close()
 
     def _write(self) -> None:
-        """Write all that waits at once, until told to end. A stream that is gone takes its lines with it."""
+        """Write all queued lines together, until None ends the queue. Lines for a closed stream are lost."""
         while (line := self._queue.get()) is not None:
             lines = [line]
             with suppress(Empty):

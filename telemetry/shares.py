@@ -1,8 +1,8 @@
 """Fair shares of resources that all owners use: slots held for a while, and threads for blocking work.
 
 Invariants: a free slot goes to the waiting owner who holds the fewest slots, and among equals to the one served longest
-ago. Urgent work goes first, but never `_URGENT_STREAK` times in a row before other work. Cancelling a wait withdraws
-it. A thread's slot is free only when the thread is, even if nobody waits for its result any more.
+ago. Urgent work goes first, but never more than `_URGENT_STREAK` times in a row before other work. Cancelling a wait
+withdraws it. A thread's slot is free only when the thread is, even if its caller has stopped waiting for the result.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _Line = dict[str, dict["asyncio.Future[None]", None]]
 
 
 class Shares:
-    """Slots that owners share, or other counted units such as bytes. It belongs to one event loop.
+    """Slots that owners share, or other counted units such as bytes. An instance belongs to one event loop.
 
     An owner can always hold `least` slots, whatever others do. Beyond these, all owners share `size` slots, of which an
     owner can hold `portion` times as many as are free: with 1, a lone owner gets half and leaves the rest for others.

@@ -6,7 +6,7 @@ __all__ = ["installed_version"]
 
 
 def installed_version() -> str:
-    """Return the distribution's version; `0+checkout` where the code runs without being installed."""
+    """Return the distribution's version; `0+checkout` if the code runs without being installed."""
     try:
         return version("threadhold")
     except PackageNotFoundError:

@@ -83,7 +83,7 @@ def test_another_database_stops_the_start_with_a_sentence(url: str) -> None:
     ("environment", "words"),
     [
         ({"HOST": "0.0.0.0"}, "API_KEYS is empty"),
-        ({"DATABASE_URL": "postgres://postgres:secret@localhost:5432/mydatabase"}, "only SQLite is built"),
+        ({"DATABASE_URL": "postgres://postgres:secret@localhost:5432/mydatabase"}, "only SQLite is supported"),
         ({"MODEL_ALIASES": "oops"}, "MODEL_ALIASES"),
         ({"PORT": "x"}, "PORT"),
         ({"MODEL_URL": "ftp://host/v1"}, "MODEL_URL"),
@@ -104,9 +104,9 @@ def test_a_start_that_cannot_be_is_one_sentence_without_a_traceback(
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("threadhold.toml", b"[x", "threadhold.toml is no TOML: "),
-        ("threadhold.toml", "port = 1".encode("utf-16"), "threadhold.toml is no UTF-8 text"),
-        (".env", "PORT=1".encode("utf-16"), ".env is no UTF-8 text"),
+        ("threadhold.toml", b"[x", "threadhold.toml is not TOML: "),
+        ("threadhold.toml", "port = 1".encode("utf-16"), "threadhold.toml is not UTF-8"),
+        (".env", "PORT=1".encode("utf-16"), ".env is not UTF-8"),
         (".env", None, ".env cannot be read: Is a directory."),
         (
             "threadhold.toml",

@@ -36,7 +36,7 @@ def test_a_backup_of_a_running_server_restored_as_the_readme_says_is_the_same_se
     with begin(data(server), "backup", tmp_path / "kept" / "today") as process:
         out, err = process.communicate(timeout=50)
     assert (process.returncode, err) == (0, "")
-    assert "read again and found whole" in out
+    assert "the copy was verified" in out
     talk(server, "This comes later.")
 
     found = re.search(r"<!-- restore -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

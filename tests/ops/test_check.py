@@ -46,7 +46,7 @@ def test_a_server_that_runs_is_seen_and_not_disturbed(server: ServerProcess, ups
     done = command(data(server), "check", MODEL_URL=upstream.url, PORT=str(server.port))
     assert done.returncode == 0, done.stdout
     assert "in use by a server" in lines(done.stdout)["store"][1]
-    assert "is taken, by the server" in lines(done.stdout)["port"][1]
+    assert "is in use, most likely by the server" in lines(done.stdout)["port"][1]
     assert server.request("GET", "/ready")["status"] == "ready"
 
 
@@ -65,7 +65,7 @@ def test_a_store_that_nobody_has_open_is_looked_at_without_a_trace(upstream: Scr
         ({"MODEL_URL": "ftp://x"}, "models", "MODEL_URL"),
         ({"MODEL_PATH": "/none.gguf"}, "engine", "does not exist"),
         ({"HOST": "0.0.0.0"}, "settings", "API_KEYS is empty"),
-        ({"DATABASE_URL": "postgres://u:secret@h/d"}, "store", "only SQLite is built"),
+        ({"DATABASE_URL": "postgres://u:secret@h/d"}, "store", "only SQLite is supported"),
         ({"DATABASE_URL": "sqlite:///notes.txt"}, "store", "notes.txt"),
     ],
     ids=["upstream down", "no address", "no model", "open to the world", "postgres", "no database"],
@@ -159,11 +159,11 @@ def test_what_is_written_and_sets_nothing_is_named(upstream: ScriptedUpstream, t
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
     warned = [line.split(maxsplit=2)[2] for line in done.stdout.splitlines() if line.startswith("warning ")]
     assert warned == [
-        "threadhold.toml: `max_run` is no setting; did you mean `max_runs`?",
-        "threadhold.toml: `PORT` is no setting; did you mean `port`?",
-        "threadhold.toml: `zebra` is no setting",
-        "threadhold.toml: `upstream` is no setting; did you mean `upstreams`?",
-        ".env: `MODEL_ULR` is no setting; did you mean `MODEL_URL`?",
+        "threadhold.toml: `max_run` is not a setting; did you mean `max_runs`?",
+        "threadhold.toml: `PORT` is not a setting; did you mean `port`?",
+        "threadhold.toml: `zebra` is not a setting",
+        "threadhold.toml: `upstream` is not a setting; did you mean `upstreams`?",
+        ".env: `MODEL_ULR` is not a setting; did you mean `MODEL_URL`?",
         ".env: line 3 sets nothing; write NAME=value",
     ]
     assert (done.returncode, done.stderr) == (0, "")
@@ -172,10 +172,10 @@ def test_what_is_written_and_sets_nothing_is_named(upstream: ScriptedUpstream, t
 def test_what_no_key_opens_is_named(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
     given = {"MODEL_URL": upstream.url, "PORT": str(free_port())}
-    told = "Nobody can read what belongs to `default`: no key of API_KEYS is theirs. To open it: `default=some-key`."
+    told = "Objects of `default` cannot be accessed: API_KEYS has no key for them. Add one: `default=some-key`."
     assert told in command(tmp_path, "check", API_KEYS="bob=k1", **given).stdout
     for keys in ("", "k1", "default=k1,bob=k2"):
-        assert "Nobody can read" not in command(tmp_path, "check", API_KEYS=keys, **given).stdout
+        assert "cannot be accessed" not in command(tmp_path, "check", API_KEYS=keys, **given).stdout
     with ServerProcess(tmp_path, API_KEYS="bob=k1", MODEL_URL=upstream.url) as server:
         assert told in server.log.read_text().replace("\\", "")
 

@@ -23,7 +23,7 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
     code, out, _ = said(capsys, "--help")
     assert code == 0
     assert [word for word in WORDS if f"\n    {word} " not in out] == []
-    assert "0 done, 1 not done" in out
+    assert "0 success, 1 failure" in out
 
 
 def test_the_readme_has_every_command() -> None:
@@ -47,12 +47,12 @@ def test_every_command_explains_itself(word: str, capsys: pytest.CaptureFixture[
         (["--por=1"], "unrecognized arguments: --por=1"),
         (["--port", "x"], "argument --port: invalid int value: 'x'"),
         (["backup"], "required: folder"),
-        (["prune", "--older-than", "soon"], "'soon' is no length of time; write 30d, 12h or 4w"),
-        (["prune", "--older-than", "0d"], "'0d' is no length of time"),
-        (["prune", "--older-than", "99999999d"], "'99999999d' is too long; at most 73200d, which is 200 years"),
-        (["prune", "--older-than", f"{'9' * 400}w"], "w' is too long; at most 73200d"),
+        (["prune", "--older-than", "soon"], "'soon' is not a duration; write, for example, 30d, 12h or 4w"),
+        (["prune", "--older-than", "0d"], "'0d' is not a duration"),
+        (["prune", "--older-than", "99999999d"], "'99999999d' is too long; the maximum is 73200d (200 years)"),
+        (["prune", "--older-than", f"{'9' * 400}w"], "w' is too long; the maximum is 73200d"),
         (["prune", "--older-than", "73200.1d"], "'73200.1d' is too long"),
-        (["--port", "1", "check"], "--port goes with `serve` only"),
+        (["--port", "1", "check"], "--port can only be used with `serve`"),
         (["check", "now"], "unrecognized arguments: now"),
     ],
     ids=[

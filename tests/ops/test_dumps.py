@@ -231,14 +231,14 @@ def test_utf_16_is_told_with_the_way_to_convert_it(dump: str, encoding: str, tmp
 def test_a_file_with_nothing_to_import_in_it_is_told(dump: str, option: list[str], tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", *option, given=dump)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("threadhold: there is nothing to import in `-`: no thread, ")
+    assert done.stderr.startswith("threadhold: there is nothing to import in `-`: it has no thread, ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_of_which_all_is_refused_has_nothing_to_import(tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", "--skip-refused", given=lines({"object": "vector_store"}))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nothing to import in `-`: all of it was refused" in done.stderr
+    assert "nothing to import in `-`: every entry was refused" in done.stderr
 
 
 def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path: Path) -> None:
@@ -258,14 +258,14 @@ def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path:
         {"thread": {"id": "thread_g"}, "messages": page(more=False)},
     )
     places = ["1: messages", "1: runs[1].steps", "2", "5", "5: data[0].messages", "5: data[1].runs"]
-    told = "`has_more` is true: only this page is here, others are missing"
+    told = "`has_more` is true, but the following pages are missing"
     for option, summary in ([], "imported 6 threads"), (["--dry-run"], "would import 6 threads"):
         done = command(tmp_path, "import", "-", "--skip-refused", *option, given=dump)
         refusal, *warnings = done.stderr.splitlines()
         assert (done.returncode, refusal.startswith("threadhold: line 6: Invalid type")) == (0, True)
         assert warnings == [f"threadhold: line {place}: {told}" for place in places]
         assert done.stdout.startswith(summary)
-        assert done.stdout.endswith("; 6 listings lack what came after their page\n")
+        assert done.stdout.endswith("; 6 listings are incomplete\n")
     assert rows(tmp_path, "SELECT COUNT(*) FROM messages") == [(4,)]
 
 
@@ -273,16 +273,16 @@ def test_a_file_that_is_one_page_is_told(tmp_path: Path) -> None:
     listing = {"data": [said("a", 1, "x", at=1)], "has_more": True}
     done = command(tmp_path, "import", "-", given=json.dumps(listing, indent=2))
     assert (done.returncode, done.stderr.startswith("threadhold: the file: `has_more` is true")) == (0, True)
-    assert "1 listings lack" in done.stdout
+    assert "1 listings are incomplete" in done.stdout
 
 
 BAD = [
-    ('{"id": "thread_a", "messages": [{"role": "us', "line 2: This is no JSON"),
+    ('{"id": "thread_a", "messages": [{"role": "us', "line 2: This is not JSON"),
     (lines({"object": "vector_store", "id": "vs_1"}), "line 2: `object` is 'vector_store'"),
     (lines({"id": "thread_x", "messages": [{"role": "system", "content": "x"}]}), "line 2: Invalid value: 'system'"),
     (lines({"id": "x", "messages": []}), "line 2: Invalid 'id': 'x'"),
     (lines({"role": "user", "content": "x"}), "line 2: Missing required parameter: 'thread_id'"),
-    (lines({"id": "thread_good", "messages": []}), "line 2: The thread 'thread_good' came before"),
+    (lines({"id": "thread_good", "messages": []}), "line 2: The thread 'thread_good' is in this file twice"),
     (lines({"id": "thread_x", "created_at": "2024", "messages": []}), "line 2: Invalid type for 'created_at'"),
     (
         lines({"id": "thread_x", "messages": [said("other", 1, "x", at=1)]}),
@@ -378,7 +378,7 @@ def test_an_import_done_twice_is_done_once(tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", given=dump)
     assert (done.returncode, done.stderr) == (0, "")
     assert "imported 0 threads" in done.stdout
-    assert "3 were there already" in done.stdout
+    assert "3 existed already" in done.stdout
     assert [rows(tmp_path, everything.format(table)) for table in tables] == once
 
 
@@ -393,7 +393,7 @@ def test_a_server_that_has_the_store_keeps_an_import_out(server: ServerProcess, 
     (tmp_path / "dump").write_text(lines({"id": "thread_late", "messages": []}))
     done = command(data(server), "import", tmp_path / "dump")
     assert done.returncode == 1
-    assert "stop it, import, and start it again" in done.stderr
+    assert "Stop it, import, and start it again" in done.stderr
     assert httpx2.get(f"{server.url}/threads/thread_late", timeout=10).status_code == 404
 
 
@@ -414,7 +414,7 @@ def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest
     assert set(sizes) == {(each,)}
     done = command(folder, "import", dump)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{len(sizes)} were there already" in done.stdout
+    assert f"{len(sizes)} existed already" in done.stdout
     assert rows(folder, "SELECT COUNT(*), COUNT(DISTINCT thread_id) FROM messages") == [(count * each, count)]
 
 
@@ -461,12 +461,12 @@ def test_a_message_of_another_thread_keeps_its_place_and_the_thread_that_claims_
 def test_whose_objects_are_meant_must_be_clear(tmp_path: Path) -> None:
     keys = {"API_KEYS": "ann=ka,bob=kb"}
     dump = lines({"id": "thread_a", "messages": []})
-    assert "say for whom with --owner" in command(tmp_path, "import", "-", given=dump, **keys).stderr
-    assert "Nobody could read" in command(tmp_path, "import", "-", "--owner", "eve", given=dump, **keys).stderr
+    assert "Choose one with --owner" in command(tmp_path, "import", "-", given=dump, **keys).stderr
+    assert "could not be accessed" in command(tmp_path, "import", "-", "--owner", "eve", given=dump, **keys).stderr
     assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
     other = dump.replace("thread_a", "thread_b")
     assert command(tmp_path, "import", "-", "--owner", "bob", given=other, **keys).returncode == 0
-    assert "say whose with --owner" in command(tmp_path, "export").stderr
+    assert "Choose one with --owner" in command(tmp_path, "export").stderr
     exported = command(tmp_path, "export", "--owner", "bob").stdout
     assert [json.loads(line)["id"] for line in exported.splitlines()] == ["thread_b"]
 
