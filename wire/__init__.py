@@ -1,1 +1,1 @@
-"""What the objects look like: ids, objects, requests, events, errors, pages. Pure values, no waiting."""
+"""The wire format: ids, objects, requests, events, errors and pages. Pure values without I/O."""

@@ -1,10 +1,10 @@
-"""Secrets of action tools on the wire: masked when read, kept when a masked value is posted back.
+"""Masks the secrets of action tools in answers, and restores them when a client posts masked values back.
 
-A secret belongs to where it was given: it is kept only for the same origins, and for the same place in the request.
-Whoever may edit an assistant could otherwise read its keys, by sending them to a host of their own.
+A secret is restored only if the action still calls the same origins and sends the secret in the same place. Otherwise
+a client that can edit an assistant could read its keys by having them sent to another host.
 
-Law: `body["tools"]` of an assistant or run is what `mask_tools` returned; the true values are in `private["tools"]`,
-and no mask ever is.
+Invariant: `body["tools"]` of an assistant or run is the result of `mask_tools`. `private["tools"]` has the true values,
+never a mask.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ Origins = Callable[[dict[str, Any]], frozenset[str]]
 
 
 def mask_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a copy of `tools` with the values of `data.headers` and the secret ones of `data.auth` masked."""
+    """Return a copy of `tools` with the values of `data.headers` and the secrets of `data.auth` masked."""
     return [_mask(tool) if _is_action(tool) else tool for tool in tools]
 
 
 def drop_masked(tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[int, list[str]]]:
-    """Return a copy of `tools` without what is masked, and by the index of each such tool what it lacks now.
+    """Return a copy of `tools` without masked values, and the names of the removed values by the index of the tool.
 
-    A header that is masked goes alone; `auth` goes as a whole, as it is nothing without its secret.
+    A masked header is removed alone; `auth` is removed as a whole, because it is useless without its secret.
     """
     bare, lacking = list(tools), dict[int, list[str]]()
     for index, tool in enumerate(tools):
@@ -42,13 +42,14 @@ def drop_masked(tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict
 def restore_secrets(
     tools: list[dict[str, Any]], earlier_private_tools: list[dict[str, Any]], *, origins: Origins | None = None
 ) -> list[dict[str, Any]]:
-    """Return `tools` with each masked value replaced by the one stored before.
+    """Return `tools` with each masked value replaced by the stored one.
 
-    The stored action with the same document counts, else the one at the same place among the actions. Where document
-    or `base_url` have changed, `origins` tells whether the action calls other origins now; without it, it may.
+    An action is matched with the stored action that has the same document, else with the one at the same position. If
+    the document or `base_url` has changed, `origins` decides whether the action now calls other origins; without
+    `origins`, it is assumed to.
 
     Raises:
-        InvalidRequest: a value is masked, but there is none to keep, or it was given for another origin or place.
+        InvalidRequest: A value is masked, but none is stored, or the stored one belongs to another origin or place.
     """
     earlier = [tool["data"] for tool in earlier_private_tools if tool.get("type") == "action"]
     matches = iter(_match([tool["data"] for tool in tools if tool.get("type") == "action"], earlier))
@@ -69,12 +70,12 @@ def _has_moved(data: dict[str, Any], stored: dict[str, Any], origins: Origins | 
 
 
 def _is_action(tool: dict[str, Any]) -> bool:
-    """Whether it is one; a run of a dump may have anything among its tools."""
+    """Return whether the tool is an action. The tools of a run from a dump can be anything."""
     return tool.get("type") == "action" and isinstance(tool.get("data"), dict)
 
 
 def _masked(data: dict[str, Any]) -> list[str]:
-    """The names of what is masked in an action's `data`: `headers.X-Key`, `auth.token`."""
+    """Return the names of the masked values in an action's `data`: `headers.X-Key`, `auth.token`."""
     parts = {name: data[name] for name in ("headers", "auth") if isinstance(data.get(name), dict)}
     return [
         f"{name}.{key}"

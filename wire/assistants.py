@@ -1,4 +1,4 @@
-"""Assistants: create, modify, the object, and what the one makes of the other."""
+"""Assistants: the requests to create and modify them, the object, and how it is made from a request."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -80,7 +80,7 @@ def new_assistant(request: AssistantCreate, *, id: str, now: int) -> dict[str, A
     """Make the wire object; `now` in Unix seconds."""
     tools = [echo(tool) for tool in request.tools or ()]
     resources = resources_body(request.tool_resources)
-    file_ids = request.file_ids or None if resources else request.file_ids  # a v1 object that is sent back has both
+    file_ids = request.file_ids or None if resources else request.file_ids  # a v1 object that comes back has both
     return {
         "id": id,
         "object": "assistant",

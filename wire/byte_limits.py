@@ -1,4 +1,4 @@
-"""States limits of bytes in errors: what came, how large it is where that is known, the limit, and what to do."""
+"""Describes exceeded byte limits: what exceeds the limit, its size if known, the limit, and what to do."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ["ByteLimit"]
 
 @dataclass(frozen=True, slots=True)
 class ByteLimit:
-    """A limit of bytes. `what` begins a sentence, such as `The file`. Without `setting`, the limit is fixed."""
+    """A limit in bytes. `what` begins a sentence, such as `The file`. Without `setting`, the limit is fixed."""
 
     what: str
     most: int
@@ -17,14 +17,14 @@ class ByteLimit:
     advice: str = ""
 
     def message(self, size: int | None = None) -> str:
-        """Return the error's sentences. `size` is the number of bytes that came; None if it is unknown."""
+        """Return the error message. `size` is the number of bytes that arrived; None if it is unknown."""
         allowed = f"{self.setting} allows" if self.setting else "are allowed"
         if size is None:
-            told = f"{self.what} has more than the {self.most} bytes that {allowed}."
+            message = f"{self.what} has more than the {self.most} bytes that {allowed}."
         else:
-            told = f"{self.what} has {size} bytes, which is more than the {self.most} that {allowed}."
+            message = f"{self.what} has {size} bytes, which is more than the {self.most} that {allowed}."
         advice = " or ".join(filter(None, (self.advice, f"raise {self.setting}" if self.setting else "")))
-        return f"{told} {advice[:1].upper()}{advice[1:]}." if advice else told
+        return f"{message} {advice[:1].upper()}{advice[1:]}." if advice else message
 
     def refuse(self, size: int | None = None) -> TooLarge:
         """Return the error."""

@@ -1,9 +1,8 @@
-"""Objects as dumps have them, read: what OpenAI once answered, what programs kept of it, and what `threadhold export`
-writes. Pure.
+"""Parses objects of dumps: OpenAI's answers, what programs saved of them, and the output of `threadhold export`. Pure.
 
-Laws: ids and times are kept; a key that we do not know is passed over, as dumps have more than objects do; a value
-that we know and cannot be is refused, in the words of a request that is wrong. Nothing is made up but what an object
-must have: of a message only its role and content must be there.
+Invariants: ids and times are kept. Unknown keys are ignored, as dumps have more keys than objects. An invalid value of
+a known key is refused with the error of an invalid request. Only required fields get defaults: a message needs no more
+than its role and content.
 """
 
 import re
@@ -50,7 +49,7 @@ _KINDS: Final[dict[str, DumpKind]] = {
     "thread.run.step": "step",
 }
 _ID: Final = re.compile(r"[A-Za-z0-9_-]+")
-_SHOWN: Final = 1.0  # the temperature and top_p that objects show where none was asked for
+_SHOWN: Final = 1.0  # the temperature and top_p that objects show if the request set none
 
 
 class _Dumped(BaseModel):
@@ -70,7 +69,7 @@ Seconds = Annotated[int, Field(ge=0, le=253_402_300_799, strict=True), BeforeVal
 
 
 class _Annotation(BaseModel):
-    """A citation: its place in the text, and whatever else it says."""
+    """A citation: its position in the text, and any other fields."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -165,9 +164,9 @@ class _Times(_Time):
 
 
 def kind_of(data: Any) -> DumpKind:
-    """Tell what an entry of a dump is. Raises InvalidRequest for what cannot be brought over."""
+    """Return the kind of an entry of a dump. Raises InvalidRequest if it cannot be imported."""
     if not isinstance(data, dict):
-        raise InvalidRequest("This is no JSON object.")
+        raise InvalidRequest("This is not a JSON object.")
     named = data.get("object")
     if isinstance(named, str) and named in _KINDS:
         return _KINDS[named]
@@ -177,20 +176,22 @@ def kind_of(data: Any) -> DumpKind:
         return "thread"
     if "role" in data and "content" in data:
         return "message"
-    raise InvalidRequest("`object` is missing, and neither `messages` nor `role` and `content` say what this is.")
+    raise InvalidRequest(
+        "The kind of this object is unknown: it has no `object`, no `messages`, and not both `role` and `content`."
+    )
 
 
 def unwrapped(data: Any) -> Any:
-    """Return a thread with its `messages` and `runs` in it, of an entry that has them beside its `thread`, which is
-    how the page saves it; anything else as it is."""
+    """Return a thread that contains its `messages` and `runs`, for an entry that has these next to its `thread`: the
+    page saves threads in that form. Return anything else unchanged."""
     if not isinstance(data, dict) or "object" in data or not isinstance(data.get("thread"), dict):
         return data
-    beside = {name: data[name] for name in ("messages", "runs") if name in data}
-    return {"object": "thread", **data["thread"], **beside}
+    parts = {name: data[name] for name in ("messages", "runs") if name in data}
+    return {"object": "thread", **data["thread"], **parts}
 
 
 def listed(value: Any, where: str) -> list[dict[str, Any]]:
-    """Return the objects of a plain list, or of a listing as the API answers it. Raises InvalidRequest."""
+    """Return the objects of a plain list, or of a listing as the API returns it. Raises InvalidRequest."""
     found = value.get("data") if isinstance(value, dict) else value
     if found is None:
         return []
@@ -200,13 +201,16 @@ def listed(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def time_of(data: dict[str, Any]) -> int | None:
-    """Return `created_at`, Unix seconds, if it is there. Raises InvalidRequest."""
+    """Return `created_at` in Unix seconds, None if it is missing. Raises InvalidRequest."""
     return parse(_Time, data).created_at
 
 
 def oldest_first(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return them by `created_at`. Those of one second stay as they were, or turn round where newer ones
-    mostly came first, which is how the API lists. What has no time stays beside the one before it."""
+    """Return the objects in order of `created_at`.
+
+    Objects of the same second keep their order. It is reversed if newer objects mostly come first, as in the API's
+    listings. An object without a time stays next to the one before it.
+    """
     times: list[int] = []
     for each in objects:
         time = time_of(each)
@@ -232,7 +236,7 @@ def thread_body(data: dict[str, Any], *, id: str, created_at: int) -> dict[str, 
 
 
 def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: int) -> dict[str, Any]:
-    """Make a message's wire object; one that was under way is incomplete. Raises InvalidRequest."""
+    """Make a message's wire object; one that was in progress becomes incomplete. Raises InvalidRequest."""
     _check_id(id, "msg_")
     given = parse(_Message, data)
     ended = given.status or "completed"
@@ -242,7 +246,7 @@ def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: i
     )
     details = given.incomplete_details or {"reason": "run_failed"}
     attachments = [each.model_dump(exclude_none=True) for each in given.attachments or ()]
-    both = [{"type": "file_search"}, {"type": "code_interpreter"}]  # as v1's `file_ids` were meant
+    both = [{"type": "file_search"}, {"type": "code_interpreter"}]  # the meaning of v1's `file_ids`
     attachments += [{"file_id": file_id, "tools": both} for file_id in given.file_ids or () if not attachments]
     return {
         **made,
@@ -258,7 +262,7 @@ def message_body(data: dict[str, Any], *, id: str, thread_id: str, created_at: i
 
 
 def run_body(data: dict[str, Any], *, thread_id: str) -> dict[str, Any] | None:
-    """Make a run's wire object, None of one that had not ended. Raises InvalidRequest."""
+    """Make a run's wire object; None if the run had not ended. Raises InvalidRequest."""
     _check_id(str(data.get("id", "")), "run_")
     if data.get("status") in ("queued", "in_progress", "requires_action", "cancelling"):
         return None
@@ -274,14 +278,14 @@ def step_body(data: dict[str, Any], *, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make an assistant's wire object, and what is kept beside it. Raises InvalidRequest.
+    """Make an assistant's wire object and its private data. Raises InvalidRequest.
 
-    A temperature or top_p of 1.0 is what objects show where none was asked for, and is taken as that. Keys of actions
-    that are masked are left out, see `missing_keys`.
+    A temperature or top_p of 1.0 counts as not set, because objects show it if the request set none. Masked keys of
+    actions are left out; see `missing_keys`.
     """
     _check_id(str(data.get("id", "")), "asst_")
     known = {name: data[name] for name in AssistantCreate.model_fields if data.get(name) is not None}
-    known.pop("file_ids", None)  # files stay where they were
+    known.pop("file_ids", None)  # files are not imported
     known = {name: value for name, value in known.items() if name not in ("temperature", "top_p") or value != _SHOWN}
     request = parse(AssistantCreate, known)
     made = new_assistant(request, id=data["id"], now=time_of(data) or now)
@@ -290,15 +294,15 @@ def assistant_parts(data: dict[str, Any], *, now: int) -> tuple[dict[str, Any], 
 
 
 def missing_keys(data: dict[str, Any]) -> dict[int, list[str]]:
-    """Return by the index of a tool which of its keys an assistant that `assistant_parts` takes comes without."""
+    """Return the names of the keys that the assistant of `assistant_parts` lacks, by the index of the tool."""
     return drop_masked(data.get("tools") or [])[1]
 
 
 def _check_id(id: str, prefix: str) -> None:
-    """Raise InvalidRequest for an id that no route could name."""
+    """Raise InvalidRequest for an id that cannot be part of a path."""
     check_id("id", id, prefix)
     if not _ID.fullmatch(id):
-        raise InvalidRequest(f"Invalid 'id': '{id}'. It may have letters, digits, `_` and `-` only.", param="id")
+        raise InvalidRequest(f"Invalid 'id': '{id}'. Only letters, digits, `_` and `-` are allowed.", param="id")
 
 
 def _content(content: Any) -> list[dict[str, Any]]:
@@ -312,8 +316,8 @@ def _part(part: _TextPart | _RefusalPart | _ImageUrlPart | _ImageFilePart) -> di
         case _TextPart(text=text):
             cited = sorted((each.model_dump() for each in text.annotations), key=lambda each: int(each["start_index"]))
             return {"type": "text", "text": {"value": text.value, "annotations": cited}}
-        case _RefusalPart(refusal=said):
-            return {"type": "text", "text": {"value": said, "annotations": []}}
+        case _RefusalPart(refusal=refusal):
+            return {"type": "text", "text": {"value": refusal, "annotations": []}}
         case _ImageUrlPart(image_url=url):
             return {"type": "image_url", "image_url": {"url": url.url, "detail": url.detail or "auto"}}
         case _ImageFilePart(image_file=file):
@@ -323,7 +327,7 @@ def _part(part: _TextPart | _RefusalPart | _ImageUrlPart | _ImageFilePart) -> di
 def _filled(
     model: type[BaseModel], data: dict[str, Any], otherwise: dict[str, Any], fixed: dict[str, Any]
 ) -> dict[str, Any]:
-    """The object's keys: those that `fixed` says, else those given, else the usual ones. Raises InvalidRequest."""
+    """Return an object's fields: from `fixed`, else from the data, else from `otherwise`. Raises InvalidRequest."""
     given = {name: data[name] for name in model.model_fields if data.get(name) is not None and name != "file_ids"}
     parse(_Times, given)
     made = {**otherwise, **given, **fixed}

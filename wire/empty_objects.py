@@ -15,7 +15,7 @@ Shape = Callable[[Any], Any]
 
 
 def _object(**fields: Shape) -> Shape:
-    """Make the shape of an object, of whose fields some are shapes again."""
+    """Make the shape of an object with the shapes of some of its fields."""
     return lambda value: _filled(value, lambda name, _: fields.get(name))
 
 

@@ -1,25 +1,25 @@
-"""Every error the project raises on purpose, in one tree. Lower packages raise them. Only `api/problems.py` makes HTTP
-responses of them (`api/connection_limit.py`, `api/connection.py` and `api/serving.py` do so for what never reaches the
-app), and only `graphs/active_run.py` makes a run's `last_error`.
+"""Every error that the project raises on purpose, in one tree. Lower packages raise them. Only `api/problems.py` turns
+them into HTTP responses (`api/connection_limit.py`, `api/connection.py` and `api/serving.py` do so for requests that
+never reach the app), and only `graphs/active_run.py` into a run's `last_error`.
 
     ThreadholdError
     ├── Problem                     the answer to a request
-    │   ├── InvalidRequest          400: the request is wrong; `code` and `param` say where
-    │   ├── Unauthorized            401: no key, or a wrong one
+    │   ├── InvalidRequest          400: the request is invalid; `code` and `param` say where
+    │   ├── Unauthorized            401: no key, or an incorrect one
     │   ├── Forbidden               403: a host or origin that is not allowed
     │   ├── NotFound                404: no such object for this owner
     │   ├── TooLarge                413: a body over the limit
     │   ├── UnsupportedMedia        415: a body that is not JSON
     │   ├── TooManyRequests         429: a limit of ours; carries Retry-After
-    │   ├── UpstreamProblem         what `/chat/completions` passes on: the upstream's own status and body
+    │   ├── UpstreamProblem         an upstream's answer to a passed-through request: its own status and body
     │   ├── Unavailable             503: shutting down, no upstream set, or the store cannot write now
     │   └── OutOfRoom               507: the server's disk is full
     ├── InvalidSetting              a setting that cannot be used; nothing is served
-    ├── StoreError                  a write that the store refused; nothing of its commit was kept
-    │   ├── Missing                 a row that a change names is not there (for this owner)
+    ├── StoreError                  a commit that the store refused; none of its changes was kept
+    │   ├── Missing                 a row that a change names does not exist (for this owner)
     │   ├── ThreadBusy              the thread has an active run
     │   ├── ThreadMoved             the thread's newest message is not the one that was read
-    │   ├── StatusConflict          the row's status is not one the change may start from
+    │   ├── StatusConflict          the row's status does not allow the change
     │   ├── ReserveReached          the remaining disk space is reserved for deletions and rows
     │   └── StoreFailed             the store itself failed: I/O error, read-only, closed, in use by another process
     │       ├── StoreFull           no space on the disk
@@ -28,11 +28,11 @@ app), and only `graphs/active_run.py` makes a run's `last_error`.
     ├── TooCostly                   work in a child process that exceeded its budget or could not be done
     ├── Unreadable                  a file that cannot be indexed; becomes that file's `last_error`
     └── RunError                    a run cannot go on; becomes `last_error`
-        ├── RateLimited             upstream said 429 after all retries        → rate_limit_exceeded
-        ├── PromptRefused           upstream said the request is wrong         → invalid_prompt
+        ├── RateLimited             upstream answered 429 after all retries    → rate_limit_exceeded
+        ├── PromptRefused           upstream refused the request               → invalid_prompt
         ├── ContextOverflow         the prompt is longer than the model's context → invalid_prompt
         └── UpstreamFailed          no connection, 5xx, time-out, broken stream → server_error
-            └── MalformedCall       its own model's function call, which it could not read
+            └── MalformedCall       the upstream could not parse its own model's function call
 """
 
 from typing import Any, ClassVar, Final, Literal
@@ -78,10 +78,10 @@ _MAX_PARAM: Final = 500
 
 
 class ThreadholdError(Exception):
-    """Root of the tree; `message` is a sentence for a person."""
+    """Root of the tree; `message` is a sentence for the user."""
 
     quote: str = ""
-    """What of the message is somebody else's words, which may in turn quote what people wrote."""
+    """The part of the message that comes from elsewhere, such as an upstream. It can repeat what users wrote."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -89,7 +89,7 @@ class ThreadholdError(Exception):
 
     @property
     def plain(self) -> str:
-        """The message without what it quotes, for the log."""
+        """The message without `quote`, for the log."""
         return self.message.replace(self.quote, "…") if self.quote else self.message
 
 
@@ -114,9 +114,9 @@ class Problem(ThreadholdError):
         self.headers = headers or {}
 
     def body(self) -> dict[str, Any]:
-        """The wire shape: `{"error": {message, type, param, code}}`, all four keys always.
+        """Return the wire shape, `{"error": {message, type, param, code}}`, always with all four keys.
 
-        `message` and `param` can quote what a client sent; only the beginning of a long one is included.
+        `message` and `param` can quote what a client sent; long ones are truncated.
         """
         message = self.message if len(self.message) <= _MAX_MESSAGE else f"{self.message[:_MAX_MESSAGE]}…"
         param = self.param
@@ -126,7 +126,7 @@ class Problem(ThreadholdError):
 
 
 class InvalidRequest(Problem):
-    """The request is wrong: bad value, unknown field, or a state that does not allow it."""
+    """The request is invalid: a bad value, an unknown field, or a state that does not allow it."""
 
 
 class Unauthorized(Problem):
@@ -172,7 +172,7 @@ class TooManyRequests(Problem):
 
 
 class UpstreamProblem(Problem):
-    """The upstream's own answer to a passed-through request: its status and, when it is JSON, its body."""
+    """The upstream's own answer to a passed-through request: its status and, if it is JSON, its body."""
 
     type = "upstream_error"
 
@@ -183,7 +183,7 @@ class UpstreamProblem(Problem):
 
 
 class Unavailable(Problem):
-    """The server is shutting down, no upstream is set, or the store cannot write; `headers` may carry `Retry-After`."""
+    """The server is shutting down, no upstream is set, or the store cannot write; `headers` can carry `Retry-After`."""
 
     status = 503
     type = "server_error"
@@ -199,25 +199,28 @@ class OutOfRoom(Problem):
 
 
 class InvalidSetting(ThreadholdError):
-    """A setting, or a file of settings, that cannot be used. Several faults are several lines."""
+    """A setting or a settings file is invalid. The message has a line for each fault."""
 
 
 class StoreError(ThreadholdError):
-    """A commit that the store refused; none of its changes was kept."""
+    """The store refused a commit; none of its changes was kept."""
 
 
 class Missing(StoreError):
-    """A change names a row that is not there, or is another owner's."""
+    """A change names a row that does not exist or belongs to another owner."""
 
     def __init__(self, kind: str, id: str) -> None:
-        told = f"No such File object: {id}" if kind == "file" else f"No {kind.replace('_', ' ')} found with id '{id}'."
-        super().__init__(told)
+        if kind == "file":
+            message = f"No such File object: {id}"
+        else:
+            message = f"No {kind.replace('_', ' ')} found with id '{id}'."
+        super().__init__(message)
         self.kind = kind
         self.id = id
 
 
 class ThreadBusy(StoreError):
-    """The thread has an active run, so that it takes neither messages nor another run."""
+    """The thread has an active run, so it accepts neither messages nor another run."""
 
     def __init__(self, thread_id: str, run_id: str) -> None:
         super().__init__(f"Thread {thread_id} already has an active run {run_id}.")
@@ -234,7 +237,7 @@ class ThreadMoved(StoreError):
 
 
 class StatusConflict(StoreError):
-    """Compare-and-set failed: the row's status is `status`, which the change does not start from."""
+    """Compare-and-set failed: the row's status is `status`, which does not allow the change."""
 
     def __init__(self, kind: str, id: str, status: str) -> None:
         super().__init__(f"The {kind} '{id}' has status '{status}'.")
@@ -244,11 +247,11 @@ class StatusConflict(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The store itself failed: I/O error, read-only file, closed, in use by another process. Later it may work."""
+    """The store itself failed: I/O error, read-only file, closed, in use by another process. A retry can succeed."""
 
 
 class StoreFull(StoreFailed):
-    """There is no room on the disk."""
+    """The disk is full."""
 
 
 class ReserveReached(StoreError):
@@ -256,15 +259,15 @@ class ReserveReached(StoreError):
 
 
 class StoreLocked(StoreFailed):
-    """Another program holds a lock on the database, and did not let go of it in time."""
+    """Another program holds a lock on the database, and did not release it in time."""
 
 
 class EmbeddingFailed(ThreadholdError):
-    """Texts could not be made into vectors: no model, no connection, a refusal, or an answer that is none."""
+    """Texts could not be embedded: no model, no connection, a refusal, or an invalid answer."""
 
 
 class Unreadable(ThreadholdError):
-    """A file cannot be indexed; `code` is one of OpenAI's three."""
+    """A file cannot be indexed; `code` is one of OpenAI's three codes."""
 
     def __init__(self, message: str, *, code: Literal["unsupported_file", "invalid_file", "server_error"]) -> None:
         super().__init__(message)
@@ -272,8 +275,11 @@ class Unreadable(ThreadholdError):
 
 
 class TooCostly(ThreadholdError):
-    """Work on untrusted input exceeds its budget. `why`: it used up its time or memory, it is too large to be tried, it
-    crashed its process, or it got no process in time (`late`), which says nothing about the input."""
+    """Work on untrusted input exceeded its budget.
+
+    `why`: it used up its `time` or `memory`, its `size` is too large for an attempt, it crashed its process (`crash`),
+    or no process was free in time (`late`), which says nothing about the input.
+    """
 
     def __init__(self, message: str, *, why: Literal["time", "memory", "size", "crash", "late"]) -> None:
         super().__init__(message)
@@ -286,17 +292,17 @@ class TooCostly(ThreadholdError):
 
 
 class RunError(ThreadholdError):
-    """A run cannot go on. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt; `kind`
-    is a word of ours that says more."""
+    """A run cannot continue. `code` is one of OpenAI's three: server_error, rate_limit_exceeded, invalid_prompt. `kind`
+    is our own, more precise term."""
 
     code: ClassVar[str] = "server_error"
     kind: str = "failed"
     refusal: object = None
-    """The upstream's answer that it explains, as `chains.refusals` read it."""
+    """The upstream's answer that caused the error, as `chains.refusals` parsed it."""
 
 
 class RateLimited(RunError):
-    """The upstream said 429, also after the retries."""
+    """The upstream answered 429, even after the retries."""
 
     code = "rate_limit_exceeded"
     kind = "rate_limited"
@@ -310,7 +316,7 @@ class PromptRefused(RunError):
 
 
 class ContextOverflow(RunError):
-    """The prompt is longer than the model's context; `limit` and `used` are tokens, None when not told."""
+    """The prompt is longer than the model's context; `limit` and `used` are tokens, or None if unknown."""
 
     code = "invalid_prompt"
     kind = "context_overflow"
@@ -336,14 +342,14 @@ class UpstreamFailed(RunError):
 
 
 class MalformedCall(UpstreamFailed):
-    """The upstream could not read the tool call that its own model wrote."""
+    """The upstream could not parse a tool call of its own model."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message, status=status, kind="malformed_call")
 
 
 def as_problem(error: ThreadholdError) -> Problem:
-    """Return what a request is answered that ended in this error."""
+    """Return the answer to a request that ended in this error."""
     match error:
         case Problem():
             return error
@@ -354,12 +360,12 @@ def as_problem(error: ThreadholdError) -> Problem:
         case ReserveReached():
             return OutOfRoom(error.message)
         case StoreFull():
-            return OutOfRoom("The server's disk is full; nothing was changed. Free some room there, then try again.")
+            return OutOfRoom("The server's disk is full; nothing was changed. Free some space there, then try again.")
         case StoreLocked():
-            told = "Another program has locked the server's database; nothing was changed. Try again in a moment."
-            return Unavailable(told, headers={"Retry-After": "5"})
+            message = "Another program has locked the server's database; nothing was changed. Try again in a moment."
+            return Unavailable(message, headers={"Retry-After": "5"})
         case StoreError():
-            told = "The server cannot store anything right now; nothing was changed. Its log says why."
-            return Unavailable(told, headers={"Retry-After": "5"})
+            message = "The server cannot store anything right now; nothing was changed. Its log says why."
+            return Unavailable(message, headers={"Retry-After": "5"})
         case _:
             return InvalidRequest(error.message)

@@ -1,7 +1,7 @@
-"""Files: upload, the object, its name, and what the one makes of the other.
+"""Files: the request to upload one, the object, and its name.
 
-Law: a file's name is data. It is shown and sent back, cleaned of what is not printable and of any path, and never
-opened: bytes are kept under the id.
+Invariant: a file's name is data and never a path on disk. It is shown and returned without unprintable characters and
+without folders; the bytes are stored under the file's id.
 """
 
 import unicodedata
@@ -29,14 +29,14 @@ UploadPurpose = Literal["assistants", "vision", "user_data", "batch", "fine-tune
 
 
 class FileExpiry(Request):
-    """When a file goes: so many seconds after it came."""
+    """When a file expires, in seconds after its creation."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=3600, le=2_592_000)
 
 
 class FileCreate(Request):
-    """The fields of POST /files beside the file itself."""
+    """The fields of POST /files besides the file itself."""
 
     purpose: UploadPurpose
     expires_after: FileExpiry | None = None
@@ -83,9 +83,9 @@ def new_file(request: FileCreate, *, id: str, filename: str, size: int, now: int
 
 
 def clean_filename(given: str, *, param: str = "file") -> str:
-    """Return the last part of a path, without control and formatting characters; `file` where nothing is left.
+    """Return the last part of a path, without control and formatting characters; `file` if nothing is left.
 
-    Raises InvalidRequest, about the parameter `param`, for one of more than 255 characters.
+    Raises InvalidRequest for the parameter `param` if the name has more than 255 characters.
     """
     printable = "".join(
         letter for letter in given if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -98,5 +98,5 @@ def clean_filename(given: str, *, param: str = "file") -> str:
 
 
 def no_such_file(file_id: str) -> NotFound:
-    """The answer about a file that is not there."""
+    """Return the error for a file that does not exist."""
     return NotFound(f"No such File object: {file_id}", param="id")

@@ -1,7 +1,7 @@
 """Attribute filters of a vector store's search: comparisons, and `and`/`or` of them. Pure.
 
-Law: a comparison holds only between values of one type (text, number, boolean; 1 and 1.0 are one number, True is none).
-A file that lacks the attribute, or has it in another type, meets `ne` and `nin` and no other.
+Invariant: only values of the same type are equal or ordered (text, number, boolean; 1 and 1.0 are the same number, True
+is no number). A file whose attribute is missing or has another type matches `ne` and `nin` only.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Attributes = Mapping[str, Scalar]
 
 
 class Comparison(Request):
-    """One attribute against one value."""
+    """Compares an attribute with one value."""
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte"]
     key: str
@@ -25,7 +25,7 @@ class Comparison(Request):
 
 
 class Membership(Request):
-    """One attribute against a list of values."""
+    """Compares an attribute with a list of values."""
 
     type: Literal["in", "nin"]
     key: str
@@ -33,7 +33,7 @@ class Membership(Request):
 
 
 class Compound(Request):
-    """Filters of which all (`and`) or at least one (`or`) must hold."""
+    """Filters of which all (`and`) or at least one (`or`) must match."""
 
     type: Literal["and", "or"]
     filters: Annotated[list["Filter"], Field(max_length=100)]
@@ -64,7 +64,7 @@ def count_values(wanted: Filter) -> int:
 
 
 def matches(wanted: Filter, attributes: Attributes) -> bool:
-    """Tell whether a file with these attributes passes."""
+    """Return whether a file with these attributes matches."""
     match wanted:
         case Compound(type="and", filters=filters):
             return all(matches(each, attributes) for each in filters)

@@ -1,10 +1,10 @@
-"""Ids as OpenAI makes them: a prefix, `_` (`-` for files) and 24 alphanumerics.
+"""Ids in OpenAI's form: a prefix, `_` (`-` for files) and 24 alphanumerics.
 
-New ids begin with the time, so that objects created together lie together in every index of the store, and a commit
-writes fewer pages than with random ids.
+New ids begin with the time. Objects created together are thus adjacent in every index of the store, and a commit writes
+fewer pages than with random ids.
 
-Ids of a run's own messages, steps and calls are *derived* from the run's id and their place in the run, so that a
-reply that is generated anew after a crash gets the same ids although no row may have survived.
+Ids of a run's own messages, steps and calls are *derived* from the run's id and their position in the run. A reply that
+is generated again after a crash thus gets the same ids, even if no row has survived.
 """
 
 import hashlib
@@ -17,28 +17,28 @@ from typing import Final, Literal
 __all__ = ["DEFAULT_OWNER", "Prefix", "derive_id", "new_id"]
 
 DEFAULT_OWNER: Final = "default"
-"""Owner of everything that is made where there are no keys."""
+"""Owner of everything that is created while no keys are set."""
 
 Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "vs", "vsfb", "file", "upload", "part", "req"]
 
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LENGTH = 24
 _LETTERS = bytes(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256))
-"""A letter for each byte; eight of them are a little likelier, which leaves over 100 bits beside the time."""
+"""A letter for each byte. Eight letters are slightly more likely; over 100 random bits remain, besides the time."""
 _TIMED: Final = 6
-"""Letters for the time in sixteenths of a second: till 2082. Nothing is gained by finer ones."""
+"""Letters for the time in sixteenths of a second, enough until 2082. A finer resolution would gain nothing."""
 _RANDOM: Final = _LENGTH - _TIMED
 
 _DRAWN: Final = 64
-"""Ids whose bytes are drawn at a time: asking the system costs five times the rest."""
+"""Ids whose random bytes are requested together: the system call costs five times the rest."""
 _drawn: Final[list[bytes]] = []
 os.register_at_fork(after_in_child=_drawn.clear)
 
 
 def new_id(prefix: Prefix) -> str:
-    """Return an id of its own, e.g. `thread_` and 24 alphanumerics: letters of the time, then letters of chance.
+    """Return a unique id, such as `thread_` and 24 alphanumerics: letters for the time, then random letters.
 
-    What is made later sorts later, but for what is made in the same sixteenth of a second.
+    Later ids sort later, except within the same sixteenth of a second.
     """
     try:
         drawn = _drawn.pop()
@@ -50,7 +50,7 @@ def new_id(prefix: Prefix) -> str:
 
 
 def derive_id(prefix: Prefix, *place: str | int) -> str:
-    """Return the id that belongs to `place` (a run id and positions in it): same place, same id."""
+    """Return the id for `place`, such as a run id and positions in the run; the same place always gets the same id."""
     digest = hashlib.sha256("\x1f".join(map(str, (prefix, *place))).encode()).digest()
     return _spell(prefix, digest[:_LENGTH].translate(_LETTERS))
 

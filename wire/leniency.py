@@ -1,4 +1,4 @@
-"""What a request can contain although its model refuses it: one module for all models and all positions. Pure.
+"""Repairs requests that a model refuses but this server accepts, for all models and at all positions. Pure.
 
 The models stay strict. Where one of them refuses a request, its errors say which positions are wrong and what is
 expected there, so no position can be forgotten, and valid requests cost nothing.
@@ -25,22 +25,22 @@ __all__ = ["STRICT", "Leniency", "Mended", "list_ignored", "mend"]
 
 _OBJECT_EXPECTED: Final = frozenset({"dict_type", "model_attributes_type", "model_type", "union_tag_not_found"})
 _MAX_PASSES: Final = 128
-"""More than a body has levels: what a union hides shows in the pass after its branch is known."""
+"""More than a body has levels: errors inside a union show only in the pass after its branch is known."""
 _MAX_LISTED: Final = 1024  # characters of a list of ignored fields
 
 
 @dataclass(frozen=True, slots=True)
 class Leniency:
-    """What is accepted beside PHP's empty objects."""
+    """What is accepted in addition to PHP's empty objects."""
 
     ignore_unknown: bool = False
     v1: bool = False
     sent: bytes | None = None
-    """The body as it was sent, where numbers may have lost digits since."""
+    """The body as the client sent it, if decoding can have changed its numbers."""
 
     @property
     def goes_beyond_php(self) -> bool:
-        """Whether anything but an empty array can be mended."""
+        """Whether anything but an empty array can be repaired."""
         return self.ignore_unknown or self.v1
 
 
@@ -49,7 +49,7 @@ STRICT: Final = Leniency()
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """A request's data after mending. `ignored` are the paths that were left out, such as `messages[0].id`; `refused`
+    """A request's data after the repair. `ignored` are the paths that were removed, such as `messages[0].id`; `refused`
     is the error to report if leniency was not enough."""
 
     data: Any
@@ -66,7 +66,7 @@ def mend(
     mistakes: Mistakes | None = None,
     start: int = 0,
 ) -> Mended:
-    """Return the data as the model can read it, if leniency is enough for that; else as far as it goes.
+    """Return the data repaired so that the model accepts it, as far as leniency allows.
 
     `mistakes` are pydantic's errors for this data, if they are known; the data begins at part `start` of their
     locations. Data with more than `MAX_MISTAKES` errors is refused unrepaired. The data itself is not changed.
@@ -81,9 +81,9 @@ def mend(
 
 
 def list_ignored(paths: Sequence[str]) -> str:
-    """Return the paths as a header's value: ASCII, separated by commas, and `...` at the end where some are left out.
+    """Return the paths as a header's value: ASCII, separated by commas, with `...` at the end if some are left out.
 
-    What a header cannot have, and a comma within a path, is percent-encoded as UTF-8.
+    Commas within a path, and characters that a header cannot contain, are percent-encoded as UTF-8.
     """
     listed = ""
     for path in paths:
@@ -103,7 +103,7 @@ def _encoded(path: str) -> Iterator[str]:
 
 
 class _Mending:
-    """A request's data on its way. What was given is copied before the first change."""
+    """A request's data during the repair. The original is copied before the first change."""
 
     def __init__(self, data: Any, leniency: Leniency) -> None:
         self._holder = [data]
@@ -117,9 +117,9 @@ class _Mending:
         return self._holder[0]
 
     def apply(self, mistakes: Mistakes, start: int) -> Any:
-        """Mend what pydantic's errors are about; return the one to report if any stays.
+        """Repair the positions that pydantic's errors name; return the error to report if one remains.
 
-        `start` parts of their locations come before the data's; the returned error is without them.
+        The first `start` parts of the errors' locations are not part of the data; the returned error omits them.
         """
         errors = mistakes.errors
         hopeless = self._find_hopeless(mistakes)
@@ -137,7 +137,7 @@ class _Mending:
         return refused
 
     def _find_hopeless(self, mistakes: Mistakes) -> Any:
-        """Return the error to report where looking at each of them is vain or takes too long, else None."""
+        """Return the error to report if examining every error would be useless or take too long, else None."""
         errors = mistakes.errors
         if not mistakes.complete:
             return first_mistake(errors)
@@ -174,12 +174,12 @@ class _Mending:
 
     @cached_property
     def _sent(self) -> Any:
-        """What was sent, with numbers as they were written: 64 bits and IEEE 754 lose digits of it."""
+        """The data that was sent, with numbers as text: 64-bit integers and floats can lose digits."""
         sent = self._leniency.sent
         return [None if sent is None else json.loads(sent, parse_int=str, parse_float=str)]
 
     def _ignore(self, within: dict[Any, Any], key: Any, loc: Location, kind: str) -> bool:
-        """Leave out what a request has more than its model, or read it as the API writes it."""
+        """Remove a field that the model does not have, or convert a value from the form in which the API returns it."""
         given = within[key]
         match kind:
             case "extra_forbidden":
@@ -192,7 +192,7 @@ class _Mending:
                     self._list((*loc, name))
                 return True
             case "too_short" if key == "content" and within.get("object") == "thread.message":
-                within[key] = ""  # of a run that ended before its first token
+                within[key] = ""  # the message of a run that ended before its first token
                 return True
         return False
 
@@ -202,5 +202,5 @@ class _Mending:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is a text as the API returns it: `{"value": …, "annotations": […]}`."""
+    """Return whether the value is a text as the API returns it: `{"value": …, "annotations": […]}`."""
     return isinstance(value, dict) and isinstance(value.get("value"), str)

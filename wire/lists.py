@@ -1,4 +1,4 @@
-"""Lists as settings have them, in one line with commas between. Pure; raises ValueError with a sentence."""
+"""Parses settings that are lists, separated by commas. Pure; errors are ValueErrors with a sentence for the user."""
 
 import re
 from ipaddress import ip_network
@@ -14,12 +14,12 @@ _HOST: Final = re.compile(r"\[[0-9a-f:.%]+\]|[^\[\]:@/\\?#,\s*]+", re.IGNORECASE
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Return the entries without empty ones."""
+    """Return the entries, without empty ones."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def split_aliases(text: str) -> dict[str, str]:
-    """Read `name=target`; returns target by name."""
+    """Parse entries `name=target`; return the targets by name."""
     aliases: dict[str, str] = {}
     for part in split_names(text):
         name, equals, target = (piece.strip() for piece in part.partition("="))
@@ -30,9 +30,9 @@ def split_aliases(text: str) -> dict[str, str]:
 
 
 def split_keys(text: str) -> dict[str, str]:
-    """Read `key`, which belongs to the default owner, and `owner=key`; returns owner by key.
+    """Parse entries `owner=key`, or `key` for the default owner; return the owners by key.
 
-    The sentences name entries by their numbers: an entry can be a secret as a whole.
+    Errors name an entry by its number, because the whole entry can be a secret.
     """
     keys: dict[str, str] = {}
     for number, part in enumerate(split_names(text), 1):
@@ -47,10 +47,12 @@ def split_keys(text: str) -> dict[str, str]:
             )
         if keys.setdefault(key, owner) != owner:
             raise ValueError(
-                f"`{shown(owner)}` and `{shown(keys[key])}` have the same key. Give each owner a key of its own."
+                f"`{shown(owner)}` and `{shown(keys[key])}` have the same key. Give each owner a different key."
             )
     if text.strip() and not keys:
-        raise ValueError("it has commas but no key, which would open the server to everybody. Write key or owner=key.")
+        raise ValueError(
+            "it has commas but no key, which would give everyone access to the server. Write key or owner=key."
+        )
     return keys
 
 
@@ -60,7 +62,7 @@ def is_sendable(key: str) -> bool:
 
 
 def split_origins(text: str) -> tuple[str, ...]:
-    """Read origins as browsers send them, `null` and `*`."""
+    """Parse origins as browsers send them, `null` and `*`."""
     origins = split_names(text)
     for origin in origins:
         if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
@@ -72,7 +74,7 @@ def split_origins(text: str) -> tuple[str, ...]:
 
 
 def split_hosts(text: str) -> tuple[str, ...]:
-    """Read names and addresses as the header `Host` has them, without ports."""
+    """Parse names and addresses as in the `Host` header, without ports."""
     hosts = split_names(text)
     for host in hosts:
         if not _HOST.fullmatch(host):
@@ -84,7 +86,7 @@ def split_hosts(text: str) -> tuple[str, ...]:
 
 
 def split_networks(text: str) -> tuple[str, ...]:
-    """Read host names, addresses and CIDRs."""
+    """Parse host names, addresses and CIDRs."""
     entries = split_names(text)
     for entry in entries:
         try:

@@ -1,4 +1,4 @@
-"""Messages: create, modify, the object, and what the one makes of the other."""
+"""Messages: the requests to create and modify them, the object, and how it is made from a request."""
 
 from operator import itemgetter
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -29,21 +29,21 @@ _MAX_TEXT: Final = 1_024_000
 
 Text = Annotated[str, StringConstraints(max_length=256_000)]
 ImageAddress = Annotated[str, StringConstraints(max_length=28_000_000)]
-"""Maximum characters: an `https:` URL, or a `data:` URL of a picture of 20 MB, OpenAI's limit, if MAX_BODY_BYTES allows
-it."""
+"""An `https:` URL, or a `data:` URL. The maximum length allows a picture of 20 MB, OpenAI's limit, if MAX_BODY_BYTES
+does too."""
 
 Detail = Literal["auto", "low", "high"]
 
 
 class TextPart(Request):
-    """Text; in a request it is a plain string."""
+    """Text, in a request as a plain string."""
 
     type: Literal["text"]
     text: Text
 
 
 class ImageUrl(Request):
-    """Where an image is."""
+    """The address of an image."""
 
     url: ImageAddress
     detail: Detail | None = None
@@ -57,7 +57,7 @@ class ImageUrlPart(Request):
 
 
 class ImageFile(Request):
-    """Which file an image is."""
+    """The file of an image."""
 
     file_id: Id
     detail: Detail | None = None
@@ -71,13 +71,13 @@ class ImageFilePart(Request):
 
 
 class AttachmentTool(Request):
-    """A tool that a file is for."""
+    """A tool that can use an attached file."""
 
     type: Literal["code_interpreter", "file_search"]
 
 
 class Attachment(Request):
-    """A file, and the tools that it is for."""
+    """A file, and the tools that can use it."""
 
     file_id: Id
     tools: Annotated[list[AttachmentTool], Field(max_length=_MAX_ATTACHMENT_TOOLS)] | None = None
@@ -98,7 +98,7 @@ Parts = Annotated[
     Field(min_length=1, max_length=_MAX_PARTS, description=f"At most {_MAX_TEXT} characters of text"),
     AfterValidator(_check_text),
 ]
-# Told apart first, so that an error names the place within the one that was meant.
+# The alternatives are distinguished first, so that an error names the path within the intended one.
 Content = Annotated[
     Annotated[Text, Tag("~text")] | Annotated[Parts, Tag("~parts")],
     Discriminator(lambda value: "~parts" if isinstance(value, list) else "~text"),
@@ -156,10 +156,12 @@ class Message(BaseModel):
 
 
 def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) -> dict[str, Any]:
-    """Make the wire object of a message that is whole; `now` in Unix seconds."""
+    """Make the wire object of a complete message; `now` in Unix seconds."""
     attachments = [each.model_dump(exclude_none=True) for each in request.attachments or ()]
     tools = [{"type": "file_search"}, {"type": "code_interpreter"}]
-    attached = {each["file_id"] for each in attachments}  # a v1 message that is sent back has its files in both
+    attached = {
+        each["file_id"] for each in attachments
+    }  # a v1 message that a client sends back lists its files in both fields
     attachments += [{"file_id": id, "tools": tools} for id in request.file_ids or () if id not in attached]
     return {
         **open_message(id=id, thread_id=thread_id, run_id=None, assistant_id=None, now=now),
@@ -173,7 +175,7 @@ def new_message(request: MessageCreate, *, id: str, thread_id: str, now: int) ->
 
 
 def open_message(*, id: str, thread_id: str, run_id: str | None, assistant_id: str | None, now: int) -> dict[str, Any]:
-    """Make the wire object of a message that a run begins to write; `now` in Unix seconds."""
+    """Make the wire object of an empty message that a run is going to write; `now` in Unix seconds."""
     return {
         "id": id,
         "object": "thread.message",
@@ -226,15 +228,15 @@ def annotation(marker: str, file_id: str, at: int) -> dict[str, Any]:
 
 
 def plain_text(text: dict[str, Any]) -> str:
-    """Return the value of a text part without the markers of passages that were cited in it."""
+    """Return the value of a text part without its citation markers."""
     value: str = text["value"]
     cited = [each for each in text.get("annotations") or () if each["type"] == "file_citation"]
     if not cited:
         return value
     pieces: list[str] = []
-    place = 0
-    for each in sorted(cited, key=itemgetter("start_index")):  # imported ones can overlap
-        pieces.append(value[place : each["start_index"]])
-        place = max(place, each["end_index"])
-    pieces.append(value[place:])
+    start = 0
+    for each in sorted(cited, key=itemgetter("start_index")):  # imported citations can overlap
+        pieces.append(value[start : each["start_index"]])
+        start = max(start, each["end_index"])
+    pieces.append(value[start:])
     return "".join(pieces)

@@ -1,4 +1,4 @@
-"""Metadata as on every object: at most 16 pairs of strings, keys up to 64 and values up to 512 characters."""
+"""The metadata of objects: at most 16 pairs of strings, with keys of up to 64 and values of up to 512 characters."""
 
 from typing import Annotated
 

@@ -1,6 +1,6 @@
-"""Lists and deletions: the envelopes, and what a listing's query may say.
+"""Envelopes of lists and deletions, and the query parameters of listings.
 
-Law: after the last id there is an empty page, so that clients which ignore `has_more` come to an end, too.
+Invariant: the page after the last id is empty, so that clients that ignore `has_more` also stop.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ListQuery(BaseModel):
-    """`limit`, `order`, `after`, `before` of a listing."""
+    """Query parameters of a listing."""
 
     limit: int = Field(20, ge=1, le=100)
     order: Literal["asc", "desc"] = "desc"
@@ -33,7 +33,7 @@ class Listing(BaseModel, Generic[T]):
 
 
 class Deletion(BaseModel):
-    """What is left of a deleted object."""
+    """The answer to a deletion."""
 
     id: str
     object: str
@@ -41,7 +41,7 @@ class Deletion(BaseModel):
 
 
 def list_envelope(bodies: Sequence[dict[str, Any]], has_more: bool) -> dict[str, Any]:
-    """Make a list of wire objects in their order."""
+    """Make the list of these wire objects, in this order."""
     return {
         "object": "list",
         "data": list(bodies),
@@ -52,5 +52,5 @@ def list_envelope(bodies: Sequence[dict[str, Any]], has_more: bool) -> dict[str,
 
 
 def deletion(id: str, object: str) -> dict[str, Any]:
-    """Make the answer to a deletion; `object` as the deleted object says it, e.g. `thread`."""
+    """Make the answer to a deletion; `object` is the deleted object's type, such as `thread`."""
     return {"id": id, "object": f"{object}.deleted", "deleted": True}

@@ -6,19 +6,19 @@ from typing import Any, Final
 __all__ = ["KEY", "TAG", "Location", "find_place", "shown", "spell_path"]
 
 TAG: Final = "~"
-"""First character of the tags of our unions, which pydantic puts into its locations."""
+"""First character of our unions' tags, which pydantic includes in its locations."""
 
 KEY: Final = "[key]"
-"""What pydantic appends to the location of a key that is wrong."""
+"""What pydantic appends to the location of an invalid key."""
 
-_MAX_SHOWN: Final = 200  # characters of a client's own text that are repeated to it
+_MAX_SHOWN: Final = 200  # characters of a client's own text that an error repeats
 
 Location = Sequence[int | str]
 """Keys, indexes and tags, from the outside in."""
 
 
 def shown(value: Any) -> str:
-    """Return a client's own text as an error repeats it: only its beginning if it is long."""
+    """Return a client's own text as an error repeats it; long text is truncated."""
     text = str(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
@@ -35,9 +35,9 @@ def spell_path(loc: Location) -> str:
 
 
 def find_place(root: Any, loc: Location) -> tuple[Any, Any] | None:
-    """Return the dict or list that holds a location, and its key or index there; None if the data has no such place.
+    """Return the dict or list that holds a location, and its key or index there; None if the data does not have it.
 
-    A part that is no key of the data and looks like a tag is passed over.
+    A part that looks like a tag and is not a key of the data is skipped.
     """
     place: tuple[Any, Any] | None = None
     current = root

@@ -25,7 +25,7 @@ class FileSearchResources(Request):
 
 
 class NewVectorStore(Request):
-    """A vector store to be made along with its owner."""
+    """A vector store to create together with the assistant or thread."""
 
     file_ids: Annotated[list[Id], Field(max_length=10_000)] | None = None
     chunking_strategy: ChunkingStrategy | None = None
@@ -33,34 +33,34 @@ class NewVectorStore(Request):
 
 
 class NewFileSearchResources(FileSearchResources):
-    """The vector store that file search reads, or one to be made."""
+    """The vector store that file search reads, or one to create."""
 
     vector_stores: Annotated[list[NewVectorStore], Field(max_length=1)] | None = None
 
 
 class ToolResources(Request):
-    """Ids only."""
+    """Resources by id."""
 
     code_interpreter: CodeInterpreterResources | None = None
     file_search: FileSearchResources | None = None
 
 
 class NewToolResources(Request):
-    """Ids, or at creation a vector store to be made."""
+    """Resources by id, or a vector store to create."""
 
     code_interpreter: CodeInterpreterResources | None = None
     file_search: NewFileSearchResources | None = None
 
 
 def resources_body(resources: ToolResources | NewToolResources | None) -> dict[str, Any]:
-    """Return the wire object; {} when there is none."""
+    """Return the wire object; {} for None."""
     return {} if resources is None else resources.model_dump(exclude_none=True)
 
 
 def attach_files(
     resources: dict[str, Any], file_ids: Sequence[str] | None, tools: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Add an assistant's v1 `file_ids` where its tools look for files; the code interpreter's place without any."""
+    """Add an assistant's v1 `file_ids` to the resources of its tools; without such tools, to the code interpreter's."""
     if file_ids is None:
         return resources
     kinds = {tool["type"] for tool in tools}

@@ -1,4 +1,4 @@
-"""Runs: create, create with a thread, modify, submit outputs, the object, and what the one makes of the other."""
+"""Runs: the requests to create and modify them and to submit outputs, the object, and how it is made from a request."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -27,15 +27,15 @@ __all__ = [
 
 
 _MAX_TOOL_OUTPUTS: Final = 1_000
-"""Our limit: OpenAI's models make at most 128 calls at once, but other models can make more."""
+"""Our own limit. OpenAI's models make at most 128 parallel calls, but other models can make more."""
 
 
 _MAX_OUTPUT: Final = 1_048_576
-"""Maximum characters of one output, as at OpenAI. All outputs of one request have a lower limit in total, in bytes."""
+"""Maximum characters of one output, as at OpenAI. The total of all outputs in a request has a lower limit, in bytes."""
 
 
 def _unlimited(value: Any) -> Any:
-    """Old clients say -1 for no limit."""
+    """Convert -1, which old clients send for no limit."""
     return None if type(value) is int and value == -1 else value
 
 
@@ -184,7 +184,7 @@ def new_run(
     now: int,
     expiry_s: int,
 ) -> dict[str, Any]:
-    """Make the wire object, queued, with the values that count for this run; `now` in Unix seconds."""
+    """Make the wire object, queued, with the values that apply to this run; `now` in Unix seconds."""
     tools = assistant["tools"] if request.tools is None else [echo(tool) for tool in request.tools]
     truncation = request.truncation_strategy
     return {

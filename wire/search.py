@@ -1,4 +1,4 @@
-"""Search of a vector store: the request, the page of results."""
+"""Searches of a vector store: the request, and the page of results."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +13,7 @@ __all__ = ["ResultsPage", "VectorStoreSearch", "results_page"]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
-# Told apart first, so that an error names the place within the one that was meant.
+# The alternatives are distinguished first, so that an error names the path within the intended one.
 Queries = Annotated[
     Annotated[Query, Tag("~text")] | Annotated[list[Query], Field(min_length=1, max_length=8), Tag("~several")],
     Discriminator(lambda value: "~several" if isinstance(value, list) else "~text"),
@@ -31,14 +31,14 @@ def _check_size(filters: Filter | None) -> Filter | None:
 
 
 class SearchRanking(Request):
-    """How results are ranked; whatever the ranker's name, words and meaning are fused here."""
+    """How results are ranked. Every ranker's name stands for the same fusion of text and vector search."""
 
     ranker: Literal["none", "auto", "default-2024-11-15", "default_2024_08_21"] | None = None
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
 
 
 class VectorStoreSearch(Request):
-    """POST /vector_stores/{vector_store_id}/search. `rewrite_query` is accepted; queries are taken as they are."""
+    """POST /vector_stores/{vector_store_id}/search. `rewrite_query` is accepted and ignored."""
 
     query: Queries
     max_num_results: int = Field(10, ge=1, le=50)
@@ -48,7 +48,7 @@ class VectorStoreSearch(Request):
 
     @property
     def queries(self) -> list[str]:
-        """What is looked for."""
+        """The queries, always as a list."""
         return [self.query] if isinstance(self.query, str) else list(self.query)
 
 
@@ -63,7 +63,7 @@ class ResultsPage(BaseModel):
 
 
 def results_page(queries: Sequence[str], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make the wire object; all results are on one page."""
+    """Make the wire object, with all results on one page."""
     return {
         "object": "vector_store.search_results.page",
         "search_query": list(queries),

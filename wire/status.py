@@ -1,14 +1,14 @@
-"""The status table of a run: the only moves there are. Source: OpenAI's spec and documents (see README, "Statuses").
+"""The allowed status transitions of a run. Source: OpenAI's spec and documentation (see README, "Statuses").
 
-Every move is made by compare-and-set in the store: `sources(to)` is what the row's status must be one of.
+The store makes every transition by compare-and-set: the row's status must be one of `sources(target)`.
 
-    queued          → in_progress      the runner takes it up
-    in_progress     → requires_action  functions (or approvals) are wanted from the client
-    requires_action → queued           all tool outputs came in one request
+    queued          → in_progress      the runner starts it
+    in_progress     → requires_action  the client must send function outputs or approvals
+    requires_action → queued           one request sent all tool outputs
     in_progress     → completed        the model answered
-    in_progress     → incomplete       a token budget or the content filter cut it short
+    in_progress     → incomplete       a token budget or the content filter ended the answer
     queued, in_progress, requires_action → cancelling   `cancel` was called
-    cancelling      → cancelled        the upstream is stopped, open parts are closed
+    cancelling      → cancelled        the upstream is stopped, open messages and steps are closed
     any active      → failed           with `last_error`
     any active      → expired          `expires_at` has passed
 """
@@ -40,20 +40,20 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     "cancelled": frozenset(),
     "expired": frozenset(),
 }
-"""From each status, the statuses it may move to."""
+"""Status → the statuses that can follow it."""
 
 TERMINAL: Final = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
-"""Statuses that nothing leaves."""
+"""Statuses that never change."""
 
 ACTIVE: Final = frozenset(get_args(Status)) - TERMINAL
 """Statuses that lock the thread."""
 
 
 def may_move(source: Status, target: Status) -> bool:
-    """Tell whether the table has the move."""
+    """Return whether the table allows the transition."""
     return target in TRANSITIONS[source]
 
 
 def sources(target: Status) -> frozenset[Status]:
-    """Return the statuses from which `target` may be reached in one move."""
+    """Return the statuses from which one transition leads to `target`."""
     return frozenset(source for source, targets in TRANSITIONS.items() if target in targets)

@@ -1,4 +1,4 @@
-"""Run steps: the object, and a new one. Only runs make steps."""
+"""Run steps: the object, and how a run creates one."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -42,7 +42,7 @@ def open_step(
     step_details: dict[str, Any],
     now: int,
 ) -> dict[str, Any]:
-    """Make the wire object of a step that begins; `now` in Unix seconds."""
+    """Make the wire object of a step in progress; `now` in Unix seconds."""
     return {
         "id": id,
         "object": "thread.run.step",

@@ -1,4 +1,4 @@
-"""Threads: create, modify, the object, and what the one makes of the other."""
+"""Threads: the requests to create and modify them, the object, and how it is made from a request."""
 
 from typing import Any, Literal
 

@@ -1,8 +1,7 @@
 """The unions that assistants and runs share: tool, tool_choice, response_format, truncation_strategy.
 
-Law: what a client sent is echoed as it was sent, function parameters and schemas verbatim but for PHP's `[]` where
-an object is meant; `action` is the only kind of tool that OpenAI did not have, and what is in its `data` is the
-graphs' to judge.
+Invariants: tools are returned as the client sent them; only PHP's `[]` is replaced where function parameters and
+schemas must be objects. `action` is the only type of tool that OpenAI does not have. `graphs` checks its `data`.
 """
 
 from typing import Annotated, Any, Literal
@@ -47,7 +46,7 @@ class FileSearchTool(Request):
 
 
 class Function(Request):
-    """A function that the client carries out."""
+    """A function that the client executes."""
 
     name: Name
     description: str | None = None
@@ -56,7 +55,7 @@ class Function(Request):
 
 
 class FunctionTool(Request):
-    """A function that the client carries out."""
+    """A function that the client executes."""
 
     type: Literal["function"]
     function: Function

@@ -31,7 +31,7 @@ MAX_PART_BYTES: Final = 64 * 1024 * 1024
 PART_LIMIT: Final = ByteLimit("The part", MAX_PART_BYTES, advice="send the file in smaller parts")
 
 MAX_PARTS: Final = 2_000
-"""Parts of one upload. Our own limit, as the list of parts is rewritten with each part."""
+"""Parts of one upload. This is our own limit, because each part rewrites the list of parts."""
 
 _LIFETIME_S: Final = 3_600
 
@@ -47,7 +47,7 @@ class UploadCreate(Request):
 
 
 class UploadPartCreate(Request):
-    """POST /uploads/{upload_id}/parts: it has no fields beside `data`."""
+    """POST /uploads/{upload_id}/parts: it has no fields besides `data`."""
 
 
 class UploadComplete(Request):

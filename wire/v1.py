@@ -1,6 +1,6 @@
-"""What clients of the Assistants API v1 still send and expect: `retrieval`, `file_ids` on objects, quotes. Pure.
+"""Converts between v2 and what v1 clients of the Assistants API send and expect: `retrieval`, `file_ids`, quotes. Pure.
 
-Law: inside there is v2 only. A request is made v2 where it is read, an answer v1 where it is sent.
+Invariant: everything inside the server is v2. Requests are converted when they are read, answers when they are sent.
 """
 
 from typing import Any, Final, Literal
@@ -19,7 +19,7 @@ _ADDED_IN_V2: Final = {
     "thread.message": frozenset({"attachments"}),
     "thread.run": _SAMPLING | {"tool_resources", "parallel_tool_calls"},
 }
-"""Fields that v1's objects do not have, by the types of its last SDKs: openai-python 1.20 and openai-node 4.36."""
+"""Fields that v1's objects do not have, according to its last SDKs: openai-python 1.20 and openai-node 4.36."""
 
 
 class AssistantFileCreate(Request):
@@ -53,7 +53,7 @@ def file_object(file_id: str, created_at: int, **holder: str) -> dict[str, Any]:
 
 
 def rename_retrieval(data: Any) -> Any:
-    """Return a request whose tools and choice of type `retrieval` are called `file_search`, as v2 does."""
+    """Return a request with the type `retrieval` of tools and the tool choice renamed to v2's `file_search`."""
     if not isinstance(data, dict):
         return data
     renamed = dict(data)
@@ -65,8 +65,11 @@ def rename_retrieval(data: Any) -> Any:
 
 
 def as_v1(obj: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer or an event's data as v1 has it: `file_ids` on assistants, messages and runs, `retrieval` for
-    `file_search`, a `quote` in each `file_citation`, and no field that came with v2; in lists too."""
+    """Return an answer or an event's data in v1's form, including the objects of a list.
+
+    Assistants, messages and runs have `file_ids`, `file_search` is `retrieval`, each `file_citation` has a `quote`, and
+    fields that v2 added are removed.
+    """
     match obj.get("object"):
         case "list":
             return {**obj, "data": [as_v1(each) for each in obj["data"]]}
@@ -120,8 +123,8 @@ def _calls(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _quoting(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a message. Passages are not kept with it, so a quote is empty; openai-python 1.3 and 1.10 cannot read a
-    citation without one."""
+    """Add quotes to the citations of a message's part. They are empty, because passages are not kept with messages.
+    openai-python 1.3 and 1.10 cannot parse a citation without a quote."""
     made = part.get("text", {}).get("annotations")
     if not made:
         return part
@@ -140,6 +143,8 @@ def _file_ids(obj: dict[str, Any]) -> list[str]:
 def _resource_files(resources: dict[str, Any] | None) -> list[str]:
     given = resources or {}
     found = list(given.get("code_interpreter", {}).get("file_ids", ()))
-    for vector_store in given.get("file_search", {}).get("vector_stores", ()):  # of a request, not made yet
+    for vector_store in given.get("file_search", {}).get(
+        "vector_stores", ()
+    ):  # of a request: the store does not exist yet
         found += vector_store.get("file_ids", ())
     return found

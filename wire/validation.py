@@ -1,6 +1,6 @@
-"""A request that is wrong, in OpenAI's words: pydantic's errors in, one InvalidRequest out. Pure.
+"""Validates requests, and translates pydantic's errors into one InvalidRequest in OpenAI's wording. Pure.
 
-Law: only the first error is told, as OpenAI does it, but an unknown parameter outranks a missing one.
+Invariant: only the first error is reported, as at OpenAI, but an unknown parameter outranks a missing one.
 """
 
 import re
@@ -40,7 +40,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Request(BaseModel):
-    """What a client sends: unknown fields refused, nothing coerced, and never changed afterwards."""
+    """Base of all requests: unknown fields are refused, nothing is coerced, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -49,21 +49,21 @@ Id = Annotated[str, StringConstraints(max_length=MAX_ID)]
 
 
 def _scalar(value: Any) -> Any:
-    """What is none of them is told so once, not by the error of whichever of them comes first."""
+    """Report an invalid type in one error for the whole union, not in that of its first member."""
     if not isinstance(value, str | bool | int | float):
         raise PydanticCustomError("scalar_type", "not a string, number or boolean")
     return value
 
 
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
-"""A value of an attribute, or what one is compared with."""
+"""The value of an attribute, or a value that an attribute is compared with."""
 
 
 def one_of(**members: Any) -> Any:
-    """Make a union of objects told apart by their `type`; a member named `text_` takes plain strings.
+    """Make a union of objects that is discriminated by `type`; a member named `text_` accepts plain strings.
 
-    A plain discriminated union would do, but for strings beside objects, and for the paths of its errors, in which
-    a tag cannot be told from a field of the same name.
+    Pydantic's plain discriminated union has no strings, and in the paths of its errors a tag looks like a field of the
+    same name.
     """
     union: Any = None
     for name, member in members.items():
@@ -83,7 +83,7 @@ def _tag_of(strings: bool) -> Callable[[Any], str | None]:
 
 
 def parse(model: type[M], data: Any, leniency: Leniency = STRICT) -> M:
-    """Validate a request, mended as far as leniency goes. Raises InvalidRequest in OpenAI's words."""
+    """Validate a request, repaired as far as leniency allows. Raises InvalidRequest in OpenAI's wording."""
     try:
         return model.model_validate(data)
     except ValidationError:
@@ -122,12 +122,12 @@ def explain(errors: Sequence[Any]) -> InvalidRequest:
     translate = _TRANSLATORS.get(kind)
     if translate is not None:
         return translate(where, given, context, loc)
-    told = error["msg"].removeprefix("Value error, ")  # pydantic's way to say that the sentence is ours
-    message = f"Invalid value for '{where}': {told}." if where else f"Invalid request: {told}."
+    reason = error["msg"].removeprefix("Value error, ")  # pydantic's prefix for the message of our own ValueError
+    message = f"Invalid value for '{where}': {reason}." if where else f"Invalid request: {reason}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 
-# --- one translation a kind of error --------------------------------------------------------------------------------
+# --- one translation per kind of error ------------------------------------------------------------------------------
 
 
 def _missing(where: str, *_: Any) -> InvalidRequest:
@@ -263,8 +263,8 @@ def _wrong_type(where: str, expected: str, given: Any) -> InvalidRequest:
 
 def _unsupported(where: str, given: Any, supported: Sequence[str]) -> InvalidRequest:
     quoted = [f"'{value}'" for value in supported]
-    told = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
-    message = f"Invalid value: '{shown(given)}'. Supported values are: {told}."
+    listed = " and ".join(quoted) if len(quoted) < 3 else f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
+    message = f"Invalid value: '{shown(given)}'. Supported values are: {listed}."
     return InvalidRequest(message, param=where or None, code="invalid_value")
 
 

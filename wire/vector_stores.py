@@ -1,6 +1,6 @@
-"""Vector stores, their files, and the batches these come in: requests, objects, what the one makes of the other.
+"""Vector stores, their files and file batches: requests, objects, and how objects are made.
 
-Law: counts, sizes and the statuses that follow from them are put in when an object is shown; what is stored has none.
+Invariant: stored objects have no counts, sizes or statuses derived from them. These are added when an object is shown.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 AUTO: Final = {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
-"""What `auto` stands for."""
+"""The chunk sizes of the strategy `auto`."""
 
 _DAY_S: Final = 86_400
 _Key = Annotated[str, StringConstraints(max_length=64)]
@@ -63,13 +63,13 @@ Counts = Mapping[str, int]
 
 
 class AutoChunking(Request):
-    """The default."""
+    """The default chunk sizes."""
 
     type: Literal["auto"]
 
 
 class StaticSizes(Request):
-    """Chunks of so many tokens, which share so many with the chunk before."""
+    """The size of chunks, and of the overlap with the previous chunk, in tokens."""
 
     max_chunk_size_tokens: int = Field(ge=100, le=4096)
     chunk_overlap_tokens: int = Field(ge=0)
@@ -95,7 +95,7 @@ ChunkingStrategy = one_of(auto=AutoChunking, static=StaticChunking)
 
 
 class StoreExpiry(Request):
-    """When a store goes: so many days after it was last used."""
+    """When a store expires, in days after its last use."""
 
     anchor: Literal["last_active_at"]
     days: int = Field(ge=1, le=365)
@@ -135,7 +135,7 @@ class PlaceModify(Request):
 
 
 class FileBatchCreate(Request):
-    """POST /vector_stores/{vector_store_id}/file_batches: `file_ids`, or `files` with a choice for each."""
+    """POST /vector_stores/{vector_store_id}/file_batches: `file_ids`, or `files` with options for each file."""
 
     file_ids: Annotated[list[Id], Field(min_length=1, max_length=2000)] | None = None
     files: Annotated[list[NewStoreFile], Field(min_length=1, max_length=2000)] | None = None
@@ -155,7 +155,7 @@ class FileBatchCreate(Request):
         return self
 
     def places(self) -> list[NewStoreFile]:
-        """Return the files with what holds for each."""
+        """Return the files, each with its options."""
         if self.files is not None:
             return self.files
         return [
@@ -165,7 +165,7 @@ class FileBatchCreate(Request):
 
 
 class FileCounts(BaseModel):
-    """How many files are in which status."""
+    """The number of files by status."""
 
     in_progress: int
     completed: int
@@ -230,18 +230,18 @@ class FileBatch(BaseModel):
 
 
 def chunking(strategy: Any) -> dict[str, Any]:
-    """Return the wire's static strategy for what a request said, or did not say."""
+    """Return the static strategy that a request's strategy stands for, the default one for None."""
     sizes = strategy.static.model_dump() if isinstance(strategy, StaticChunking) else dict(AUTO)
     return {"type": "static", "static": sizes}
 
 
 def expiry(expires_after: Mapping[str, Any] | None, last_active_at: int) -> int | None:
-    """Return when a store that was last used then expires (Unix seconds)."""
+    """Return when a store expires that was last used at `last_active_at`, both in Unix seconds."""
     return None if expires_after is None else last_active_at + expires_after["days"] * _DAY_S
 
 
 def new_vector_store(request: VectorStoreCreate, *, id: str, now: int) -> dict[str, Any]:
-    """Make what is stored; `now` in Unix seconds."""
+    """Make the stored object; `now` in Unix seconds."""
     expires_after = None if request.expires_after is None else request.expires_after.model_dump()
     return {
         "id": id,
@@ -271,13 +271,13 @@ def amend_vector_store(request: VectorStoreModify, body: dict[str, Any], *, now:
 
 
 def show_vector_store(body: dict[str, Any], counts: Counts, usage_bytes: int) -> dict[str, Any]:
-    """Make the wire object."""
+    """Make the wire object from the stored one."""
     status = "in_progress" if body["status"] != "expired" and counts["in_progress"] else body["status"]
     return {**body, "status": status, "usage_bytes": usage_bytes, "file_counts": dict(counts)}
 
 
 def new_store_file(request: NewStoreFile, *, vector_store_id: str, now: int) -> dict[str, Any]:
-    """Make the wire object of a file that is to be indexed."""
+    """Make the wire object of a file that will be indexed."""
     return {
         "id": request.file_id,
         "object": "vector_store.file",
@@ -292,7 +292,7 @@ def new_store_file(request: NewStoreFile, *, vector_store_id: str, now: int) -> 
 
 
 def new_batch(*, id: str, vector_store_id: str, now: int) -> dict[str, Any]:
-    """Make what is stored of a batch; it has a status of its own only where it is cancelled."""
+    """Make the stored object of a batch. Its status is derived from its files unless the batch is cancelled."""
     return {
         "id": id,
         "object": "vector_store.files_batch",
@@ -303,7 +303,7 @@ def new_batch(*, id: str, vector_store_id: str, now: int) -> dict[str, Any]:
 
 
 def show_batch(body: dict[str, Any], counts: Counts) -> dict[str, Any]:
-    """Make the wire object: in progress until no file is, and failed where every one did."""
+    """Make the wire object: in progress while a file is, and failed if every file failed."""
     status = body["status"]
     if status != "cancelled" and not counts["in_progress"]:
         status = "failed" if counts["failed"] and counts["failed"] == counts["total"] else "completed"

@@ -289,7 +289,7 @@ BAD = [
         "line 2: 'messages[0].thread_id' is 'thread_other'",
     ),
     (lines({"id": "asst_x", "object": "assistant"}), "line 2: Missing required parameter: 'model'"),
-    ("[1]\n", "line 2: This is no JSON object"),
+    ("[1]\n", "line 2: This is not a JSON object"),
     (
         lines({"id": "thread_x", "messages": [said("x", 1, "x", at=1), {"role": "user", "content": 5}]}),
         "line 2: messages[1]: Invalid type for 'content'",
