@@ -1,5 +1,5 @@
-"""What is HTTP? One resource a file; problems, guards and streams beside them.
+"""The HTTP API: one file per resource, and files for access, errors, connections and streams.
 
-The law of the room: it translates and decides nothing. What a request may do is refused in the store's transaction
-or by the runner; here it becomes a status and OpenAI's error shape.
+Invariant: this package translates and decides nothing. The store's transaction or the runner refuses what a request
+must not do; here, the refusal becomes a status and OpenAI's error shape.
 """

@@ -1,11 +1,10 @@
-"""The gate in front of every route: host, origin, key, body. Pure ASGI, so that streams pass untouched.
+"""Checks host, origin, key and body of every request before it reaches a route. Pure ASGI, so streams pass unchanged.
 
-The laws: nothing gets in that is not JSON of a bearable size, or a file on its way to disk; a page on another origin
-cannot post; whoever has no key learns nothing; what breaks is answered by a last-resort 500, and logged under the
-request's id.
+Invariants: a body is JSON of limited size, or a file that is streamed to disk. A page of another origin cannot post. A
+client without a key learns nothing. An unexpected error is answered with 500 and logged with the request's id.
 
-No body is read for a request that its head refuses: by host, origin or key, or because no route takes it. No page of
-this server can be shown in a frame of another.
+The body of a request is not read if its head is enough for a refusal: by host, origin or key, or because no route
+accepts a body. Other sites cannot show a page of this server in a frame.
 """
 
 import hmac
@@ -45,10 +44,10 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Gate:
-    """Lets requests through to `app`, or answers them itself.
+    """Passes requests to `app`, or refuses them.
 
-    `keys` maps key to owner, empty is open mode. `hosts` are names that `Host` may be beside the loopback ones; None
-    lets any through. `origins` are those that may post beside the server's own.
+    `keys` maps keys to owners; without keys, access is open. `hosts` are the names that `Host` can have besides the
+    loopback ones; None allows any. Pages of `origins` can post, besides those of the server's own origin.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Gate:
             await problem_answer(problem)(scope, receive, send)
         except Exception:
             request_id = scope["state"]["request_id"]
-            logger.exception("request %s (%s %s) broke", request_id, scope["method"], scope["path"])
+            logger.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
             if outgoing.started:
                 raise
             message = f"The server had an error while processing your request. Its log has more, under {request_id}."
@@ -111,11 +110,14 @@ class Gate:
 
         try:
             await self._app(scope, receive, send)
-        except BrokenOff as error:  # the connection is closed, as the answer has no end
+        except BrokenOff as error:  # the connection closes because the answer is incomplete
             logger.warning("an answer was aborted: %s", error)
 
     def _admit(self, scope: Scope) -> str | None:
-        """Check everything that needs no route; return whose body is to be read now, or None. Raises Problem."""
+        """Check everything that needs no route. Return the owner if the body is to be read now, else None.
+
+        Raises Problem.
+        """
         headers = head_of(scope)
         self._check_host(scope, headers)
         self._check_origin(scope, headers)
@@ -127,7 +129,7 @@ class Gate:
         if not scope["app"].state.body_paths.have(scope["method"], scope["path"]):
             return None  # the app answers 404 or 405
         if is_form(headers) and _takes_form(scope["path"].removeprefix("/v1")):
-            return None  # read while it is written to disk, and limited there
+            return None  # it is streamed to disk later, and limited there
         return owner
 
     def _counted(self, scope: Scope) -> ConnectionLimit | None:
@@ -141,7 +143,8 @@ class Gate:
         return door
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
-        """A name that somebody pointed at this address must not make a browser talk to us (DNS rebinding)."""
+        """Refuse unknown host names: an attacker's name that resolves to this address would give the attacker's page
+        access to the server (DNS rebinding)."""
         host = headers.get("host", "")
         name = host_name(host)
         if [name for name, _ in scope["headers"]].count(b"host") > 1:
@@ -158,16 +161,16 @@ class Gate:
         if origin is None or scope["method"] in _SAFE or origin in self._origins or "*" in self._origins:
             return
         try:
-            place = urlsplit(origin).netloc
+            netloc = urlsplit(origin).netloc
         except ValueError:
-            place = None
-        if place is None or place != headers.get("host"):
+            netloc = None
+        if netloc is None or netloc != headers.get("host"):
             raise Forbidden(f"Origin '{shown(origin)}' is not allowed; name it in CORS_ORIGINS.")
 
     def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
         path = scope["path"]
         if path == "/metrics":
-            return self._watcher(headers)
+            return self._check_metrics_key(headers)
         if not self._keys:
             return DEFAULT_OWNER
         is_public = path in _PUBLIC or path.removeprefix("/v1") in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)
@@ -180,16 +183,16 @@ class Gate:
             )
         owners: list[str] = []
         for given in _sent_keys(headers):
-            for known, its_owner in self._keys.items():  # all of them, so that the time tells nothing
+            for known, its_owner in self._keys.items():  # all of them, so that the time reveals nothing
                 if hmac.compare_digest(known, given):
                     owners.append(its_owner)
         if not owners:
             raise _incorrect()
         return owners[0]
 
-    def _watcher(self, headers: Mapping[str, str]) -> str:
-        """Figures are of all owners together, so that no owner's key opens them; and a loopback peer is no proof of
-        anything, as a proxy on this machine is one."""
+    def _check_metrics_key(self, headers: Mapping[str, str]) -> str:
+        """Metrics are about all owners, so no owner's key gives access to them. A loopback peer gives no access either,
+        because it can be a proxy on this machine."""
         if self._metrics_key and not any(hmac.compare_digest(self._metrics_key, key) for key in _sent_keys(headers)):
             raise _incorrect()
         if self._keys and not self._metrics_key:
@@ -203,8 +206,8 @@ def _forbid_frames(start: Message) -> None:
     headers = start.get("headers", ())
     kind = next((value for name, value in headers if name == b"content-type"), b"")
     if kind.startswith(b"text/html"):
-        told = {name for name, _ in headers}
-        start["headers"] = [*headers, *(each for each in _UNFRAMED if each[0] not in told)]
+        names = {name for name, _ in headers}
+        start["headers"] = [*headers, *(each for each in _UNFRAMED if each[0] not in names)]
 
 
 def _takes_form(path: str) -> bool:
@@ -212,9 +215,9 @@ def _takes_form(path: str) -> bool:
 
 
 def _sent_keys(headers: Mapping[str, str]) -> list[bytes]:
-    """Return the keys that were sent: as Bearer, and as `api-key`, which is how Azure's clients send theirs.
+    """Return the keys in the request: as Bearer, and as `api-key`, which Azure's clients send.
 
-    Raises Unauthorized when there is none.
+    Raises Unauthorized if there is none.
     """
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     sent = (bearer if scheme.lower() == "bearer" else "", headers.get("api-key", ""))

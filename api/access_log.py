@@ -1,8 +1,8 @@
-"""Every request is given an id, counted, and told in one line of the log. Pure ASGI, around everything else.
+"""Gives every request an id, counts it, and logs it in one line. Pure ASGI middleware.
 
-Laws: the id is in the answer's `x-request-id`, and on every line that is logged for the request, and for the run that
-it starts. The line names the path, never its query, a header or a body. Metrics know routes, not paths. What is asked
-for again and again by machines (`/health`, `/ready`, `/metrics`) is told at level debug.
+Invariants: the id is in the answer's `x-request-id`, and in every line that is logged for the request and for the run
+that it starts. The line has the path, but never the query, a header or a body. Metrics have routes, not paths. Requests
+that monitoring repeats (`/health`, `/ready`, `/metrics`) are logged at level debug.
 """
 
 import logging
@@ -27,20 +27,20 @@ _NO_ROUTE: Final = "none"
 
 
 class RequestMetrics:
-    """What was asked for, by route."""
+    """Metrics of requests, by route."""
 
     def __init__(self) -> None:
         self.answers = Counts()
-        """By (method, route, status); the status is `left` where the client left before its answer began."""
+        """By (method, route, status). The status is `left` if the client disconnected before its answer started."""
         self.seconds: dict[tuple[str, str], Histogram] = {}
-        """By (method, route): until the answer began."""
+        """By (method, route): the time until the answer started."""
         self.open = 0
-        """Requests that are being answered, streams included."""
+        """Requests that are being answered, including streams."""
         self.streams = 0
-        """Streams of events that are open."""
+        """Open event streams."""
 
     def began(self, method: str, route: str, seconds: float) -> None:
-        """Count how long an answer took to begin."""
+        """Record the time until an answer started."""
         histogram = self.seconds.get((method, route))
         if histogram is None:
             histogram = self.seconds[method, route] = Histogram()
@@ -48,7 +48,7 @@ class RequestMetrics:
 
 
 class Watch:
-    """See the module."""
+    """The middleware; see the module."""
 
     def __init__(self, app: ASGIApp, *, metrics: RequestMetrics, clock: Clock = time.perf_counter) -> None:
         self._app = app
@@ -69,9 +69,9 @@ class Watch:
                 await self._app(scope, receive, answer.send)
             finally:
                 self._metrics.open -= 1
-                self._tell(scope, answer)
+                self._record(scope, answer)
 
-    def _tell(self, scope: Scope, answer: "_Answer") -> None:
+    def _record(self, scope: Scope, answer: "_Answer") -> None:
         took_s = self._clock() - answer.asked_at
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = _route(scope)
@@ -84,7 +84,7 @@ class Watch:
         level = logging.DEBUG if route in PROBES and answer.status else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        told: dict[str, Any] = {
+        values: dict[str, Any] = {
             "method": scope["method"],
             "path": scope["path"],
             "route": route,
@@ -95,13 +95,15 @@ class Watch:
         }
         ending = "" if answer.whole else ", left early"
         if not answer.whole:
-            told["left"] = True
-        words = "%s %s %s in %.1f ms%s"
-        logger.log(level, words, scope["method"], scope["path"], status, took_s * 1000, ending, extra=fields(**told))
+            values["left"] = True
+        message = "%s %s %s in %.1f ms%s"
+        logger.log(
+            level, message, scope["method"], scope["path"], status, took_s * 1000, ending, extra=fields(**values)
+        )
 
 
 class _Answer:
-    """What goes out for one request, looked at in passing."""
+    """Observes the answer to one request while it is sent."""
 
     __slots__ = (
         "_clock",
@@ -128,7 +130,7 @@ class _Answer:
         self.whole = False
 
     async def send(self, message: Message) -> None:
-        """Pass on; a block of a stream costs an addition."""
+        """Pass a message on. A block of a stream costs only an addition."""
         if message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
@@ -142,12 +144,12 @@ class _Answer:
 
 
 def _trace_id() -> dict[str, str]:
-    """The trace that the request is part of, where requests are traced."""
+    """Return the id of the request's trace, if requests are traced."""
     context = trace.get_current_span().get_span_context()
     return {"trace_id": trace.format_trace_id(context.trace_id)} if context.is_valid else {}
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route, without `/v1`; one word for what leads nowhere, or is answered before."""
+    """Return the route's template without `/v1`, or `none` if the request did not reach a route."""
     path = getattr(scope.get("route"), "path", None)
     return path.removeprefix("/v1") if isinstance(path, str) else _NO_ROUTE

@@ -1,4 +1,4 @@
-"""The app: every route with and without `/v1`, the gate in front, documents that work offline."""
+"""Builds the app: every route with and without `/v1`, the access checks, and API documentation that works offline."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -77,19 +77,18 @@ _DESCRIPTION = (
 
 
 _TELEMETRY: TelemetryConfig = {
-    "metrics": False,  # they are Prometheus's to fetch
-    "logs": False,  # they would have the words of errors
+    "metrics": False,  # `/metrics` exports them
+    "logs": False,  # they would contain error messages
     "operation_spans": False,
     "auto_configure": False,  # `api.tracing` does it
     "exclude": lambda scope: scope.get("path", "").removeprefix("/v1") in PROBES,
 }
-"""FastAPI makes a span of each request, in the trace that the client's `traceparent` names, where somebody has set
-OpenTelemetry up; else nothing."""
+"""If OpenTelemetry is set up, FastAPI makes a span of each request, in the trace of the client's `traceparent`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may come in. `keys` maps key to owner; `hosts` None admits any `Host`."""
+    """The access rules. `keys` maps keys to owners; with `hosts` None, any `Host` is allowed."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
     hosts: Collection[str] | None = frozenset()
@@ -105,7 +104,7 @@ def build_app(
     version: str,
     unknown_fields: Literal["refuse", "ignore"] = "refuse",
 ) -> FastAPI:
-    """Put the app together; `open_deps` is entered while it serves."""
+    """Build the app; `open_deps` is entered while it serves."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -117,7 +116,7 @@ def build_app(
             try:
                 yield
             finally:
-                app.router.routes[:] = routes  # they hold these dependencies; the next start makes its own
+                app.router.routes[:] = routes  # the removed ones hold these dependencies; the next start adds its own
 
     requests = RequestMetrics()
     middleware = [Middleware(AzureAddresses), Middleware(Watch, metrics=requests)]
@@ -142,7 +141,7 @@ def build_app(
         redoc_url=None,
         telemetry=_TELEMETRY,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,  # as in OpenAI's own document, short and lasting
+        generate_unique_id_function=lambda route: route.name,  # short and stable, as in OpenAI's own document
     )
     app.state.requests, app.state.version = requests, version
     app.state.ignores_unknown_fields = unknown_fields == "ignore"
@@ -160,7 +159,7 @@ def build_app(
 
 
 def _langserve(deps: Deps) -> APIRouter:
-    """LangServe's routes. They take their time, which only a server that starts has to spend."""
+    """Return LangServe's routes. They take long to import and build, so only a starting server does it."""
     from api.langserve import build_router
 
     return build_router(deps)

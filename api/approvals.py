@@ -1,4 +1,4 @@
-"""Requests that a run waiting for approval would send (an extension). The page shows them beside Approve and Deny."""
+"""Requests that a run waiting for approval would send (an extension). The page shows them next to Approve and Deny."""
 
 from typing import Literal
 

@@ -65,14 +65,15 @@ async def get_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner, v1
 async def modify_assistant(
     assistant_id: AssistantId, body: AssistantModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
-    """Change what is given, leave the rest."""
+    """Change the given fields only."""
     row = await must_get(deps, "assistant", assistant_id, owner)
     return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
 async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner) -> Response:
-    """Delete an assistant; its runs go on and stay readable. Vector stores stay, but the one made for `file_ids`."""
+    """Delete an assistant. Its runs continue and stay readable. Of its vector stores, only the one that was created for
+    `file_ids` is deleted."""
     row = await must_get(deps, "assistant", assistant_id, owner)
     await deps.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
     if (made := store_of(row)) is not None:
@@ -82,12 +83,12 @@ async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner)
 
 
 def show_assistant(row: Row, *, v1: bool) -> dict[str, Any]:
-    """Return the wire object; a v1 client reads `file_ids` in it."""
+    """Return the wire object, with `file_ids` for a v1 client."""
     return {**row.body, "file_ids": list(files_of(row))} if v1 else row.body
 
 
 async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
-    """Change an assistant; returns its new row. The store that was made for earlier `file_ids` goes with them."""
+    """Change an assistant and return its new row. New `file_ids` delete the store of the earlier ones."""
     now = int(time.time())
     if body.file_ids is not None and _keeps_files(body, row):
         body = body.model_copy(update={"file_ids": None})
@@ -124,7 +125,7 @@ async def amend(deps: Deps, row: Row, body: AssistantModify) -> Row:
 
 
 def _keeps_files(body: AssistantModify, row: Row) -> bool:
-    """Whether a v1 object is sent back whole, with the same files for the same tools: its store stays as it is."""
+    """Return whether a v1 object came back with the same files for the same tools; its store is then kept."""
     tools = row.body["tools"] if body.tools is None else [tool.model_dump() for tool in body.tools]
     resources = row.body["tool_resources"]
     return (
@@ -135,6 +136,6 @@ def _keeps_files(body: AssistantModify, row: Row) -> bool:
 
 
 async def check_tools(tools: list[dict[str, Any]]) -> None:
-    """Refuse tools that no run could use. Raises Problem."""
+    """Check that runs can use the tools. Raises Problem."""
     await make_toolset(tools)
     await check_schemas(tools)

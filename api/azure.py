@@ -23,7 +23,7 @@ DEPLOYMENT: Final = "deployment"
 """Key of the request's state: the deployment's name, which replaces the body's model, as on Azure."""
 
 _PREFIXES: Final = ("/openai/", "//openai/")
-"""The second one is how SDKs extend an endpoint that ends in `/`."""
+"""SDKs make the second one of an endpoint that ends in `/`."""
 
 _DEPLOYMENTS: Final = "/deployments/"
 _OPERATIONS: Final = (

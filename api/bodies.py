@@ -1,6 +1,6 @@
-"""Request bodies: read once, limited, and JSON or nothing.
+"""Reads request bodies: once, with limits, as JSON only.
 
-What passes is JSON that can also be stored: encoded anew, so that no number is too large and no text is broken.
+The result is JSON that can also be stored: encoding it again rules out numbers that are too large and invalid text.
 """
 
 import codecs
@@ -25,7 +25,7 @@ EMPTY_ARRAY: Final = b"[]"
 """An empty array in a body after `read_body`, which normalizes spaces."""
 
 MAX_DEPTH: Final = 100
-"""Levels of nesting; beyond some hundreds encoders give up."""
+"""Levels of nesting; encoders fail beyond some hundreds."""
 
 MAX_VALUES: Final = 60_000
 """Elements of arrays and fields of objects in one body. Each is a Python object and microseconds of work, however few
@@ -36,7 +36,7 @@ _BLOCK: Final = 64 * 1024
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, share: Share) -> Receive:
-    """Read the body and return a `receive` that gives it again, as JSON; an empty one as `{}`, whatever its type.
+    """Read the body and return a `receive` that returns it as JSON; an empty body, of any type, becomes `{}`.
 
     The body of a request to an Azure deployment gets the deployment's name as its `model`. The original body of a v1
     client is kept in the request's state, as `sent`. The body is counted in `share`, from its first block on. Raises
@@ -76,10 +76,10 @@ async def _read(receive: Receive, max_bytes: int, share: Share) -> bytes:
 
 
 async def receive_block(receive: Receive) -> tuple[bytes, bool]:
-    """Return the next block of a body, and whether more is to come. Raises InvalidRequest when it breaks off."""
+    """Return the next block of a body, and whether more follows. Raises InvalidRequest if the client disconnects."""
     message = await receive()  # the time is limited, see `api.connection`
     if message["type"] == "http.disconnect":
-        # Nobody reads the answer; what matters is that half a body is not taken for an empty one.
+        # The client cannot read the answer, but a partial body must not pass as an empty one.
         raise InvalidRequest("The connection was closed before the request body had ended.")
     return message.get("body", b""), message.get("more_body", False)
 
@@ -91,8 +91,8 @@ def _limit(max_bytes: int) -> ByteLimit:
 def _check_type(headers: Mapping[str, str]) -> None:
     content_type, coding = headers.get("content-type", ""), headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
-        # What is packed could be a bomb, and no client of the API packs its requests.
-        raise UnsupportedMedia(f"Unsupported content encoding '{shown(coding)}'. Send the body as it is, without one.")
+        # Compressed data can expand without limit, and no client of the API compresses its requests.
+        raise UnsupportedMedia(f"Unsupported content encoding '{shown(coding)}'. Send the body without one.")
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMedia(f"Unsupported content type '{shown(content_type)}'. Send 'application/json'.")
@@ -126,7 +126,7 @@ def _count_values(body: bytes) -> int:
     count, in_string, rest = 0, False, b""
     for start in range(0, len(body), _BLOCK):
         block = (rest + body[start : start + _BLOCK]).replace(b"\\\\", b"")
-        rest = b"\\" if block.endswith(b"\\") else b""  # what it escapes comes with the next block
+        rest = b"\\" if block.endswith(b"\\") else b""  # the character that it escapes is in the next block
         pieces = block.removesuffix(rest).replace(b'\\"', b"").split(b'"')
         count += _count_marks(b"".join(pieces[in_string::2]))
         if count > MAX_VALUES:
@@ -144,7 +144,7 @@ def _unparsable(reason: str) -> InvalidRequest:
 
 
 def _depth(value: Any) -> int:
-    """Levels of nesting, found without recursion."""
+    """Return the levels of nesting, without recursion."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         current, level = waiting.pop()

@@ -29,17 +29,17 @@ IGNORED: Final = "x-threadhold-ignored"
 """Header that lists the ignored fields of a request."""
 
 _BODY: Final = "body"
-"""Where FastAPI's locations of errors begin."""
+"""The first part of FastAPI's error locations."""
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class BodyRoute(APIRoute):
-    """A route that mends its body. Used by the API's routers: `APIRouter(route_class=BodyRoute)`."""
+    """A route that repairs its body. The API's routers use it: `APIRouter(route_class=BodyRoute)`."""
 
     def get_route_handler(self) -> Handler:
-        """Return what reads and mends the body, and then calls `get_endpoint_handler`."""
+        """Return a handler that reads and repairs the body, and then calls that of `get_endpoint_handler`."""
         handle = self.get_endpoint_handler()
         model = None if self.body_field is None else self.body_field.field_info.annotation
         if not (isclass(model) and issubclass(model, BaseModel)):
@@ -57,7 +57,7 @@ class BodyRoute(APIRoute):
         return handle_leniently
 
     def get_endpoint_handler(self) -> Handler:
-        """Return what calls the endpoint, given a request whose `json()` is the body's model: FastAPI's handler."""
+        """Return a handler that calls the endpoint for a request whose `json()` is the body's model: FastAPI's."""
         return super().get_route_handler()
 
 

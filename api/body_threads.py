@@ -1,4 +1,4 @@
-"""Which bodies are large, and the threads that process them, so that the event loop can answer other requests.
+"""Processes large bodies in threads, so that the event loop can answer other requests.
 
 Decoding and validation are single calls into C that hold the interpreter for milliseconds each. Running several in
 parallel would delay every other request, so the largest bodies are processed one after the other.
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def is_large(body: bytes) -> bool:
-    """Return whether an encoded body is checked in a thread, beside few others of its owner."""
+    """Return whether an encoded body is checked in a thread, where only a few of each owner run at a time."""
     return len(body) > LARGE or body.count(b"{") > _MOST_OBJECTS
 
 

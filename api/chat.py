@@ -1,4 +1,4 @@
-"""Chat completions, passed through to the upstream that the model means: streams and tools too, unread."""
+"""Chat completions, passed through to the upstream of the model, including streams and tools."""
 
 from typing import Any
 
@@ -19,5 +19,5 @@ _BODY: dict[str, Any] = {
 
 @router.post("/chat/completions", openapi_extra=_BODY)
 async def complete_chat(request: Request, deps: Parts) -> Response:
-    """Pass a chat completion through. The client's key stays here; a client that leaves closes the upstream."""
+    """Pass a chat completion through, without the client's key. If the client leaves, the upstream request ends."""
     return await forward_json(request, deps, CHAT)

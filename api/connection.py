@@ -81,7 +81,7 @@ class Connection(HttpToolsProtocol):
         more is read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to look."""
+        """Start the checks."""
         joining: Any = JoiningTransport(transport, self.loop, self._lingers)
         super().connection_made(joining)
         self.flow = Flow(joining, self._is_full)
@@ -99,12 +99,12 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Start a head."""
         self._in_head, self._head_since = True, self.loop.time()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what comes after a chunked body is of no use to anybody."""
+        """Add a header; trailers after a chunked body are ignored."""
         if self._in_head:
             super().on_header(name, value)
 
@@ -196,29 +196,29 @@ class Connection(HttpToolsProtocol):
         return len(self._held) > self.MAX_HEAD_BYTES
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer a request that is not valid HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, f"We could not parse your request as HTTP: {msg}")
 
     def _refuse_idle_bytes(self) -> None:
         if self._in_head:
-            told = f"The request's line and headers have more than {self.MAX_HEAD_BYTES} bytes."
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
+            message = f"The request's line and headers have more than {self.MAX_HEAD_BYTES} bytes."
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
         else:
-            told = f"More than {self.MAX_HEAD_BYTES} bytes arrived that belong to no head and no body."
-            self._refuse(HTTPStatus.BAD_REQUEST, told)
+            message = f"More than {self.MAX_HEAD_BYTES} bytes arrived that belong to no head and no body."
+            self._refuse(HTTPStatus.BAD_REQUEST, message)
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is sent to."""
+        """Note that the client reads more slowly than the server sends."""
         self._pauses += 1
         super().pause_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection whose last answer was long ago; a head that has begun has a limit of its own."""
+        """Close a connection that has been idle for too long; a head that has started has its own limit."""
         if not self._in_head:
             super().timeout_keep_alive_handler()
 
     def _look(self) -> None:
-        """Let go what does not move."""
+        """Close the connection if it has made no progress since the last check."""
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
         if self._takes_too_little():
             self.transport.abort()
@@ -226,8 +226,8 @@ class Connection(HttpToolsProtocol):
             return
         elif self._holds_too_long():
             self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
-        elif told := self._find_slow_body():
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, told)
+        elif message := self._find_slow_body():
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, message)
         elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
             if self._idle_bytes:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's headers took longer than {self.LOOK_S:g} s.")
@@ -235,8 +235,8 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
 
     def _takes_too_little(self) -> bool:
-        """Whether the client read nothing since the last check, while nothing was added; or too little since it fell
-        behind."""
+        """Return whether the client has read nothing since the last check, although nothing was added, or too little
+        since it fell behind."""
         waiting = self.transport.get_write_buffer_size()
         still = waiting > 0 and (self.flow.write_paused or self.transport.is_closing())
         seen, self._last_seen = self._last_seen, (self._pauses, waiting) if still else None
@@ -248,8 +248,10 @@ class Connection(HttpToolsProtocol):
         return (seen[0] == self._pauses and waiting >= seen[1]) or taken - since < (looks - 1) * self._min_bytes
 
     def _holds_too_long(self) -> bool:
-        """Whether the held bytes reach the limit, and no answer has ended since the last check. The socket is then not
-        read, and a client that left would not be noticed."""
+        """Return whether the held bytes reach the limit and no answer has ended since the last check.
+
+        The socket is then not read, so a client that left would not be noticed.
+        """
         seen, self._seen_answering = self._seen_answering, self._answering if self._is_full() else None
         return self._is_full() and seen is self._answering
 
@@ -273,11 +275,11 @@ class Connection(HttpToolsProtocol):
         return ""
 
     def _is_idle(self) -> bool:
-        """Whether no answer is due."""
+        """Return whether no answer is due."""
         return self._answering is None or self._answering.response_complete
 
     def _lingers(self) -> bool:
-        """Whether the client can still be sending unneeded data. It is discarded while the connection closes."""
+        """Return whether the client can still be sending data that is not needed. It is discarded during the close."""
         unread = self._in_body or self._refusal is not None or bool(self.pipeline or self._held)
         if unread:
             self._held = b""

@@ -29,26 +29,29 @@ _PROBES: Final = frozenset({b"/health", b"/v1/health", b"/ready", b"/v1/ready", 
 _RETRY_S: Final = 5
 _PORTION: Final = 3
 """How many times as many requests an owner can have as are free: three quarters of all for the first one."""
-_TELL_S: Final = 60.0
+_LOG_EVERY_S: Final = 60.0
 _FEWEST: Final = 16
-_OWN_FILES: Final = 100  # the database's, uploads and what is read for indexing; 25 while it idles
+_OWN_FILES: Final = 100  # for the database, uploads and files being indexed; an idle server has 25 open
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 
 def open_door(most: int) -> "ConnectionLimit":
-    """Make a door for `most` connections, or as many as there can be files for: each may need one to a model, too."""
+    """Return a limit of `most` connections, or of as many as the process can open files for.
+
+    Each connection needs two files: it can require another connection to a model.
+    """
     files = allow_files(2 * most + _OWN_FILES)
-    room = most if files is None else max(_FEWEST, (files - _OWN_FILES) // 2)
-    if room < most:
-        told = "MAX_CONNECTIONS is %d, but with %d open files allowed there is room for %d; allow more (ulimit -n)"
-        logger.warning(told, most, files, room)
-    return ConnectionLimit(min(most, room))
+    possible = most if files is None else max(_FEWEST, (files - _OWN_FILES) // 2)
+    if possible < most:
+        message = "MAX_CONNECTIONS is %d, but the limit of %d open files allows only %d connections (see ulimit -n)"
+        logger.warning(message, most, files, possible)
+    return ConnectionLimit(min(most, possible))
 
 
 class ConnectionLimit:
-    """Counts connections. `connection` is what uvicorn takes for a class of them."""
+    """Counts connections. uvicorn calls `connection` like a protocol class."""
 
     IDLE_S: ClassVar[float] = 5.0
     """How long a connection must have been idle before another one can replace it: active clients pause between
@@ -60,9 +63,9 @@ class ConnectionLimit:
         """Refused connections."""
         self.inside: Sized = ()
         self._idle: OrderedDict[Connection, float] = OrderedDict()
-        """Idle connections, and since when (monotonic seconds), the longest first."""
-        self._told_at = -math.inf
-        self._untold = 0
+        """Idle connections → since when (monotonic seconds), longest idle first."""
+        self._logged_at = -math.inf
+        self._unlogged = 0
         self._requests = Shares(limit, portion=_PORTION)
 
     def admit(self, owner: str) -> None:
@@ -80,7 +83,7 @@ class ConnectionLimit:
         self._requests.release(owner)
 
     def connection(self, *args: Any, **kwargs: Any) -> Connection:
-        """Return a connection that this door counts."""
+        """Return a connection that counts toward this limit."""
         return _Counted(self, *args, **kwargs)
 
     def rest(self, connection: Connection, now: float) -> None:
@@ -103,11 +106,11 @@ class ConnectionLimit:
     def refuse(self, now: float) -> None:
         """Count a refused connection; log a flood of them once a minute (`now`: monotonic seconds)."""
         self.refused += 1
-        self._untold += 1
-        if now - self._told_at >= _TELL_S:
-            told = "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
-            logger.warning(told, self.limit, self._untold)
-            self._told_at, self._untold = now, 0
+        self._unlogged += 1
+        if now - self._logged_at >= _LOG_EVERY_S:
+            message = "%d connections are open, as many as MAX_CONNECTIONS allows; refused: %d"
+            logger.warning(message, self.limit, self._unlogged)
+            self._logged_at, self._unlogged = now, 0
 
     async def send_away(self, scope: Any, receive: Receive, send: Send) -> None:
         """Refuse a request on a connection beyond the limit. This is an ASGI app; the connection discards the body."""
@@ -138,20 +141,20 @@ class _Counted(Connection):
     ASK_S: ClassVar[float] = 5.0
     """How long an extra connection can stay open without a request."""
 
-    def __init__(self, door: ConnectionLimit, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, limit: ConnectionLimit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._door = door
+        self._limit = limit
         self._waiting: asyncio.TimerHandle | None = None
-        door.inside = self.connections
+        limit.inside = self.connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, or refuse it."""
         super().connection_made(transport)
-        beyond = len(self.connections) - self._door.limit
-        if beyond <= 0 or self._door.make_room(self.loop.time()):
-            self._door.rest(self, self.loop.time())
+        beyond = len(self.connections) - self._limit.limit
+        if beyond <= 0 or self._limit.make_room(self.loop.time()):
+            self._limit.rest(self, self.loop.time())
         elif beyond > self.SPARE:
-            self._door.refuse(self.loop.time())
+            self._limit.refuse(self.loop.time())
             transport.abort()
         else:
             self._waiting = self.loop.call_later(self.ASK_S, transport.abort)
@@ -159,21 +162,21 @@ class _Counted(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
-        self._door.wake(self)
+        self._limit.wake(self)
         super().connection_lost(exc)
 
     def start_request(self) -> None:
         """Refuse the request while the limit is still exceeded, unless it is a probe."""
-        self._door.wake(self)
+        self._limit.wake(self)
         if self._waiting is None:
             super().start_request()
             return
         self._stop_waiting()
-        if len(self.connections) <= self._door.limit:
+        if len(self.connections) <= self._limit.limit:
             super().start_request()
             return
         if self.url.partition(b"?")[0] not in _PROBES:
-            self.app = self._door.send_away
+            self.app = self._limit.send_away
         super().start_request()
         self.cycle.keep_alive = False
 
@@ -181,7 +184,7 @@ class _Counted(Connection):
         """Become idle, unless another request has arrived."""
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
-            self._door.rest(self, self.loop.time())
+            self._limit.rest(self, self.loop.time())
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

@@ -1,6 +1,6 @@
-"""What endpoints need: shared objects, the owner of the request, and valid ids.
+"""Dependencies of endpoints: shared objects, the owner of the request, and valid ids.
 
-Dependencies are async without waiting for anything: FastAPI runs plain functions in a thread, a hop for each.
+They are async although they wait for nothing, because FastAPI runs each plain function in a thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,19 +53,19 @@ __all__ = [
 INCLUDABLE: Final = "step_details.tool_calls[*].file_search.results[*].content"
 """The one value of `include[]`."""
 
-# FastAPI leaves None away: so "a list or null" becomes what can be written in a query.
+# FastAPI omits None: "a list or null" becomes a list, which is what a query can contain.
 _INCLUDED: Final[dict[str, Any]] = {"anyOf": None, "type": "array", "items": {"enum": [INCLUDABLE]}}
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """The parts that `server.create_app` has put together."""
+    """The shared objects that `server.create_app` assembles."""
 
     store: Store
     upstream: Routes
     runner: Runner
     aliases: Mapping[str, str]
-    """MODEL_ALIASES, to be listed beside the upstream's models."""
+    """MODEL_ALIASES, which are listed with the upstream's models."""
     library: Library
     vectors: Vectors
     embedder: Embedder | None
@@ -78,7 +78,7 @@ class Deps:
     health: StoreHealth
     """The state of the store."""
     folders: tuple[Path, ...]
-    """Where the database and files are."""
+    """The folders of the database and of files."""
     room: Room
     """Limits uploads by the free space of the disk for files."""
     calls: ModelCalls = field(default_factory=lambda: ModelCalls(Limits()))
@@ -96,7 +96,7 @@ async def _owner(request: Request) -> str:
 
 
 def is_v1(headers: Mapping[str, str]) -> bool:
-    """Whether a v1 client asks."""
+    """Return whether the request is from a v1 client."""
     return headers.get("openai-beta", "").strip().lower() == "assistants=v1"
 
 
@@ -113,17 +113,17 @@ async def _asks_extensions(
     ] = False,
     header: Annotated[bool, Header(alias=EXTENSIONS_HEADER, description="The same as the query `extensions`")] = False,
 ) -> bool:
-    """Return whether the client asks for what this server adds to OpenAI's API."""
+    """Return whether the client requests what this server adds to OpenAI's API."""
     return extensions or header
 
 
 def _path_id(param: str, prefix: str) -> Any:
-    """Depend on an id in the path that can be one of its kind."""
+    """Return a dependency on an id in the path. It raises InvalidRequest for an id that no such object can have."""
 
-    # Told, not tried: `check_id` refuses in OpenAI's words.
-    told = {"pattern": f"^{prefix}", "maxLength": MAX_ID}
+    # For the OpenAPI document only: `check_id` refuses ids in OpenAI's wording.
+    described = {"pattern": f"^{prefix}", "maxLength": MAX_ID}
 
-    async def checked(value: Annotated[str, InPath(alias=param, json_schema_extra=told)]) -> str:
+    async def checked(value: Annotated[str, InPath(alias=param, json_schema_extra=described)]) -> str:
         check_id(param, value, prefix)
         return value
 
@@ -138,7 +138,7 @@ async def _include(
 
 
 def check_include(asked: Sequence[str]) -> bool:
-    """Check `include[]`, and return whether its one value is there: the passages that file searches found."""
+    """Check `include[]`, and return whether it has its only possible value: the passages that file searches found."""
     for value in asked:
         if value != INCLUDABLE:
             message = f"Invalid value: '{shown(value)}'. Supported values are: '{INCLUDABLE}'."
@@ -164,7 +164,7 @@ Listing = Annotated[ListQuery, Query()]
 
 
 async def must_get(deps: Deps, kind: Kind, id: str, owner: str, *, thread_id: str | None = None) -> Row:
-    """Return a row. Raises NotFound with the thread's name where the thread is what is missing."""
+    """Return a row. Raises NotFound, which names the thread if the thread itself is missing."""
     row = await deps.store.get(kind, id, owner, thread_id=thread_id)
     if row is None:
         if thread_id is not None:

@@ -1,8 +1,8 @@
-"""The OpenAPI document, made true: what FastAPI cannot know of the routes is added to what it has found out.
+"""The OpenAPI document: FastAPI's own, plus what FastAPI cannot know about the routes.
 
-Laws: every status that a route may answer is in it, with OpenAI's error shape, and no other; an object that one route
-makes is linked to the routes that take its id, so that a machine can find its way. Made when it is first asked for;
-no request is validated by it, and no answer.
+Invariants: a route lists exactly the statuses that it can answer, with OpenAI's error shape. A route that creates an
+object links to the routes that accept its id, so that programs can follow them. The document is made at the first
+request for it, and validates neither requests nor answers.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ __all__ = ["complete", "install"]
 _METHODS: Final = ("get", "post", "delete")
 
 _MEANINGS: Final = {
-    "400": "The request is wrong, or not allowed now; `code` and `param` say where",
-    "401": "No API key, or a wrong one; only while API_KEYS is set",
+    "400": "The request is invalid, or not allowed now; `code` and `param` say where",
+    "401": "No API key, or an incorrect one; only while API_KEYS is set",
     "403": "The `Host` or `Origin` is not allowed",
     "404": "No such object for this key, or no such route",
     "413": "The body is too long",
-    "415": "The body is of the wrong type",
+    "415": "The body has the wrong type",
     "429": "A limit of this server; `Retry-After` says when to try again, in seconds",
-    "503": "Shutting down, the store takes no writes, or no upstream",
+    "503": "The server is shutting down, its store accepts no writes, or there is no upstream",
     "507": "This server's disk is full; nothing was changed",
-    "default": "The upstream's own answer to what it refused",
+    "default": "The upstream's own error",
 }
 
 _TEXT: Final = {"anyOf": [{"type": "string"}, {"type": "null"}]}
@@ -54,7 +54,7 @@ _LIMITED: Final = frozenset({"create_run", "create_thread_and_run"})
 _PASSED_ON: Final = frozenset(
     {"list_models", "get_model", "complete_chat", "create_embeddings", *(one.name for one in FORWARDED)}
 )
-"""Operations that answer what an upstream said."""
+"""Operations that return an upstream's answer."""
 
 _IDS: Final = "$response.body#/id"
 _MADE: Final[Mapping[str, Mapping[str, str]]] = {
@@ -75,19 +75,19 @@ _MADE: Final[Mapping[str, Mapping[str, str]]] = {
     "add_store_file": {"vector_store_id": "$response.body#/vector_store_id", "file_id": _IDS},
     "create_batch": {"vector_store_id": "$response.body#/vector_store_id", "batch_id": _IDS},
 }
-"""What an operation's good answer says: path parameter → where it stands. Bodies that name an id are linked below."""
+"""Operation → path parameter → its location in the answer. Operations that take an id in the body are listed below."""
 
 _NAMED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "create_assistant": (("create_run", "assistant_id"), ("create_thread_and_run", "assistant_id")),
     "create_file": (("add_store_file", "file_id"), ("add_assistant_file", "file_id")),
 }
-"""Operations whose body names the id of what this one has made, and how."""
+"""Operation → the operations whose body takes the new object's id, with the name of the field."""
 
 
 def install(app: FastAPI) -> None:
-    """Let the app describe itself so, where FastAPI's own document is asked for.
+    """Replace FastAPI's document of the app.
 
-    It is made in a thread: that takes 0.4 s, once, and nothing else would be answered meanwhile.
+    A thread makes the document once, because this takes 0.4 s, in which the event loop would answer nothing else.
     """
     found = app.openapi
     making = asyncio.Lock()
@@ -102,27 +102,27 @@ def install(app: FastAPI) -> None:
     def write() -> None:
         written.append(orjson.dumps(app.openapi()))
 
-    async def tell(_: Request) -> Response:
+    async def respond(_: Request) -> Response:
         async with making:
             if not written:
                 await asyncio.to_thread(write)
         return Response(written[0], media_type="application/json")
 
     app.openapi = describe  # type: ignore[method-assign]
-    app.router.routes.insert(0, Route(str(app.openapi_url), tell, include_in_schema=False))  # before FastAPI's
+    app.router.routes.insert(0, Route(str(app.openapi_url), respond, include_in_schema=False))  # before FastAPI's
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Return FastAPI's document with every status, links and the key; it is changed in place."""
+    """Add every status, the links and the key to FastAPI's document, and return it; it is changed in place."""
     operations = {}
     for path, method, operation in _operations(document):
-        _tell_errors(path, method, operation)
+        _add_errors(path, method, operation)
         operations[operation["operationId"]] = operation
     for name, places in _MADE.items():
         _link(operations, name, places)
     schemas = document["components"]["schemas"]
     for operation in operations.values():
-        _tell_body(operation, schemas)
+        _mark_optional_body(operation, schemas)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas["Error"] = _ERROR
@@ -140,7 +140,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
                 yield path, method, item[method]
 
 
-def _tell_errors(path: str, method: str, operation: dict[str, Any]) -> None:
+def _add_errors(path: str, method: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     answers.pop("422", None)  # FastAPI's own; ours are 400
     if path in _OPEN:
@@ -155,7 +155,7 @@ def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[
     if path in _OPEN:
         return
     yield from ("400", "401", "503")
-    # An id may also be in the query (a cursor) or in the body; what names none at all cannot miss it.
+    # Ids can be in the path or in the body; requests without an id cannot fail to find an object.
     if "{" in path or "requestBody" in operation:
         yield "404"
     if method != "get":
@@ -167,17 +167,17 @@ def _statuses(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[
 
 
 def _problem(status: str) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    response: dict[str, Any] = {
         "description": _MEANINGS[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
     if status == "429":
-        told["headers"] = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
-    return told
+        response["headers"] = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+    return response
 
 
-def _tell_body(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
-    """An empty body is `{}`, so it may be left away where that is good."""
+def _mark_optional_body(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
+    """Mark a body as optional if it has no required fields: an empty body counts as `{}`."""
     body = operation.get("requestBody")
     if body is not None and (schema := body["content"].get("application/json", {}).get("schema")) is not None:
         name = schema.get("$ref", "").rpartition("/")[2]
@@ -186,7 +186,7 @@ def _tell_body(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
 
 def _link(operations: Mapping[str, dict[str, Any]], name: str, places: Mapping[str, str]) -> None:
     maker = operations[name]
-    newest = [*places][-1]  # what has just been made; the others are where it is
+    newest = [*places][-1]  # the id of the new object; the others are those of its parents
     links = maker["responses"]["200"].setdefault("links", {})
     for other, operation in operations.items():
         wanted = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"}

@@ -1,4 +1,4 @@
-"""Embeddings: texts in, vectors out, from an upstream's model or the built-in one."""
+"""Embeddings: vectors of texts, from an upstream's model or the built-in one."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,5 +17,5 @@ async def create_embeddings(body: EmbeddingCreate, request: Request, deps: Parts
     """Embed texts. If the client disconnects, the work stops."""
     passage = await unless_left(request.receive, deps.embeddings.answer(body, owner))
     if passage is None:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # the client has left
     return Response(passage.body, passage.status, passage.headers, passage.content_type)

@@ -22,7 +22,7 @@ router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 @router.post("/vector_stores/{vector_store_id}/file_batches", response_model=FileBatch)
 async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, deps: Parts, owner: Owner) -> Response:
-    """Put files into the store; they are indexed in the background."""
+    """Add files to the store; they are indexed in the background."""
     now = int(time.time())
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
@@ -30,27 +30,27 @@ async def create_batch(vector_store_id: VectorStoreId, body: FileBatchCreate, de
     batch = Row("file_batch", made["id"], owner, made, vector_store_id=vector_store_id)
     given = body.places()
     await deps.attachments.require(owner, [each.file_id for each in given])
-    places = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
-    await deps.ingestion.put(owner, places, Insert(batch), *touch(store, now=now, at_once=True))
-    return _answer(batch, Tally({"in_progress": len(places)}))
+    files = add_store_files(owner, vector_store_id, given, now=now, batch_id=batch.id)
+    await deps.ingestion.put(owner, files, Insert(batch), *touch(store, now=now, at_once=True))
+    return _answer(batch, Tally({"in_progress": len(files)}))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}", response_model=FileBatch)
 async def get_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Parts, owner: Owner) -> Response:
-    """Read how a batch fares."""
-    return await _told(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
+    """Read a batch's status."""
+    return await _read_answer(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel", response_model=FileBatch)
 async def cancel_batch(vector_store_id: VectorStoreId, batch_id: BatchId, deps: Parts, owner: Owner) -> Response:
-    """Cancel what is not indexed yet."""
+    """Cancel the files that are not indexed yet."""
     batch = await _must_get_batch(deps, vector_store_id, batch_id, owner)
     tally = (await deps.library.tallies("batch_id", [batch_id]))[batch_id]
     status = show_batch(batch.body, tally.counts)["status"]
     if status != "in_progress":
         raise InvalidRequest(f"Cannot cancel file batch with status '{status}'.")
     await deps.ingestion.cancel(owner, vector_store_id, batch_id, Patch("file_batch", batch_id, owner, _CANCELLED))
-    return await _told(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
+    return await _read_answer(deps, await _must_get_batch(deps, vector_store_id, batch_id, owner))
 
 
 @router.get("/vector_stores/{vector_store_id}/file_batches/{batch_id}/files", response_model=ListOf[VectorStoreFile])
@@ -78,7 +78,7 @@ async def _must_get_batch(deps: Deps, vector_store_id: str, batch_id: str, owner
     return row
 
 
-async def _told(deps: Deps, batch: Row) -> Response:
+async def _read_answer(deps: Deps, batch: Row) -> Response:
     return _answer(batch, (await deps.library.tallies("batch_id", [batch.id]))[batch.id])
 
 

@@ -1,4 +1,4 @@
-"""How many files, sockets among them, the process may have open. What it starts with often is what shells need."""
+"""Raises the limit of open files, including sockets. The limit at start is often a default for interactive shells."""
 
 import logging
 from typing import Final
@@ -7,13 +7,13 @@ __all__ = ["allow_files"]
 
 logger = logging.getLogger("threadhold")
 
-_MACOS: Final = 10_240  # what macOS takes at the most, although it says that there is no limit
+_MACOS: Final = 10_240  # the maximum that macOS accepts, although it reports no limit
 
 
 def allow_files(wanted: int) -> int | None:
-    """Let the process open as many files, as far as it may, and say it; return how many it may open then.
+    """Raise the limit of open files to `wanted`, as far as the system allows, and log it; return the new limit.
 
-    None is no limit, or none that is known.
+    None means that there is no limit, or that it is unknown.
     """
     try:
         import resource

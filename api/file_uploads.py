@@ -1,4 +1,4 @@
-"""Uploads: files that are sent in parts, each streamed to disk. A completed upload is a file like any other."""
+"""Uploads: files that are sent in parts, each streamed to disk. A completed upload becomes an ordinary file."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ async def create_upload(body: UploadCreate, deps: Parts, owner: Owner) -> Respon
 
 @router.post("/uploads/{upload_id}/parts", response_model=UploadPart, openapi_extra=_BODY)
 async def add_upload_part(upload_id: UploadId, request: Request, deps: Parts, owner: Owner) -> Response:
-    """Add a part. It is on disk when this answers. Several parts can be sent at once."""
+    """Add a part. It is on disk before the answer is sent. Parts can be sent concurrently."""
     headers: dict[str, str] = {}
     announced = announced_bytes(request, MAX_PART_BYTES)
 
@@ -52,7 +52,7 @@ async def add_upload_part(upload_id: UploadId, request: Request, deps: Parts, ow
 
 @router.post("/uploads/{upload_id}/complete", response_model=Upload)
 async def complete_upload(upload_id: UploadId, body: UploadComplete, deps: Parts, owner: Owner) -> Response:
-    """Make a file of the parts, in the order of `part_ids`."""
+    """Create a file from the parts, in the order of `part_ids`."""
     return answer(await deps.uploads.complete(owner, upload_id, body))
 
 

@@ -37,7 +37,7 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 
 @router.post("/files", response_model=File, openapi_extra=_BODY)
 async def create_file(request: Request, deps: Parts, owner: Owner) -> Response:
-    """Upload a file. It is on disk, and so is its row, when this answers."""
+    """Upload a file. The file and its row are on disk before the answer is sent."""
     limit = file_limit(deps.max_file_bytes)
     announced = announced_bytes(request, limit.most)
     async with deps.blobs.writing(limit.most, limit.message(), announced=announced) as writing:
@@ -65,13 +65,13 @@ async def list_files(query: Annotated[FileQuery, Query()], deps: Parts, owner: O
 
 @router.get("/files/{file_id}", response_model=File)
 async def get_file(file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Read what is known of a file."""
+    """Read a file's object."""
     return answer((await must_get_file(deps, file_id, owner)).body)
 
 
 @router.get("/files/{file_id}/content", response_class=Response)
 async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Download a file, unless it came for assistants: those are read through their vector stores."""
+    """Download a file. Files of purpose `assistants` are read through their vector stores instead."""
     row = await must_get_file(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
@@ -91,14 +91,14 @@ async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
 
 @router.delete("/files/{file_id}", response_model=Deletion)
 async def delete_file(file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Delete a file, and take it out of every vector store."""
+    """Delete a file, and remove it from every vector store."""
     await must_get_file(deps, file_id, owner)
     await deps.ingestion.delete_file(owner, file_id)
     return answer({"id": file_id, "object": "file", "deleted": True})
 
 
 async def must_get_file(deps: Deps, file_id: str, owner: str) -> Row:
-    """Return a file's row. Raises NotFound in the words that files have."""
+    """Return a file's row. Raises NotFound in OpenAI's wording for files."""
     row = await deps.store.get("file", file_id, owner)
     if row is None:
         raise no_such_file(file_id)

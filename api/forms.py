@@ -1,7 +1,7 @@
 """Multipart forms for an upstream: stored on disk until they are complete, so that the field `model` can follow files.
 
-Invariants: memory holds one block; the disk holds a file without a name, which no crash leaves behind; parts are sent
-on with their own headers and bytes, in order, except `model`, which comes first, under the upstream's name for it.
+Invariants: memory holds one block of a form. The file on disk has no name, so a crash does not leave it behind. Parts
+are sent in order with their own headers and bytes, except `model`, which comes first, with the upstream's model name.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from starlette.requests import Request
 from api.bodies import receive_block
 from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
-from store.disk import Disk
 from store.free_space import Room
+from store.sqlite.disk import Disk
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest
 
@@ -35,7 +35,7 @@ _DISK: Final = Disk("The form could not be written to disk or read from it")
 
 @dataclass(frozen=True, slots=True)
 class DiskForm:
-    """See `chains.forwarding.Form`. `size` is that of the parts on disk, in bytes."""
+    """A form on disk; see `chains.forwarding.Form`. `_size` is the size of the parts on disk, in bytes."""
 
     model: str
     _content_type: str
@@ -44,7 +44,7 @@ class DiskForm:
     _size: int
 
     def encode(self, model: str) -> Outgoing:
-        """Return the form with this `model`; without the field where it is empty."""
+        """Return the form with this `model`, or without the field if it is empty."""
         head = b""
         if model:
             named = b'Content-Disposition: form-data; name="model"'
@@ -63,10 +63,9 @@ class DiskForm:
 
 
 class _Copy:
-    """Parses a form and writes it again without its `model`. Called by the parser, which limits a part's headers;
-    `out` is what was written.
+    """Parses a form and copies it without its `model`. The parser limits the headers of a part.
 
-    python-multipart's FormParser does not serve here: it drops the parts' headers, which are sent on.
+    python-multipart's FormParser is not suitable: it drops the parts' headers, which the upstream needs.
     """
 
     def __init__(self, boundary: bytes) -> None:

@@ -1,7 +1,7 @@
 """The paths of OpenAI's API, besides chat, that an upstream answers: an allow-list and the route they share.
 
-Headers are allow-listed in both directions: of the client's, only a form's content type is sent on, never its key; of
-the upstream's, those that `chains.passage` names.
+Headers are allow-listed in both directions: of the client's headers, only a form's content type is sent on, never the
+key; of the upstream's, those that `chains.passage` lists.
 """
 
 from collections.abc import Awaitable, Callable
@@ -54,10 +54,10 @@ FORWARDED: Final = (
     Forwarded("/images/edits", "edit_image", "Pass images to edit through.", (_FORM, _JSON)),
     Forwarded("/images/variations", "vary_image", "Pass an image to vary through.", (_FORM,)),
 )
-"""Nothing else is passed through: a path that is neither here nor ours is answered 404."""
+"""Nothing else is passed through: any other path that is not our own gets 404."""
 
 FORM_PATHS: Final = frozenset(one.path for one in FORWARDED if _FORM in one.takes)
-"""Paths whose forms are read here and not at admission."""
+"""Paths whose forms are read here, not by `api.access`."""
 
 
 async def forward_json(request: Request, deps: Deps, path: str) -> Response:
@@ -83,7 +83,7 @@ async def _forward_form(request: Request, deps: Deps, path: str) -> Response:
 
 
 class _Holding(Response):
-    """An answer, and what has to stay open until it is sent."""
+    """An answer, and the resources that must stay open until it is sent."""
 
     def __init__(self, response: Response, stack: AsyncExitStack) -> None:
         super().__init__(status_code=response.status_code)
@@ -97,7 +97,7 @@ class _Holding(Response):
 
 
 async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Response:
-    """Send a request on when its turn has come. Raises Problem."""
+    """Send a request on when its turn comes. Raises Problem."""
     deps.calls.check(request.state.owner)
     async with AsyncExitStack() as stack:
 
@@ -107,7 +107,7 @@ async def _passed(request: Request, deps: Deps, path: str, body: Body) -> Respon
 
         passage = await unless_left(request.receive, call())
         if passage is None:
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=499)  # the client has left
         if passage.body is not None:
             return Response(passage.body, passage.status, passage.headers, passage.content_type)
         stream = ByteStream(passage.blocks(), passage.close, passage.content_type, passage.status, passage.headers)

@@ -1,7 +1,7 @@
-"""The interpreter as a server wants it, set once all is loaded.
+"""Tunes the interpreter for a server, after everything is loaded.
 
-A full garbage collection stops everything for 0.3 ms per executing run: 0.3 s at 1,000 runs, in which every token is
-late. A run that ends well leaves nothing to collect, and one that fails leaves 400 objects.
+A full garbage collection stops everything for 0.3 ms per executing run: 0.3 s at 1,000 runs, which delays every token.
+A run that succeeds leaves nothing to collect; one that fails leaves 400 objects.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ __all__ = ["due", "tuned_interpreter"]
 _SWITCH_S: Final = 0.00005
 _LOOK_S: Final = 1.0
 
-# In collections of the young, each of them 5,000 new objects; what they find in use is old afterwards.
+# Counted in collections of young objects, one per 5,000 new objects. Objects that survive such a collection are old.
 _AT_REST: Final = 20
 _AT_WORK: Final = 200
 _WHATEVER_COMES: Final = 2_000
 _FULL: Final = 100
-"""In collections of the old: then those that have been seen twice are looked at as well."""
+"""Counted in collections of old objects. After so many, objects that survived two collections are examined as well."""
 
 
 @asynccontextmanager

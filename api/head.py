@@ -1,4 +1,4 @@
-"""A request's headers by name, read once: every look into a list of pairs costs as much as reading all of them."""
+"""A request's headers by name, parsed once: a lookup in a list of pairs would cost as much as parsing all of them."""
 
 from starlette.types import Scope
 
@@ -8,7 +8,7 @@ _KEY = "threadhold.head"
 
 
 def head_of(scope: Scope) -> dict[str, str]:
-    """Return the headers as they came; of one that came twice the first counts."""
+    """Return the headers, decoded as Latin-1; of a repeated header, the first value."""
     head: dict[str, str] | None = scope.get(_KEY)
     if head is None:
         pairs = reversed(scope["headers"])

@@ -1,4 +1,4 @@
-"""Whether the process is up, and whether it can do its work."""
+"""Health and readiness: whether the process is up, and whether it can work."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,16 +13,16 @@ router = APIRouter(tags=["health"])
 @router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health() -> Response:
-    """The process is up."""
+    """Report that the process is up."""
     return answer({"status": "ok"})
 
 
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={503: {"description": "Not ready; `checks` says why"}})
 async def ready(request: Request) -> Response:
-    """The store takes writes, the disk has room, every upstream answers; each check is "ok" or says what is wrong.
+    """Check that the store accepts writes, the disk has free space, and every upstream answers.
 
-    `warnings` says which optional parts are missing; it is left out if there are none.
+    Each check is "ok" or says what is wrong. `warnings` names missing optional parts; it is absent if there are none.
     """
     readiness: Readiness = request.app.state.readiness
     found = await readiness.checks()

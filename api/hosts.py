@@ -1,4 +1,4 @@
-"""Names of hosts in requests: what `Host` says, and which names mean this machine."""
+"""Host names: parses the `Host` header, and tells which names mean this machine."""
 
 import re
 from ipaddress import ip_address
@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["LOOPBACK", "host_name", "is_loopback"]
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-"""Only this machine reaches what listens there."""
+"""Names that only this machine can reach."""
 
 
 _HOST: Final = re.compile(r"(\[[^\[\]@/\\?#\s]*\]|[^\[\]:@/\\?#,\s]*)(?::[0-9]*)?")
@@ -15,7 +15,7 @@ _HOST: Final = re.compile(r"(\[[^\[\]@/\\?#\s]*\]|[^\[\]:@/\\?#,\s]*)(?::[0-9]*)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at an address or name of HOST."""
+    """Return whether only this machine can reach the address or name in HOST."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Answers: JSON encoded once. Bodies are wire objects already, so that nothing is validated on the way out."""
+"""JSON answers, encoded once. Bodies are wire objects already, so they are not validated again."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def answer(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return a JSON response: with the fields of v1 to a v1 client, and with ours only where they were asked for."""
+    """Return a JSON response, in v1's form for a v1 client, and with our own fields only if `extensions` is set."""
     headers = not_offered(body) | (headers or {})
     body = body if extensions else without_extensions(body, v1=v1)
     content = orjson.dumps(as_v1(body) if v1 else body)
@@ -28,6 +28,6 @@ def answer(
 
 
 def not_offered(body: dict[str, Any]) -> dict[str, str]:
-    """Return the header that names the tools which an assistant or a run has, and the model is not offered."""
+    """Return the header that names the tools of an assistant or run that are not offered to the model."""
     types = dict.fromkeys(tool["type"] for tool in body.get("tools") or () if tool["type"] not in KINDS)
     return {"x-threadhold-not-offered": ", ".join(types)} if types else {}

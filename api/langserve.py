@@ -1,10 +1,10 @@
 """LangServe's routes: the chat chain at `/chat`, runs at `/assistant`, and their playgrounds.
 
-The only file that knows LangServe, which is in maintenance. It is imported when the server starts, not before. What it
-adds to every deployment and nobody asked for (feedback) is left out.
+The only file that knows LangServe, which is in maintenance mode. It is imported when the server starts, not before.
+LangServe's feedback endpoint is disabled.
 
-Streams of runs are framed here, byte for byte as LangServe frames them: it takes every event apart, encodes it anew and
-sends it alone, at 80 microseconds of processor time each.
+Streams of runs are framed here, byte for byte as LangServe frames them. LangServe itself decodes, re-encodes and sends
+every event separately, which costs 80 microseconds of processor time per event.
 """
 
 import warnings
@@ -37,13 +37,13 @@ _FRAME: Final = b'event: data\r\ndata: {"event":"%b","data":%b,"id":%d}\r\n\r\n'
 
 _CALLS: Final = frozenset({"invoke", "batch", "stream", "stream_log", "stream_events"})
 
-# The playgrounds ask for schemas and link to themselves (Share) under the hash of what is configured in them.
+# The playgrounds request schemas; their Share button links to a URL that contains the configuration.
 _SHOWN: Final = ("input_schema", "output_schema", "config_schema", "config_hashes")
 
 
 def build_router(deps: Deps) -> APIRouter:
     """Return the routes for these dependencies."""
-    # The playgrounds post to /stream_log, so LangServe goes on calling what LangChain has deprecated.
+    # The playgrounds post to /stream_log, for which LangServe calls `astream_log`, which LangChain has deprecated.
     warnings.filterwarnings("ignore", message=r"astream_log is deprecated", category=DeprecationWarning)
     router = APIRouter(route_class=_Route)
     calls = deps.calls
@@ -71,7 +71,7 @@ def build_router(deps: Deps) -> APIRouter:
     runs = RunRunnable(deps.runner, deps.store)
     handler = _Runs(runs, path="/assistant", per_req_config_modifier=with_owner)
     checked = [Depends(check_config_hash), Depends(body_check(Turn))]
-    for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, which they hide
+    for path in ("/assistant/stream", "/assistant/c/{config_hash}/stream"):  # before LangServe's own, to replace them
         router.add_api_route(path, handler.stream_runs, methods=["POST"], include_in_schema=False, dependencies=checked)
     add_routes(
         router,
@@ -86,8 +86,7 @@ def build_router(deps: Deps) -> APIRouter:
 
 
 _LEFT: Final = ("/batch", "/chat/invoke", "/chat/c/{config_hash}/invoke")
-"""Ends of the paths whose answers are not streamed: there, LangServe itself does not notice that its client
-disconnects."""
+"""Ends of the paths whose answers are not streamed: there, LangServe does not notice that the client disconnects."""
 
 
 _MAX_FILE: Final = 255
@@ -109,7 +108,7 @@ class _Request(Request):
 
 
 class _Route(APIRoute):
-    """Passes `_Request` to LangServe's endpoints. Batches and chats end when their client leaves."""
+    """Passes `_Request` to LangServe's endpoints. Batches and chats end if the client disconnects."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, called with a `_Request`."""
@@ -129,7 +128,7 @@ class _Route(APIRoute):
                 return response
             await filled.body()
             answer = await unless_left(request.receive, handle(filled))
-            return Response(status_code=499) if answer is None else answer  # nobody reads it
+            return Response(status_code=499) if answer is None else answer  # the client has left
 
         return handle_filled
 
@@ -138,7 +137,7 @@ class _Runs(APIHandler):
     """LangServe's handler for runs, which checks inputs and configurations, with streams of our own."""
 
     async def stream_runs(self, request: Request, config_hash: str = "") -> Response:
-        """Stream a run; where LangSmith follows it, by LangServe's own means."""
+        """Stream a run; if LangSmith traces it, through LangServe's own handler."""
         if tracing_is_enabled():
             return await self.stream(request, config_hash=config_hash)
         config, given = await self._get_config_and_input(request, config_hash, endpoint="stream")
@@ -157,4 +156,4 @@ async def _frames(batches: AsyncIterator[Sequence[Event]], run_id: str) -> Async
 
 
 def _nothing() -> None:
-    """The run's reader itself notices that it is left."""
+    """Do nothing: closing the iterator ends the reading of the run."""

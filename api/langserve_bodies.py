@@ -1,7 +1,7 @@
 """Checks the bodies of LangServe's requests before LangServe reads them. Does not import LangServe.
 
-Invariant: a wrong body gets 400 in OpenAI's shape, which names the parameter, its place in a batch, and the names that
-are allowed there. LangServe itself drops unknown keys, and answers 500 to a batch with one wrong input.
+Invariant: an invalid body gets 400 in OpenAI's shape, which names the parameter, its position in a batch, and the
+allowed names. LangServe itself drops unknown keys, and answers 500 to a batch with one invalid input.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ _MAX_INPUTS: Final = 200
 """Inputs of one batch. LangServe prepares all of them on the event loop before it processes the first one."""
 
 _MAX_HASH: Final = 2_048
-"""Characters of a configuration in an address. The playgrounds' own have at most a few hundred. Packed data can unpack
+"""Characters of a configuration in a URL. The playgrounds' own have at most a few hundred. Compressed data can expand
 to about the square of its length, here less than 2 MB."""
 
 Input = TypeVar("Input", bound=BaseModel)
@@ -33,7 +33,7 @@ class Config(BaseModel):
     configurable: dict[str, Any] | None = None
 
 
-# Distinguished first, so that an error names the place within the intended alternative.
+# The alternatives are distinguished first, so that an error names the path within the intended one.
 Configs = Annotated[
     Annotated[Config, Tag("~one")] | Annotated[list[Config], Field(max_length=_MAX_INPUTS), Tag("~each")],
     Discriminator(lambda value: "~each" if isinstance(value, list) else "~one"),
@@ -41,9 +41,9 @@ Configs = Annotated[
 
 
 class _Call(BaseModel, Generic[Input]):
-    """Body of `/invoke` and the streams, which have more fields; LangServe checks these and what `config` has.
+    """Body of `/invoke` and the streams. Streams have more fields; LangServe checks these and the fields of `config`.
 
-    `kwargs` are ignored by LangServe. LangChain.js sends them as an object, and as an array in batches.
+    LangServe ignores `kwargs`. LangChain.js sends them as an object, and as an array in batches.
     """
 
     input: Input
@@ -68,7 +68,7 @@ def body_check(schema: type[BaseModel]) -> Callable[[Request], Awaitable[None]]:
         if request.method != "POST":
             return
         model = several if request.url.path.endswith("/batch") else one
-        data = await request.json()  # which the request keeps for LangServe
+        data = await request.json()  # the request keeps it for LangServe
         size = len(await request.body())
         if size > LARGE:
             await work_on_body(size, _validate, model, data)
@@ -107,7 +107,7 @@ def _refusal(errors: Sequence[Any], model: type[BaseModel]) -> InvalidRequest:
 
 
 def _names_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Return the names of the fields that the object at this place can have."""
+    """Return the names of the fields that the object at this location can have."""
     for part in loc:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation

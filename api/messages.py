@@ -23,7 +23,7 @@ router = APIRouter(tags=["messages"], route_class=BodyRoute)
 
 
 async def create_message(thread_id: ThreadId, body: MessageCreate, deps: Parts, owner: Owner, v1: V1) -> Response:
-    """Add a message. Refused while a run is active on the thread."""
+    """Add a message. This is refused while the thread has an active run."""
     (row,) = message_rows((body,), owner, thread_id, now=int(time.time()))
     try:
         async with deps.attachments.of_messages(owner, thread_id, (row,)) as attached:
@@ -35,7 +35,7 @@ async def create_message(thread_id: ThreadId, body: MessageCreate, deps: Parts, 
 
 
 TURN = (TurnEndpoint("/threads/{thread_id}/messages", "messages", create_message, Message),)
-"""The requests of every turn, which `api.app` registers first."""
+"""Requests of every turn, which `api.app` registers first."""
 
 
 @router.get("/threads/{thread_id}/messages", response_model=ListOf[Message])
@@ -47,7 +47,7 @@ async def list_messages(
     v1: V1,
     run_id: Annotated[str | None, Query()] = None,
 ) -> Response:
-    """List messages, newest first; with `run_id` only those that the run wrote."""
+    """List messages, newest first; with `run_id`, only those that the run created."""
     await must_get(deps, "thread", thread_id, owner)
     if run_id:
         check_id("run_id", run_id, "run")

@@ -20,7 +20,7 @@ from graphs.admission import Admission, Limits, QueuedRun
 
 __all__ = ["ModelCalls"]
 
-_AT_ONCE: Final = 32
+_BATCH_INPUTS: Final = 32
 """Inputs of one owner's batches that are processed at the same time."""
 
 
@@ -30,7 +30,7 @@ class ModelCalls:
     def __init__(self, limits: Limits) -> None:
         self._turns = Admission(limits, counted="requests")
         self._numbers = itertools.count()
-        self._of_batches = min(_AT_ONCE, limits.max_executing, limits.max_executing_per_owner or _AT_ONCE)
+        self._of_batches = min(_BATCH_INPUTS, limits.max_executing, limits.max_executing_per_owner or _BATCH_INPUTS)
         self._batches: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def check(self, owner: str) -> None:
@@ -39,7 +39,7 @@ class ModelCalls:
 
     @asynccontextmanager
     async def turn(self, owner: str) -> AsyncIterator[None]:
-        """Wait for a turn, which lasts as long as the context. The wait ends when it is cancelled."""
+        """Wait for a turn, and hold it for the duration of the block. Cancelling the wait withdraws the call."""
         await self._begin(owner)
         try:
             yield
@@ -58,18 +58,18 @@ class ModelCalls:
             self._turns.begin(owner)
             return
         number = next(self._numbers)
-        place = QueuedRun(f"call {number}", owner, "", number)
-        self._turns.enqueue(place)
+        queued = QueuedRun(f"call {number}", owner, "", number)
+        self._turns.enqueue(queued)
         try:
-            await place.left.wait()
+            await queued.left.wait()
         except asyncio.CancelledError:
-            if self._turns.get(place.run_id) is None:  # its turn came meanwhile, and passes to another call
+            if self._turns.get(queued.run_id) is None:  # it has just got its turn, which passes to another call
                 self._end(owner)
             else:
-                self._turns.leave(place.run_id)
+                self._turns.leave(queued.run_id)
             raise
 
     def _end(self, owner: str) -> None:
         self._turns.end(owner)
-        while (place := self._turns.call()) is not None:
-            self._turns.leave(place.run_id)
+        while (queued := self._turns.call()) is not None:
+            self._turns.leave(queued.run_id)

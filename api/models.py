@@ -16,7 +16,7 @@ router = APIRouter(tags=["models"])
 
 
 class Model(BaseModel):
-    """The object `model`; with extensions, also what the upstream says of it."""
+    """The object `model`; with extensions, also the upstream's own fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -24,7 +24,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """All of them, on one page."""
+    """All models, on one page."""
 
     object: Literal["list"]
     data: list[Model]
@@ -32,7 +32,7 @@ class Models(BaseModel):
 
 @router.get("/models", response_model=Models)
 async def list_models(deps: Parts, extensions: Extensions) -> Response:
-    """List models; empty while no upstream is set, so that a program that only looks starts."""
+    """List models. The list is empty if no upstream is set, so that programs that list models at their start work."""
     return answer({"object": "list", "data": await _models(deps)}, extensions=extensions)
 
 
@@ -60,7 +60,8 @@ async def _models(deps: Deps) -> list[dict[str, Any]]:
 
 
 def _model(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an upstream's entry with OpenAI's fields of OpenAI's types: typed clients read the list whole or not."""
+    """Return an upstream's entry with OpenAI's types for OpenAI's fields: one wrong type makes typed clients fail on
+    the whole list."""
     created, owner = entry.get("created"), entry.get("owned_by")
     return {
         **entry,

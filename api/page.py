@@ -1,8 +1,8 @@
-"""The page at `/`: `web/index.html` as it lies on disk, read at start, under a policy that lets only its own code run.
+"""The page at `/`: `web/index.html`, read at start, with a content security policy that allows only its own code.
 
-The law: nothing on the page but its one script and its one style sheet is ever executed or loaded, whatever a model
-says; the hashes in the policy are computed from the very bytes that are sent. From disk the same page carries the
-same hashes in a `<meta>`, which `python -m tests.web.seal` renews and a test checks.
+Invariants: the page executes and applies only its one script and its one style sheet, whatever a model writes. The
+hashes in the policy are computed from the bytes that are sent. Opened from disk, the page has the same hashes in a
+`<meta>`, which `python -m tests.web.seal` updates and a test checks.
 """
 
 import base64
@@ -20,14 +20,14 @@ _BLOCK: Final = r"<{tag}\b[^>]*>(.*?)</{tag}>"
 
 
 def hashes(html: str, tag: str) -> str:
-    """Name the inline blocks of a tag (`script`, `style`) as CSP sources."""
+    """Return the inline blocks of a tag (`script`, `style`) as CSP sources."""
     blocks = re.findall(_BLOCK.format(tag=tag), html, re.DOTALL)
     digests = (hashlib.sha256(block.encode()).digest() for block in blocks)
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 def build_page() -> APIRouter:
-    """Read the page and answer it at `/`."""
+    """Read the page, and return a router that serves it at `/`."""
     html = _FILE.read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; script-src {hashes(html, 'script')}; style-src {hashes(html, 'style')}; "

@@ -1,4 +1,4 @@
-"""From errors to HTTP: the one place that does it, always in OpenAI's shape."""
+"""Turns errors into HTTP answers, always in OpenAI's shape."""
 
 import logging
 from typing import Final
@@ -28,21 +28,21 @@ _METHODS: Final = ("DELETE", "GET", "HEAD", "POST")
 
 
 def install(app: FastAPI) -> None:
-    """Let the app answer every error of ours, of FastAPI's and of Starlette's."""
+    """Make the app answer our own errors, FastAPI's and Starlette's."""
     app.add_exception_handler(ThreadholdError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
 
 def problem_answer(problem: Problem) -> Response:
-    """Answer a problem."""
+    """Return the answer for a problem."""
     if isinstance(problem, UpstreamProblem):
         return answer(problem.upstream_body or problem.body(), status=problem.http_status)
     return answer(problem.body(), status=problem.status, headers=problem.headers)
 
 
 def own_answer(error: ThreadholdError) -> Response:
-    """Answer an error of ours."""
+    """Return the answer for an error of ours; log it if the store failed."""
     problem = as_problem(error)
     if isinstance(error, StoreError) and problem.status >= 500:
         logger.error("the store refused: %s", error.message)
@@ -75,7 +75,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of all routes that have this path; Starlette tells those of the first one."""
+    """Return the methods of all routes with this path; Starlette reports only those of the first route."""
     routes = request.app.router.routes
     scopes = {method: {**request.scope, "method": method} for method in _METHODS}
     return [name for name, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]

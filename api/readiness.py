@@ -1,8 +1,7 @@
-"""Whether the server can do its work: does the store take writes, is there room on the disk, do the upstreams answer.
+"""Readiness checks: the store accepts writes, the disk has free space, and the upstreams answer.
 
-Laws: what broke is told within seconds, and what came back too; however often and by however many it is asked, nothing
-is tried more than twice a second, nor what is wrong more than once in two; each check ends in limited time; a change is
-one line of the log.
+Invariants: failures and recoveries show within seconds. However many clients ask, checks run at most twice a second,
+and after a failure at most once in two seconds. Each check ends in limited time. Each change is logged in one line.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ logger = logging.getLogger("threadhold.ready")
 
 _FRESH_S: Final = 0.5
 _AGAIN_S: Final = 2.0
-"""After something was found to be wrong: what hangs or refuses is left alone for a while."""
+"""The interval after a failure: what hangs or refuses gets a pause."""
 _STORE_S: Final = 2.0
 _DISK_S: Final = 2.0
 _UPSTREAM_S: Final = 6.0
@@ -33,7 +32,7 @@ class Readiness:
 
     def __init__(self, deps: Deps, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.warnings: Mapping[str, str] = {} if deps.embedder is not None else {"embeddings": words_only_notice()}
-        """Optional part that is missing → what that means and how to install it."""
+        """Missing optional part → what that means, and how to install the part."""
         self._deps = deps
         self._clock = clock
         self._found: dict[str, str | None] = {}
@@ -41,7 +40,7 @@ class Readiness:
         self._checking = asyncio.Lock()
 
     async def checks(self) -> Mapping[str, str | None]:
-        """Return what is wrong, by check; None where nothing is. Whoever asks meanwhile shares the answer."""
+        """Return what is wrong by check, None for a check that passed. Concurrent calls share the result."""
         async with self._checking:
             fresh_s = _AGAIN_S if any(self._found.values()) else _FRESH_S
             if self._clock() - self._found_at > fresh_s:
@@ -56,11 +55,11 @@ class Readiness:
                         strict=True,
                     )
                 )
-                self._tell(found)
+                self._log_changes(found)
                 self._found, self._found_at = found, self._clock()
         return self._found
 
-    def _tell(self, found: dict[str, str | None]) -> None:
+    def _log_changes(self, found: dict[str, str | None]) -> None:
         for name, wrong in found.items():
             before = self._found.get(name)
             if wrong and not before:
@@ -69,7 +68,7 @@ class Readiness:
                 logger.info("ready again: %s", name)
 
     async def _store(self) -> str | None:
-        """Commit nothing, synced: what a disk that is full or a file that is locked cannot do."""
+        """Make an empty, synced commit, which fails on a full disk or a locked database."""
         try:
             await self._deps.health.probe()
         except StoreError as error:
@@ -81,11 +80,11 @@ class Readiness:
             try:
                 free = await asyncio.to_thread(free_bytes, folder)
             except OSError as error:
-                return f"`{folder}` cannot be looked at: {error.strerror}"
+                return f"the free space of `{folder}` cannot be determined: {error.strerror}"
             if free < MIN_FREE_BYTES:
                 least = MIN_FREE_BYTES >> 20
                 return (
-                    f"{free >> 20} MB are free for `{folder}`; at least {least} MB are needed. Make room on that disk."
+                    f"{free >> 20} MB are free for `{folder}`; at least {least} MB are needed. Free some space there."
                 )
         return None
 

@@ -28,8 +28,8 @@ class Receiver(Protocol):
 class RequestParser(httptools.HttpRequestParser):
     """Calls `receiver` back for each request.
 
-    Where `should_upgrade()` is true in `on_headers_complete` and `on_message_complete`, the receiver has to return at
-    once: the same request starts again with `on_message_begin`.
+    If `should_upgrade()` is true in `on_headers_complete` and `on_message_complete`, the receiver must return
+    immediately: the same request starts again with `on_message_begin`.
     """
 
     def __init__(self, receiver: Receiver) -> None:
@@ -39,7 +39,7 @@ class RequestParser(httptools.HttpRequestParser):
     def _start(self) -> None:
         """Prepare for a new head. httptools resets the parser's whole state in `__init__`."""
         super().__init__(self._receiver)
-        # As uvicorn sets it: whatever follows a request with `Connection: close` is dropped, not an error.
+        # As in uvicorn: data after a request with `Connection: close` is dropped instead of raising an error.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def feed_data(self, data: bytes | memoryview) -> None:  # type: ignore[override] # the others are never fed

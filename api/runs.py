@@ -21,7 +21,7 @@ __all__ = ["TURN", "router"]
 router = APIRouter(tags=["runs"], route_class=BodyRoute)
 
 _POLL_AFTER_MS = "250"
-"""How soon a poller should look again; without it Node's SDK sleeps five seconds."""
+"""How soon a client should poll again; without it, Node's SDK waits five seconds."""
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The run, or its events when `stream` is true", "content": {"text/event-stream": {}}}
@@ -58,7 +58,7 @@ TURN = (
     TurnEndpoint("/threads/runs", "runs", create_thread_and_run, Run, _STREAM),
     TurnEndpoint("/threads/{thread_id}/runs", "runs", create_run, Run, _STREAM),
 )
-"""The requests of every turn, which `api.app` registers first."""
+"""Requests of every turn, which `api.app` registers first."""
 
 
 @router.get("/threads/{thread_id}/runs", response_model=ListOf[Run])
@@ -94,7 +94,7 @@ async def modify_run(
 async def cancel_run(
     thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
-    """Cancel a run; its upstream is stopped."""
+    """Cancel a run and its upstream request."""
     return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
@@ -108,7 +108,7 @@ async def submit_tool_outputs(
     v1: V1,
     extensions: Extensions,
 ) -> Response:
-    """Give a waiting run its outputs, all of them."""
+    """Submit all outputs that a run waits for."""
     outputs = [one.model_dump() for one in body.tool_outputs]
     started = await deps.runner.submit(owner, thread_id, run_id, outputs)
     return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
@@ -130,8 +130,8 @@ async def follow_events(
 ) -> Response:
     """Replay a run's events with numbers above `after` (or `Last-Event-ID`), then follow live (an extension).
 
-    Ends when the run pauses or has ended and everything was sent. Events and fields that OpenAI's API does not have
-    are always sent here.
+    The stream ends when the run has paused or ended and everything was sent. It always includes the events and fields
+    that OpenAI's API does not have.
     """
     await must_get(deps, "run", run_id, owner, thread_id=thread_id)
     seen = _number(last_event_id)

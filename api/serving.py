@@ -1,7 +1,7 @@
 """Opens the port first, and answers on it while the app is loaded.
 
-Invariants: `/health` is answered to this machine as soon as the port is open; every other request waits for the app. A
-start that fails ends the process with its reason. At the end, runs are drained while the server still answers.
+Invariants: requests from this machine for `/health` are answered as soon as the port is open; all others wait for the
+app. A failed start ends the process with the reason. At the end, runs are drained while the server still answers.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from api.connection_limit import ConnectionLimit
 from api.hosts import LOOPBACK, host_name
 from wire.errors import Unavailable
 
-if TYPE_CHECKING:  # a second's worth of imports, made behind the open port
+if TYPE_CHECKING:  # takes a second to import, so it is imported after the port is open
     from fastapi import FastAPI
 
     from api.depends import Deps
@@ -31,14 +31,14 @@ _HEALTH: Final = frozenset({"/health", "/v1/health"})
 _GRACE_S: Final = 5
 _RETRY_S: Final = 5
 _KEEP_ALIVE_S: Final = 75
-"""Longer than any client or proxy keeps a connection (httpx 5 s, aiohttp 15, nginx 60): who closes last never has a
-request come in while it does."""
+"""Longer than clients and proxies keep idle connections (httpx 5 s, aiohttp 15 s, nginx 60 s). They then close first,
+and no request arrives while the server is closing the connection."""
 
 Send = Callable[[Any], Awaitable[None]]
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """Open the port. Raises OSError with what to do when it is taken."""
+    """Open the port. Raises OSError with advice if it is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,14 +60,14 @@ def serve(
     drain_s: float,
     ready: Callable[["FastAPI"], None],
 ) -> None:
-    """Serve until a signal ends it. `make_app` runs in a thread; `ready` is called when all requests are answered.
+    """Serve until a signal ends it. `make_app` runs in a thread; `ready` is called when the app is ready.
 
-    Raises whatever building or opening the app raises.
+    Raises every error of building or opening the app.
     """
     gate = _StartupGate(door)
     config = uvicorn.Config(
         gate,
-        http=door.connection,  # type: ignore[arg-type] # called as a class is
+        http=door.connection,  # type: ignore[arg-type] # called like a class
         ws="none",
         log_config=None,
         access_log=False,
@@ -152,7 +152,7 @@ class _StartupGate:
 
 
 async def _refuse(send: Send, message: str) -> None:
-    """Answer 503 in the shape of every other error, whatever the request was."""
+    """Answer any request with 503, in the shape of every other error."""
     body = orjson.dumps(Unavailable(message).body())
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"retry-after", str(_RETRY_S).encode()), (b"connection", b"close")]
@@ -161,7 +161,8 @@ async def _refuse(send: Send, message: str) -> None:
 
 
 def _asks_health(scope: Any) -> bool:
-    """Whether it asks for health under a name of this machine's: the gate, which refuses others, is not there yet."""
+    """Return whether the request is for health under a loopback name. `api.access`, which checks hosts, is not loaded
+    yet."""
     if scope["type"] != "http" or scope["path"] not in _HEALTH or scope["method"] not in ("GET", "HEAD"):
         return False
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
@@ -169,8 +170,10 @@ def _asks_health(scope: Any) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn waits for open connections before the lifespan ends; streams end only when their runs do. So runs are
-    drained first, while the server still answers."""
+    """Drains runs before uvicorn shuts down, while the server still answers.
+
+    uvicorn waits for open connections before it ends the lifespan, and streams end only with their runs.
+    """
 
     def __init__(self, config: uvicorn.Config, gate: _StartupGate, drain_s: float) -> None:
         super().__init__(config)
@@ -178,7 +181,7 @@ class _Server(uvicorn.Server):
         self._drain_s = drain_s
 
     def give_up(self) -> None:
-        """End soon: the app will not be ready."""
+        """End the server: the app will not become ready."""
         self._gate.shut()
         self.should_exit = True
 

@@ -1,7 +1,7 @@
-"""Streams: events of a run as server-sent events, and bytes passed through. Raw ASGI, one send for what is there.
+"""Streams: a run's events as server-sent events, and bytes passed through. Raw ASGI; a batch of events is one send.
 
-The laws: a reader that leaves ends only its own stream; a slow reader holds up nobody else; silence is filled with
-comments; what breaks a stream is told in it, nested as the SDKs read it.
+Invariants: a client that leaves ends only its own stream. A slow client delays no other. Comments fill silence. An
+error that ends a stream is sent in it, nested as the SDKs expect.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _DONE: Final = b"event: done\ndata: [DONE]\n\n"
 
 
 async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` does, or None when the client leaves first: then the work is cancelled."""
+    """Return the result of `work`, or None if the client leaves first; `work` is then cancelled."""
     leaving = asyncio.ensure_future(_left(receive))
     working = asyncio.ensure_future(work)
     try:
@@ -46,11 +46,11 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | Non
 
 
 class LastBlock(bytes):
-    """A block after which nothing comes: it and the end of the answer are one write."""
+    """The last block: it and the end of the answer are one write."""
 
 
 class ByteStream(Response):
-    """Passes blocks on as they come; `close` is called when the reader leaves or the blocks end."""
+    """Passes blocks on as they arrive; `close` is called when the client leaves or the blocks end."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class ByteStream(Response):
         ping: bytes | None = None,
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
-        """With `ping`, it is sent wherever nothing was for `keep_alive_s`."""
+        """`ping`, if given, is sent whenever nothing was sent for `keep_alive_s`."""
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no", "content-type": content_type}
         super().__init__(None, status, {**unbuffered, **(headers or {})})
-        # A stream's length is not known; Response has set that of its empty body.
+        # A stream's length is unknown; Response has set the length of its empty body.
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         self._blocks = blocks
         self._close = close
@@ -74,18 +74,18 @@ class ByteStream(Response):
         self._keep_alive_s = keep_alive_s
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the blocks end or the client is gone."""
+        """Send until the blocks end or the client leaves."""
         try:
             async with _while_there(receive):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 if self._ping is None:
                     await self._relay(send)
                 else:
-                    async with KeepAliveSend(send, self._ping, self._keep_alive_s) as voice:
-                        await self._relay(voice)
+                    async with KeepAliveSend(send, self._ping, self._keep_alive_s) as keep_alive_send:
+                        await self._relay(keep_alive_send)
         except UpstreamFailed as error:
-            # Without the end of the body the connection is closed, which is how a client knows that bytes are missing.
-            logger.warning("a stream that was passed through broke off: %s", error.plain)
+            # The connection is closed without the end of the body, which shows the client that bytes are missing.
+            logger.warning("a passed-through stream broke off: %s", error.plain)
         finally:
             self._close()
 
@@ -124,7 +124,7 @@ async def _frames(batches: AsyncIterator[list[Event]], *, v1: bool, extensions: 
                 if isinstance(batch, LastEvents):
                     yield LastBlock(frames + _DONE)
                     return
-                if frames:  # an empty write would put off the keep-alive comment that the silence needs
+                if frames:  # an empty write would delay the next keep-alive comment
                     yield frames
     except Problem as problem:
         yield b"event: error\ndata: " + orjson.dumps(problem.body()) + b"\n\n"
@@ -138,13 +138,13 @@ def _v1_frame(event: Event) -> bytes:
 
 @asynccontextmanager
 async def _while_there(receive: Receive) -> AsyncIterator[None]:
-    """Break off what is inside, wherever it waits, when the client leaves. Costs nothing while it stays."""
+    """End the block early, wherever it waits, when the client leaves. Costs nothing as long as the client stays."""
     leaving = asyncio.ensure_future(_left(receive))
     inside = True
 
     def gone(_: "asyncio.Future[None]") -> None:
         if inside:
-            scope.reschedule(0)  # long ago
+            scope.reschedule(0)  # in the past, so immediately
 
     try:
         async with asyncio.timeout(None) as scope:
@@ -161,7 +161,7 @@ async def _while_there(receive: Receive) -> AsyncIterator[None]:
 
 
 class KeepAliveSend:
-    """A `send` that fills silence with pings: a timer looks now and then whether something was sent meanwhile."""
+    """A `send` that fills silence with pings: a timer checks periodically whether anything was sent."""
 
     def __init__(self, send: Send, ping: bytes, keep_alive_s: float) -> None:
         self._send = send
@@ -174,7 +174,7 @@ class KeepAliveSend:
         self._timer = self._loop.call_later(keep_alive_s, self._look)
 
     async def __call__(self, message: Message) -> None:
-        """Send, and note when."""
+        """Send a message, and note the time."""
         self._sending = True
         await self._send(message)
         self._sending = False
@@ -209,4 +209,4 @@ async def _left(receive: Receive) -> None:
 
 
 def _nothing() -> None:
-    """Leaving a run's events stops nothing."""
+    """Do nothing: a client that stops reading a run's events does not stop the run."""

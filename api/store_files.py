@@ -1,4 +1,4 @@
-"""The files of a vector store: add, list, read, change attributes, take out; and what one says."""
+"""The files of a vector store: add, list, read, change attributes, remove, and read the text."""
 
 import time
 from codecs import getincrementaldecoder
@@ -25,7 +25,7 @@ __all__ = ["POLL_AFTER", "StatusFilter", "list_places", "router"]
 router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 
 POLL_AFTER = {"openai-poll-after-ms": "250"}
-"""How soon a poller should look again."""
+"""How soon a client should poll again."""
 
 StatusFilter = Annotated[Literal["in_progress", "completed", "failed", "cancelled"] | None, Query(alias="filter")]
 
@@ -41,13 +41,13 @@ class Content(BaseModel):
 
 @router.post("/vector_stores/{vector_store_id}/files", response_model=VectorStoreFile)
 async def add_store_file(vector_store_id: VectorStoreId, body: NewStoreFile, deps: Parts, owner: Owner) -> Response:
-    """Put a file into the store, or index it anew; the work is done in the background."""
+    """Add a file to the store, or index it again; the work is done in the background."""
     now = int(time.time())
     store = await must_get(deps, "vector_store", vector_store_id, owner)
     refuse_expired(store)
-    place = store_file_row(owner, vector_store_id, body, now=now)
-    await deps.ingestion.put(owner, [place], *touch(store, now=now, at_once=True))
-    return _answer(place)
+    file = store_file_row(owner, vector_store_id, body, now=now)
+    await deps.ingestion.put(owner, [file], *touch(store, now=now, at_once=True))
+    return _answer(file)
 
 
 @router.get("/vector_stores/{vector_store_id}/files", response_model=ListOf[VectorStoreFile])
@@ -61,8 +61,8 @@ async def list_store_files(
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
 async def get_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Read how a file fares in the store."""
-    return _answer(await _must_get_place(deps, vector_store_id, file_id, owner))
+    """Read a file's status in the store."""
+    return _answer(await _must_get_store_file(deps, vector_store_id, file_id, owner))
 
 
 @router.post("/vector_stores/{vector_store_id}/files/{file_id}", response_model=VectorStoreFile)
@@ -70,31 +70,31 @@ async def modify_store_file(
     vector_store_id: VectorStoreId, file_id: FileId, body: PlaceModify, deps: Parts, owner: Owner
 ) -> Response:
     """Replace a file's attributes."""
-    await _must_get_place(deps, vector_store_id, file_id, owner)
+    await _must_get_store_file(deps, vector_store_id, file_id, owner)
     return _answer(await deps.ingestion.set_attributes(owner, vector_store_id, file_id, body.attributes or {}))
 
 
 @router.delete("/vector_stores/{vector_store_id}/files/{file_id}", response_model=Deletion)
 async def remove_store_file(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Take a file out of the store; the file itself stays."""
-    await _must_get_place(deps, vector_store_id, file_id, owner)
+    """Remove a file from the store; the file itself is kept."""
+    await _must_get_store_file(deps, vector_store_id, file_id, owner)
     await deps.ingestion.delete_store_file(owner, vector_store_id, file_id)
     return answer(deletion(file_id, "vector_store.file"))
 
 
 @router.get("/vector_stores/{vector_store_id}/files/{file_id}/content", response_model=Content)
 async def get_store_content(vector_store_id: VectorStoreId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Return what the file says, as it was indexed; citations and chunks count their characters in it."""
-    place = await _must_get_place(deps, vector_store_id, file_id, owner)
-    if place.body["status"] != "completed":
-        raise InvalidRequest(f"The file '{file_id}' is {place.body['status']}; only what is completed has content.")
+    """Return the file's text as it was indexed. The positions of citations and chunks are characters of this text."""
+    file = await _must_get_store_file(deps, vector_store_id, file_id, owner)
+    if file.body["status"] != "completed":
+        raise InvalidRequest(f"The file '{file_id}' is {file.body['status']}; only completed files have content.")
     if await deps.blobs.path(f"{file_id}.text") is None:
         raise NotFound(f"The text of the file '{file_id}' is not in this server's folder any more. Add the file again.")
     return StreamingResponse(_content(deps, f"{file_id}.text"), media_type="application/json")
 
 
 async def _content(deps: Deps, name: str) -> AsyncIterator[bytes]:
-    """Yield the page of a text in blocks: a text of 80 MB as one object would take seconds and 300 MB."""
+    """Yield the page of a text in blocks. As one object, a text of 80 MB would take seconds and 300 MB of memory."""
     yield b'{"object":"vector_store.file_content.page","data":[{"type":"text","text":"'
     decoder = getincrementaldecoder("utf-8")()
     async for block in deps.blobs.read(name):
@@ -124,7 +124,7 @@ async def list_places(
     return list_envelope([row.body for row in page.rows], page.has_more)
 
 
-async def _must_get_place(deps: Deps, vector_store_id: str, file_id: str, owner: str) -> Row:
+async def _must_get_store_file(deps: Deps, vector_store_id: str, file_id: str, owner: str) -> Row:
     row = await deps.store.get("vector_store_file", store_file_id(vector_store_id, file_id), owner)
     if row is None:
         await must_get(deps, "vector_store", vector_store_id, owner)
@@ -132,5 +132,5 @@ async def _must_get_place(deps: Deps, vector_store_id: str, file_id: str, owner:
     return row
 
 
-def _answer(place: Row) -> Response:
-    return answer(place.body, headers=POLL_AFTER if place.body["status"] == "in_progress" else None)
+def _answer(file: Row) -> Response:
+    return answer(file.body, headers=POLL_AFTER if file.body["status"] == "in_progress" else None)

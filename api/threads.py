@@ -33,7 +33,7 @@ async def create_thread(body: ThreadCreate, deps: Parts, owner: Owner, v1: V1) -
 
 
 TURN = (TurnEndpoint("/threads", "threads", create_thread, Thread),)
-"""The requests of every turn, which `api.app` registers first."""
+"""Requests of every turn, which `api.app` registers first."""
 
 
 @router.get("/threads", response_model=ListOf[Thread])
@@ -50,7 +50,7 @@ async def get_thread(thread_id: ThreadId, deps: Parts, owner: Owner, v1: V1) -> 
 
 @router.post("/threads/{thread_id}", response_model=Thread)
 async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: Parts, owner: Owner, v1: V1) -> Response:
-    """Change what is given, leave the rest."""
+    """Change the given fields only."""
     changed = amend_thread(body)
     _, checks = create_inline_stores(owner, changed.get("tool_resources", {}), now=int(time.time()))
     rows = await deps.store.commit([*checks, Patch("thread", thread_id, owner, changed)], durable=True)
@@ -59,6 +59,6 @@ async def modify_thread(thread_id: ThreadId, body: ThreadModify, deps: Parts, ow
 
 @router.delete("/threads/{thread_id}", response_model=Deletion)
 async def delete_thread(thread_id: ThreadId, deps: Parts, owner: Owner) -> Response:
-    """Delete a thread and all in it; a run on it is stopped."""
+    """Delete a thread and everything in it; its active run is stopped."""
     await deps.runner.delete_thread(owner, thread_id)
     return answer(deletion(thread_id, "thread"))

@@ -1,7 +1,7 @@
-"""Traces to an OpenTelemetry collector, by OTLP over HTTP. Imported only where its usual variables ask for it.
+"""Sends traces to an OpenTelemetry collector, by OTLP over HTTP. Imported only if its standard variables request it.
 
-Laws: spans are sent by a thread of the SDK's, so that a collector that is slow, or gone, holds up no request; the end
-waits for what is left to be sent, in limited time. An application that has set up a provider of its own keeps it.
+Invariants: a thread of the SDK sends the spans, so a slow or missing collector delays no request. The end waits for the
+remaining spans for a limited time. An application's own tracer provider is kept.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ _FLUSH_S: Final = 5.0
 
 @asynccontextmanager
 async def traced(version: str) -> AsyncIterator[None]:
-    """Send the spans that end within. Where to, and which of them, the SDK reads from its variables."""
+    """Send the spans that end within the block. The SDK's variables determine the endpoint and the sampling."""
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        yield  # somebody else's
+        yield  # the application has its own provider
         return
     provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
     exporter = OTLPSpanExporter()
@@ -41,12 +41,12 @@ async def traced(version: str) -> AsyncIterator[None]:
             async with asyncio.timeout(_FLUSH_S):
                 await asyncio.to_thread(provider.shutdown)
         except TimeoutError:
-            # or it would go on with its attempts, and the end would wait for their thread
+            # otherwise it would continue its attempts, and the end would wait for their thread
             exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _resource(version: str) -> Resource:
-    """What the variables say of this service; without a name there, it is `threadhold`."""
+    """Return the resource from the SDK's variables; without a service name there, it is `threadhold`."""
     resource = Resource.create({SERVICE_VERSION: version})
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "threadhold"}))

@@ -29,7 +29,7 @@ class JoiningTransport:
         self._head = b""
         self._lingering: asyncio.TimerHandle | None = None
         self.written = 0
-        """Bytes that were given to the transport."""
+        """Bytes that were written to the transport."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -1,9 +1,9 @@
-"""The routes that every turn requests: a thread, a message, a run.
+"""The routes that every turn requests: to create a thread, a message and a run.
 
-FastAPI takes longer to resolve an endpoint's parameters, and to find one route among eighty, than these endpoints take
-to work. A `TurnRoute` is in the app's table of routes and in the OpenAPI document like any other route, but it is the
-first to be matched, and reads its parameters from the request directly. It knows the kinds of parameters in `_READERS`
-only: an endpoint with another one fails when the app is built.
+FastAPI takes longer to find one route among eighty, and to resolve an endpoint's parameters, than these endpoints take
+for their work. A `TurnRoute` is in the app's route table and in the OpenAPI document like any other route, but it is
+matched first and reads its parameters directly from the request. It supports only the parameters in `_READERS`; with
+any other, building the app fails.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +36,10 @@ _BOOLEAN: Final = TypeAdapter(bool)
 
 
 class TurnRoute(BodyRoute):
-    """A route that calls its endpoint without FastAPI's resolving of parameters."""
+    """A route that calls its endpoint without FastAPI's resolution of parameters."""
 
     def get_endpoint_handler(self) -> Handler:
-        """Return what reads the parameters and calls the endpoint."""
+        """Return a handler that reads the parameters and calls the endpoint."""
         parameters = signature(self.endpoint).parameters.values()
         readers = {each.name: _READERS[each.annotation] for each in parameters if each.name != "body"}
 
@@ -53,7 +53,7 @@ class TurnRoute(BodyRoute):
 
 @dataclass(frozen=True, slots=True)
 class TurnEndpoint:
-    """What a `POST` route of a turn answers, and how the OpenAPI document describes it."""
+    """A `POST` route of a turn: its endpoint, and its description for the OpenAPI document."""
 
     path: str
     tag: str
@@ -103,11 +103,11 @@ def _asks_extensions(request: Request) -> bool:
     return _boolean(query, "query", "extensions") or _boolean(header, "header", EXTENSIONS_HEADER)
 
 
-def _boolean(text: str | None, *place: str) -> bool:
+def _boolean(text: str | None, *loc: str) -> bool:
     try:
         return text is not None and _BOOLEAN.validate_python(text)
     except ValidationError as error:
-        raise explain([{**each, "loc": place} for each in error.errors()]) from None
+        raise explain([{**each, "loc": loc} for each in error.errors()]) from None
 
 
 def _includes(request: Request) -> bool:
@@ -125,4 +125,4 @@ _READERS: Final[dict[Any, Callable[[Request], Any]]] = {
     Extensions: _asks_extensions,
     Include: _includes,
 }
-"""By the annotations of `api.depends`, which say the same to FastAPI."""
+"""By the annotations of `api.depends`, which do the same in FastAPI."""

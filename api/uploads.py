@@ -1,7 +1,7 @@
-"""Multipart uploads: one file streamed to disk, and a few short fields. Nothing of the file stays in memory.
+"""Multipart uploads: one file, which is streamed to disk and not kept in memory, and a few short fields.
 
-Law: a form is taken whole or refused; what is too long is refused as soon as that is known, by its announced length
-before the first byte.
+Invariants: a form is accepted as a whole or refused. A form that is too long is refused as soon as this is known: by
+its `Content-Length` before the first byte.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from wire.validation import shown
 __all__ = ["SLACK", "Upload", "announced_bytes", "file_limit", "is_form", "read_form"]
 
 SLACK: Final = 64 * 1024
-"""Bytes that a form may have beside its file."""
+"""Bytes that a form can have in addition to its file."""
 
 _MAX_PARTS: Final = 16
 
 
 def is_form(headers: Mapping[str, str]) -> bool:
-    """Tell whether a request's body is a multipart form."""
+    """Return whether a request's body is a multipart form."""
     return headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
 
 
@@ -40,7 +40,7 @@ def file_limit(max_bytes: int) -> ByteLimit:
 
 @dataclass(slots=True)
 class Upload:
-    """What a form says beside the bytes: the file's name, decoded, and the fields, `a[b]` as {"a": {"b": …}}."""
+    """A form without the file's bytes: the decoded name of the file, and the fields, with `a[b]` as {"a": {"b": …}}."""
 
     filename: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
@@ -48,17 +48,16 @@ class Upload:
 
 @dataclass(slots=True)
 class _Part:
-    """The part under way. `data` of the file is what was parsed and is not written yet."""
+    """The part that is being parsed. `data` is the value of a field; the file's bytes are kept elsewhere."""
 
     name: str
     data: bytearray = field(default_factory=bytearray)
 
 
 class _Form:
-    """Takes blocks of the body apart. The parser calls; between two blocks the file's bytes are taken away.
-    `file` is the name of the part that is the file.
+    """Parses the body block by block; `feed` returns the file's bytes in it. `file` is the name of the file's part.
 
-    python-multipart's FormParser does not serve here: it writes the file itself, on the event loop.
+    python-multipart's FormParser is not suitable: it writes the file itself, on the event loop.
     """
 
     def __init__(self, boundary: bytes, file: str) -> None:
@@ -89,8 +88,8 @@ class _Form:
     def feed(self, block: bytes) -> bytes:
         """Parse a block; return the file's bytes in it."""
         self._parser.write(block)
-        taken, self._file = bytes(self._file), bytearray()
-        return taken
+        data, self._file = bytes(self._file), bytearray()
+        return data
 
     def _begin(self) -> None:
         self._parts += 1
@@ -121,7 +120,7 @@ class _Form:
         self._spare -= end - start
         if self._spare < 0:
             raise InvalidRequest(
-                f"The form has more than the {SLACK} bytes that are allowed beside its file. Send shorter fields."
+                f"The form has more than the {SLACK} bytes that are allowed besides its file. Send shorter fields."
             )
         if self._part is not None:
             self._part.data += data[start:end]
@@ -142,11 +141,11 @@ def announced_bytes(request: Request, max_bytes: int) -> int:
 
 
 async def read_form(request: Request, writing: Writing, limit: ByteLimit, *, file: str = "file") -> Upload:
-    """Read a form, its part named `file` into `writing`. The file's name is cleaned.
+    """Read a form, and write its part named `file` to `writing`. The file's name is cleaned.
 
-    `limit` is that of the file, which `writing` enforces. A request that announces more is refused unread.
+    `writing` enforces `limit`, the limit of the file. A request that announces more bytes is refused unread.
 
-    Raises TooLarge, UnsupportedMedia (no form), InvalidRequest (broken, without a file, or cut off).
+    Raises TooLarge, UnsupportedMedia (not a form), InvalidRequest (malformed, without a file, or cut off).
     """
     if not is_form(request.headers):
         raise UnsupportedMedia(
@@ -179,10 +178,10 @@ def _twice(name: str) -> InvalidRequest:
 
 def _set_field(fields: dict[str, Any], name: str, value: str) -> None:
     outer, bracket, inner = name.partition("[")
-    told: str | int = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else value
+    parsed: str | int = int(value) if value.isascii() and value.isdigit() and len(value) < 16 else value
     into, key = fields, name
     if bracket and inner.endswith("]") and isinstance(fields.setdefault(outer, {}), dict):
         into, key = fields[outer], inner[:-1]
     if key in into:
         raise _twice(name)
-    into[key] = told
+    into[key] = parsed

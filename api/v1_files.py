@@ -1,4 +1,4 @@
-"""What v1 clients ask of files: those of an assistant, those of a message."""
+"""The v1 routes for files of an assistant and of a message."""
 
 import time
 from collections.abc import Mapping
@@ -25,25 +25,25 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["v1"], route_class=BodyRoute)
 
-_MOST_FILES = 20
+_MAX_FILES = 20
 
 
 @router.post("/assistants/{assistant_id}/files", response_model=AssistantFile)
 async def add_assistant_file(
     assistant_id: AssistantId, body: AssistantFileCreate, deps: Parts, owner: Owner
 ) -> Response:
-    """Give an assistant a file."""
+    """Add a file to an assistant."""
     row = await must_get(deps, "assistant", assistant_id, owner)
     files = files_of(row)
-    if body.file_id not in files and len(files) >= _MOST_FILES:
-        raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MOST_FILES} are allowed.")
+    if body.file_id not in files and len(files) >= _MAX_FILES:
+        raise InvalidRequest(f"The assistant has {len(files)} files; at most {_MAX_FILES} are allowed.")
     now, store_id = int(time.time()), store_of(row)
     files.setdefault(body.file_id, now)
     if store_id is None:
         await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
     else:
-        place = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
-        await deps.ingestion.put(owner, [place], *_kept(row, files))
+        file = store_file_row(owner, store_id, NewStoreFile(file_id=body.file_id), now=now)
+        await deps.ingestion.put(owner, [file], *_file_changes(row, files))
     return answer(file_object(body.file_id, files[body.file_id], assistant_id=assistant_id))
 
 
@@ -63,14 +63,14 @@ async def get_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: P
 
 @router.delete("/assistants/{assistant_id}/files/{file_id}", response_model=Deletion)
 async def remove_assistant_file(assistant_id: AssistantId, file_id: FileId, deps: Parts, owner: Owner) -> Response:
-    """Take a file from an assistant; the file itself stays."""
+    """Remove a file from an assistant; the file itself is kept."""
     row = await must_get(deps, "assistant", assistant_id, owner)
     files = files_of(row)
     _one(files, file_id, assistant_id=assistant_id)
     del files[file_id]
     if (store_id := store_of(row)) is not None:
         gone = Delete("vector_store_file", store_file_id(store_id, file_id), owner, if_there=True)
-        await deps.ingestion.put(owner, [], gone, *_kept(row, files))
+        await deps.ingestion.put(owner, [], gone, *_file_changes(row, files))
     else:
         await amend(deps, row, parse(AssistantModify, {"file_ids": list(files)}))
     return answer(deletion(file_id, "assistant.file"))
@@ -93,8 +93,8 @@ async def get_message_file(
     return answer(_one(files, file_id, message_id=message_id))
 
 
-def _kept(row: Row, files: Mapping[str, int]) -> list[Change]:
-    """Return the changes that give an assistant these files, beside those of its vector store."""
+def _file_changes(row: Row, files: Mapping[str, int]) -> list[Change]:
+    """Return the changes of the assistant's row that set its files; changes of its vector store are separate."""
     body = {}
     if "code_interpreter" in row.body["tool_resources"]:
         resources = {**row.body["tool_resources"], "code_interpreter": {"file_ids": list(files)}}

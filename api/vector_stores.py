@@ -1,4 +1,4 @@
-"""Vector stores: create, list, read, change, delete; and a search of one."""
+"""Vector stores: create, list, read, change, delete and search."""
 
 import logging
 import time
@@ -37,9 +37,9 @@ router = APIRouter(tags=["vector stores"], route_class=BodyRoute)
 @router.post("/vector_stores", response_model=VectorStore)
 async def create_vector_store(body: VectorStoreCreate, deps: Parts, owner: Owner) -> Response:
     """Create a vector store; its files are indexed in the background."""
-    store, places = draft_store(owner, body, now=int(time.time()))
-    await deps.ingestion.put(owner, places, Insert(store))
-    return answer(show_vector_store(store.body, Tally({"in_progress": len(places)}).counts, 0))
+    store, files = draft_store(owner, body, now=int(time.time()))
+    await deps.ingestion.put(owner, files, Insert(store))
+    return answer(show_vector_store(store.body, Tally({"in_progress": len(files)}).counts, 0))
 
 
 @router.get("/vector_stores", response_model=ListOf[VectorStore])
@@ -60,7 +60,7 @@ async def get_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner: O
 async def modify_vector_store(
     vector_store_id: VectorStoreId, body: VectorStoreModify, deps: Parts, owner: Owner
 ) -> Response:
-    """Change what is given, leave the rest."""
+    """Change the given fields only."""
     row = await must_get(deps, "vector_store", vector_store_id, owner)
     changed = amend_vector_store(body, row.body, now=int(time.time()))
     rows = await deps.store.commit([Patch("vector_store", vector_store_id, owner, changed)], durable=True)
@@ -69,7 +69,7 @@ async def modify_vector_store(
 
 @router.delete("/vector_stores/{vector_store_id}", response_model=Deletion)
 async def delete_vector_store(vector_store_id: VectorStoreId, deps: Parts, owner: Owner) -> Response:
-    """Delete a vector store; the files themselves stay."""
+    """Delete a vector store; the files themselves are kept."""
     await deps.ingestion.delete_store(owner, vector_store_id)
     return answer(deletion(vector_store_id, "vector_store"))
 
@@ -81,7 +81,7 @@ async def search_vector_store(
     """Find the passages that match best, across all queries. Stops if the client disconnects."""
     found = await unless_left(request.receive, _search(deps, owner, vector_store_id, body))
     if found is None:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # the client has left
     return answer(found)
 
 
@@ -97,7 +97,7 @@ async def _search(deps: Deps, owner: str, vector_store_id: str, body: VectorStor
         try:
             vectors = await embedder.embed(body.queries, owner=owner, urgent=chars <= _SHORT_CHARS)
         except EmbeddingFailed as error:
-            logger.warning("a search goes by words only: %s", error.message)
+            logger.warning("a search uses words only: %s", error.message)
     threshold = body.ranking_options.score_threshold if body.ranking_options is not None else None
     best: dict[tuple[str, int], Any] = {}
     for text, vector in zip(body.queries, vectors, strict=True):

@@ -170,7 +170,10 @@ def test_the_limit_of_files_is_raised_where_it_may_be(tmp_path: Path) -> None:
 def test_running_out_of_files_ends_and_spins_nothing(tmp_path: Path) -> None:
     few = ["sh", "-c", 'ulimit -n 60 && exec "$@"', "sh"]
     with ServerProcess(tmp_path, before=few, MODEL_URL=NOWHERE) as server:
-        assert "MAX_CONNECTIONS is 8192, but with 60 open files allowed there is room for 16" in server.log.read_text()
+        assert (
+            "MAX_CONNECTIONS is 8192, but the limit of 60 open files allows only 16 connections"
+            in server.log.read_text()
+        )
         with crowd(server.port, 120) as made:
             before = ticks(server.pid)
             time.sleep(0.5)

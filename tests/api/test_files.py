@@ -135,7 +135,7 @@ def test_a_file_can_be_told_to_expire(world: World) -> None:
         ([PURPOSE, DATA, SECONDS, SECONDS], b"--b--\r\n", 400, "more than one `expires_after[seconds]`"),
         ([PURPOSE, DATA], b"", 400, "has no end"),
         ([PURPOSE, ("form-data", b"x")], b"--b--\r\n", 400, "has no name"),
-        ([('form-data; name="purpose"', b"x" * 100_000), DATA], b"--b--\r\n", 400, "allowed beside its file"),
+        ([('form-data; name="purpose"', b"x" * 100_000), DATA], b"--b--\r\n", 400, "allowed besides its file"),
         ([PURPOSE, ('form-data; name="file"; filename="' + "x" * 256 + '"', b"")], b"--b--\r\n", 400, "at most 255"),
         ([(f'form-data; name="{n}"', b"") for n in range(17)], b"--b--\r\n", 400, "more than the 16 parts"),
     ],
