@@ -1,1 +1,1 @@
-"""How much the server costs, beside the same model called directly and beside another revision of the server."""
+"""Measures what the server costs, compared with calling the same model directly and with another revision."""

@@ -1,4 +1,4 @@
-"""`make bench`: prints one table of what the server of this tree costs.
+"""`make bench`: prints a table of what the server of this tree costs.
 
 `make bench BASE=<revision>` also measures the server of that revision, in the same rounds, with this tree's clients.
 """
@@ -16,7 +16,7 @@ from bench.table import format_table, make_table
 
 
 def measure(checkouts: list[Checkout], sizes: Sizes) -> Samples:
-    """Measure the servers of these checkouts in turn, with the model and the pass-through beside them."""
+    """Measure the servers of these checkouts, the model and the pass-through in turn."""
     with run_model() as model, run_passthrough(model) as passthrough:
         samples = measure_starts(checkouts, model, sizes)
         with run_servers(checkouts, model) as servers:
@@ -34,7 +34,7 @@ def main() -> None:
         try:
             base = stack.enter_context(check_out(options.base)) if options.base else None
         except subprocess.CalledProcessError as error:
-            sys.exit(f"bench: `{options.base}` is not measured: `{' '.join(error.cmd)}` failed.")
+            sys.exit(f"bench: cannot measure `{options.base}`: `{' '.join(error.cmd)}` failed.")
         samples = measure([base, here] if base else [here], QUICK if options.quick else Sizes())
     lines = make_table(samples, here.name, base.name if base else None)
     print(format_table(lines))

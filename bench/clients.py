@@ -1,7 +1,7 @@
-"""Clients that get the same answer of the scripted model: directly, through the pass-through, or through a server.
+"""Clients that get the same answer from the scripted model: directly, through the pass-through, or through a server.
 
-All have the same two methods, so that every measurement treats them alike. Times are `time.monotonic()` in seconds,
-which all processes of one machine share.
+All have the same two methods, so every measurement treats them alike. Times are `time.monotonic()` in seconds, which
+all processes of a machine share.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from bench.processes import Process
 __all__ = ["Answer", "Client", "CompletionsClient", "ModelScript", "ServerClient", "connect"]
 
 _TOKEN: Final = re.compile(rb'"(?:content|value)": ?"([^" ]+) "')
-"""One token of a stream. The whole text, which the last events repeat, has several words and does not match."""
+"""A token of a stream. The whole text, which the last events repeat, has several words and does not match."""
 
 _SYSTEM: Final = "Be quick."
 _QUESTION: Final = "Count, please."
@@ -42,15 +42,15 @@ class Answer:
 
 
 class Counters(TypedDict):
-    """What the scripted model counts."""
+    """The counters of the scripted model."""
 
     open_streams: int
     closed_at: list[float]
-    """When each connection was closed in mid-stream."""
+    """The time at which each connection was closed in mid-stream."""
 
 
 class Client(Protocol):
-    """One way to the model. `pid` is the process that it leads through, `name` the column of the table."""
+    """A client of the model. `pid` is the process that answers it; `name` is its column of the table."""
 
     @property
     def name(self) -> str: ...
@@ -59,7 +59,7 @@ class Client(Protocol):
     def pid(self) -> int: ...
 
     async def prepare(self) -> str:
-        """Do all that a program does before it asks for an answer; returns the thread's id, if there are threads."""
+        """Do everything that a program does before it asks for an answer; return the thread's id, empty without one."""
 
     async def answer(self, thread: str) -> Answer:
         """Ask for an answer and read its stream to the end. Raises RuntimeError if the stream ends too early."""
@@ -67,21 +67,21 @@ class Client(Protocol):
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a session that keeps as many connections as there are requests at once."""
+    """Open a session without a limit of connections."""
     timeout = aiohttp.ClientTimeout(total=_LIMIT_S)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
         yield session
 
 
 class ModelScript:
-    """What the scripted model answers, and what it has seen."""
+    """Controls the scripted model's answers, and reads its counters."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._root = url.removesuffix("/v1")
 
     async def set_answer(self, *, tokens: int, delay_s: float = 0.0) -> None:
-        """From now on, answer with so many tokens, each `delay_s` after the one before.
+        """Set the answer to so many tokens, each `delay_s` after the previous one.
 
         A token with a delay is the `time.monotonic_ns()` at which the model sends it.
         """
@@ -90,7 +90,7 @@ class ModelScript:
         await post_json(self._session, f"{self._root}/script", {"default": step})
 
     async def counters(self) -> Counters:
-        """Return what the model counts."""
+        """Return the model's counters."""
         async with self._session.get(f"{self._root}/counters") as answer:
             answer.raise_for_status()
             counters: Counters = await answer.json()
@@ -114,7 +114,7 @@ class CompletionsClient:
         self._url = f"{process.url}/chat/completions"
 
     async def prepare(self) -> str:
-        """Nothing: a completion needs no thread."""
+        """Do nothing: a completion needs no thread."""
         return ""
 
     async def answer(self, thread: str) -> Answer:
@@ -146,7 +146,7 @@ class ServerClient:
         return thread
 
     async def add_message(self, thread: str) -> None:
-        """Add a message of the user."""
+        """Add a user message."""
         await self._post(f"/threads/{thread}/messages", {"role": "user", "content": _QUESTION})
 
     async def answer(self, thread: str) -> Answer:
@@ -155,7 +155,7 @@ class ServerClient:
         return await _stream(self._session, f"{self._url}/threads/{thread}/runs", body, b"thread.run.completed")
 
     async def start_run(self, thread: str) -> str:
-        """Start a run without reading it; returns its id."""
+        """Start a run without reading it; return its id."""
         run: str = (await self._post(f"/threads/{thread}/runs", {"assistant_id": self._assistant}))["id"]
         return run
 
@@ -168,7 +168,7 @@ class ServerClient:
 
 
 async def post_json(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any]) -> Any:
-    """Send one JSON request; returns the body of its answer, which must be a success."""
+    """Send a JSON request; return the body of its answer, which must be a success."""
     async with session.post(url, json=body) as answer:
         answer.raise_for_status()
         return await answer.json()
@@ -185,7 +185,7 @@ async def _stream(session: aiohttp.ClientSession, url: str, body: Mapping[str, A
                 tokens.append((now, token[1]))
                 done = token.end()
             ended = ended or end in buffer
-            buffer = buffer[done:][-200:]  # a token may be split between two blocks
+            buffer = buffer[done:][-200:]  # a token can be split between two blocks
     if not (tokens and ended):
         raise RuntimeError(f"{url} ended too early, after {len(tokens)} tokens: {buffer!r}")
     return Answer(sent_at, time.monotonic(), tokens)

@@ -1,7 +1,7 @@
-"""How long a search takes among many chunks: `python -m bench.index` (100,000 chunks; some minutes to fill).
+"""Measures searches among many chunks: `python -m bench.index` (100,000 chunks; filling takes some minutes).
 
-Chunks are 800 tokens of made-up text whose words are as unevenly common as in a language (Zipf); vectors are random.
-The index is the store's own, in a file on disk. A question is six words: common, middling and rare ones.
+Chunks are 800 tokens of generated text whose word frequencies follow Zipf's law, as in a language; vectors are random.
+The index is the store's own, in a file on disk. A question has six words: common, less common and rare ones.
 """
 
 import argparse
@@ -24,7 +24,7 @@ OWNER, STORE, MODEL = "bench", "vs_bench", "random"
 
 
 class Language:
-    """Generates texts of words that are as common as their place in the list says."""
+    """Generates texts in which the frequency of a word depends on its rank in the list."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -32,17 +32,17 @@ class Language:
         self._cumulative = list(itertools.accumulate(1 / (rank + 1) for rank in range(WORDS)))
 
     def text(self, words: int) -> str:
-        """Return a text."""
+        """Return a text of so many words."""
         return " ".join(self._random.choices(self._words, cum_weights=self._cumulative, k=words))
 
     def question(self) -> str:
-        """Return six words: two of the commonest hundred, two of the next thousands, two rare ones."""
+        """Return six words: two of the hundred most common, two of the next thousands, two rare ones."""
         bounds = (0, 100), (100, 5000), (5000, WORDS)
         return " ".join(self._words[self._random.randrange(*bound)] for bound in bounds for _ in range(2))
 
 
 async def fill(vectors: Vectors, language: Language, chunks: int) -> float:
-    """Index that many chunks; returns the seconds it took, without making the texts."""
+    """Index so many chunks; return the seconds that it took, not counting the generation of the texts."""
     spent = 0.0
     for start in range(0, chunks, CHUNKS_A_FILE):
         made = np.random.default_rng(start).standard_normal((CHUNKS_A_FILE, DIMENSIONS)).tolist()
@@ -50,9 +50,9 @@ async def fill(vectors: Vectors, language: Language, chunks: int) -> float:
         pieces = [
             Chunk(at, text, 0, len(text), vector) for at, (text, vector) in enumerate(zip(texts, made, strict=True))
         ]
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         await vectors.add(OWNER, STORE, f"file-{start}", pieces, model=MODEL)
-        spent += time.perf_counter() - begun
+        spent += time.perf_counter() - started_at
     return spent
 
 
@@ -62,15 +62,15 @@ async def search(vectors: Vectors, language: Language, times: int, weight: float
     took = []
     for _ in range(times):
         query = Query(language.question(), numbers.standard_normal(DIMENSIONS).tolist(), MODEL, weight=weight)
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         found = await vectors.search(OWNER, [STORE], query)
-        took.append(1000 * (time.perf_counter() - begun))
+        took.append(1000 * (time.perf_counter() - started_at))
         assert found.hits
     return took
 
 
 async def measure(folder: Path, chunks: int, times: int) -> None:
-    """Fill, search, print."""
+    """Fill an index, search it, and print the times."""
     language = Language(seed=7)
     path = folder / "bench.db"
     store = await open_store(path)

@@ -1,6 +1,6 @@
-"""What is measured of a client, one number a call. `bench.rounds` calls these for all clients in turn.
+"""Measurements of a client; each call returns one number. `bench.rounds` calls these for all clients in turn.
 
-Each function says the unit of what it returns. Processor times are those of the process that the client leads through.
+Each function states the unit of its result. Processor times are those of the process that answers the client.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from tests.process import processor_s
 __all__ = ["cancel", "fill_thread", "first_token", "first_tokens", "lateness", "long_answers", "long_thread", "turns"]
 
 _TOKENS: Final = 20
-"""Of the answer of a whole turn."""
+"""Length of the answer in a whole turn."""
 
 _REST_S: Final = 0.005
-"""Between preparing a thread and asking: a single user finds a server at rest."""
+"""The pause between preparing a thread and the request for an answer: a single user's server is idle then."""
 
 _SETTLE_S: Final = 0.05
-"""After the last answer, so that what a server does after it counts."""
+"""The wait after the last answer, so that work that a server does after it counts."""
 
 _APART_S: Final = 0.012
-"""Between the clients of a crowd, on average: they begin at random moments."""
+"""The average interval between concurrent clients, which start at random moments."""
 
-_AT_ONCE: Final = 10
-"""Requests at once that prepare something."""
+_GROUP: Final = 10
+"""Concurrent requests of a preparation."""
 
 
 T = TypeVar("T")
 
 
 async def turns(client: Client, model: ModelScript, *, clients: int, turns_each: int) -> float:
-    """Run whole turns: thread, message, streamed answer of 20 tokens. Returns the processor time of one, in ms."""
+    """Run whole turns: thread, message, streamed answer of 20 tokens. Return the processor time of one, in ms."""
     await model.set_answer(tokens=_TOKENS)
 
     async def run_turns() -> None:
@@ -47,7 +47,7 @@ async def turns(client: Client, model: ModelScript, *, clients: int, turns_each:
 
 
 async def long_answers(client: Client, model: ModelScript, *, answers: int, tokens: int) -> float:
-    """Stream long answers at once, from a model without delay. Returns the processor time of one token, in µs."""
+    """Stream long answers concurrently from a model without delay. Return the processor time of one token, in µs."""
     await model.set_answer(tokens=tokens)
     threads = [await client.prepare() for _ in range(answers)]
     used = await _processor_s_of(client, lambda: asyncio.gather(*map(client.answer, threads)))
@@ -55,7 +55,7 @@ async def long_answers(client: Client, model: ModelScript, *, answers: int, toke
 
 
 async def first_token(client: Client, model: ModelScript) -> float:
-    """Ask for one answer. Returns the time from the request for it to the first token, in ms."""
+    """Ask for one answer. Return the time from the request for it to the first token, in ms."""
     await model.set_answer(tokens=5, delay_s=0.002)
     thread = await client.prepare()
     await asyncio.sleep(_REST_S)
@@ -63,34 +63,34 @@ async def first_token(client: Client, model: ModelScript) -> float:
 
 
 async def first_tokens(client: Client, model: ModelScript, *, clients: int, seed: int) -> float:
-    """Ask for one answer for each client, begun at random moments. Returns the median of their first tokens, in ms."""
+    """Let each client ask for an answer at a random moment. Return the median time to the first token, in ms."""
     await model.set_answer(tokens=_TOKENS, delay_s=0.02)
-    answers = await _crowd(client, clients, opening_s=clients * _APART_S, seed=seed)
+    answers = await _ask_concurrently(client, clients, opening_s=clients * _APART_S, seed=seed)
     return statistics.median(answer.first_s for answer in answers) * 1e3
 
 
 async def lateness(client: Client, model: ModelScript, *, streams: int, opening_s: float, open_s: float) -> float:
-    """Open streams of 10 tokens a second. Returns by how much a token is late in the median, in ms.
+    """Open streams of 10 tokens a second. Return the median lateness of a token, in ms.
 
-    It is late by the time from the model's sending it to its arrival at the client. Only tokens that are sent while
-    all streams are open count: for `open_s` at least, after `opening_s` in which the streams begin.
+    Lateness is the time from the model's sending a token to its arrival at the client. Only tokens that are sent while
+    all streams are open count: for at least `open_s`, after `opening_s`, in which the streams start.
     """
     await model.set_answer(tokens=round(10 * (opening_s + open_s)), delay_s=0.1)
-    answers = await _crowd(client, streams, opening_s=opening_s, seed=1)
+    answers = await _ask_concurrently(client, streams, opening_s=opening_s, seed=1)
     opened_at, ended_at = max(answer.sent_at for answer in answers), min(answer.ended_at for answer in answers)
     arrived = ((at, int(token) / 1e9) for answer in answers for at, token in answer.tokens)
     return statistics.median(at - sent_at for at, sent_at in arrived if opened_at < sent_at < ended_at) * 1e3
 
 
 async def fill_thread(client: ServerClient, messages: int) -> str:
-    """Prepare a thread with so many messages."""
+    """Create a thread with so many messages."""
     thread = await client.prepare()
     await _in_groups(messages - 1, lambda _: client.add_message(thread))
     return thread
 
 
 async def long_thread(client: ServerClient, model: ModelScript, *, short: str, long: str) -> float:
-    """Ask once on either thread. Returns how much later the first token comes on the long one, in ms."""
+    """Ask once on each thread. Return how much later the first token arrives on the long one, in ms."""
     await model.set_answer(tokens=5, delay_s=0.002)
     first_s = []
     for thread in (short, long):
@@ -101,10 +101,10 @@ async def long_thread(client: ServerClient, model: ModelScript, *, short: str, l
 
 
 async def cancel(client: ServerClient, model: ModelScript) -> float:
-    """Cancel a run in mid-stream. Returns the time from the request to the model's connection being closed, in ms.
+    """Cancel a run in mid-stream. Return the time from the request to the close of the model's connection, in ms.
 
     Raises:
-        TimeoutError: the connection was not opened or not closed within 5 s.
+        TimeoutError: The connection was not opened or not closed within 5 s.
     """
     await model.set_answer(tokens=5000, delay_s=0.01)
     closed = len((await model.counters())["closed_at"])
@@ -125,8 +125,8 @@ async def _processor_s_of(client: Client, work: Callable[[], Awaitable[object]])
     return processor_s(client.pid) - before
 
 
-async def _crowd(client: Client, clients: int, *, opening_s: float, seed: int) -> list[Answer]:
-    """Ask for one answer for each client, begun at random moments of `opening_s`: the same ones for the same seed."""
+async def _ask_concurrently(client: Client, clients: int, *, opening_s: float, seed: int) -> list[Answer]:
+    """Ask for one answer per client, at random moments within `opening_s`: the same ones for the same seed."""
     threads = await _in_groups(clients, lambda _: client.prepare())
     chance = random.Random(seed)
 
@@ -139,6 +139,6 @@ async def _crowd(client: Client, clients: int, *, opening_s: float, seed: int) -
 
 async def _in_groups(times: int, work: Callable[[int], Awaitable[T]]) -> list[T]:
     done: list[T] = []
-    for start in range(0, times, _AT_ONCE):
-        done += await asyncio.gather(*map(work, range(start, min(start + _AT_ONCE, times))))
+    for start in range(0, times, _GROUP):
+        done += await asyncio.gather(*map(work, range(start, min(start + _GROUP, times))))
     return done

@@ -1,7 +1,7 @@
 """A pass-through to the model: Starlette and aiohttp, without a graph and without a store.
 
-`python -m bench.passthrough URL` serves on a free port of loopback and prints its address. It is the least that the
-same web server and the same HTTP client can cost, so processor times are compared with it.
+`python -m bench.passthrough URL` serves on a free loopback port and prints its address. It has the minimum cost of the
+same web server and the same HTTP client, so processor times are compared with it.
 """
 
 import asyncio

@@ -33,10 +33,10 @@ __all__ = [
 
 DIRECT: Final = "direct"
 PASSTHROUGH: Final = "pass-through"
-"""The names of the two clients that use no server: the model called directly, and the least that a server can do."""
+"""The names of the two clients without Threadhold: the model called directly, and the minimum that a server can do."""
 
 _SETTLE_S: Final = 1.0
-"""From the moment that everything answers to reading the memory of an idle server."""
+"""The wait after everything answers, before the memory of the idle server is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Process:
 
 
 def describe_machine() -> str:
-    """Return one sentence about what this machine is, and how busy."""
+    """Return a sentence about this machine and its load."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -70,10 +70,10 @@ def describe_machine() -> str:
 
 @contextmanager
 def check_out(revision: str) -> Iterator[Checkout]:
-    """Check a revision out into a temporary folder and install it there.
+    """Check out a revision into a temporary folder and install it there.
 
     Raises:
-        subprocess.CalledProcessError: git does not know the revision, or its `make install` failed.
+        subprocess.CalledProcessError: Git does not know the revision, or its `make install` failed.
     """
     with tempfile.TemporaryDirectory(prefix="threadhold-bench-") as folder:
         tree = Path(folder) / "base"
@@ -113,7 +113,7 @@ def run_servers(checkouts: Sequence[Checkout], model: Process) -> Iterator[list[
 
 
 def measure_start(checkout: Checkout, model: Process) -> tuple[float, float]:
-    """Start a server; returns the seconds to its first healthy answer, and its memory in MB while it idles."""
+    """Start a server; return the seconds to its first healthy answer, and its memory in MB while it is idle."""
     with tempfile.TemporaryDirectory(prefix="threadhold-bench-") as folder:
         server = ServerProcess(Path(folder), root=checkout.root, bare=True, MODEL_URL=model.url)
         start = time.monotonic()
@@ -128,9 +128,9 @@ def measure_start(checkout: Checkout, model: Process) -> tuple[float, float]:
 
 
 @contextmanager
-def _run_module(name: str, *words: str) -> Iterator[Process]:
-    """Run a Python module that prints its address; it is killed in the end."""
-    command = [sys.executable, "-m", *words]
+def _run_module(name: str, *arguments: str) -> Iterator[Process]:
+    """Run a Python module that prints its address; it is killed at the end."""
+    command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

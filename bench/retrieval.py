@@ -1,10 +1,10 @@
-"""How well searches find passages, by words, by meaning, and by both: `python -m bench.retrieval`.
+"""Measures how well searches find passages, by words, by meaning, and by both: `python -m bench.retrieval`.
 
-The set consists of installed documentation: the summary of a docstring is the question, the rest is the passage that
-answers it. There are two corpora: Python's standard library, and packages that the server runs on. Nothing is
-downloaded. Recall@5 is the share of questions whose passage is among the first five; nDCG@10 also counts its rank among
-ten. The index is the store's own, so the figures hold for a run's file search. `docs/decisions/search-ranking.md` has
-them.
+The test set is made from installed documentation: the summary of a docstring is the question, and the rest is the
+passage that answers it. There are two corpora: Python's standard library, and packages that the server uses. Nothing is
+downloaded. Recall@5 is the share of questions whose passage is among the first five hits; nDCG@10 also counts its rank
+among the first ten. The index is the store's own, so the results apply to a run's file search.
+`docs/decisions/search-ranking.md` has them.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def read_cases(folder: Path) -> Iterator[Case]:
                 continue
             summary, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
             question, rest = " ".join(summary.split()), rest.strip()
-            # Signatures and doctests are no questions.
+            # Signatures and doctests are not questions.
             if "(" in question or ">>>" in question or not WORDS[0] <= len(question.split()) <= WORDS[1]:
                 continue
             if len(rest) >= MIN_CHARS and not {question, rest[:120]} & seen:
@@ -62,7 +62,7 @@ def read_cases(folder: Path) -> Iterator[Case]:
 
 
 def read_corpora(every: int) -> dict[str, list[Case]]:
-    """Return the corpora, thinned out to each `every`th case."""
+    """Return the corpora, reduced to every `every`th case; of the packages, to half of these."""
     packages = Path(sysconfig.get_path("purelib"))
     return {
         "standard library": list(read_cases(Path(sysconfig.get_path("stdlib"))))[::every],
@@ -73,9 +73,9 @@ def read_corpora(every: int) -> dict[str, list[Case]]:
 async def measure(vectors: Vectors, cases: Sequence[Case], queries: Sequence[Query]) -> tuple[float, float]:
     """Return recall@5 and nDCG@10."""
     found_in_five, gain = 0, 0.0
-    for place, query in enumerate(queries):
+    for number, query in enumerate(queries):
         hits = (await vectors.search(OWNER, [STORE], query)).hits
-        rank = next((rank for rank, hit in enumerate(hits) if hit.file_id == str(place)), None)
+        rank = next((rank for rank, hit in enumerate(hits) if hit.file_id == str(number)), None)
         if rank is not None:
             found_in_five += rank < 5
             gain += 1 / math.log2(rank + 2)
@@ -87,12 +87,12 @@ async def compare(name: str, cases: Sequence[Case], weights: Sequence[float]) ->
     embedder = MiniLm()
     store = await open_store()
     try:
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         passages = await embedder.embed([case.passage for case in cases])
-        speed = len(cases) / (time.perf_counter() - begun)
-        for place, (case, vector) in enumerate(zip(cases, passages, strict=True)):
+        speed = len(cases) / (time.perf_counter() - started_at)
+        for number, (case, vector) in enumerate(zip(cases, passages, strict=True)):
             chunk = Chunk(0, case.passage, 0, len(case.passage), vector)
-            await store.vectors.add(OWNER, STORE, str(place), [chunk], model=embedder.name)
+            await store.vectors.add(OWNER, STORE, str(number), [chunk], model=embedder.name)
         asked = await embedder.embed([case.question for case in cases])
         print(f"\n{name}: {len(cases)} questions and passages; {speed:.0f} passages embedded a second")
         print(f"{'':24}{'recall@5':>10}{'nDCG@10':>10}")
@@ -110,9 +110,9 @@ async def compare(name: str, cases: Sequence[Case], weights: Sequence[float]) ->
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure both corpora, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m bench.retrieval", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--every", type=int, default=1, help="take each Nth question only (1)")
+    parser.add_argument("--every", type=int, default=1, help="use every Nth question only (1)")
     parser.add_argument("--weights", type=float, nargs="*", default=(), help="more weights of meaning to try")
     options = parser.parse_args()
     print(f"Python {sys.version.split()[0]}")

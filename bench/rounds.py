@@ -1,6 +1,6 @@
-"""Rounds: each measurement is done for one client after the other, again and again, in an order that changes.
+"""Rounds: in each, every client is measured once, in an order that changes from round to round.
 
-What else the machine does falls on all clients then, so ratios within one run hold on a busy machine.
+Other load on the machine thus affects all clients, so ratios within one benchmark are valid on a busy machine.
 """
 
 import random
@@ -18,7 +18,7 @@ from bench.processes import Checkout, Process, measure_start
 __all__ = ["QUICK", "Samples", "Sizes", "alternate", "measure_clients", "measure_starts"]
 
 Samples = dict[str, dict[str, list[float]]]
-"""By row of the table (`bench.table.ROWS`) and by client: one number for each round."""
+"""Row of the table (`bench.table.ROWS`) → client → one number per round."""
 
 _WARM_UP_TURNS: Final = 20
 
@@ -28,29 +28,29 @@ C = TypeVar("C", bound=Client)
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured. `scale` multiplies the rounds of every measurement."""
+    """The extent of a benchmark. `scale` multiplies the rounds of every measurement."""
 
     scale: int = 4
     group: int = 10
-    """Answers of a single user of which a number is the median: single ones differ too much."""
+    """Answers of a single client whose median is one number, because single answers differ too much."""
 
     turns: int = 200
-    """In a round with twenty clients; a single client does a fifth."""
+    """Turns of a round with twenty clients; a single client makes a fifth of them."""
 
     crowd: int = 50
-    """Clients that ask for a first token at once."""
+    """Concurrent clients in the measurement of first tokens."""
 
     tokens: int = 2000
-    """Of a long answer."""
+    """Length of a long answer."""
 
     streams: tuple[int, int] = (100, 1000)
-    """Open at once, for the two rows about late tokens."""
+    """Open streams, for the two rows about lateness."""
 
     open_s: float = 4.0
-    """In which all of them are open."""
+    """Time in which all of these streams are open."""
 
     messages: int = 1000
-    """Of the long thread."""
+    """Length of the long thread."""
 
 
 QUICK: Final = Sizes(scale=1, turns=100, open_s=3.0)
@@ -67,7 +67,7 @@ def measure_starts(checkouts: Sequence[Checkout], model: Process, sizes: Sizes) 
 
 
 async def measure_clients(servers: Sequence[Process], model: Process, passthrough: Process, sizes: Sizes) -> Samples:
-    """Measure servers that run, beside the model called directly and the pass-through."""
+    """Measure running servers, the model called directly, and the pass-through."""
     async with AsyncExitStack() as stack:
         rounds = _Rounds(ModelScript(await stack.enter_async_context(connect()), model.url), sizes)
         runs = [ServerClient(await stack.enter_async_context(connect()), server) for server in servers]
@@ -84,7 +84,7 @@ async def measure_clients(servers: Sequence[Process], model: Process, passthroug
 
 
 class _Rounds:
-    """The measurements in order, and what they found."""
+    """The measurements in order, and their results."""
 
     def __init__(self, script: ModelScript, sizes: Sizes) -> None:
         self.samples: Samples = {}
@@ -92,12 +92,12 @@ class _Rounds:
         self._sizes = sizes
 
     async def warm_up(self, clients: Sequence[Client]) -> None:
-        """Use everything a few times, so that no measurement finds it cold."""
+        """Use everything a few times before it is measured."""
         for client in clients:
             await measurements.turns(client, self._script, clients=1, turns_each=_WARM_UP_TURNS)
 
     async def measure_processor_time(self, clients: Sequence[Client]) -> None:
-        """Whole turns, and tokens of long answers."""
+        """Measure whole turns, and tokens of long answers."""
 
         async def alone(client: Client) -> float:
             turns = self._sizes.turns // 5
@@ -115,7 +115,7 @@ class _Rounds:
         await self._measure("token", clients, 5, tokens)
 
     async def measure_waiting(self, clients: Sequence[Client]) -> None:
-        """First tokens."""
+        """Measure the time to the first token."""
 
         async def alone(client: Client) -> float:
             return await measurements.first_token(client, self._script)
@@ -128,7 +128,7 @@ class _Rounds:
         await self._measure("first_50", clients, 5, crowd)
 
     async def measure_runs(self, servers: Sequence[ServerClient]) -> None:
-        """What only a server has: long threads and cancelled runs."""
+        """Measure what only a server has: long threads and cancellation."""
         threads = {}
         for server in servers:
             short = await measurements.fill_thread(server, 1)
@@ -145,7 +145,7 @@ class _Rounds:
         await self._measure("cancel", servers, 8, cancel)
 
     async def measure_lateness(self, clients: Sequence[Client]) -> None:
-        """Tokens of many open streams."""
+        """Measure the lateness of tokens in many open streams."""
         for row, rounds, streams in zip(("late_100", "late_1000"), (2, 1), self._sizes.streams, strict=True):
 
             async def late(client: Client, streams: int = streams) -> float:
@@ -158,7 +158,7 @@ class _Rounds:
     async def _measure(
         self, row: str, clients: Sequence[C], rounds: int, measure: Callable[[C], Awaitable[float]], *, group: int = 1
     ) -> None:
-        """Measure all clients in turn; a number is the median of a `group` of rounds."""
+        """Measure all clients in turn; each number is the median of a `group` of rounds."""
         found = self.samples.setdefault(row, {})
         for client in alternate(row, clients, rounds * self._sizes.scale * group):
             found.setdefault(client.name, []).append(await measure(client))

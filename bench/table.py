@@ -1,7 +1,7 @@
-"""The table of a benchmark: one row a figure, with its aim and with the ratio to what it is compared with. Pure.
+"""Formats the table of a benchmark: one row per figure, with its aim and its ratio to the comparison. Pure.
 
-Figures and ratios are medians of rounds, with their quartiles in brackets. A ratio is that of one round, whose two
-numbers were measured one after the other.
+Figures and ratios are medians of rounds, with their quartiles in brackets. Each ratio is computed within one round,
+whose two numbers were measured one after the other.
 """
 
 import statistics
@@ -15,14 +15,14 @@ from bench.rounds import Samples
 __all__ = ["ROWS", "Row", "format_table", "is_worse", "make_table"]
 
 _WORSE: Final = 1.10
-"""A figure is worse than another revision's if three quarters of the ratios are above this."""
+"""A figure counts as worse than another revision's if three quarters of the ratios are above this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `aim` is what it should be at most, in `unit`; `beside` is the client that it is compared with.
+    """One figure. `aim` is its intended maximum, in `unit`; `beside` is the client that it is compared with.
 
-    What is `added` is the part of the figure that the model called directly does not take.
+    If `added` is set, the time of a direct call to the model is subtracted.
     """
 
     title: str
@@ -33,11 +33,11 @@ class Row:
 
     @property
     def plus(self) -> str:
-        """The sign of figures that are added to the model's."""
+        """The sign of figures from which the model's own time is subtracted."""
         return "+" if self.added else ""
 
     def figures(self, samples: dict[str, list[float]], name: str) -> list[float]:
-        """Return the figures of the server with this name, one a round."""
+        """Return the figures of the server with this name, one per round."""
         if not self.added:
             return samples[name]
         return [one - direct for one, direct in zip(samples[name], samples[DIRECT], strict=True)]
@@ -59,9 +59,9 @@ ROWS: Final = {
 
 
 def make_table(samples: Samples, server: str, base: str | None = None) -> list[list[str]]:
-    """Return the lines of the table of one server, its heading first.
+    """Return the lines of the table of a server, heading first.
 
-    With a `base`, the ratio is to the server of that name; without, to the model called directly or the pass-through.
+    With a `base`, ratios are to the server of that name; otherwise to the model called directly or the pass-through.
     """
     servers = [base, server] if base else [server]
     lines = [["", "beside", *servers, "aim", f"ratio to {base}" if base else "ratio"]]
@@ -85,12 +85,12 @@ def make_table(samples: Samples, server: str, base: str | None = None) -> list[l
 
 
 def is_worse(ratios: Sequence[float]) -> bool:
-    """Return whether the figures that these ratios are of got worse, beyond what the machine's noise explains."""
+    """Return whether figures with these ratios got worse by more than the noise of the machine."""
     return bool(ratios) and _quartiles(ratios)[0] > _WORSE
 
 
 def format_table(lines: Sequence[Sequence[str]]) -> str:
-    """Format as a table of Markdown whose columns are aligned in a terminal, too."""
+    """Format a Markdown table whose columns are also aligned in a terminal."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     heading, *rest = [" | ".join(map(str.ljust, line, widths)) for line in lines]
     return "\n".join(f"| {line} |" for line in (heading, " | ".join("-" * width for width in widths), *rest))
@@ -107,7 +107,7 @@ def _number(figure: float, plus: str) -> str:
 
 
 def _ratios(base: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Divide round by round; rounds in which there is nothing to divide by are left out."""
+    """Divide round by round; rounds whose divisor is not positive are left out."""
     return [here / there for there, here in zip(base, other, strict=True) if there > 0]
 
 
