@@ -60,7 +60,7 @@ def _registry(state: Any) -> "CollectorRegistry":
 
         def collect(self) -> "Iterator[Metric]":
             yield from _of_requests(state.requests)
-            yield from _of_connections(getattr(state, "door", None))
+            yield from _of_connections(getattr(state, "connection_limit", None))
             yield from _of_runs(state.deps)
             yield from _of_upstreams(state.deps)
             yield from _of_the_store(state.deps)

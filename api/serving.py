@@ -56,7 +56,7 @@ def serve(
     make_app: Callable[[], "FastAPI"],
     listening: socket.socket,
     *,
-    door: ConnectionLimit,
+    connection_limit: ConnectionLimit,
     drain_s: float,
     ready: Callable[["FastAPI"], None],
 ) -> None:
@@ -64,10 +64,10 @@ def serve(
 
     Raises every error of building or opening the app.
     """
-    gate = _StartupGate(door)
+    gate = _StartupGate(connection_limit)
     config = uvicorn.Config(
         gate,
-        http=door.connection,  # type: ignore[arg-type] # called like a class
+        http=connection_limit.connection,  # type: ignore[arg-type] # called like a class
         ws="none",
         log_config=None,
         access_log=False,
@@ -104,7 +104,7 @@ async def _open(
     stack: AsyncExitStack, gate: "_StartupGate", make_app: Callable[[], "FastAPI"], ready: Callable[["FastAPI"], None]
 ) -> None:
     app = await asyncio.to_thread(make_app)
-    app.state.door = gate.door
+    app.state.connection_limit = gate.connection_limit
     await stack.enter_async_context(app.router.lifespan_context(app))
     gate.open(app)
     ready(app)
@@ -113,9 +113,9 @@ async def _open(
 class _StartupGate:
     """Answers health checks until the app is ready; other requests wait, and are then passed to it."""
 
-    def __init__(self, door: ConnectionLimit) -> None:
+    def __init__(self, connection_limit: ConnectionLimit) -> None:
         self.app: FastAPI | None = None
-        self.door = door
+        self.connection_limit = connection_limit
         self._opened = asyncio.Event()
 
     def open(self, app: "FastAPI") -> None:

@@ -120,12 +120,12 @@ class _Rounds:
         async def alone(client: Client) -> float:
             return await measurements.first_token(client, self._script)
 
-        async def crowd(client: Client) -> float:
+        async def concurrent(client: Client) -> float:
             seed = len(self.samples["first_50"].get(client.name, ()))
             return await measurements.first_tokens(client, self._script, clients=self._sizes.crowd, seed=seed)
 
         await self._measure("first_1", clients, 8, alone, group=self._sizes.group)
-        await self._measure("first_50", clients, 5, crowd)
+        await self._measure("first_50", clients, 5, concurrent)
 
     async def measure_runs(self, servers: Sequence[ServerClient]) -> None:
         """Measure what only a server has: long threads and cancellation."""

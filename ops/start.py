@@ -46,7 +46,7 @@ def _start(settings: Configured, parts: Parts) -> None:
     serve(
         lambda: parts.app(settings),
         listening,
-        door=open_door(settings.max_connections),
+        connection_limit=open_door(settings.max_connections),
         drain_s=settings.drain_s,
         ready=lambda app: _announce_ready(url, _models(settings, app.state.deps.upstream)),
     )

@@ -1,7 +1,7 @@
 """Writes the output of commands, line by line: results to standard output, everything else to standard error.
 
-Invariant: apart from progress bars, whose text is ours, and `export`, whose JSON goes to a terminal in ASCII, no other
-code here writes to them. Names, models and errors of upstreams are untrusted text and pass through `plain`.
+Invariant: no other code of this package writes there, except for progress bars, whose text is ours, and `export`, which
+writes JSON to a terminal in ASCII. Names, models and errors of upstreams are untrusted text and pass through `plain`.
 """
 
 import sys

@@ -127,7 +127,7 @@ def test_a_file_of_settings_that_cannot_be_read_is_a_sentence(
         assert done.stderr.count("\n") == 1
 
 
-def test_who_asks_while_a_start_fails_is_told_so_in_openai_s_shape(tmp_path: Path) -> None:
+def test_requests_during_a_failed_start_get_openai_s_error_shape(tmp_path: Path) -> None:
     (tmp_path / "threadhold.db").write_text("no database " * 100)
     port = free_port()
     environment = {**os.environ, "DATA_DIR": str(tmp_path), "PORT": str(port)}

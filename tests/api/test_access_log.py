@@ -100,7 +100,7 @@ def test_a_path_that_looks_like_a_line_stays_in_its_own(server: ServerProcess, w
     assert [line for line in server.log.read_text().splitlines() if line.startswith('{"level"')] == []
 
 
-def test_a_reader_that_leaves_is_told(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
+def test_a_client_that_leaves_is_logged(server: ServerProcess, world: World, says: Callable[..., None]) -> None:
     says(Reply("slow " * 50, delay_s=0.02))
     body = {"assistant_id": world.assistant(), "stream": True}
     with world.client.stream("POST", f"/threads/{world.thread('x')}/runs", json=body) as answer:
@@ -119,7 +119,7 @@ def test_machines_that_look_in_all_the_time_do_not_fill_the_log(server: ServerPr
 
 
 @pytest.mark.parametrize("content", ["true", "false"])
-def test_content_is_told_where_it_is_asked_for(upstream: ScriptedUpstream, tmp_path: Path, content: str) -> None:
+def test_content_is_logged_on_request(upstream: ScriptedUpstream, tmp_path: Path, content: str) -> None:
     settings = {"MODEL_URL": upstream.url, "LOG_CONTENT": content, "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json"}
     with ServerProcess(tmp_path, **settings) as server, httpx2.Client(base_url=f"{server.url}/v1") as client:
         run_streamed(World(client))

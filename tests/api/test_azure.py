@@ -114,7 +114,7 @@ def test_a_key_is_taken_from_either_header(
     assert status == 200 or answer.json()["error"]["code"] == "invalid_api_key"
 
 
-def test_a_bearer_key_says_who_asks_where_two_keys_do(keyed: ServerProcess) -> None:
+def test_a_bearer_key_names_the_owner_if_two_keys_are_sent(keyed: ServerProcess) -> None:
     both = {"authorization": "Bearer key-ann", "api-key": "key-bob"}
     thread = httpx2.post(f"{keyed.url}/openai/threads", json={}, headers=both).json()["id"]
     for key, status in (("key-ann", 200), ("key-bob", 404)):
@@ -140,7 +140,7 @@ def test_what_is_no_address_of_the_api_is_a_404(server: ServerProcess, path: str
         ("api-version=2024-02-15-preview", "assistants=v2", "file_search"),
     ],
 )
-def test_an_api_version_says_which_generation_is_spoken(
+def test_an_api_version_selects_the_generation(
     world: World, server: ServerProcess, query: str, beta: str | None, kind: str
 ) -> None:
     made = world.assistant(tools=[{"type": "file_search"}])

@@ -79,9 +79,7 @@ def ask(server: ServerProcess, stack: ExitStack, request: str, body: bytes = b""
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b'{"name":"a"}'), ("LIST", b"")])
-def test_answers_that_nobody_reads_are_limited_together(
-    method: str, body: bytes, large: str, shared: ServerProcess
-) -> None:
+def test_unread_answers_are_limited_together(method: str, body: bytes, large: str, shared: ServerProcess) -> None:
     before = resident_mb(shared.pid)
     request = "GET /v1/assistants?limit=100" if method == "LIST" else f"{method} {large}"
     keys = {"authorization": "Bearer key-ann"}

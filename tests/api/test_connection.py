@@ -59,7 +59,7 @@ def ask(server: ServerProcess, *parts: bytes) -> tuple[bytes, bytes]:
     ],
     ids=["words", "tls", "version", "nul", "space", "negative", "two lengths", "smuggled", "chunk", "no colon"],
 )
-def test_what_is_not_http_is_told_so_in_openai_s_shape(server: ServerProcess, sent: bytes) -> None:
+def test_invalid_http_is_refused_in_openai_s_shape(server: ServerProcess, sent: bytes) -> None:
     head, body = ask(server, sent)
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"content-type: application/json" in head

@@ -41,7 +41,7 @@ def ended(connection: socket.socket) -> bool:
         return True
 
 
-def test_who_comes_when_all_places_are_taken_is_told_so_and_who_is_in_stays(tmp_path: Path) -> None:
+def test_connections_beyond_the_limit_are_refused_and_others_stay(tmp_path: Path) -> None:
     with (
         ServerProcess(tmp_path, MODEL_URL=NOWHERE, MAX_CONNECTIONS="4") as server,
         httpx2.Client(base_url=server.url, timeout=10) as inside,

@@ -74,7 +74,7 @@ def test_every_link_leads_to_an_operation_and_gives_all_of_its_path(document: di
     assert with_ids - seen == {"get_model", "get_message_file"}, "a model is not made here; a message's file is one"
 
 
-def test_a_refused_method_is_told_all_that_are_allowed(server: ServerProcess, document: dict[str, Any]) -> None:
+def test_a_refused_method_gets_all_allowed_methods(server: ServerProcess, document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         if path == "/v1/threads/runs":  # of another method it is `/threads/{thread_id}`
             continue

@@ -54,7 +54,7 @@ def cosine(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
-def test_the_built_in_model_tells_what_is_alike(builtin: httpx2.Client) -> None:
+def test_the_built_in_model_recognizes_similar_texts(builtin: httpx2.Client) -> None:
     told = embed(builtin, input=["A cat sleeps on the sofa.", "The kitten naps on the couch.", "Interest rates rise."])
     assert (told["object"], told["model"]) == ("list", BUILTIN)
     assert [(one["object"], one["index"], len(one["embedding"])) for one in told["data"]] == [
@@ -73,7 +73,7 @@ def test_base64_is_the_same_numbers(builtin: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("model", ["text-embedding-ada-002", BUILTIN, "my-embedder", "anything"])
-def test_any_name_that_nobody_lists_means_the_built_in_model(builtin: httpx2.Client, model: str) -> None:
+def test_any_unlisted_name_means_the_built_in_model(builtin: httpx2.Client, model: str) -> None:
     assert embed(builtin, model=model)["model"] == BUILTIN
 
 
@@ -112,7 +112,7 @@ def test_dimensions_of_the_built_in_model_are_its_own(builtin: httpx2.Client) ->
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_wrong_is_refused_by_name_whoever_would_answer(
+def test_invalid_parameters_are_named_for_every_model(
     builtin: httpx2.Client, client: httpx2.Client, fields: dict[str, Any], param: str, told: str
 ) -> None:
     for server in (builtin, client):
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_refused_by_name_whoever_would_answer(
         assert told in error["message"]
 
 
-def test_too_long_texts_are_told_in_tokens(builtin: httpx2.Client) -> None:
+def test_too_long_texts_are_reported_in_tokens(builtin: httpx2.Client) -> None:
     error = embed(builtin, 400, input=["short", "word " * 9000])["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "input")
     assert "8192 tokens" in error["message"]
@@ -142,9 +142,7 @@ def test_the_server_answers_others_while_it_embeds(builtin: httpx2.Client) -> No
     assert embed(builtin)["model"] == BUILTIN
 
 
-def test_embeddings_model_answers_for_every_name_that_nobody_lists(
-    client: httpx2.Client, upstream: ScriptedUpstream
-) -> None:
+def test_embeddings_model_answers_for_every_unlisted_name(client: httpx2.Client, upstream: ScriptedUpstream) -> None:
     upstream.raw["/v1/embeddings"] = vectors([[3, 4]])
     for model in ("of-words", "text-embedding-3-small"):
         told = embed(client, model=model, user="u", dimensions=2, input_type="query")

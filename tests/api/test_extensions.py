@@ -120,7 +120,7 @@ def test_a_stream_of_tool_calls_has_only_openai_s_events(world: World, says: Cal
 
 
 @pytest.mark.parametrize("way", [*ASKED, "events"])
-def test_who_asks_gets_every_event_and_field(world: World, says: Callable[..., None], way: str) -> None:
+def test_extensions_include_every_event_and_field(world: World, says: Callable[..., None], way: str) -> None:
     says(THINKING, THINKING)
     given = {"assistant_id": world.assistant(), "max_prompt_tokens": 500, "stream": way != "events"}
     path = f"/threads/{crowded(world)}/runs"
@@ -142,7 +142,7 @@ def test_langserve_s_readers_get_every_event(server: ServerProcess, says: Callab
     assert "threadhold.reasoning.delta" in answer.text
 
 
-def test_a_run_says_what_was_left_out_if_asked(world: World) -> None:
+def test_a_run_shows_omitted_messages_on_request(world: World) -> None:
     path = f"/threads/{crowded(world)}/runs"
     run = world.post(path, {"assistant_id": world.assistant(), "max_prompt_tokens": 500})
     stream(world, f"{path}/{run['id']}/events")

@@ -194,7 +194,7 @@ def test_nothing_is_offered_where_there_is_nothing_to_search(
     assert "tools" not in upstream.requests[-1].body
 
 
-def test_what_goes_wrong_is_told_to_the_model(
+def test_search_errors_are_reported_to_the_model(
     api: World, says: Callable[..., None], upstream: ScriptedUpstream
 ) -> None:
     at = store(api, FERRY)

@@ -58,7 +58,7 @@ def test_an_empty_file_is_a_file(world: World) -> None:
     assert world.client.get(f"/files/{made['id']}/content").content == b""
 
 
-def test_a_deleted_file_is_gone_and_says_so_in_openai_s_words(world: World) -> None:
+def test_a_deleted_file_is_not_found_in_openai_s_wording(world: World) -> None:
     file = world.file()
     assert world.delete(f"/files/{file}") == {"id": file, "object": "file", "deleted": True}
     for path in (f"/files/{file}", f"/files/{file}/content"):
@@ -115,7 +115,7 @@ def test_files_are_listed_by_purpose_and_in_pages(world: World) -> None:
     world.get("/files", 400, params={"limit": 10_001})
 
 
-def test_a_file_can_be_told_to_expire(world: World) -> None:
+def test_a_file_can_expire(world: World) -> None:
     expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     made = upload(world.client, **expiry).json()
     assert made["expires_at"] == made["created_at"] + 3600

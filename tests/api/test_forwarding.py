@@ -228,7 +228,7 @@ def test_a_path_on_no_list_stays_unknown(client: httpx2.Client, upstream: Script
     assert upstream.raw_seen == []
 
 
-def test_the_model_says_which_upstream_it_is(tmp_path: Path) -> None:
+def test_the_model_selects_the_upstream(tmp_path: Path) -> None:
     def listing(*models: str) -> list[dict[str, Any]]:
         return [{"id": model, "object": "model"} for model in models]
 
@@ -284,7 +284,7 @@ def test_the_model_says_which_upstream_it_is(tmp_path: Path) -> None:
             assert other.raw_seen[-1].headers["authorization"] == "Bearer sk-voices"
 
 
-def test_without_an_upstream_the_answer_says_what_would_bring_it(tmp_path: Path) -> None:
+def test_without_an_upstream_the_error_names_the_setting(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
         awake(server)
         for path, sent in (

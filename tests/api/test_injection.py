@@ -55,6 +55,6 @@ def test_no_line_of_the_log_and_no_header_is_written_by_others(
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "openai-organization", "traceparent"])
-def test_what_a_header_says_is_not_sent_back(client: httpx2.Client, name: str) -> None:
+def test_header_values_are_not_sent_back(client: httpx2.Client, name: str) -> None:
     answer = client.get("/assistants", headers={name: "forged-by-the-client"})
     assert "forged" not in str(answer.headers)

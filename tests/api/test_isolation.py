@@ -248,7 +248,7 @@ def test_lists_show_nothing_of_others(
     ],
     ids=["thread", "assistant", "follow", "outputs", "both"],
 )
-def test_langserve_tells_no_more(ann: World, bob: World, upstream: ScriptedUpstream, named: dict[str, Any]) -> None:
+def test_langserve_reveals_no_more(ann: World, bob: World, upstream: ScriptedUpstream, named: dict[str, Any]) -> None:
     hers, none = things(ann, upstream), never()
     for path in ("/assistant/invoke", "/assistant/stream"):
         told = []
@@ -265,7 +265,7 @@ def test_langserve_tells_no_more(ann: World, bob: World, upstream: ScriptedUpstr
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_the_time_of_a_404_tells_nothing_worth_measuring(
+def test_the_time_of_a_404_reveals_nothing(
     record_property: Callable[[str, object], None], ann: World, bob: World, upstream: ScriptedUpstream
 ) -> None:
     """Medians of 3,000 each, in turns: another's id may differ from one that never was by a twentieth, no more."""

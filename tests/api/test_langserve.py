@@ -291,7 +291,7 @@ def test_leaving_closes_the_upstream_within_a_fifth_of_a_second(
 
 
 @pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
-def test_whoever_resumes_a_run_has_taken_it_up(
+def test_a_reader_that_resumes_a_run_owns_it(
     on_disconnect: str, server: ServerProcess, world: World, upstream: ScriptedUpstream, says: Any
 ) -> None:
     says(Reply(tool_calls=[("now", {}, "c1")]), Reply("one two three four", pause_after=3))
@@ -324,17 +324,17 @@ def test_a_temperature_of_one_is_not_sent(assistant: RemoteRunnable, upstream: S
 def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Calls, deltas with what JSON escapes, a failure, and the frames around them."""
     upstream.script(Reply('Hé "there"\n😀'), Reply(tool_calls=[("now", {})]), Fail(400))
-    houses: list[Deps] = []
+    opened: list[Deps] = []
 
     @asynccontextmanager
     async def open_next() -> AsyncIterator[Deps]:
         async with open_deps(upstream, tmp_path) as deps:
-            houses.append(deps)
+            opened.append(deps)
             yield deps
 
     app = build_app(open_next, access=Access(hosts=None), version="0")
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        add_routes(app, RunRunnable(houses[0].runner, houses[0].store), path="/plain", enabled_endpoints=["stream"])
+        add_routes(app, RunRunnable(opened[0].runner, opened[0].store), path="/plain", enabled_endpoints=["stream"])
         assistant = client.post("/assistants", json={"model": "m", "tools": [TOOL]}).json()["id"]
         given: list[dict[str, Any]] = [{}, {"content": "a", "run_id": "b"}, {"run_id": "run_unknown"}]
         for _ in range(3):
@@ -350,15 +350,13 @@ def test_streams_of_runs_are_byte_for_byte_those_of_langserve(upstream: Scripted
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_fields'")  # LangServe's, of its requests
-def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
-    houses: list[Deps] = []
+def test_a_restarted_app_serves_its_new_parts_and_no_old_routes(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    opened: list[Deps] = []
 
     @asynccontextmanager
     async def open_next() -> AsyncIterator[Deps]:
         async with open_deps(upstream, tmp_path) as deps:
-            houses.append(deps)
+            opened.append(deps)
             yield deps
 
     app = build_app(open_next, access=Access(hosts=None), version="0")
@@ -370,7 +368,7 @@ def test_an_app_that_starts_again_serves_its_new_house_and_no_old_routes(
                 told = client.post(f"{path}/invoke", json={"input": given}).json()["output"]
                 assert "Echo: hello there" in (told, told["text"] if isinstance(told, dict) else "")
     assert counts[0] == counts[1]
-    assert len(houses) == 2
+    assert len(opened) == 2
 
 
 def test_a_reader_that_left_comes_back_and_loses_nothing(server: ServerProcess, upstream: ScriptedUpstream) -> None:

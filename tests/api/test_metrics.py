@@ -121,7 +121,7 @@ def test_a_search_by_the_server_is_no_first_token(tmp_path: Path) -> None:
         assert metrics(server)["first_token_seconds_sum",] >= SLOW_S
 
 
-def test_every_run_of_a_crowd_has_its_own_first_token(server: ServerProcess, world: World, upstream: Any) -> None:
+def test_every_concurrent_run_has_its_own_first_token(server: ServerProcess, world: World, upstream: Any) -> None:
     upstream.default = lambda body: Reply("late", start_s=SLOW_S)
     before = metrics(server)
     for run in [world.run() for _ in range(12)]:

@@ -78,7 +78,7 @@ def test_a_body_that_cannot_be_used_is_refused(
         assert error["code"] == code
 
 
-def test_a_body_over_the_limit_is_told_both_sizes_and_the_setting(client: httpx2.Client) -> None:
+def test_a_body_over_the_limit_gets_both_sizes_and_the_setting(client: httpx2.Client) -> None:
     body = b'{"metadata": {"a": "' + b"x" * 300_000 + b'"}}'
     answer = client.post("/threads", content=body, headers={"content-type": "application/json"})
     assert error_of(answer, 413)["message"] == (

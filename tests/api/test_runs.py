@@ -49,7 +49,7 @@ def test_a_run_has_every_field_at_every_moment(world: World) -> None:
         RunStep.model_validate(step)
 
 
-def test_an_active_run_tells_pollers_when_to_look_again(world: World, says: Callable[..., None]) -> None:
+def test_an_active_run_has_a_polling_interval(world: World, says: Callable[..., None]) -> None:
     says(Reply("a", start_s=30))
     run = world.run()
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
@@ -112,7 +112,7 @@ def test_a_function_call_streams_in_two_parts(world: World, says: Callable[..., 
     assert error["message"] == 'Runs in status "completed" do not accept tool outputs.'
 
 
-def test_a_second_run_is_refused_in_the_words_that_clients_look_for(world: World, says: Callable[..., None]) -> None:
+def test_a_second_run_is_refused_in_the_wording_that_clients_expect(world: World, says: Callable[..., None]) -> None:
     says(Reply("a", start_s=30))
     run = world.run()
     thread = run["thread_id"]
@@ -155,7 +155,7 @@ def test_what_a_run_overrides_reaches_the_model(world: World, upstream: Scripted
     assert sent["parallel_tool_calls"] is False
 
 
-def test_sampling_that_nobody_asked_for_is_left_to_the_upstream(world: World, upstream: ScriptedUpstream) -> None:
+def test_unset_sampling_is_left_to_the_upstream(world: World, upstream: ScriptedUpstream) -> None:
     run = world.ended(world.run())
     assert (run["temperature"], run["top_p"]) == (1.0, 1.0)
     assert not {"temperature", "top_p", "tools", "tool_choice", "max_tokens"} & upstream.requests[-1].body.keys()

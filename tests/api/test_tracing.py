@@ -179,7 +179,7 @@ def test_langsmith_gets_the_run_where_its_variables_say_so(
                 time.sleep(0.05)
 
 
-def test_without_their_variables_nobody_is_spoken_to(
+def test_without_their_variables_nothing_is_sent(
     upstream: ScriptedUpstream, collector: Collector, tmp_path: Path
 ) -> None:
     settings = {"LANGSMITH_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}

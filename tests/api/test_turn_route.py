@@ -43,7 +43,7 @@ def post(world: World, path: str, body: Any, **headers: str) -> Any:
 
 @betas
 @pytest.mark.parametrize(("path", "body"), GOOD)
-def test_a_lawful_request_is_answered(world: World, path: str, body: Any, beta: str) -> None:
+def test_a_valid_request_is_answered(world: World, path: str, body: Any, beta: str) -> None:
     answer = post(world, path, body, **{"OpenAI-Beta": beta})
     assert answer.status_code == 200, answer.text
     assert answer.json()["id"]

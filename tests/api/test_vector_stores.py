@@ -51,7 +51,7 @@ def test_a_vector_store_has_every_field_and_comes_to_its_end(world: World) -> No
     assert place["chunking_strategy"]["static"] == {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}
 
 
-def test_what_a_file_says_is_found_and_can_be_read(world: World) -> None:
+def test_a_file_s_text_is_found_and_can_be_read(world: World) -> None:
     file = world.file(pdf_file("Bears are big", "Cats purr"), "zoo.pdf")
     store = made(world, file)
     (hit,) = found(world, store, "bears")
@@ -63,7 +63,7 @@ def test_what_a_file_says_is_found_and_can_be_read(world: World) -> None:
     assert hit["content"][0]["text"] in content["data"][0]["text"]
 
 
-def test_a_bad_file_fails_alone_and_says_why(world: World) -> None:
+def test_a_bad_file_fails_alone_with_a_reason(world: World) -> None:
     files = [world.file("Cats purr."), world.file(b"", "empty.txt"), world.file(bytes(range(256)) * 9, "x.bin")]
     store = made(world, *files)
     counts = world.get(f"/vector_stores/{store}")["file_counts"]

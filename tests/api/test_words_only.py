@@ -90,6 +90,6 @@ def test_check_warns_and_finds_nothing_wrong(python: Path, upstream: ScriptedUps
     assert names_the_packages(line)
 
 
-def test_this_checkout_is_told_to_use_make() -> None:
+def test_this_checkout_is_advised_to_use_make() -> None:
     assert "make install" in words_only_notice()
     assert Path(sys.prefix) == ROOT / ".venv"

@@ -28,7 +28,7 @@ def copy_of(folder: Path, target: Path) -> Path:
     return target
 
 
-def test_a_backup_of_a_running_server_restored_as_the_readme_says_is_the_same_server(
+def test_a_backup_restored_as_in_the_readme_is_the_same_server(
     server: ServerProcess, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     thread, file = talk(server, "Hello", "Are you there?"), upload(server, b"What was said." * 1000)
@@ -91,9 +91,7 @@ def test_a_backup_under_load_is_one_moment_with_the_bytes_of_every_file(server: 
         assert {path.name for path in (copy / "files").glob("??/*") if path.suffix != ".text"} == files
 
 
-def test_files_that_come_and_go_while_it_is_made_are_in_it_as_its_database_says(
-    server: ServerProcess, tmp_path: Path
-) -> None:
+def test_a_backup_has_the_files_of_its_database_despite_changes(server: ServerProcess, tmp_path: Path) -> None:
     staying, going = upload(server, b"stays"), upload(server, b"goes before the database is read")
     late: list[str] = []
 
@@ -139,7 +137,7 @@ def test_a_folder_that_is_there_already_is_not_touched(server: ServerProcess, tm
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter"]
 
 
-def test_without_a_database_it_says_where_it_looked(tmp_path: Path) -> None:
+def test_without_a_database_the_error_names_its_path(tmp_path: Path) -> None:
     done = command(tmp_path, "backup", tmp_path / "copy")
     assert done.returncode == 1
     assert str(tmp_path / "threadhold.db") in done.stderr

@@ -19,9 +19,7 @@ def lines(said: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def test_what_would_do_is_said_thing_by_thing_and_nothing_is_written(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
+def test_passed_checks_are_listed_and_nothing_is_written(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
     assert (done.returncode, done.stderr) == (0, "")
     assert {about: state for about, (state, _) in lines(done.stdout).items()} == dict.fromkeys(
@@ -50,7 +48,7 @@ def test_a_server_that_runs_is_seen_and_not_disturbed(server: ServerProcess, ups
     assert server.request("GET", "/ready")["status"] == "ready"
 
 
-def test_a_store_that_nobody_has_open_is_looked_at_without_a_trace(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_a_closed_store_is_checked_without_a_trace(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     command(tmp_path, "import", "-", given='{"id": "thread_a", "messages": [{"role": "user", "content": "x"}]}')
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     done = command(tmp_path, "check", MODEL_URL=upstream.url, PORT=str(free_port()))
@@ -97,7 +95,7 @@ def test_an_empty_database_file_is_accepted_as_a_start_does(upstream: ScriptedUp
         assert server.request("GET", "/ready")["status"] == "ready"
 
 
-def test_a_default_model_that_nobody_lists_is_a_warning(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_an_unlisted_default_model_is_a_warning(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     done = command(tmp_path, "check", MODEL_URL=upstream.url, DEFAULT_MODEL="gpt-9", PORT=str(free_port()))
     assert done.returncode == 0
     assert lines(done.stdout)["default"][0] == "warning"

@@ -70,9 +70,7 @@ def test_every_command_explains_itself(word: str, capsys: pytest.CaptureFixture[
         "one too many",
     ],
 )
-def test_words_that_are_not_understood_are_told(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_arguments_are_reported(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = said(capsys, *words)
     assert (code, out) == (2, "")
     assert told in err

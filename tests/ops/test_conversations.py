@@ -69,7 +69,7 @@ STRAY_STEP = {
 @settings(deadline=None, max_examples=100)
 @example([STRAY_STEP])
 @given(st.lists(entries(), max_size=5))
-def test_what_is_not_refused_becomes_lawful_rows_the_same_each_time(objects: list[Any]) -> None:
+def test_accepted_objects_become_the_same_valid_rows_each_time(objects: list[Any]) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"".join(orjson.dumps(each) + b"\n" for each in objects))
         dump = Dump(file, "line", file.tell())

@@ -84,7 +84,7 @@ def test_what_is_exported_beside_a_server_and_imported_elsewhere_is_the_same_and
     assert upstream.requests[-1].body["temperature"] == 0.5
 
 
-def test_an_export_says_what_it_leaves_out(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_an_export_reports_what_it_leaves_out(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     with served(tmp_path, upstream, API_KEYS="ann=key-ann,bob=key-bob") as server:
         for key in ("ann", "bob"):
             here = httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer key-{key}"}, timeout=30)
@@ -99,9 +99,7 @@ def test_an_export_says_what_it_leaves_out(upstream: ScriptedUpstream, tmp_path:
         assert "left out" not in command(tmp_path, "export", "--owner", "bob").stderr
 
 
-def test_what_openai_listed_comes_over_under_its_ids_and_times_in_the_order_it_was_said(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
+def test_openai_s_listings_are_imported_with_ids_times_and_order(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """A thread with a listing as it was answered, newest first; messages alone, in pages; and a plain conversation."""
     page = {
         "object": "list",
@@ -210,7 +208,7 @@ def test_a_byte_order_mark_is_passed_over(dump: str, count: int, tmp_path: Path)
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("dump", [lines(ONE), json.dumps([ONE], indent=2)], ids=["lines", "document"])
-def test_utf_16_is_told_with_the_way_to_convert_it(dump: str, encoding: str, tmp_path: Path) -> None:
+def test_utf_16_is_refused_with_a_conversion_command(dump: str, encoding: str, tmp_path: Path) -> None:
     (tmp_path / "dump").write_text(dump, encoding=encoding)
     done = command(tmp_path, "import", "dump")
     assert done.returncode == 1
@@ -228,7 +226,7 @@ def test_utf_16_is_told_with_the_way_to_convert_it(dump: str, encoding: str, tmp
     ["", "\n \n", "\ufeff", "[]", '{"data": [],\n"object": "list"}', lines({"object": "list", "data": []})],
     ids=["empty", "blank", "byte order mark", "array", "listing", "listing in a line"],
 )
-def test_a_file_with_nothing_to_import_in_it_is_told(dump: str, option: list[str], tmp_path: Path) -> None:
+def test_a_file_with_nothing_to_import_is_reported(dump: str, option: list[str], tmp_path: Path) -> None:
     done = command(tmp_path, "import", "-", *option, given=dump)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("threadhold: there is nothing to import in `-`: it has no thread, ")
@@ -241,7 +239,7 @@ def test_a_file_of_which_all_is_refused_has_nothing_to_import(tmp_path: Path) ->
     assert "nothing to import in `-`: every entry was refused" in done.stderr
 
 
-def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path: Path) -> None:
+def test_an_incomplete_listing_is_reported_and_imported(tmp_path: Path) -> None:
     """Not one whose last page is there, too, nor one of a thread that is left out."""
 
     def page(*objects: Any, more: bool = True) -> dict[str, Any]:
@@ -269,7 +267,7 @@ def test_a_page_without_the_rest_of_its_listing_is_told_and_comes_over(tmp_path:
     assert rows(tmp_path, "SELECT COUNT(*) FROM messages") == [(4,)]
 
 
-def test_a_file_that_is_one_page_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_one_page_is_reported(tmp_path: Path) -> None:
     listing = {"data": [said("a", 1, "x", at=1)], "has_more": True}
     done = command(tmp_path, "import", "-", given=json.dumps(listing, indent=2))
     assert (done.returncode, done.stderr.startswith("threadhold: the file: `has_more` is true")) == (0, True)
@@ -302,7 +300,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "why"), BAD, ids=[why[8:40] for _, why in BAD])
-def test_what_cannot_come_over_is_told_with_its_line_and_nothing_is_written(bad: str, why: str, tmp_path: Path) -> None:
+def test_an_invalid_entry_is_reported_with_its_line_and_nothing_written(bad: str, why: str, tmp_path: Path) -> None:
     good = lines({"id": "thread_good", "messages": [{"role": "user", "content": "x"}]})
     done = command(tmp_path, "import", "-", given=good + bad)
     assert done.returncode == 1
@@ -355,7 +353,7 @@ def test_of_a_listing_only_what_is_refused_is_left_out_with_its_thread(tmp_path:
     assert rows(tmp_path, "SELECT id FROM assistants ORDER BY id") == [("asst_a",), ("asst_b",)]
 
 
-def test_an_assistant_that_another_owner_has_is_told_in_plain_words(tmp_path: Path) -> None:
+def test_an_assistant_of_another_owner_is_refused(tmp_path: Path) -> None:
     keys = {"API_KEYS": "ann=ka,bob=kb"}
     dump = lines({"id": "asst_x", "object": "assistant", "model": "m"})
     assert command(tmp_path, "import", "-", "--owner", "ann", given=dump, **keys).returncode == 0
@@ -418,7 +416,7 @@ def test_an_import_that_is_killed_leaves_whole_threads_and_the_next_one_the_rest
     assert rows(folder, "SELECT COUNT(*), COUNT(DISTINCT thread_id) FROM messages") == [(count * each, count)]
 
 
-def test_an_import_that_is_interrupted_says_so_and_leaves_whole_threads(tmp_path: Path) -> None:
+def test_an_interrupted_import_leaves_whole_threads(tmp_path: Path) -> None:
     dump = big_dump(tmp_path / "dump", 1500, 4)
     folder = tmp_path / "data"
     folder.mkdir()

@@ -51,7 +51,7 @@ def test_the_file_is_made_smaller_when_asked(tmp_path: Path) -> None:
     assert left(tmp_path) == ["new"]
 
 
-def test_the_setting_says_how_old_where_the_words_do_not(tmp_path: Path) -> None:
+def test_the_setting_is_the_default_age(tmp_path: Path) -> None:
     fill(tmp_path, old=10, new=3)
     assert "--older-than 30d" in command(tmp_path, "prune").stderr
     assert command(tmp_path, "prune", RETENTION_DAYS="7").stdout.startswith("deleted 1 threads")

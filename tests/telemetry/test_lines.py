@@ -53,7 +53,7 @@ def test_a_secret_is_blotted_out_wherever_it_turns_up(kind: type[TextLines | Jso
 
 
 @pytest.mark.parametrize("kind", [TextLines, JsonLines], ids=["text", "json"])
-def test_the_words_of_an_unforeseen_error_are_told_on_request_only(kind: type[TextLines | JsonLines]) -> None:
+def test_unexpected_error_messages_are_logged_on_request_only(kind: type[TextLines | JsonLines]) -> None:
     error = caught(ValueError("what the user wrote"), KeyError("and the model"))
     told = kind().format(record("broke", error=error))
     assert "ValueError" in told

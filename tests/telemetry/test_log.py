@@ -46,7 +46,7 @@ def test_a_terminal_gets_text_and_everything_else_json() -> None:
         assert stream.getvalue().count("\n") == 1
 
 
-def test_a_reader_that_stands_still_holds_up_nobody_and_hears_what_it_missed(
+def test_a_stalled_reader_delays_nothing_and_gets_the_loss_count(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(house_log, "_MOST", 100)

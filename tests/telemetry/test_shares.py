@@ -71,7 +71,7 @@ async def test_a_cancelled_wait_takes_no_slot() -> None:
     assert shares.waiting == 0
 
 
-async def test_a_thread_that_nobody_waits_for_still_counts() -> None:
+async def test_a_thread_without_a_waiter_still_counts() -> None:
     workers, go, order = SharedThreads(2, "test", portion=1), threading.Event(), list[str]()
     first = asyncio.ensure_future(workers.run("ann", go.wait, 10))
     await asyncio.sleep(0.05)

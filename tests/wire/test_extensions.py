@@ -50,7 +50,7 @@ def test_an_event_of_a_run_keeps_openai_s_fields_only(end: str) -> None:
     assert events_without_extensions([event]) == [Event(7, event.name, encode(RUN))]
 
 
-def test_what_a_model_says_is_never_changed() -> None:
+def test_a_model_s_output_is_never_changed() -> None:
     delta = encode({"object": "thread.message.delta", "delta": {"content": [{"text": {"value": '{"threadhold": 1}'}}]}})
     event = Event(1, "thread.message.delta", delta)
     (kept,) = events_without_extensions([event])

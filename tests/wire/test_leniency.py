@@ -186,7 +186,7 @@ def test_v1_metadata_becomes_its_json_text(model: type[Request], body: str) -> N
         parse(model, data)
 
 
-def test_without_the_sent_body_numbers_are_written_anew() -> None:
+def test_without_the_sent_body_numbers_are_encoded_again() -> None:
     assert mend(ThreadCreate, {"metadata": {"a": 1.0, "b": False}}, Leniency(v1=True)).data == {
         "metadata": {"a": "1.0", "b": "false"}
     }

@@ -72,7 +72,7 @@ def test_a_change_of_a_thread_touches_only_what_is_given() -> None:
     assert amend_thread(parse(ThreadModify, {"metadata": None})) == {"metadata": {}}
 
 
-def test_a_run_takes_the_assistant_s_values_unless_it_says_otherwise() -> None:
+def test_a_run_uses_the_assistant_s_values_unless_overridden() -> None:
     base = {"instructions": "Be brief.", "temperature": 0.5, "reasoning_effort": "low", "metadata": {"a": "b"}}
     plain = run(base)
     assert plain["expires_at"] == 605
@@ -104,7 +104,7 @@ def test_old_clients_say_minus_one_for_no_budget() -> None:
     assert (made["max_prompt_tokens"], made["max_completion_tokens"]) == (None, 16)
 
 
-def test_a_run_says_what_it_will_do_by_default() -> None:
+def test_a_run_shows_its_defaults() -> None:
     made = run()
     assert made["truncation_strategy"] == {"type": "auto", "last_messages": None}
     assert (made["tool_choice"], made["parallel_tool_calls"]) == ("auto", True)

@@ -211,7 +211,7 @@ def test_each_limit_of_a_run_is_kept_and_its_place_named(fields: dict[str, Any],
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_content_that_is_none_is_told_by_its_place(content: Any, param: str, code: str) -> None:
+def test_invalid_content_is_reported_with_its_position(content: Any, param: str, code: str) -> None:
     assert refusal(MessageCreate, {"role": "user", "content": content})[1:] == (param, code)
 
 
