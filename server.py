@@ -48,11 +48,8 @@ if TYPE_CHECKING:  # takes a second to import, so `create_app` imports it when t
 
 __all__ = ["Settings", "create_app", "main", "read_settings"]
 
-_OF_LIBRARIES = (
-    "OTEL_",
-    "LANGSMITH_",
-    "LANGCHAIN_",
-)  # variables of libraries, which read the environment, never `.env`
+# Libraries read these variables from the environment, never from `.env`.
+_OF_LIBRARIES = ("OTEL_", "LANGSMITH_", "LANGCHAIN_")
 
 
 def create_app(settings: Settings | None = None) -> "FastAPI":

@@ -117,9 +117,8 @@ class _Route(APIRoute):
         async def handle_filled(request: Request) -> Response:
             file = request.path_params.get("file_path", "")  # of a playground
             if "\0" in file or len(file) > _MAX_FILE:
-                raise HTTPException(
-                    HTTPStatus.NOT_FOUND
-                )  # the system has no such names, and LangServe would answer 500
+                # The system does not allow such names, and LangServe would answer 500.
+                raise HTTPException(HTTPStatus.NOT_FOUND)
             filled = _Request(request.scope, request.receive)
             if not self.path.endswith(_LEFT):
                 response = await handle(filled)

@@ -60,9 +60,7 @@ def run(parts: Parts, arguments: Sequence[str] | None = None) -> int:
         for fault in error.message.splitlines():
             complain(fault)
         return 2
-    except (
-        BrokenPipeError
-    ):  # the reader closed the pipe, as `head` does; without this, the flush at exit would fail too
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does; the flush at exit must not fail as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ThreadholdError, OSError) as error:

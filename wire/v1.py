@@ -143,8 +143,7 @@ def _file_ids(obj: dict[str, Any]) -> list[str]:
 def _resource_files(resources: dict[str, Any] | None) -> list[str]:
     given = resources or {}
     found = list(given.get("code_interpreter", {}).get("file_ids", ()))
-    for vector_store in given.get("file_search", {}).get(
-        "vector_stores", ()
-    ):  # of a request: the store does not exist yet
+    # `vector_stores` is in requests only: these stores do not exist yet.
+    for vector_store in given.get("file_search", {}).get("vector_stores", ()):
         found += vector_store.get("file_ids", ())
     return found
