@@ -15,7 +15,7 @@ endif
 UV := $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
-ROOMS := $(wildcard telemetry wire workers store chains documents retrieval graphs api ops web server.py)
+PACKAGES := $(wildcard telemetry wire workers store chains documents retrieval graphs api ops web server.py)
 # More arguments for pytest or the benchmark: `make test ARGS="-k cancel"`, `make bench ARGS=--quick`
 ARGS ?=
 
@@ -101,7 +101,7 @@ $(INSTALLED): $(PINS) pyproject.toml | python
 	@$(call add,$(VENV),--require-hashes $(PINS:%=-r %))
 	@echo "threadhold: [3/5] installing the server itself" >&2
 	@$(call add,$(VENV),--no-deps --no-build-isolation --editable .)
-	@$(BIN)/python -m compileall -q $(ROOMS)
+	@$(BIN)/python -m compileall -q $(PACKAGES)
 	@touch $@
 
 # $(call attempt,STEP,WHAT,COMMANDS,INSTEAD): install an optional part; the texts have no commas. The server also runs

@@ -76,10 +76,10 @@ class Gate:
             return
         outgoing = Answer(scope, send, self._bodies)
         share: Share | None = None
-        door: ConnectionLimit | None = None
+        limit: ConnectionLimit | None = None
         try:
             owner = self._admit(scope)
-            door = self._counted(scope)
+            limit = self._counted(scope)
             if owner is not None:
                 share = Share(self._bodies, owner)
                 receive = await read_body(scope, receive, self._max_body_bytes, share)
@@ -99,8 +99,8 @@ class Gate:
         finally:
             if share is not None:
                 share.release()
-            if door is not None:
-                door.leave(scope["state"]["owner"])
+            if limit is not None:
+                limit.leave(scope["state"]["owner"])
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: Answer) -> None:
         async def send(message: Message) -> None:
@@ -137,10 +137,11 @@ class Gate:
         owner: str = scope["state"]["owner"]
         if not self._is_shared or not owner:
             return None
-        door: ConnectionLimit | None = getattr(scope["app"].state, "door", None)  # none where the app runs in process
-        if door is not None:
-            door.admit(owner)
-        return door
+        # None if the app runs in process
+        limit: ConnectionLimit | None = getattr(scope["app"].state, "connection_limit", None)
+        if limit is not None:
+            limit.admit(owner)
+        return limit
 
     def _check_host(self, scope: Scope, headers: Mapping[str, str]) -> None:
         """Refuse unknown host names: an attacker's name that resolves to this address would give the attacker's page

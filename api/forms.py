@@ -19,8 +19,8 @@ from starlette.requests import Request
 from api.bodies import receive_block
 from api.uploads import SLACK, announced_bytes
 from chains.forwarding import Outgoing
+from store.disk import Disk
 from store.free_space import Room
-from store.sqlite.disk import Disk
 from wire.byte_limits import ByteLimit
 from wire.errors import InvalidRequest
 

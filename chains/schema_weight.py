@@ -162,8 +162,8 @@ class _Weight:
         # All of it is weighed, since which keyword llama.cpp looks at first depends on where the schema is.
         found = [self._alternatives(schema[key], key, depth) for key in _ALTERNATIVES if key in schema]
         if "allOf" in schema:  # merged into one
-            parts = [self._merged(each, depth + 1) for each in _list(schema["allOf"], "allOf")]
-            found.append(_Open(sum(part.first for part in parts), sum(part.most for part in parts)))
+            each = [self._merged(part, depth + 1) for part in _list(schema["allOf"], "allOf")]
+            found.append(_Open(sum(part.first for part in each), sum(part.most for part in each)))
         kinds = kinds_of(schema)
         if "enum" in schema or "const" in schema:
             values = _list(schema["enum"], "enum") if "enum" in schema else [schema["const"]]
@@ -188,8 +188,8 @@ class _Weight:
             yield _Open(_NUMBER + _DIGIT * digits, _NUMBER + _DIGIT * digits)
 
     def _merged(self, schema: Any, depth: int) -> _Open:
-        """Weigh a part of an `allOf`. llama.cpp merges its properties in place, with those of all references and
-        alternatives in it, so a circle of such parts would never end."""
+        """Weigh a part of an `allOf`. llama.cpp merges it in place, with all references and alternatives in it, so a
+        circle of such parts would never end."""
         before, self._is_merged = self._is_merged, True
         weight = self.of(schema, depth)
         self._is_merged = before
@@ -294,10 +294,8 @@ class _Weight:
         return _Open(1, max([2, *(weight + 1 for weight in self._inside(inner, depth))]))
 
     def _inside(self, schemas: list[tuple[str, Any]], depth: int) -> Iterator[int]:
-        """Yield the weights within an object or a list, whose text shows unambiguously where each value begins.
-
-        `schemas` are those of its properties by name, or of its elements, whose name is empty.
-        """
+        """Yield the weights within an object or a list, whose text shows where each value begins. `schemas` are those
+        of its properties by name, or of its elements, whose name is empty."""
         self._consumed.append(len(self._path))
         before, self._is_merged = self._is_merged, False
         for name, schema in schemas:
@@ -319,14 +317,13 @@ class _Weight:
             self._path.pop()
             return weight
         if self._is_merged:
-            raise SchemaRefused(
-                f"`$ref` `{name[:80]}` refers to itself through an `allOf`, whose parts are merged in place. Use the "
-                "`$ref` alone."
+            message = (
+                f"`$ref` `{name[:80]}` refers to itself through an `allOf`, which is merged. Use the `$ref` alone."
             )
+            raise SchemaRefused(message)
         if not any(mark >= since for mark in self._consumed):
-            raise SchemaRefused(
-                f"`$ref` `{name[:80]}` refers to itself without a property or array in between. Put one in between."
-            )
+            message = f"`$ref` `{name[:80]}` refers to itself without a property or array in between. Put one there."
+            raise SchemaRefused(message)
         if any(mark >= since for mark in self._alike):
             raise SchemaRefused(
                 f"`$ref` `{name[:80]}` is recursive within alternatives that begin alike, whose number would double at "
