@@ -134,8 +134,7 @@ class _Weight:
         self._is_merged = False
         """Whether the current subschema is merged into another one; properties and lists in it are not."""
         self._consumed: list[int] = []
-        """Lengths of `_path` at which a property or list was entered: only these let a circular reference make
-        progress."""
+        """Lengths of `_path` where a property or list was entered: only these let a circular reference end."""
         self._alike: list[int] = []
         """Lengths of `_path` at which alternatives with the same beginning were entered."""
 
