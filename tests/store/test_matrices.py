@@ -10,8 +10,8 @@ import pytest
 
 from store import open_store
 from store.ports import Chunk, Delete, Insert, Query
+from store.sqlite import search as lookup
 from store.sqlite.matrices import Matrices
-from store.sqlite.store import search as lookup
 from tests.store.rows import vector_store
 from wire.filters import Comparison, Filter
 
