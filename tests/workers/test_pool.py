@@ -50,6 +50,18 @@ async def is_gone(pid: int) -> bool:
     return False
 
 
+def processor_ticks(pid: int) -> int:
+    """The processor time that a process has used, in clock ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+async def until_it_works(pid: int, idle_ticks: int) -> None:
+    """Wait until a child has received its task and works on it."""
+    while processor_ticks(pid) < idle_ticks + 10:
+        await asyncio.sleep(0.02)
+
+
 async def test_a_task_runs_and_its_child_serves_the_next(pool: Pool) -> None:
     assert pool.pids == []
     assert await pool.run(FIND, PLACE, {}) == WRONG
@@ -80,8 +92,9 @@ async def test_a_task_that_only_waits_is_ended_by_wall_time(pool: Pool) -> None:
 async def test_a_crash_fails_only_its_task(pool: Pool) -> None:
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
+    idle_ticks = processor_ticks(pid)
     task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
-    await asyncio.sleep(0.3)
+    await until_it_works(pid, idle_ticks)
     os.kill(pid, 6)  # what an assertion in native code does
     with pytest.raises(TooCostly) as caught:
         await task
@@ -100,8 +113,9 @@ async def test_cancelling_a_task_ends_its_child() -> None:
     pool = Pool(size=1, share=1)  # so that the second task has the first one's child
     await pool.run(FIND, PLACE, {})
     (pid,) = pool.pids
+    idle_ticks = processor_ticks(pid)
     task = asyncio.create_task(pool.run(FIND, *slow(), budget=Budget(60, 60)))
-    await asyncio.sleep(0.3)
+    await until_it_works(pid, idle_ticks)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
