@@ -52,6 +52,8 @@ async def is_gone(pid: int) -> bool:
 
 def processor_ticks(pid: int) -> int:
     """The processor time that a process has used, in clock ticks."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("processor time is read from /proc, which this system lacks")
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
