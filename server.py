@@ -88,7 +88,8 @@ def create_app(settings: Settings | None = None) -> "FastAPI":
         async with AsyncExitStack() as stack:
             if embedder is not None:
                 stack.push_async_callback(embedder.close)
-            backend = await stack.enter_async_context(open_backend(settings.database, room=index_space))
+            opening = open_backend(settings.database, room=index_space, has_reserve=True)
+            backend = await stack.enter_async_context(opening)
             stack.push_async_callback(routes.close)
             store, files = backend.records, backend.files
             caller = LateCaller(

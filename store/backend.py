@@ -27,12 +27,15 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(database: str | Path, *, room: Room | None = None) -> AsyncIterator[Backend]:
+async def open_backend(
+    database: str | Path, *, room: Room | None = None, has_reserve: bool = False
+) -> AsyncIterator[Backend]:
     """Open the store that `database` names: a file, created if necessary, or `":memory:"`.
 
-    `room` limits the index of files on the database's disk. Raises StoreFailed.
+    `room` limits the index of files on the database's disk. With `has_reserve`, disk space is reserved for deletions.
+    Raises StoreFailed.
     """
-    store = await open_store(database, reserve_bytes=0 if database == ":memory:" else BALLAST_BYTES, room=room)
+    store = await open_store(database, reserve_bytes=BALLAST_BYTES if has_reserve else 0, room=room)
     try:
         yield Backend(
             records=store,
