@@ -264,6 +264,10 @@ class Admission:
         """Return the run if it is queued, or called but not started yet."""
         return self._known.get(run_id)
 
+    def queued(self) -> list[str]:
+        """Return the ids of the queued runs, and of those that were called but have not started yet."""
+        return list(self._known)
+
     def leave(self, run_id: str) -> None:
         """Remove a run that has started, ended or been deleted; does nothing if it is not queued."""
         run = self._known.pop(run_id, None)

@@ -101,6 +101,7 @@ def build_run_graph(
                 attachments=Attachments(opened, backend.files),
                 expiry_s=expiry_s,
                 max_tool_rounds=max_tool_rounds,
+                processes=backend.processes,
             )
             assistant_id = await _keep_assistant(opened, request, functions.specs)
             await stack.enter_async_context(runner)

@@ -43,6 +43,10 @@ class RunLog:
         self.next += len(numbered)
         return numbered
 
+    def take_back(self, count: int) -> None:
+        """Make the last `count` numbers free again; they must not be published."""
+        self.next -= count
+
     def publish(self, events: Sequence[Event]) -> None:
         """Make numbered events visible to every reader."""
         self._events.extend(events)

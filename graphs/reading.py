@@ -14,9 +14,10 @@ from graphs.run_context import RunContexts
 from graphs.run_memory import exchange_memory, history_memory
 from graphs.start_errors import HeavyStart
 from graphs.tools.toolset import ToolSet
-from store.ports import Page, Row
+from store.ports import Page, Row, Store
+from wire.errors import NotFound
 
-__all__ = ["count_reading", "read_if_free"]
+__all__ = ["count_reading", "must_get_run", "read_if_free"]
 
 
 def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) -> ExitStack:
@@ -46,3 +47,13 @@ async def read_if_free(
         context = await contexts.again(live, row, toolset)
     live.memory = live.history_memory + exchange
     return context if turns.free(live.owner, live.weight, live.memory) else None
+
+
+async def must_get_run(store: Store, owner: str, thread_id: str, run_id: str) -> Row:
+    """Return a run's row. Raises NotFound, which names the thread if it does not exist either."""
+    row = await store.get("run", run_id, owner, thread_id=thread_id)
+    if row is None:
+        if await store.get("thread", thread_id, owner) is None:
+            raise NotFound(f"No thread found with id '{thread_id}'.")
+        raise NotFound(f"No run found with id '{run_id}'.")
+    return row

@@ -14,13 +14,17 @@ from store.ports import (
     Change,
     Delete,
     DropCheckpoints,
+    Hold,
     Insert,
     Patch,
+    RequireHeld,
     RequireNewest,
     RequireNoActiveRun,
     RequireRow,
+    RequireUnchanged,
     Retract,
     Row,
+    Wake,
 )
 from store.sqlite.transactions import Commit
 from wire.errors import StoreFailed
@@ -62,14 +66,16 @@ class Pending:
                     touched.add(row.id)
                     if row.thread_id is not None:
                         touched.add(row.thread_id)
-                case Patch(kind, id) | Delete(kind, id):
+                case Patch(kind, id) | Delete(kind, id) | Hold(kind, id):
                     touched.add(id)
                     if kind in ("message", "run", "step"):
                         touched.add(self._threads.get(id, ANYTHING))
                 case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
                     # Logs and checkpoints are read by the run's id only.
                     touched.add(run_id)
-                case RequireNoActiveRun() | RequireNewest() | RequireRow():
+                case RequireNoActiveRun() | RequireNewest() | RequireRow() | RequireHeld() | RequireUnchanged():
+                    pass
+                case Wake():
                     pass
         return frozenset(touched)
 

@@ -18,6 +18,7 @@ from store.ports import (
     Change,
     Delete,
     DropCheckpoints,
+    Hold,
     Insert,
     Kind,
     Page,
@@ -36,7 +37,7 @@ from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page
 from store.sqlite.pending import ANYTHING
 from store.sqlite.remains import Remains
-from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
+from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, UNFINISHED, decode
 from store.sqlite.vectors import SqliteVectors
 from wire.events import Event
 from wire.status import ACTIVE
@@ -59,6 +60,7 @@ async def open_store(
     keeps: Keeps = has_exchange,
     reserve_bytes: int = 0,
     room: Room | None = None,
+    is_shared: bool = False,
 ) -> "SqliteStore":
     """Open a database file, creating it and its folder if necessary; `":memory:"` is discarded at the end.
 
@@ -68,12 +70,15 @@ async def open_store(
         keeps: Which LangGraph checkpoints are worth writing.
         reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
         room: Limits the index of files on the file's disk; None: only the disk itself limits it.
+        is_shared: Whether other processes can open the file, too, all of them sharing it.
 
     Raises:
         StoreFailed: the file is in use by another process, is newer than this code, or cannot be opened.
     """
     file = None if path == ":memory:" else Path(path)
-    engine = await Engine.open(file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
+    engine = await Engine.open(
+        file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes, is_shared=is_shared
+    )
     store = SqliteStore(engine, keeps=keeps, room=room)
     store.remains.wake()
     return store
@@ -93,7 +98,8 @@ class SqliteStore:
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
     ) -> "Future[list[Row]]":
         moves, ends = _runs(changes)
-        prepared = [prepare(change) for change in changes]
+        process = self.engine.fence.process
+        prepared = [prepare(change, process) for change in changes]
         if any(isinstance(change, Delete) and change.kind in DEFERRED for change in changes):
             self.remains.wake()
         return self.engine.queue(
@@ -193,13 +199,15 @@ def _runs(changes: Sequence[Change]) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _relieves(changes: Sequence[Change], ends: Set[str]) -> bool:
-    """Return whether a commit frees space, ends a run or is a barrier: these must succeed even on a full disk."""
+    """Return whether a commit frees space, ends a run, takes one (to end it) or is a barrier: these must succeed even
+    on a full disk."""
     if ends or not changes:
         return True
     if any(isinstance(change, Insert) for change in changes):
         return False
     return any(
-        isinstance(change, Delete | Retract) or (isinstance(change, Patch) and change.body.get("status") in _STOPPED)
+        isinstance(change, Delete | Retract | Hold)
+        or (isinstance(change, Patch) and change.body.get("status") in _STOPPED)
         for change in changes
     )
 
@@ -282,7 +290,4 @@ def _read_run_start(
 
 def _read_unfinished(conn: sqlite3.Connection, due_before: int | None) -> list[Unfinished]:
     due, values = ("", ()) if due_before is None else (" AND expires_at <= ?", (due_before,))
-    visible = TABLES["run"].visible
-    columns = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
-    sql = f"SELECT {columns} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{due}{visible} ORDER BY seq"
-    return [Unfinished(*found) for found in conn.execute(sql, values)]
+    return [Unfinished(*found) for found in conn.execute(f"{UNFINISHED}{due} ORDER BY seq", values)]
