@@ -104,8 +104,11 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
             )
             stack.push_async_callback(caller.close)
             blobs = FolderBlobs(settings.data_dir / "files", file_space)
-            ingestion = Ingestion(store, files, blobs, backend.vectors, embedder, Extractor(), room=index_space)
-            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes)
+            processes = backend.processes
+            ingestion = Ingestion(
+                store, files, blobs, backend.vectors, embedder, Extractor(), room=index_space, processes=processes
+            )
+            uploads = Uploads(store, files, blobs, max_bytes=settings.max_file_bytes, processes=processes)
             attachments = Attachments(store, files, wake=ingestion.wake)
             prompts = Prompts.changed(settings.prompts)
             searcher = FileSearch(store, backend.vectors, embedder, ready=ingestion.ready, prompts=prompts)
@@ -127,13 +130,13 @@ def create_app(settings: Settings | None = None, *, sharing: "Sharing | None" = 
                 expiry_s=settings.run_expiry_s,
                 max_tool_rounds=settings.max_tool_rounds,
                 limits=limits,
-                processes=backend.processes,
+                processes=processes,
             )
             await blobs.open()
             await routes.open()
             if lost := unopened(await backend.health.owners(), settings.api_keys):
                 logging.getLogger("threadhold").warning(lost)
-            retention = Retention(store, backend.ages, days=settings.retention_days)
+            retention = Retention(store, backend.ages, days=settings.retention_days, processes=processes)
             tuned = tuned_interpreter(lambda: runner.executing)
             async with _tracing(), open_workers(), ingestion, uploads, runner, retention, tuned:
                 yield Deps(

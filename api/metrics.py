@@ -129,7 +129,9 @@ def _of_the_store(deps: Deps) -> "Iterator[Metric]":
     yield _histogram("file_index_seconds", "Duration of indexing a file.", ingestion.seconds)
     yield _gauge("files_indexing", "Files being indexed.", ingestion.busy)
     yield _gauge(
-        "files_to_reindex", "Files whose word index must still be rewritten after an upgrade.", ingestion.outdated
+        "files_to_reindex",
+        "Files whose word index must still be rewritten after an upgrade.",
+        ingestion.upkeep.outdated,
     )
 
 

@@ -43,6 +43,7 @@ from store.alone import alone
 from store.ports import Append, Change, Delete, Hold, Patch, Processes, RequireNewest, Row, Store, Wake
 from telemetry.shares import Shares
 from wire.errors import (
+    Changed,
     InvalidRequest,
     Missing,
     NotFound,
@@ -50,7 +51,6 @@ from wire.errors import (
     StatusConflict,
     StoreError,
     ThreadBusy,
-    ThreadMoved,
     Unavailable,
 )
 from wire.events import Event
@@ -143,7 +143,7 @@ class Runner:
         Unavailable during shutdown.
         """
         for _ in range(_TRIES):
-            with suppress(ThreadMoved):
+            with suppress(Changed):
                 start = partial(self._try_to_start, owner, thread_id, request, contents, replaces)
                 return await start_in_turn(self._heavy, owner, start)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
@@ -153,8 +153,8 @@ class Runner:
     ) -> Started:
         """Start a run on the thread as it is now, up to the message `cut`.
 
-        Raises ThreadMoved if a message was added or deleted meanwhile, as the model would not be shown the current
-        thread; HeavyStart if it is not `its_turn` but has to be."""
+        Raises Changed if a message was added or deleted meanwhile, as the model would not be shown the current thread;
+        HeavyStart if it is not `its_turn` but has to be."""
         self._require_accepting(owner)
         found = await self._store.run_start(owner, thread_id, request.assistant_id, FIRST_PAGE.limit)
         assistant, thread, active, first = found.assistant, found.thread, found.active, found.newest

@@ -7,8 +7,10 @@ file, or a complete blob that no row refers to; the next start removes both (`sw
 
 import asyncio
 import hashlib
+import math
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
@@ -74,9 +76,12 @@ class FolderBlobs:
 
         await _DISK.call(unlink)
 
-    async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
-        await _DISK.call(self._empty_aside)
-        names = await _DISK.call(blob_names, self._folder)
+    async def sweep(
+        self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]], *, min_age_s: float = 0.0
+    ) -> int:
+        before = time.time() - min_age_s if min_age_s else math.inf
+        await _DISK.call(self._empty_aside, before)
+        names = await _DISK.call(self._names, before)
         ids = sorted({name.removesuffix(".text") for name in names})
         gone = await unknown(ids)  # once, because it reads all pending uploads
         for id in gone:
@@ -86,9 +91,22 @@ class FolderBlobs:
     def _path(self, name: str) -> Path:
         return blob_place(self._folder, name)
 
-    def _empty_aside(self) -> None:
+    def _empty_aside(self, before: float) -> None:
         for left in self._aside.iterdir():  # the folder is kept: a full disk can lack space for a new one
-            left.unlink()
+            if _is_older(left, before):
+                left.unlink(missing_ok=True)
+
+    def _names(self, before: float) -> list[str]:
+        """Return the names of the blobs that were written before that time (Unix seconds)."""
+        names = blob_names(self._folder)
+        return names if before == math.inf else [name for name in names if _is_older(self._path(name), before)]
+
+
+def _is_older(path: Path, before: float) -> bool:
+    try:
+        return path.stat().st_mtime < before
+    except FileNotFoundError:  # another process has just removed or renamed it
+        return False
 
 
 class _FolderWriting:

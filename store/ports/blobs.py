@@ -52,7 +52,11 @@ class Blobs(Protocol):
         """Remove a blob and its text; does nothing if there is none."""
         ...
 
-    async def sweep(self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]]) -> int:
-        """Remove what a crash left, before anything is written; `unknown` returns the ids that no row has. Returns the
-        number of removed ids."""
+    async def sweep(
+        self, unknown: Callable[[Sequence[str]], Awaitable[Sequence[str]]], *, min_age_s: float = 0.0
+    ) -> int:
+        """Remove what a crash left; `unknown` returns the ids that no row has. Returns the number of removed ids.
+
+        Bytes that were written in the last `min_age_s` seconds are kept. Without it, nobody can be writing any.
+        """
         ...
