@@ -1,6 +1,7 @@
 """The ports of persistence: the protocols of every backend, and the values that they take and return."""
 
 from store.ports.blobs import Blobs, BlobSize, Writing
+from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
 from store.ports.records import (
@@ -30,9 +31,13 @@ __all__ = [
     "BlobSize",
     "Blobs",
     "Change",
+    "CheckpointKey",
+    "CheckpointWrite",
+    "Checkpoints",
     "Chunk",
     "Delete",
     "DropCheckpoints",
+    "Encoded",
     "Expiring",
     "Found",
     "Hit",
@@ -53,6 +58,7 @@ __all__ = [
     "Store",
     "StoreHealth",
     "StoreMetrics",
+    "StoredCheckpoint",
     "Tally",
     "Unfinished",
     "Vectors",

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-
+from store.ports.checkpoints import Checkpoints
 from wire.events import Event
 
 __all__ = [
@@ -255,12 +254,8 @@ class Store(Protocol):
         ...
 
     @property
-    def checkpoints(self) -> "BaseCheckpointSaver[str]":
-        """LangGraph's saver, with the same writer. Its thread id is our run id.
-
-        If `configurable["fresh"]` is true, nothing is stored yet, so nothing is read. A checkpoint whose `exchange`
-        channel is empty or missing is not written, so a run without tools writes none.
-        """
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of unfinished runs, with the same writer."""
         ...
 
     async def tidy(self) -> None:

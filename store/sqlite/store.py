@@ -29,7 +29,7 @@ from store.ports import (
     Unfinished,
 )
 from store.sqlite.changes import Prepared, prepare, touch
-from store.sqlite.checkpoints import Keeps, SqliteCheckpoints, has_exchange
+from store.sqlite.checkpoints import SqliteCheckpoints
 from store.sqlite.database import Engine, LargeRead, Trace
 from store.sqlite.event_log import read_events
 from store.sqlite.files import SqliteLibrary
@@ -56,7 +56,6 @@ async def open_store(
     *,
     busy_timeout_s: float = _BUSY_TIMEOUT_S,
     trace: Trace | None = None,
-    keeps: Keeps = has_exchange,
     reserve_bytes: int = 0,
     room: Room | None = None,
 ) -> "SqliteStore":
@@ -65,7 +64,6 @@ async def open_store(
     Args:
         busy_timeout_s: How long a batch waits for a lock that a foreign program holds on the file.
         trace: Called with every SQL statement, with its values.
-        keeps: Which LangGraph checkpoints are worth writing.
         reserve_bytes: Disk space that is reserved for deletions (see `store.sqlite.ballast`).
         room: Limits the index of files on the file's disk; None: only the disk itself limits it.
 
@@ -74,7 +72,7 @@ async def open_store(
     """
     file = None if path == ":memory:" else Path(path)
     engine = await Engine.open(file, busy_timeout_s=busy_timeout_s, trace=trace, reserve_bytes=reserve_bytes)
-    store = SqliteStore(engine, keeps=keeps, room=room)
+    store = SqliteStore(engine, room=room)
     store.remains.wake()
     return store
 
@@ -82,10 +80,10 @@ async def open_store(
 class SqliteStore:
     """See `store.ports.Store`, which documents each method."""
 
-    def __init__(self, engine: Engine, *, keeps: Keeps = has_exchange, room: Room | None = None) -> None:
+    def __init__(self, engine: Engine, *, room: Room | None = None) -> None:
         self.engine = engine
         self.vectors = SqliteVectors(engine, room)
-        self._checkpoints = SqliteCheckpoints(engine, keeps=keeps)
+        self._checkpoints = SqliteCheckpoints(engine)
         self.library = SqliteLibrary(engine)
         self.remains = Remains(engine)
 
