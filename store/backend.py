@@ -1,4 +1,4 @@
-"""The one place that chooses a backend: `open_backend` opens what a database setting names, behind the ports."""
+"""The one place that chooses a backend for what a database setting names; everything is behind the ports."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.free_space import Room
-from store.ports import Ages, Library, Store, StoreHealth, Vectors
+from store.ports import Ages, Library, Maintenance, Store, StoreHealth, Vectors
 from store.sqlite.ballast import BALLAST_BYTES
 from store.sqlite.health import SqliteHealth
+from store.sqlite.maintenance import SqliteMaintenance
 from store.sqlite.store import open_store
 from store.sqlite.thread_ages import SqliteAges
 
-__all__ = ["Backend", "open_backend"]
+__all__ = ["Backend", "maintenance_of", "open_backend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,8 @@ async def open_backend(
         )
     finally:
         await store.close()
+
+
+def maintenance_of(database: str | Path) -> Maintenance:
+    """Return the operator's commands for what `database` names. Opens nothing."""
+    return SqliteMaintenance(database)

@@ -16,8 +16,8 @@ from typing import IO, Final
 
 from store.disk import Disk
 from store.free_space import Claim, Room
+from store.obstacles import find_obstacle
 from store.ports import BlobSize, Writing
-from store.sqlite.failures import find_obstacle
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 

@@ -4,6 +4,7 @@ from store.ports.blobs import Blobs, BlobSize, Writing
 from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
+from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, Snapshot, Watch
 from store.ports.records import (
     Append,
     Change,
@@ -28,6 +29,7 @@ from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 __all__ = [
     "Ages",
     "Append",
+    "Backup",
     "BlobSize",
     "Blobs",
     "Change",
@@ -35,6 +37,7 @@ __all__ = [
     "CheckpointWrite",
     "Checkpoints",
     "Chunk",
+    "Condition",
     "Delete",
     "DropCheckpoints",
     "Encoded",
@@ -44,7 +47,9 @@ __all__ = [
     "Idleness",
     "Insert",
     "Kind",
+    "LeftOut",
     "Library",
+    "Maintenance",
     "Page",
     "PageQuery",
     "Patch",
@@ -55,6 +60,7 @@ __all__ = [
     "Retract",
     "Row",
     "RunStart",
+    "Snapshot",
     "Store",
     "StoreHealth",
     "StoreMetrics",
@@ -62,6 +68,7 @@ __all__ = [
     "Tally",
     "Unfinished",
     "Vectors",
+    "Watch",
     "Whole",
     "Writing",
     "store_file_id",

@@ -18,10 +18,11 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
+from store.obstacles import find_obstacle
 from store.ports import Row, StoreMetrics
 from store.sqlite.ballast import Ballast, ballast_place
 from store.sqlite.changes import Operation, touch
-from store.sqlite.failures import failed, find_obstacle
+from store.sqlite.failures import failed
 from store.sqlite.lock import FileLock
 from store.sqlite.migrations import migrate
 from store.sqlite.pending import Pending
