@@ -8,6 +8,7 @@ body.
 
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -208,7 +209,7 @@ Change = Insert | Patch | Delete | RequireRow | RequireNoActiveRun | RequireNewe
 
 
 class Store(Protocol):
-    """Nine methods. Reads see every commit that was requested earlier and touches the same thread."""
+    """Ten methods. Reads see every commit that was requested earlier and touches the same thread."""
 
     def commit(
         self, changes: Sequence[Change], *, durable: bool, failed: Callable[[], None] | None = None
@@ -234,6 +235,14 @@ class Store(Protocol):
         self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
+        ...
+
+    def changing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose a change that reads a row and keeps it until its commit.
+
+        If a row that is read in the block is large, the owner's other such blocks wait until this one ends: otherwise
+        every change that waits for its commit would keep a copy. Take locks before the first read.
+        """
         ...
 
     async def active_run(self, thread_id: str, owner: str) -> Row | None:

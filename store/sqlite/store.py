@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from asyncio import Future
 from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,7 @@ from store.sqlite.database import Engine, LargeRead, Trace
 from store.sqlite.event_log import read_events
 from store.sqlite.files import SqliteLibrary
 from store.sqlite.pages import MAX_BYTES, read_page
-from store.sqlite.pending import ANYTHING
+from store.sqlite.pending import unknown_thread
 from store.sqlite.remains import Remains
 from store.sqlite.tables import ACTIVE_SQL, DEFERRED, TABLES, decode
 from store.sqlite.vectors import SqliteVectors
@@ -117,19 +118,22 @@ class SqliteStore:
         self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
         if thread_id is not None:
-            await self.engine.pending.wait_for(thread_id, ANYTHING)
+            await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         pins = {"thread_id": thread_id, "run_id": run_id}
         page = await self.engine.read_long(owner, read_page, kind, owner, query, pins)
         for row in page.rows:
             self.engine.pending.learn(row)
         return page
 
+    def changing(self) -> AbstractAsyncContextManager[None]:
+        return self.engine.large_reads.held()
+
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
-        await self.engine.pending.wait_for(thread_id, ANYTHING)
+        await self.engine.pending.wait_for(thread_id, unknown_thread(owner))
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
     async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
-        await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
+        await self.engine.pending.wait_for(thread_id, assistant_id, unknown_thread(owner))
         found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, messages)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
