@@ -66,17 +66,18 @@ async def modify_assistant(
     assistant_id: AssistantId, body: AssistantModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
     """Change the given fields only."""
-    row = await must_get(deps, "assistant", assistant_id, owner)
-    return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
+    async with deps.store.changing():
+        row = await must_get(deps, "assistant", assistant_id, owner)
+        return answer(show_assistant(await amend(deps, row, body), v1=v1), v1=v1)
 
 
 @router.delete("/assistants/{assistant_id}", response_model=Deletion)
 async def delete_assistant(assistant_id: AssistantId, deps: Parts, owner: Owner) -> Response:
     """Delete an assistant. Its runs continue and stay readable. Of its vector stores, only the one that was created for
     `file_ids` is deleted."""
-    row = await must_get(deps, "assistant", assistant_id, owner)
+    made = store_of(await must_get(deps, "assistant", assistant_id, owner))
     await deps.store.commit([Delete("assistant", assistant_id, owner)], durable=True)
-    if (made := store_of(row)) is not None:
+    if made is not None:
         with suppress(Missing):
             await deps.ingestion.delete_store(owner, made)
     return answer(deletion(assistant_id, "assistant"))

@@ -21,7 +21,7 @@ from telemetry.shares import Shares
 from wire.errors import TooManyRequests, Unavailable
 from wire.ids import new_id
 
-__all__ = ["ConnectionLimit", "open_door"]
+__all__ = ["ConnectionLimit", "limit_connections"]
 
 logger = logging.getLogger("threadhold")
 
@@ -37,7 +37,7 @@ Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 
-def open_door(most: int) -> "ConnectionLimit":
+def limit_connections(most: int) -> "ConnectionLimit":
     """Return a limit of `most` connections, or of as many as the process can open files for.
 
     Each connection needs two files: it can require another connection to a model.

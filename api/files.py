@@ -75,7 +75,7 @@ async def get_content(file_id: FileId, deps: Parts, owner: Owner) -> Response:
     row = await must_get_file(deps, file_id, owner)
     if row.body["purpose"] == "assistants":
         raise InvalidRequest("Not allowed to download files of purpose: assistants")
-    if await deps.blobs.path(file_id) is None:
+    if await deps.blobs.size(file_id) is None:
         raise no_such_file(file_id)
     name = quote(row.body["filename"], safe="")
     return StreamingResponse(

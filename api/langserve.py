@@ -61,7 +61,7 @@ def build_router(deps: Deps) -> APIRouter:
 
     add_routes(
         router,
-        build_chat_chain(deps.upstream, tells_failures=True),
+        build_chat_chain(deps.upstream, returns_errors=True),
         path="/chat",
         dependencies=[Depends(check_config_hash), Depends(body_check(ChatInput)), Depends(check_line)],
         enabled_endpoints=["invoke", "batch", "stream", "stream_log", "stream_events", "playground", *_SHOWN],

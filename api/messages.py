@@ -75,13 +75,14 @@ async def modify_message(
     thread_id: ThreadId, message_id: MessageId, body: MessageModify, deps: Parts, owner: Owner, v1: V1
 ) -> Response:
     """Replace a message's metadata."""
-    row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
-    if "metadata" in body.model_fields_set:
-        change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
-        (row,) = await deps.store.commit([change], durable=True)
-        if row.run_id is not None:
-            deps.runner.note_message(row.run_id, message_id, row.body["metadata"])
-    return answer(row.body, v1=v1)
+    async with deps.store.changing():
+        row = await must_get(deps, "message", message_id, owner, thread_id=thread_id)
+        if "metadata" in body.model_fields_set:
+            change = Patch("message", message_id, owner, {"metadata": body.metadata or {}})
+            (row,) = await deps.store.commit([change], durable=True)
+            if row.run_id is not None:
+                deps.runner.note_message(row.run_id, message_id, row.body["metadata"])
+        return answer(row.body, v1=v1)
 
 
 @router.delete("/threads/{thread_id}/messages/{message_id}", response_model=Deletion)

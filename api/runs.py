@@ -86,8 +86,9 @@ async def modify_run(
     """Replace a run's metadata."""
     if "metadata" not in body.model_fields_set:
         return await get_run(thread_id, run_id, deps, owner, v1, extensions)
-    changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
-    return _run(changed, v1=v1, extensions=extensions)
+    async with deps.store.changing():
+        changed = await deps.runner.amend(owner, thread_id, run_id, body.metadata or {})
+        return _run(changed, v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", response_model=Run)
@@ -95,7 +96,8 @@ async def cancel_run(
     thread_id: ThreadId, run_id: RunId, deps: Parts, owner: Owner, v1: V1, extensions: Extensions
 ) -> Response:
     """Cancel a run and its upstream request."""
-    return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
+    async with deps.store.changing():
+        return _run(await deps.runner.cancel(owner, thread_id, run_id), v1=v1, extensions=extensions)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=_STREAM)
@@ -110,8 +112,9 @@ async def submit_tool_outputs(
 ) -> Response:
     """Submit all outputs that a run waits for."""
     outputs = [one.model_dump() for one in body.tool_outputs]
-    started = await deps.runner.submit(owner, thread_id, run_id, outputs)
-    return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
+    async with deps.store.changing():
+        started = await deps.runner.submit(owner, thread_id, run_id, outputs)
+        return _started(deps, started, stream=body.stream, v1=v1, extensions=extensions)
 
 
 @router.get(

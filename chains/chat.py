@@ -61,16 +61,16 @@ class ChatInput(BaseModel):
 
 
 def build_chat_chain(
-    upstream: Upstream | Routes | str, *, tells_failures: bool = False
+    upstream: Upstream | Routes | str, *, returns_errors: bool = False
 ) -> Runnable[dict[str, Any], str]:
     """Return the chain; it reads `model`, `temperature` and `max_tokens` from `config["configurable"]`.
 
-    `upstream` is an open Upstream, several as Routes, or an address. With `tells_failures` a failing model call ends
+    `upstream` is an open Upstream, several as Routes, or an address. With `returns_errors` a failing model call ends
     the text with the reason instead of raising RunError. An input that is not a ChatInput raises InvalidRequest.
     """
     prompt = ChatPromptTemplate.from_messages([("system", "{system}"), ("human", "{human}")])
     filled = prompt.with_config(run_name="prompt")
-    model = _ChatModel(upstream, tells_failures=tells_failures)
+    model = _ChatModel(upstream, returns_errors=returns_errors)
     chain = RunnableLambda(_complete, name="defaults") | filled | model | StrOutputParser()
     input_type: Any = ChatInput
     return _Chat(bound=chain, config={"run_name": "chat"}, custom_input_type=input_type, custom_output_type=str)
@@ -105,9 +105,9 @@ class _Chat(
 class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
     """ChatOpenAI over the fast client, with the parameters of the configuration."""
 
-    def __init__(self, upstream: Upstream | Routes | str, *, tells_failures: bool) -> None:
+    def __init__(self, upstream: Upstream | Routes | str, *, returns_errors: bool) -> None:
         self._upstream = upstream
-        self._tells_failures = tells_failures
+        self._returns_errors = returns_errors
         self._learnt: Learned[Learnt] = Learned()
 
     @property
@@ -154,7 +154,7 @@ class _ChatModel(BridgedRunnable[PromptValue, BaseMessage]):
                 finally:
                     exchange.close()
         except RunError as error:
-            if not self._tells_failures:
+            if not self._returns_errors:
                 raise
             yield AIMessageChunk(content=f"\n\n[{error.code}] {error.message}")
 

@@ -16,7 +16,7 @@ from chains.passback import EXTRA_FIELDS, ExtraFields
 from chains.quotes import Words
 from chains.refusals import MAX_SHOWN, explain, read_refusal, unquoted
 from chains.surrogates import Halves
-from chains.thoughts import Heard, Thoughts
+from chains.thoughts import Split, Thoughts
 from wire.errors import RunError, UpstreamFailed
 
 __all__ = ["MOST_TOGETHER", "ChunkReader", "TextChunk"]
@@ -181,12 +181,12 @@ class ChunkReader:
         field = sent.get("reasoning_content") or sent.get("reasoning")
         if not (ends or field) and (not content or self._thoughts.is_plain(content)):
             return {"role": "assistant", "content": content}
-        split = self._thoughts.feed(content) if content else Heard()
+        split = self._thoughts.feed(content) if content else Split()
         if split.taken:
             self.begins_with_thoughts = True
         if ends:
             rest = self._thoughts.end()
-            split = Heard(split.text + rest.text, split.thoughts + rest.thoughts, split.taken)
+            split = Split(split.text + rest.text, split.thoughts + rest.thoughts, split.taken)
             self.begins_with_thoughts = self.begins_with_thoughts and not self._thoughts.assumed_wrongly
         delta: dict[str, Any] = {"role": "assistant", "content": split.text}
         thoughts = (field if isinstance(field, str) else "") + split.thoughts

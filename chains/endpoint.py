@@ -59,7 +59,7 @@ class Endpoint:
         return any(name == host or name.endswith(f".{host}") for host in _OPENAI_HOSTS)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def named(self) -> dict[str, Any]:
         """Keyword arguments for `chains.refusals.explain`."""
         return {"host": self.host, "url": self.setting, "key": self.key_setting}
 

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 
-from chains.blocks import heard
+from chains.blocks import until_silent
 from chains.calls import Abilities, Modes, concerns_tools
 from chains.completions import open_completion
 from chains.context import Prompt
@@ -223,7 +223,7 @@ class Provider:
             plainer = ChunkPlainer(self.host, [tool["function"]["name"] for tool in call.tools], turn)
             bound = self._bound(await self._chat(model), call, negotiation)
             stream: Any = bound.astream(restore_turns(call.messages, source, model), config)
-            async with aclosing(stream), aclosing(heard(stream, idle_s=self._limits.idle_s)) as chunks:
+            async with aclosing(stream), aclosing(until_silent(stream, idle_s=self._limits.idle_s)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, AIMessageChunk) and (plain := plainer.plain(chunk)) is not None:
                         yield plain

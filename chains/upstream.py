@@ -278,7 +278,7 @@ class Upstream:
                 listed = [entry["id"] for entry in await self._models.listing()]
             except RunError:
                 listed = self._models.names()
-        return explain(refusal, **self.require_transport().endpoint.told, model=model, listed=listed)
+        return explain(refusal, **self.require_transport().endpoint.named, model=model, listed=listed)
 
     async def _fetch_models(self) -> list[dict[str, Any]]:
         transport = self.require_transport()
@@ -287,7 +287,7 @@ class Upstream:
                 response = await transport.send("GET", transport.endpoint.models)
                 if response.status != 200:
                     refusal = await transport.refusal(response)
-                    error = explain(refusal, **transport.endpoint.told)
+                    error = explain(refusal, **transport.endpoint.named)
                     raise error if not isinstance(error, RateLimited) else UpstreamFailed(error.message)
                 body = await self._whole(response, _LISTING_S, _MAX_LISTING_BYTES)
         except (aiohttp.ClientError, OSError) as error:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from graphs.active_run import ActiveRun, lost_stop, parked
 from graphs.admission import Admission, Limits, QueuedRun
+from graphs.checkpoints import StoreSaver
 from graphs.fanout import SOME_EVENTS, fanout
 from graphs.log import RunLog
 from graphs.machine.build import compile_reply_graph, compile_run_graph, recursion_limit
@@ -42,7 +43,7 @@ class Execution:
         self.turns = Admission(limits or Limits())
         self.take_up: Callable[[QueuedRun], Awaitable[bool]] | None = None
         """Continues a run whose turn it is; returns False if it has ended meanwhile. Raises StoreError."""
-        self.graph = compile_run_graph(store.checkpoints)
+        self.graph = compile_run_graph(StoreSaver(store.checkpoints))
         self._reply_graph = compile_reply_graph()
         self.broken: dict[str, Exception] = {}
         """Errors of runs whose end could not be stored, by run id; the sweep must end these runs from their rows."""

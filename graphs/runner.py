@@ -270,8 +270,8 @@ class Runner:
 
     async def amend(self, owner: str, thread_id: str, run_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replace a run's metadata, in any status."""
-        await must_get_run(self._store, owner, thread_id, run_id)
         async with self._orphans.lock(run_id):  # a run that leaves the queue is read from its row under this lock
+            await must_get_run(self._store, owner, thread_id, run_id)
             if (live := self._execution.get(run_id)) is not None:
                 live.run["metadata"] = metadata
             rows = await self._store.commit([Patch("run", run_id, owner, {"metadata": metadata})], durable=True)
@@ -286,16 +286,18 @@ class Runner:
     async def delete_thread(self, owner: str, thread_id: str) -> None:
         """Delete a thread and its contents, and stop a run on it with its model call. Raises NotFound."""
         active = await self._store.active_run(thread_id, owner)
-        async with self._orphans.lock(active.id if active is not None else thread_id):
-            if active is not None and (live := self._execution.get(active.id)) is not None:
+        active_id = None if active is None else active.id
+        del active  # rows of runs can be large, and the deletion can wait
+        async with self._orphans.lock(active_id or thread_id):
+            if active_id is not None and (live := self._execution.get(active_id)) is not None:
                 live.stop_for("deleted")
                 await live.ended.wait()
             try:
                 await self._store.commit([Delete("thread", thread_id, owner), Wake("runs")], durable=True)
             except Missing as missing:
                 raise NotFound(f"No thread found with id '{thread_id}'.") from missing
-            if active is not None:
-                self._execution.turns.leave(active.id)
+            if active_id is not None:
+                self._execution.turns.leave(active_id)
 
     def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:
         """Yield batches of the run's events with numbers above `after`; see `Execution.follow`."""

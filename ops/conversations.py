@@ -15,8 +15,7 @@ import orjson
 from graphs.tools.toolset import build_toolset
 from ops.dump import Dump, Entry, decode
 from ops.pages import Page, Pages
-from store.ports import Row
-from store.sqlite.offline import Watch
+from store.ports import Row, Watch
 from wire.actions import drop_masked
 from wire.dumps import (
     DumpKind,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the store takes long to import
-    from store.sqlite.offline import Watch
+    from store.ports import Watch
 
 __all__ = ["progress", "waiting"]
 

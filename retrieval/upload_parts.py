@@ -229,7 +229,7 @@ class Uploads:
         limit = ByteLimit("The upload", self._max_bytes, "MAX_FILE_BYTES", "send a smaller file")
         async with self._blobs.writing(limit.most, limit.message(announced), announced=announced) as writing:
             for part_id in asked.part_ids:
-                if await self._blobs.path(part_id) is None:
+                if await self._blobs.size(part_id) is None:
                     raise InvalidRequest(f"The bytes of the part '{part_id}' are gone. Start a new upload.")
                 async for block in self._blobs.read(part_id):
                     if asked.md5 is not None:

@@ -1,4 +1,4 @@
-"""The one place that chooses a backend: `open_backend` opens what a database setting names, behind the ports."""
+"""The one place that chooses a backend for what a database setting names; everything is behind the ports."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from store.alone import alone
 from store.free_space import Room
-from store.ports import Ages, Library, Processes, Store, StoreHealth, Vectors
+from store.ports import Ages, Library, Maintenance, Processes, Store, StoreHealth, Vectors
 from store.sqlite.ballast import BALLAST_BYTES
 from store.sqlite.health import SqliteHealth
+from store.sqlite.maintenance import SqliteMaintenance
 from store.sqlite.processes import SharedFile, Sharing
 from store.sqlite.store import open_store
 from store.sqlite.thread_ages import SqliteAges
 
-__all__ = ["Backend", "Sharing", "open_backend"]
+__all__ = ["Backend", "Sharing", "maintenance_of", "open_backend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,8 @@ async def open_backend(
             health=SqliteHealth(store.engine),
             processes=processes,
         )
+
+
+def maintenance_of(database: str | Path) -> Maintenance:
+    """Return the operator's commands for what `database` names. Opens nothing."""
+    return SqliteMaintenance(database)

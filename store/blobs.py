@@ -12,14 +12,14 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Final
 
 from store.disk import Disk
 from store.free_space import Claim, Room
+from store.obstacles import find_obstacle
 from store.ports import BlobSize, Writing
-from store.sqlite.failures import find_obstacle
 from wire.errors import StoreFailed, TooLarge
 from wire.ids import new_id
 
@@ -65,9 +65,21 @@ class FolderBlobs:
         finally:
             await asyncio.shield(_DISK.call(file.close))
 
-    async def path(self, name: str) -> Path | None:
+    async def size(self, name: str) -> int | None:
         path = self._path(name)
-        return path if await _DISK.call(path.is_file) else None
+
+        def measure() -> int | None:
+            with suppress(FileNotFoundError):
+                return path.stat().st_size
+            return None
+
+        return await _DISK.call(measure)
+
+    @asynccontextmanager
+    async def local_file(self, name: str) -> AsyncIterator[Path]:
+        if await self.size(name) is None:
+            raise StoreFailed(f"There is no blob '{name}'.")
+        yield self._path(name)  # absolute: child processes have other working directories
 
     async def remove(self, name: str) -> None:
         def unlink() -> None:

@@ -1,8 +1,10 @@
 """The ports of persistence: the protocols of every backend, and the values that they take and return."""
 
 from store.ports.blobs import Blobs, BlobSize, Writing
+from store.ports.checkpoints import CheckpointKey, Checkpoints, CheckpointWrite, Encoded, StoredCheckpoint
 from store.ports.files import Ages, Expiring, Idleness, Library, Tally, Whole, store_file_id
 from store.ports.health import StoreHealth, StoreMetrics
+from store.ports.maintenance import Backup, Condition, LeftOut, Maintenance, Snapshot, Watch
 from store.ports.processes import Duties, Duty, Line, Presence, Processes, Signals, Tail
 from store.ports.records import (
     Append,
@@ -34,14 +36,20 @@ from store.ports.vectors import Chunk, Found, Hit, Query, Vectors
 __all__ = [
     "Ages",
     "Append",
+    "Backup",
     "BlobSize",
     "Blobs",
     "Change",
+    "CheckpointKey",
+    "CheckpointWrite",
+    "Checkpoints",
     "Chunk",
+    "Condition",
     "Delete",
     "DropCheckpoints",
     "Duties",
     "Duty",
+    "Encoded",
     "Expiring",
     "Found",
     "HeldKind",
@@ -50,8 +58,10 @@ __all__ = [
     "Idleness",
     "Insert",
     "Kind",
+    "LeftOut",
     "Library",
     "Line",
+    "Maintenance",
     "Page",
     "PageQuery",
     "Patch",
@@ -67,15 +77,18 @@ __all__ = [
     "Row",
     "RunStart",
     "Signals",
+    "Snapshot",
     "Store",
     "StoreHealth",
     "StoreMetrics",
+    "StoredCheckpoint",
     "Tail",
     "Tally",
     "Topic",
     "Unfinished",
     "Vectors",
     "Wake",
+    "Watch",
     "Whole",
     "Writing",
     "store_file_id",

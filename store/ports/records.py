@@ -8,11 +8,11 @@ body.
 
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-
+from store.ports.checkpoints import Checkpoints
 from wire.events import Event
 
 __all__ = [
@@ -270,7 +270,7 @@ Change = Insert | Hold | Patch | Delete | _Required | Append | Retract | DropChe
 
 
 class Store(Protocol):
-    """Nine methods. Reads see every commit that was requested earlier and touches the same thread. Every commit of a
+    """Ten methods. Reads see every commit that was requested earlier and touches the same thread. Every commit of a
     process that was declared dead is refused with LeaseLost (see `store.ports.processes`)."""
 
     def commit(
@@ -299,6 +299,14 @@ class Store(Protocol):
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
 
+    def changing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose a change that reads a row and keeps it until its commit.
+
+        If a row that is read in the block is large, the owner's other such blocks wait until this one ends: otherwise
+        every change that waits for its commit would keep a copy. Take locks before the first read.
+        """
+        ...
+
     async def active_run(self, thread_id: str, owner: str) -> Row | None:
         """Return the thread's active run, or None."""
         ...
@@ -317,12 +325,8 @@ class Store(Protocol):
         ...
 
     @property
-    def checkpoints(self) -> "BaseCheckpointSaver[str]":
-        """LangGraph's saver, with the same writer. Its thread id is our run id.
-
-        If `configurable["fresh"]` is true, nothing is stored yet, so nothing is read. A checkpoint whose `exchange`
-        channel is empty or missing is not written, so a run without tools writes none.
-        """
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of unfinished runs, with the same writer."""
         ...
 
     async def tidy(self) -> None:

@@ -19,10 +19,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
+from store.obstacles import find_obstacle
 from store.ports import Row, StoreMetrics
 from store.sqlite.ballast import Ballast, ballast_place
 from store.sqlite.changes import Operation, touch
-from store.sqlite.failures import failed, find_obstacle
+from store.sqlite.failures import failed
+from store.sqlite.large_reads import LargeReads
 from store.sqlite.lock import FileLock
 from store.sqlite.migrations import migrate
 from store.sqlite.pending import Pending
@@ -31,7 +33,6 @@ from store.sqlite.registration import Fence, register
 from store.sqlite.transactions import Commit, Outcomes, never
 from store.sqlite.writer import Writer
 from telemetry.context import acting_owner
-from telemetry.shares import Shares
 from wire.errors import LeaseLost, StoreError, StoreFailed, ThreadholdError
 
 __all__ = ["Engine", "LargeRead", "Trace"]
@@ -45,8 +46,7 @@ interpreter while the event that it stores is being sent."""
 _SMALL_READ_BYTES: Final = 256 * 1024
 
 _LARGE_READS: Final = 2
-"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner: more of them would fill the memory before the first
-result is used."""
+"""Concurrent reads of more than `_SMALL_READ_BYTES` per owner."""
 
 Trace = Callable[[str], None]
 """Called with every SQL statement, with its values, on the thread that executes it."""
@@ -97,7 +97,7 @@ class Engine:
             ]
             undo.pop_all()
         self._readers = Readers(reading)
-        self._large_reads = Shares(0, least=_LARGE_READS)
+        self.large_reads = LargeReads(_LARGE_READS)
         self._connection = writing
         self._writer = Writer(
             writing,
@@ -231,7 +231,7 @@ class Engine:
         """
         with suppress(LargeRead):
             return await self.read(partial(read, most=_SMALL_READ_BYTES), *args)
-        async with self._large_reads.share(owner):  # outside `with`: the exception's frames hold what was read
+        async with self.large_reads.turn(owner):  # outside `with`: the exception's frames hold what was read
             return await self.read(read, *args)
 
     async def close(self) -> None:

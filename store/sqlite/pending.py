@@ -29,15 +29,17 @@ from store.ports import (
 from store.sqlite.transactions import Commit
 from wire.errors import StoreFailed
 
-__all__ = ["ANYTHING", "Pending"]
-
-ANYTHING: Final = "*"
-"""Touched by a change whose thread is unknown here: every read of a thread waits for it."""
+__all__ = ["Pending", "unknown_thread"]
 
 _MAX_THREADS: Final = 50_000
 """Objects whose thread is remembered, about 10 MB. An older one counts as unknown, which is slower but never wrong."""
 
 _MAX_WAIT_S: Final = 60.0
+
+
+def unknown_thread(owner: str) -> str:
+    """Return what a change touches whose thread is unknown here: every read of a thread of its owner waits for it."""
+    return f"*{owner}"
 
 
 class Pending:
@@ -69,7 +71,7 @@ class Pending:
                 case Patch(kind, id) | Delete(kind, id) | Hold(kind, id):
                     touched.add(id)
                     if kind in ("message", "run", "step"):
-                        touched.add(self._threads.get(id, ANYTHING))
+                        touched.add(self._threads.get(id) or unknown_thread(change.owner))
                 case Append(run_id) | Retract(run_id) | DropCheckpoints(run_id):
                     # Logs and checkpoints are read by the run's id only.
                     touched.add(run_id)
