@@ -118,6 +118,29 @@ async def test_a_sweep_removes_what_no_row_speaks_of_and_what_was_never_finished
     assert await files(folder) == [ID, f"{ID}.text"]
 
 
+async def test_a_sweep_keeps_what_was_written_lately(blobs: Blobs, folder: Path) -> None:
+    for name in (ID, f"{ID}.text", "file-old"):
+        await put(blobs, name, b"x")
+    async with blobs.writing(10, TOLD) as left, blobs.writing(10, TOLD) as old:
+        for writing in (left, old):
+            await writing.write(b"x")
+
+        def age() -> list[str]:
+            first, *others = sorted((folder / "incoming").iterdir())
+            for path in (first, *folder.rglob("file-old")):
+                os.utime(path, (1, 1))
+            return [path.name for path in others]
+
+        young = await asyncio.to_thread(age)
+
+        async def unknown(ids: Sequence[str]) -> Sequence[str]:
+            return ids
+
+        assert await blobs.sweep(unknown, min_age_s=60) == 1
+        assert await files(folder) == sorted([ID, f"{ID}.text", *young])
+    assert await files(folder) == [ID, f"{ID}.text"]
+
+
 async def test_a_sweep_asks_once_however_many_blobs_there_are(blobs: Blobs) -> None:
     for number in range(600):
         await put(blobs, f"file-{number}", b"x")
