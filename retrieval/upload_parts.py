@@ -19,7 +19,6 @@ from store.alone import alone
 from store.ports import (
     Blobs,
     BlobSize,
-    Change,
     Insert,
     Library,
     Patch,
@@ -133,7 +132,7 @@ class Uploads:
                 parts = _with_part(row, part_id, size)
                 unchanged = RequireUnchanged("upload", id, owner, "parts", row.private["parts"], is_private=True)
                 with suppress(Changed):  # another process has added a part meanwhile
-                    await self._change(row, None, {"parts": parts}, unchanged)
+                    await self._change(row, private={"parts": parts}, guard=unchanged)
                     return
         raise InvalidRequest(f"Parts keep being added to the upload '{id}'; add the part again.")
 
@@ -190,12 +189,17 @@ class Uploads:
             raise _not_pending(row.id, status)
 
     async def _change(
-        self, row: Row, body: dict[str, Any] | None = None, private: dict[str, Any] | None = None, *also: Change
+        self,
+        row: Row,
+        body: dict[str, Any] | None = None,
+        private: dict[str, Any] | None = None,
+        *also: Insert,
+        guard: RequireUnchanged | None = None,
     ) -> Row:
         """Change a pending upload; the change is on disk when this returns. Raises InvalidRequest, StoreError."""
         change = Patch("upload", row.id, row.owner, body or {}, private or {}, only_if=_PENDING)
         try:
-            changed = await self._store.commit([change, *also], durable=True)
+            changed = await self._store.commit([*([guard] if guard else []), change, *also], durable=True)
         except StatusConflict as conflict:
             raise _not_pending(row.id, conflict.status) from conflict
         return changed[0]
