@@ -191,6 +191,9 @@ class ActiveRun:
 
     def _written(self, commit: "asyncio.Future[list[Row]]") -> None:
         if not commit.cancelled() and (error := commit.exception()) is not None and self.stop is None:
+            if isinstance(error, StatusConflict) and error.status == "cancelling":
+                self.cancel_as_stored()
+                return
             stop = lost_stop(error) or "unwritten"
             if stop == "unwritten":
                 logger.error("run %s: a commit failed, so the run is stopped: %s", self.run_id, error)
@@ -341,7 +344,7 @@ def lost_stop(error: BaseException) -> Stop | None:
     match error:
         case LeaseLost():
             return "lost"
-        case Missing():  # a run's own rows leave the store only with their thread
+        case Missing(kind="run" | "step" | "thread"):  # they leave the store only with the thread
             return "deleted"
         case _:
             return None

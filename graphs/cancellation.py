@@ -3,6 +3,7 @@
 Invariant: a run that is cancelled in the store ends as `cancelled`, and its log has both events of a cancellation.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 from graphs.record import Recorded, Recorder
@@ -11,7 +12,15 @@ from wire.errors import InvalidRequest, StatusConflict
 from wire.events import encode
 from wire.status import sources
 
-__all__ = ["CANCELLABLE", "UNANNOUNCED", "announced", "cancel_elsewhere", "cancelled_instead", "not_cancellable"]
+__all__ = [
+    "CANCELLABLE",
+    "UNANNOUNCED",
+    "announced",
+    "cancel_elsewhere",
+    "cancelled_instead",
+    "cancelling",
+    "not_cancellable",
+]
 
 CANCELLABLE: Final = frozenset(sources("cancelling"))
 
@@ -42,6 +51,15 @@ async def cancel_elsewhere(store: Store, owner: str, run_id: str) -> dict[str, A
 def not_cancellable(status: str) -> InvalidRequest:
     """Return the error for a run that is ending or has ended."""
     return InvalidRequest(f"Cannot cancel run with status '{status}'.")
+
+
+def cancelling(recorder: Recorder) -> Recorded:
+    """Move a run that this process holds to `cancelling`; another process can just have committed that, too."""
+    moved = recorder.move("cancelling")
+    last = moved.changes[-1]
+    assert isinstance(last, Patch), "the last change of a move is the run's status"
+    moved.changes[-1] = replace(last, only_if=CANCELLABLE | {"cancelling"}, private={UNANNOUNCED: False})
+    return moved
 
 
 def announced(recorder: Recorder, owner: str) -> Recorded:

@@ -79,7 +79,8 @@ class OrphanedRuns:
             listed.add(run.id)
             live = self._execution.get(run.id)
             if live is None:
-                await self._take_up(run)
+                if run.id not in self._execution.broken:  # the sweep ends it
+                    await self._take_up(run)
             elif run.status == "cancelling" and live.run["status"] != "cancelling":
                 live.cancel_as_stored()
         for live in executed:
@@ -96,7 +97,8 @@ class OrphanedRuns:
             turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
             return
         async with self.lock(run.id):
-            if self._execution.get(run.id) is None and (row := await self._row(run)) is not None:
+            row = await self._row(run)
+            if row is not None and row.body["status"] == "cancelling" and self._execution.get(run.id) is None:
                 await self.finish(row, "cancelled")
 
     async def take_up_forever(self) -> None:

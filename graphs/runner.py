@@ -20,7 +20,7 @@ from langgraph.types import Command
 from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
 from graphs.admission import Limits, QueuedRun, weigh
-from graphs.cancellation import CANCELLABLE, cancel_elsewhere, not_cancellable
+from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
@@ -247,15 +247,15 @@ class Runner:
                 if held is None:
                     return await cancel_elsewhere(self._store, owner, run_id)
                 live = await revive(self._store, held, self._now, self.metrics)
-            commit = live.commit_progress(live.recorder.move("cancelling"), durable=True)
-            cancelling = dict(live.run)
+            commit = live.commit_progress(cancelling(live.recorder), durable=True)
+            body = dict(live.run)
             live.stop_for("cancelled")
             await asyncio.shield(commit)
             if not executed:
                 await live.stopped()
                 live.log.close()
                 self._execution.turns.leave(run_id)
-            return cancelling
+            return body
 
     def abandon(self, owner: str, thread_id: str, run_id: str) -> None:
         """Cancel a run that is no longer needed, in a task of the server; does nothing if it has ended."""

@@ -275,7 +275,7 @@ class Transactions:
         return rows
 
     def _refuse(self, commit: Commit, error: Exception) -> StoreError:
-        if commit.saves is not None:
+        if commit.saves is not None and not isinstance(error, LeaseLost):  # then the run is stopped
             self._unsaved.add(commit.saves)
         self.metrics.refused += 1
         return error if isinstance(error, StoreError) else StoreFailed(f"The store cannot keep this: {error}.")

@@ -68,6 +68,21 @@ async def test_an_end_that_meets_a_cancellation_becomes_it(upstream: ScriptedUps
         assert [message["status"] for message in await b.rows("message", started)] == ["completed", "completed"]
 
 
+async def test_a_run_cancelled_at_both_is_cancelled_once(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
+        started = await a.begin()
+        await until(lambda: upstream.requests)
+        for each in (b, a):
+            cancelled = await each.runner.cancel(OWNER, started.run["thread_id"], started.run_id)
+            assert cancelled["status"] == "cancelling"
+        events = await a.events(started.run_id)
+        assert names(events)[-1] == "run.cancelled"
+        assert names(events).count("run.cancelling") == 1
+        assert events == await b.store.events(started.run_id, after=-1, limit=1000)
+        await until(lambda: upstream.closed_early)
+
+
 async def test_a_pause_that_meets_a_cancellation_becomes_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.script(Reply(tool_calls=[("getTime", "{}")], start_s=0.3))
     async with two(upstream, tmp_path, first_poll_s=60) as (a, b):
