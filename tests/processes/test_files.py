@@ -30,7 +30,7 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
         return [future.result() for future in [threads.submit(call) for call in calls]]
 
 
-def test_an_upload_in_progress_survives_the_start_of_another_server(two: Two) -> None:
+def test_an_upload_in_progress_survives_the_start_of_another_server(own_two: Two) -> None:
     go_on = threading.Event()
     boundary = "b0und"
     head = (
@@ -45,18 +45,18 @@ def test_an_upload_in_progress_survives_the_start_of_another_server(two: Two) ->
 
     def send() -> httpx2.Response:
         kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
-        return httpx2.post(f"{two.a.url}/v1/files", content=body(), headers=kind, timeout=40)
+        return httpx2.post(f"{own_two.b.url}/v1/files", content=body(), headers=kind, timeout=40)
 
     with ThreadPoolExecutor(1) as threads:
         sent = threads.submit(send)
         time.sleep(0.5)
-        two.b.terminate()  # its next start sweeps
-        two.b.wait(20)
-        with sharing_server(two.a.log.parent, two.upstream):
+        own_two.a.terminate()  # so that the next one sweeps
+        own_two.a.wait(20)
+        with sharing_server(own_two.b.log.parent, own_two.upstream):
             go_on.set()
             answer = sent.result()
     assert answer.status_code == 200, answer.text
-    content = httpx2.get(f"{two.a.url}/v1/files/{answer.json()['id']}/content")
+    content = httpx2.get(f"{own_two.b.url}/v1/files/{answer.json()['id']}/content")
     assert content.content == b"x" * 3_000_000 + b"y" * 1000
 
 

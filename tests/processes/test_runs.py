@@ -181,48 +181,48 @@ def test_a_thread_deleted_at_the_other_server_stops_its_run(two: Two) -> None:
     assert httpx2.get(two.a.url + path(run)).status_code == 404
 
 
-def test_a_killed_servers_runs_are_continued_by_the_other(two: Two) -> None:
+def test_a_killed_servers_runs_are_continued_by_the_other(own_two: Two) -> None:
     words = ["It", " is", " noon."]
-    two.upstream.script(Reply(chunks=words, pause_after=2), Reply(chunks=words))
-    run = start(two.a)
-    until(lambda: two.upstream.requests)
+    own_two.upstream.script(Reply(chunks=words, pause_after=2), Reply(chunks=words))
+    run = start(own_two.a)
+    until(lambda: own_two.upstream.requests)
     time.sleep(0.5)
-    two.a.kill()
+    own_two.a.kill()
     since = time.monotonic()
-    until(lambda: status(two.b, run) == "completed")
+    until(lambda: status(own_two.b, run) == "completed")
     assert 0.5 < time.monotonic() - since < 8
-    assert messages(two.b, run) == ["It is noon."]
-    check_log(events(two.b, run), run, "completed")
-    assert len(two.upstream.requests) == 2
-    two.a.start()
-    assert status(two.a, run) == "completed"
+    assert messages(own_two.b, run) == ["It is noon."]
+    check_log(events(own_two.b, run), run, "completed")
+    assert len(own_two.upstream.requests) == 2
+    own_two.a.start()
+    assert status(own_two.a, run) == "completed"
 
 
-def test_a_stopped_server_hands_its_runs_over(two: Two) -> None:
-    two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done."))
-    run = start(two.a)
-    until(lambda: two.upstream.requests)
-    two.a.terminate()
-    two.a.wait(10)
+def test_a_stopped_server_hands_its_runs_over(own_two: Two) -> None:
+    own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done."))
+    run = start(own_two.a)
+    until(lambda: own_two.upstream.requests)
+    own_two.a.terminate()
+    own_two.a.wait(10)
     since = time.monotonic()
-    until(lambda: status(two.b, run) == "completed")
+    until(lambda: status(own_two.b, run) == "completed")
     assert time.monotonic() - since < 2.5  # less than the lease
-    assert messages(two.b, run) == ["Done."]
+    assert messages(own_two.b, run) == ["Done."]
 
 
-def test_a_woken_server_writes_nothing_that_another_continues(two: Two) -> None:
-    two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done by B."))
-    run = start(two.a)
-    until(lambda: two.upstream.requests)
-    with two.a.paused():
-        until(lambda: status(two.b, run) == "completed")
-        two.upstream.release()  # the rest of the answer waits for A in its socket
-    until(lambda: "registers again" in two.a.log.read_text())
-    until(lambda: start_if_accepted(two.a))
-    assert status(two.b, run) == "completed"
-    assert messages(two.a, run) == ["Done by B."]
-    check_log(events(two.a, run), run, "completed")
-    assert len(two.upstream.requests) == 3
+def test_a_woken_server_writes_nothing_that_another_continues(own_two: Two) -> None:
+    own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done by B."))
+    run = start(own_two.a)
+    until(lambda: own_two.upstream.requests)
+    with own_two.a.paused():
+        until(lambda: status(own_two.b, run) == "completed")
+        own_two.upstream.release()  # the rest of the answer waits for A in its socket
+    until(lambda: "registers again" in own_two.a.log.read_text())
+    until(lambda: start_if_accepted(own_two.a))
+    assert status(own_two.b, run) == "completed"
+    assert messages(own_two.a, run) == ["Done by B."]
+    check_log(events(own_two.a, run), run, "completed")
+    assert len(own_two.upstream.requests) == 3
 
 
 def start_if_accepted(server: ServerProcess) -> bool:
