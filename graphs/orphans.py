@@ -72,7 +72,7 @@ class OrphanedRuns:
 
     async def take_up(self) -> None:
         """Queue every run that is to be executed and that no live process holds; those that wait for the client keep
-        waiting. Stop the runs of this process that another one has cancelled or deleted."""
+        waiting. Stop the runs of this process that another one has cancelled, deleted or taken over."""
         executed, queued = self._execution.executed(), self._execution.turns.queued()
         listed = set()
         for run in await self._line.runs():
@@ -85,7 +85,8 @@ class OrphanedRuns:
                 live.cancel_as_stored()
         for live in executed:
             if live.run_id not in listed and not live.ending:
-                live.stop_for("deleted")
+                row = await self._store.get("run", live.run_id, live.owner)
+                live.stop_for("deleted" if row is None else "lost")
         for run_id in queued:
             if run_id not in listed:
                 self._execution.turns.leave(run_id)
