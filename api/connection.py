@@ -34,6 +34,9 @@ __all__ = ["Connection"]
 _PARSED_AT_ONCE: Final = 8 * 1024
 """Bytes that are parsed before the next check for waiting requests: one read of 256 KB can contain 14,000."""
 
+_UNSENT: Final = 16 * 1024
+"""Bytes that wait for a client that reads late before the app must stop writing. Each connection can keep them."""
+
 
 class Connection(HttpToolsProtocol):
     """HTTP/1.1 by httptools, with limits."""
@@ -45,12 +48,20 @@ class Connection(HttpToolsProtocol):
     """Maximum bytes without progress, such as those of a head, and maximum bytes that wait for earlier answers; one
     read can exceed it."""
 
+    MAX_HEADERS: ClassVar[int] = 256
+    """Maximum headers of a request. Each is Python objects of 150 bytes, however short it is."""
+
+    MAX_HELD_BYTES: ClassVar[int] = 32 * 1024 * 1024
+    """Maximum bytes of all connections together that wait for earlier answers."""
+
     MIN_BODY_BYTES: ClassVar[int] = 1024
     """Bytes of a body that count as progress between two checks."""
 
     MIN_RATE: ClassVar[int] = 2048
     """Minimum bytes per second that a client sends or reads, on average over the checks at which the server waits for
     it, except the first one or two."""
+
+    _held_by_all: ClassVar[int] = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,6 +95,7 @@ class Connection(HttpToolsProtocol):
         """Start the checks."""
         joining: Any = JoiningTransport(transport, self.loop, self._lingers)
         super().connection_made(joining)
+        joining.set_write_buffer_limits(high=_UNSENT)
         self.flow = Flow(joining, self._is_full)
         self._looking = self.loop.call_later(self.LOOK_S, self._look)
 
@@ -94,7 +106,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.transport.lost()  # type: ignore[attr-defined]
         self.pipeline.clear()
-        self._held = b""
+        self._keep(b"")
         self._disconnect()
         super().connection_lost(exc)
 
@@ -104,8 +116,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; trailers after a chunked body are ignored."""
+        """Add a header; trailers after a chunked body are ignored. Stops the parser after too many."""
         if self._in_head:
+            if len(self.headers) >= self.MAX_HEADERS:
+                raise _TooManyHeaders
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -158,7 +172,8 @@ class Connection(HttpToolsProtocol):
             if self._is_idle():
                 self._hang_up()
         elif self._held:
-            held, self._held = self._held, b""
+            held = self._held
+            self._keep(b"")
             self.flow.resume_reading()
             self.data_received(held)
 
@@ -177,9 +192,13 @@ class Connection(HttpToolsProtocol):
     def _feed(self, data: memoryview) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("Invalid HTTP request received.")
+            if isinstance(error.__context__, _TooManyHeaders):
+                message = f"The request has more than {self.MAX_HEADERS} headers."
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+            else:
+                self.send_400_response("Invalid HTTP request received.")
             return
         self._idle_bytes += len(data)
         if self._idle_bytes > self.MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -188,9 +207,15 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()  # a client that leaves is noticed only while the socket is read
 
     def _hold(self, data: memoryview) -> None:
-        self._held += data
-        if self._is_full():
+        self._keep(self._held + data)
+        if Connection._held_by_all > self.MAX_HELD_BYTES:
+            self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
+        elif self._is_full():
             self.flow.pause_reading()
+
+    def _keep(self, held: bytes) -> None:
+        Connection._held_by_all += len(held) - len(self._held)
+        self._held = held
 
     def _is_full(self) -> bool:
         return len(self._held) > self.MAX_HEAD_BYTES
@@ -225,7 +250,7 @@ class Connection(HttpToolsProtocol):
         elif self._refusal is not None or self.transport.is_closing():
             return
         elif self._holds_too_long():
-            self._end_reading(b"")  # a client repeats requests that got no answer (RFC 9112, section 9.3.2)
+            self._end_reading(b"")  # see `_hold`
         elif message := self._find_slow_body():
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, message)
         elif self._in_head and self._is_idle() and self.loop.time() - self._head_since > self.LOOK_S:
@@ -282,7 +307,7 @@ class Connection(HttpToolsProtocol):
         """Return whether the client can still be sending data that is not needed. It is discarded during the close."""
         unread = self._in_body or self._refusal is not None or bool(self.pipeline or self._held)
         if unread:
-            self._held = b""
+            self._keep(b"")
             self.flow.resume_reading()
         return unread
 
@@ -295,7 +320,7 @@ class Connection(HttpToolsProtocol):
     def _end_reading(self, last: bytes) -> None:
         """Discard further input, and close the connection after the answers that are due and this one."""
         self._refusal = last
-        self._held = b""
+        self._keep(b"")
         self.flow.resume_reading()  # further input is discarded
         if self._in_body and self.pipeline:
             self.pipeline.popleft()  # the latest request, whose body will never be complete
@@ -314,6 +339,10 @@ class Connection(HttpToolsProtocol):
             self._answering.disconnected = True
             self._answering.message_event.set()
             self.flow.resume_writing()
+
+
+class _TooManyHeaders(Exception):
+    """A head has more than `MAX_HEADERS`."""
 
 
 def _refusal(status: HTTPStatus, message: str) -> bytes:
