@@ -23,6 +23,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from api.cycles import Abandonable, end_by_closing, end_if_refused
 from api.request_parser import RequestParser
 from api.transport import Flow, JoiningTransport
 from wire.errors import InvalidRequest
@@ -84,6 +85,7 @@ class Connection(HttpToolsProtocol):
         """Consecutive checks at which the client was behind, and the bytes that it had read at the first of them."""
         self._answering: RequestResponseCycle | None = None
         """The request whose answer is next. `cycle` is the latest one; those in between are in `pipeline`."""
+        self._running: Abandonable | None = None
         self._seen_answering: RequestResponseCycle | None = None
         self._held = b""
         """Unparsed bytes after requests that wait."""
@@ -150,9 +152,9 @@ class Connection(HttpToolsProtocol):
             # HTTP/1.0 has no status 100 (RFC 9110, section 10.1.1). Expectations other than `100-continue` are ignored.
             self.cycle.waiting_for_100_continue = not is_old and self._expects_100_continue()
             if self.cycle.waiting_for_100_continue:
-                _end_if_refused(self.cycle)
+                end_if_refused(self.cycle)
         if is_old:
-            _end_by_closing(self.cycle)
+            end_by_closing(self.cycle)
 
     def _expects_100_continue(self) -> bool:
         """Uvicorn itself recognises the expectation only if the header contains nothing else, not even a space."""
@@ -160,8 +162,8 @@ class Connection(HttpToolsProtocol):
         return b"100-continue" in [token.strip() for token in expected.lower().split(b",")]
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        self._answering, self._running = cycle, Abandonable(app, cycle)
+        super()._start_asgi_task(cycle, self._running)
 
     def on_response_complete(self) -> None:
         """Continue with what waits: the next request, unparsed bytes, or the last answer."""
@@ -334,10 +336,12 @@ class Connection(HttpToolsProtocol):
         self._disconnect()
 
     def _disconnect(self) -> None:
-        """Notify the request that is being answered that its client has left."""
+        """Notify the request that is being answered that its client has left, or cancel it."""
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
+            if self._running is not None:
+                self._running.abandon()
             self.flow.resume_writing()
 
 
@@ -353,40 +357,3 @@ def _refusal(status: HTTPStatus, message: str) -> bytes:
         f"x-request-id: {new_id('req')}\r\nconnection: close\r\n\r\n"
     )
     return STATUS_LINE[status] + head.encode() + body
-
-
-def _end_if_refused(cycle: RequestResponseCycle) -> None:
-    """Close the connection after an answer that is sent instead of status 100: it is unknown whether the client still
-    sends the body, and where its next request would start (RFC 9110, section 10.1.1)."""
-    send = cycle.send
-
-    async def send_last(message: Any) -> None:
-        if cycle.waiting_for_100_continue:
-            cycle.keep_alive = False
-        await send(message)
-
-    cycle.send = send_last  # type: ignore[method-assign]
-
-
-def _end_by_closing(cycle: RequestResponseCycle) -> None:
-    """Send answers of unknown length to an HTTP/1.0 client unencoded, and end them by closing the connection.
-
-    HTTP/1.0 has no chunked coding (RFC 9112, section 6.1), but uvicorn 0.54 applies it to every answer without
-    `Content-Length`, and no setting prevents that. `chunked_encoding` and `expected_content_length` are what its cycle
-    goes by. It looks `send` up when its task starts, which is after this.
-    """
-    send, is_sized = cycle.send, True
-
-    async def send_plain(message: Any) -> None:
-        nonlocal is_sized
-        if message["type"] == "http.response.start":
-            # Uvicorn adds `Connection: close`. LangServe's streams send `keep-alive`, which would contradict it.
-            headers = [header for header in message.get("headers", ()) if header[0].lower() != b"connection"]
-            message = {**message, "headers": headers}
-            is_sized = any(name.lower() == b"content-length" for name, _ in headers)
-            cycle.chunked_encoding = None if is_sized else False
-        elif not is_sized:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await send(message)
-
-    cycle.send = send_plain  # type: ignore[method-assign]
