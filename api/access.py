@@ -111,7 +111,8 @@ class Gate:
         try:
             await self._app(scope, receive, send)
         except BrokenOff as error:  # the connection closes because the answer is incomplete
-            logger.warning("an answer was aborted: %s", error)
+            if outgoing.refusal is None:
+                logger.warning("an answer was aborted: %s", error)
 
     def _admit(self, scope: Scope) -> str | None:
         """Check everything that needs no route. Return the owner if the body is to be read now, else None.

@@ -90,7 +90,7 @@ def install(app: FastAPI) -> None:
     A thread makes the document once, because this takes 0.4 s, in which the event loop would answer nothing else.
     """
     found = app.openapi
-    making = asyncio.Lock()
+    making: list[asyncio.Future[None]] = []
     written: list[bytes] = []
     made: dict[str, Any] = {}
 
@@ -103,9 +103,10 @@ def install(app: FastAPI) -> None:
         written.append(orjson.dumps(app.openapi()))
 
     async def respond(_: Request) -> Response:
-        async with making:
-            if not written:
-                await asyncio.to_thread(write)
+        if not written:
+            if not making or making[0].done():
+                making[:] = [asyncio.ensure_future(asyncio.to_thread(write))]
+            await asyncio.shield(making[0])  # a client that leaves does not stop it, so the next one starts no other
         return Response(written[0], media_type="application/json")
 
     app.openapi = describe  # type: ignore[method-assign]

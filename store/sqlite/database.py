@@ -13,7 +13,6 @@ import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -230,7 +229,7 @@ class Engine:
         `read` gets `most`, the number of bytes beyond which it raises `LargeRead`, or None.
         """
         with suppress(LargeRead):
-            return await self.read(partial(read, most=_SMALL_READ_BYTES), *args)
+            return await self.read(_read_small, read, *args)
         async with self.large_reads.turn(owner):  # outside `with`: the exception's frames hold what was read
             return await self.read(read, *args)
 
@@ -265,6 +264,19 @@ class Engine:
                 self.pending.learn(row)
             if not commit.future.done():
                 commit.future.set_result(outcome)
+
+
+def _read_small(connection: sqlite3.Connection, read: Callable[..., R], *args: Any) -> R:
+    """Return `read(connection, …, most=…)`. SQLite itself stops at a longer value, before it reads it."""
+    usual = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SMALL_READ_BYTES)
+    try:
+        return read(connection, *args, most=_SMALL_READ_BYTES)
+    except sqlite3.DataError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
+            raise LargeRead from None
+        raise
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, usual)
 
 
 class _Temporary(Engine):
