@@ -114,7 +114,7 @@ class Execution:
     def begin(self, live: ActiveRun, work: Coroutine[Any, Any, None], *, called: bool = False) -> None:
         """Execute a run that `work` drives. A run that was `called` from the queue has already been counted."""
         if not called:
-            self.turns.begin(live.owner, live.weight, live.memory)
+            live.number = self.turns.begin(live.owner, live.weight, live.memory)
         live.resize = partial(self._resize, live)
         self._active_runs[live.run_id] = live
         live.begun_at = asyncio.get_running_loop().time()
@@ -136,12 +136,12 @@ class Execution:
         except StoreError as error:
             logger.error("run %s could not be continued and is queued again: %s", run.run_id, error)
             self.turns.requeue(run)
-            self.turns.end(run.owner, run.weight, run.memory)
+            self.turns.end(run.owner, run.weight, run.memory, number=run.number)
             return  # the sweep calls the queue again
-        self._ended(run.owner, run.weight, run.memory)
+        self._ended(run)
 
-    def _ended(self, owner: str, weight: int, memory: int) -> None:
-        self.turns.end(owner, weight, memory)
+    def _ended(self, run: ActiveRun | QueuedRun) -> None:
+        self.turns.end(run.owner, run.weight, run.memory, number=run.number)
         self.call()
 
     def _resize(self, live: ActiveRun, memory: int, only_if_free: bool) -> bool:
@@ -201,7 +201,7 @@ class Execution:
             if live.log.error is None:
                 asyncio.get_running_loop().call_later(_LINGER_S, live.log.release)
             live.ended.set()
-            self._ended(live.owner, live.weight, live.memory)
+            self._ended(live)
             live.resize = lambda _memory, _only_if_free: False  # its memory must not be counted again
 
     async def follow(self, run_id: str, *, after: int) -> AsyncIterator[list[Event]]:

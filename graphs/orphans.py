@@ -11,12 +11,12 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from graphs.active_run import ActiveRun, Stop
-from graphs.admission import QueuedRun, weigh_bytes
+from graphs.admission import QueuedRun
 from graphs.cancellation import UNANNOUNCED, announced
 from graphs.execution import Execution
 from graphs.recovery import Plan, load_rows, make_live, plan_recovery, revive
 from graphs.run_context import RunContexts
-from graphs.run_memory import exchange_memory
+from graphs.run_memory import exchange_memory, object_memory
 from store.ports import Append, Hold, Patch, Processes, Row, Store, Unfinished
 from wire.errors import HeldElsewhere, Missing, StatusConflict, StoreError
 
@@ -94,8 +94,9 @@ class OrphanedRuns:
 
     async def _take_up(self, run: Unfinished) -> None:
         if run.status != "cancelling":
-            turns, weight = self._execution.turns, weigh_bytes(run.size)
-            turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
+            turns = self._execution.turns
+            needs = turns.weigh(run.size), turns.unread + object_memory(run.size), run.size
+            turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, *needs))
             return
         async with self.lock(run.id):
             row = await self._row(run)
@@ -120,7 +121,7 @@ class OrphanedRuns:
             if row is None:
                 return False
             live = make_live(self._store, row, self._clock, self._contexts.metrics)
-            live.weight, live.memory = run.weight, run.memory
+            live.weight, live.memory, live.size, live.number = run.weight, run.memory, run.size, run.number
             self._execution.begin(live, self._resume(live, row), called=True)
             return True
 

@@ -15,11 +15,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
+import orjson
 from langgraph.types import Command
 
 from chains.ports import ChatBackend
 from graphs.active_run import ActiveRun
-from graphs.admission import Limits, QueuedRun, weigh
+from graphs.admission import Limits, QueuedRun
 from graphs.cancellation import CANCELLABLE, cancel_elsewhere, cancelling, not_cancellable
 from graphs.drafts import Draft, draft_run, draft_thread
 from graphs.execution import Execution
@@ -314,8 +315,9 @@ class Runner:
         live = ActiveRun(draft.row.owner, recorder, RunLog(0), self._store, self.metrics)
         events = draft.events()
         queued = draft.run
-        live.weight = weigh(draft.run)
-        live.memory = live.history_memory = await self._contexts.memory(draft.row.owner, history)
+        live.size = len(orjson.dumps(draft.run))
+        live.weight = self._execution.turns.weigh(live.size)
+        live.memory = live.history_memory = await self._contexts.memory(live, history)
         read.close()  # from now on, the history counts as memory of the run itself
         needs = draft.row.owner, live.weight, live.memory
         if not self._execution.turns.free(*needs):
@@ -367,7 +369,8 @@ class Runner:
         """Commit a queued run, synced, and queue it; its history is read when it leaves the queue."""
         after = live.log.next - 1
         run = dict(live.run)
-        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], live.weight, live.memory)
+        needs = live.weight, live.memory, live.size
+        queued = QueuedRun(live.run_id, live.owner, run["thread_id"], run["created_at"], *needs)
 
         def enqueue(done: "asyncio.Future[list[Row]]") -> None:
             if done.exception() is None:
