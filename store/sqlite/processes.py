@@ -115,8 +115,9 @@ class SharedFile:
 
     def _beat(self, process: int, conn: sqlite3.Connection) -> None:
         now, lease_s = machine_time(), self._sharing.lease_s
+        (before,) = conn.execute("SELECT beat_at FROM processes WHERE id = ?", (process,)).fetchone()
         conn.execute("UPDATE processes SET beat_at = ? WHERE id = ?", (now, process))
-        if now - self._registered_at < lease_s:
+        if now - self._registered_at < lease_s or now - before > _NEAR * lease_s:
             return
         # The clock restarts with the machine, so a later beat is from before.
         sql = "DELETE FROM processes WHERE id <> ? AND (beat_at < ? OR beat_at > ?)"
@@ -129,8 +130,7 @@ class SharedFile:
         logger.error("this process gave no sign of life for too long; its work is stopped, and it registers again")
         former, self._engine.fence.process = self._engine.fence.process, NOBODY
         self._duties.clear()
-        for stop in self._stops:
-            await stop()
+        await asyncio.gather(*(stop() for stop in self._stops))
         while True:
             numbers: list[int] = []
             try:

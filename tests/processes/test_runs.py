@@ -225,6 +225,18 @@ def test_a_woken_server_writes_nothing_that_another_continues(own_two: Two) -> N
     assert len(own_two.upstream.requests) == 3
 
 
+def test_a_suspended_machines_runs_go_on_once(own_two: Two) -> None:
+    own_two.upstream.script(Reply(chunks=WORDS, pause_after=2), Reply("Done."))
+    run = start(own_two.a)
+    until(lambda: own_two.upstream.requests)
+    with own_two.a.paused(), own_two.b.paused():
+        time.sleep(4)  # more than the lease
+    until(lambda: status(own_two.b, run) == "completed")
+    assert messages(own_two.a, run) == ["Done."]
+    check_log(events(own_two.a, run), run, "completed")
+    assert len(own_two.upstream.requests) == 2
+
+
 def start_if_accepted(server: ServerProcess) -> bool:
     """Whether a server accepts writes."""
     answer = httpx2.post(f"{server.url}/v1/threads/runs", json={"assistant_id": assistant_of(server)}, timeout=20)
