@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.process import ServerProcess
-from tests.processes.conftest import Two
+from tests.processes.conftest import LEASE_S, Two
 from tests.upstream import Reply
 
 pytestmark = pytest.mark.timeout(60)
@@ -190,7 +190,7 @@ def test_a_killed_servers_runs_are_continued_by_the_other(own_two: Two) -> None:
     own_two.a.kill()
     since = time.monotonic()
     until(lambda: status(own_two.b, run) == "completed")
-    assert 0.5 < time.monotonic() - since < 8
+    assert 0.5 < time.monotonic() - since < 12
     assert messages(own_two.b, run) == ["It is noon."]
     check_log(events(own_two.b, run), run, "completed")
     assert len(own_two.upstream.requests) == 2
@@ -206,7 +206,7 @@ def test_a_stopped_server_hands_its_runs_over(own_two: Two) -> None:
     own_two.a.wait(10)
     since = time.monotonic()
     until(lambda: status(own_two.b, run) == "completed")
-    assert time.monotonic() - since < 2.5  # less than the lease
+    assert time.monotonic() - since < LEASE_S
     assert messages(own_two.b, run) == ["Done."]
 
 
@@ -230,7 +230,7 @@ def test_a_suspended_machines_runs_go_on_once(own_two: Two) -> None:
     run = start(own_two.a)
     until(lambda: own_two.upstream.requests)
     with own_two.a.paused(), own_two.b.paused():
-        time.sleep(4)  # more than the lease
+        time.sleep(LEASE_S + 1)
     until(lambda: status(own_two.b, run) == "completed")
     assert messages(own_two.a, run) == ["Done."]
     check_log(events(own_two.a, run), run, "completed")
