@@ -96,7 +96,7 @@ async def test_a_pause_that_meets_a_cancellation_becomes_it(upstream: ScriptedUp
 
 
 def declare_oldest_dead(store: Path) -> None:
-    """Do what other processes do to one that gives no sign of life."""
+    """Do what other processes do to one without a heartbeat."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute("DELETE FROM processes WHERE id = (SELECT min(id) FROM processes)")
 

@@ -1,4 +1,4 @@
-"""Who is alive: beats, declared deaths, and the fence."""
+"""Who is alive: heartbeats, declared deaths, and the fence."""
 
 import asyncio
 
