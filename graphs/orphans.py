@@ -94,8 +94,9 @@ class OrphanedRuns:
 
     async def _take_up(self, run: Unfinished) -> None:
         if run.status != "cancelling":
-            turns, weight = self._execution.turns, weigh_bytes(run.size)
-            turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
+            if self._execution.open:
+                turns, weight = self._execution.turns, weigh_bytes(run.size)
+                turns.enqueue(QueuedRun(run.id, run.owner, run.thread_id, run.created_at, weight, turns.unread))
             return
         async with self.lock(run.id):
             if self._execution.get(run.id) is None:
