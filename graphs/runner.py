@@ -204,7 +204,7 @@ class Runner:
         async with self._orphans.lock(run_id):
             row = await must_get_run(self._store, owner, thread_id, run_id)
             if row.body["status"] == "requires_action" and row.body["expires_at"] <= self._now():
-                await self._orphans.finish(row, "expired")
+                await self._orphans.finish(run_id, owner, "requires_action", "expired")
                 row = await must_get_run(self._store, owner, thread_id, run_id)
             if row.body["status"] != "requires_action":
                 raise not_waiting(row.body["status"])
@@ -240,6 +240,7 @@ class Runner:
             live = self._execution.get(run_id)
             status = live.run["status"] if live is not None else row.body["status"]
             stopping = live is not None and (live.ending or live.stop is not None)
+            del row  # it can be large
             if stopping or status not in CANCELLABLE:
                 raise not_cancellable(status)
             executed = live is not None

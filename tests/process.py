@@ -59,13 +59,23 @@ class ServerProcess:
     """`server.py` on a port, with its data in `folder`. Can be killed and started again on the same data."""
 
     def __init__(
-        self, folder: Path, *, root: Path = ROOT, before: Sequence[str] = (), bare: bool = False, **settings: str
+        self,
+        folder: Path,
+        *,
+        root: Path = ROOT,
+        program: str = "server.py",
+        before: Sequence[str] = (),
+        bare: bool = False,
+        **settings: str,
     ) -> None:
         """`root` is the checkout whose server it is; another one runs in the environment that it has. `before` are the
         words of a command that starts another. `bare`: by exec, where the start itself, or what it imports, is what
-        the test is about."""
+        the test is about.
+
+        `program` is the file that starts the server.
+        """
         python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
-        self._command = [*before, python, str(root / "server.py")]
+        self._command = [*before, python, str(root / program)]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"

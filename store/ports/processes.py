@@ -1,8 +1,8 @@
 """The ports of several processes that share a store: who is alive, what is to be done, and who does it.
 
 All processes are equal. The one that accepts a run executes it, and holds it meanwhile (`Insert.held`, `Hold`): nobody
-else works on what a live process holds. A process shows that it is alive; one that does not do so for a lease is
-declared dead. From then on, the store refuses its commits (LeaseLost), and what it held is free.
+else works on what a live process holds. A process without a heartbeat for a lease is declared dead. From then on, the
+store refuses its commits (LeaseLost), and what it held is free.
 
 The store is the truth: signals and tails only save waiting, and nothing is lost with them.
 """

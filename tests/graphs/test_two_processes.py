@@ -17,7 +17,7 @@ from store import SqliteStore
 from store.backend import Sharing, open_backend
 from tests.graphs.world import OWNER, TIME, World, names, text_of, until
 from tests.upstream import Reply, ScriptedUpstream
-from wire.errors import InvalidRequest, LeaseLost, NotFound
+from wire.errors import InvalidRequest, LeaseLost, NotFound, Unavailable
 
 WORDS = [f"w{number} " for number in range(8)]
 
@@ -96,7 +96,7 @@ async def test_a_pause_that_meets_a_cancellation_becomes_it(upstream: ScriptedUp
 
 
 def declare_oldest_dead(store: Path) -> None:
-    """Do what other processes do to one that gives no sign of life."""
+    """Do what other processes do to one without a heartbeat."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute("DELETE FROM processes WHERE id = (SELECT min(id) FROM processes)")
 
@@ -169,6 +169,23 @@ async def test_queued_runs_are_executed_by_whoever_has_room(upstream: ScriptedUp
         assert len(upstream.requests) == 6
         upstream.release()
         assert names(await b.events(first.run_id))[-1] == "run.completed"
+
+
+async def test_a_process_that_stops_leaves_readers_and_queued_runs_to_others(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.script(Reply(chunks=WORDS, pause_after=3))
+    async with two(upstream, tmp_path, limits=Limits(max_executing=1)) as (a, b):
+        await a.runner.drain(0)
+        first, second = await b.begin(), await b.begin()
+        await asyncio.sleep(0.3)  # time to see the queued run
+        assert a.runner.waiting == 0
+        for each in (first, second):
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable, match="read its events from number"):
+                    await a.events(each.run_id)
+        upstream.release()
+        assert names(await b.events(second.run_id))[-1] == "run.completed"
 
 
 async def test_a_run_that_ended_elsewhere_is_read_to_its_end(upstream: ScriptedUpstream, tmp_path: Path) -> None:

