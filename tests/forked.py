@@ -1,4 +1,4 @@
-"""Servers that start in a third of the time: forked from a process that has imported the libraries.
+"""Servers that start in a fifth of the time: forked from a process that has imported the libraries and our modules.
 
 Two seconds of processor time go into the start of a server, most of it into imports, and the tests start more than a
 hundred. What is forked is `server.py` as any other: a process of its own that runs the file from its first line, with
