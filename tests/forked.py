@@ -7,6 +7,8 @@ the environment, the folder and the log that it is given. Tests of the start its
 """
 
 import atexit
+import contextlib
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -28,10 +30,13 @@ _fork_server.set_forkserver_preload(["tests.preload"])
 class ForkedServer:
     """A running Python program; as much of `subprocess.Popen` as the tests use."""
 
-    def __init__(self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: int) -> None:
-        """Run a Python program with these words as its command line, all its output written to `log`."""
+    def __init__(
+        self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: int, inside: int | None = None
+    ) -> None:
+        """Run a Python program with these words as its command line, all its output written to `log`. `inside` is the
+        id of a process whose user and mount namespaces it enters."""
         self._process = _fork_server.Process(
-            target=_run, args=(list(words), dict(env), str(cwd), DupFd(log)), daemon=True
+            target=_run, args=(list(words), dict(env), str(cwd), DupFd(log), inside), daemon=True
         )
         self._process.start()
         assert self._process.pid is not None
@@ -58,7 +63,16 @@ class ForkedServer:
         self.send_signal(signal.SIGKILL)
 
 
-def _run(words: list[str], env: dict[str, str], cwd: str, log: Any) -> None:
+def _enter(pid: int) -> None:
+    """Enter the user and mount namespaces of a process (Linux; `os.setns` is there from Python 3.12)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with contextlib.ExitStack() as stack:
+        for file in [stack.enter_context(Path(f"/proc/{pid}/ns/{kind}").open()) for kind in ("user", "mnt")]:
+            if libc.setns(file.fileno(), 0):
+                raise OSError(ctypes.get_errno(), f"cannot enter {file.name}")
+
+
+def _run(words: list[str], env: dict[str, str], cwd: str, log: Any, inside: int | None) -> None:
     """Become the program that was asked for. Runs in the new process."""
     gc.unfreeze()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork server ignores it
@@ -66,6 +80,8 @@ def _run(words: list[str], env: dict[str, str], cwd: str, log: Any) -> None:
     for target in (1, 2):
         os.dup2(descriptor, target)
     os.close(descriptor)
+    if inside is not None:
+        _enter(inside)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -174,6 +174,14 @@ class ScriptedUpstream:
         """Queue answers."""
         self._script.extend(steps)
 
+    def forget(self) -> None:
+        """Drop the script and what was recorded of requests, and echo again: for a test that shares this server."""
+        self._script.clear()
+        self.default = echo
+        for recorded in (self.requests, self.raw_seen, self.extra_asked, self.closed_at):
+            recorded.clear()
+        self.closed_early = self.finished = 0
+
     def release(self) -> None:
         """Let everything that is stalled now go on."""
         assert self._loop is not None
