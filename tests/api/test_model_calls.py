@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -282,26 +283,33 @@ def test_calls_of_one_owner_are_limited(hanging: ScriptedUpstream, start: Callab
 
 # --- configurations in addresses ------------------------------------------------------------------------------------
 
-BOMB = LZString.compressToEncodedURIComponent('{"configurable":{"a":"' + "a" * 4_000_000 + '"}}')
 SMALL = LZString.compressToEncodedURIComponent('{"configurable":{"model":"m","temperature":0.5}}')
+
+
+@cache
+def bomb() -> str:
+    """Return 4 MB, packed."""
+    return LZString.compressToEncodedURIComponent('{"configurable":{"a":"' + "a" * 4_000_000 + '"}}')
+
+
 SHOWN = ("input_schema", "output_schema", "config_schema", "playground/index.html")
 
 
 @pytest.mark.parametrize("path", ["/chat", "/assistant"])
 @pytest.mark.parametrize("end", [*SHOWN, "invoke", "batch", "stream", "stream_log"])
 def test_a_packed_configuration_in_an_address_is_limited(path: str, end: str, server: ServerProcess) -> None:
-    assert len(BOMB) > 2_048
+    assert len(bomb()) > 2_048
     with httpx2.Client(base_url=server.url, timeout=20) as client:
         method = "GET" if end in SHOWN else "POST"
         body = None if end in SHOWN else {"input": asked(path, ["a"])[0], "inputs": asked(path, ["a"])}
-        refused = client.request(method, f"{path}/c/{BOMB}/{end}", json=body)
+        refused = client.request(method, f"{path}/c/{bomb()}/{end}", json=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "config_hash")
         if path == "/chat" and end != "batch":
             assert client.request(method, f"{path}/c/{SMALL}/{end}", json=body).status_code == 200
 
 
-@pytest.mark.parametrize("packed", [BOMB, SMALL], ids=["bomb", "small"])
-def test_a_packed_configuration_in_a_body_is_refused(packed: str, server: ServerProcess) -> None:
-    for config in (packed, [packed]):
+@pytest.mark.parametrize("pack", [bomb, lambda: SMALL], ids=["bomb", "small"])
+def test_a_packed_configuration_in_a_body_is_refused(pack: Callable[[], str], server: ServerProcess) -> None:
+    for config in (pack(), [pack()]):
         refused = post(server, "/chat/batch", {"inputs": asked("/chat", ["a"]), "config": config})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_type")
