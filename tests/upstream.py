@@ -495,8 +495,9 @@ def _frames(
         name, arguments = call["function"]["name"], call["function"]["arguments"]
         head = {"index": number, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
         frames.append(frame({"tool_calls": [head]}))
-        for start in range(0, len(arguments), 8):
-            fragment = {"index": number, "function": {"arguments": arguments[start : start + 8]}}
+        size = max(8, len(arguments) // 10_000)  # of a fragment: at most 10,000 of a call
+        for start in range(0, len(arguments), size):
+            fragment = {"index": number, "function": {"arguments": arguments[start : start + size]}}
             frames.append(frame({"tool_calls": [fragment]}))
     if finish is not None:
         frames.append(frame({}, finish))

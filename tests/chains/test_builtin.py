@@ -142,14 +142,19 @@ async def test_a_setting_outranks_the_demo_s_own_limit(engine: Open) -> None:
 @pytest.mark.parametrize(
     ("system", "human"),
     [
-        (
+        pytest.param(
             "Tu expliques à un enfant de douze ans, en phrases courtes, avec un exemple.",
             "Pourquoi le ciel est-il bleu ?",
+            id="French",
         ),
-        ("Tu traduis en anglais, sans rien dire d'autre.", "La réunion est reportée à jeudi, à dix heures."),
-        ("You are a helpful assistant.", "How do I boil an egg?"),
+        pytest.param(
+            "Tu traduis en anglais, sans rien dire d'autre.",
+            "La réunion est reportée à jeudi, à dix heures.",
+            id="French translator",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param("You are a helpful assistant.", "How do I boil an egg?", id="English", marks=pytest.mark.soak),
     ],
-    ids=["French", "French translator", "English"],
 )
 async def test_the_demo_s_answers_end_without_repetition(engine: Open, system: str, human: str) -> None:
     builtin = await engine(shape=Shape(context_size=1024, parallel=1))
