@@ -23,7 +23,7 @@ from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
 from chains.engine_requests import fit_request, single_requests
-from chains.engines import Engines
+from chains.engines import LEAVE_S, Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import DEMO_NOTE, Gguf
 from chains.installed_models import installed_models, spelled
@@ -73,9 +73,11 @@ class Builtin(Upstream):
         default_model: str = "",
         limits: CallLimits = DEFAULT_LIMITS,
         is_shared: bool = False,
+        leave_s: float = LEAVE_S,
     ) -> None:
         """Loads nothing. `path` is a GGUF file or a folder of them, by default the demo model. `limits.idle_s` limits
-        the wait for a model, too. `is_shared` means that there are several owners, none of whom gets all slots."""
+        the wait for a model, too. `is_shared` means that there are several owners, none of whom gets all slots.
+        `leave_s` is how long a long answer delays the unloading of its model (see `Engines`)."""
         super().__init__(None, aliases=aliases, default_model=default_model, limits=limits)
         self.endpoint = _PLACEHOLDER
         self._path = path
@@ -84,7 +86,12 @@ class Builtin(Upstream):
         self._contexts: dict[str, int] = {}
         """Context lengths, in tokens, of the models that were loaded."""
         self._engines = Engines(
-            self._shape, self.limits, find=self._find, outcomes=self.outcomes, loaded=self._contexts.__setitem__
+            self._shape,
+            self.limits,
+            find=self._find,
+            outcomes=self.outcomes,
+            loaded=self._contexts.__setitem__,
+            leave_s=leave_s,
         )
         self._is_shared = is_shared
         self._per_owner = max(1, self._shape.parallel - is_shared)
