@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, convert_to_messages
+from langchain_core.messages.tool import ToolCallChunk
 
 from chains.call_chunks import Whole
+from chains.chat_types import CallDelta, CallFunction
 from chains.passage import Passage
 from chains.refusals import Refusal, overflow_body
 from chains.reply import ReplyCall
@@ -31,14 +33,14 @@ _PASSED_ON: Final = (
 
 
 async def open_completion(
-    stream: Callable[[ReplyCall], AsyncIterator[AIMessageChunk]], body: dict[str, Any]
+    stream: Callable[[ReplyCall], AsyncGenerator[AIMessageChunk]], body: dict[str, Any]
 ) -> Passage:
     """Make a request, and return the answer: whole, or as a stream whose first chunk has arrived. Raises Problem.
 
     Fields that ReplyCall does not have are dropped.
     """
     call = _call(body)
-    chunks: Any = stream(call)
+    chunks = stream(call)
     shape = _Shape(call.model)
     try:
         if body.get("stream"):
@@ -72,11 +74,11 @@ class _Shape:
     """Builds chunks and completions in OpenAI's shape."""
 
     def __init__(self, model: str) -> None:
-        self._head: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
-        self._indexes: dict[Any, int] = {}
+        self._head: dict[str, object] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
+        self._indexes: dict[int | None, int] = {}
 
-    def chunk(self, chunk: AIMessageChunk) -> dict[str, Any]:
-        delta: dict[str, Any] = {"role": "assistant", "content": chunk.content}
+    def chunk(self, chunk: AIMessageChunk) -> dict[str, object]:
+        delta: dict[str, object] = {"role": "assistant", "content": chunk.content}
         if thoughts := chunk.additional_kwargs.get("reasoning_content"):
             delta["reasoning_content"] = thoughts
         if chunk.tool_call_chunks:
@@ -85,11 +87,11 @@ class _Shape:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
 
-    def usage(self, chunk: AIMessageChunk) -> dict[str, Any]:
+    def usage(self, chunk: AIMessageChunk) -> dict[str, object]:
         return {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(chunk)}
 
-    def whole(self, whole: AIMessageChunk) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": whole.content or None, "refusal": None}
+    def whole(self, whole: AIMessageChunk) -> dict[str, object]:
+        message: dict[str, object] = {"role": "assistant", "content": whole.content or None, "refusal": None}
         if thoughts := whole.additional_kwargs.get("reasoning_content"):
             message["reasoning_content"] = thoughts
         if calls := [self._fragment(fragment) for fragment in whole.tool_call_chunks]:
@@ -98,14 +100,16 @@ class _Shape:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": _usage(whole)}
 
-    def _fragment(self, fragment: Any) -> dict[str, Any]:
+    def _fragment(self, fragment: ToolCallChunk) -> CallDelta:
         index = self._indexes.setdefault(fragment.get("index"), len(self._indexes))
-        function = {"name": fragment.get("name"), "arguments": fragment.get("args") or ""}
-        call = {"index": index, "type": "function", "function": function}
+        function: CallFunction = {"name": fragment.get("name"), "arguments": fragment.get("args") or ""}
+        call: CallDelta = {"index": index, "type": "function", "function": function}
         return {**call, "id": fragment["id"]} if fragment.get("id") else call
 
 
-async def _frames(first: AIMessageChunk | None, rest: Any, shape: _Shape, *, usage: bool) -> AsyncGenerator[bytes]:
+async def _frames(
+    first: AIMessageChunk | None, rest: AsyncGenerator[AIMessageChunk], shape: _Shape, *, usage: bool
+) -> AsyncGenerator[bytes]:
     async with aclosing(rest):
         last = first
         try:
@@ -122,7 +126,7 @@ async def _frames(first: AIMessageChunk | None, rest: Any, shape: _Shape, *, usa
         yield b"data: [DONE]\n\n"
 
 
-def _frame(data: dict[str, Any]) -> bytes:
+def _frame(data: dict[str, object]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
@@ -137,7 +141,7 @@ def _usage(chunk: AIMessageChunk) -> dict[str, int] | None:
     }
 
 
-def _call(body: dict[str, Any]) -> ReplyCall:
+def _call(body: dict[str, Any]) -> ReplyCall:  # a client's own request: LangChain and the provider check its members
     try:
         messages: list[BaseMessage] = convert_to_messages(body.get("messages") or [])
     except (ValueError, NotImplementedError, KeyError, TypeError) as error:
