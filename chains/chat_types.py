@@ -7,8 +7,15 @@ them. These shapes are for objects whose members are known, because this package
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 __all__ = [
+    "Answer",
+    "AnswerChoice",
+    "AnswerChunk",
+    "AnswerDelta",
+    "AnswerHead",
+    "AnswerMessage",
     "CallDelta",
     "CallFunction",
+    "CalledFunction",
     "ChatRequest",
     "Chunk",
     "ChunkChoice",
@@ -28,6 +35,7 @@ __all__ = [
     "SchemaFormat",
     "Sent",
     "TokenCounts",
+    "WholeCall",
 ]
 
 JsonSchema: TypeAlias = dict[str, object]
@@ -88,20 +96,31 @@ class ResponseFormat(TypedDict):
     json_schema: NotRequired[SchemaFormat]
 
 
+class CalledFunction(TypedDict):
+    """The function of a whole call; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
 class RequestCall(TypedDict):
     """A tool call in a message of a request."""
 
     id: str
     type: str
-    function: dict[str, object]
+    function: CalledFunction
 
 
 class RequestMessage(TypedDict, total=False):
-    """A message of a request as LangChain writes it, with the fields of `chains.passback`, whatever their names."""
+    """A message of a request. It can also have the fields of `chains.passback`, whatever their names."""
 
     role: str
     content: object
+    name: str
+    tool_call_id: str
     tool_calls: list[RequestCall]
+    reasoning_content: str
+    refusal: str
 
 
 class ChatRequest(TypedDict, total=False):
@@ -171,6 +190,66 @@ class ChunkChoice(TypedDict):
     index: int
     delta: Delta
     finish_reason: str | None
+
+
+class WholeCall(TypedDict):
+    """A call of a whole answer."""
+
+    id: str | None
+    type: Literal["function"]
+    function: CallFunction
+
+
+class AnswerMessage(TypedDict):
+    """The message of a whole answer."""
+
+    role: Literal["assistant"]
+    content: MessageContent | None
+    refusal: None
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[WholeCall]]
+
+
+class AnswerDelta(TypedDict):
+    """What a chunk of an answer adds to its message."""
+
+    role: Literal["assistant"]
+    content: MessageContent
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[CallDelta]]
+
+
+class AnswerChoice(TypedDict):
+    """The only choice of an answer: a `message`, or a `delta` in a chunk."""
+
+    index: int
+    message: NotRequired[AnswerMessage]
+    delta: NotRequired[AnswerDelta]
+    logprobs: None
+    finish_reason: str | None
+
+
+class AnswerHead(TypedDict):
+    """What all chunks of an answer have in common."""
+
+    id: str
+    created: int
+    model: str
+
+
+class AnswerChunk(AnswerHead):
+    """A `chat.completion.chunk` for a client."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[AnswerChoice]
+
+
+class Answer(AnswerHead):
+    """A `chat.completion` for a client, or the last chunk of one."""
+
+    object: Literal["chat.completion", "chat.completion.chunk"]
+    choices: list[AnswerChoice]
+    usage: TokenCounts | None
 
 
 class Chunk(TypedDict):

@@ -7,6 +7,7 @@ bound. Requests to other models do not change: their answers end by themselves, 
 import re
 from typing import Final
 
+from chains.chat_types import JsonSchema
 from chains.prompts import DEFAULT_PROMPTS
 
 __all__ = ["DEMO_REPLY_TOKENS", "demo_request"]
@@ -93,7 +94,7 @@ class _Bounds:
         return value
 
 
-def _longest(schema: dict[str, object], name: str) -> int:
+def _longest(schema: JsonSchema, name: str) -> int:
     given = schema.get("maxLength")
     if type(given) is int and given < _UNBOUNDED:
         return given

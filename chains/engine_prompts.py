@@ -7,6 +7,7 @@ worse. Invariant: the engine receives only fields that templates know, each of t
 from collections.abc import Mapping
 from typing import Final
 
+from chains.chat_types import RequestCall, RequestMessage
 from wire.errors import InvalidRequest
 
 __all__ = ["fit_messages", "fit_prompt_text", "require_fitting", "require_text", "split_prompts"]
@@ -23,7 +24,7 @@ _TEXTS: Final = ("name", "tool_call_id", "reasoning_content", "refusal")
 _PARTS: Final = ("text", "refusal", "image_url", "input_audio", "file")
 
 
-def fit_messages(name: str, value: object) -> list[dict[str, object]]:
+def fit_messages(name: str, value: object) -> list[RequestMessage]:
     """Return a chat's messages, without fields that no template knows. Raises InvalidRequest."""
     if not isinstance(value, list) or not 0 < len(value) <= _MAX_MESSAGES:
         raise _wrong(name, f"an array of 1 to {_MAX_MESSAGES} messages{_count(value)}")
@@ -111,13 +112,13 @@ def _fit_tokens(name: str, value: object) -> list[int]:
     return value
 
 
-def _fit_message(param: str, message: object) -> dict[str, object]:
+def _fit_message(param: str, message: object) -> RequestMessage:
     if not isinstance(message, dict):
         raise _wrong(param, "an object")
     role = message.get("role")
     if role not in _ROLES:
         raise _wrong(f"{param}.role", f"one of {', '.join(_ROLES)}")
-    fitted: dict[str, object] = {"role": role}
+    fitted: RequestMessage = {"role": role}
     if "content" in message:
         fitted["content"] = _fit_content(f"{param}.content", message["content"])
     for name in _TEXTS:
@@ -151,13 +152,13 @@ def _fit_content(param: str, content: object) -> object:
     return content
 
 
-def _fit_calls(param: str, calls: object) -> list[dict[str, object]]:
+def _fit_calls(param: str, calls: object) -> list[RequestCall]:
     if not isinstance(calls, list) or len(calls) > _MAX_CALLS:
         raise _wrong(param, f"an array of at most {_MAX_CALLS} calls{_count(calls)}")
     return [_fit_call(f"{param}[{index}]", call) for index, call in enumerate(calls)]
 
 
-def _fit_call(param: str, call: object) -> dict[str, object]:
+def _fit_call(param: str, call: object) -> RequestCall:
     if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
         raise _wrong(f"{param}.function", "an object")
     name, arguments, id = function.get("name"), function.get("arguments", ""), call.get("id", "")

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, Unpack, cast
 
 import aiohttp
 
@@ -43,7 +43,9 @@ class Exchange:
     immediately.
     """
 
-    def __init__(self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: object) -> None:
+    def __init__(
+        self, *, together: bool = False, kept: Mapping[int, str] | None = None, **fields: Unpack[ChatRequest]
+    ) -> None:
         """With `together`, the texts of one read become one chunk, whose content is their list. `kept` has the extra
         fields of messages by index, as text (see `chains.passback`)."""
         self.together = together

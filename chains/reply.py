@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from chains.call_chunks import with_calls
 from chains.calls import Abilities, Modes, ToolCalls, concerns_tools
-from chains.chat_types import CallDelta, ModelOptions
+from chains.chat_types import CallDelta, ChatRequest, ModelOptions
 from chains.chunks import TextChunk
 from chains.context import Prompt
 from chains.fast_client import EXCHANGE, Exchange, LeanCompletions
@@ -190,7 +190,7 @@ def chat_model(upstream: Upstream) -> ChatOpenAI:
     )
 
 
-def _fields(call: ReplyCall) -> dict[str, object]:
+def _fields(call: ReplyCall) -> ChatRequest:
     """Return the body's fields other than model and messages; they bypass ChatOpenAI, which would change some."""
     tools = call.tools or None
     return {

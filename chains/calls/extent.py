@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from chains.calls.references import walk
+from chains.chat_types import JsonSchema
 
 __all__ = [
     "MAX_CHARS",
@@ -65,7 +66,7 @@ class _UnknownError(Exception):
     """The cost of a schema is unknown."""
 
 
-def is_small(schema: dict[str, object], value: object) -> bool:
+def is_small(schema: JsonSchema, value: object) -> bool:
     """Return whether checking the value against the schema is certain to be quick."""
     if _extent(schema, _MOST_WORK) > _MOST_WORK:
         return False  # all of it is copied, even parts that are not read
@@ -81,7 +82,7 @@ def is_long(value: object) -> bool:
     return _extent(value, MAX_VALUES) > MAX_VALUES
 
 
-def plain_size(schema: dict[str, object], most: int = MOST_PLAIN) -> int | None:
+def plain_size(schema: JsonSchema, most: int = MOST_PLAIN) -> int | None:
     """Return the size of a schema that is a finite tree of linear keywords and so needs no trial; None for any other,
     and for one of more than `most` values."""
     try:
