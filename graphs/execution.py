@@ -249,7 +249,7 @@ class Execution:
         hand. None if it does not grow any more. Raises Unavailable if the server stops."""
         if await self._turn_comes(run_id, after) or self._log(run_id) is not None:
             return []
-        if not await self._processes.presence.is_elsewhere(run_id):
+        if not await self._processes.presence.is_progressing(run_id):
             return None
         if not self.open:
             raise parked(run_id, after)
