@@ -263,6 +263,20 @@ def m009_remains(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m010_vector_slices(db: Database) -> None:
+    """Vectors in rows of a few (see `store/sqlite/vector_slices.py`); those of existing files stay in `index_vectors`.
+    An index that finds the lengths of a model's vectors in one step."""
+    _run_all(
+        db,
+        """
+        CREATE TABLE index_vector_slices (seq INTEGER PRIMARY KEY, owner TEXT NOT NULL, vectors BLOB NOT NULL);
+        DROP INDEX index_files_of_model;
+        CREATE INDEX index_files_of_model ON index_files (owner, model, dimensions) WHERE state = 'whole'
+        """,
+    )
+
+
 STEPS = (
     "m001_objects",
     "m002_events",
@@ -273,5 +287,6 @@ STEPS = (
     "m007_uploads",
     "m008_forms",
     "m009_remains",
+    "m010_vector_slices",
 )
 """All migrations, oldest first."""
