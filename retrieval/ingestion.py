@@ -335,6 +335,7 @@ class Ingestion:
             self._untidy.clear()
             try:
                 await self._store.tidy()  # files leave the index with their store_files
+                self.wake()  # those of deleted vector stores can have hidden others that wait
                 await self._vectors.tidy()
             except StoreError as error:
                 logger.error("the index could not be tidied, next try in %g s: %s", self._sweep_s, error)

@@ -266,13 +266,15 @@ def m009_remains(db: Database) -> None:
 @MIGRATIONS()
 def m010_vector_slices(db: Database) -> None:
     """Vectors in rows of a few (see `store/sqlite/vector_slices.py`); those of existing files stay in `index_vectors`.
-    An index that finds the lengths of a model's vectors in one step."""
+    Indexes that find an owner's waiting files and a model's dimensions in one step."""
     _run_all(
         db,
         """
         CREATE TABLE index_vector_slices (seq INTEGER PRIMARY KEY, owner TEXT NOT NULL, vectors BLOB NOT NULL);
         DROP INDEX index_files_of_model;
-        CREATE INDEX index_files_of_model ON index_files (owner, model, dimensions) WHERE state = 'whole'
+        CREATE INDEX index_files_of_model ON index_files (owner, model, dimensions) WHERE state = 'whole';
+        DROP INDEX vector_store_files_waiting;
+        CREATE INDEX vector_store_files_waiting ON vector_store_files (owner) WHERE status = 'in_progress'
         """,
     )
 
