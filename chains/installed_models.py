@@ -4,13 +4,12 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
-from chains.chat_types import ModelDetails, ModelEntry
 from chains.engine import ELSEWHERE
-from chains.gguf import DEMO_NOTE, Gguf, find_models
+from chains.gguf import Gguf, find_models
 from chains.installation import install_command
 from wire.errors import UpstreamFailed
 
-__all__ = ["describe", "installed_models", "spelled"]
+__all__ = ["installed_models", "spelled"]
 
 _LIBRARY: Final = "xllamacpp"
 _NAMED: Final = 20
@@ -28,18 +27,6 @@ def installed_models(path: Path | None) -> dict[str, Gguf]:
             f"(`{_LIBRARY}` has no wheels for some platforms.)"
         )
     return {model.name: model for model in find_models(path)}
-
-
-def describe(model: Gguf, state: str, context_limit: int | None) -> ModelEntry:
-    """Return a model's entry in `/models`."""
-    details: ModelDetails = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
-    if model.is_demo:
-        details["note"] = f"This is {DEMO_NOTE}."
-    entry: ModelEntry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold"}
-    entry["threadhold"] = details
-    if context_limit:
-        entry["context_length"] = context_limit
-    return entry
 
 
 def spelled(names: list[str]) -> str:
