@@ -35,10 +35,12 @@ class Draft:
         """The run's wire object."""
         return self.row.body
 
-    def changes(self) -> list[Change]:
-        """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock."""
+    def changes(self, *, held: bool) -> list[Change]:
+        """The rows as changes, in the order in which they refer to each other. Inserting the run checks the lock.
+
+        This process holds the run if `held`: it executes it at once."""
         rows = [] if self.thread is None else [self.thread]
-        return [Insert(row) for row in (*rows, *self.messages, self.row)]
+        return [*(Insert(row) for row in (*rows, *self.messages)), Insert(self.row, held)]
 
     def events(self) -> list[tuple[str, bytes]]:
         """The first events of the run's log."""

@@ -63,6 +63,7 @@ class ServerProcess:
         folder: Path,
         *,
         root: Path = ROOT,
+        program: str = "server.py",
         before: Sequence[str] = (),
         inside: int | None = None,
         bare: bool = False,
@@ -70,9 +71,12 @@ class ServerProcess:
     ) -> None:
         """`root` is the checkout whose server it is; another one runs in the environment that it has. `before` are the
         words of a command that starts another. `inside` is the id of a process whose user and mount namespaces it
-        enters. `bare`: by exec, where the start itself, or what it imports, is what the test is about."""
+        enters. `bare`: by exec, where the start itself, or what it imports, is what the test is about.
+
+        `program` is the file that starts the server.
+        """
         python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
-        self._command = [*before, python, str(root / "server.py")]
+        self._command = [*before, python, str(root / program)]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"

@@ -10,16 +10,34 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from store.ports import Kind, PageQuery, Row
+from store.ports import HeldKind, Kind, PageQuery, Row
 from wire.status import ACTIVE
 
-__all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
+__all__ = [
+    "ACTIVE_SQL",
+    "DEFERRED",
+    "EXECUTED_SQL",
+    "FREE_SQL",
+    "TABLES",
+    "UNFINISHED",
+    "Pins",
+    "Table",
+    "decode",
+    "insert_values",
+    "update_values",
+]
 
 Pins = Mapping[str, str | None]
 """Column → value that rows must have. None, and columns that a kind does not have, are ignored."""
 
 ACTIVE_SQL: Final = "status IN (" + ", ".join(f"'{s}'" for s in sorted(ACTIVE)) + ")"
 """Literal, and in the order of the partial index `runs_active`, because the planner compares the text."""
+
+EXECUTED_SQL: Final = "('queued', 'in_progress', 'cancelling')"
+"""Statuses in which a process can hold a run."""
+
+FREE_SQL: Final = "(holder IS NULL OR holder NOT IN (SELECT id FROM processes))"
+"""A row that no live process holds: a process that leaves or is declared dead leaves `processes`, and nothing else."""
 
 _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
     "assistant": (),
@@ -42,6 +60,8 @@ _INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
     "upload": ("status", "expires_at"),
 }
 """Columns that repeat a key of the body."""
+
+_WITH_HOLDER: Final[frozenset[Kind]] = frozenset(get_args(HeldKind))
 
 _ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
     "message": (("thread", "thread_id"),),
@@ -123,7 +143,7 @@ def _table(kind: Kind) -> Table:
         _INDEXED.get(kind, ()),
     )
     held = [column if column in places else f"NULL AS {column}" for column in _HELD]
-    columns = ("id", "owner", *places, *indexed, "body", "private")
+    columns = ("id", "owner", *places, *indexed, "body", "private", *(("holder",) if kind in _WITH_HOLDER else ()))
     values = ", ".join("?" * len(columns))
     # A row is added only if what it belongs to exists and has the same owner: one statement, so no race.
     above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
@@ -134,6 +154,8 @@ def _table(kind: Kind) -> Table:
         if kind in DEFERRED
     ]
     sets = ", ".join(f"{column} = ?" for column in ("body", "private", *indexed))
+    if kind == "run":  # a run that pauses or ends is held by nobody; its status is the third value
+        sets += f", holder = iif(?3 IN {EXECUTED_SQL}, holder, NULL)"
     return Table(
         kind=kind,
         name=name,
@@ -150,13 +172,20 @@ def _table(kind: Kind) -> Table:
 TABLES: Final[dict[Kind, Table]] = {kind: _table(kind) for kind in get_args(Kind)}
 
 
-def insert_values(row: Row, body: str, private: str) -> list[Any]:
-    """Return the values for `Table.insert`."""
+_UNFINISHED: Final = "id, owner, thread_id, status, json_extract(body, '$.created_at'), length(body)"
+UNFINISHED: Final = f"SELECT {_UNFINISHED} FROM runs INDEXED BY runs_active WHERE {ACTIVE_SQL}{TABLES['run'].visible}"
+"""Selects the columns of `store.ports.Unfinished`; conditions can follow."""
+
+
+def insert_values(row: Row, body: str, private: str, holder: int | None) -> list[Any]:
+    """Return the values for `Table.insert`; kinds that no process holds have no `holder`."""
     table = TABLES[row.kind]
     values: list[Any] = [row.id, row.owner]
     values += [getattr(row, column) for column in table.places]
     values += [row.body.get(column) for column in table.indexed]
     values += [body, private]
+    if row.kind in _WITH_HOLDER:
+        values.append(holder)
     for _, column in table.above:
         values += [getattr(row, column), row.owner]
     return values

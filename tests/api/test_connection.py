@@ -70,10 +70,18 @@ def test_invalid_http_is_refused_in_openai_s_shape(server: ServerProcess, sent: 
 
 
 def test_a_head_without_end_is_refused(server: ServerProcess) -> None:
-    for endless in (b"x-a: " + b"a" * 1_000_000, b"x: y\r\n" * 200_000):
+    for endless, limit in ((b"x-a: " + b"a" * 1_000_000, "65536 bytes"), (b"x: y\r\n" * 200_000, "256 headers")):
         head, body = ask(server, HEAD, endless)
         assert head.startswith(b"HTTP/1.1 431 ")
-        assert "65536 bytes" in json.loads(body)["error"]["message"]
+        assert limit in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("line", [b"%c%c:\r\n", b"x-%c%c: y\r\n", b"cookie: %c%c\r\n"], ids=["empty", "names", "same"])
+@pytest.mark.parametrize(("count", "status"), [(254, b"200"), (256, b"431"), (5000, b"431")])
+def test_the_headers_of_a_request_are_limited(server: ServerProcess, line: bytes, count: int, status: bytes) -> None:
+    lines = b"".join(line % (97 + number % 26, 97 + number // 26 % 26) for number in range(count))
+    head, _ = ask(server, HEAD + lines + b"connection: close\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
 
 
 def test_a_long_head_that_ends_is_taken(server: ServerProcess) -> None:
@@ -402,6 +410,30 @@ async def test_a_client_that_leaves_is_noticed_behind_what_it_sent(behind: bytes
         await asyncio.sleep(0.05)
         writer.transport.abort()
         await left.wait()
+
+
+async def test_bytes_that_wait_for_answers_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hasty, "MAX_HELD_BYTES", 150_000)
+    monkeypatch.setattr(Hasty, "LOOK_S", 10.0)
+    answering = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answering.wait()
+        await empty(scope, receive, send)
+
+    held = POST + b"content-length: 50000\r\n\r\n" + b"x" * 50_000
+    async with serving(app) as port, asyncio.timeout(10):
+        for _ in range(2):  # the second time shows that the bytes of the first are no longer counted
+            clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+            for _, writer in clients:
+                writer.write((HEAD + b"\r\n") * 2 + held + HEAD + b"connection: close\r\n\r\n")
+            await asyncio.sleep(0.2)
+            answering.set()
+            answers = [(await reader.read()).count(b"HTTP/1.1 204") for reader, _ in clients]
+            answering.clear()
+            for _, writer in clients:
+                writer.close()
+            assert sorted(answers) == [2, 2, 4, 4, 4]  # three times 42 KB are held
 
 
 async def test_requests_that_wait_are_not_all_parsed_at_once() -> None:
