@@ -19,14 +19,14 @@ import aiohttp
 from langchain_core.messages import BaseMessage
 
 from chains.blocks import when_closed
-from chains.chat_types import ModelDetails, ModelEntry
+from chains.chat_types import ModelEntry
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
 from chains.engine_requests import answer_count, fit_request, fit_tools, single_requests
 from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
-from chains.gguf import DEMO_NOTE, Gguf
+from chains.gguf import Gguf
 from chains.installed_models import installed_models, spelled
 from chains.negotiation import Negotiation
 from chains.passage import Passage, with_openai_error
@@ -353,7 +353,8 @@ class Builtin(Upstream):
             return None
 
     async def _fetch_models(self) -> list[ModelEntry]:
-        return [self._entry(model) for model in (await self._refresh()).values()]
+        models = (await self._refresh()).values()
+        return [model.entry(self._engines.state(model.name), self.context_limit(model.name)) for model in models]
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -379,14 +380,3 @@ class Builtin(Upstream):
         """Return the name that `resolve` would find, as far as it is known without waiting."""
         name = self._models.known_as(model)
         return next(iter(self._files)) if name not in self._files and len(self._files) == 1 else name
-
-    def _entry(self, model: Gguf) -> ModelEntry:
-        state = self._engines.state(model.name)
-        details: ModelDetails = {"demo": model.is_demo, "state": state, "vision": False}  # no projector is loaded
-        if model.is_demo:
-            details["note"] = f"This is {DEMO_NOTE}."
-        entry: ModelEntry = {"id": model.name, "object": "model", "created": 0, "owned_by": "threadhold"}
-        entry["threadhold"] = details
-        if limit := self.context_limit(model.name):
-            entry["context_length"] = limit
-        return entry
