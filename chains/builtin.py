@@ -23,7 +23,7 @@ from chains.chat_types import ModelEntry
 from chains.endpoint import Endpoint
 from chains.engine import Engine, EngineEnded, Shape
 from chains.engine_prompts import require_fitting, require_text
-from chains.engine_requests import answer_count, fit_request, fit_tools, single_requests
+from chains.engine_requests import answer_count, fit_request, single_requests, template_tools
 from chains.engines import Engines
 from chains.forwarding import CHAT, GENERATING, Body, model_of, not_served, require_prompt
 from chains.gguf import Gguf
@@ -160,7 +160,9 @@ class Builtin(Upstream):
         """Return the number of tokens of a prompt. Raises RunError if the model cannot be loaded."""
         name, upstream = await self.resolve(model), await self.at(model)
         await upstream.ask_limit(name)
-        return await upstream.count_tokens(name, messages, await fit_tools(tools, context=self._shape.context_size))
+        return await upstream.count_tokens(
+            name, messages, await template_tools(tools, context=self._shape.context_size)
+        )
 
     async def check(self) -> str | None:
         """Return None if a model is loaded or can be, else the obstacle, or the load in progress."""
