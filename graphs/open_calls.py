@@ -1,15 +1,16 @@
-"""Tracks the calls of a run's open step, and which of their outputs the step's row lacks. Pure.
+"""Tracks the calls of a run's open step, and which of their outputs the step's row and the thread's items lack. Pure.
 
 Invariant: all writes of a step have bytes in proportion to its size, whatever the number of its calls. A step's row is
 always written whole, so small outputs of a large step are written together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
 
 from graphs.tools.kinds import STEP_CALLS
+from graphs.tools.port import ItemChange
 
 __all__ = ["OpenCalls"]
 
@@ -36,6 +37,8 @@ class OpenCalls:
         self._unwritten = 0
         self._urgent_bytes = 0
         self._is_urgent = False
+        self._stored = {id for id, call in self._by_id.items() if STEP_CALLS[call["type"]].has_outcome(_object(call))}
+        self._unstored: dict[str, None] = {}
 
     @property
     def is_behind(self) -> bool:
@@ -53,7 +56,8 @@ class OpenCalls:
         for call_id, output in outputs.items():
             call = self._by_id.get(call_id)
             if call is not None and (answer := STEP_CALLS[call["type"]].answer) is not None:
-                answer(call[call["type"]], output)
+                if answer(_object(call), output):
+                    self._unstored[call_id] = None
                 self._unwritten += len(output) + _OUTPUT_BYTES
 
     def show_details(self, call_id: str, details: dict[str, Any], contents: list[Any] | None) -> None:
@@ -61,14 +65,37 @@ class OpenCalls:
         if (call := self._by_id.get(call_id)) is None:
             return
         call[call["type"]] = details
+        self._unstored[call_id] = None
         if contents is not None:
             self.contents[call_id] = contents
         self._unwritten += len(orjson.dumps([details, contents])) + _OUTPUT_BYTES
         self._urgent_bytes += self._written
         self._is_urgent = self._urgent_bytes <= _URGENT_BYTES
 
+    def item_changes(self) -> Iterator[tuple[ItemChange, bool]]:
+        """Yield the outcomes that the thread's items lack, and whether items have an earlier outcome of the same call.
+        They count as stored from then on."""
+        for id in self._unstored:
+            call = self._by_id[id]
+            yield STEP_CALLS[call["type"]].item_change(id, _object(call), self.contents.get(id)), id in self._stored
+        self._stored.update(self._unstored)
+        self._unstored.clear()
+
+    def waiting_items(self) -> Iterator[str]:
+        """Yield the ids of the items that wait for an outcome."""
+        for id, call in self._by_id.items():
+            item_id = STEP_CALLS[call["type"]].waiting_item
+            if item_id is not None and id not in self._stored and id not in self._unstored:
+                yield item_id(id)
+
     def note_written(self) -> None:
         """Record that the row has all outputs."""
         self._written += self._unwritten
         self._unwritten = 0
         self._is_urgent = False
+
+
+def _object(call: dict[str, Any]) -> dict[str, Any]:
+    """Return the object under the name of the call's type."""
+    found: dict[str, Any] = call[call["type"]]
+    return found

@@ -11,7 +11,7 @@ from graphs.active_run import ActiveRun
 from graphs.admission import Admission, weigh
 from graphs.machine.state import RunContext
 from graphs.run_context import RunContexts
-from graphs.run_memory import exchange_memory, history_memory
+from graphs.run_memory import entries_memory, exchange_memory
 from graphs.start_errors import HeavyStart
 from graphs.tools.toolset import ToolSet
 from store.ports import Page, Row
@@ -24,7 +24,7 @@ def count_reading(turns: Admission, owner: str, first: Page, *, its_turn: bool) 
 
     Raises HeavyStart if the memory is not free, unless it is the owner's turn.
     """
-    memory = turns.unread if first.has_more else history_memory(row.body for row in first.rows)
+    memory = turns.unread if first.has_more else entries_memory(first.rows)
     if not its_turn and not turns.has_memory(owner, memory):
         raise HeavyStart
     read = ExitStack()

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 
 import orjson
 
+from graphs.items import RunItems
 from graphs.machine.deltas import NO_USAGE, add_usage
 from graphs.machine.parts import (
     Call,
@@ -74,6 +75,7 @@ class Recorder:
         self._annotations: list[dict[str, Any]] = []
         self._refusals: list[str] = []
         self._calls = OpenCalls()
+        self._items = RunItems(run["thread_id"], run["id"], owner)
         self._prefix = b""
         self._booked: Usage | None = None  # the open step's usage, which is null on the wire until the step ends
 
@@ -188,6 +190,7 @@ class Recorder:
         self._clear_texts()
         self._refusals = []
         self._open_prefix(part.message_id)
+        done.changes += self._items.write_reasoning(part.message_id)
         self._message = open_message(
             id=part.message_id,
             thread_id=self.run["thread_id"],
@@ -235,6 +238,7 @@ class Recorder:
         done.events.append(("threadhold.context", own_data("threadhold.context", fields)))
 
     def _think(self, part: ThoughtDelta, done: Recorded) -> None:
+        self._items.add_thoughts(part)
         name = "threadhold.reasoning.delta"
         fields: dict[str, Any] = {"id": part.message_id, "run_id": self.run["id"], "text": part.text}
         if part.taken:
@@ -276,6 +280,7 @@ class Recorder:
         step = self._open(part.step_id)
         step["step_details"] = {"type": "tool_calls", "tool_calls": [_shown(call) for call in part.calls]}
         self._calls = OpenCalls(step["step_details"])
+        done.changes += self._items.add_calls(part)
         if part.cut_off:
             error = {"code": "server_error", "message": "A token limit cut the reply off inside a tool call."}
             self._close_step(done, "failed", usage=part.usage, error=error)
@@ -294,7 +299,7 @@ class Recorder:
         done = Recorded()
         if self.step is not None and self._calls.is_behind:
             self._calls.note_written()
-            done.changes.append(self._patch_step("step_details"))
+            done.changes += [self._patch_step("step_details"), *self._items.add_outcomes(self.step["id"], self._calls)]
         return done
 
     def answer_all(self, outputs: dict[str, str], done: Recorded) -> None:
@@ -326,6 +331,7 @@ class Recorder:
             "incomplete_at": now if status == "incomplete" else None,
         }
         message |= changed
+        done.changes += self._items.write_reasoning(message["id"])
         # The client may have deleted the message meanwhile, which is no error of the run.
         done.changes.append(Patch("message", message["id"], self._owner, changed, if_there=True))
         done.events.append((f"thread.message.{status}", encode(message)))
@@ -348,6 +354,8 @@ class Recorder:
         step |= {"status": status, f"{status}_at": self._clock(), "last_error": error, "usage": self._booked}
         self._booked = None
         done.changes.append(self._patch_step("status", f"{status}_at", "usage", "last_error", "step_details"))
+        done.changes += self._items.add_outcomes(step["id"], self._calls)
+        done.changes += self._items.close_calls(self._calls)
         shown = show_contents(step, self._calls.contents) if self._shows_contents else step
         done.events.append((f"thread.run.step.{status}", encode(shown)))
         self.step = None
@@ -377,7 +385,9 @@ class Recorder:
         return done
 
     def _close_open(self, status: str, done: Recorded, error: dict[str, str] | None) -> None:
-        if status in _MESSAGE_REASON:
+        if status not in _MESSAGE_REASON:
+            self._close_step(done, "completed", usage=None)  # the run ends with calls that its client answers later
+        else:
             self._close_message(done, "incomplete", _MESSAGE_REASON[status])
             if error is not None and error["code"] == "invalid_prompt":
                 error = error | {"code": "server_error"}  # steps have only server_error and rate_limit_exceeded

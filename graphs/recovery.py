@@ -6,12 +6,13 @@ informs the readers that have seen it, and the reply is generated again with the
 any that was ever sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from langgraph.types import Command
 
+from chains.passback import extra_fields
 from graphs.active_run import ActiveRun
 from graphs.log import RunLog
 from graphs.machine.deltas import NO_USAGE, call_id, reply_ids, spell
@@ -30,6 +31,7 @@ from graphs.record import Recorder
 from retrieval.grounding import Source
 from store.ports import Change, Delete, Kind, PageQuery, Retract, Row, Store
 from wire.events import own_data
+from wire.items import reasoning_item_id
 
 __all__ = ["Plan", "load_rows", "make_live", "plan_recovery", "revive"]
 
@@ -57,17 +59,20 @@ def make_live(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetr
 
 async def load_rows(live: ActiveRun, row: Row) -> None:
     """Read the run's steps and messages; the recorder is not restored from them yet."""
-    rows: list[Row]
-    kinds: tuple[tuple[Kind, list[Row]], ...] = (("step", live.steps), ("message", live.messages))
-    for kind, rows in kinds:
-        cursor = None
-        while True:
-            query = PageQuery(limit=_PAGE, order="asc", after=cursor)
-            page = await live.store.page(kind, row.owner, query, thread_id=row.thread_id, run_id=row.id)
-            rows.extend(page.rows)
-            if not page.has_more:
-                break
-            cursor = page.rows[-1].id
+    live.steps += await _rows(live.store, "step", row)
+    live.messages += await _rows(live.store, "message", row)
+
+
+async def _rows(store: Store, kind: Kind, run: Row) -> list[Row]:
+    rows: list[Row] = []
+    cursor = None
+    while True:
+        query = PageQuery(limit=_PAGE, order="asc", after=cursor)
+        page = await store.page(kind, run.owner, query, thread_id=run.thread_id, run_id=run.id)
+        rows += page.rows
+        if not page.has_more:
+            return rows
+        cursor = page.rows[-1].id
 
 
 async def revive(store: Store, row: Row, clock: Callable[[], int], metrics: RunMetrics) -> ActiveRun:
@@ -95,10 +100,12 @@ async def plan_recovery(graph: Any, live: ActiveRun, row: Row) -> Plan:
     if newest is not None and remake:
         doomed.update(reply_ids(row.id, newest["number"]))
     if doomed:
-        _discard(plan, live, row, doomed)
+        _discard(plan, live, row, doomed, await _doomed_items(live, row, doomed))
     live.restore()
     if newest is not None and remake:
-        for part in _parts(newest, row.id, values.get("sources", {})):
+        made = next((message for message in reversed(values.get("exchange", ())) if message.type == "ai"), None)
+        extra = extra_fields(made) if made is not None else ""
+        for part in _parts(newest, row.id, values.get("sources", {}), extra):
             recorded = live.recorder.record(part)
             plan.changes += recorded.changes
             plan.events += recorded.events
@@ -112,9 +119,17 @@ def _given(snapshot: Any, row: Row) -> Any:
     return Command(resume=submitted) if waiting and waiting <= submitted.keys() else None
 
 
-def _discard(plan: Plan, live: ActiveRun, row: Row, doomed: set[str]) -> None:
+async def _doomed_items(live: ActiveRun, row: Row, doomed: set[str]) -> list[Row]:
+    """Return the items of replies that are discarded, by the ids of their messages and steps."""
+    reasoning = {reasoning_item_id(id) for id in doomed}
+    items = await _rows(live.store, "item", row)
+    return [item for item in items if item.id in reasoning or item.private.get("step_id") in doomed]
+
+
+def _discard(plan: Plan, live: ActiveRun, row: Row, doomed: set[str], items: Sequence[Row]) -> None:
     plan.changes += [Delete("message", gone.id, row.owner) for gone in live.messages if gone.id in doomed]
     plan.changes += [Delete("step", gone.id, row.owner) for gone in live.steps if gone.id in doomed]
+    plan.changes += [Delete("item", gone.id, row.owner) for gone in items]
     plan.changes.append(Retract(row.id, frozenset(doomed)))
     live.messages = [kept for kept in live.messages if kept.id not in doomed]
     live.steps = [kept for kept in live.steps if kept.id not in doomed]
@@ -144,8 +159,8 @@ def _shown(reply: Reply, run_id: str) -> list[Call]:
     return [call for call in reply["calls"] if call["id"] in ids]
 
 
-def _parts(reply: Reply, run_id: str, sources: dict[str, Source]) -> list[Part]:
-    """Return the parts of the whole checkpointed reply."""
+def _parts(reply: Reply, run_id: str, sources: dict[str, Source], extra: str) -> list[Part]:
+    """Return the parts of the whole checkpointed reply; `extra` is what its engine requires back."""
     message_id, message_step, calls_step = reply_ids(run_id, reply["number"])
     shown = _shown(reply, run_id)
     parts: list[Part] = []
@@ -162,5 +177,5 @@ def _parts(reply: Reply, run_id: str, sources: dict[str, Source]) -> list[Part]:
             CallDelta(calls_step, index, call["id"], call["name"], call["arguments"], call.get("kind", "function"))
             for index, call in enumerate(shown)
         ]
-        parts.append(CallsMade(calls_step, tuple(shown), reply["usage"]))
+        parts.append(CallsMade(calls_step, tuple(shown), reply["usage"], message_id=message_id, extra_fields=extra))
     return parts

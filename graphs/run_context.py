@@ -12,7 +12,8 @@ from graphs.history import MAX_CHARS, History, load_history
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.spec import RunSpec
 from graphs.machine.state import RunContext
-from graphs.run_memory import history_memory, picture_memory
+from graphs.past_calls import past_chars
+from graphs.run_memory import exchange_memory, history_memory, picture_memory
 from graphs.tools.caller import Caller
 from graphs.tools.feasible import check_schemas
 from graphs.tools.file_search import FileSearch
@@ -91,9 +92,10 @@ class RunContexts:
         )
 
     async def memory(self, owner: str, history: History) -> int:
-        """Return the bytes that a run with this history holds, including the pictures that it shows."""
+        """Return the bytes that a run with this history holds, with earlier calls and the pictures that it shows."""
         pictures = 0 if self._pictures is None else await self._pictures.measure(owner, history.messages)
-        return history_memory(history.messages) + picture_memory(pictures)
+        past = exchange_memory(past_chars(history.past)) if history.past else 0
+        return history_memory(history.messages) + picture_memory(pictures) + past
 
     async def again(self, live: ActiveRun, row: Row, toolset: ToolSet) -> RunContext:
         """Read the history of a run that continues, and return its context. Sets the memory of `live`."""
@@ -116,7 +118,12 @@ class RunContexts:
             return seen
 
         return RunContext(
-            spec=RunSpec.of_run(live.run, sampling=private["sampling"], max_tool_rounds=self.max_tool_rounds),
+            spec=RunSpec.of_run(
+                live.run,
+                sampling=private["sampling"],
+                max_tool_rounds=self.max_tool_rounds,
+                client_calls=private.get("client_calls", "pause"),
+            ),
             model=self._model,
             tools=toolset,
             history=messages,
@@ -126,6 +133,7 @@ class RunContexts:
             note_output=live.note_output,
             reserve=live.reserve,
             clipped=history.clipped,
+            past=history.past,
             metrics=self.metrics,
         )
 

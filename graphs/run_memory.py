@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["UNKNOWN_BYTES", "exchange_memory", "history_memory", "picture_memory"]
+from store.ports import Row
+
+__all__ = ["UNKNOWN_BYTES", "entries_memory", "exchange_memory", "history_memory", "picture_memory"]
 
 UNKNOWN_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are counted for a run until its history has been read."""
@@ -36,6 +38,17 @@ def history_memory(messages: Iterable[Mapping[str, Any]]) -> int:
             if part["type"] == "image_url":
                 size += picture_memory(len(part["image_url"]["url"]))
     return size
+
+
+def entries_memory(rows: Iterable[Row]) -> int:
+    """Return the bytes that messages and items of a thread take."""
+    messages, items = 0, 0
+    for row in rows:
+        if row.kind == "item":
+            items += sum(len(value) for value in row.body.values() if isinstance(value, str))
+        else:
+            messages += history_memory([row.body])
+    return messages + exchange_memory(items)
 
 
 def picture_memory(chars: int) -> int:

@@ -25,6 +25,7 @@ from graphs.execution import Execution
 from graphs.history import FIRST_PAGE, History, cut_from
 from graphs.log import RunLog
 from graphs.machine.metrics import RunMetrics
+from graphs.machine.spec import ClientCalls
 from graphs.machine.state import RunContext
 from graphs.orphans import OrphanedRuns
 from graphs.reading import count_reading, read_if_free
@@ -128,25 +129,34 @@ class Runner:
     # --- requests of clients --------------------------------------------------------------------------------------
 
     async def start(
-        self, owner: str, thread_id: str, request: RunCreate, *, contents: bool = False, replaces: str = ""
+        self,
+        owner: str,
+        thread_id: str,
+        request: RunCreate,
+        *,
+        contents: bool = False,
+        replaces: str = "",
+        client_calls: ClientCalls = "pause",
     ) -> Started:
         """Start a run on a thread. With `contents`, its events show the passages that file searches found.
+        `client_calls` is what calls of the client's functions do (see `RunSpec`).
 
-        The message `replaces` and all later ones are deleted in the run's commit: if the run is refused, they stay.
+        The message `replaces` and all later entries are deleted in the run's commit: if the run is refused, they stay.
         Returns once the run is committed and synced; by then the model call has started, or the run is queued.
         Raises NotFound, InvalidRequest (busy thread, invalid tools), TooManyRequests if the queue is full, and
         Unavailable during shutdown.
         """
         for _ in range(_TRIES):
             with suppress(ThreadMoved):
-                start = partial(self._try_to_start, owner, thread_id, request, contents, replaces)
+                kept = {"contents": contents, "client_calls": client_calls}
+                start = partial(self._try_to_start, owner, thread_id, request, replaces, kept=kept)
                 return await start_in_turn(self._heavy, owner, start)
         raise InvalidRequest(f"Messages keep being added to {thread_id}; try again once no more are added.")
 
     async def _try_to_start(
-        self, owner: str, thread_id: str, request: RunCreate, contents: bool, cut: str, *, its_turn: bool = False
+        self, owner: str, thread_id: str, request: RunCreate, cut: str, *, kept: dict[str, Any], its_turn: bool = False
     ) -> Started:
-        """Start a run on the thread as it is now, up to the message `cut`.
+        """Start a run on the thread as it is now, up to the message `cut`. The run's row keeps `kept`.
 
         Raises ThreadMoved if a message was added or deleted meanwhile, as the model would not be shown the current
         thread; HeavyStart if it is not `its_turn` but has to be."""
@@ -166,7 +176,7 @@ class Runner:
             guards += gone
         draft = draft_run(request, assistant, owner, thread_id, now=self._now(), expiry_s=self._expiry_s)
         await self._contexts.check(request, draft.run)
-        draft.row.private["contents"] = contents
+        draft.row.private.update(kept)
         with count_reading(self._execution.turns, owner, first, its_turn=its_turn) as read:
             history = await self._contexts.history(draft.run, owner, first=first)
             whole = history.and_then(row.body for row in draft.messages)

@@ -34,6 +34,7 @@ from wire.dumps import (
 )
 from wire.errors import InvalidRequest
 from wire.ids import derive_id
+from wire.items import item_body
 
 __all__ = ["Conversation", "Refusal", "Survey", "assistant_rows", "rows_of", "survey"]
 
@@ -230,7 +231,8 @@ def _rows(thread_id: str, head: dict[str, Any], every: Sequence[Item], owner: st
     times = [time for each in _in_order(messages, "messages") if (time := time_of(each)) is not None]
     created_at = created_at if created_at is not None else min(times, default=now)
     rows = [Row("thread", thread_id, owner, thread_body(head, id=thread_id, created_at=created_at))]
-    rows += _message_rows(messages, thread_id, owner, created_at)
+    made = _message_rows(messages, thread_id, owner, created_at)
+    rows += _with_items(made, _within(head, "items", thread_id), thread_id, owner)
     rows += _run_rows(runs, steps, thread_id, owner, created_at)
     return rows
 
@@ -247,6 +249,23 @@ def _message_rows(messages: Sequence[dict[str, Any]], thread_id: str, owner: str
         # Pages of a listing can overlap: a repeated object is imported once.
         made.setdefault(id, Row("message", id, owner, body, thread_id, body["run_id"]))
     return list(made.values())
+
+
+def _with_items(messages: Sequence[Row], items: Sequence[dict[str, Any]], thread_id: str, owner: str) -> list[Row]:
+    """Return the messages, and each item behind the message that it comes `after`; at the start if there is none."""
+    after: dict[str | None, dict[str, Row]] = {}
+    known = {row.id for row in messages}
+    for data in items:
+        with _naming(items, data, "items"):
+            body = item_body(data)
+        run_id, named = data.get("run_id"), data.get("after")
+        at = named if isinstance(named, str) and named in known else None
+        made = Row("item", body["id"], owner, body, thread_id, run_id if isinstance(run_id, str) else None)
+        after.setdefault(at, {}).setdefault(made.id, made)
+    rows: list[Row] = [*after.get(None, {}).values()]
+    for message in messages:
+        rows += (message, *after.get(message.id, {}).values())
+    return rows
 
 
 def _run_rows(

@@ -272,7 +272,7 @@ class ReplyParts:
         cut_off = self.finish == "length"
         if self._shown:
             calls = tuple(call for call, slot in zip(self.calls(), self._slots, strict=True) if slot.shown != -1)
-            yield CallsMade(self.calls_step, calls, usage, cut_off=cut_off)
+            yield CallsMade(self.calls_step, calls, usage, cut_off, self.message_id, self.extra_fields)
             return
         if self._message == "none" and not (self._slots and self._offered):
             # An empty answer is still an answer: clients read the newest message. There is no message only if tools

@@ -28,6 +28,8 @@ async def fit_prompt(context: RunContext, exchange: list[BaseMessage], usage: Us
         exchange=exchange,
         truncation=spec.truncation,
         tools=context.tools.specs,
+        # Some servers refuse calls in a request without tools, and their models would not expect them.
+        past=context.past if context.tools.specs else {},
     )
     budget = spec.max_prompt_tokens
     if budget is not None:

@@ -15,8 +15,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from chains.call_chunks import chunk_of_calls
-from chains.calls.arguments import portable_arguments
-from chains.passback import EXTRA_FIELDS
+from chains.context import calls_message
 from graphs.machine.deltas import NO_USAGE, ReplyParts, add_usage, reply_ids
 from graphs.machine.edges import calls_for_client
 from graphs.machine.exchange import (
@@ -213,20 +212,5 @@ def _nothing(state: RunState) -> Reply:
 
 
 def _as_message(text: str, calls: list[Call], extra: str) -> AIMessage:
-    """Return the reply as a message for the model, with the fields that its engine requires back.
-
-    Arguments that are not a JSON object become an empty one: strict servers reject a history with invalid arguments,
-    and the call's output already tells the model the error."""
-    return AIMessage(
-        content=text,
-        additional_kwargs={EXTRA_FIELDS: extra} if extra else {},
-        tool_calls=[
-            {
-                "name": call["name"],
-                "args": portable_arguments(call["arguments"]),
-                "id": call["upstream_id"],
-                "type": "tool_call",
-            }
-            for call in calls
-        ],
-    )
+    """Return the reply as a message for the model, with the fields that its engine requires back."""
+    return calls_message(text, [(call["upstream_id"], call["name"], call["arguments"]) for call in calls], extra)

@@ -131,6 +131,10 @@ class CallsMade:
     calls: tuple[Call, ...]
     usage: Usage
     cut_off: bool = False
+    message_id: str = ""
+    """The id that the reply's message has or would have."""
+    extra_fields: str = ""
+    """What the engine requires back with the calls; see `chains.passback`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-__all__ = ["RunSpec"]
+__all__ = ["ClientCalls", "RunSpec"]
+
+ClientCalls = Literal["pause", "end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,19 @@ class RunSpec:
     """The sum over all replies of the run; None is no limit."""
     max_tool_rounds: int = 20
     """Maximum replies with tools; the next one is made without tools."""
+    client_calls: ClientCalls = "pause"
+    """What calls do that only the client can answer: pause the run until it does, or end the run (as completed). A
+    later run of the thread continues with their outputs."""
 
     @classmethod
-    def of_run(cls, run: Mapping[str, Any], *, sampling: Mapping[str, float], max_tool_rounds: int) -> Self:
+    def of_run(
+        cls,
+        run: Mapping[str, Any],
+        *,
+        sampling: Mapping[str, float],
+        max_tool_rounds: int,
+        client_calls: ClientCalls = "pause",
+    ) -> Self:
         """Return the spec of a run's wire object. Rows of older versions can lack the newer fields."""
         return cls(
             id=run["id"],
@@ -47,4 +59,5 @@ class RunSpec:
             max_prompt_tokens=run["max_prompt_tokens"],
             max_completion_tokens=run["max_completion_tokens"],
             max_tool_rounds=max_tool_rounds,
+            client_calls=client_calls,
         )

@@ -6,13 +6,14 @@ each time a process starts or continues the run.
 """
 
 import operator
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NotRequired
 
 from langchain_core.messages import BaseMessage
 from typing_extensions import TypedDict
 
+from chains.context import PastRound
 from chains.ports import ChatBackend
 from graphs.machine.metrics import RunMetrics
 from graphs.machine.parts import Call, Part, Usage
@@ -93,4 +94,6 @@ class RunContext:
     """Counts memory for an output of so many bytes; returns False if none is free, and the output is then omitted."""
     clipped: bool = False
     """Whether the thread has older messages that `history` does not have."""
+    past: Mapping[str, Sequence[PastRound]] = field(default_factory=dict)
+    """The answered calls of the thread's earlier runs, by the id of the message that they follow."""
     metrics: RunMetrics = field(default_factory=RunMetrics)

@@ -16,12 +16,13 @@ from chains.embeddings import Embedder
 from chains.prompts import DEFAULT_PROMPTS, Prompts, fill
 from graphs.machine.parts import Call
 from graphs.tools.names import free_name
-from graphs.tools.port import CallInput, Kind, Offer, Outcome, StepCalls, Tools
+from graphs.tools.port import CallInput, ItemChange, Kind, Offer, Outcome, StepCalls, Tools
 from retrieval.citations import marker
 from retrieval.grounding import Source
 from retrieval.vector_store_drafts import touch
 from store.ports import Hit, Query, Row, Store, Vectors
 from wire.errors import EmbeddingFailed, InvalidRequest, StoreError
+from wire.items import FileSearchCall, FileSearchResult, search_item_id
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
@@ -94,7 +95,39 @@ def _offer(tools: Tools, resources: "Resources", taken: set[str]) -> list[Offer]
 FILE_SEARCH: Final = Kind(_offer, is_available=lambda resources: resources.search is not None)
 """The search of files, available if this server indexes files."""
 
-FILE_SEARCH_CALLS: Final = StepCalls(start=lambda _: {}, show=lambda _: {})
+
+def _item(call: Call) -> FileSearchCall:
+    return FileSearchCall(
+        id=search_item_id(call["id"]),
+        type="file_search_call",
+        status="in_progress",
+        queries=[query_of(call["arguments"])],
+        results=None,
+    )
+
+
+def _item_change(call_id: str, shown: dict[str, Any], contents: list[Any] | None) -> ItemChange:
+    results = [
+        FileSearchResult(
+            file_id=each["file_id"],
+            filename=each["file_name"],
+            score=each["score"],
+            text="".join(part["text"] for part in content),
+            attributes={},
+        )
+        for each, content in zip(shown["results"], contents or (), strict=True)
+    ]
+    return ItemChange(search_item_id(call_id), {"status": "completed", "results": results})
+
+
+FILE_SEARCH_CALLS: Final = StepCalls(
+    start=lambda _: {},
+    show=lambda _: {},
+    item=_item,
+    item_change=_item_change,
+    has_outcome=bool,
+    waiting_item=search_item_id,
+)
 """Searches: results with files and scores, but neither the query nor the output, as at OpenAI."""
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from graphs.machine.parts import Call
 from retrieval.grounding import Source
+from wire.items import Item
 
 if TYPE_CHECKING:
     from graphs.tools.resources import Resources
 
-__all__ = ["CallInput", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
+__all__ = ["CallInput", "ItemChange", "Kind", "Offer", "Outcome", "ServerTool", "StepCalls", "Tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +117,33 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemChange:
+    """The outcome of a call in the thread's items: fields of the call's own item, or an item of its own (`is_new`)."""
+
+    id: str
+    fields: Mapping[str, object]
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepCalls:
-    """How calls of one type appear in run steps: the object under the type's name, next to `id` and `type`."""
+    """How calls of one type appear in run steps: the object under the type's name, next to `id` and `type`. And how
+    they appear in the items of the thread, which have the same content in other shapes."""
 
     start: Callable[[str], dict[str, Any]]
     """Returns the object of a call's first delta, given the function's name: SDKs report that delta as the creation of
     the call, and only later ones as deltas, from which programs collect the arguments."""
     show: Callable[[Call], dict[str, Any]]
     """Returns the object of a call that has no output yet."""
+    item: Callable[[Call], Item]
+    """Returns the item of a call that has no output yet."""
+    item_change: Callable[[str, dict[str, Any], list[Any] | None], ItemChange]
+    """Returns the outcome as an item, given the call's id, its object with the outcome, and its contents."""
+    has_outcome: Callable[[dict[str, Any]], bool]
+    """Whether the object has its outcome."""
     arguments_delta: Callable[[str], dict[str, Any]] | None = None
     """Returns the delta of a fragment of the arguments. None if arguments are not shown."""
-    answer: Callable[[dict[str, Any], str], None] | None = None
-    """Adds the output to the object. None if outputs are not shown."""
+    answer: Callable[[dict[str, Any], str], bool] | None = None
+    """Adds the output to the object, and returns whether that changes it. None if outputs are not shown."""
+    waiting_item: Callable[[str], str] | None = None
+    """Returns the id of the item of a call, by the call's id. None if items of calls are complete without outcomes."""

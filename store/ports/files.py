@@ -82,7 +82,7 @@ class Library(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """A thread, when it was last used (Unix seconds), and its newest message at that time. `seq` is its row number."""
+    """A thread, when it was last used (Unix seconds), and its newest entry at that time. `seq` is its row number."""
 
     seq: int
     thread_id: str

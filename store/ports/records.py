@@ -22,6 +22,7 @@ __all__ = [
     "DropCheckpoints",
     "Insert",
     "Kind",
+    "ListKind",
     "Page",
     "PageQuery",
     "Patch",
@@ -35,16 +36,21 @@ __all__ = [
     "Unfinished",
 ]
 
-_OfThreads = Literal["thread", "message", "run", "step"]
+_OfThreads = Literal["thread", "message", "item", "run", "step"]
 _OfFiles = Literal["file", "vector_store", "vector_store_file", "file_batch", "upload"]
 Kind = Literal["assistant", _OfThreads, _OfFiles]
+
+ListKind = Literal[Kind, "entry"]
+"""A kind of list: the objects of one kind, or the entries of a thread, which are its messages and items in one order.
+
+Messages and items are in the order of their insertion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object. `thread_id` is set on messages, runs and steps; `run_id` on steps and a run's own messages;
-    `vector_store_id` on batches and vector store files; `file_id` and, if it was added in a batch, `batch_id` on vector
-    store files.
+    """One object. `thread_id` is set on messages, items, runs and steps; `run_id` on steps, and on
+    messages and items that a run made; `vector_store_id` on batches and vector store files; `file_id` and, if it was
+    added in a batch, `batch_id` on vector store files.
 
     On the wire, a vector store file has the id of its file; here, its id is `store_file_id`.
     """
@@ -104,13 +110,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """What the start of a run reads: each row or None, and the thread's newest messages."""
+    """What the start of a run reads: each row or None, and the thread's newest entries."""
 
     assistant: Row | None
     thread: Row | None
     active: Row | None
     """The thread's active run."""
     newest: Page
+    """Entries, newest first."""
 
 
 # --- changes: applied in order in one transaction, all or none ----------------------------------------------------
@@ -119,7 +126,8 @@ class RunStart:
 @dataclass(frozen=True, slots=True)
 class Insert:
     """Add a row. Refused with ThreadBusy for a run whose thread has an active one, and with Missing if this owner has
-    no such thread for a message, run or step, or no such vector store or file for a vector store file or batch."""
+    no such thread for a message, item, run or step, or no such vector store or file for a vector store file or batch.
+    """
 
     row: Row
 
@@ -143,8 +151,8 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a row and everything that belongs to it (a thread's messages, runs, steps, events, checkpoints; a vector
-    store's files and batches; a file's vector store files). Raises Missing.
+    """Remove a row and everything that belongs to it (a thread's messages, items, runs, steps, events, checkpoints; a
+    vector store's files and batches; a file's vector store files). Raises Missing.
 
     The parts of threads and vector stores are hidden immediately, and removed later, in short commits.
     """
@@ -175,11 +183,11 @@ class RequireNoActiveRun:
 
 @dataclass(frozen=True, slots=True)
 class RequireNewest:
-    """Refuse the commit with ThreadMoved unless this is the thread's newest message (None: it has none)."""
+    """Refuse the commit with ThreadMoved unless this is the thread's newest entry (None: it has none)."""
 
     thread_id: str
     owner: str
-    message_id: str | None
+    entry_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +240,7 @@ class Store(Protocol):
         ...
 
     async def page(
-        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
+        self, kind: ListKind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
         """Return one page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
         ...
@@ -241,8 +249,8 @@ class Store(Protocol):
         """Return the thread's active run, or None."""
         ...
 
-    async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
-        """Return, in one read, what a run of this assistant on this thread starts with: up to `messages` messages, the
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
+        """Return, in one read, what a run of this assistant on this thread starts with: up to `entries` entries, the
         newest first."""
         ...
 

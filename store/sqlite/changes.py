@@ -58,8 +58,8 @@ def prepare(change: Change) -> Prepared:
             return Prepared(_require_no_active_run(thread_id, owner), 0)
         case Append(run_id, events):
             return Prepared(append(run_id, events), sum([len(event.json) for event in events]))
-        case RequireNewest(thread_id, owner, message_id):
-            return Prepared(_require_newest(thread_id, owner, message_id), 0)
+        case RequireNewest(thread_id, owner, entry_id):
+            return Prepared(_require_newest(thread_id, owner, entry_id), 0)
         case Retract(run_id, object_ids):
             return Prepared(retract(run_id, sorted(object_ids)))
         case DropCheckpoints(run_id):
@@ -196,12 +196,12 @@ def _require_no_active_run(thread_id: str, owner: str) -> Operation:
     return run
 
 
-def _require_newest(thread_id: str, owner: str, message_id: str | None) -> Operation:
-    sql = "SELECT id FROM messages WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
+def _require_newest(thread_id: str, owner: str, entry_id: str | None) -> Operation:
+    sql = "SELECT id FROM entries WHERE owner = ? AND thread_id = ? ORDER BY seq DESC LIMIT 1"
 
     def run(conn: sqlite3.Connection) -> None:
         found = conn.execute(sql, (owner, thread_id)).fetchone()
-        if (None if found is None else found[0]) != message_id:
+        if (None if found is None else found[0]) != entry_id:
             raise ThreadMoved(thread_id)
 
     return run

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any, Final
 
-from store.ports import Kind, Page, PageQuery
+from store.ports import ListKind, Page, PageQuery
 from store.sqlite.tables import TABLES, Pins, decode
 from wire.errors import InvalidRequest
 
@@ -14,14 +14,14 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 """Maximum characters in a page of several rows. A hundred rows of 10 MB would block other requests for seconds."""
 
 
-def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery, pins: Pins) -> Page:
+def read_page(conn: sqlite3.Connection, kind: ListKind, owner: str, query: PageQuery, pins: Pins) -> Page:
     """Return the page. Raises InvalidRequest (param `after`/`before`) for a cursor that was never in this list."""
     table = TABLES[kind]
     cursor_sql, cursor_pins = table.select_cursor(pins)
     positions: list[int] = []
     for param, cursor in (("after", query.after), ("before", query.before)):
         if cursor is not None:
-            found = conn.execute(cursor_sql, (cursor, owner, *cursor_pins, cursor, owner, *cursor_pins, kind))
+            found = conn.execute(cursor_sql, (cursor, owner, *cursor_pins, cursor, owner, *cursor_pins))
             position = found.fetchone()
             if position is None:
                 shown = cursor.rpartition("/")[2]
@@ -34,7 +34,7 @@ def read_page(conn: sqlite3.Connection, kind: Kind, owner: str, query: PageQuery
         beyond, values = table.select_any_beyond(query.order, pins)
         asked: list[Any] = [owner, *values]
         has_more = bool(rows) and conn.execute(beyond, (*asked, rows[-1][-1])).fetchone() is not None
-    return Page([decode(kind, row) for row in rows], has_more, size)
+    return Page([decode(row[9], row) for row in rows], has_more, size)
 
 
 def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[Any], int, bool]:
@@ -42,7 +42,7 @@ def _first(found: sqlite3.Cursor, limit: int) -> tuple[list[Any], int, bool]:
     rows: list[Any] = []
     size = 0
     for row in found:
-        long = len(row[-3]) + len(row[-2])  # `body` and `private`; the last column is `seq`
+        long = len(row[7]) + len(row[8])  # `body` and `private`
         if len(rows) == limit or (rows and size + long > MAX_BYTES):
             found.close()
             return rows, size, True

@@ -20,6 +20,7 @@ from store.ports import (
     DropCheckpoints,
     Insert,
     Kind,
+    ListKind,
     Page,
     PageQuery,
     Patch,
@@ -116,7 +117,7 @@ class SqliteStore:
         return self._learned(row)
 
     async def page(
-        self, kind: Kind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
+        self, kind: ListKind, owner: str, query: PageQuery, *, thread_id: str | None = None, run_id: str | None = None
     ) -> Page:
         if thread_id is not None:
             await self.engine.pending.wait_for(thread_id, ANYTHING)
@@ -130,9 +131,9 @@ class SqliteStore:
         await self.engine.pending.wait_for(thread_id, ANYTHING)
         return self._learned(await self.engine.read_rows(owner, _read_active, thread_id, owner))
 
-    async def run_start(self, owner: str, thread_id: str, assistant_id: str, messages: int) -> RunStart:
+    async def run_start(self, owner: str, thread_id: str, assistant_id: str, entries: int) -> RunStart:
         await self.engine.pending.wait_for(thread_id, assistant_id, ANYTHING)
-        found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, messages)
+        found = await self.engine.read_rows(owner, _read_run_start, owner, thread_id, assistant_id, entries)
         for row in (found.active, *found.newest.rows):
             self._learned(row)
         return found
@@ -243,7 +244,7 @@ def _read_active(conn: sqlite3.Connection, thread_id: str, owner: str, most: int
 
 
 def _one(kind: Kind, condition: str) -> str:
-    return f"SELECT {TABLES[kind].row}, NULL, '{kind}' FROM {TABLES[kind].name} WHERE {condition} AND owner = ?"
+    return f"SELECT {TABLES[kind].row}, '{kind}', NULL FROM {TABLES[kind].name} WHERE {condition} AND owner = ?"
 
 
 _RUN_START: Final = " UNION ALL ".join(
@@ -251,27 +252,27 @@ _RUN_START: Final = " UNION ALL ".join(
         _one("assistant", "id = ?"),
         _one("thread", "id = ?"),
         _one("run", f"{ACTIVE_SQL} AND thread_id = ?"),
-        f"SELECT *, 'message' FROM ({TABLES['message'].select_page(PageQuery(), {'thread_id': 'any'})[0]})",
+        f"SELECT * FROM ({TABLES['entry'].select_page(PageQuery(), {'thread_id': 'any'})[0]})",
     )
 )
 
 
 def _read_run_start(
-    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, messages: int, most: int | None = None
+    conn: sqlite3.Connection, owner: str, thread_id: str, assistant_id: str, entries: int, most: int | None = None
 ) -> RunStart:
     """Read with one statement, which sees one state of the file and locks it once instead of four times."""
-    values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, messages + 1)
+    values = (assistant_id, owner, thread_id, owner, thread_id, owner, owner, thread_id, entries + 1)
     rows: dict[Kind, list[Row]] = {"assistant": [], "thread": [], "run": []}
     newest: list[Row] = []
     size, has_more = 0, False
     for found in conn.execute(_RUN_START, values):
         most = _remaining(most, found)
-        kind = found[-1]
-        if kind != "message":
+        kind = found[9]
+        if kind in rows:
             rows[kind].append(decode(kind, found))
             continue
         long = len(found[7]) + len(found[8])
-        if len(newest) == messages or (newest and size + long > MAX_BYTES):
+        if len(newest) == entries or (newest and size + long > MAX_BYTES):
             has_more = True
             break
         newest.append(decode(kind, found))

@@ -1,7 +1,7 @@
-"""The SQL of each kind of object: its table, columns and statements.
+"""The SQL of each kind of list: its table (for entries, a view), columns and statements.
 
 Invariant: every statement compares the owner and uses an index; none of them scans a table.
-`seq` rises with every insert and is the order of every list.
+`seq` rises with every insert and is the order of every list. Messages and items share one sequence.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from store.ports import Kind, PageQuery, Row
+from store.ports import Kind, ListKind, PageQuery, Row
 from wire.status import ACTIVE
 
 __all__ = ["ACTIVE_SQL", "DEFERRED", "TABLES", "Pins", "Table", "decode", "insert_values", "update_values"]
@@ -21,10 +21,15 @@ Pins = Mapping[str, str | None]
 ACTIVE_SQL: Final = "status IN (" + ", ".join(f"'{s}'" for s in sorted(ACTIVE)) + ")"
 """Literal, and in the order of the partial index `runs_active`, because the planner compares the text."""
 
-_PLACES: Final[dict[Kind, tuple[str, ...]]] = {
+_NAMES: Final[dict[ListKind, str]] = {"file_batch": "file_batches", "entry": "entries"}
+"""Names of tables that are not the kind with an `s`."""
+
+_PLACES: Final[dict[ListKind, tuple[str, ...]]] = {
     "assistant": (),
     "thread": (),
     "message": ("thread_id", "run_id"),
+    "item": ("thread_id", "run_id"),
+    "entry": ("thread_id", "run_id"),
     "run": ("thread_id",),
     "step": ("thread_id", "run_id"),
     "file": (),
@@ -34,7 +39,7 @@ _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
     "upload": (),
 }
 
-_INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
+_INDEXED: Final[dict[ListKind, tuple[str, ...]]] = {
     "run": ("status", "expires_at"),
     "file": ("purpose", "expires_at"),
     "vector_store": ("status", "expires_at"),
@@ -43,8 +48,10 @@ _INDEXED: Final[dict[Kind, tuple[str, ...]]] = {
 }
 """Columns that repeat a key of the body."""
 
-_ABOVE: Final[dict[Kind, tuple[tuple[Kind, str], ...]]] = {
+_ABOVE: Final[dict[ListKind, tuple[tuple[Kind, str], ...]]] = {
     "message": (("thread", "thread_id"),),
+    "item": (("thread", "thread_id"),),
+    "entry": (("thread", "thread_id"),),
     "run": (("thread", "thread_id"),),
     "step": (("thread", "thread_id"),),
     "vector_store_file": (("vector_store", "vector_store_id"), ("file", "file_id")),
@@ -60,9 +67,9 @@ _HELD: Final = ("thread_id", "run_id", "vector_store_id", "batch_id", "file_id")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Name, columns and prepared statements of one kind."""
+    """Name, columns and prepared statements of one kind. Nothing is added to the view of entries."""
 
-    kind: Kind
+    kind: ListKind
     name: str
     places: tuple[str, ...]
     row: str
@@ -72,6 +79,10 @@ class Table:
     indexed: tuple[str, ...]
     above: tuple[tuple[Kind, str], ...]
 
+    shown_kind: str
+    """The kind of a row, as SQL."""
+    kinds: str
+    """The kinds of rows, as a list in SQL."""
     visible: str
     """A condition, with AND before it, that hides the remaining rows of deleted objects."""
 
@@ -90,12 +101,14 @@ class Table:
         """Return the statement for the position (seq) of a row that is or was in a list: (id, owner, *pins) twice."""
         where, values = self.where(pins, places_only=True)
         found = f"WHERE id = ? AND owner = ?{where}"
-        return f"SELECT seq FROM {self.name} {found} UNION ALL SELECT seq FROM tombstones {found} AND kind = ?", values
+        buried = f"SELECT seq FROM tombstones {found} AND kind IN ({self.kinds})"
+        return f"SELECT seq FROM {self.name} {found} UNION ALL {buried}", values
 
     def select_page(self, query: PageQuery, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for up to `limit` rows by (owner, *pins, *cursor positions in `query`'s order, limit).
 
-        A page that has only `before` is in reverse order, nearest to the cursor first.
+        A page that has only `before` is in reverse order, nearest to the cursor first. The columns are those of `row`,
+        then the kind, then `seq`.
         """
         where, values = self.where(pins)
         ascending = query.order == "asc"
@@ -107,7 +120,8 @@ class Table:
             ascending = not ascending
         order = "ASC" if ascending else "DESC"
         where = f"{where}{self.visible}"
-        return f"SELECT {self.row}, seq FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
+        columns = f"{self.row}, {self.shown_kind}, seq"
+        return f"SELECT {columns} FROM {self.name} WHERE owner = ?{where} ORDER BY seq {order} LIMIT ?", values
 
     def select_any_beyond(self, order: str, pins: Pins) -> tuple[str, list[str]]:
         """Return the statement for whether the list continues beyond a position: (owner, *pins, seq)."""
@@ -116,15 +130,14 @@ class Table:
         return f"SELECT 1 FROM {self.name} WHERE owner = ?{where} AND {beyond}{self.visible} LIMIT 1", values
 
 
-def _table(kind: Kind) -> Table:
-    name, places, indexed = (
-        f"{kind}s" if kind != "file_batch" else "file_batches",
-        _PLACES[kind],
-        _INDEXED.get(kind, ()),
-    )
+def _table(kind: ListKind) -> Table:
+    name, places, indexed = _NAMES.get(kind, f"{kind}s"), _PLACES[kind], _INDEXED.get(kind, ())
     held = [column if column in places else f"NULL AS {column}" for column in _HELD]
     columns = ("id", "owner", *places, *indexed, "body", "private")
     values = ", ".join("?" * len(columns))
+    if kind == "item":
+        columns = ("seq", *columns)
+        values = f"(SELECT seq + 1 FROM sqlite_sequence WHERE name = 'messages'), {values}"
     # A row is added only if what it belongs to exists and has the same owner: one statement, so no race.
     above = [f"EXISTS (SELECT 1 FROM {kind}s WHERE id = ? AND owner = ?)" for kind, _ in _ABOVE.get(kind, ())]
     condition = f" WHERE {' AND '.join(above)}" if above else ""
@@ -143,11 +156,13 @@ def _table(kind: Kind) -> Table:
         update=f"UPDATE {name} SET {sets} WHERE id = ? AND owner = ?",
         indexed=indexed,
         above=_ABOVE.get(kind, ()),
+        shown_kind="kind" if kind == "entry" else f"'{kind}'",
+        kinds="'message', 'item'" if kind == "entry" else f"'{kind}'",
         visible="".join(visible),
     )
 
 
-TABLES: Final[dict[Kind, Table]] = {kind: _table(kind) for kind in get_args(Kind)}
+TABLES: Final[dict[ListKind, Table]] = {kind: _table(kind) for kind in get_args(ListKind)}
 
 
 def insert_values(row: Row, body: str, private: str) -> list[Any]:

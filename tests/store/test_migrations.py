@@ -38,7 +38,7 @@ def test_every_table_has_an_owner(db: Database) -> None:
     tables = set(db.table_names()) - {"sqlite_sequence", Migrations.migrations_table}
     # The full-text index has no columns of its own choice; what is in it belongs to a row of `index_chunks`.
     tables -= {name for name in tables if name.startswith(("index_words", "index_terms"))}
-    assert len(tables) == 19
+    assert len(tables) == 20
     assert [name for name in tables if "owner" not in db[name].columns_dict] == []
 
 
